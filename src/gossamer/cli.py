@@ -1,0 +1,300 @@
+"""The `gossamer` command: thin, every answer comes from the library."""
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gossamer.errors import GossamerError, InputError
+
+if TYPE_CHECKING:
+    from gossamer.recipes.trial import Device
+    from gossamer.records.store import Store
+    from gossamer.studies.run import Prepared
+
+_FAILED = 1
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="gossamer",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Sparse neural networks: how sparse can it be, what does it cost, what does it buy?",
+    epilog="Start with `gossamer studies`, then `gossamer run demo`.",
+)
+
+
+class ScaleName(StrEnum):
+    """How large a study is run."""
+
+    quick = "quick"
+    paper = "paper"
+
+
+class DeviceName(StrEnum):
+    """What trains and measures."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def main() -> None:
+    """Run the command; what a user can mend is said in one sentence, without a traceback."""
+    try:
+        app()
+    except GossamerError as error:
+        Console(stderr=True).print(f"gossamer: {error}", markup=False, soft_wrap=True)
+        sys.exit(_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_FAILED)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"gossamer {installed('gossamer')}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: `gossamer studies`")
+def studies() -> None:
+    """List the built-in studies, one line each."""
+    from gossamer.studies.spec import builtin_names, read_study
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name in builtin_names():
+        spec, _ = read_study(name)
+        table.add_row(f"[bold]{name}[/bold]", spec.title)
+    Console().print(table)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`gossamer run demo`  \n"
+    "`gossamer run weight-vs-unit --data ~/data --seeds 5`  \n"
+    "`gossamer run weight-vs-unit --scale paper --dry-run`  \n"
+    "`gossamer run my-study.toml --out results/mine`"
+)
+def run(
+    study: Annotated[str, typer.Argument(help="A built-in study, or a TOML file.")],
+    scale: Annotated[
+        ScaleName | None,
+        typer.Option(help="quick: an answer in minutes; paper: as published. [default: quick]"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds. [default: the scale's]")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes. [default: one a core for long studies, else 1]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for results; what is there is used. [default: runs/STUDY]"),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of datasets on disk. [default: $GOSSAMER_DATA, else download]"),
+    ] = None,
+    device: Annotated[DeviceName, typer.Option(help="What trains.")] = DeviceName.auto,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write losses, graph and weights for TensorBoard."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the estimated time; do nothing.")
+    ] = False,
+) -> None:
+    """Run a study, or what is left of it, and write its report."""
+    from gossamer.records.store import Store
+    from gossamer.studies.run import Request, prepare
+
+    request = Request(
+        study=study,
+        folder=out or Path("runs") / Path(study).stem,
+        scale=scale.value if scale else None,
+        seeds=seeds,
+        jobs=jobs,
+        data_root=data,
+        device=_resolved(device),
+        command=shlex.join(["gossamer", *sys.argv[1:]]),
+    )
+    with _store_there(request.folder) as store:
+        prepared = prepare(request, store)
+        if dry_run:
+            _print_plan(prepared, store)
+            return
+    with Store.create(request.folder) as store:
+        complete = _carry_out(prepared, store)
+        _report(store)
+        if tensorboard is not None:
+            from gossamer.studies.tensorboard import write_tensorboard
+
+            write_tensorboard(prepared, store, tensorboard)
+    if not complete:
+        raise typer.Exit(_FAILED)
+
+
+@app.command(epilog="Example: `gossamer report runs/weight-vs-unit`")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `run --out` wrote.")],
+) -> None:
+    """Write the report of a run, finished or not, from what its folder holds."""
+    from gossamer.records.store import Store
+
+    with Store.open(folder) as store:
+        _report(store)
+
+
+@contextmanager
+def _store_there(folder: Path) -> Iterator["Store | None"]:
+    """Open the store of a folder if there is one; make nothing."""
+    from gossamer.records.store import Store
+
+    if not Store.is_there(folder):
+        yield None
+        return
+    with Store.open(folder) as store:
+        yield store
+
+
+def _resolved(device: DeviceName) -> "Device":
+    """Return the device that "auto" means here."""
+    if device is DeviceName.cpu or (device is DeviceName.auto and _torch_is_cpu_only()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device is DeviceName.cuda:
+        raise InputError("--device cuda was asked for, but torch finds no such device here")
+    return "cpu"
+
+
+def _torch_is_cpu_only() -> bool:
+    """Tell from torch's version, without the seconds that importing it takes."""
+    from importlib.metadata import version
+
+    return version("torch").endswith("+cpu")
+
+
+def _carry_out(prepared: "Prepared", store: "Store") -> bool:
+    """Do what is left, say how it went, and tell whether the study is complete now."""
+    from gossamer.console import Display, duration
+    from gossamer.studies.run import carry_out
+    from gossamer.studies.tuning import tune_process
+
+    console = Console(stderr=True)
+    plan, started = prepared.plan, time.monotonic()
+    if not plan.tasks:
+        console.print(f"Nothing left to do: all {len(plan.trials)} trials are done.")
+        carry_out(prepared, store, lambda event: None, lambda: False)  # noqa: ARG005
+        return True
+    console.print(
+        f"{prepared.spec.name}, {prepared.scale} scale, {prepared.seeds} seeds: "
+        f"{len(plan.trainings)} trainings and {plan.trials_left} of {len(plan.trials)} trials to "
+        f"do, in {prepared.jobs} process{'es' if prepared.jobs > 1 else ''} of "
+        f"{prepared.threads} thread{'s' if prepared.threads > 1 else ''}.",
+        highlight=False,
+    )
+    if prepared.jobs == 1:
+        tune_process(prepared.threads)
+    with _stopping(console) as should_stop, Display(plan, console) as display:
+        failures = carry_out(prepared, store, display.follow, should_stop)
+    for failure in failures:
+        console.print(f"gossamer: {failure.reason}", markup=False, soft_wrap=True)
+    console.print(f"Took {duration(time.monotonic() - started)}.", highlight=False)
+    if should_stop():
+        console.print("Stopped; nothing is lost. The same command goes on from here.")
+    return not failures and not should_stop()
+
+
+@contextmanager
+def _stopping(console: Console) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del frame
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        console.print("Stopping at the next safe point; Ctrl-C again to stop at once.")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(store: "Store") -> None:
+    """Write the report of the study that was asked for last, and say where it is."""
+    from gossamer.report import write_report
+
+    study = store.latest_study()
+    records = store.records([trial.key for trial in study.trials])
+    phases = store.phases({key for trial in study.trials for key in trial.phases})
+    with Console(stderr=True).status("Writing the report"):
+        path = write_report(study, records, phases, store.folder)
+    typer.echo(path.resolve())
+
+
+def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
+    from gossamer.console import duration
+    from gossamer.studies.preview import preview
+
+    keys = [planned.keyed for planned in prepared.plan.trials]
+    records = store.records([keyed.record for keyed in keys]) if store else {}
+    phases = store.phases({key for keyed in keys for key in keyed.phases}) if store else {}
+    seen = preview(prepared, phases, records)
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Arm")
+    for header in ("Trials", "Done", "Optimizer steps, each alone"):
+        table.add_column(header, justify="right")
+    for arm in seen.arms:
+        table.add_row(arm.label, f"{arm.trials}", f"{arm.done}", f"{arm.optimizer_steps:,}")
+    console.print(f"[bold]{prepared.spec.title}[/bold]")
+    console.print(
+        f"{prepared.scale} scale, {prepared.seeds} seeds, {prepared.dataset.name}, "
+        f"results in {prepared.request.folder}\n"
+    )
+    console.print(table)
+    console.print(
+        f"\nShared: {seen.steps_shared:,} optimizer steps instead of {seen.steps_alone:,}, "
+        f"a factor of {seen.sharing:.1f}."
+    )
+    if seen.seconds is None:
+        console.print("Left: nothing, every trial is done.")
+    else:
+        console.print(
+            f"Left: {seen.trainings_left} trainings ({seen.steps_left:,} optimizer steps) and "
+            f"{seen.trials_left} trials to measure; about {duration(seen.seconds)} in "
+            f"{prepared.jobs} process(es) of {prepared.threads} thread(s)."
+        )

@@ -1,0 +1,151 @@
+"""What a run shows while it goes on: a progress bar, or plain lines where there is no terminal."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from gossamer.records.record import Phase, Record
+from gossamer.studies.plan import Plan
+from gossamer.studies.work import Event, Failure, Pulse
+
+_PLAIN_SECONDS = 10.0
+_TRIAL_STEPS = 60
+"""What a measured trial counts beside optimizer steps, so that the bar moves evenly."""
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people.
+
+    Examples
+    --------
+    >>> duration(0.21), duration(75), duration(7300)
+    ('0.2 s', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+class Display(AbstractContextManager["Display"]):
+    """Follows the events of a run; a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._total = plan.steps_left + _TRIAL_STEPS * plan.trials_left
+        self._trainings = {training.key: training.steps for training in plan.trainings}
+        self._running: dict[str, int] = {}
+        self._done = 0
+        self._counts = {"trainings": 0, "trials": 0}
+        self._goals = {"trainings": len(plan.trainings), "trials": plan.trials_left}
+        self._loss = ""
+        self._show = _bar(console, self._total) if console.is_terminal else _lines(console)
+
+    def __enter__(self) -> Self:
+        self._show.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._show.__exit__(kind, error, trace)
+
+    def follow(self, event: Event) -> None:
+        """Take note of an event and show how far the run is."""
+        match event:
+            case Pulse():
+                self._running[event.key] = event.steps
+                if event.loss is not None:
+                    self._loss = f", epoch {event.epoch}, loss {event.loss:.3f}"
+            case Phase():
+                self._running.pop(event.key, None)
+                self._done += self._trainings.get(event.key, 0)
+                self._counts["trainings"] += 1
+                self._loss = ""
+            case Record():
+                self._done += _TRIAL_STEPS
+                self._counts["trials"] += 1
+            case Failure():
+                self._show.say(f"failed: {event.reason}")
+        progress = self._done + sum(self._running.values())
+        self._show.update(progress, self._total, self._text())
+
+    def _text(self) -> str:
+        parts = [
+            f"{done} of {self._goals[what]} {what}"
+            for what, done in self._counts.items()
+            if self._goals[what]
+        ]
+        return ", ".join(parts) + self._loss
+
+
+class _Bar:
+    def __init__(self, console: Console, total: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("starting", total=total)
+
+    def __enter__(self) -> None:
+        self._progress.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def update(self, progress: float, total: float, text: str) -> None:
+        self._progress.update(self._task, completed=progress, total=total, description=text)
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text)
+
+
+class _Lines:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._write = say
+        self._started = self._last = time.monotonic()
+
+    def __enter__(self) -> None:
+        self._started = self._last = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, progress: float, total: float, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last < _PLAIN_SECONDS and progress < total:
+            return
+        self._last = now
+        share = 100 * progress / total if total else 100.0
+        self._write(f"{share:3.0f}%  {text}  ({duration(now - self._started)})")
+
+    def say(self, text: str) -> None:
+        self._write(text)
+
+
+def _bar(console: Console, total: int) -> _Bar:
+    return _Bar(console, total)
+
+
+def _lines(console: Console) -> _Lines:
+    return _Lines(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))

@@ -1,0 +1,43 @@
+"""Scores: how much a group of weights matters. The groups of lowest score go first."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+
+Score = Callable[[Tensor, np.random.Generator], Tensor]
+"""From the norms of a layer's groups, shape [groups], and a random stream, to their scores."""
+
+
+def magnitude(norms: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
+    """Score by magnitude: |w|, or the L2 norm of a unit (Han et al. 2015, arXiv 1506.02626)."""
+    return norms
+
+
+def largest(norms: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
+    """Score so that the largest magnitudes go first, the opposite of `magnitude`; a control."""
+    return -norms
+
+
+def random(norms: Tensor, stream: np.random.Generator) -> Tensor:
+    """Score uniformly at random; a control."""
+    return torch.from_numpy(stream.random(norms.numel()))
+
+
+SCORES: dict[str, Score] = {"magnitude": magnitude, "largest": largest, "random": random}
+
+
+def score_named(score: str) -> Score:
+    """Return the score of a name.
+
+    Raises
+    ------
+    InputError
+        If there is no such score.
+    """
+    if score not in SCORES:
+        raise InputError(f"unknown score {score!r}: choose one of {', '.join(SCORES)}")
+    return SCORES[score]

@@ -1,0 +1,170 @@
+"""What a trial says of its network, and the network that this means."""
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PositiveInt, model_validator
+
+from gossamer.errors import InputError
+from gossamer.nets.geometry import MLP_HIDDEN, check_sizes, fashion_cnn_features
+from gossamer.records.record import Value
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_VERSIONS = {"fashion-cnn": 1, "mlp": 1}
+"""The published networks; a version rises whenever the network's numbers change."""
+
+_INITIALISATION = {"name": "glorot-uniform", "version": 1}
+
+
+class NetworkSpec(Value):
+    """Which network a trial has.
+
+    Examples
+    --------
+    >>> NetworkSpec(name="mlp", hidden=(300, 100)).hidden
+    (300, 100)
+    """
+
+    name: str
+    """A published network, or ``package.module:callable`` for one's own: a function or class that
+    is called without arguments and returns an `nn.Module`."""
+    hidden: tuple[PositiveInt, ...] | None = None
+    """Units of each hidden layer of "mlp"; None for the published ones."""
+
+    @model_validator(mode="after")
+    def _hidden_only_for_mlp(self) -> "NetworkSpec":
+        if self.hidden is not None and self.name != "mlp":
+            raise InputError(
+                f"'hidden' was given for the network {self.name!r}, but only 'mlp' has it: "
+                "leave it out or choose 'mlp'."
+            )
+        return self
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the published networks, sorted.
+
+    Examples
+    --------
+    >>> names()
+    ('fashion-cnn', 'mlp')
+    """
+    return tuple(sorted(_VERSIONS))
+
+
+def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int) -> "nn.Module":
+    """Return the initialised network in float32, on the processor and in training mode.
+
+    A published network has the weights of `gossamer.nets.initialise`. A user's callable is called
+    with torch's generator seeded by (seed, "initialise"), so that its own initialisation is
+    reproducible; torch's global generators are left as they were.
+
+    Parameters
+    ----------
+    spec
+        Which network.
+    input_shape
+        Shape of one example, without the batch dimension.
+    classes
+        Number of outputs that the network must have.
+    seed
+        The seed of the trial.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, the examples do not suit the network, or the user's module or
+        callable fails or does not give a network of `classes` outputs.
+
+    Examples
+    --------
+    >>> network = build(NetworkSpec(name="mlp", hidden=(8,)), (1, 2, 2), classes=3, seed=0)
+    >>> [tuple(weight.shape) for weight in network.parameters()]
+    [(8, 4), (3, 8)]
+    """
+    _check(spec, input_shape, classes)
+    if spec.name not in _VERSIONS:
+        from gossamer.nets.imported import imported_network
+
+        return imported_network(spec.name, input_shape, classes, seed)
+
+    import torch
+
+    from gossamer.nets.initial import initialise
+    from gossamer.nets.published import published
+
+    with torch.random.fork_rng(devices=[]):
+        network = published(spec.name, input_shape, classes, _hidden(spec))
+    initialise(network, seed)
+    return network
+
+
+def identity(
+    spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
+) -> dict[str, Any]:
+    """Return what determines the initial network, beside the seed, for a trial's key.
+
+    For a published network: its name, version and resolved options and its initialisation's name
+    and version; this needs no torch. For a user's callable: the SHA-256 of the source files that
+    define it and of the initial weights that it gives. Python reads a module once: after editing
+    one, start a new process, or the hash would be of source that is not running.
+
+    Parameters
+    ----------
+    spec, input_shape, classes, seed
+        As for `build`. The seed matters to a user's callable alone, whose weights are hashed; the
+        key of a trial holds it anyway.
+
+    Returns
+    -------
+    dict
+        Strings, numbers, lists and dicts only, fit for JSON.
+
+    Raises
+    ------
+    InputError
+        As `build` does.
+
+    Examples
+    --------
+    >>> identity(NetworkSpec(name="mlp"), (784,), 10, seed=0)["options"]
+    {'input_shape': [784], 'classes': 10, 'hidden': [1000, 1000, 500, 200]}
+    """
+    _check(spec, input_shape, classes)
+    if spec.name not in _VERSIONS:
+        from gossamer.nets.imported import imported_identity
+
+        return imported_identity(spec.name, input_shape, classes, seed)
+    options: dict[str, Any] = {"input_shape": [int(n) for n in input_shape], "classes": classes}
+    if spec.name == "mlp":
+        options["hidden"] = list(_hidden(spec))
+    return {
+        "name": spec.name,
+        "version": _VERSIONS[spec.name],
+        "options": options,
+        "initialisation": dict(_INITIALISATION),
+    }
+
+
+def _hidden(spec: NetworkSpec) -> tuple[int, ...]:
+    return MLP_HIDDEN if spec.hidden is None else spec.hidden
+
+
+def _check(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> None:
+    check_sizes(input_shape, classes)
+    if spec.name == "fashion-cnn":
+        fashion_cnn_features(input_shape)
+    if spec.name not in _VERSIONS and ":" not in spec.name:
+        raise InputError(_unknown(spec.name))
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return (
+        f"There is no network {name!r}{hint}: give one of {', '.join(map(repr, names()))}, "
+        "or 'package.module:callable' for your own."
+    )

@@ -1,0 +1,107 @@
+"""Everything that is measured of one network, by name."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from gossamer.errors import TrainingError
+from gossamer.masks import Mask, prunable_weights
+from gossamer.measure import (
+    Accuracy,
+    count_layers,
+    effective_weights,
+    evaluate,
+    multiply_adds,
+    size,
+)
+from gossamer.recipes.parts import Parts
+from gossamer.recipes.steps import Prune
+from gossamer.recipes.trial import Trial
+from gossamer.records.record import Layer
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Named numbers, accuracy by class, counts by layer; as a `Record` has them."""
+
+    numbers: Mapping[str, float]
+    per_class: Mapping[str, tuple[float, ...]]
+    layers: tuple[Layer, ...]
+
+
+def measure_network(network: nn.Module, mask: Mask | None, parts: Parts, classes: int) -> Measured:
+    """Measure accuracy on training sample and test set, size, work and connectivity.
+
+    Raises
+    ------
+    TrainingError
+        If a pruned weight is not zero, or a loss is not a number.
+    """
+    if mask is not None:
+        _check_zeros(network, mask)
+    accuracies = {
+        "train": evaluate(network, parts.sample.inputs, parts.sample.labels, classes),
+        "test": evaluate(network, parts.test.inputs, parts.test.labels, classes),
+    }
+    numbers: dict[str, float] = {}
+    for part, accuracy in accuracies.items():
+        numbers |= _accuracy_numbers(part, accuracy)
+    sizes, layers = _sizes(network, mask, parts.test.inputs[:1])
+    per_class = {part: accuracy.per_class for part, accuracy in accuracies.items()}
+    return Measured({**numbers, **sizes}, per_class, layers)
+
+
+def requested_sparsity(trial: Trial) -> float:
+    """Return the sparsity that the last pruning step asks for; 0 if there is none."""
+    asked = [step.sparsity for step in trial.steps if isinstance(step, Prune)]
+    return asked[-1] if asked else 0.0
+
+
+def _check_zeros(network: nn.Module, mask: Mask) -> None:
+    if violations := mask.violations(network):
+        name, count = next(iter(violations.items()))
+        raise TrainingError(
+            f"{count} pruned values of {name} are not zero although the mask was enforced, so "
+            "the measures would be wrong and none was recorded"
+        )
+
+
+def _accuracy_numbers(part: str, accuracy: Accuracy) -> dict[str, float]:
+    if not math.isfinite(accuracy.loss):
+        raise TrainingError(
+            f"the network's {part} loss is not a number: its weights or its inputs overflow"
+        )
+    return {
+        f"{part}_accuracy": accuracy.accuracy,
+        f"{part}_loss": accuracy.loss,
+        f"{part}_examples": accuracy.examples,
+    }
+
+
+def _sizes(
+    network: nn.Module, mask: Mask | None, example: Tensor
+) -> tuple[dict[str, float], tuple[Layer, ...]]:
+    """Return the measures of size, work and connectivity, and the counts of each layer."""
+    prunable = list(mask.weights) if mask else [layer.name for layer in prunable_weights(network)]
+    counted = size(network, prunable)
+    layers = count_layers(network, prunable, effective_weights(network, example))
+    multiplies = multiply_adds(network, example)
+    unreached = sum(layer.nonzero - layer.effective for layer in layers)
+    reached = sum(layer.effective for layer in layers if layer.prunable)
+    numbers = {
+        "parameters": counted.parameters,
+        "nonzero_parameters": counted.nonzero,
+        "effective_parameters": counted.nonzero - unreached,
+        "prunable_parameters": counted.prunable,
+        "nonzero_prunable": counted.prunable_nonzero,
+        "sparsity": counted.sparsity,
+        "sparsity_all": counted.total_sparsity,
+        "effective_sparsity": 1 - reached / counted.prunable,
+        "bytes_dense": counted.bytes_dense,
+        "bytes_compressed": counted.bytes_compressed,
+        "macs_dense": multiplies.dense,
+        "macs_nonzero": multiplies.nonzero,
+    }
+    return numbers, layers

@@ -1,0 +1,56 @@
+"""The parts of a dataset that a trial works on, resident on its device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.data import Dataset, stratified_sample, stratified_split
+from gossamer.data.resident import Resident, make_resident
+from gossamer.recipes.trial import Trial
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained on, what is looked at on the way, and what is measured at the end."""
+
+    train: Resident
+    validation: Resident | None
+    """Held out of the training set; None if nothing is."""
+    sample: Resident
+    """The examples of the training part that the training accuracy is measured on."""
+    test: Resident
+
+
+def make_parts(trial: Trial, dataset: Dataset) -> Parts:
+    """Split the training set as the trial asks, seeded by its seed, and move it to the device."""
+    kept, held_out = stratified_split(dataset.y_train, trial.data.validation, trial.seed)
+    training = _resident(trial, dataset, kept)
+    count = trial.measure.train_examples
+    sample = training
+    if count is not None and count < len(kept):
+        chosen = kept[stratified_sample(dataset.y_train[kept], count, trial.seed)]
+        sample = _resident(trial, dataset, chosen)
+    return Parts(
+        train=training,
+        validation=_resident(trial, dataset, held_out) if len(held_out) else None,
+        sample=sample,
+        test=make_resident(
+            dataset.x_test,
+            dataset.y_test,
+            dataset.scale,
+            mean=trial.data.mean,
+            std=trial.data.std,
+            device=trial.device,
+        ),
+    )
+
+
+def _resident(trial: Trial, dataset: Dataset, rows: np.ndarray) -> Resident:
+    return make_resident(
+        dataset.x_train[rows],
+        dataset.y_train[rows],
+        dataset.scale,
+        mean=trial.data.mean,
+        std=trial.data.std,
+        device=trial.device,
+    )

@@ -1,0 +1,50 @@
+"""A trial: a dataset, a network, a seed and a recipe."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from gossamer.nets import NetworkSpec
+from gossamer.recipes.steps import RecipeStep, Train
+from gossamer.train.options import Options, Precision
+
+Device = Literal["cpu", "cuda"]
+
+
+class DataSpec(Options):
+    """Which data, and how its raw values become inputs."""
+
+    name: str
+    """A built-in dataset, or the path of an ``.npz`` file."""
+    mean: float = 0.0
+    """Subtracted from the inputs, after pixels were divided by their largest value."""
+    std: PositiveFloat = 1.0
+    """What the inputs are divided by, after that."""
+    validation: float = Field(0.0, ge=0, lt=1)
+    """Share of the training set that is held out for validation, stratified."""
+
+
+class MeasureSpec(Options):
+    """What is measured of every network of a study."""
+
+    train_examples: PositiveInt | None = None
+    """Measure the training accuracy on so many stratified examples; None is all of them."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network to make and measure."""
+
+    data: DataSpec
+    network: NetworkSpec
+    seed: NonNegativeInt
+    steps: tuple[RecipeStep, ...]
+    measure: MeasureSpec = field(default_factory=MeasureSpec)
+    precision: Precision = "float32"
+    device: Device = "cpu"
+
+    @property
+    def trainings(self) -> tuple[int, ...]:
+        """Positions of the training steps; the states after them are kept."""
+        return tuple(i for i, step in enumerate(self.steps) if isinstance(step, Train))

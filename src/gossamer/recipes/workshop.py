@@ -1,0 +1,272 @@
+"""Doing the steps: from a trial to its states, its phases and its record.
+
+A `Workshop` belongs to one process. It keeps the data resident, one network of each kind to work
+on, and the states it used last; trained states it leaves as files. It never writes the database:
+what it made, it returns.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gossamer.data import Dataset
+from gossamer.errors import StoreError
+from gossamer.masks import prune
+from gossamer.nets import build
+from gossamer.recipes.keys import KeyedTrial
+from gossamer.recipes.measuring import measure_network, requested_sparsity
+from gossamer.recipes.parts import Parts, make_parts
+from gossamer.recipes.state import State, load_state, save_state, snapshot
+from gossamer.recipes.steps import Prune, Rewind, Train, described
+from gossamer.recipes.trial import DataSpec, Trial
+from gossamer.records.canonical import key_of
+from gossamer.records.environment import describe_environment
+from gossamer.records.record import Epoch, Phase, Record
+from gossamer.train.loop import Job, Standing, train
+from gossamer.train.optimizers import make_optimizer, optimizer_tensors, restore_optimizer
+
+Pulse = Callable[[int, Standing], bool]
+"""Called now and then with the optimizer steps of a whole training and where it stands; a true
+answer stops it."""
+
+_STATES_IN_MEMORY = 3
+
+
+class Workshop:
+    """Makes the states and measures of trials, never the same state twice.
+
+    Parameters
+    ----------
+    dataset
+        Returns the dataset of a specification.
+    state_path, checkpoint_path
+        The files of a state's key: trained, and on the way.
+    pulse
+        See `Pulse`.
+    """
+
+    def __init__(
+        self,
+        dataset: Callable[[DataSpec], Dataset],
+        state_path: Callable[[str], Path],
+        checkpoint_path: Callable[[str], Path],
+        pulse: Pulse = lambda total, standing: False,  # noqa: ARG005
+    ) -> None:
+        self._dataset = dataset
+        self._state_path = state_path
+        self._checkpoint_path = checkpoint_path
+        self._pulse = pulse
+        self._states: OrderedDict[str, State] = OrderedDict()
+        self._networks: dict[str, nn.Module] = {}
+        self._parts: OrderedDict[str, Parts] = OrderedDict()
+
+    def train(self, keyed: KeyedTrial, position: int) -> Phase:
+        """Do the training step at a position, from the states before it, and keep its state.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is no longer a number.
+        Interrupted
+            If the pulse asked to stop; a checkpoint was kept.
+        StoreError
+            If a file cannot be read or written.
+        """
+        step = keyed.trial.steps[position]
+        assert isinstance(step, Train)
+        key = keyed.states[position + 1]
+        state, ended = self._trained(keyed.trial, step, key, self.state(keyed, position))
+        save_state(self._state_path(key), state)
+        self._checkpoint_path(key).unlink(missing_ok=True)
+        self._remember(key, state)
+        return Phase(
+            key=key,
+            parent=keyed.states[position],
+            step=described(step),
+            precision=keyed.trial.precision,
+            optimizer_steps=ended.steps,
+            examples=len(ended.history) * len(self._data(keyed.trial).train.labels),
+            seconds=ended.seconds,
+            stopped=ended.stopped,
+            history=ended.history,
+            environment=describe_environment(torch.get_num_threads(), keyed.trial.device),
+        )
+
+    def state(self, keyed: KeyedTrial, done: int) -> State:
+        """Return the state after `done` steps; its trainings must have been done.
+
+        Raises
+        ------
+        StoreError
+            If a trained state's file is missing or damaged.
+        """
+        key = keyed.states[done]
+        if key in self._states:
+            self._states.move_to_end(key)
+            return self._states[key]
+        if done == 0:
+            state = State(snapshot(self._fresh(keyed.trial)))
+        elif isinstance(keyed.trial.steps[done - 1], Train):
+            state, _ = load_state(self._state_path(key))
+        else:
+            return self._after_cheap_step(keyed, done)
+        self._remember(key, state)
+        return state
+
+    def measure(self, keyed: KeyedTrial) -> Record:
+        """Measure the network that a trial ends with; its trainings must have been done.
+
+        Raises
+        ------
+        TrainingError
+            If a pruned weight is not zero, or the network's loss is not a number.
+        """
+        started = time.perf_counter()
+        trial = keyed.trial
+        state = self.state(keyed, len(trial.steps))
+        network = self._loaded(trial, state)
+        measured = measure_network(
+            network, state.mask, self._data(trial), self._dataset(trial.data).classes
+        )
+        return Record(
+            key=keyed.record,
+            identity=keyed.identity,
+            phases=keyed.phases,
+            measures={**measured.numbers, "sparsity_requested": requested_sparsity(trial)},
+            per_class=measured.per_class,
+            layers=measured.layers,
+            seconds=time.perf_counter() - started,
+            environment=describe_environment(torch.get_num_threads(), trial.device),
+        )
+
+    def _after_cheap_step(self, keyed: KeyedTrial, done: int) -> State:
+        """Prune or rewind: quick enough to do again, so the result is not kept."""
+        step = keyed.trial.steps[done - 1]
+        before = self.state(keyed, done - 1)
+        if isinstance(step, Prune):
+            return self._pruned(keyed.trial, step, before)
+        assert isinstance(step, Rewind)
+        network = self._loaded(keyed.trial, self.state(keyed, step.to))
+        if before.mask is not None:
+            before.mask.apply(network)
+        return State(snapshot(network), before.mask, epochs=before.epochs)
+
+    def _pruned(self, trial: Trial, step: Prune, before: State) -> State:
+        network = self._loaded(trial, before)
+        mask = prune(
+            network,
+            step.sparsity,
+            score=step.score,
+            allocation=step.allocation,
+            pattern=step.pattern,
+            exclude=step.exclude,
+            seed=trial.seed,
+        )
+        return replace(before, network=snapshot(network), mask=mask)
+
+    def _trained(
+        self, trial: Trial, step: Train, key: str, before: State
+    ) -> tuple[State, Standing]:
+        """Train from a state, or from a checkpoint on the way; return the state it ends in."""
+        start, standing = self._checkpoint(key) or (before, Standing())
+        network = self._loaded(trial, start)
+        optimizer = make_optimizer(step.optimizer, network)
+        if standing.steps or step.optimizer_state == "keep":
+            restore_optimizer(optimizer, network, start.optimizer)
+        if before.mask is not None:
+            before.mask.enforce(network, optimizer)
+        parts = self._data(trial)
+        total = step.epochs * -(-len(parts.train.labels) // step.batch)
+
+        def now(standing: Standing) -> State:
+            return State(
+                network=snapshot(network),
+                mask=before.mask,
+                optimizer=optimizer_tensors(optimizer, network),
+                epochs=before.epochs + len(standing.history),
+            )
+
+        job = Job(
+            network=network,
+            optimizer=optimizer,
+            data=parts.train,
+            validation=parts.validation,
+            classes=self._dataset(trial.data).classes,
+            options=step,
+            precision=trial.precision,
+            seed=trial.seed,
+            first_epoch=before.epochs,
+            keep=lambda standing: _keep(self._checkpoint_path(key), now(standing), standing),
+            pulse=lambda standing: self._pulse(total, standing),
+        )
+        ended = train(job, standing)
+        return now(ended), ended
+
+    def _checkpoint(self, key: str) -> tuple[State, Standing] | None:
+        """Return where an unfinished training stood; a damaged checkpoint counts as none."""
+        path = self._checkpoint_path(key)
+        if not path.is_file():
+            return None
+        try:
+            state, notes = load_state(path)
+            history = tuple(Epoch.model_validate(epoch) for epoch in notes.pop("history"))
+            return state, Standing(history=history, **notes)
+        except (StoreError, ValueError, TypeError, KeyError):
+            return None
+
+    def _fresh(self, trial: Trial) -> nn.Module:
+        """Return a newly initialised network of the trial, on its device."""
+        dataset = self._dataset(trial.data)
+        network = build(trial.network, dataset.input_shape, dataset.classes, trial.seed)
+        return network.to(trial.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def _loaded(self, trial: Trial, state: State) -> nn.Module:
+        """Return the process's one network of this kind, holding a state."""
+        dataset = self._dataset(trial.data)
+        kind = key_of(
+            {
+                "network": trial.network.model_dump(mode="json"),
+                "inputs": list(dataset.input_shape),
+                "classes": dataset.classes,
+                "device": trial.device,
+            }
+        )
+        if kind not in self._networks:
+            self._networks[kind] = self._fresh(trial)
+        network = self._networks[kind]
+        network.load_state_dict(state.network)
+        network.zero_grad(set_to_none=True)
+        return network
+
+    def _remember(self, key: str, state: State) -> None:
+        self._states[key] = state
+        while len(self._states) > _STATES_IN_MEMORY:
+            self._states.popitem(last=False)
+
+    def _data(self, trial: Trial) -> Parts:
+        dataset = self._dataset(trial.data)
+        identity = {
+            "data": trial.data.model_dump(mode="json"),
+            "measure": trial.measure.model_dump(mode="json"),
+            "seed": trial.seed,
+            "device": trial.device,
+        }
+        key = key_of(identity)
+        if key not in self._parts:
+            self._parts.clear()
+            self._parts[key] = make_parts(trial, dataset)
+        return self._parts[key]
+
+
+def _keep(path: Path, state: State, standing: Standing) -> None:
+    """Write a checkpoint: the state as it is now, and where the training stands."""
+    notes = dict(vars(standing))
+    notes["history"] = [epoch.model_dump(mode="json") for epoch in standing.history]
+    if standing.random is None:
+        del notes["random"]
+    save_state(path, state, notes)

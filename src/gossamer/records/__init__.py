@@ -1,0 +1,1 @@
+"""What was found: records, and the store that keeps them."""

@@ -1,0 +1,161 @@
+"""What was found: frozen values that JSON holds and the report reads.
+
+Three things are kept apart. A `Phase` is one training that was really done; trials that start
+alike share it. A `Record` is what was measured of one trained and pruned network. A `StudyRun`
+says which records a study asks for and what it calls them. Keys say what determines the
+numbers; labels never enter a key.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Value(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Environment(Value):
+    """What determines the bits of a number, beyond what its key holds."""
+
+    gossamer: str
+    python: str
+    torch: str
+    libraries: Mapping[str, str]
+    processor: str
+    machine: str
+    threads: int
+    device: str
+    revision: str | None
+    """The git revision of gossamer's own source; None for an installed package."""
+
+
+class Epoch(Value):
+    """One line of a training history; losses in nats, accuracies as fractions."""
+
+    epoch: int
+    """Global epoch, from 1, counted over all trainings of the trial."""
+    rate: float
+    """Learning rate of this epoch."""
+    train_loss: float
+    """Mean over the epoch, in training mode, while the weights change."""
+    train_accuracy: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    seconds: float = 0.0
+
+
+class Phase(Value):
+    """One training that was done, and what it cost."""
+
+    key: str
+    """Key of the state that the training ends in."""
+    parent: str
+    """Key of the state that it starts from."""
+    step: Mapping[str, Any]
+    """The training step, defaults resolved."""
+    precision: str
+    optimizer_steps: int
+    examples: int
+    """Examples trained on, epochs counted."""
+    seconds: float
+    stopped: str | None
+    """Why training ended before its last epoch; None if it did not."""
+    history: tuple[Epoch, ...]
+    environment: Environment
+
+
+class Layer(Value):
+    """One weight tensor of a measured network."""
+
+    name: str
+    shape: tuple[int, ...]
+    prunable: bool
+    """False for a weight that the recipe's exclusions kept out of pruning."""
+    weights: int
+    nonzero: int
+    effective: int
+    """Non-zero weights that lie on some path from the input to the output."""
+
+
+class Record(Value):
+    """What was measured of one network, with what determines it."""
+
+    key: str
+    identity: Mapping[str, Any]
+    """Everything that determines the numbers up to rounding; the key is its hash."""
+    phases: tuple[str, ...]
+    """Keys of the trainings behind it, in order."""
+    measures: Mapping[str, float]
+    """Named numbers: accuracies and sparsities as fractions, losses in nats, sizes in bytes."""
+    per_class: Mapping[str, tuple[float, ...]]
+    """Accuracy of each class, on "train" and on "test"."""
+    layers: tuple[Layer, ...]
+    seconds: float
+    """Pruning and measuring; training is counted in the phases."""
+    environment: Environment
+
+
+class Arm(Value):
+    """One line of a study's figure."""
+
+    name: str
+    label: str
+    role: str
+    """"baseline" (the unpruned network), "main" (what the study is about) or "control"."""
+    recipe: tuple[Mapping[str, Any], ...]
+    """The steps as the study file has them, grid variables unresolved."""
+
+
+class PublishedFigure(Value):
+    """One published number."""
+
+    arm: str
+    measure: str
+    level: float
+    value: float
+
+
+class Published(Value):
+    """The published figures of a study, where they come from and what is wrong with them."""
+
+    source: str
+    defects: tuple[str, ...] = ()
+    figures: tuple[PublishedFigure, ...] = ()
+
+
+class TrialLabel(Value):
+    """Which record a study asks for, and what it calls it."""
+
+    arm: str
+    seed: int
+    level: float
+    """Position on the study's axis; 0 for the baseline."""
+    key: str
+    phases: tuple[str, ...]
+    optimizer_steps: int
+    """Optimizer steps that this trial would take if it were run alone."""
+
+
+class StudyRun(Value):
+    """A study as it was asked for: the face of its file, its scale and its trials."""
+
+    name: str
+    title: str
+    question: str
+    scale: str
+    axis: str
+    """The grid variable on the horizontal axis, such as "sparsity"."""
+    dataset: str
+    network: str
+    notes: tuple[str, ...]
+    """What a reader must know of this scale: what was shortened or chosen."""
+    arms: tuple[Arm, ...]
+    published: Published | None
+    trials: tuple[TrialLabel, ...]
+    command: str
+    file: str
+    """The study file's text, so that the report holds the exact recipe."""

@@ -1,0 +1,235 @@
+"""The store: one folder that keeps what was found, so that nothing is computed twice.
+
+``store.sqlite`` holds phases, records and the studies that asked for them; ``states/`` holds one
+file for each trained state. A trained state counts as done once its phase is in the database,
+which happens after its file was synced and renamed. One process writes.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pydantic import ValidationError
+
+from gossamer.errors import InputError, StoreError
+from gossamer.records.record import Phase, Record, StudyRun, Value
+
+_LAYOUT = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS phases (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS studies (number INTEGER PRIMARY KEY, json TEXT NOT NULL);
+"""
+_DATABASE = "store.sqlite"
+
+Kept = TypeVar("Kept", bound=Value)
+
+
+class Store:
+    """What was found so far, in one folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, Store.create(Path(folder)) as store:
+    ...     store.records(["0" * 64])
+    {}
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+
+    @classmethod
+    def create(cls, folder: Path) -> Self:
+        """Open the store in a folder, making both if they are not there.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written, or holds a store of another layout.
+        """
+        try:
+            (folder / "states").mkdir(parents=True, exist_ok=True)
+            probe = folder / f".probe.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(f"the folder {folder} cannot be written: {error.strerror}") from error
+        with _sentences(folder):
+            connection = sqlite3.connect(folder / _DATABASE, isolation_level=None)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            store = cls(folder, connection)
+            store._check_layout(fresh=_LAYOUT)
+            connection.executescript(_TABLES)
+        return store
+
+    @staticmethod
+    def is_there(folder: Path) -> bool:
+        """Tell whether a folder holds a store."""
+        return (folder / _DATABASE).is_file()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a store that is there already.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or it cannot be read.
+        """
+        if not cls.is_there(folder):
+            raise StoreError(
+                f"{folder} holds no results: there is no {_DATABASE} in it; "
+                "name the folder that `gossamer run --out` wrote"
+            )
+        with _sentences(folder):
+            connection = sqlite3.connect(folder / _DATABASE, isolation_level=None)
+            store = cls(folder, connection)
+            store._check_layout(fresh=None)
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; the folder can then be moved or deleted."""
+        self._connection.close()
+
+    def _check_layout(self, fresh: int | None) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version == 0 and fresh is not None:
+            self._connection.execute(f"PRAGMA user_version={fresh}")
+        elif version != _LAYOUT:
+            raise StoreError(
+                f"{self.folder / _DATABASE} has layout {version}, this gossamer reads layout "
+                f"{_LAYOUT}: use another folder"
+            )
+
+    def state_path(self, key: str) -> Path:
+        """Return the file of a trained state."""
+        return self.folder / "states" / f"{key}.safetensors"
+
+    def checkpoint_path(self, key: str) -> Path:
+        """Return the file of an unfinished training, kept on the way to a state."""
+        return self.folder / "states" / f"{key}.checkpoint"
+
+    def has_state(self, key: str) -> bool:
+        """Tell whether a trained state is done and its file there."""
+        return self.state_path(key).is_file() and bool(self.phases([key]))
+
+    def done_states(self) -> set[str]:
+        """Return the keys of all trained states that are done."""
+        present = {path.stem for path in (self.folder / "states").glob("*.safetensors")}
+        with _sentences(self.folder):
+            rows = self._connection.execute("SELECT key FROM phases").fetchall()
+        return present & {key for (key,) in rows}
+
+    def done_records(self) -> set[str]:
+        """Return the keys of all records."""
+        with _sentences(self.folder):
+            return {key for (key,) in self._connection.execute("SELECT key FROM records")}
+
+    def add_phase(self, phase: Phase) -> None:
+        """Keep a training that was done; its state's file must be in place."""
+        self._put("phases", phase.key, phase)
+
+    def add_record(self, record: Record) -> None:
+        """Keep what was measured."""
+        self._put("records", record.key, record)
+
+    def phases(self, keys: Collection[str]) -> dict[str, Phase]:
+        """Return the phases of those keys that are there."""
+        return self._get("phases", keys, Phase)
+
+    def records(self, keys: Collection[str]) -> dict[str, Record]:
+        """Return the records of those keys that are there."""
+        return self._get("records", keys, Record)
+
+    def save_study(self, study: StudyRun) -> None:
+        """Keep what was asked for; the study saved last is the one that is reported."""
+        text = study.model_dump_json()
+        with _sentences(self.folder):
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("DELETE FROM studies WHERE json = ?", (text,))
+            self._connection.execute("INSERT INTO studies (json) VALUES (?)", (text,))
+            self._connection.execute("COMMIT")
+
+    def latest_study(self) -> StudyRun:
+        """Return the study that was asked for last.
+
+        Raises
+        ------
+        StoreError
+            If none was.
+        """
+        with _sentences(self.folder):
+            row = self._connection.execute(
+                "SELECT json FROM studies ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+        if row is None:
+            raise StoreError(f"{self.folder} holds no study yet: nothing was run into it")
+        return _parsed(StudyRun, row[0], self.folder)
+
+    def _put(self, table: str, key: str, value: Value) -> None:
+        with _sentences(self.folder):
+            self._connection.execute(
+                f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608 - own names
+                (key, value.model_dump_json()),
+            )
+
+    def _get(self, table: str, keys: Collection[str], kind: type[Kept]) -> dict[str, Kept]:
+        wanted = json.dumps(list(keys))
+        with _sentences(self.folder):
+            rows = self._connection.execute(
+                f"SELECT key, json FROM {table} WHERE key IN (SELECT value FROM json_each(?))",  # noqa: S608
+                (wanted,),
+            ).fetchall()
+        return {key: _parsed(kind, text, self.folder) for key, text in rows}
+
+
+def _parsed(kind: type[Kept], text: str, folder: Path) -> Kept:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise StoreError(
+            f"{folder / _DATABASE} holds a {kind.__name__} that this gossamer cannot read "
+            f"({error.error_count()} fields differ): use another folder"
+        ) from error
+
+
+@contextmanager
+def _sentences(folder: Path) -> Iterator[None]:
+    """Turn database errors into sentences."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{folder / _DATABASE} cannot be read or written: {error}") from error
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder for one writing process.
+
+    Raises
+    ------
+    InputError
+        If another run is at work in the folder.
+    """
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another gossamer run is at work in {folder}: wait for it, or choose another --out"
+            ) from error
+        yield

@@ -1,0 +1,134 @@
+"""Numbers as a reader wants them."""
+
+from gossamer.stats.intervals import Interval
+
+NOTHING = "–"
+"""Stands where there is no number."""
+
+
+def decimal(value: float, digits: int, *, signed: bool = False) -> str:
+    """Return a number with a true minus sign, and never a negative zero.
+
+    Examples
+    --------
+    >>> decimal(-1.25, 1), decimal(-0.001, 2), decimal(1.5, 2, signed=True)
+    ('−1.2', '0.00', '+1.50')
+    """
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    """Return a fraction in percent, without the sign; 100 and 0 only if they are exact.
+
+    Examples
+    --------
+    >>> percent(0.9709), percent(0.999999), percent(1.0), percent(0.00001, 1)
+    ('97.09', '>99.99', '100.00', '<0.1')
+    """
+    text = decimal(100 * fraction, digits)
+    if fraction < 1 and float(text.replace("−", "-")) >= 100:
+        return f">{100 - 10**-digits:.{digits}f}"
+    if fraction > 0 and float(text.replace("−", "-")) == 0:
+        return f"<{10**-digits:.{digits}f}"
+    return text
+
+
+def spread(interval: Interval, digits: int = 2, scale: float = 100) -> str:
+    """Return a mean with the half-width of its interval, in percent unless scaled otherwise.
+
+    Examples
+    --------
+    >>> spread(Interval(0.981, 0.98, 0.982, 5))
+    '98.10 ± 0.10'
+    >>> spread(Interval(0.981, None, None, 1), 1)
+    '98.1'
+    """
+    mean = decimal(scale * interval.mean, digits)
+    half = interval.half_width
+    return mean if half is None else f"{mean} ± {decimal(scale * half, digits)}"
+
+
+def short_spread(interval: Interval) -> str:
+    """Return a mean in percent for a sentence; a second digit where the interval needs it.
+
+    Examples
+    --------
+    >>> short_spread(Interval(0.981, 0.98, 0.982, 5))
+    '98.1 ± 0.1%'
+    >>> short_spread(Interval(0.981, 0.9808, 0.9812, 5))
+    '98.10 ± 0.02%'
+    """
+    half = interval.half_width
+    return f"{spread(interval, 1 if half is None or half >= 0.0005 else 2)}%"
+
+
+def compact(value: float, unit: str = "") -> str:
+    """Return a count in thousands, millions or milliards, three digits of it.
+
+    Examples
+    --------
+    >>> compact(2386000), compact(23860), compact(999), compact(9544000, "B")
+    ('2.39 M', '23.9 k', '999', '9.54 MB')
+    """
+    scale, prefix = 1.0, ""
+    for power, name in ((1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")):
+        if value >= 0.9995 * power:
+            scale, prefix = power, name
+    number = value / scale
+    digits = 0 if not prefix or number >= 99.95 else 1 if number >= 9.995 else 2
+    return f"{number:.{digits}f} {prefix}{unit}".strip()
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the two units that matter.
+
+    Examples
+    --------
+    >>> duration(12.34), duration(200), duration(3720), duration(0.05)
+    ('12.3 s', '3 min 20 s', '1 h 2 min', '0.05 s')
+    """
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "seed"), counted(12500, "step")
+    ('1 seed', '12,500 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(items: list[str]) -> str:
+    """Return items as an enumeration.
+
+    Examples
+    --------
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital letter at its start.
+
+    Examples
+    --------
+    >>> sentence("weight pruning"), sentence("")
+    ('Weight pruning', '')
+    """
+    return text[:1].upper() + text[1:]

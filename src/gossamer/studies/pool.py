@@ -1,0 +1,142 @@
+"""Doing tasks in several processes, one core or more for each.
+
+Networks of these sizes train faster as several one-thread processes than as one with many
+threads. The driving process hands out tasks and gets back what was made; workers end when it
+asks them to, or when it is gone.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from gossamer.errors import GossamerError
+from gossamer.studies.plan import Plan, Task
+from gossamer.studies.tuning import tune_process
+from gossamer.studies.work import Event, Hand, Pulse, Site, Waiting
+
+_STOP = "stop"
+_LISTEN_SECONDS = 0.2
+_GOODBYE_SECONDS = 20.0
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: Task | None = None
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """Sent by a worker after the last event of a task."""
+
+
+def do_in_processes(
+    plan: Plan,
+    site: Site,
+    jobs: int,
+    handle: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Do what a plan leaves in `jobs` processes; trainings first, since others wait for them.
+
+    Raises
+    ------
+    GossamerError
+        If a worker process dies; what was done is kept.
+    """
+    waiting = Waiting(plan, plan.tasks)
+    workers = [_start(site) for _ in range(min(jobs, len(plan.tasks)))]
+    try:
+        while not should_stop():
+            _hand_out(waiting, workers)
+            busy = [worker for worker in workers if worker.task is not None]
+            if not busy:
+                return
+            for connection in wait([w.connection for w in busy], timeout=_LISTEN_SECONDS):
+                worker = next(w for w in busy if w.connection is connection)
+                _receive(worker, waiting, handle)
+    finally:
+        _dismiss(workers, handle)
+
+
+def _start(site: Site) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, site), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _hand_out(waiting: Waiting, workers: list[_Worker]) -> None:
+    for worker in workers:
+        if worker.task is None and (task := waiting.take()) is not None:
+            worker.connection.send(task)
+            worker.task = task
+
+
+def _receive(worker: _Worker, waiting: Waiting, handle: Callable[[Event], None]) -> None:
+    try:
+        message = worker.connection.recv()
+    except (EOFError, ConnectionResetError) as error:
+        worker.process.join()
+        raise GossamerError(
+            f"a worker process died (exit code {worker.process.exitcode}), perhaps for want of "
+            "memory; what was done is kept: run the same command again, with fewer --jobs"
+        ) from error
+    if isinstance(message, _Finished):
+        worker.task = None
+    else:
+        waiting.note(message)
+        handle(message)
+
+
+def _dismiss(workers: list[_Worker], handle: Callable[[Event], None]) -> None:
+    """Ask every worker to stop, take what it still made, and wait until it is gone."""
+    for worker in workers:
+        try:
+            worker.connection.send(_STOP)
+        except OSError:
+            continue  # it is gone already
+    for worker in workers:
+        try:
+            while worker.connection.poll(_GOODBYE_SECONDS):
+                message = worker.connection.recv()
+                if not isinstance(message, _Finished | Pulse):
+                    handle(message)
+        except (EOFError, OSError):
+            pass  # it has closed its end: nothing more will come
+        worker.process.join(_GOODBYE_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+
+
+def _work(connection: Connection, site: Site) -> None:
+    """Do tasks until told to stop; the life of a worker process."""
+    from gossamer.train.loop import Interrupted
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driving process decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tune_process(site.threads)
+
+    def watch(pulse: Pulse) -> bool:
+        try:
+            connection.send(pulse)
+            return connection.poll()
+        except OSError:
+            return True  # the driving process is gone
+
+    hand = Hand(site, watch)
+    try:
+        while (task := connection.recv()) != _STOP:
+            for event in hand.do(task):
+                connection.send(event)
+                if connection.poll():
+                    return
+            connection.send(_Finished())
+    except (Interrupted, EOFError, OSError):
+        return

@@ -1,0 +1,128 @@
+"""What a run would do and how long it would take, before anything is done."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from gossamer.recipes import keyed
+from gossamer.records.record import Phase, Record
+from gossamer.studies.plan import Measuring, Training
+from gossamer.studies.run import Prepared
+from gossamer.studies.tuning import tune_process
+from gossamer.studies.work import Hand, Pulse, Site
+
+_TRY_SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class ArmPreview:
+    """How much of one arm is done."""
+
+    label: str
+    trials: int
+    done: int
+    optimizer_steps: int
+    """Of all the arm's trials, each run alone."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is left, what is shared, and about how long it takes."""
+
+    arms: tuple[ArmPreview, ...]
+    steps_alone: int
+    steps_shared: int
+    steps_left: int
+    trials_left: int
+    trainings_left: int
+    seconds: float | None
+    """Estimated time of what is left; None if nothing is."""
+
+    @property
+    def sharing(self) -> float:
+        """Optimizer steps of running every trial alone, over those of sharing; 1 if none."""
+        return self.steps_alone / self.steps_shared if self.steps_shared else 1.0
+
+
+def preview(
+    prepared: Prepared, phases: Mapping[str, Phase], records: Mapping[str, Record]
+) -> Preview:
+    """Return what a run would do; the time comes from earlier work, or from a short try.
+
+    Parameters
+    ----------
+    prepared
+        The study.
+    phases, records
+        What the store holds of it already.
+    """
+    plan = prepared.plan
+    arms = []
+    for arm in prepared.spec.arms:
+        trials = [planned.keyed for planned in plan.trials if planned.arm == arm.name]
+        done = sum(trial.record in records for trial in trials)
+        steps = sum(plan.steps_of(trial.trial) for trial in trials)
+        arms.append(ArmPreview(arm.label, len(trials), done, steps))
+    return Preview(
+        arms=tuple(arms),
+        steps_alone=plan.steps_alone,
+        steps_shared=plan.steps_shared,
+        steps_left=plan.steps_left,
+        trials_left=plan.trials_left,
+        trainings_left=len(plan.trainings),
+        seconds=_estimated_seconds(prepared, phases, records) if plan.tasks else None,
+    )
+
+
+def _estimated_seconds(
+    prepared: Prepared, phases: Mapping[str, Phase], records: Mapping[str, Record]
+) -> float:
+    plan = prepared.plan
+    step_seconds = (
+        median(p.seconds / p.optimizer_steps for p in phases.values()) if phases else None
+    )
+    trial_seconds = median(r.seconds for r in records.values()) if records else None
+    if (step_seconds is None and plan.trainings) or trial_seconds is None:
+        tried_step, tried_trial = _try(prepared)
+        step_seconds, trial_seconds = step_seconds or tried_step, trial_seconds or tried_trial
+    work = plan.steps_left * (step_seconds or 0.0) + plan.trials_left * trial_seconds
+    return work / prepared.jobs
+
+
+def _try(prepared: Prepared) -> tuple[float, float]:
+    """Train and measure for a moment, away from the store; return seconds a step and a trial."""
+    from gossamer.train.loop import Interrupted  # imports torch, which a finished study never needs
+
+    tune_process(prepared.threads)
+    trial = prepared.plan.trials[0].keyed
+    untrained = keyed(replace(trial.trial, steps=()), prepared.dataset)
+    until = time.perf_counter() + _TRY_SECONDS
+    last: list[Pulse] = []
+
+    def watch(pulse: Pulse) -> bool:
+        last.append(pulse)
+        return time.perf_counter() > until
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "states").mkdir()
+        hand = Hand(Site(Path(folder), prepared.request.data_root, prepared.threads), watch)
+        (record,) = hand.do(Measuring((untrained,), frozenset()))
+        step_seconds = 0.0
+        if trial.trial.trainings:
+            training = Training(
+                trial,
+                trial.trial.trainings[0],
+                frozenset(),
+                steps=prepared.plan.steps(trial.trial, trial.trial.trainings[0]),
+            )
+            started = time.perf_counter()
+            with suppress(Interrupted):
+                list(hand.do(training))
+            step_seconds = (time.perf_counter() - started) / max(
+                1, last[-1].steps if last else training.steps
+            )
+    return step_seconds, record.seconds if isinstance(record, Record) else 0.0

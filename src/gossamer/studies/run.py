@@ -1,0 +1,171 @@
+"""Running a study: what is asked for, what is done already, and doing the rest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossamer.data import Dataset, stratified_split
+from gossamer.errors import InputError
+from gossamer.recipes.trial import Device
+from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
+from gossamer.records.store import Store, only_writer
+from gossamer.studies.plan import Plan, chosen_scale, make_plan, study_trials
+from gossamer.studies.spec import Scale, StudySpec, published_figures, read_study
+from gossamer.studies.tuning import usable_cores
+from gossamer.studies.work import Event, Failure, Site, dataset_of, do_here
+
+_WORTH_PROCESSES = 1_000_000
+"""Training examples in all, above which starting several processes pays."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for."""
+
+    study: str
+    """Built-in name or TOML file."""
+    folder: Path
+    scale: Scale | None = None
+    seeds: int | None = None
+    jobs: int | None = None
+    data_root: Path | None = None
+    device: Device = "cpu"
+    command: str = ""
+    """The command line, for the report."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that was read and planned, before anything is done."""
+
+    request: Request
+    spec: StudySpec
+    scale: Scale
+    seeds: int
+    dataset: Dataset
+    text: str
+    """The study file."""
+    plan: Plan
+    jobs: int
+    threads: int
+    """Threads of each process."""
+
+
+def prepare(request: Request, store: Store | None) -> Prepared:
+    """Read and plan a study; a store tells what is done already.
+
+    Raises
+    ------
+    InputError
+        If the study, its data or its network is not as it should be.
+    """
+    spec, text = read_study(request.study)
+    scale, options = chosen_scale(spec, request.scale)
+    seeds = options.seeds if request.seeds is None else request.seeds
+    if seeds < 1:
+        raise InputError(f"--seeds must be at least 1, not {seeds}")
+    dataset = dataset_of(spec.data, request.data_root)
+    kept, _ = stratified_split(dataset.y_train, spec.data.validation, seed=0)
+    plan = make_plan(
+        study_trials(spec, options, seeds, dataset, request.device),
+        training_examples=len(kept),
+        done_states=store.done_states() if store else set(),
+        done_records=store.done_records() if store else set(),
+    )
+    jobs = request.jobs or _sensible_jobs(plan, seeds, request.device)
+    return Prepared(
+        request=request,
+        spec=spec,
+        scale=scale,
+        seeds=seeds,
+        dataset=dataset,
+        text=text,
+        plan=plan,
+        jobs=jobs,
+        threads=max(1, usable_cores() // jobs),
+    )
+
+
+def describe_run(prepared: Prepared) -> StudyRun:
+    """Return the study as the store and the report keep it."""
+    spec, data = prepared.spec, prepared.dataset
+    return StudyRun(
+        name=spec.name,
+        title=spec.title,
+        question=" ".join(spec.question.split()),
+        scale=prepared.scale,
+        axis=spec.axis,
+        dataset=f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test "
+        f"examples, {data.classes} classes",
+        network=spec.network.name,
+        notes=spec.scales[prepared.scale].notes,
+        arms=tuple(
+            Arm(name=arm.name, label=arm.label, role=arm.role, recipe=tuple(spec.steps_of(arm)))
+            for arm in spec.arms
+        ),
+        published=published_figures(spec.name),
+        trials=tuple(
+            TrialLabel(
+                arm=planned.arm,
+                seed=planned.keyed.trial.seed,
+                level=planned.level,
+                key=planned.keyed.record,
+                phases=planned.keyed.phases,
+                optimizer_steps=prepared.plan.steps_of(planned.keyed.trial),
+            )
+            for planned in prepared.plan.trials
+        ),
+        command=prepared.request.command,
+        file=prepared.text,
+    )
+
+
+def carry_out(
+    prepared: Prepared,
+    store: Store,
+    watch: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> list[Failure]:
+    """Do what is left of a study, keep it in the store, and return what failed.
+
+    Raises
+    ------
+    InputError
+        If another run is at work in the folder.
+    StoreError
+        If the store cannot be written.
+    """
+    failures: list[Failure] = []
+
+    def handle(event: Event) -> None:
+        if isinstance(event, Phase):
+            store.add_phase(event)
+        elif isinstance(event, Record):
+            store.add_record(event)
+        elif isinstance(event, Failure):
+            failures.append(event)
+        watch(event)
+
+    site = Site(store.folder, prepared.request.data_root, prepared.threads)
+    with only_writer(store.folder):
+        store.save_study(describe_run(prepared))
+        if not prepared.plan.tasks:
+            return []
+        if prepared.jobs == 1:
+            do_here(prepared.plan, site, handle, should_stop)
+        else:
+            from gossamer.studies.pool import do_in_processes
+
+            do_in_processes(prepared.plan, site, prepared.jobs, handle, should_stop)
+    return failures
+
+
+def _sensible_jobs(plan: Plan, seeds: int, device: Device) -> int:
+    """Return how many processes to use if the user does not say.
+
+    It depends on the whole study, not on what is left, so that a resumed run has the same number
+    of threads and therefore the same bits.
+    """
+    if device != "cpu" or plan.examples_trained < _WORTH_PROCESSES:
+        return 1
+    return min(seeds, usable_cores())

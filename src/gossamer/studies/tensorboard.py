@@ -1,0 +1,94 @@
+"""A run as TensorBoard shows it: losses and accuracies by epoch, the graph, the weights."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from gossamer.errors import InputError
+from gossamer.nets import build
+from gossamer.recipes.state import load_state
+from gossamer.records.record import Epoch, Phase
+from gossamer.records.store import Store
+from gossamer.studies.run import Prepared
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "rate")
+
+
+def write_tensorboard(prepared: Prepared, store: Store, folder: Path) -> int:
+    """Write one TensorBoard run for each training of a study that is done; return how many.
+
+    Parameters
+    ----------
+    prepared
+        The study.
+    store
+        Where its trainings are kept.
+    folder
+        What `tensorboard --logdir` is given; made if it is not there.
+
+    Raises
+    ------
+    InputError
+        If TensorBoard is not installed, or the folder cannot be written.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TensorBoard's own dependencies
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError(
+                "--tensorboard needs TensorBoard: pip install 'gossamer[tensorboard]'"
+            ) from error
+    trainings = _named_trainings(prepared)
+    phases = store.phases(list(trainings))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, phase in phases.items():
+            with SummaryWriter(str(folder / trainings[key])) as writer:
+                for epoch in phase.history:
+                    _write_epoch(writer, epoch)
+                _write_weights(writer, phase, store)
+        if phases:
+            with SummaryWriter(str(folder / "graph")) as writer:
+                _write_graph(writer, prepared)
+    except OSError as error:
+        raise InputError(f"TensorBoard's folder {folder} cannot be written: {error}") from error
+    return len(phases)
+
+
+def _named_trainings(prepared: Prepared) -> dict[str, str]:
+    """Name each trained state by its first arm, level, seed and place in the recipe."""
+    names: dict[str, str] = {}
+    for planned in prepared.plan.trials:
+        trial = planned.keyed.trial
+        for number, key in enumerate(planned.keyed.phases, start=1):
+            name = f"{planned.arm}/{planned.level:g}/seed-{trial.seed}/training-{number}"
+            names.setdefault(key, name)
+    return names
+
+
+def _write_epoch(writer: "SummaryWriter", epoch: Epoch) -> None:
+    for curve in _CURVES:
+        value = getattr(epoch, curve)
+        if value is not None:
+            writer.add_scalar(curve, value, epoch.epoch)
+
+
+def _write_weights(writer: "SummaryWriter", phase: Phase, store: Store) -> None:
+    state, _ = load_state(store.state_path(phase.key))
+    for name, value in state.network.items():
+        if value.is_floating_point() and value.numel() > 1:
+            writer.add_histogram(name, value, phase.history[-1].epoch)
+
+
+def _write_graph(writer: "SummaryWriter", prepared: Prepared) -> None:
+    dataset = prepared.dataset
+    network = build(prepared.spec.network, dataset.input_shape, dataset.classes, seed=0).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is deprecated, but it is what TensorBoard reads
+        writer.add_graph(network, torch.zeros(1, *dataset.input_shape))

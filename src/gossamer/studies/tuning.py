@@ -1,0 +1,34 @@
+"""Settings of a whole process, for processes that belong to the command.
+
+A library import changes nothing in the process; these are called by the command and by the
+worker processes that it starts.
+"""
+
+import ctypes
+import os
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_LARGE = 1 << 30
+
+
+def tune_process(threads: int) -> None:
+    """Let torch use so many threads, and have glibc keep large blocks instead of unmapping them.
+
+    By default glibc gives every large tensor fresh pages from the kernel and takes them back when
+    it dies; training allocates the same sizes in every step, so that is wasted work.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return  # not glibc
+    mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    mallopt(_M_TRIM_THRESHOLD, _LARGE)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

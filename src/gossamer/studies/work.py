@@ -1,0 +1,175 @@
+"""Doing the tasks of a plan, in this process or in several.
+
+Whoever does a task hands back what was made, piece by piece; the driving process alone writes
+the database. Tasks start as soon as the trained states they need are there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gossamer.data import Dataset, load
+from gossamer.errors import GossamerError
+from gossamer.recipes import DataSpec
+from gossamer.records.record import Phase, Record
+from gossamer.studies.plan import Plan, Task, Training
+
+if TYPE_CHECKING:
+    from gossamer.train.loop import Standing
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the work is done: the store's folder, where data lies, threads of each process."""
+
+    folder: Path
+    data_root: Path | None
+    threads: int
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """A training under way: optimizer steps done and in all, and where it stands."""
+
+    key: str
+    steps: int
+    total: int
+    epoch: int
+    loss: float | None
+    """Training loss of the last finished epoch."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that could not be done, and why."""
+
+    task: Task
+    reason: str
+
+
+Event = Phase | Record | Pulse | Failure
+"""What the doing of tasks brings about."""
+
+Watch = Callable[[Pulse], bool]
+"""Called about twice a second during training; a true answer stops it."""
+
+
+@cache
+def _dataset(name: str, root: Path | None) -> Dataset:
+    return load(name, root)
+
+
+def dataset_of(data: DataSpec, root: Path | None) -> Dataset:
+    """Return a dataset, loaded once in a process."""
+    return _dataset(data.name, root)
+
+
+class Hand:
+    """Does tasks in this process."""
+
+    def __init__(self, site: Site, watch: Watch) -> None:
+        from gossamer.recipes.workshop import Workshop  # imports torch
+
+        states = site.folder / "states"
+        self._watch = watch
+        self._training: Training | None = None
+        self._workshop = Workshop(
+            dataset=lambda data: dataset_of(data, site.data_root),
+            state_path=lambda key: states / f"{key}.safetensors",
+            checkpoint_path=lambda key: states / f"{key}.checkpoint",
+            pulse=self._pulse,
+        )
+
+    def do(self, task: Task) -> Iterator[Phase | Record | Failure]:
+        """Do a task, and yield what it makes.
+
+        Raises
+        ------
+        Interrupted
+            If the watch asked a training to stop; a checkpoint was kept.
+        """
+        try:
+            if isinstance(task, Training):
+                self._training = task
+                yield self._workshop.train(task.keyed, task.position)
+            else:
+                for trial in task.trials:
+                    yield self._workshop.measure(trial)
+        except GossamerError as error:
+            yield Failure(task, str(error))
+
+    def _pulse(self, total: int, standing: "Standing") -> bool:
+        assert self._training is not None
+        loss = standing.history[-1].train_loss if standing.history else None
+        return self._watch(
+            Pulse(self._training.key, standing.steps, total, len(standing.history), loss)
+        )
+
+
+def do_here(
+    plan: Plan, site: Site, handle: Callable[[Event], None], should_stop: Callable[[], bool]
+) -> None:
+    """Do what a plan leaves, one task after the other, in this process."""
+    from gossamer.train.loop import Interrupted
+
+    def watch(pulse: Pulse) -> bool:
+        handle(pulse)
+        return should_stop()
+
+    hand = Hand(site, watch)
+    waiting = Waiting(plan, _by_seed(plan))
+    while (task := waiting.take()) is not None:
+        try:
+            for event in hand.do(task):
+                waiting.note(event)
+                handle(event)
+                if should_stop():
+                    return
+        except Interrupted:
+            return
+
+
+class Waiting:
+    """The tasks that are left, given out in an order once what they need is there."""
+
+    def __init__(self, plan: Plan, order: Iterable[Task]) -> None:
+        self._tasks: list[Task] = list(order)
+        self._undone = {training.key for training in plan.trainings}
+
+    def take(self) -> Task | None:
+        """Take the first task that can be done now; None if there is none."""
+        for task in self._tasks:
+            if not task.needs & self._undone:
+                self._tasks.remove(task)
+                return task
+        return None
+
+    @property
+    def empty(self) -> bool:
+        """Whether every task was given out or given up."""
+        return not self._tasks
+
+    def note(self, event: Event) -> None:
+        """Take note of a state that is done, or of one that will never be."""
+        if isinstance(event, Phase):
+            self._undone.discard(event.key)
+        if isinstance(event, Failure) and isinstance(event.task, Training):
+            self._give_up({event.task.key})
+
+    def _give_up(self, keys: set[str]) -> None:
+        """Drop the tasks that need a state that cannot be had, and those that need theirs."""
+        while lost := [task for task in self._tasks if task.needs & keys]:
+            self._tasks = [task for task in self._tasks if task not in lost]
+            keys = {task.key for task in lost if isinstance(task, Training)}
+
+
+def _by_seed(plan: Plan) -> list[Task]:
+    """Order tasks so that one seed is complete before the next one starts."""
+    return sorted(plan.tasks, key=_seed_of)
+
+
+def _seed_of(task: Task) -> int:
+    keyed = task.keyed if isinstance(task, Training) else task.trials[0]
+    return keyed.trial.seed

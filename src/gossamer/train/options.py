@@ -1,0 +1,185 @@
+"""What determines a training: epochs, batch, optimizer, schedule, early stop. No torch here."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+Precision = Literal["float32", "bf16"]
+"""float32, or bfloat16 autocast over float32 weights."""
+
+
+class Options(BaseModel):
+    """Frozen options that refuse unknown fields and values that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Decay = Annotated[float, Field(ge=0)]
+
+
+class Sgd(Options):
+    """Stochastic gradient descent, with momentum (Polyak 1964; Sutskever et al. 2013) if asked."""
+
+    name: Literal["sgd"] = "sgd"
+    rate: PositiveFloat = 0.1
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+    weight_decay: Decay = 0.0
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "Sgd":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Adam(Options):
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980); weight decay is added to the gradient."""
+
+    name: Literal["adam"] = "adam"
+    rate: PositiveFloat = 1e-3
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: Decay = 0.0
+
+
+class AdamW(Options):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
+
+    name: Literal["adamw"] = "adamw"
+    rate: PositiveFloat = 1e-3
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: Decay = 1e-2
+
+
+class Adadelta(Options):
+    """Adadelta (Zeiler 2012, arXiv 1212.5701)."""
+
+    name: Literal["adadelta"] = "adadelta"
+    rate: PositiveFloat = 1.0
+    rho: Fraction = 0.9
+    epsilon: PositiveFloat = 1e-6
+    weight_decay: Decay = 0.0
+
+
+OptimizerOptions = Annotated[Sgd | Adam | AdamW | Adadelta, Field(discriminator="name")]
+
+
+class Constant(Options):
+    """The rate stays what it is."""
+
+    name: Literal["constant"] = "constant"
+
+    def factor(self, epoch: int, epochs: int) -> float:  # noqa: ARG002
+        """Return 1."""
+        return 1.0
+
+
+class StepDecay(Options):
+    """The rate is multiplied by `gamma` every `every` epochs."""
+
+    name: Literal["step"] = "step"
+    every: PositiveInt
+    gamma: PositiveFloat = 0.1
+
+    def factor(self, epoch: int, epochs: int) -> float:  # noqa: ARG002
+        """Return gamma ** (epoch // every)."""
+        return self.gamma ** (epoch // self.every)
+
+
+class Exponential(Options):
+    """The rate is multiplied by `gamma` after each epoch."""
+
+    name: Literal["exponential"] = "exponential"
+    gamma: PositiveFloat
+
+    def factor(self, epoch: int, epochs: int) -> float:  # noqa: ARG002
+        """Return gamma ** epoch."""
+        return float(self.gamma**epoch)
+
+
+class Cosine(Options):
+    """The rate falls along half a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+
+    name: Literal["cosine"] = "cosine"
+    floor: Fraction = 0.0
+    """The factor that the cosine would reach after the last epoch."""
+
+    def factor(self, epoch: int, epochs: int) -> float:
+        """Return floor + (1 - floor) (1 + cos(pi epoch / epochs)) / 2."""
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+Schedule = Annotated[Constant | StepDecay | Exponential | Cosine, Field(discriminator="name")]
+
+Watched = Literal["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+
+
+class EarlyStop(Options):
+    """When to end before the last epoch: at a target, or when nothing improves any more.
+
+    The network keeps the weights of the epoch at which training ended.
+    """
+
+    watch: Watched = "validation_loss"
+    target: float | None = None
+    """End once the watched number is as good as this."""
+    patience: PositiveInt | None = None
+    """End after so many epochs without improvement."""
+    min_delta: Decay = 0.0
+    """What counts as an improvement, in the watched number's unit."""
+
+    @model_validator(mode="after")
+    def _needs_a_rule(self) -> "EarlyStop":
+        if self.target is None and self.patience is None:
+            raise ValueError("early stop needs a target, a patience, or both")
+        return self
+
+    def reason(self, values: list[float]) -> str | None:
+        """Return why training ends after epochs with these values, or None if it goes on.
+
+        Examples
+        --------
+        >>> EarlyStop(patience=2).reason([0.5, 0.4, 0.45, 0.41])
+        'validation_loss has not improved for 2 epochs'
+        >>> EarlyStop(watch="train_accuracy", target=0.9).reason([0.8, 0.91])
+        'train_accuracy reached 0.91, the target 0.9'
+        """
+        sign = 1.0 if self.watch.endswith("loss") else -1.0
+        costs = [sign * value for value in values]
+        if self.target is not None and costs[-1] <= sign * self.target:
+            return f"{self.watch} reached {values[-1]:.4g}, the target {self.target:g}"
+        if self.patience is not None and _epochs_since_best(costs, self.min_delta) >= self.patience:
+            return f"{self.watch} has not improved for {self.patience} epochs"
+        return None
+
+
+def _epochs_since_best(costs: list[float], min_delta: float) -> int:
+    best, since = math.inf, 0
+    for cost in costs:
+        best, since = (cost, 0) if cost < best - min_delta else (best, since + 1)
+    return since
+
+
+class TrainingOptions(Options):
+    """One training: how long, in what batches, with which optimizer and learning rate."""
+
+    epochs: PositiveInt
+    batch: PositiveInt = 128
+    optimizer: OptimizerOptions = Adam()
+    schedule: Schedule = Constant()
+    early_stop: EarlyStop | None = None
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch of this training, counted from 0.
+
+        Examples
+        --------
+        >>> options = TrainingOptions(epochs=3, optimizer=Sgd(), schedule=StepDecay(every=2))
+        >>> [round(options.rate(epoch), 4) for epoch in range(3)]
+        [0.1, 0.1, 0.01]
+        """
+        return self.optimizer.rate * self.schedule.factor(epoch, self.epochs)

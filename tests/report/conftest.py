@@ -1,0 +1,306 @@
+"""A study of the real size with made-up numbers: weight pruning against unit pruning."""
+
+import hashlib
+import math
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gossamer.records.record import (
+    Arm,
+    Environment,
+    Epoch,
+    Layer,
+    Phase,
+    Published,
+    PublishedFigure,
+    Record,
+    StudyRun,
+    TrialLabel,
+)
+
+LEVELS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
+PUBLISHED = {
+    "weight": (97.09, 96.94, 94.74, 89.94, 64.21, 44.56, 18.32, 11.80, 9.24, 8.70),
+    "unit": (97.09, 82.53, 22.20, 12.68, 11.74, 9.88, 9.85, 9.66, 8.64, 6.47),
+}
+MEASURED = {
+    "weight": (98.1, 98.08, 98.0, 97.9, 97.6, 96.6, 82.0, 41.0, 22.0, 11.3),
+    "unit": (98.1, 97.9, 85.1, 61.2, 33.0, 18.0, 11.0, 10.2, 9.9, 9.8),
+    "random-weight": (98.1, 96.0, 55.0, 31.0, 19.0, 13.0, 10.6, 10.1, 9.9, 9.8),
+    "random-unit": (98.1, 93.0, 62.0, 40.0, 25.0, 16.0, 11.4, 10.4, 9.9, 9.8),
+    "largest-weight": (98.1, 14.0, 10.1, 9.8, 9.8, 9.8, 9.8, 9.8, 9.8, 9.8),
+    "largest-unit": (98.1, 61.0, 21.0, 14.0, 11.0, 9.9, 9.8, 9.8, 9.8, 9.8),
+}
+SHAPES = ((1000, 784), (1000, 1000), (500, 1000), (200, 500), (10, 200))
+ARMS = (
+    Arm(name="dense", label="dense", role="baseline", recipe=()),
+    Arm(
+        name="weight",
+        label="weight pruning",
+        role="main",
+        recipe=(
+            {"step": "train", "epochs": 10},
+            {"step": "prune", "sparsity": "$sparsity", "pattern": "weight", "exclude": ["output"]},
+        ),
+    ),
+    Arm(
+        name="unit",
+        label="unit pruning",
+        role="main",
+        recipe=(
+            {"step": "train", "epochs": 10},
+            {"step": "prune", "sparsity": "$sparsity", "pattern": "unit", "exclude": ["output"]},
+        ),
+    ),
+    *(
+        Arm(
+            name=f"{order}-{kind}",
+            label=f"{'largest-first' if order == 'largest' else order} {kind} pruning",
+            role="control",
+            recipe=(
+                {"step": "train", "epochs": 10},
+                {"step": "prune", "sparsity": "$sparsity", "pattern": kind, "score": order},
+            ),
+        )
+        for order in ("random", "largest")
+        for kind in ("weight", "unit")
+    ),
+)
+FILE = """name = "weight-vs-unit"
+dataset = "mnist"
+network = "mlp"
+
+[grid]
+sparsity = [0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99]
+
+[[arms]]
+name = "weight"  # "</script>" and <b>bold</b> are harmless here
+steps = [{step = "train", epochs = 10}, {step = "prune", sparsity = "$sparsity"}]
+"""
+ENVIRONMENT = Environment(
+    gossamer="0.1.0",
+    python="3.11.9",
+    torch="2.13.0+cpu",
+    libraries={"numpy": "2.4.6", "scipy": "1.17.1"},
+    processor="AMD EPYC 9575F",
+    machine="x86_64, Linux 6.8",
+    threads=2,
+    device="cpu",
+    revision="0123456789abcdef",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What write_report takes."""
+
+    study: StudyRun
+    records: dict[str, Record]
+    phases: dict[str, Phase]
+
+
+def key(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def phase(seed: int, *, epochs: int = 10, name: str = "dense", start: int = 0) -> Phase:
+    stream = random.Random(f"phase {name} {seed}")
+    history = []
+    for epoch in range(start + 1, start + epochs + 1):
+        loss = 0.5 * math.exp(-0.45 * epoch) + 0.012 + stream.uniform(0, 0.004)
+        history.append(
+            Epoch(
+                epoch=epoch,
+                rate=0.1,
+                train_loss=loss,
+                train_accuracy=1 - 0.25 * loss,
+                validation_loss=0.45 * math.exp(-0.6 * epoch) + 0.07 + stream.uniform(0, 0.006),
+                validation_accuracy=0.981 - 0.07 * math.exp(-0.5 * epoch) + stream.uniform(0, 2e-3),
+                seconds=3.1,
+            )
+        )
+    return Phase(
+        key=key("phase", name, seed),
+        parent=key("start", seed),
+        step={
+            "step": "train",
+            "epochs": epochs,
+            "batch_size": 100,
+            "optimizer": "sgd",
+            "learning_rate": 0.1,
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+            "augmentation": None,
+        },
+        precision="float32",
+        optimizer_steps=600 * epochs,
+        examples=60000 * epochs,
+        seconds=31.4,
+        stopped=None,
+        history=tuple(history),
+        environment=ENVIRONMENT,
+    )
+
+
+def layers(arm: str, level: float) -> tuple[Layer, ...]:
+    found, inputs = [], 1.0
+    for index, (rows, columns) in enumerate(SHAPES):
+        weights, last = rows * columns, index == len(SHAPES) - 1
+        zeros = 0 if last else round(level * weights)
+        kept = 1.0 if last else 1 - level
+        effective = weights - zeros
+        if arm.endswith("unit") and index:
+            effective = round(weights * kept * inputs)
+        inputs = kept
+        name = f"hidden{index + 1}.weight" if not last else "output.weight"
+        found.append(
+            Layer(
+                name=name,
+                shape=(rows, columns),
+                prunable=not last,
+                weights=weights,
+                nonzero=weights - zeros,
+                effective=effective,
+            )
+        )
+    return tuple(found)
+
+
+def sizes(arm: str, level: float) -> dict[str, float]:
+    found = layers(arm, level)
+    total = sum(layer.weights for layer in found)
+    prunable = sum(layer.weights for layer in found if layer.prunable)
+    nonzero = sum(layer.nonzero for layer in found)
+    nonzero_prunable = sum(layer.nonzero for layer in found if layer.prunable)
+    effective = sum(layer.effective for layer in found if layer.prunable)
+    return {
+        "parameters": total,
+        "prunable_parameters": prunable,
+        "nonzero_parameters": nonzero,
+        "nonzero_prunable": nonzero_prunable,
+        "sparsity_requested": level,
+        "sparsity": 1 - nonzero_prunable / prunable,
+        "sparsity_all": 1 - nonzero / total,
+        "effective_sparsity": 1 - effective / prunable,
+        "bytes_dense": 4 * total,
+        "bytes_compressed": min(4 * total, 6 * nonzero),
+        "macs_dense": total,
+        "macs_nonzero": nonzero,
+    }
+
+
+def record(
+    arm: str, seed: int, level: float, accuracy: float, phases: tuple[str, ...] = ()
+) -> Record:
+    classes = tuple(
+        min(1.0, max(0.0, accuracy + 0.01 * math.sin(3 * i + 10 * level))) for i in range(10)
+    )
+    return Record(
+        key=key(arm, seed, level),
+        identity={"arm": arm, "seed": seed, "level": level},
+        phases=phases,
+        measures={
+            "test_accuracy": accuracy,
+            "test_loss": 2.4 - 2.3 * accuracy,
+            "train_accuracy": min(1.0, accuracy + 0.015),
+            "train_loss": 2.3 - 2.25 * accuracy,
+            "train_examples": 60000,
+            "test_examples": 10000,
+            **sizes(arm, level),
+        },
+        per_class={"test": classes, "train": classes},
+        layers=layers(arm, level),
+        seconds=0.4,
+        environment=ENVIRONMENT,
+    )
+
+
+def label(made: Record, steps: int = 6000) -> TrialLabel:
+    identity = made.identity
+    return TrialLabel(
+        arm=identity["arm"],
+        seed=identity["seed"],
+        level=identity["level"],
+        key=made.key,
+        phases=made.phases,
+        optimizer_steps=steps,
+    )
+
+
+def run_of(
+    accuracies: Mapping[tuple[str, float], Iterable[float]],
+    arms: tuple[Arm, ...] = ARMS,
+    **changes: Any,
+) -> Run:
+    """Make a run from the accuracy of each arm and level, one value a seed."""
+    seeds = range(max(len(list(values)) for values in accuracies.values()))
+    phases = {one.key: one for one in map(phase, seeds)}
+    records, trials = {}, []
+    for (arm, level), values in accuracies.items():
+        for seed, accuracy in enumerate(values):
+            made = record(arm, seed, level, accuracy, (key("phase", "dense", seed),))
+            records[made.key] = made
+            trials.append(label(made))
+    study = StudyRun(
+        **{
+            "name": "weight-vs-unit",
+            "title": "Weight pruning against unit pruning",
+            "question": "How many weights, and how many whole units, can a trained network lose "
+            "without retraining before it forgets its digits?",
+            "scale": "paper",
+            "axis": "sparsity",
+            "dataset": "MNIST",
+            "network": "MLP 784-1000-1000-500-200-10",
+            "notes": (
+                "Learning rate, batch size, epochs and initialisation were not published: 0.1, "
+                "100, 10 and Glorot uniform are chosen.",
+            ),
+            "arms": arms,
+            "published": None,
+            "trials": tuple(trials),
+            "command": "gossamer run weight-vs-unit --scale paper --seeds 5",
+            "file": FILE,
+            **changes,
+        }
+    )
+    return Run(study, records, phases)
+
+
+def published() -> Published:
+    figures = [
+        PublishedFigure(arm=arm, measure="test_accuracy", level=level, value=value / 100)
+        for arm, column in PUBLISHED.items()
+        for level, value in zip((0.0, *LEVELS), column, strict=True)
+    ]
+    return Published(
+        source="A student's report of 2019 with its code; accuracies on the MNIST test set.",
+        defects=(
+            "Speed was claimed and never measured: zeros in a dense matrix save nothing.",
+            "At the same k, unit pruning removes more: the outgoing weights stop mattering too.",
+        ),
+        figures=tuple(figures),
+    )
+
+
+def full_run(seeds: int = 5) -> Run:
+    """Make the whole study."""
+    stream = random.Random(20261105)
+    accuracies: dict[tuple[str, float], list[float]] = {}
+    base = [0.981 + stream.gauss(0, 0.0007) for _ in range(seeds)]
+    accuracies["dense", 0.0] = base
+    for arm, column in MEASURED.items():
+        for level, mean in zip(LEVELS, column[1:], strict=True):
+            width = 0.0006 + 0.10 * (mean / 100) * (1 - mean / 100) * (arm != "dense")
+            accuracies[arm, level] = [
+                min(0.985, max(0.06, mean / 100 + stream.gauss(0, width))) for _ in base
+            ]
+    return run_of(accuracies, published=published())
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    return full_run()

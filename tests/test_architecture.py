@@ -1,0 +1,77 @@
+"""The house: imports point only to rooms listed above, and some rooms never import torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gossamer
+
+HOUSE = Path(gossamer.__file__).parent
+ROOMS = (
+    "stats", "records", "leakage", "kernels", "runtime", "data", "nets", "masks", "measure",
+    "train", "recipes", "compress", "studies", "report",
+)  # fmt: skip
+FOUNDATION = {"errors", "files", "streams"}
+WITHOUT_TORCH = ROOMS[:5]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gossamer."):
+            found.add(str(node.module).split(".")[1])
+        if isinstance(node, ast.Import):
+            found |= {n.name.split(".")[1] for n in node.names if n.name.startswith("gossamer.")}
+    return found
+
+
+def present_rooms() -> list[str]:
+    return [room for room in ROOMS if (HOUSE / room).is_dir()]
+
+
+@pytest.mark.parametrize("room", present_rooms())
+def test_imports_point_to_rooms_above(room: str) -> None:
+    allowed = {*ROOMS[: ROOMS.index(room) + 1], *FOUNDATION}
+    if room == "report":
+        allowed = {"stats", "records", "report", *FOUNDATION}
+    for path in (HOUSE / room).rglob("*.py"):
+        assert imported_rooms(path) <= allowed, path
+
+
+def test_every_folder_is_a_room_of_the_house() -> None:
+    folders = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
+    assert folders <= set(ROOMS)
+
+
+@pytest.mark.parametrize("room", present_rooms())
+def test_some_rooms_never_import_torch(room: str) -> None:
+    if room not in WITHOUT_TORCH:
+        pytest.skip("this room may import torch")
+    for path in (HOUSE / room).rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        names = {
+            n.name for node in ast.walk(tree) if isinstance(node, ast.Import) for n in node.names
+        }
+        names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not any(name.split(".")[0] == "torch" for name in names), path
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["gossamer", "gossamer.cli", "gossamer.report", "gossamer.studies.run", "gossamer.console"],
+)
+def test_planning_and_reporting_do_not_load_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_import_changes_nothing_in_the_process() -> None:
+    code = (
+        "import warnings, torch, scipy.special; before = (torch.get_num_threads(), list(warnings.filters));"
+        "import gossamer, gossamer.recipes.workshop, gossamer.report, gossamer.masks;"
+        "assert before == (torch.get_num_threads(), list(warnings.filters))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
