@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gossamer.records.store import Store
     from gossamer.studies.run import Prepared
 
+_STDERR = Console(stderr=True)
 _FAILED = 1
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -58,7 +59,7 @@ def main() -> None:
     try:
         app()
     except GossamerError as error:
-        Console(stderr=True).print(f"gossamer: {error}", markup=False, soft_wrap=True)
+        _say(f"gossamer: {error}")
         sys.exit(_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
@@ -130,8 +131,9 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or what is left of it, and write its report."""
+    from gossamer.console import beginning
     from gossamer.records.store import Store
-    from gossamer.studies.run import Request, prepare
+    from gossamer.studies.run import REPORT, Request, describe_run, prepare
 
     request = Request(
         study=study,
@@ -147,6 +149,11 @@ def run(
         prepared = prepare(request, store)
         if dry_run:
             _print_plan(prepared, store)
+            return
+        reported = store is not None and store.is_reported(describe_run(prepared))
+        if reported and not prepared.plan.tasks and tensorboard is None:
+            _say(beginning(prepared))
+            typer.echo((request.folder / REPORT).resolve())
             return
     with Store.create(request.folder) as store:
         complete = _carry_out(prepared, store)
@@ -204,37 +211,32 @@ def _torch_is_cpu_only() -> bool:
 
 def _carry_out(prepared: "Prepared", store: "Store") -> bool:
     """Do what is left, say how it went, and tell whether the study is complete now."""
-    from gossamer.console import Display, duration
+    from gossamer.console import Display, beginning, duration
     from gossamer.studies.run import carry_out
     from gossamer.studies.tuning import tune_process
 
-    console = Console(stderr=True)
     plan, started = prepared.plan, time.monotonic()
-    if not plan.tasks:
-        console.print(f"Nothing left to do: all {len(plan.trials)} trials are done.")
-        carry_out(prepared, store, lambda event: None, lambda: False)  # noqa: ARG005
-        return True
-    console.print(
-        f"{prepared.spec.name}, {prepared.scale} scale, {prepared.seeds} seeds: "
-        f"{len(plan.trainings)} trainings and {plan.trials_left} of {len(plan.trials)} trials to "
-        f"do, in {prepared.jobs} process{'es' if prepared.jobs > 1 else ''} of "
-        f"{prepared.threads} thread{'s' if prepared.threads > 1 else ''}.",
-        highlight=False,
-    )
-    if prepared.jobs == 1:
+    _say(beginning(prepared))
+    if plan.tasks and prepared.jobs == 1:
         tune_process(prepared.threads)
-    with _stopping(console) as should_stop, Display(plan, console) as display:
+    with _stopping() as should_stop, Display(plan, _STDERR) as display:
         failures = carry_out(prepared, store, display.follow, should_stop)
     for failure in failures:
-        console.print(f"gossamer: {failure.reason}", markup=False, soft_wrap=True)
-    console.print(f"Took {duration(time.monotonic() - started)}.", highlight=False)
+        _say(f"gossamer: {failure.reason}")
+    if plan.tasks:
+        _say(f"Took {duration(time.monotonic() - started)}.")
     if should_stop():
-        console.print("Stopped; nothing is lost. The same command goes on from here.")
+        _say("Stopped; nothing is lost. The same command goes on from here.")
     return not failures and not should_stop()
 
 
+def _say(text: str) -> None:
+    """Say something to whoever watches; results alone go to standard output."""
+    _STDERR.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def _stopping(console: Console) -> Iterator[Callable[[], bool]]:
+def _stopping() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one stops at once."""
     asked: list[int] = []
 
@@ -243,7 +245,7 @@ def _stopping(console: Console) -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        console.print("Stopping at the next safe point; Ctrl-C again to stop at once.")
+        _say("Stopping at the next safe point; Ctrl-C again to stop at once.")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -260,41 +262,20 @@ def _report(store: "Store") -> None:
     study = store.latest_study()
     records = store.records([trial.key for trial in study.trials])
     phases = store.phases({key for trial in study.trials for key in trial.phases})
-    with Console(stderr=True).status("Writing the report"):
+    with _STDERR.status("Writing the report"):
         path = write_report(study, records, phases, store.folder)
+    store.mark_reported()
     typer.echo(path.resolve())
 
 
 def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
-    from gossamer.console import duration
+    from gossamer.console import plan_table
     from gossamer.studies.preview import preview
 
     keys = [planned.keyed for planned in prepared.plan.trials]
     records = store.records([keyed.record for keyed in keys]) if store else {}
     phases = store.phases({key for keyed in keys for key in keyed.phases}) if store else {}
-    seen = preview(prepared, phases, records)
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("Arm")
-    for header in ("Trials", "Done", "Optimizer steps, each alone"):
-        table.add_column(header, justify="right")
-    for arm in seen.arms:
-        table.add_row(arm.label, f"{arm.trials}", f"{arm.done}", f"{arm.optimizer_steps:,}")
-    console.print(f"[bold]{prepared.spec.title}[/bold]")
-    console.print(
-        f"{prepared.scale} scale, {prepared.seeds} seeds, {prepared.dataset.name}, "
-        f"results in {prepared.request.folder}\n"
-    )
-    console.print(table)
-    console.print(
-        f"\nShared: {seen.steps_shared:,} optimizer steps instead of {seen.steps_alone:,}, "
-        f"a factor of {seen.sharing:.1f}."
-    )
-    if seen.seconds is None:
-        console.print("Left: nothing, every trial is done.")
-    else:
-        console.print(
-            f"Left: {seen.trainings_left} trainings ({seen.steps_left:,} optimizer steps) and "
-            f"{seen.trials_left} trials to measure; about {duration(seen.seconds)} in "
-            f"{prepared.jobs} process(es) of {prepared.threads} thread(s)."
-        )
+    with _STDERR.status("Estimating the time"):
+        seen = preview(prepared, phases, records)
+    for part in plan_table(prepared, seen):
+        Console(highlight=False).print(part, soft_wrap=True)

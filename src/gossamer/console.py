@@ -1,12 +1,12 @@
 """What a run shows while it goes on: a progress bar, or plain lines where there is no terminal."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -15,9 +15,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from gossamer.records.record import Phase, Record
 from gossamer.studies.plan import Plan
+from gossamer.studies.preview import Preview
+from gossamer.studies.run import Prepared
 from gossamer.studies.work import Event, Failure, Pulse
 
 _PLAIN_SECONDS = 10.0
@@ -41,6 +44,60 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def beginning(prepared: Prepared) -> str:
+    """Return one sentence on what a run is about to do."""
+    plan = prepared.plan
+    if not plan.tasks:
+        return f"Nothing left to do: all {counted(len(plan.trials), 'trial')} are done."
+    return (
+        f"{prepared.spec.name}, {prepared.scale} scale, {counted(prepared.seeds, 'seed')}: "
+        f"{counted(len(plan.trainings), 'training')} and {plan.trials_left} of "
+        f"{counted(len(plan.trials), 'trial')} to do, in {counted(prepared.jobs, 'process')} of "
+        f"{counted(prepared.threads, 'thread')}."
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun in the right number.
+
+    Examples
+    --------
+    >>> counted(1, "process"), counted(1200, "trial"), counted(2, "process")
+    ('1 process', '1,200 trials', '2 processes')
+    """
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
+    """Yield what a dry run prints."""
+    yield f"[bold]{prepared.spec.title}[/bold]"
+    yield (
+        f"{prepared.scale} scale, {counted(prepared.seeds, 'seed')}, {prepared.dataset.name}, "
+        f"results in {prepared.request.folder}\n"
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Arm")
+    for header in ("Trials", "Done", "Optimizer steps, each alone"):
+        table.add_column(header, justify="right")
+    for arm in seen.arms:
+        table.add_row(arm.label, f"{arm.trials}", f"{arm.done}", f"{arm.optimizer_steps:,}")
+    yield table
+    yield (
+        f"\nShared: {seen.steps_shared:,} optimizer steps instead of {seen.steps_alone:,}, "
+        f"a factor of {seen.sharing:.1f}."
+    )
+    if seen.seconds is None:
+        yield "Left: nothing, every trial is done."
+        return
+    yield (
+        f"Left: {counted(seen.trainings_left, 'training')} "
+        f"({counted(seen.steps_left, 'optimizer step')}) and "
+        f"{counted(seen.trials_left, 'trial')} to measure; about {duration(seen.seconds)} in "
+        f"{counted(prepared.jobs, 'process')} of {counted(prepared.threads, 'thread')}."
+    )
+
+
 class Display(AbstractContextManager["Display"]):
     """Follows the events of a run; a bar on a terminal, a line every ten seconds elsewhere."""
 
@@ -52,7 +109,7 @@ class Display(AbstractContextManager["Display"]):
         self._counts = {"trainings": 0, "trials": 0}
         self._goals = {"trainings": len(plan.trainings), "trials": plan.trials_left}
         self._loss = ""
-        self._show = _bar(console, self._total) if console.is_terminal else _lines(console)
+        self._show = _Bar(console, self._total) if console.is_terminal else _Lines(console)
 
     def __enter__(self) -> Self:
         self._show.__enter__()
@@ -117,12 +174,12 @@ class _Bar:
         self._progress.update(self._task, completed=progress, total=total, description=text)
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text)
+        self._progress.console.print(text, markup=False)
 
 
 class _Lines:
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._write = say
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._started = self._last = time.monotonic()
 
     def __enter__(self) -> None:
@@ -137,15 +194,7 @@ class _Lines:
             return
         self._last = now
         share = 100 * progress / total if total else 100.0
-        self._write(f"{share:3.0f}%  {text}  ({duration(now - self._started)})")
+        self.say(f"{share:3.0f}%  {text}  ({duration(now - self._started)})")
 
     def say(self, text: str) -> None:
-        self._write(text)
-
-
-def _bar(console: Console, total: int) -> _Bar:
-    return _Bar(console, total)
-
-
-def _lines(console: Console) -> _Lines:
-    return _Lines(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

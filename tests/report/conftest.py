@@ -3,7 +3,7 @@
 import hashlib
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,10 @@ MEASURED = {
 }
 SHAPES = ((1000, 784), (1000, 1000), (500, 1000), (200, 500), (10, 200))
 ARMS = (
-    Arm(name="dense", label="dense", role="baseline", recipe=()),
+    Arm(name="dense", label="Dense", role="baseline", recipe=()),
     Arm(
         name="weight",
-        label="weight pruning",
+        label="Weight pruning",
         role="main",
         recipe=(
             {"step": "train", "epochs": 10},
@@ -49,7 +49,7 @@ ARMS = (
     ),
     Arm(
         name="unit",
-        label="unit pruning",
+        label="Unit pruning",
         role="main",
         recipe=(
             {"step": "train", "epochs": 10},
@@ -59,7 +59,7 @@ ARMS = (
     *(
         Arm(
             name=f"{order}-{kind}",
-            label=f"{'largest-first' if order == 'largest' else order} {kind} pruning",
+            label=f"{'Largest-first' if order == 'largest' else 'Random'} {kind} pruning",
             role="control",
             recipe=(
                 {"step": "train", "epochs": 10},
@@ -129,11 +129,8 @@ def phase(seed: int, *, epochs: int = 10, name: str = "dense", start: int = 0) -
         step={
             "step": "train",
             "epochs": epochs,
-            "batch_size": 100,
-            "optimizer": "sgd",
-            "learning_rate": 0.1,
-            "momentum": 0.0,
-            "weight_decay": 0.0,
+            "batch": 100,
+            "optimizer": {"name": "sgd", "rate": 0.1, "momentum": 0.0, "nesterov": False},
             "augmentation": None,
         },
         precision="float32",
@@ -234,9 +231,11 @@ def label(made: Record, steps: int = 6000) -> TrialLabel:
 def run_of(
     accuracies: Mapping[tuple[str, float], Iterable[float]],
     arms: tuple[Arm, ...] = ARMS,
+    keep: tuple[str, ...] | None = None,
     **changes: Any,
 ) -> Run:
     """Make a run from the accuracy of each arm and level, one value a seed."""
+    arms = tuple(arm for arm in arms if keep is None or arm.name in keep)
     seeds = range(max(len(list(values)) for values in accuracies.values()))
     phases = {one.key: one for one in map(phase, seeds)}
     records, trials = {}, []
@@ -304,3 +303,36 @@ def full_run(seeds: int = 5) -> Run:
 @pytest.fixture(scope="session")
 def run() -> Run:
     return full_run()
+
+
+def retrained_run() -> Run:
+    """Make a small study that trains on at every level, with a training of its own each."""
+    made = run_of(
+        {("dense", 0.0): [0.98, 0.97], ("weight", 0.5): [0.98, 0.97], ("weight", 0.9): [0.9, 0.8]},
+        keep=("dense", "weight"),
+    )
+    phases, trials = dict(made.phases), []
+    for trial in made.study.trials:
+        keys = trial.phases
+        if trial.arm == "weight":
+            more = phase(trial.seed, name=f"retrain {trial.level}", epochs=3, start=10)
+            phases[more.key] = more
+            keys = (*keys, more.key)
+        trials.append(trial.model_copy(update={"phases": keys}))
+    study = made.study.model_copy(update={"trials": tuple(trials)})
+    return Run(study, made.records, phases)
+
+
+@pytest.fixture(scope="session")
+def retrained() -> Run:
+    return retrained_run()
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Run]:
+    return run_of
+
+
+@pytest.fixture(scope="session")
+def make_full() -> Callable[[int], Run]:
+    return full_run

@@ -1,6 +1,7 @@
 """Accuracy against the axis of the study, and against what is left of the network."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -125,7 +126,7 @@ def effective_figure(results: Results) -> Figure | None:
     if not rows:
         return None
     x = (
-        alt.X("weights:Q", title="Prunable weights that still reach the output (log scale)")
+        alt.X("weights:Q", title="Weights that still reach the output (log scale)")
         .scale(type="log", reverse=True, nice=False, padding=14)
         .axis(format="~s", values=log_ticks([row["weights"] for row in rows]))
     )
@@ -225,11 +226,14 @@ def _panel(
 
 
 def _intervals(panel: Panel, rows: list[Row], x: alt.X, ink: Ink) -> list[Layer]:
-    """Draw a bar for every interval, and a band beside it for the main arms."""
+    """Draw bands for the main arms, and bars where there is no line for a band to follow."""
     known = [row for row in rows if row["low"] is not None]
-    if not known:
-        return []
+    points = Counter(row["series"] for row in known)
+    banded = [row for row in known if row["main"] and points[row["series"]] > 1]
+    barred = [row for row in known if row not in banded]
     low, high = alt.Y("low:Q"), alt.Y2("high:Q")
-    band = panel.of(row for row in known if row["main"]).mark_area(fillOpacity=0.14)
-    bars = panel.of(known).mark_rule(strokeWidth=1.4)
-    return [mark.encode(x, low, high, ink.colour, opacity=ink.fade) for mark in (band, bars)]
+    marks = (
+        (banded, panel.of(banded).mark_area(fillOpacity=0.16)),
+        (barred, panel.of(barred).mark_rule(strokeWidth=1.3, strokeOpacity=0.65)),
+    )
+    return [mark.encode(x, low, high, ink.colour, opacity=ink.fade) for some, mark in marks if some]

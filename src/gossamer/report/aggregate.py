@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
+from gossamer.records.record import Arm, Layer, Phase, Record, StudyRun, TrialLabel
 from gossamer.stats.intervals import Interval, mean_interval, paired_difference
 
 ACCURACY = "test_accuracy"
@@ -252,11 +252,11 @@ def sizes(results: Results) -> tuple[Size, ...]:
 
 
 def reaching(results: Results, arm: str, level: float) -> float | None:
-    """Prunable weights that still reach the output, mean over the seeds."""
+    """Weights of all layers that still reach the output, mean over the seeds."""
     counts = [
-        record.measures["prunable_parameters"] * (1 - record.measures["effective_sparsity"])
+        float(sum(layer.effective for layer in record.layers))
         for record in results.found(arm, level).values()
-        if {"prunable_parameters", "effective_sparsity"} <= record.measures.keys()
+        if record.layers
     ]
     return _mean(counts) if counts else None
 
@@ -275,25 +275,30 @@ class LayerSparsity:
 
 def layer_sparsities(results: Results) -> tuple[LayerSparsity, ...]:
     """Sparsity of each layer at each level of the main arms."""
-    rows: list[LayerSparsity] = []
-    for arm in results.arms("main"):
-        for level in results.levels(arm.name):
-            records = list(results.found(arm.name, level).values())
-            for layer in records[0].layers if records else ():
-                same = [
-                    one for record in records for one in record.layers if one.name == layer.name
-                ]
-                rows.append(
-                    LayerSparsity(
-                        arm.name,
-                        level,
-                        layer.name,
-                        layer.prunable,
-                        _mean([1 - one.nonzero / one.weights for one in same]),
-                        _mean([1 - one.effective / one.weights for one in same]),
-                    )
-                )
-    return tuple(rows)
+    return tuple(
+        row
+        for arm in results.arms("main")
+        for level in results.levels(arm.name)
+        for row in _layers_of(arm.name, level, list(results.found(arm.name, level).values()))
+    )
+
+
+def _layers_of(arm: str, level: float, records: list[Record]) -> list[LayerSparsity]:
+    layers: dict[str, list[Layer]] = {}
+    for record in records:
+        for layer in record.layers:
+            layers.setdefault(layer.name, []).append(layer)
+    return [
+        LayerSparsity(
+            arm,
+            level,
+            name,
+            all(one.prunable for one in same),
+            _mean([1 - one.nonzero / one.weights for one in same]),
+            _mean([1 - one.effective / one.weights for one in same]),
+        )
+        for name, same in layers.items()
+    ]
 
 
 @dataclass(frozen=True)

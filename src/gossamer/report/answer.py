@@ -5,7 +5,7 @@ from itertools import combinations
 
 from gossamer.records.record import Arm
 from gossamer.report.aggregate import Results
-from gossamer.report.formats import counted, decimal, listed, percent, short_spread
+from gossamer.report.formats import counted, decimal, inside, listed, percent, short_spread
 from gossamer.stats.intervals import Interval
 
 MARGIN = 0.005
@@ -132,13 +132,13 @@ def _reaches(results: Results, known: list[Reach]) -> str:
                 if not parts
                 else ("", results.level_text(one.level))
             )
-            parts.append(f"{one.arm.label}{goes} to {place}{endings[one.end]}")
+            parts.append(f"{inside(one.arm.label)}{goes} to {place}{endings[one.end]}")
     if parts:
         clauses.append(f"within half a point of it, {listed(parts)}")
     for one in known:
         if one.level is None:
             place = results.level_text(one.first_level) if parts else results.place(one.first_level)
-            clauses.append(f"{one.arm.label} falls further behind already at {place}")
+            clauses.append(f"{inside(one.arm.label)} falls further behind already at {place}")
     return listed(clauses) if not parts else "; ".join(clauses)
 
 
@@ -168,7 +168,9 @@ def _second(results: Results) -> str:
 
 def _name(results: Results, side: tuple[str, float]) -> str:
     base = results.baseline
-    return "the unpruned network" if base and side[0] == base.name else results.label(side[0])
+    return (
+        "the unpruned network" if base and side[0] == base.name else inside(results.label(side[0]))
+    )
 
 
 def _difference(difference: Interval) -> str:

@@ -2,11 +2,10 @@
 
 import csv
 import io
-import os
-import tempfile
 from pathlib import Path
 
 from gossamer.errors import InputError
+from gossamer.files import replacing
 from gossamer.records.record import Record
 from gossamer.report.aggregate import Results
 
@@ -19,21 +18,14 @@ def write_whole(path: Path, content: bytes) -> None:
     InputError
         If the folder cannot be written or the disk is full.
     """
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)).lower()
         raise InputError(
-            f"the report's file {path} cannot be written ({reason.lower()}); "
+            f"the report's file {path} cannot be written ({reason}); "
             "a folder that can be written, with space left on its disk, is needed"
         ) from error
 

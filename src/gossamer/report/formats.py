@@ -132,3 +132,18 @@ def sentence(text: str) -> str:
     ('Weight pruning', '')
     """
     return text[:1].upper() + text[1:]
+
+
+def inside(label: str) -> str:
+    """Return a label as it stands inside a sentence; what looks like a name keeps its capital.
+
+    Examples
+    --------
+    >>> inside("Weight pruning"), inside("ERK"), inside("Erdos-Renyi")
+    ('weight pruning', 'ERK', 'Erdos-Renyi')
+    >>> inside("Pruning, then training")
+    '“pruning, then training”'
+    """
+    word = label.split(" ")[0]
+    text = label[:1].lower() + label[1:] if word[1:].islower() else label
+    return f"“{text}”" if "," in text else text

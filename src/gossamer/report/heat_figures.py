@@ -49,8 +49,8 @@ def layer_figure(results: Results) -> Figure | None:
     rows = layer_sparsities(results)
     panels = [
         _layer_panel(results, arm, [row for row in rows if row.arm == arm.name], effective)
-        for effective in (False, True)
         for arm in results.arms("main")
+        for effective in (False, True)
         if any(row.arm == arm.name for row in rows)
     ]
     if not panels:
@@ -59,19 +59,20 @@ def layer_figure(results: Results) -> Figure | None:
     return Figure(
         "layers",
         "Sparsity of each layer",
-        f"Sparsity of each layer in percent, {results.basis}: above the weights that are zero, "
-        "below also those that no longer reach the output."
+        f"Sparsity of each layer in percent, {results.basis}. Masked: the weights that are "
+        "zero; effective: also those that lie on no path from the input to the output."
         + (" Layers marked * are kept out of pruning." if kept else ""),
         tuple(panels),
     )
 
 
 def _layer_panel(results: Results, arm: Arm, rows: list[LayerSparsity], effective: bool) -> Panel:
+    kept = {row.layer for row in rows if not row.prunable}
     cells = [
         _cell(
             results,
             row.level,
-            row.layer.removesuffix(".weight") + ("" if row.prunable else " *"),
+            row.layer.removesuffix(".weight") + (" *" if row.layer in kept else ""),
             row.effective if effective else row.masked,
         )
         for row in rows

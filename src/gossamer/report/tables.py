@@ -197,8 +197,8 @@ def step_text(step: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> step_text({"step": "prune", "sparsity": "$sparsity", "score": "magnitude"})
-    'prune(sparsity=$sparsity, score=magnitude)'
+    >>> step_text({"step": "train", "epochs": 9, "optimizer": {"name": "sgd", "rate": 0.1}})
+    'train(epochs=9, optimizer=sgd(rate=0.1))'
     """
     rest = dict(step)
     kind = rest.pop(next((key for key in ("step", "kind", "type") if key in rest), ""), "step")
@@ -207,11 +207,17 @@ def step_text(step: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     """Return a setting as a reader would write it."""
-    if value is None:
-        return "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, float):
         return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, Mapping):
+        rest = {name: part for name, part in value.items() if name != "name"}
+        inner = ", ".join(f"{name}={_plain(part)}" for name, part in rest.items())
+        return f"{value.get('name', '')}({inner})" if inner else str(value.get("name", "none"))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_plain(part) for part in value)}]"
+    return str(value)
 
 
 def training_table(results: Results, phases: Mapping[str, Phase]) -> Table | None:
@@ -230,7 +236,7 @@ def training_table(results: Results, phases: Mapping[str, Phase]) -> Table | Non
 
 
 def _training_column(group: list[Phase]) -> dict[str, str]:
-    column = {name.replace("_", " "): _plain(value) for name, value in group[0].step.items()}
+    column = _flat(group[0].step)
     counts = [f"{steps:,}" for steps in sorted({phase.optimizer_steps for phase in group})]
     return column | {
         "precision": group[0].precision,
@@ -238,3 +244,17 @@ def _training_column(group: list[Phase]) -> dict[str, str]:
         "times done": str(len(group)),
         "stopped early": str(sum(phase.stopped is not None for phase in group)),
     }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Give each setting a row; the settings of an optimizer follow its name."""
+    rows = {}
+    for name, value in settings.items():
+        words = name.replace("_", " ")
+        if isinstance(value, Mapping) and "name" in value:
+            rows[words] = str(value["name"])
+            rest = {f"{words}: {key}": part for key, part in value.items() if key != "name"}
+            rows |= _flat(rest)
+        else:
+            rows[words] = _plain(value)
+    return rows

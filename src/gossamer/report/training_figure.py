@@ -8,7 +8,10 @@ from gossamer.records.record import Phase
 from gossamer.report.aggregate import Results
 from gossamer.report.charts import GREY, STRONG, Figure, Layer, Panel, Row
 from gossamer.report.curves import Training, curve_points, trainings
-from gossamer.report.formats import sentence
+from gossamer.report.formats import inside, sentence
+
+POINTS = 15
+"""Most epochs that are marked by a point each."""
 
 
 def curve_figure(results: Results, phases: Mapping[str, Phase]) -> Figure | None:
@@ -24,17 +27,14 @@ def curve_figure(results: Results, phases: Mapping[str, Phase]) -> Figure | None
                 panels.append(_curve_panel(panel, results, words, some, group, quantity))
     if not panels:
         return None
-    thin = any(
-        row["seed"] != "mean" for panel in panels for rows in panel.rows.values() for row in rows
-    )
+    seeds = {row["seed"] for panel in panels for rows in panel.rows.values() for row in rows}
+    thin = "; thin lines are single seeds, thick ones their mean" if len(seeds) > 1 else ""
     return Figure(
         "curves",
         "Training curves",
-        "Training curves by epoch"
-        + ("; thin lines are single seeds, thick ones their mean" if thin else "")
-        + ". Training "
-        "figures are means over the epoch while the weights change, validation figures are taken "
-        "at its end; the test set has no part in them.",
+        f"Training curves by epoch; dashed lines are validation{thin}. Training figures are "
+        "means over the epoch while the weights change, validation figures are taken at its end; "
+        "the test set has no part in them.",
         tuple(panels),
     )
 
@@ -63,7 +63,7 @@ def _curve_title(results: Results, group: list[Training], several: bool) -> str:
     place = f"Training {group[0].position + 1}" if several else "Training"
     arms = list(dict.fromkeys(arm for one in group for arm in one.arms))
     if len(arms) <= 2:
-        return f"{place}, {' and '.join(results.label(arm) for arm in arms)}"
+        return f"{place}, {' and '.join(inside(results.label(arm)) for arm in arms)}"
     if len(group) > 1:
         return place
     everyone = len(arms) == len(results.study.arms)
@@ -74,7 +74,7 @@ def _curve_rows(results: Results, group: tuple[Training, ...]) -> list[Row]:
     rows = []
     by_level = _by_level(group)
     for one in group:
-        name = " and ".join(results.label(arm) for arm in one.arms)
+        name = " and ".join(inside(results.label(arm)) for arm in one.arms)
         name = name if len(one.arms) <= 2 else f"{name[:40]} …"
         for point in curve_points(one, seeds=not by_level):
             scale = 100 if point.quantity == "accuracy" else 1
@@ -86,7 +86,7 @@ def _curve_rows(results: Results, group: tuple[Training, ...]) -> list[Row]:
                     "epoch": point.epoch,
                     "value": round(scale * point.value, 5),
                     "arm": sentence(name),
-                    "level": results.position(one.levels[0]),
+                    "place": f"{results.position(one.levels[0]):g}",
                 }
             )
     return rows
@@ -110,14 +110,15 @@ def _curve_panel(
     x = x.axis(format="d", tickMinStep=1, labelFlush=False)
     unit = "Loss (nats)" if quantity == "loss" else "Accuracy (%)"
     y = alt.Y("value:Q", title=unit).scale(zero=False)
-    detail = alt.Detail(["seed:N", "level:Q", "arm:N"])
+    detail = alt.Detail(["seed:N", "place:N", "arm:N"])
     tooltip = [
         alt.Tooltip("part:N", title=" "),
-        *([alt.Tooltip("level:Q", title=results.axis_title)] if _by_level(group) else []),
+        *([alt.Tooltip("place:N", title=results.axis_title)] if _by_level(group) else []),
         alt.Tooltip("epoch:Q", title="epoch"),
         alt.Tooltip("value:Q", title=quantity, format=".4~r"),
     ]
-    point = False if _by_level(group) else alt.OverlayMarkDef(size=26, filled=True)
+    many = _by_level(group) or len({row["epoch"] for row in rows}) > POINTS
+    point = False if many else alt.OverlayMarkDef(size=26, filled=True)
     mean = panel.of(row for row in rows if row["seed"] == "mean")
     line = mean.mark_line(strokeWidth=1.6 if _by_level(group) else 2.2, point=point)
     layers: list[Layer] = [line.encode(x, y, colour, dash, detail, tooltip=tooltip)]
@@ -137,9 +138,10 @@ def _curve_ink(
     if len(group) == 1:
         colour = alt.Color("part:N", title=None).scale(domain=parts, range=list(STRONG[:2]))
         return colour, dash
-    dash = dash.legend(symbolStrokeColor=GREY)
     if _by_level(group):
-        colour = alt.Color("level:Q", title=results.axis_title).scale(scheme="viridis")
-        return colour.legend(type="gradient", gradientLength=130), dash
+        levels = list(dict.fromkeys(row["place"] for row in rows))
+        dark = alt.SchemeParams(name="viridis", extent=[0.88, 0])
+        colour = alt.Color("place:O", title=results.axis_title, sort=levels).scale(scheme=dark)
+        return colour.legend(symbolSize=300, columnPadding=10), dash.legend(None)
     colour = alt.Color("arm:N", title=None).scale(domain=arms, range=list(STRONG[: len(arms)]))
-    return colour, dash
+    return colour, dash.legend(symbolStrokeColor=GREY)

@@ -14,6 +14,7 @@ from gossamer.studies.spec import Scale, StudySpec, published_figures, read_stud
 from gossamer.studies.tuning import usable_cores
 from gossamer.studies.work import Event, Failure, Site, dataset_of, do_here
 
+REPORT = "report.html"
 _WORTH_PROCESSES = 1_000_000
 """Training examples in all, above which starting several processes pays."""
 
@@ -150,8 +151,8 @@ def carry_out(
     with only_writer(store.folder):
         store.save_study(describe_run(prepared))
         if not prepared.plan.tasks:
-            return []
-        if prepared.jobs == 1:
+            pass
+        elif prepared.jobs == 1:
             do_here(prepared.plan, site, handle, should_stop)
         else:
             from gossamer.studies.pool import do_in_processes

@@ -1,0 +1,171 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gossamer.report.aggregate import Results
+from gossamer.report.answer import answer
+
+BASE = [0.981, 0.982, 0.980]
+
+
+def shifted(by: float, values: Sequence[float] = BASE) -> list[float]:
+    return [round(value - by, 6) for value in values]
+
+
+def said(made: Any, records: Any = None) -> tuple[str, str]:
+    found = answer(Results(made.study, made.records if records is None else records))
+    return found.first, found.second
+
+
+@pytest.fixture
+def two_arms(make_run: Any) -> Any:
+    return make_run(
+        {
+            ("dense", 0.0): BASE,
+            ("weight", 0.25): shifted(0.001),
+            ("weight", 0.5): shifted(0.004),
+            ("weight", 0.8): [0.60, 0.64, 0.62],
+            ("unit", 0.25): shifted(0.003),
+            ("unit", 0.5): [0.60, 0.62, 0.61],
+            ("unit", 0.8): [0.45, 0.50, 0.46],
+        }
+    )
+
+
+def test_both_sentences(two_arms: Any) -> None:
+    assert said(two_arms) == (
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; within half a point of it, "
+        "weight pruning goes to 50% sparsity and unit pruning to 25%.",
+        "The two differ most at 50% sparsity: weight pruning reaches 97.7% and unit pruning "
+        "61.0%, a paired difference of 36.7 [34.3, 39.1] points over 3 seeds.",
+    )
+
+
+def test_a_level_beyond_a_failed_one_does_not_count(make_run: Any) -> None:
+    made = make_run(
+        {
+            ("dense", 0.0): BASE,
+            ("weight", 0.25): shifted(0.006),
+            ("weight", 0.5): shifted(0.001),
+        }
+    )
+    first, _ = said(made)
+    assert first.endswith("; weight pruning falls further behind already at 25% sparsity.")
+
+
+def test_one_goes_and_one_does_not(make_run: Any) -> None:
+    made = make_run(
+        {
+            ("dense", 0.0): BASE,
+            ("weight", 0.25): shifted(-0.001),
+            ("unit", 0.25): shifted(0.2),
+        }
+    )
+    first, second = said(made)
+    assert first == (
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; within half a point of it, "
+        "weight pruning goes to 25% sparsity (the highest level tried); "
+        "unit pruning falls further behind already at 25%."
+    )
+    assert "weight pruning reaches 98.2% and unit pruning 78.1%" in second
+
+
+def test_one_seed_gives_numbers_without_intervals(make_run: Any) -> None:
+    made = make_run(
+        {("dense", 0.0): [0.981], ("weight", 0.5): [0.979], ("unit", 0.5): [0.61]},
+    )
+    found = answer(Results(made.study, made.records))
+    assert found.first == (
+        "The unpruned network reaches 98.1% on the test set; within half a point of it, weight "
+        "pruning goes to 50% sparsity (the highest level tried); unit pruning falls further "
+        "behind already at 50%."
+    )
+    assert found.second == (
+        "The two differ most at 50% sparsity: weight pruning reaches 97.9% and unit pruning "
+        "61.0%, a difference of 36.9 points with one seed."
+    )
+    assert found.note.startswith("One seed gives a number, never a verdict")
+
+
+def test_half_finished_run_says_how_far_it_got(two_arms: Any) -> None:
+    done = {
+        trial.key: two_arms.records[trial.key]
+        for trial in two_arms.study.trials
+        if trial.level <= 0.25 or (trial.arm == "unit" and trial.level == 0.5)
+    }
+    first, second = said(two_arms, done)
+    assert "weight pruning goes to 25% sparsity (the highest level done so far)" in first
+    assert first.endswith("and unit pruning to 25%.")
+    assert second.startswith("The two differ most at 25% sparsity:")
+
+
+def test_contrast_prefers_the_levels_with_most_seeds(two_arms: Any) -> None:
+    lone = [
+        trial.key
+        for trial in two_arms.study.trials
+        if trial.level == 0.5 and trial.arm == "unit" and trial.seed > 0
+    ]
+    done = {key: one for key, one in two_arms.records.items() if key not in lone}
+    assert said(two_arms, done)[1].startswith("The two differ most at 80% sparsity:")
+
+
+def test_one_main_arm_is_held_against_the_baseline(make_run: Any) -> None:
+    made = make_run(
+        {("dense", 0.0): BASE, ("weight", 0.5): shifted(0.001), ("weight", 0.9): shifted(0.3)},
+        keep=("dense", "weight"),
+    )
+    assert said(made)[1] == (
+        "It differs most at 90% sparsity: the unpruned network reaches 98.1% and weight pruning "
+        "68.1%, a paired difference of 30.0 [30.0, 30.0] points over 3 seeds."
+    )
+
+
+def test_small_contrast_is_not_sold_as_one(make_run: Any) -> None:
+    made = make_run(
+        {("dense", 0.0): BASE, ("weight", 0.5): [0.98, 0.97], ("unit", 0.5): [0.97, 0.979]},
+    )
+    assert said(made)[1].endswith(" points over 2 seeds, which these seeds cannot tell from none.")
+
+
+def test_no_main_arm(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): BASE}, keep=("dense",))
+    assert said(made) == (
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; the study has no pruned arm "
+        "to hold against it.",
+        "",
+    )
+
+
+def test_no_baseline(make_run: Any) -> None:
+    made = make_run(
+        {("weight", 0.5): [0.9, 0.91], ("unit", 0.5): [0.5, 0.52]}, keep=("weight", "unit")
+    )
+    first, second = said(made)
+    assert first == "The study has no unpruned network, so what pruning costs cannot be said."
+    assert second.startswith("The two differ most at 50% sparsity: weight pruning reaches 90.5%")
+
+
+def test_one_arm_without_baseline(make_run: Any) -> None:
+    made = make_run({("weight", 0.5): [0.9, 0.91]}, keep=("weight",))
+    assert said(made)[1] == "With one arm alone there is nothing to compare it with."
+
+
+def test_baseline_alone_done_so_far(two_arms: Any) -> None:
+    done = {t.key: two_arms.records[t.key] for t in two_arms.study.trials if t.arm == "dense"}
+    assert said(two_arms, done) == (
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; no pruned network is measured "
+        "beside it yet.",
+        "No two arms are measured at the same level and seed yet, so none can be compared.",
+    )
+
+
+def test_baseline_not_done_yet(two_arms: Any) -> None:
+    done = {t.key: two_arms.records[t.key] for t in two_arms.study.trials if t.arm != "dense"}
+    assert said(two_arms, done)[0] == (
+        "The unpruned network is not measured yet, so what pruning costs cannot be said."
+    )
+
+
+def test_nothing_done(two_arms: Any) -> None:
+    assert said(two_arms, {}) == ("No trial is done yet, so there is nothing to say.", "")
