@@ -40,7 +40,10 @@ recipe = [{{ step = "train", epochs = 1, batch = 128 }}]
 [[arms]]
 name = "weight"
 label = "Weight pruning"
-recipe = [{{ step = "train", epochs = 1, batch = 128 }}, {{ step = "prune", sparsity = "$sparsity" }}]
+recipe = [
+  {{ step = "train", epochs = 1, batch = 128 }},
+  {{ step = "prune", sparsity = "$sparsity" }},
+]
 """
 REPEATS = 5
 

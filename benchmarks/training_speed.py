@@ -31,7 +31,7 @@ EPOCHS, SEEDS = 2, 3
 
 
 def tutorial_network(seed: int) -> nn.Module:
-    """The CNN as a tutorial writes it: ReLU before pooling; the same initial weights."""
+    """Return the CNN as a tutorial writes it, ReLU before pooling, with the same weights."""
     ours = build(NetworkSpec(name="fashion-cnn"), (1, 28, 28), 10, seed)
     weights = list(ours.state_dict().values())
     network = nn.Sequential(
@@ -49,7 +49,7 @@ def tutorial_epoch(
     batches: Iterator[list[Tensor]] | DataLoader[tuple[Tensor, ...]],
     channels_last: bool = False,
 ) -> None:
-    """The loop of a PyTorch tutorial, `.item()` for the running loss included."""
+    """Train one epoch as a PyTorch tutorial does, `.item()` for the running loss included."""
     network.train()
     running = 0.0
     for inputs, labels in batches:

@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(0.21), duration(75), duration(7300)
+    >>> duration(0.21), duration(75), duration(7320)
     ('0.2 s', '1 min 15 s', '2 h 2 min')
     """
     if seconds < 59.5:

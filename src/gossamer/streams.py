@@ -29,7 +29,9 @@ def stream_seed(seed: int, purpose: str, *counters: int | str) -> int:
     >>> stream_seed(0, "shuffle", 1) == stream_seed(0, "shuffle", 2)
     False
     """
-    text = repr((int(seed), purpose, counters))
+    # Plain types: a NumPy integer is written otherwise than the same number as an int.
+    plain = tuple(str(c) if isinstance(c, str) else int(c) for c in counters)
+    text = repr((int(seed), str(purpose), plain))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gossamer.errors import InputError
@@ -60,13 +60,32 @@ class Enforcement:
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Clear gradients, and have a closure do so each time it computes new ones."""
-        del optimizer
+        if isinstance(optimizer, LBFGS):
+            self._forget_stale_directions(optimizer)
         self._clear_gradients()
         if kwargs.get("closure") is not None:
             return args, {**kwargs, "closure": self._clearing(kwargs["closure"])}
         if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer itself
             return (args[0], self._clearing(args[1]), *args[2:]), kwargs
         return args, kwargs
+
+    def _forget_stale_directions(self, optimizer: LBFGS) -> None:
+        """Have L-BFGS start anew if its last direction moved what is pruned by now.
+
+        Its curvature is that of another network then, and a line search along it may never move.
+        """
+        parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
+        direction = optimizer.state[parameters[0]].get("d")
+        if direction is None:
+            return
+        parts = direction.split([parameter.numel() for parameter in parameters])
+        masks = dict(self._on_device())
+        if any(
+            bool(part[masks[parameter].flatten()].any())
+            for parameter, part in zip(parameters, parts, strict=True)
+            if parameter in masks
+        ):
+            optimizer.state[parameters[0]].clear()
 
     def _clearing(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         def clearing() -> Any:
@@ -77,10 +96,11 @@ class Enforcement:
         return clearing
 
     def _clear_gradients(self) -> None:
-        for parameter, pruned in self._on_device():
-            # A sparse gradient holds rows; the weights themselves are set after the step.
-            if parameter.grad is not None and parameter.grad.layout == torch.strided:
-                parameter.grad.masked_fill_(pruned, 0)
+        with torch.no_grad():
+            for parameter, pruned in self._on_device():
+                # A sparse gradient holds rows; the weights themselves are set after the step.
+                if parameter.grad is not None and parameter.grad.layout == torch.strided:
+                    parameter.grad.masked_fill_(pruned, 0)
 
     def _on_device(self) -> list[tuple[nn.Parameter, Tensor]]:
         """Return parameters with their masks, on the device the model is on by now."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -10,44 +9,28 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from gossamer.errors import InputError
-from gossamer.masks.graph import normalisers_of, output_modules, traced_graph
-from gossamer.masks.names import bare_module, bare_name, parameters_by_name
+from gossamer.masks.graph import NORMALISATIONS, normalisations_behind, output_parameters
+from gossamer.masks.names import (
+    bare_module,
+    bare_name,
+    modules_by_name,
+    names_it,
+    parameters_by_name,
+)
+from gossamer.masks.units import UnitLayout
 
 OUTPUT_LAYER = "output layer"
 """In `exclude`: the layer whose result is the network's output."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORMALISATIONS = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.LocalResponseNorm,
+_IMAGE_NORMALISATIONS = (
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
 )
-
-
-@dataclass(frozen=True)
-class UnitLayout:
-    """Where the units (neurons, filters) of a weight lie: rows, or dimension 1 in groups."""
-
-    dimension: int = 0
-    groups: int = 1
-
-    def rows(self, weight: Tensor) -> Tensor:
-        """Return a view or copy of shape [units, weights of a unit]."""
-        if self.dimension == 0:
-            return weight.flatten(1)
-        split = weight.reshape(self.groups, -1, *weight.shape[1:]).transpose(1, 2)
-        return split.flatten(0, 1).flatten(1)
-
-    def spread(self, kept: Tensor, shape: torch.Size) -> Tensor:
-        """Return the boolean weight mask of `shape` that keeps the units where `kept` is True."""
-        if self.dimension == 0:
-            return kept.view(-1, *[1] * (len(shape) - 1)).expand(shape).clone()
-        units = kept.view(self.groups, 1, -1, *[1] * (len(shape) - 2))
-        inputs = shape[0] // self.groups
-        return units.expand(self.groups, inputs, *shape[1:]).reshape(shape).clone()
 
 
 @dataclass(frozen=True)
@@ -59,6 +42,20 @@ class PrunableWeight:
     weight: nn.Parameter
     units: UnitLayout | None
     """None for a weight that has no units, such as an embedding."""
+
+
+@dataclass(frozen=True)
+class AttachedParameter:
+    """A bias, scale or shift with entries for each unit of a layer, along one dimension."""
+
+    name: str
+    shape: torch.Size
+    dimension: int = 0
+
+    def spread(self, kept: Tensor) -> Tensor:
+        """Return the mask of the parameter that keeps the units where `kept` is True."""
+        behind = len(self.shape) - 1 - self.dimension
+        return kept.view(-1, *[1] * behind).expand(self.shape).clone()
 
 
 def prunable_weights(model: nn.Module, exclude: str | Sequence[str] = ()) -> list[PrunableWeight]:
@@ -81,89 +78,194 @@ def prunable_weights(model: nn.Module, exclude: str | Sequence[str] = ()) -> lis
         computed from others (parametrized).
     """
     root = bare_module(model)
-    patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    excluded = _excluded_parameters(root, patterns)
-    found = [
-        _describe(name, module_name, module, weight)
-        for name, module_name, module, weight in _weights(root)
-        if id(weight) not in excluded
-    ]
-    if not found:
-        reason = " that `exclude` leaves" if patterns else ""
+    excluded = excluded_parameters(root, exclude)
+    weights = [found for found in _weights(root) if id(found[3]) not in excluded]
+    if not weights:
+        reason = " that `exclude` leaves" if excluded else ""
         raise InputError(
             f"{type(root).__name__} has no weight{reason} to prune: it needs a floating-point "
             "parameter of two or more dimensions"
         )
-    return found
+    layouts = _unit_layouts(root)
+    for found in weights:
+        _refuse_without_values(*found)
+    return [
+        PrunableWeight(name, _module_name(name), weight, layouts.get(id(weight)))
+        for name, _, _, weight in weights
+    ]
+
+
+def excluded_parameters(model: nn.Module, exclude: str | Sequence[str]) -> set[int]:
+    """Return the ids of the parameters that patterns name; a shared one by any of its names.
+
+    Raises
+    ------
+    InputError
+        If a pattern matches nothing or is no string.
+    """
+    root = bare_module(model)
+    named = [
+        (bare_name(name), id(parameter))
+        for name, parameter in root.named_parameters(remove_duplicate=False)
+    ]
+    excluded: set[int] = set()
+    for pattern in exclude_patterns(exclude):
+        if pattern == OUTPUT_LAYER:
+            hit = {id(parameter) for parameter in output_parameters(root)}
+        else:
+            hit = {key for name, key in named if names_it(pattern, name)}
+        if not hit:
+            raise InputError(
+                f"exclude={pattern!r} matches no parameter or module; the parameters are "
+                f"{', '.join(name for name, _ in named) or 'none'}"
+            )
+        excluded |= hit
+    return excluded
+
+
+def exclude_patterns(exclude: str | Sequence[str]) -> list[str]:
+    """Return one or several patterns as a list.
+
+    Raises
+    ------
+    InputError
+        If one is no string.
+    """
+    patterns = [exclude] if isinstance(exclude, str) else exclude
+    if not isinstance(patterns, Sequence) or not all(isinstance(p, str) for p in patterns):
+        raise InputError(
+            f"exclude must be a pattern of parameter or module names, or a list of them, "
+            f"not {exclude!r}"
+        )
+    return list(patterns)
 
 
 def attached_parameters(
-    model: nn.Module, layers: Sequence[PrunableWeight]
-) -> dict[str, tuple[str, ...]]:
-    """Return, for each layer, the parameters that hold one entry for each of its units.
+    model: nn.Module, layers: Sequence[PrunableWeight], exclude: str | Sequence[str] = ()
+) -> dict[str, tuple[AttachedParameter, ...]]:
+    """Return, for each layer with units, the parameters that have entries for each of its units.
 
     They are the bias and the scale and shift of the normalisation that follows: what a unit adds
-    to the output beside its weights, and what must go with it.
+    to the output beside its weights, and what must go with it. What `exclude` names is left out.
     """
     root = bare_module(model)
-    graph = traced_graph(root)
-    modules = {bare_name(name): module for name, module in root.named_modules()}
+    modules = modules_by_name(root)
     names = {id(value): name for name, value in parameters_by_name(root).items()}
-    attached = {}
-    for layer in layers:
-        if layer.units is None:
-            continue
-        units = layer.units.rows(layer.weight).shape[0]
-        owners = [modules[layer.module], *normalisers_of(root, layer.module, graph)]
-        attached[layer.name] = tuple(
-            names[id(parameter)]
-            for owner in owners
-            for parameter in owner.parameters(recurse=False)
-            if parameter is not layer.weight and parameter.shape == (units,)
+    excluded = excluded_parameters(root, exclude)
+    holders = {
+        layer.name: _holders(root, layer.weight) for layer in layers if layer.units is not None
+    }
+    norms = normalisations_behind(root, [name for held in holders.values() for name in held])
+    return {
+        layer.name: tuple(
+            AttachedParameter(names[id(parameter)], parameter.shape, dimension)
+            for holder in holders[layer.name]
+            for parameter, dimension in _per_unit(layer, modules[holder], norms[holder])
+            if id(parameter) not in excluded
         )
-    return attached
+        for layer in layers
+        if layer.units is not None
+    }
+
+
+def _holders(root: nn.Module, weight: nn.Parameter) -> list[str]:
+    """Return the names of the modules that share a weight, one for each module."""
+    return [
+        bare_name(name)
+        for name, module in root.named_modules()
+        if any(parameter is weight for parameter in module.parameters(recurse=False))
+    ]
+
+
+def _per_unit(
+    layer: PrunableWeight, module: nn.Module, norms: Sequence[nn.Module]
+) -> Iterator[tuple[nn.Parameter, int]]:
+    """Yield the parameters with entries for each unit, and the dimension they lie along."""
+    assert layer.units is not None
+    units = layer.units.rows(layer.weight).shape[0]
+    for parameter in module.parameters(recurse=False):
+        if parameter is not layer.weight and parameter.shape == (units,):
+            yield parameter, 0
+    for norm in norms:
+        for parameter in norm.parameters(recurse=False):
+            if isinstance(parameter, UninitializedParameter):
+                raise InputError(
+                    f"the {type(norm).__name__} behind layer {layer.module!r} has no values yet: "
+                    "run one batch through the network before pruning it"
+                )
+            dimension = _unit_dimension(module, norm, parameter.dim())
+            if dimension is not None and parameter.shape[dimension] == units:
+                yield parameter, dimension
+
+
+def _unit_dimension(layer: nn.Module, norm: nn.Module, dimensions: int) -> int | None:
+    """Return along which dimension of a normalisation's scale the units of a layer lie."""
+    linear = isinstance(layer, nn.Linear)
+    if type(norm).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward):
+        # These act on the last dimensions; the channels of a convolution stand before the places.
+        if linear:
+            return dimensions - 1
+        places = len(getattr(layer, "kernel_size", ()))
+        return 0 if dimensions == places + 1 else None
+    if linear and isinstance(norm, _IMAGE_NORMALISATIONS):
+        return None  # acts on dimension 1 of images; the units of a linear layer are the last
+    return 0
 
 
 def _weights(root: nn.Module) -> Iterator[tuple[str, str, nn.Module, nn.Parameter]]:
-    """Yield name, module name, module and parameter of each distinct weight."""
+    """Yield name, name within the module, module and parameter of each distinct weight."""
     seen: set[int] = set()
     for module_name, module in root.named_modules():
-        if isinstance(module, _NORMALISATIONS):
+        if isinstance(module, NORMALISATIONS):
             continue
         for short, parameter in module.named_parameters(recurse=False):
-            if isinstance(parameter, UninitializedParameter):
-                raise InputError(
-                    f"layer {bare_name(module_name)!r} has no weights yet: run one batch through "
-                    "the network before pruning it"
-                )
-            if (
-                parameter.dim() < 2
-                or not parameter.is_floating_point()
-                or short.startswith("bias")
-                or id(parameter) in seen
-            ):
+            if id(parameter) in seen or not _is_weight(short, parameter):
                 continue
             seen.add(id(parameter))
             name = f"{module_name}.{short}" if module_name else short
-            yield bare_name(name), bare_name(module_name), module, parameter
+            yield bare_name(name), short, module, parameter
 
 
-def _describe(
-    name: str, module_name: str, module: nn.Module, weight: nn.Parameter
-) -> PrunableWeight:
-    if isinstance(module, parametrize.ParametrizationList):
-        layer = module_name.removesuffix(".parametrizations.weight")
+def _is_weight(short: str, parameter: nn.Parameter) -> bool:
+    if short.startswith("bias") or not parameter.is_floating_point():
+        return False
+    if isinstance(parameter, UninitializedParameter):
+        return True
+    return parameter.dim() > 1 and parameter.numel() > 0
+
+
+def _refuse_without_values(name: str, short: str, module: nn.Module, weight: nn.Parameter) -> None:
+    """Raise where a weight has no values to prune, or its values are computed from others."""
+    layer, _, parametrized = name.partition("parametrizations.")
+    computed = isinstance(vars(module).get(short.rpartition("_")[0]), Tensor)
+    if computed or (parametrized and isinstance(module, parametrize.ParametrizationList)):
+        layer = _module_name(name) if computed else layer.rstrip(".")
         raise InputError(
             f"the weight of layer {layer!r} is parametrized, so it is computed from others and "
             "cannot be pruned: remove the parametrization first, or exclude the layer"
         )
+    if isinstance(weight, UninitializedParameter):
+        raise InputError(
+            f"layer {_module_name(name)!r} has no weights yet: run one batch through the network "
+            "before pruning it"
+        )
     if weight.is_meta:
         raise InputError(f"{name} is on the meta device and has no values to prune")
-    return PrunableWeight(name, module_name, weight, _unit_layout(module, name))
+    if weight.layout != torch.strided:
+        raise InputError(f"{name} is stored as {weight.layout}; only dense weights can be pruned")
 
 
-def _unit_layout(module: nn.Module, name: str) -> UnitLayout | None:
-    if not name.endswith("weight"):
+def _unit_layouts(root: nn.Module) -> dict[int, UnitLayout | None]:
+    """Return where the units of each parameter lie, by id; nowhere if its holders differ."""
+    layouts: dict[int, set[UnitLayout | None]] = {}
+    for module in root.modules():
+        for short, parameter in module.named_parameters(recurse=False):
+            layouts.setdefault(id(parameter), set()).add(_unit_layout(module, short))
+    return {key: found.pop() for key, found in layouts.items() if len(found) == 1}
+
+
+def _unit_layout(module: nn.Module, short: str) -> UnitLayout | None:
+    if short != "weight":
         return None
     if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
         return UnitLayout()
@@ -172,27 +274,5 @@ def _unit_layout(module: nn.Module, name: str) -> UnitLayout | None:
     return None
 
 
-def _excluded_parameters(root: nn.Module, patterns: tuple[str, ...]) -> set[int]:
-    """Return the ids of the parameters that the patterns name; shared ones by any name."""
-    named = [
-        (bare_name(name), id(parameter))
-        for name, parameter in root.named_parameters(remove_duplicate=False)
-    ]
-    excluded: set[int] = set()
-    for pattern in patterns:
-        if pattern == OUTPUT_LAYER:
-            outputs = output_modules(root)
-            hit = {id(p) for module in outputs for p in module.parameters(recurse=False)}
-        else:
-            hit = {
-                key
-                for name, key in named
-                if fnmatchcase(name, pattern) or fnmatchcase(name, pattern.rstrip(".") + ".*")
-            }
-        if not hit:
-            raise InputError(
-                f"exclude={pattern!r} matches no parameter or module; the parameters are "
-                f"{', '.join(name for name, _ in named) or 'none'}"
-            )
-        excluded |= hit
-    return excluded
+def _module_name(name: str) -> str:
+    return name.rpartition(".")[0]

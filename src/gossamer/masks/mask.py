@@ -1,20 +1,24 @@
 """The mask as a value: which weights are kept."""
 
 import json
+import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from gossamer.errors import InputError
 from gossamer.masks.enforcement import Enforcement, enforce
 from gossamer.masks.names import bare_module, bare_name, parameters_by_name
-from gossamer.masks.packing import read_packed, write_packed
+from gossamer.masks.packing import UNREADABLE, read_packed, write_packed
+from gossamer.masks.units import UnitLayout
 from gossamer.streams import stream
 
 
@@ -30,12 +34,15 @@ class Mask(Mapping[str, Tensor]):
     weights
         One boolean tensor for each prunable weight, of the weight's shape.
     attached
-        One boolean vector for each bias, scale or shift that goes with pruned units. These do
+        One boolean tensor for each bias, scale or shift that goes with pruned units. These do
         not count in the sparsity.
     unit_dimensions
-        The dimension along which the units of a weight lie, where it has units.
+        The dimension, 0 or 1, along which the units of a weight lie, where it has units.
     provenance
         Where the mask comes from; JSON values.
+    unit_groups
+        How many groups the units of a weight lie in, where that is more than one (grouped
+        transposed convolutions).
 
     Raises
     ------
@@ -53,22 +60,43 @@ class Mask(Mapping[str, Tensor]):
     attached: Mapping[str, Tensor] = field(default_factory=dict)
     unit_dimensions: Mapping[str, int] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    unit_groups: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for kind in ("weights", "attached"):
+            entries = _mapping(kind, getattr(self, kind))
+            checked = {bare_name(str(n)): _checked(str(n), value) for n, value in entries.items()}
+            object.__setattr__(self, kind, MappingProxyType(checked))
         if not self.weights:
             raise InputError("a mask needs at least one weight")
         if both := set(self.weights) & set(self.attached):
             raise InputError(f"{min(both)} is given as a weight and as attached to units")
-        for kind, entries in (("weights", self.weights), ("attached", self.attached)):
-            checked = {str(name): _checked(str(name), value) for name, value in entries.items()}
-            object.__setattr__(self, kind, MappingProxyType(checked))
-        for name in set(self.unit_dimensions) - set(self.weights):
+        for kind in ("unit_dimensions", "unit_groups"):
+            entries = dict(_mapping(kind, getattr(self, kind)))
+            object.__setattr__(self, kind, MappingProxyType(entries))
+        for name in {**self.unit_dimensions, **self.unit_groups}:
+            self._check_units(name)
+        object.__setattr__(self, "provenance", MappingProxyType(_json_values(self.provenance)))
+
+    def _check_units(self, name: str) -> None:
+        if name not in self.weights:
             raise InputError(f"units are described for {name}, which is no weight of the mask")
-        object.__setattr__(self, "unit_dimensions", MappingProxyType(dict(self.unit_dimensions)))
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        dimension, groups = self.unit_dimensions.get(name), self.unit_groups.get(name, 1)
+        shape = tuple(self.weights[name].shape)
+        known = type(dimension) is int and dimension in (0, 1) and len(shape) > 1
+        grouped = type(groups) is int and groups > 0 and shape[0] % groups == 0
+        if not known or not grouped or (dimension == 0 and groups > 1):
+            raise InputError(
+                f"the units of {name}, of shape {shape}, cannot lie along dimension {dimension!r} "
+                f"in {groups!r} groups"
+            )
+
+    def __reduce__(self) -> tuple[type["Mask"], tuple[dict[str, Any], ...]]:
+        """Copy and pickle by value; the read-only views in it can do neither."""
+        return type(self), tuple(dict(getattr(self, item.name)) for item in fields(self))
 
     def __getitem__(self, name: str) -> Tensor:
-        name = bare_name(name)
+        name = bare_name(str(name))
         return self.weights[name] if name in self.weights else self.attached[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -147,6 +175,10 @@ class Mask(Mapping[str, Tensor]):
                     f"the mask has an entry for {name!r}, which is no parameter of this {kind}; "
                     f"they are {', '.join(parameters) or 'none'}"
                 )
+            if isinstance(parameters[name], UninitializedParameter):
+                raise InputError(
+                    f"the network's {name} has no values yet: run one batch through it first"
+                )
             if parameters[name].shape != self[name].shape:
                 raise InputError(
                     f"the mask's {name} has shape {tuple(self[name].shape)}, the network's "
@@ -204,15 +236,21 @@ class Mask(Mapping[str, Tensor]):
         """
         if within not in ("layer", "unit"):
             raise InputError(f"shuffle within 'layer' or 'unit', not {within!r}")
-        shuffle = _shuffle_layer if within == "layer" else _shuffle_units
+        seed = valid_seed(seed)
         return Mask(
             weights={
-                name: shuffle(value, self.unit_dimensions.get(name, 0), seed, name)
+                name: _shuffle_all(value, stream(seed, "shuffle mask", name))
+                if within == "layer"
+                else _shuffle_units(value, self._layout(name), stream(seed, "shuffle mask", name))
                 for name, value in self.weights.items()
             },
             unit_dimensions=self.unit_dimensions,
+            unit_groups=self.unit_groups,
             provenance={**self.provenance, "shuffled": within, "shuffle_seed": seed},
         )
+
+    def _layout(self, name: str) -> UnitLayout:
+        return UnitLayout(self.unit_dimensions.get(name, 0), self.unit_groups.get(name, 1))
 
     def save(self, path: str | Path) -> None:
         """Write the mask as packed bits (safetensors), with its provenance.
@@ -225,6 +263,7 @@ class Mask(Mapping[str, Tensor]):
         notes = {
             "provenance": json.dumps(dict(self.provenance)),
             "units": json.dumps(dict(self.unit_dimensions)),
+            "groups": json.dumps(dict(self.unit_groups)),
         }
         write_packed(Path(path), {"weights": self.weights, "attached": self.attached}, notes)
 
@@ -239,12 +278,21 @@ class Mask(Mapping[str, Tensor]):
         """
         kinds, notes = read_packed(Path(path))
         try:
-            units, provenance = json.loads(notes["units"]), json.loads(notes["provenance"])
-            return cls(kinds["weights"], kinds.get("attached", {}), units, provenance)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            if unknown := set(kinds) - {"weights", "attached"}:
+                raise ValueError(f"it holds {min(unknown)!r}")
+            return cls(
+                weights=kinds.get("weights", {}),
+                attached=kinds.get("attached", {}),
+                unit_dimensions=json.loads(notes["units"]),
+                unit_groups=json.loads(notes["groups"]),
+                provenance=json.loads(notes["provenance"]),
+            )
+        except UNREADABLE as error:
             raise InputError(f"{path} is no gossamer mask: {error}") from error
 
     def _must_match(self, other: "Mask") -> None:
+        if not isinstance(other, Mask):
+            raise InputError(f"a mask can be compared to a mask only, not {type(other).__name__}")
         mine = {name: tuple(value.shape) for name, value in self.weights.items()}
         theirs = {name: tuple(value.shape) for name, value in other.weights.items()}
         if mine != theirs:
@@ -263,16 +311,44 @@ def _checked(name: str, value: Tensor) -> Tensor:
     return value.detach().cpu().contiguous().clone()
 
 
-def _shuffle_layer(value: Tensor, dimension: int, seed: int, name: str) -> Tensor:  # noqa: ARG001
-    order = stream(seed, "shuffle mask", name).permutation(value.numel())
-    return value.flatten()[torch.from_numpy(order)].view(value.shape)
+def _mapping(field_name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"the {field_name} of a mask must be a mapping from names, not {value!r}")
+    return value
 
 
-def _shuffle_units(value: Tensor, dimension: int, seed: int, name: str) -> Tensor:
-    rows = value.movedim(dimension, 0)
-    draws = stream(seed, "shuffle mask", name).random((rows.shape[0], rows[0].numel()))
-    order = torch.from_numpy(draws.argsort(axis=1, kind="stable"))
-    return rows.flatten(1).gather(1, order).view(rows.shape).movedim(0, dimension).contiguous()
+def _json_values(provenance: object) -> dict[str, Any]:
+    """Return a copy of a provenance, as it will be read back from a file."""
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(dict(_mapping("provenance", provenance))))
+    except TypeError as error:
+        raise InputError(f"the provenance of a mask must hold JSON values: {error}") from error
+    return copied
+
+
+def valid_seed(seed: int) -> int:
+    """Return a seed as an int.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number.
+    """
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise InputError(f"a seed must be a whole number, not {seed!r}") from None
+
+
+def _shuffle_all(value: Tensor, stream: np.random.Generator) -> Tensor:
+    order = torch.from_numpy(stream.permutation(value.numel()))
+    return value.flatten()[order].view(value.shape)
+
+
+def _shuffle_units(value: Tensor, layout: UnitLayout, stream: np.random.Generator) -> Tensor:
+    rows = layout.rows(value)
+    order = torch.from_numpy(stream.random(rows.shape).argsort(axis=1, kind="stable"))
+    return layout.from_rows(rows.gather(1, order), value.shape)
 
 
 def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -4,12 +4,14 @@
 model must fit the wrapped one and the other way round.
 """
 
+from fnmatch import fnmatchcase
+
 from torch import nn
 
 from gossamer.errors import InputError
 
-_COMPILED = "_orig_mod."
-_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_COMPILED = "_orig_mod"
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def bare_name(name: str) -> str:
@@ -20,7 +22,7 @@ def bare_name(name: str) -> str:
     >>> bare_name("_orig_mod.encoder._orig_mod.weight")
     'encoder.weight'
     """
-    return name.replace(_COMPILED, "")
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 
 def bare_module(model: nn.Module) -> nn.Module:
@@ -33,15 +35,37 @@ def bare_module(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"a torch.nn.Module was expected, not {type(model).__name__}")
-    while True:
-        if isinstance(model, _PARALLEL):
-            model = model.module
-        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
-            model = inner
-        else:
-            return model
+    while (
+        inner := model.module if isinstance(model, PARALLEL) else uncompiled(model)
+    ) is not model:
+        model = inner
+    return model
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Return the module inside the wrappers of `torch.compile`."""
+    while isinstance(inner := module._modules.get(_COMPILED), nn.Module):
+        module = inner
+    return module
+
+
+def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every module by each of its bare names; a compiled one is what it wraps."""
+    root = bare_module(model)
+    return {bare_name(name): module for name, module in root.named_modules(remove_duplicate=False)}
 
 
 def parameters_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return every parameter once, by bare name; a shared one has its first name."""
     return {bare_name(name): value for name, value in bare_module(model).named_parameters()}
+
+
+def names_it(pattern: str, name: str) -> bool:
+    """Tell whether a pattern (``*``, ``?``) is about a parameter, or a module around it.
+
+    Examples
+    --------
+    >>> names_it("encoder", "encoder.0.weight"), names_it("*.bias", "encoder.0.weight")
+    (True, False)
+    """
+    return fnmatchcase(name, pattern) or fnmatchcase(name, pattern.rstrip(".") + ".*")

@@ -36,7 +36,7 @@ class Weight:
 
     def norms(self, layer: PrunableWeight) -> Tensor:
         """Return the magnitude of each weight."""
-        return layer.weight.detach().abs().flatten()
+        return _values(layer).abs().flatten()
 
     def group_size(self, layer: PrunableWeight) -> int:  # noqa: ARG002
         """Return 1."""
@@ -58,7 +58,7 @@ class Unit:
     def norms(self, layer: PrunableWeight) -> Tensor:
         """Return the L2 norm of each unit's incoming weights, in float64."""
         assert layer.units is not None
-        rows = layer.units.rows(layer.weight.detach())
+        rows = layer.units.rows(_values(layer))
         norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         return norms
 
@@ -73,6 +73,12 @@ class Unit:
         return layer.units.spread(kept, layer.weight.shape)
 
 
+def _values(layer: PrunableWeight) -> Tensor:
+    """Return a weight in float32 at least: exact, and NumPy has no bfloat16."""
+    weight = layer.weight.detach()
+    return weight.float() if weight.dtype.itemsize < torch.float32.itemsize else weight
+
+
 PATTERNS: dict[str, Pattern] = {"weight": Weight(), "unit": Unit()}
 
 
@@ -84,6 +90,6 @@ def pattern_named(pattern: str) -> Pattern:
     InputError
         If there is no such pattern.
     """
-    if pattern not in PATTERNS:
+    if not isinstance(pattern, str) or pattern not in PATTERNS:
         raise InputError(f"unknown pattern {pattern!r}: choose one of {', '.join(PATTERNS)}")
     return PATTERNS[pattern]

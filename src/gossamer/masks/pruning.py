@@ -2,18 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import Any
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
-from gossamer.masks.layers import PrunableWeight, attached_parameters, prunable_weights
-from gossamer.masks.mask import Mask
+from gossamer.masks.layers import (
+    PrunableWeight,
+    attached_parameters,
+    exclude_patterns,
+    prunable_weights,
+)
+from gossamer.masks.mask import Mask, valid_seed
+from gossamer.masks.names import names_it
 from gossamer.masks.patterns import Pattern, pattern_named
 from gossamer.masks.scores import Score, score_named
-from gossamer.masks.selection import nearest_count, zeros_then_lowest
+from gossamer.masks.selection import last_to_go, lowest, nearest_count
 from gossamer.streams import stream
 
 Allocation = str | Mapping[str, float]
@@ -46,13 +51,14 @@ def prune(
         ``"magnitude"`` (smallest go first), ``"random"`` or ``"largest"`` (largest go first).
     allocation
         ``"global"`` compares weights across layers, ``"uniform"`` takes the same share of every
-        layer, and a mapping from names or patterns to sparsities fixes single layers, the
-        others taking `sparsity`.
+        layer, and a mapping from parameter or module names or patterns to sparsities fixes
+        single layers, the others taking `sparsity`; of several patterns the longest counts.
     pattern
         ``"weight"``, or ``"unit"`` for whole neurons and filters with their bias and the scale
         and shift of the normalisation that follows.
     exclude
-        Patterns of parameter or module names to leave alone, or ``"output layer"``.
+        Patterns of parameter or module names to leave alone, or ``"output layer"``. A bias, scale
+        or shift among them stays when its unit goes.
     seed
         Seed of the random score.
 
@@ -104,34 +110,41 @@ def find_mask(
 
     Parameters, result and errors are those of `prune`.
     """
-    sparsity = valid_sparsity(sparsity)
+    sparsity, seed = valid_sparsity(sparsity), valid_seed(seed)
     chosen_score, chosen_pattern = score_named(score), pattern_named(pattern)
+    shares = _valid_allocation(allocation)
     layers = [layer for layer in prunable_weights(model, exclude) if chosen_pattern.applies(layer)]
     if not layers:
         raise InputError(
             f"no layer has the pattern {pattern!r}: only linear layers and convolutions have units"
         )
     ranked = [_rank(layer, chosen_score, chosen_pattern, seed) for layer in layers]
-    pruned = _choose(layers, ranked, sparsity, allocation, chosen_pattern)
-    provenance: dict[str, Any] = {
-        "score": score,
-        "allocation": allocation if isinstance(allocation, str) else dict(allocation),
-        "pattern": pattern,
-        "sparsity": sparsity,
-        "exclude": [exclude] if isinstance(exclude, str) else list(exclude),
-        "seed": seed,
-    }
+    if shares is None:
+        sizes = [chosen_pattern.group_size(layer) for layer in layers]
+        pruned = _choose_globally(ranked, sizes, sparsity)
+    else:
+        pruned = [
+            lowest(scores, _share_count(scores.numel(), share))
+            for scores, share in zip(ranked, _shares(layers, sparsity, shares), strict=True)
+        ]
     kept = [~groups for groups in pruned]
+    units = {layer.name: layer.units for layer in layers if layer.units is not None}
     return Mask(
         weights={
             layer.name: chosen_pattern.spread(groups, layer)
             for layer, groups in zip(layers, kept, strict=True)
         },
-        attached=_attached_masks(model, layers, kept) if pattern == "unit" else {},
-        unit_dimensions={
-            layer.name: layer.units.dimension for layer in layers if layer.units is not None
+        attached=_attached_masks(model, layers, kept, exclude) if pattern == "unit" else {},
+        unit_dimensions={name: layout.dimension for name, layout in units.items()},
+        unit_groups={name: layout.groups for name, layout in units.items() if layout.groups > 1},
+        provenance={
+            "score": score,
+            "allocation": allocation if isinstance(allocation, str) else shares,
+            "pattern": pattern,
+            "sparsity": sparsity,
+            "exclude": exclude_patterns(exclude),
+            "seed": seed,
         },
-        provenance=provenance,
     )
 
 
@@ -143,49 +156,42 @@ def valid_sparsity(sparsity: float, field: str = "the sparsity") -> float:
     InputError
         If it is not a number in [0, 1].
     """
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)):
+    if isinstance(sparsity, bool) or not isinstance(sparsity, Real):
         raise InputError(f"{field} must be a number from 0 to 1, not {sparsity!r}")
     if math.isnan(sparsity) or not 0 <= sparsity <= 1:
-        hint = f"; {sparsity:g}% is {sparsity / 100:g}" if 1 < sparsity <= 100 else ""
+        hint = f"; {float(sparsity):g}% is {sparsity / 100:g}" if 1 < sparsity <= 100 else ""
         raise InputError(f"{field} must lie between 0 and 1, not {sparsity}{hint}")
     return float(sparsity)
 
 
-def _rank(
-    layer: PrunableWeight, score: Score, pattern: Pattern, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Return the scores of a layer's groups and which of them are zero already, both [groups]."""
-    norms = pattern.norms(layer).cpu()
-    if not torch.isfinite(norms).all():
-        raise InputError(f"{layer.name} holds values that are not finite, so it cannot be pruned")
-    if norms.dtype in (torch.float16, torch.bfloat16):
-        norms = norms.float()
-    return score(norms, stream(seed, "prune", layer.name)), norms == 0
-
-
-def _choose(
-    layers: list[PrunableWeight],
-    ranked: list[tuple[Tensor, Tensor]],
-    sparsity: float,
-    allocation: Allocation,
-    pattern: Pattern,
-) -> list[Tensor]:
-    """Return which groups of each layer go."""
-    if isinstance(allocation, str) and allocation not in _ALLOCATIONS:
+def _valid_allocation(allocation: Allocation) -> dict[str, float] | None:
+    """Return the sparsities fixed by pattern (none, if "uniform"), or None if "global"."""
+    if isinstance(allocation, Mapping):
+        for pattern in allocation:
+            if not isinstance(pattern, str):
+                raise InputError(f"allocation must map names to sparsities, not {pattern!r}")
+        return {
+            pattern: valid_sparsity(share, f"the sparsity of {pattern!r}")
+            for pattern, share in allocation.items()
+        }
+    if allocation not in _ALLOCATIONS:
         raise InputError(
             f"unknown allocation {allocation!r}: choose one of {', '.join(_ALLOCATIONS)}, or give "
             "a mapping from layer names to sparsities"
         )
-    if allocation == "global":
-        sizes = [pattern.group_size(layer) for layer in layers]
-        return _choose_globally(ranked, sizes, sparsity)
-    shares = {} if isinstance(allocation, str) else allocation
-    return [
-        zeros_then_lowest(scores, zero, _share_count(scores.numel(), share))
-        for (scores, zero), share in zip(
-            ranked, _layer_sparsities(layers, sparsity, shares), strict=True
-        )
-    ]
+    return None if allocation == "global" else {}
+
+
+def _rank(layer: PrunableWeight, score: Score, pattern: Pattern, seed: int) -> Tensor:
+    """Return the scores of a layer's groups, shape [groups]; the lowest go first.
+
+    What is zero already has the lowest score of all, so that a sparsity is always the total and
+    pruning twice never compounds.
+    """
+    norms = pattern.norms(layer).cpu()
+    if not norms.max().isfinite():  # the maximum is NaN if one is
+        raise InputError(f"{layer.name} holds values that are not finite, so it cannot be pruned")
+    return score(norms, stream(seed, "prune", layer.name)).masked_fill(norms == 0, -math.inf)
 
 
 def _share_count(groups: int, sparsity: float) -> int:
@@ -194,24 +200,20 @@ def _share_count(groups: int, sparsity: float) -> int:
     return count if sparsity == 1 else min(count, groups - 1)
 
 
-def _layer_sparsities(
+def _shares(
     layers: list[PrunableWeight], sparsity: float, shares: Mapping[str, float]
 ) -> list[float]:
-    valid = {
-        pattern: valid_sparsity(share, f"the sparsity of {pattern!r}")
-        for pattern, share in shares.items()
-    }
-    used: set[str] = set()
+    """Return the sparsity of each layer; of several patterns that name it the closest counts."""
     result = []
+    used: set[str] = set()
     for layer in layers:
-        fitting = [
-            pattern
-            for pattern in valid
-            if fnmatchcase(layer.name, pattern) or fnmatchcase(layer.module, pattern)
-        ]
+        fitting = [pattern for pattern in shares if names_it(pattern, layer.name)]
         used.update(fitting)
-        result.append(valid[fitting[0]] if fitting else sparsity)
-    if unused := [pattern for pattern in valid if pattern not in used]:
+        exact = (layer.name, layer.module)
+        # A rule that does not depend on the order of the mapping, which JSON may not keep.
+        closest = max(fitting, key=lambda p: (p in exact, len(p), p), default=None)
+        result.append(sparsity if closest is None else shares[closest])
+    if unused := [pattern for pattern in shares if pattern not in used]:
         raise InputError(
             f"allocation names {unused[0]!r}, which is no prunable weight; they are "
             f"{', '.join(layer.name for layer in layers)}"
@@ -219,46 +221,37 @@ def _layer_sparsities(
     return result
 
 
-def _choose_globally(
-    ranked: list[tuple[Tensor, Tensor]], sizes: list[int], sparsity: float
-) -> list[Tensor]:
+def _choose_globally(ranked: list[Tensor], sizes: list[int], sparsity: float) -> list[Tensor]:
     """Choose across layers; the best group of each layer is safe unless all must go."""
-    counts = [scores.numel() for scores, _ in ranked]
+    counts = [scores.numel() for scores in ranked]
     if sparsity == 1:
         return [torch.ones(count, dtype=torch.bool) for count in counts]
-    scores = torch.cat([scores.double() for scores, _ in ranked])
-    zero = torch.cat([zero for _, zero in ranked])
-    safe = torch.cat([_best(scores, zero) for scores, zero in ranked])
+    for scores in ranked:
+        scores[last_to_go(scores)] = math.inf
+    joined = torch.cat(ranked)
+    available = joined.numel() - len(ranked)
     target = sparsity * sum(count * size for count, size in zip(counts, sizes, strict=True))
-    open_positions = (~safe).nonzero().flatten()
-    open_scores, open_zero = scores[open_positions], zero[open_positions]
     if set(sizes) == {1}:
-        count = min(round(target), len(open_positions))
+        count = min(round(target), available)
     else:
-        group_sizes = torch.cat(
-            [torch.full((count,), size) for count, size in zip(counts, sizes, strict=True)]
-        )[open_positions]
-        # Two stable sorts: by score, then zeros before the rest.
-        order = open_scores.argsort(stable=True)
-        order = order[(~open_zero[order]).byte().argsort(stable=True)]
+        group_sizes = torch.tensor(sizes).repeat_interleave(torch.tensor(counts))
+        order = joined.argsort(stable=True)[:available]
         count = nearest_count(group_sizes[order], target)
-    pruned = torch.zeros_like(safe)
-    pruned[open_positions[zeros_then_lowest(open_scores, open_zero, count)]] = True
-    return list(torch.split(pruned, counts))
-
-
-def _best(scores: Tensor, zero: Tensor) -> Tensor:
-    """Return a boolean tensor that is True at the one group that would go last."""
-    return ~zeros_then_lowest(scores, zero, scores.numel() - 1)
+    return list(torch.split(lowest(joined, count), counts))
 
 
 def _attached_masks(
-    model: nn.Module, layers: list[PrunableWeight], kept: list[Tensor]
+    model: nn.Module,
+    layers: list[PrunableWeight],
+    kept: list[Tensor],
+    exclude: str | Sequence[str],
 ) -> dict[str, Tensor]:
     masks: dict[str, Tensor] = {}
-    attached = attached_parameters(model, layers)
+    attached = attached_parameters(model, layers, exclude)
     for layer, units in zip(layers, kept, strict=True):
-        for name in attached[layer.name]:
-            # A normalisation that several layers share keeps what any of them keeps.
-            masks[name] = masks[name] | units if name in masks else units
+        for parameter in attached[layer.name]:
+            mask = parameter.spread(units)
+            # What several layers share keeps what any of them keeps.
+            shared = masks.get(parameter.name)
+            masks[parameter.name] = mask if shared is None else mask | shared
     return masks

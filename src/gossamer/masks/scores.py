@@ -38,6 +38,6 @@ def score_named(score: str) -> Score:
     InputError
         If there is no such score.
     """
-    if score not in SCORES:
+    if not isinstance(score, str) or score not in SCORES:
         raise InputError(f"unknown score {score!r}: choose one of {', '.join(SCORES)}")
     return SCORES[score]

@@ -1,6 +1,7 @@
 """A state: what a network is between two steps, as tensors in memory or in one file."""
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gossamer.errors import StoreError
+from gossamer.errors import InputError, StoreError
 from gossamer.files import replacing
 from gossamer.masks import Mask
 from gossamer.masks.packing import pack, unpack
@@ -30,10 +31,23 @@ class State:
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
-    """Return copies of a network's weights and buffers, contiguous, on the processor."""
+    """Return copies of a network's weights and buffers, contiguous, on the processor.
+
+    Raises
+    ------
+    InputError
+        If the network keeps a state that is no tensor.
+    """
+    values = network.state_dict()
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"the network's state_dict holds {name!r} of type {type(value).__name__}, but only "
+                "tensors can be kept: drop its get_extra_state, or register a buffer"
+            )
     return {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in network.state_dict().items()
+        for name, value in values.items()
     }
 
 
@@ -63,9 +77,11 @@ def save_state(path: Path, state: State, notes: Mapping[str, Any] | None = None)
         for group, entries in groups.items()
         for name, value in entries.items()
     }
+    text = json.dumps(header)
+    metadata = {"format": _FORMAT, "header": text, "checksum": _checksum(text, tensors)}
     try:
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {"format": _FORMAT, "header": json.dumps(header)})
+            save_file(tensors, temporary, metadata)
     except (OSError, SafetensorError) as error:
         raise StoreError(f"the state {path} cannot be written: {error}") from error
 
@@ -81,10 +97,11 @@ def load_state(path: Path) -> tuple[State, dict[str, Any]]:
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "mask": {}, "extra": {}}
     try:
         with safe_open(path, framework="pt") as file:
-            header = _header(file.metadata() or {})
-            for key in file.keys():  # noqa: SIM118 - not a mapping
-                group, _, name = key.partition("/")
-                groups[group][name] = file.get_tensor(key)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            header = _header(file.metadata() or {}, tensors)
+        for key, value in tensors.items():
+            group, _, name = key.partition("/")
+            groups[group][name] = value
         mask = _mask_from(header["mask"], groups["mask"])
         state = State(groups["network"], mask, groups["optimizer"], header["epochs"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -94,11 +111,24 @@ def load_state(path: Path) -> tuple[State, dict[str, Any]]:
     return state, {**header["notes"], **groups["extra"]}
 
 
-def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _header(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     if metadata.get("format") != _FORMAT:
         raise ValueError(f"its format is not {_FORMAT!r}")
+    if metadata.get("checksum") != _checksum(metadata["header"], tensors):
+        raise ValueError("its bytes are not those that were written")
     header: dict[str, Any] = json.loads(metadata["header"])
     return header
+
+
+def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of all that a file holds: silent damage must not become a number."""
+    total = zlib.crc32(header.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        described = repr((name, str(value.dtype), tuple(value.shape)))
+        total = zlib.crc32(described.encode(), total)
+        total = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data, total)
+    return f"{total:08x}"
 
 
 def _mask_header(mask: Mask) -> dict[str, Any]:
@@ -106,6 +136,7 @@ def _mask_header(mask: Mask) -> dict[str, Any]:
         "shapes": {name: list(value.shape) for name, value in mask.items()},
         "attached": list(mask.attached),
         "units": dict(mask.unit_dimensions),
+        "groups": dict(mask.unit_groups),
         "provenance": dict(mask.provenance),
     }
 
@@ -121,5 +152,6 @@ def _mask_from(header: Mapping[str, Any] | None, packed: Mapping[str, Tensor]) -
         weights={name: value for name, value in values.items() if name not in attached},
         attached={name: value for name, value in values.items() if name in attached},
         unit_dimensions=header["units"],
+        unit_groups=header["groups"],
         provenance=header["provenance"],
     )

@@ -61,6 +61,9 @@ def described(step: RecipeStep) -> dict[str, Any]:
     {'step': 'rewind', 'to': 1, 'version': 1}
     """
     values = step.model_dump(mode="json")
+    if isinstance(step, Prune) and isinstance(step.allocation, Mapping):
+        # The first pattern that fits a layer counts, and JSON objects have no order.
+        values["allocation"] = [[pattern, share] for pattern, share in step.allocation.items()]
     return {"step": values.pop("step"), **values, "version": step.version}
 
 
@@ -71,9 +74,11 @@ def check_recipe(steps: Sequence[RecipeStep], validation: float) -> None:
     ------
     InputError
         If a rewind aims at a step not yet done, an optimizer's state is to be kept where there
-        is none, or an early stop watches a validation split that is empty.
+        is none, an early stop watches a validation split that is empty, or a pruning asks for
+        less than one before it.
     """
     before: list[Train] = []
+    prunings: list[Prune] = []
     for number, step in enumerate(steps):
         where = f"step {number + 1} of the recipe ({step.step})"
         if isinstance(step, Rewind):
@@ -97,3 +102,17 @@ def check_recipe(steps: Sequence[RecipeStep], validation: float) -> None:
                     "out: set validation in [data], or watch train_loss"
                 )
             before.append(step)
+        if isinstance(step, Prune):
+            most = max((p.sparsity for p in prunings if _comparable(p, step)), default=0.0)
+            if step.sparsity < most:
+                raise InputError(
+                    f"{where} asks for a sparsity of {step.sparsity:g} in all, but {most:g} is "
+                    "pruned by then and stays zero: ask for more, or change the order"
+                )
+            prunings.append(step)
+
+
+def _comparable(first: Prune, second: Prune) -> bool:
+    """Tell whether the sparsities of two steps are over the same weights."""
+    names = isinstance(first.allocation, str) and isinstance(second.allocation, str)
+    return names and set(first.exclude) == set(second.exclude) and first.pattern == second.pattern

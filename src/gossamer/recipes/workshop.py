@@ -1,22 +1,22 @@
 """Doing the steps: from a trial to its states, its phases and its record.
 
-A `Workshop` belongs to one process. It keeps the data resident, one network of each kind to work
+A `Workshop` belongs to one process. It keeps the data resident, one network to work
 on, and the states it used last; trained states it leaves as files. It never writes the database:
 what it made, it returns.
 """
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossamer.data import Dataset
 from gossamer.errors import StoreError
-from gossamer.masks import prune
+from gossamer.masks import Mask, prune
 from gossamer.nets import build
 from gossamer.recipes.keys import KeyedTrial
 from gossamer.recipes.measuring import measure_network, requested_sparsity
@@ -167,6 +167,8 @@ class Workshop:
             exclude=step.exclude,
             seed=trial.seed,
         )
+        if before.mask is not None:
+            mask = _both(before.mask, mask)
         return replace(before, network=snapshot(network), mask=mask)
 
     def _trained(
@@ -234,9 +236,13 @@ class Workshop:
                 "inputs": list(dataset.input_shape),
                 "classes": dataset.classes,
                 "device": trial.device,
+                # A user's network may hold numbers that no state has, such as a buffer that is
+                # not persistent; they come from the seed.
+                "seed": trial.seed,
             }
         )
         if kind not in self._networks:
+            self._networks.clear()
             self._networks[kind] = self._fresh(trial)
         network = self._networks[kind]
         network.load_state_dict(state.network)
@@ -261,6 +267,22 @@ class Workshop:
             self._parts.clear()
             self._parts[key] = make_parts(trial, dataset)
         return self._parts[key]
+
+
+def _both(earlier: Mask, later: Mask) -> Mask:
+    """Return the mask that prunes what either does: what went stays away, whatever chose it."""
+
+    def joined(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        shared = {name: first[name] & second[name] for name in first if name in second}
+        return {**first, **second, **shared}
+
+    return Mask(
+        weights=joined(earlier.weights, later.weights),
+        attached=joined(earlier.attached, later.attached),
+        unit_dimensions={**earlier.unit_dimensions, **later.unit_dimensions},
+        unit_groups={**earlier.unit_groups, **later.unit_groups},
+        provenance={**later.provenance, "earlier": dict(earlier.provenance)},
+    )
 
 
 def _keep(path: Path, state: State, standing: Standing) -> None:

@@ -23,7 +23,9 @@ _LAYOUT = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS phases (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS studies (number INTEGER PRIMARY KEY, json TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS studies (
+    number INTEGER PRIMARY KEY, json TEXT NOT NULL, reported INTEGER NOT NULL DEFAULT 0
+);
 """
 _DATABASE = "store.sqlite"
 
@@ -61,12 +63,11 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise StoreError(f"the folder {folder} cannot be written: {error.strerror}") from error
-        with _sentences(folder):
-            connection = sqlite3.connect(folder / _DATABASE, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
+        with _connected(folder) as connection:
             store = cls(folder, connection)
             store._check_layout(fresh=_LAYOUT)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
             connection.executescript(_TABLES)
         return store
 
@@ -89,8 +90,7 @@ class Store:
                 f"{folder} holds no results: there is no {_DATABASE} in it; "
                 "name the folder that `gossamer run --out` wrote"
             )
-        with _sentences(folder):
-            connection = sqlite3.connect(folder / _DATABASE, isolation_level=None)
+        with _connected(folder) as connection:
             store = cls(folder, connection)
             store._check_layout(fresh=None)
         return store
@@ -108,6 +108,11 @@ class Store:
     def _check_layout(self, fresh: int | None) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version == 0 and fresh is not None:
+            (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables:
+                raise StoreError(
+                    f"{self.folder / _DATABASE} is another program's database: use another folder"
+                )
             self._connection.execute(f"PRAGMA user_version={fresh}")
         elif version != _LAYOUT:
             raise StoreError(
@@ -158,11 +163,10 @@ class Store:
     def save_study(self, study: StudyRun) -> None:
         """Keep what was asked for; the study saved last is the one that is reported."""
         text = study.model_dump_json()
-        with _sentences(self.folder):
+        with _sentences(self.folder), self._connection:  # commits, or rolls back
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute("DELETE FROM studies WHERE json = ?", (text,))
             self._connection.execute("INSERT INTO studies (json) VALUES (?)", (text,))
-            self._connection.execute("COMMIT")
 
     def latest_study(self) -> StudyRun:
         """Return the study that was asked for last.
@@ -179,6 +183,27 @@ class Store:
         if row is None:
             raise StoreError(f"{self.folder} holds no study yet: nothing was run into it")
         return _parsed(StudyRun, row[0], self.folder)
+
+    def mark_reported(self) -> None:
+        """Note that the report of the latest study is written and nothing was added since."""
+        with _sentences(self.folder):
+            self._connection.execute(
+                "UPDATE studies SET reported = 1 WHERE number = (SELECT max(number) FROM studies)"
+            )
+
+    def is_reported(self, study: StudyRun) -> bool:
+        """Tell whether a study is the latest and its report holds all there is of it.
+
+        The command line it was asked for with does not matter.
+        """
+        with _sentences(self.folder):
+            row = self._connection.execute(
+                "SELECT json, reported FROM studies ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+        if row is None or not row[1]:
+            return False
+        latest = _parsed(StudyRun, row[0], self.folder)
+        return latest == study.model_copy(update={"command": latest.command})
 
     def _put(self, table: str, key: str, value: Value) -> None:
         with _sentences(self.folder):
@@ -208,6 +233,18 @@ def _parsed(kind: type[Kept], text: str, folder: Path) -> Kept:
 
 
 @contextmanager
+def _connected(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Connect to the database; it stays open unless the block raises."""
+    with _sentences(folder):
+        connection = sqlite3.connect(folder / _DATABASE, isolation_level=None)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+
+
+@contextmanager
 def _sentences(folder: Path) -> Iterator[None]:
     """Turn database errors into sentences."""
     try:
@@ -224,8 +261,14 @@ def only_writer(folder: Path) -> Iterator[None]:
     ------
     InputError
         If another run is at work in the folder.
+    StoreError
+        If the folder cannot be written.
     """
-    with (folder / "lock").open("a") as file:
+    try:
+        lock = (folder / "lock").open("a")
+    except OSError as error:
+        raise StoreError(f"the folder {folder} cannot be written: {error.strerror}") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -68,6 +68,8 @@ class StudySpec(Options):
         if len(baselines) > 1:
             raise ValueError(f"there can be one baseline, not {' and '.join(baselines)}")
         for arm in self.arms:
+            if not self.levels and self.axis in mentioned(list(arm.recipe)):
+                raise ValueError(f"grid.{self.axis} is empty, but arm {arm.name} needs its values")
             for part in arm.recipe:
                 if isinstance(part, str) and part not in self.parts:
                     known = ", ".join(self.parts) or "none"

@@ -5,6 +5,7 @@ once an epoch and about once a second. Where a training stands is a value (`Stan
 any batch; going on from it gives the same bits as never having stopped.
 """
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,7 @@ from torch.optim import Optimizer
 from gossamer.data.resident import Resident, batches, epoch_order
 from gossamer.errors import TrainingError
 from gossamer.measure import evaluate
+from gossamer.measure.running import run
 from gossamer.records.record import Epoch
 from gossamer.streams import stream_seed
 from gossamer.train.optimizers import set_rate
@@ -120,16 +122,16 @@ def _train_epoch(job: Job, standing: Standing, clock: "_Clock") -> Standing:
             batch += 1
             if clock.due():
                 standing = _now(standing, batch, loss, hits, clock.seconds)
-                _check(standing, number, job)
+                _check_loss("training", standing.loss, number, job)
                 clock.look(standing)
     standing = _now(standing, batch, loss, hits, clock.seconds)
-    _check(standing, number, job)
+    _check_loss("training", standing.loss, number, job)
     return _finish_epoch(job, standing, clock)
 
 
 def _step(job: Job, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     with _autocast(job.precision, inputs.device.type):
-        logits = job.network(inputs)
+        logits = run(job.network, inputs, "it must train on a batch of this shape, too")
         loss = functional.cross_entropy(logits, labels)
     loss.backward()  # type: ignore[no-untyped-call]
     job.optimizer.step()
@@ -147,7 +149,11 @@ def _seed_dropout(job: Job, standing: Standing, number: int) -> None:
     """Give dropout the stream of this epoch, or the place in it where training stood."""
     cuda = job.data.inputs.device.type == "cuda"
     if standing.random is None:
-        torch.manual_seed(stream_seed(job.seed, "dropout", number))
+        # Not torch.manual_seed, which would touch the generators of all devices.
+        seed = stream_seed(job.seed, "dropout", number)
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed(seed)
     elif cuda:
         torch.cuda.set_rng_state(standing.random, job.data.inputs.device)
     else:
@@ -155,7 +161,8 @@ def _seed_dropout(job: Job, standing: Standing, number: int) -> None:
 
 
 def _now(standing: Standing, batch: int, loss: Tensor, hits: Tensor, seconds: float) -> Standing:
-    random = torch.cuda.get_rng_state() if loss.device.type == "cuda" else torch.get_rng_state()
+    cuda = loss.device.type == "cuda"
+    random = torch.cuda.get_rng_state(loss.device) if cuda else torch.get_rng_state()
     return replace(
         standing,
         steps=standing.steps + batch - standing.batch,
@@ -167,11 +174,11 @@ def _now(standing: Standing, batch: int, loss: Tensor, hits: Tensor, seconds: fl
     )
 
 
-def _check(standing: Standing, number: int, job: Job) -> None:
-    if not torch.isfinite(torch.tensor(standing.loss)):
-        rate = job.options.rate(len(standing.history))
+def _check_loss(part: str, loss: float, number: int, job: Job) -> None:
+    if not math.isfinite(loss):
+        rate = job.options.rate(number - job.first_epoch)
         raise TrainingError(
-            f"the training loss is no longer a number in epoch {number + 1} (learning rate "
+            f"the {part} loss is no longer a number in epoch {number + 1} (learning rate "
             f"{rate:g}, {job.options.optimizer.name}): try a smaller learning rate"
         )
 
@@ -184,6 +191,8 @@ def _finish_epoch(job: Job, standing: Standing, clock: "_Clock") -> Standing:
         validation = evaluate(
             job.network, job.validation.inputs, job.validation.labels, job.classes
         )
+        number = job.first_epoch + len(standing.history)
+        _check_loss("validation", validation.loss, number, job)
     row = Epoch(
         epoch=job.first_epoch + len(standing.history) + 1,
         rate=job.options.rate(len(standing.history)),

@@ -52,9 +52,9 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def optimizer_tensors(optimizer: Optimizer, network: nn.Module) -> dict[str, Tensor]:
-    """Return copies of the optimizer's state, as ``"parameter/slot"`` to tensor."""
+    """Return copies of the optimizer's state, as ``"parameter/slot"`` to tensor on the CPU."""
     return {
-        f"{name}/{slot}": value.detach().clone(memory_format=torch.contiguous_format)
+        f"{name}/{slot}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, parameter in network.named_parameters()
         for slot, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
@@ -70,6 +70,7 @@ def restore_optimizer(
     file runs the same kernels, bit for bit, as one that was never interrupted.
     """
     parameters = dict(network.named_parameters())
+    fused = any(group.get("fused") for group in optimizer.param_groups)
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
         parameter = parameters[name]
@@ -77,5 +78,6 @@ def restore_optimizer(
             restored = torch.empty_like(parameter, requires_grad=False)
             restored.copy_(value)
         else:
-            restored = value.clone()
+            # Counts of steps: fused optimizers have them beside the parameter.
+            restored = value.clone().to(parameter.device if fused else value.device)
         optimizer.state[parameter][slot] = restored

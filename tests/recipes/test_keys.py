@@ -1,0 +1,245 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gossamer.data import Dataset
+from gossamer.errors import InputError
+from gossamer.nets import NetworkSpec
+from gossamer.recipes import DataSpec, MeasureSpec, Prune, Rewind, Train, Trial, keyed
+from gossamer.records.canonical import key_of
+from gossamer.train import Adadelta, Adam, AdamW, Cosine, EarlyStop, Exponential, Sgd, StepDecay
+
+
+def tiny(change: str = "") -> Dataset:
+    x = np.arange(48, dtype=np.float32).reshape(12, 4) / 7
+    y = np.arange(12) % 3
+    arrays: dict[str, Any] = {"x_train": x[:9], "y_train": y[:9], "x_test": x[9:], "y_test": y[9:]}
+    if change.startswith("x_"):
+        arrays[change] = np.nextafter(arrays[change], np.float32(9)).astype(np.float32)
+    if change.startswith("y_"):
+        arrays[change] = (arrays[change] + 1) % 3
+    return Dataset(
+        "renamed" if change == "name" else "tiny",
+        **arrays,
+        classes=3,
+        scale=2.0 if change == "scale" else 1.0,
+    )
+
+
+TRAIN = Train(epochs=3, optimizer=Sgd(momentum=0.9))
+PRUNE = Prune(sparsity=0.5)
+TRIAL = Trial(
+    data=DataSpec(name="tiny"),
+    network=NetworkSpec(name="mlp", hidden=(5,)),
+    seed=1,
+    steps=(TRAIN, PRUNE, Rewind(to=0), TRAIN),
+)
+
+
+def with_step(position: int, **changes: Any) -> Trial:
+    steps = list(TRIAL.steps)
+    step = steps[position]
+    steps[position] = type(step).model_validate({**step.model_dump(), **changes})
+    return replace(TRIAL, steps=tuple(steps))
+
+
+def with_optimizer(optimizer: Any, **changes: Any) -> Trial:
+    return with_step(0, optimizer={**optimizer.model_dump(), **changes})
+
+
+def with_data(**changes: Any) -> Trial:
+    return replace(TRIAL, data=TRIAL.data.model_copy(update=changes))
+
+
+STARTS = {
+    "mean": with_data(mean=0.1),
+    "std": with_data(std=2.0),
+    "validation": with_data(validation=0.4),
+    "hidden": replace(TRIAL, network=NetworkSpec(name="mlp", hidden=(6,))),
+    "depth": replace(TRIAL, network=NetworkSpec(name="mlp", hidden=(5, 5))),
+    "seed": replace(TRIAL, seed=2),
+    "precision": replace(TRIAL, precision="bf16"),
+    "device": replace(TRIAL, device="cuda"),
+}
+TRAININGS = {
+    "epochs": with_step(0, epochs=4),
+    "batch": with_step(0, batch=64),
+    "optimizer_state": with_step(0, optimizer_state="keep"),
+    "patience": with_step(0, early_stop=EarlyStop(watch="train_loss", patience=1)),
+    "longer patience": with_step(0, early_stop=EarlyStop(watch="train_loss", patience=2)),
+    "target": with_step(0, early_stop=EarlyStop(watch="train_loss", patience=1, target=0.1)),
+    "min_delta": with_step(0, early_stop=EarlyStop(watch="train_loss", patience=1, min_delta=1)),
+    "watch": with_step(0, early_stop=EarlyStop(watch="train_accuracy", patience=1)),
+    "schedule": with_step(0, schedule=Cosine()),
+    "floor": with_step(0, schedule=Cosine(floor=0.1)),
+    "every": with_step(0, schedule=StepDecay(every=1)),
+    "every more": with_step(0, schedule=StepDecay(every=2)),
+    "step gamma": with_step(0, schedule=StepDecay(every=2, gamma=0.2)),
+    "gamma": with_step(0, schedule=Exponential(gamma=0.1)),
+    "rate": with_optimizer(TRAIN.optimizer, rate=0.2),
+    "momentum": with_optimizer(TRAIN.optimizer, momentum=0.8),
+    "nesterov": with_optimizer(TRAIN.optimizer, nesterov=True),
+    "weight_decay": with_optimizer(TRAIN.optimizer, weight_decay=0.1),
+    "adam": with_optimizer(Adam()),
+    "betas": with_optimizer(Adam(), betas=(0.9, 0.99)),
+    "epsilon": with_optimizer(Adam(), epsilon=1e-7),
+    "adamw": with_optimizer(AdamW()),
+    "adadelta": with_optimizer(Adadelta()),
+    "rho": with_optimizer(Adadelta(), rho=0.95),
+}
+PRUNINGS = {
+    "sparsity": with_step(1, sparsity=0.6),
+    "score": with_step(1, score="random"),
+    "allocation": with_step(1, allocation="uniform"),
+    "mapping": with_step(1, allocation={"dense1": 0.5, "dense*": 0.2}),
+    "mapping order": with_step(1, allocation={"dense*": 0.2, "dense1": 0.5}),
+    "pattern": with_step(1, pattern="unit"),
+    "exclude": with_step(1, exclude=("output layer",)),
+}
+
+
+def test_whatever_determines_numbers_changes_the_keys() -> None:
+    original = keyed(TRIAL, tiny())
+    seen = {original.record}
+    for first_changed, trials in ((0, STARTS), (1, TRAININGS), (2, PRUNINGS)):
+        for what, trial in trials.items():
+            other = keyed(trial, tiny())
+            same = [a == b for a, b in zip(original.states, other.states, strict=True)]
+            expected = [position < first_changed for position in range(len(same))]
+            assert same == expected, what
+            assert other.record not in seen, what
+            seen.add(other.record)
+
+
+@pytest.mark.parametrize("change", ["x_train", "y_train", "x_test", "y_test", "scale"])
+def test_the_content_of_the_dataset_changes_every_key(change: str) -> None:
+    original, other = keyed(TRIAL, tiny()), keyed(TRIAL, tiny(change))
+    assert not set(original.states) & set(other.states)
+    assert original.record != other.record
+
+
+def test_names_do_not_change_the_keys() -> None:
+    other = keyed(with_data(name="elsewhere.npz"), tiny("name"))
+    assert other.states == keyed(TRIAL, tiny()).states
+    assert other.record == keyed(TRIAL, tiny()).record
+
+
+def test_what_is_measured_changes_the_record_alone() -> None:
+    original = keyed(TRIAL, tiny())
+    other = keyed(replace(TRIAL, measure=MeasureSpec(train_examples=4)), tiny())
+    assert other.states == original.states
+    assert other.record != original.record
+
+
+def test_the_same_trial_written_otherwise_has_the_same_keys() -> None:
+    other = replace(
+        TRIAL,
+        data=DataSpec(name="tiny", mean=0, std=1, validation=0),
+        steps=(
+            Train(epochs=3, batch=128, optimizer=Sgd(rate=0.1, momentum=0.9, weight_decay=0)),
+            Prune(sparsity=0.5, exclude=()),
+            Rewind(),
+            TRAIN,
+        ),
+    )
+    assert keyed(other, tiny()) == replace(keyed(TRIAL, tiny()), trial=other)
+
+
+def test_the_order_of_steps_changes_the_keys() -> None:
+    one = keyed(replace(TRIAL, steps=(TRAIN, PRUNE)), tiny())
+    two = keyed(replace(TRIAL, steps=(PRUNE, TRAIN)), tiny())
+    assert one.states[0] == two.states[0]
+    assert not set(one.states[1:]) & set(two.states[1:])
+
+
+def test_trials_that_start_alike_share_the_keys_of_their_start() -> None:
+    original, other = keyed(TRIAL, tiny()), keyed(with_step(1, sparsity=0.9), tiny())
+    assert original.states[:2] == other.states[:2]
+    assert original.phases[0] == other.phases[0]
+    assert not set(original.states[2:]) & set(other.states)
+
+
+def test_phases_are_the_states_after_trainings() -> None:
+    found = keyed(TRIAL, tiny())
+    assert found.phases == (found.states[1], found.states[4])
+    assert len(set(found.states)) == 5
+
+
+def test_the_record_is_the_hash_of_its_identity() -> None:
+    found = keyed(TRIAL, tiny())
+    assert found.record == key_of(found.identity)
+    assert json.loads(json.dumps(found.identity)) == found.identity
+
+
+def test_a_network_that_does_not_suit_the_data_is_refused() -> None:
+    with pytest.raises(InputError):
+        keyed(replace(TRIAL, network=NetworkSpec(name="fashion-cnn")), tiny())
+
+
+def test_a_users_network_is_known_by_its_source_and_weights(
+    home_made: str, points: Dataset
+) -> None:
+    trial = replace(TRIAL, network=NetworkSpec(name=f"{home_made}:dropout"))
+    identity = keyed(trial, points).identity
+    assert set(identity["origin"]["network"]) == {"name", "sources", "weights"}
+    other = keyed(replace(trial, seed=2), points).identity
+    weights = [found["origin"]["network"]["weights"] for found in (identity, other)]
+    assert weights[0] != weights[1]
+
+
+GOLDEN = {
+    "plain": "814f2fae27faab298451a68452a78e38ec65a68f8f026a6a7bbd0f0532d65061",
+    "cosine": "31710bf8755c9543083a866e783e552c9b6ec3260f1d2285978029347b7016b1",
+    "mapping": "334a7b6a9d3829094e88ae59cc314eafba5c445d779f8768efd071df98102304",
+    "adam": "d847cc9a287e078f6b89549e5572fac16d5cc11bc784ca90f8d1ebe825fc6654",
+}
+
+
+def pinned() -> dict[str, str]:
+    return {
+        what: keyed(trial, tiny()).record
+        for what, trial in {
+            "plain": TRIAL,
+            "cosine": TRAININGS["schedule"],
+            "mapping": PRUNINGS["mapping"],
+            "adam": TRAININGS["betas"],
+        }.items()
+    }
+
+
+def test_keys_stay_what_they_are_from_version_to_version() -> None:
+    # A key that changes orphans every result on disk: only a change of meaning may do that.
+    assert pinned() == GOLDEN
+
+
+PROCESS = """
+from gossamer.data import load
+from gossamer.nets import NetworkSpec
+from gossamer.recipes import *
+steps = (Train(epochs=1), Prune(sparsity=0.5, allocation={"b": 0.1, "dense1": 0.2}), Rewind())
+trial = Trial(DataSpec(name="digits"), NetworkSpec(name="mlp", hidden=(5,)), 0, steps)
+found = keyed(trial, load("digits", None))
+print(found.record, *found.states)
+"""
+
+
+def test_processes_agree_on_keys() -> None:
+    outputs = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        run = subprocess.run(
+            [sys.executable, "-c", PROCESS],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outputs.add(run.stdout)
+    (output,) = outputs
+    assert len(output.split()) == 5

@@ -1,0 +1,303 @@
+import multiprocessing
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from gossamer.errors import GossamerError, InputError, StoreError
+from gossamer.records.record import Arm, Environment, Epoch, Phase, Record, StudyRun
+from gossamer.records.store import Store, only_writer
+
+ENVIRONMENT = Environment(
+    gossamer="0.1.0",
+    python="3.11",
+    torch="2.13.0",
+    libraries={},
+    processor="one",
+    machine="Linux",
+    threads=1,
+    device="cpu",
+    revision=None,
+)
+
+
+def phase(key: str, seconds: float = 1.0) -> Phase:
+    return Phase(
+        key=key,
+        parent="p",
+        step={"step": "train", "epochs": 1},
+        precision="float32",
+        optimizer_steps=3,
+        examples=9,
+        seconds=seconds,
+        stopped=None,
+        history=(Epoch(epoch=1, rate=0.1, train_loss=0.7, train_accuracy=0.5),),
+        environment=ENVIRONMENT,
+    )
+
+
+def record(key: str, accuracy: float = 0.9) -> Record:
+    return Record(
+        key=key,
+        identity={"seed": 0},
+        phases=("p",),
+        measures={"test_accuracy": accuracy},
+        per_class={"test": (accuracy, 0.1)},
+        layers=(),
+        seconds=0.1,
+        environment=ENVIRONMENT,
+    )
+
+
+def study(name: str, command: str = "gossamer run") -> StudyRun:
+    return StudyRun(
+        name=name,
+        title="A study",
+        question="Does it hold?",
+        scale="quick",
+        axis="sparsity",
+        dataset="digits",
+        network="mlp",
+        notes=(),
+        arms=(Arm(name="dense", label="Dense", role="baseline", recipe=()),),
+        published=None,
+        trials=(),
+        command=command,
+        file="",
+    )
+
+
+def sentence(action: Callable[[], object], kind: type[GossamerError] = StoreError) -> str:
+    with pytest.raises(kind) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_was_put_is_got_after_opening_again(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "a" / "b") as store:
+        store.add_phase(phase("one"))
+        store.add_record(record("two"))
+    with Store.open(tmp_path / "a" / "b") as store:
+        assert store.phases(["one", "absent"]) == {"one": phase("one")}
+        assert store.records(["two", "one"]) == {"two": record("two")}
+        assert store.done_records() == {"two"}
+
+
+def test_creating_twice_keeps_what_is_there(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add_record(record("one"))
+    with Store.create(tmp_path) as store:
+        assert store.done_records() == {"one"}
+
+
+def test_putting_again_replaces(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add_record(record("one", 0.1))
+        store.add_record(record("one", 0.2))
+        assert store.records(["one"])["one"].measures["test_accuracy"] == 0.2
+
+
+def test_a_thousand_records_are_read_at_once(tmp_path: Path) -> None:
+    keys = [f"{number:064d}" for number in range(1000)]
+    with Store.create(tmp_path) as store:
+        for number, key in enumerate(keys):
+            store.add_record(record(key, number / 1000))
+        found = store.records(keys)
+    accuracies = [found[key].measures["test_accuracy"] for key in keys]
+    assert accuracies == [number / 1000 for number in range(1000)]
+
+
+def test_a_state_is_done_with_its_file_and_its_phase_only(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add_phase(phase("phase-only"))
+        store.state_path("file-only").touch()
+        store.add_phase(phase("both"))
+        store.state_path("both").touch()
+        store.checkpoint_path("phase-only").touch()
+        (tmp_path / "states" / ".phase-only.safetensors.123.tmp").touch()
+        assert store.done_states() == {"both"}
+        assert [store.has_state(key) for key in ("both", "phase-only", "file-only", "no")] == [
+            True, False, False, False,
+        ]  # fmt: skip
+
+
+def test_the_study_saved_last_is_the_latest(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        assert "no study" in sentence(store.latest_study)
+        store.save_study(study("first"))
+        store.save_study(study("second"))
+        assert store.latest_study().name == "second"
+        store.save_study(study("first"))
+        assert store.latest_study().name == "first"
+    with sqlite3.connect(tmp_path / "store.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM studies").fetchone() == (2,)
+    database.close()
+
+
+def test_a_study_is_reported_until_it_is_asked_for_again(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        assert not store.is_reported(study("first"))
+        store.save_study(study("first"))
+        assert not store.is_reported(study("first"))
+        store.mark_reported()
+        assert store.is_reported(study("first"))
+        assert store.is_reported(study("first", command="another command line"))
+        assert not store.is_reported(study("second"))
+        store.save_study(study("first"))
+        assert not store.is_reported(study("first"))
+
+
+def test_a_study_that_cannot_be_saved_leaves_the_store_usable(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.save_study(study("first"))
+        refuse = (
+            "CREATE TRIGGER full BEFORE INSERT ON studies BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+        store._connection.execute(refuse)
+        assert "full" in sentence(lambda: store.save_study(study("first")))
+        assert store.latest_study().name == "first"
+        store._connection.execute("DROP TRIGGER full")
+        store.save_study(study("second"))
+        assert store.latest_study().name == "second"
+
+
+@pytest.mark.parametrize("content", [b"no database at all " * 50, b"SQLite format 3\0" + b"x" * 99])
+@pytest.mark.parametrize("make", [Store.create, Store.open])
+def test_a_file_that_is_no_database_is_refused_and_stays(
+    tmp_path: Path, content: bytes, make: Callable[[Path], Store]
+) -> None:
+    (tmp_path / "store.sqlite").write_bytes(content)
+    assert str(tmp_path / "store.sqlite") in sentence(lambda: make(tmp_path))
+    assert (tmp_path / "store.sqlite").read_bytes() == content
+
+
+def test_a_store_with_damaged_pages_gives_a_sentence(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        for number in range(100):
+            store.add_record(record(f"{number:064d}"))
+    file = tmp_path / "store.sqlite"
+    content = bytearray(file.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    file.write_bytes(content)
+    with Store.open(tmp_path) as store:
+        assert str(file) in sentence(store.done_records)
+
+
+@pytest.mark.parametrize("make", [Store.create, Store.open])
+def test_another_layout_is_refused(tmp_path: Path, make: Callable[[Path], Store]) -> None:
+    Store.create(tmp_path).close()
+    database = sqlite3.connect(tmp_path / "store.sqlite")
+    database.execute("PRAGMA user_version=99")
+    database.close()
+    assert "layout 99" in sentence(lambda: make(tmp_path))
+
+
+@pytest.mark.parametrize("make", [Store.create, Store.open])
+def test_another_programs_database_is_refused_and_stays(
+    tmp_path: Path, make: Callable[[Path], Store]
+) -> None:
+    database = sqlite3.connect(tmp_path / "store.sqlite")
+    database.execute("CREATE TABLE bookmarks (url TEXT)")
+    database.close()
+    before = (tmp_path / "store.sqlite").read_bytes()
+    assert "another folder" in sentence(lambda: make(tmp_path))
+    assert (tmp_path / "store.sqlite").read_bytes() == before
+
+
+def test_a_record_of_other_fields_is_a_sentence(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add_record(record("one"))
+        store._connection.execute("UPDATE records SET json = '{\"key\": 1}'")
+        assert "Record that this gossamer cannot read" in sentence(lambda: store.records(["one"]))
+        assert store.done_records() == {"one"}
+
+
+def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
+    assert not Store.is_there(tmp_path)
+    assert "holds no results" in sentence(lambda: Store.open(tmp_path))
+    assert "holds no results" in sentence(lambda: Store.open(tmp_path / "absent"))
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "cannot be written" in sentence(lambda: Store.create(tmp_path / "file"))
+    assert "holds no results" in sentence(lambda: Store.open(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    message = sentence(lambda: Store.create(tmp_path))
+    assert message == f"the folder {tmp_path} cannot be written: Permission denied"
+
+
+def test_a_closed_store_is_a_sentence(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.close()
+    assert "store.sqlite" in sentence(store.done_records)
+
+
+def test_a_reader_sees_whole_records_while_another_process_writes(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    started, enough = context.Event(), context.Event()
+    Store.create(tmp_path).close()
+    writer = context.Process(target=_write_until, args=(tmp_path, started, enough))
+    writer.start()
+    try:
+        assert started.wait(20)
+        with Store.open(tmp_path) as store:
+            counts: list[int] = []
+            while not counts or counts[-1] < counts[0] + 20:
+                keys = store.done_records()
+                assert store.records(sorted(keys)).keys() == keys
+                counts.append(len(keys))
+            assert counts == sorted(counts)
+    finally:
+        enough.set()
+        writer.join()
+    assert writer.exitcode == 0
+
+
+def _write_until(folder: Path, started: Event, enough: Event) -> None:
+    with Store.create(folder) as store:
+        number = 0
+        while not enough.is_set() and number < 100_000:
+            store.add_record(record(f"{number:064d}"))
+            number += 1
+            started.set()
+
+
+def test_only_one_process_writes(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from gossamer.records.store import only_writer\n"
+        "from gossamer.errors import InputError\n"
+        "try:\n"
+        "    with only_writer(Path(sys.argv[1])): print('writes')\n"
+        "except InputError as error: print(error)"
+    )
+
+    def attempt() -> str:
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with only_writer(tmp_path):
+        assert attempt().startswith(f"another gossamer run is at work in {tmp_path}")
+        second = sentence(only_writer(tmp_path).__enter__, InputError)
+        assert "at work" in second
+    assert attempt() == "writes"
+
+
+def test_a_lock_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    message = sentence(only_writer(tmp_path / "absent").__enter__)
+    assert "cannot be written" in message

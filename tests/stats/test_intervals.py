@@ -1,0 +1,82 @@
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from gossamer.errors import InputError
+from gossamer.stats.intervals import mean_interval, paired_difference
+
+NUMBERS = st.floats(-1e6, 1e6)
+
+
+@given(st.lists(NUMBERS, min_size=2, max_size=20), st.floats(0.5, 0.999))
+def test_interval_is_the_one_of_scipy(values: list[float], confidence: float) -> None:
+    interval = mean_interval(values, confidence)
+    assert interval.mean == pytest.approx(np.mean(values), rel=1e-12, abs=1e-9)
+    error = float(stats.sem(values))
+    reach = error * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
+    assert interval.half_width == pytest.approx(reach, rel=1e-7, abs=1e-9)
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.low <= interval.mean <= interval.high
+
+
+def test_two_values_have_the_cauchy_interval() -> None:
+    interval = mean_interval([0.0, 2.0], confidence=0.95)
+    # With one degree of freedom the quantile is tan(pi (p - 1/2)), and the standard error 1.
+    assert interval.half_width == pytest.approx(math.tan(math.pi * 0.475), rel=1e-9)
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say() -> None:
+    draws = np.random.default_rng(0).normal(size=(2000, 4))
+    intervals = [mean_interval(list(row), 0.9) for row in draws]
+    covered = sum(i.low < 0 < i.high for i in intervals if i.low is not None and i.high is not None)
+    assert abs(covered / 2000 - 0.9) < 4 * math.sqrt(0.09 / 2000)
+
+
+def test_one_value_has_no_interval() -> None:
+    interval = mean_interval([0.25])
+    assert (interval.mean, interval.low, interval.high, interval.count) == (0.25, None, None, 1)
+    assert interval.half_width is None
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    interval = mean_interval([0.1, 0.1, 0.1])
+    assert interval.mean == pytest.approx(0.1, rel=1e-15)
+    assert interval.half_width == pytest.approx(0, abs=1e-16)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_values_that_have_no_mean_are_refused(values: list[float]) -> None:
+    with pytest.raises(InputError, match="finite numbers"):
+        mean_interval(values)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0, math.nan])
+def test_a_confidence_that_is_no_fraction_is_refused(confidence: float) -> None:
+    with pytest.raises(InputError, match="confidence"):
+        mean_interval([1.0, 2.0], confidence)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=10))
+def test_paired_difference_is_the_interval_of_the_differences(
+    pairs: Sequence[tuple[float, float]],
+) -> None:
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    assert paired_difference(first, second) == mean_interval([a - b for a, b in pairs])
+
+
+def test_paired_difference_agrees_with_the_paired_t_test() -> None:
+    first, second = [0.92, 0.95, 0.93, 0.94], [0.90, 0.91, 0.93, 0.92]
+    ours = paired_difference(first, second)
+    theirs = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_unpaired_values_are_refused() -> None:
+    with pytest.raises(InputError, match="not 1 and 2 values"):
+        paired_difference([0.5], [0.5, 0.6])

@@ -1,0 +1,127 @@
+"""Plans: what is shared, what is left, in which order."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gossamer.data import load
+from gossamer.errors import InputError
+from gossamer.nets import NetworkSpec
+from gossamer.recipes import DataSpec, Prune, Rewind, Train, Trial, keyed
+from gossamer.studies.plan import (
+    Measuring,
+    PlannedTrial,
+    Training,
+    chosen_scale,
+    make_plan,
+    study_trials,
+)
+from gossamer.studies.run import Request, prepare
+from gossamer.studies.spec import read_study
+
+DIGITS = load("digits")
+
+
+def planned(steps: tuple[Train | Prune | Rewind, ...], seed: int = 0) -> PlannedTrial:
+    trial = Trial(DataSpec(name="digits"), NetworkSpec(name="mlp", hidden=(4,)), seed, steps)
+    return PlannedTrial("arm", 0.0, keyed(trial, DIGITS))
+
+
+def train_prune_train(levels: int, epochs: int) -> list[PlannedTrial]:
+    dense = planned((Train(epochs=epochs, batch=32),))
+    return [dense] + [
+        planned(
+            (
+                Train(epochs=epochs, batch=32),
+                Prune(sparsity=level / 10),
+                Train(epochs=epochs, batch=32),
+            )
+        )
+        for level in range(1, levels + 1)
+    ]
+
+
+def test_nine_sparsities_share_one_dense_training() -> None:
+    """Study 1's recipe: 50 epochs dense, then 9 times 50 epochs; alone it is 50 + 9 * 100."""
+    plan = make_plan(train_prune_train(9, 50), len(DIGITS.y_train), set(), set())
+    steps_an_epoch = -(-len(DIGITS.y_train) // 32)
+    assert plan.steps_shared == 10 * 50 * steps_an_epoch
+    assert plan.steps_alone == (50 + 9 * 100) * steps_an_epoch
+    assert plan.steps_alone / plan.steps_shared == pytest.approx(1.9)
+    assert len(plan.trainings) == 10
+    assert plan.steps_left == plan.steps_shared
+
+
+def test_weight_against_unit_pruning_trains_once_a_seed() -> None:
+    spec, _ = read_study("weight-vs-unit")
+    images = replace(DIGITS, name="stand-in")
+    trials = study_trials(spec, spec.scales["paper"], 5, images, "cpu")
+    plan = make_plan(trials, len(images.y_train), set(), set())
+    assert len(trials) == 5 * (1 + 6 * 9)
+    assert len(plan.trainings) == 5
+    assert plan.steps_alone == 55 * plan.steps_shared
+
+
+def test_nothing_is_left_once_every_record_is_there() -> None:
+    trials = train_prune_train(3, 2)
+    plan = make_plan(trials, 100, set(), {trial.keyed.record for trial in trials})
+    assert plan.tasks == ()
+    assert plan.steps_left == plan.trials_left == 0
+
+
+def test_a_done_state_is_not_trained_again_and_a_recorded_trial_needs_no_state() -> None:
+    trials = train_prune_train(2, 2)
+    dense, first, second = (trial.keyed for trial in trials)
+    plan = make_plan(trials, 100, {dense.phases[0], first.phases[1]}, {first.record})
+    assert [training.key for training in plan.trainings] == [second.phases[1]]
+    assert {t.record for m in plan.measurings for t in m.trials} == {dense.record, second.record}
+    assert plan.trainings[0].needs == {dense.phases[0]}
+
+
+def test_a_lost_dense_state_is_not_needed_where_a_later_one_is_there() -> None:
+    (_, first) = train_prune_train(1, 2)
+    plan = make_plan([first], 100, {first.keyed.phases[1]}, set())
+    assert plan.trainings == ()
+    assert plan.measurings[0].needs == {first.keyed.phases[1]}
+
+
+def test_a_rewind_needs_the_state_that_it_goes_back_to() -> None:
+    steps = (
+        Train(epochs=1, batch=32),
+        Train(epochs=1, batch=32),
+        Prune(sparsity=0.5),
+        Rewind(to=1),
+        Train(epochs=1, batch=32),
+    )
+    trial = planned(steps)
+    plan = make_plan([trial], 100, {trial.keyed.states[2]}, set())
+    assert [training.position for training in plan.trainings] == [0, 4]
+    assert plan.trainings[-1].needs == {trial.keyed.states[2], trial.keyed.states[1]}
+
+
+def test_every_training_comes_after_what_it_needs() -> None:
+    plan = make_plan(train_prune_train(5, 2), 100, set(), set())
+    done: set[str] = set()
+    for task in plan.tasks:
+        assert task.needs <= done
+        if isinstance(task, Training):
+            done.add(task.key)
+        else:
+            assert isinstance(task, Measuring)
+
+
+def test_a_scale_that_a_study_lacks_is_refused(study_file: Path) -> None:
+    spec, _ = read_study(str(study_file))
+    only_paper = spec.model_copy(update={"scales": {"paper": spec.scales["paper"]}})
+    assert chosen_scale(only_paper, None)[0] == "paper"
+    with pytest.raises(InputError, match="no scale 'quick', only paper"):
+        chosen_scale(only_paper, "quick")
+
+
+def test_more_seeds_keep_the_keys_of_fewer(study_file: Path, tmp_path: Path) -> None:
+    few = prepare(Request(study=str(study_file), folder=tmp_path, seeds=1), None)
+    many = prepare(Request(study=str(study_file), folder=tmp_path, seeds=3), None)
+    keys = [trial.keyed.record for trial in many.plan.trials]
+    assert [trial.keyed.record for trial in few.plan.trials] == keys[: len(few.plan.trials)]
+    assert len(set(keys)) == len(keys)

@@ -1,0 +1,259 @@
+"""Running studies: nothing twice, nothing lost, the same numbers however it was done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gossamer.records.record import Phase, Record
+from gossamer.records.store import Store
+from gossamer.studies.run import Request, carry_out, prepare
+from gossamer.studies.work import Event, Failure, Pulse
+
+WriteStudy = Callable[..., Path]
+LONGER = ("epochs = 2", "epochs = 10")
+
+
+def run_all(study: Path, folder: Path, jobs: int = 1, stop_after: int | None = None) -> list[Event]:
+    """Run a study in this process; stop after so many phases and records."""
+    events: list[Event] = []
+
+    def made() -> int:
+        return sum(isinstance(event, Phase | Record) for event in events)
+
+    with Store.create(folder) as store:
+        prepared = prepare(Request(study=str(study), folder=folder, jobs=jobs), store)
+        carry_out(
+            prepared, store, events.append, lambda: stop_after is not None and made() >= stop_after
+        )
+    return events
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """Return everything that was found, less times and machine."""
+    with Store.open(folder) as store:
+        study = store.latest_study()
+        records = store.records([trial.key for trial in study.trials])
+        phases = store.phases({key for trial in study.trials for key in trial.phases})
+    found: dict[str, Any] = {}
+    for key, record in records.items():
+        found[key] = record.model_dump(exclude={"seconds", "environment"})
+    for key, phase in phases.items():
+        history = [epoch.model_dump(exclude={"seconds"}) for epoch in phase.history]
+        found[key] = {
+            **phase.model_dump(exclude={"seconds", "environment", "history"}),
+            "history": history,
+        }
+    return found
+
+
+def command(study: Path, folder: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "gossamer", "run", str(study), "--out", str(folder), *options]
+
+
+def test_a_study_runs_once_and_then_has_nothing_left(study_file: Path, tmp_path: Path) -> None:
+    first = run_all(study_file, tmp_path / "out")
+    assert sum(isinstance(event, Record) for event in first) == 2 * (1 + 3 * 2)
+    assert sum(isinstance(event, Phase) for event in first) == 2 * (1 + 2 + 2)
+    assert not [event for event in first if isinstance(event, Failure)]
+    assert run_all(study_file, tmp_path / "out") == []
+
+
+def test_steps_done_are_the_steps_that_sharing_promises(study_file: Path, tmp_path: Path) -> None:
+    run_all(study_file, tmp_path / "out")
+    with Store.open(tmp_path / "out") as store:
+        prepared = prepare(Request(study=str(study_file), folder=tmp_path), None)
+        study = store.latest_study()
+        phases = store.phases({key for trial in study.trials for key in trial.phases})
+    assert sum(phase.optimizer_steps for phase in phases.values()) == prepared.plan.steps_shared
+    assert sum(trial.optimizer_steps for trial in study.trials) == prepared.plan.steps_alone
+    assert prepared.plan.steps_alone > 2 * prepared.plan.steps_shared
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 9])
+def test_a_stopped_run_goes_on_to_the_same_numbers(
+    study_file: Path, tmp_path: Path, stop_after: int
+) -> None:
+    run_all(study_file, tmp_path / "whole")
+    stopped = run_all(study_file, tmp_path / "stopped", stop_after=stop_after)
+    made = sum(isinstance(event, Phase | Record) for event in stopped)
+    assert made == stop_after
+    rest = run_all(study_file, tmp_path / "stopped")
+    assert made + sum(isinstance(event, Phase | Record) for event in rest) == 2 * (7 + 5)
+    assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")
+
+
+def test_every_pruned_trial_has_the_sparsity_it_asks_for(study_file: Path, tmp_path: Path) -> None:
+    run_all(study_file, tmp_path / "out")
+    with Store.open(tmp_path / "out") as store:
+        study = store.latest_study()
+        records = store.records([trial.key for trial in study.trials])
+    for trial in study.trials:
+        measures = records[trial.key].measures
+        assert measures["sparsity_requested"] == trial.level
+        tolerance = 0.07 if trial.arm == "rewound" else 1e-3  # units of 8 are coarse
+        assert measures["sparsity"] == pytest.approx(trial.level, abs=tolerance)
+        assert measures["effective_sparsity"] >= measures["sparsity"] - 1e-12
+
+
+def test_a_diverging_arm_fails_alone_and_says_why(write_study: WriteStudy, tmp_path: Path) -> None:
+    study = write_study(("rate = 0.1, momentum", "rate = 1e30, momentum"))
+    events = run_all(study, tmp_path / "out")
+    failures = [event for event in events if isinstance(event, Failure)]
+    assert failures  # where every unit dies at once the loss stays a number
+    assert all("no longer a number" in failure.reason for failure in failures)
+    assert sum(isinstance(event, Record) for event in events) == 2 * 7 - len(failures)
+
+
+def test_a_damaged_state_is_a_sentence_and_not_a_wrong_number(
+    study_file: Path, tmp_path: Path
+) -> None:
+    run_all(study_file, tmp_path / "out", stop_after=1)
+    (state,) = (tmp_path / "out" / "states").glob("*.safetensors")
+    state.write_bytes(state.read_bytes()[:-100])
+    events = run_all(study_file, tmp_path / "out")
+    failures = [event for event in events if isinstance(event, Failure)]
+    assert failures
+    assert all("delete the file to compute it again" in failure.reason for failure in failures)
+    state.unlink()
+    again = run_all(study_file, tmp_path / "out")
+    assert not [event for event in again if isinstance(event, Failure)]
+    run_all(study_file, tmp_path / "whole")
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "whole")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def records_in(folder: Path) -> int:
+    if not Store.is_there(folder):
+        return 0
+    with Store.open(folder) as store:
+        try:
+            return len(store.done_records())
+        except Exception:  # noqa: BLE001 - the tables are only just being made
+            return 0
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_killed_with_9_in_the_middle_and_run_again_gives_the_same_bits(
+    write_study: WriteStudy, tmp_path: Path, jobs: str
+) -> None:
+    study = write_study(LONGER)
+    whole = command(study, tmp_path / "whole", "--jobs", jobs)
+    subprocess.run(whole, check=True, capture_output=True)
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(study, out, "--jobs", jobs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: records_in(out) >= 1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = records_in(out)
+    assert 1 <= done < 14
+    wait_for(lambda: not only_writer_is_held(out))
+    subprocess.run(command(study, out, "--jobs", jobs), check=True, capture_output=True)
+    assert numbers(out) == numbers(tmp_path / "whole")
+    leftovers = [path.name for path in (out / "states").iterdir() if path.suffix != ".safetensors"]
+    assert leftovers == []
+
+
+def only_writer_is_held(folder: Path) -> bool:
+    code = (
+        "import fcntl, sys; f = open(sys.argv[1], 'a')\n"
+        "try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except OSError: sys.exit(1)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(folder / "lock")], check=False)
+    return run.returncode != 0
+
+
+def test_a_training_that_was_stopped_halfway_goes_on_from_its_checkpoint(
+    write_study: WriteStudy, tmp_path: Path
+) -> None:
+    study = write_study(("epochs = 2", "epochs = 200"), ("seeds = 2", "seeds = 1"))
+    out, pulses = tmp_path / "out", list[Pulse]()
+    with Store.create(out) as store:
+        prepared = prepare(Request(study=str(study), folder=out), store)
+
+        def watch(event: Event) -> None:
+            if isinstance(event, Pulse):
+                pulses.append(event)
+
+        carry_out(prepared, store, watch, lambda: bool(pulses))
+    assert 0 < pulses[0].steps < pulses[0].total
+    (checkpoint,) = (out / "states").iterdir()
+    assert checkpoint.suffix == ".checkpoint"
+    rest = run_all(study, out)
+    resumed = [event for event in rest if isinstance(event, Pulse)]
+    assert resumed[0].steps > pulses[0].steps
+    assert not checkpoint.exists()
+    run_all(study, tmp_path / "whole")
+    assert numbers(out) == numbers(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_stops_with_a_sentence_and_loses_nothing(
+    write_study: WriteStudy, tmp_path: Path, jobs: str
+) -> None:
+    study = write_study(("epochs = 2", "epochs = 100000"))
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(study, out, "--jobs", jobs),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: (out / "lock").exists())
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Stopped; nothing is lost" in stderr
+    assert stdout.strip() == str(out / "report.html")
+    assert not only_writer_is_held(out)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    write_study: WriteStudy, tmp_path: Path
+) -> None:
+    study = write_study(("epochs = 2", "epochs = 100000"))
+    out = tmp_path / "out"
+    first = subprocess.Popen(
+        command(study, out, "--jobs", "1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: (out / "lock").exists() and only_writer_is_held(out))
+        second = subprocess.run(
+            command(study, out, "--jobs", "1"), check=False, capture_output=True, text=True
+        )
+    finally:
+        first.kill()
+        first.wait()
+    assert second.returncode == 2
+    assert "another gossamer run is at work" in second.stderr
+
+
+def test_the_record_says_what_determines_its_bits(study_file: Path, tmp_path: Path) -> None:
+    run_all(study_file, tmp_path / "out", stop_after=6)
+    with Store.open(tmp_path / "out") as store:
+        (record, *_) = store.records(list(store.done_records())).values()
+    environment = record.environment
+    assert environment.torch
+    assert environment.threads >= 1
+    assert environment.processor
+    assert environment.device == "cpu"
+    assert record.identity["origin"]["precision"] == "float32"
+    assert len(record.identity["origin"]["dataset"]) == 64
+    json.dumps(record.model_dump(mode="json"), allow_nan=False)

@@ -1,0 +1,338 @@
+"""The command as a user meets it: what it prints, what it exits with, what it refuses."""
+
+import gzip
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gossamer.cli import main
+
+STUDY = """
+name = "mine"
+title = "Mine"
+question = "Does it run?"
+[data]
+name = "{data}"
+{data_options}
+[network]
+name = "{network}"
+[grid]
+sparsity = [{levels}]
+[scales.quick]
+seeds = 1
+[[arms]]
+name = "dense"
+label = "Unpruned"
+role = "baseline"
+recipe = [{{ step = "train", epochs = 1{train} }}]
+[[arms]]
+name = "pruned"
+label = "Pruned"
+recipe = [
+  {{ step = "train", epochs = 1{train} }},
+  {{ step = "prune", sparsity = "$sparsity"{prune} }}{more}
+]
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Gossamer = Callable[..., Outcome]
+
+
+@pytest.fixture
+def gossamer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Gossamer:
+    """Run the command in an empty folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["gossamer", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        code = caught.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+def write_study(
+    data: str = "digits",
+    data_options: str = "",
+    network: str = "mlp",
+    levels: str = "0.5",
+    train: str = "",
+    prune: str = "",
+    more: str = "",
+) -> str:
+    text = STUDY.format(
+        data=data,
+        data_options=data_options,
+        network=network,
+        levels=levels,
+        train=train,
+        prune=prune,
+        more=more,
+    )
+    Path("mine.toml").write_text(text)
+    return "mine.toml"
+
+
+def write_npz(**changes: np.ndarray | None) -> None:
+    draws = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray | None] = {
+        "x_train": draws.random((40, 6), dtype=np.float32),
+        "y_train": np.arange(40) % 2,
+        "x_test": draws.random((10, 6), dtype=np.float32),
+        "y_test": np.arange(10) % 2,
+    }
+    arrays |= changes
+    present: dict[str, Any] = {name: a for name, a in arrays.items() if a is not None}
+    np.savez("mine.npz", **present)
+
+
+def write_mnist(root: Path, damage: Callable[[Path], None]) -> None:
+    """Write 20 and 10 images as IDX files, then damage the folder."""
+    folder = root / "mnist"
+    folder.mkdir(parents=True)
+    for part, count in (("train", 20), ("t10k", 10)):
+        images = np.arange(count * 16, dtype=np.uint8).tobytes()
+        header = struct.pack(">IIII", 0x803, count, 4, 4)
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images))
+        labels = (np.arange(count, dtype=np.uint8) % 10).tobytes()
+        header = struct.pack(">II", 0x801, count)
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels))
+    damage(folder)
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-5]))
+
+
+def cut_gzip(folder: Path) -> None:
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def lengthen(folder: Path) -> None:
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"\0\0"))
+
+
+def empty(folder: Path) -> None:
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(b"")
+
+
+def swap(folder: Path) -> None:
+    shutil.copy(folder / "train-images-idx3-ubyte.gz", folder / "train-labels-idx1-ubyte.gz")
+
+
+def too_large_label(folder: Path) -> None:
+    path = folder / "t10k-labels-idx1-ubyte.gz"
+    raw = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(raw[:-1] + b"\x0b"))
+
+
+def other_count(folder: Path) -> None:
+    shutil.copy(folder / "t10k-labels-idx1-ubyte.gz", folder / "train-labels-idx1-ubyte.gz")
+
+
+def lost(folder: Path) -> None:
+    (folder / "t10k-images-idx3-ubyte.gz").unlink()
+
+
+def test_studies_are_listed_one_a_line(gossamer: Gossamer) -> None:
+    seen = gossamer("studies")
+    assert seen.code == 0
+    assert [line.split()[0] for line in seen.out.splitlines()] == ["demo", "weight-vs-unit"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["report", "--help"]])
+def test_help_has_an_example(gossamer: Gossamer, arguments: list[str]) -> None:
+    seen = gossamer(*arguments)
+    assert seen.code == 0
+    assert "gossamer " in seen.out.split("Usage", 1)[1].replace("Usage: gossamer", "")
+
+
+def test_a_run_ends_with_the_path_of_its_report_and_the_second_one_does_nothing(
+    gossamer: Gossamer,
+) -> None:
+    first = gossamer("run", write_study(), "--out", "out")
+    assert first.code == 0
+    assert Path(first.out.strip()) == Path("out/report.html").resolve()
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.html")}
+    second = gossamer("run", "mine.toml", "--out", "out")
+    assert second.code == 0
+    assert second.out == first.out
+    assert "Nothing left to do: all 2 trials are done." in second.err
+    assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.html")} == before
+    again = gossamer("report", "out")
+    assert again.code == 0
+    assert Path("out/results.csv").read_text().count("\n") == 3
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(gossamer: Gossamer) -> None:
+    seen = gossamer("run", write_study(), "--out", "out", "--dry-run", "--seeds", "4")
+    assert seen.code == 0
+    assert "Shared: 48 optimizer steps instead of 96, a factor of 2.0." in seen.out
+    assert "Left: 4 trainings" in seen.out
+    assert "8 trials to measure; about" in seen.out
+    assert not Path("out").exists()
+
+
+def test_tensorboard_gets_losses_graph_and_weights(gossamer: Gossamer) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    seen = gossamer("run", write_study(), "--out", "out", "--tensorboard", "board")
+    assert seen.code == 0, seen.err
+    run = EventAccumulator("board/dense/0/seed-0/training-1").Reload()
+    assert set(run.Tags()["scalars"]) == {"train_loss", "train_accuracy", "rate"}
+    assert "dense1.weight" in run.Tags()["histograms"]
+    assert EventAccumulator("board/graph").Reload().Tags()["graph"]
+
+
+BAD_STUDIES: dict[str, tuple[Callable[[], str], str]] = {
+    "sparsity above one": (lambda: write_study(levels="1.5"), "less than or equal to 1"),
+    "sparsity as text": (lambda: write_study(levels='"half"'), "grid.sparsity.0"),
+    "no levels": (lambda: write_study(levels=""), "grid.sparsity"),
+    "unknown field": (lambda: write_study(prune=", amount = 3"), "amount: Extra inputs"),
+    "unknown score": (lambda: write_study(prune=', score = "luck"'), "score"),
+    "unknown optimizer": (lambda: write_study(train=', optimizer = { name = "lion" }'), "lion"),
+    "rate of zero": (
+        lambda: write_study(train=', optimizer = { name = "sgd", rate = 0 }'),
+        "greater than 0",
+    ),
+    "early stop without validation": (
+        lambda: write_study(train=", early_stop = { patience = 2 }"),
+        "no part of the training set is held out",
+    ),
+    "rewind to the future": (
+        lambda: write_study(more=', { step = "rewind", to = 9 }'),
+        "goes back to after step 9",
+    ),
+    "optimizer state that is not there": (
+        lambda: write_study(
+            more=', { step = "train", epochs = 1, optimizer_state = "keep", '
+            'optimizer = { name = "sgd" } }'
+        ),
+        "keeps the optimizer's state",
+    ),
+    "unknown dataset": (lambda: write_study(data="mnits"), "did you mean mnist"),
+    "unknown network": (lambda: write_study(network="mpl"), "did you mean 'mlp'"),
+    "network module that is not there": (lambda: write_study(network="nowhere:make"), "nowhere"),
+    "images too small for the network": (lambda: write_study(network="fashion-cnn"), "8"),
+    "validation of everything": (lambda: write_study(data_options="validation = 1"), "validation"),
+    "no such npz": (lambda: write_study(data="none.npz"), "none.npz"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STUDIES)
+def test_a_bad_study_is_one_sentence_and_leaves_nothing(gossamer: Gossamer, case: str) -> None:
+    write, message = BAD_STUDIES[case]
+    seen = gossamer("run", write(), "--out", "out")
+    assert_one_sentence(seen, message)
+    assert not Path("out").exists()
+
+
+BAD_ARRAYS: dict[str, tuple[dict[str, np.ndarray | None], str]] = {
+    "nan": ({"x_train": np.full((40, 6), np.nan, np.float32)}, "x_train"),
+    "missing array": ({"y_test": None}, "y_test"),
+    "labels too few": ({"y_train": np.arange(39) % 2}, "y_train"),
+    "negative label": ({"y_test": np.arange(10) % 2 - 1}, "y_test"),
+    "one class": ({"y_train": np.zeros(40, int), "y_test": np.zeros(10, int)}, "class"),
+    "shapes disagree": ({"x_test": np.zeros((10, 7), np.float32)}, "x_test"),
+    "empty": ({"x_train": np.zeros((0, 6), np.float32), "y_train": np.zeros(0, int)}, "x_train"),
+    "text": ({"x_train": np.full((40, 6), "a")}, "x_train"),
+    "objects": ({"x_train": np.array([{}] * 40, dtype=object)}, "x_train"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_bad_arrays_are_one_sentence(gossamer: Gossamer, case: str) -> None:
+    changes, message = BAD_ARRAYS[case]
+    write_npz(**changes)
+    assert_one_sentence(gossamer("run", write_study(data="mine.npz"), "--out", "out"), message)
+
+
+def test_good_arrays_run(gossamer: Gossamer) -> None:
+    write_npz()
+    assert gossamer("run", write_study(data="mine.npz"), "--out", "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, "train-images"),
+        (cut_gzip, "train-images"),
+        (lengthen, "train-images"),
+        (empty, "t10k-labels"),
+        (swap, "train-labels"),
+        (too_large_label, "11"),
+        (other_count, "train-labels"),
+        (lost, "t10k-images"),
+    ],
+)
+def test_damaged_idx_files_are_one_sentence(
+    gossamer: Gossamer, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    write_mnist(tmp_path / "data", damage)
+    seen = gossamer("run", write_study(data="mnist"), "--data", "data", "--out", "out")
+    assert_one_sentence(seen, message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nothing"], "choose one of demo"),
+        (["run", "gone.toml"], "gone.toml cannot be read"),
+        (["run", "demo", "--data", "nowhere", "--out", "file"], "cannot be written"),
+        (["run", "demo", "--out", "/proc/nowhere"], "cannot be written"),
+        (["run", "demo", "--device", "cuda"], "no such device"),
+        (["run", "demo", "--scale", "huge"], "huge"),
+        (["run", "demo", "--seeds", "0"], "--seeds"),
+        (["run", "demo", "--jobs", "-1"], "--jobs"),
+        (["run", "weight-vs-unit", "--data", "nowhere"], "nowhere: no such folder"),
+        (["report", "nowhere"], "holds no results"),
+        (["report", "damaged"], "cannot be read"),
+        (["report", "bare"], "holds no study yet"),
+        (["dance"], "dance"),
+    ],
+)
+def test_bad_arguments_are_refused(
+    gossamer: Gossamer, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    from gossamer.records.store import Store
+
+    (tmp_path / "file").touch()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "store.sqlite").write_bytes(b"no database at all" * 100)
+    Store.create(tmp_path / "bare").close()
+    seen = gossamer(*arguments)
+    assert seen.code == 2
+    assert message in seen.err
+    assert "Traceback" not in seen.err
+
+
+def assert_one_sentence(seen: Outcome, message: str) -> None:
+    assert seen.code == 2
+    lines = seen.err.strip().splitlines()
+    assert len(lines) == 1, seen.err
+    assert lines[0].startswith("gossamer: ")
+    assert message in lines[0]
+    assert "Traceback" not in seen.err
