@@ -15,6 +15,7 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python docs/readme_tables.py --check
 
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks.run_all

@@ -20,7 +20,7 @@ from gossamer.data import load
 from gossamer.data.resident import Resident, make_resident
 from gossamer.measure import evaluate
 from gossamer.nets import NetworkSpec, build
-from gossamer.studies.tuning import tune_process
+from gossamer.studies.tuning import processor_has_bf16, tune_process
 from gossamer.train import Adam, Precision, TrainingOptions
 from gossamer.train.loop import Job, train
 from gossamer.train.optimizers import make_optimizer
@@ -152,7 +152,17 @@ def main() -> None:
         print(
             f"{name:45} {rows[name]['images_per_second']:7,} images/s  {rows[name]['factor']:5.2f}x"
         )
-    result: dict[str, object] = {"batch": BATCH, "repeats": arguments.repeats, "training": rows}
+    remark = (
+        "bf16 pays where the processor has bf16 instructions."
+        if processor_has_bf16()
+        else "This processor has no bf16 instructions, so bf16 loses here."
+    )
+    result: dict[str, object] = {
+        "remark": remark,
+        "batch": BATCH,
+        "repeats": arguments.repeats,
+        "training": rows,
+    }
     if not arguments.skip_accuracy:
         accuracies = final_accuracies(whole, test)
         result["test_accuracy_after_2_epochs"] = accuracies

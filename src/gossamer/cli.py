@@ -113,6 +113,10 @@ def run(
         int | None,
         typer.Option(min=1, help="Processes. [default: one a core for long studies, else 1]"),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of each process. [default: what suits the study]"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for results; what is there is used. [default: runs/STUDY]"),
@@ -141,6 +145,7 @@ def run(
         scale=scale.value if scale else None,
         seeds=seeds,
         jobs=jobs,
+        threads=threads,
         data_root=data,
         device=_resolved(device),
         command=shlex.join(["gossamer", *sys.argv[1:]]),
@@ -156,14 +161,13 @@ def run(
             typer.echo((request.folder / REPORT).resolve())
             return
     with Store.create(request.folder) as store:
-        complete = _carry_out(prepared, store)
+        code = _carry_out(prepared, store)
         _report(store)
         if tensorboard is not None:
             from gossamer.studies.tensorboard import write_tensorboard
 
             write_tensorboard(prepared, store, tensorboard)
-    if not complete:
-        raise typer.Exit(_FAILED)
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: `gossamer report runs/weight-vs-unit`")
@@ -209,25 +213,38 @@ def _torch_is_cpu_only() -> bool:
     return version("torch").endswith("+cpu")
 
 
-def _carry_out(prepared: "Prepared", store: "Store") -> bool:
-    """Do what is left, say how it went, and tell whether the study is complete now."""
+def _carry_out(prepared: "Prepared", store: "Store") -> int:
+    """Do what is left, say how it went, and return the exit code."""
     from gossamer.console import Display, beginning, duration
     from gossamer.studies.run import carry_out
     from gossamer.studies.tuning import tune_process
 
     plan, started = prepared.plan, time.monotonic()
     _say(beginning(prepared))
+    if plan.tasks and _bf16_is_slow(prepared):
+        _say(
+            "This processor has no bf16 instructions: bf16 is far slower here than "
+            'precision = "float32".'
+        )
     if plan.tasks and prepared.jobs == 1:
         tune_process(prepared.threads)
     with _stopping() as should_stop, Display(plan, _STDERR) as display:
         failures = carry_out(prepared, store, display.follow, should_stop)
-    for failure in failures:
-        _say(f"gossamer: {failure.reason}")
+    for reason in dict.fromkeys(failure.reason for failure in failures):
+        _say(f"gossamer: {reason}")
     if plan.tasks:
         _say(f"Took {duration(time.monotonic() - started)}.")
     if should_stop():
         _say("Stopped; nothing is lost. The same command goes on from here.")
-    return not failures and not should_stop()
+        return _INTERRUPTED
+    return _FAILED if failures else 0
+
+
+def _bf16_is_slow(prepared: "Prepared") -> bool:
+    from gossamer.studies.tuning import processor_has_bf16
+
+    on_processor = prepared.request.device == "cpu" and prepared.spec.precision == "bf16"
+    return on_processor and processor_has_bf16() is False
 
 
 def _say(text: str) -> None:
@@ -264,7 +281,8 @@ def _report(store: "Store") -> None:
     phases = store.phases({key for trial in study.trials for key in trial.phases})
     with _STDERR.status("Writing the report"):
         path = write_report(study, records, phases, store.folder)
-    store.mark_reported()
+    if len(records) == len({trial.key for trial in study.trials}):
+        store.mark_reported()
     typer.echo(path.resolve())
 
 

@@ -222,3 +222,12 @@ def test_a_shuffle_drops_what_was_attached_and_refuses_nonsense() -> None:
         mask.shuffled(0, within="row")
     with pytest.raises(InputError, match="whole number"):
         mask.shuffled(cast("Any", 0.5))
+
+
+def test_and_keeps_what_both_keep_and_entries_of_one_alone() -> None:
+    first = Mask({"a": torch.tensor([[True, True, False]]), "b": torch.tensor([[True, False]])})
+    second = Mask({"a": torch.tensor([[False, True, True]]), "c": torch.tensor([[False, True]])})
+    both = first & second
+    assert both["a"].tolist() == [[False, True, False]]
+    assert torch.equal(both["b"], first["b"])
+    assert torch.equal(both["c"], second["c"])

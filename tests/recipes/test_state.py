@@ -64,7 +64,19 @@ def test_a_state_comes_back_with_mask_optimizer_and_notes(tmp_path: Path) -> Non
     assert list(again.mask) == list(state.mask)
     assert again.mask.attached.keys() == state.mask.attached.keys()
     assert again.mask.unit_dimensions == state.mask.unit_dimensions
+    assert again.mask.unit_groups == state.mask.unit_groups
     assert again.mask.provenance == state.mask.provenance
+
+
+def test_the_groups_that_units_lie_in_come_back(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, groups=2), nn.ReLU(), nn.Conv2d(4, 1, 1))
+    mask = prune(network, 0.5, pattern="unit", exclude="output layer")
+    assert mask.unit_groups == {"0.weight": 2}
+    save_state(tmp_path / "state", State(snapshot(network), mask))
+    again, _ = load_state(tmp_path / "state")
+    assert again.mask is not None
+    assert again.mask.unit_groups == mask.unit_groups
+    assert again.mask.shuffled(0, within="unit") == mask.shuffled(0, within="unit")
 
 
 def test_a_state_without_mask_comes_back_without(tmp_path: Path) -> None:

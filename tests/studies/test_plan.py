@@ -1,8 +1,10 @@
 """Plans: what is shared, what is left, in which order."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gossamer.data import load
@@ -19,6 +21,7 @@ from gossamer.studies.plan import (
 )
 from gossamer.studies.run import Request, prepare
 from gossamer.studies.spec import read_study
+from gossamer.studies.tuning import usable_cores
 
 DIGITS = load("digits")
 
@@ -125,3 +128,24 @@ def test_more_seeds_keep_the_keys_of_fewer(study_file: Path, tmp_path: Path) -> 
     keys = [trial.keyed.record for trial in many.plan.trials]
     assert [trial.keyed.record for trial in few.plan.trials] == keys[: len(few.plan.trials)]
     assert len(set(keys)) == len(keys)
+
+
+def test_small_batches_get_one_thread_and_a_user_may_say_otherwise(
+    study_file: Path, tmp_path: Path
+) -> None:
+    small = prepare(Request(study=str(study_file), folder=tmp_path), None)
+    assert (small.jobs, small.threads) == (1, 1)
+    asked = prepare(Request(study=str(study_file), folder=tmp_path, jobs=2, threads=3), None)
+    assert (asked.jobs, asked.threads) == (2, 3)
+
+
+def test_a_short_study_of_large_batches_gets_every_core(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    draws = np.random.default_rng(0).random((40, 1000), dtype=np.float32)
+    labels = np.arange(40) % 2
+    arrays = {"x_train": draws, "y_train": labels, "x_test": draws, "y_test": labels}
+    np.savez(tmp_path / "wide.npz", **arrays)
+    study = write_study(('name = "digits"', f'name = "{tmp_path / "wide.npz"}"'))
+    wide = prepare(Request(study=str(study), folder=tmp_path), None)
+    assert (wide.jobs, wide.threads) == (1, usable_cores())

@@ -219,7 +219,7 @@ def test_ctrl_c_stops_with_a_sentence_and_loses_nothing(
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "Stopped; nothing is lost" in stderr
     assert stdout.strip() == str(out / "report.html")
     assert not only_writer_is_held(out)

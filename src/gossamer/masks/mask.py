@@ -117,6 +117,23 @@ class Mask(Mapping[str, Tensor]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __and__(self, other: "Mask") -> "Mask":
+        """Return the mask that keeps what both keep; an entry of one alone stays as it is.
+
+        Examples
+        --------
+        >>> first = Mask({"weight": torch.tensor([[True, False, True]])})
+        >>> (first & Mask({"weight": torch.tensor([[True, True, False]])}))["weight"].tolist()
+        [[True, False, False]]
+        """
+        return Mask(
+            weights=_joined(self.weights, other.weights),
+            attached=_joined(self.attached, other.attached),
+            unit_dimensions={**self.unit_dimensions, **other.unit_dimensions},
+            unit_groups={**self.unit_groups, **other.unit_groups},
+            provenance={**other.provenance, "earlier": dict(self.provenance)},
+        )
+
     def __repr__(self) -> str:
         return (
             f"Mask({len(self.weights)} weights, {self.zeros:,} of {self.size:,} pruned, "
@@ -300,6 +317,11 @@ class Mask(Mapping[str, Tensor]):
                 "masks can be compared over the same weights only; one has "
                 f"{_shapes(mine)}, the other {_shapes(theirs)}"
             )
+
+
+def _joined(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    shared = {name: first[name] & second[name] for name in first if name in second}
+    return {**first, **second, **shared}
 
 
 def _checked(name: str, value: Tensor) -> Tensor:

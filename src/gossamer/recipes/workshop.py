@@ -7,16 +7,16 @@ what it made, it returns.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer.data import Dataset
 from gossamer.errors import StoreError
-from gossamer.masks import Mask, prune
+from gossamer.masks import prune
 from gossamer.nets import build
 from gossamer.recipes.keys import KeyedTrial
 from gossamer.recipes.measuring import measure_network, requested_sparsity
@@ -168,7 +168,7 @@ class Workshop:
             seed=trial.seed,
         )
         if before.mask is not None:
-            mask = _both(before.mask, mask)
+            mask = before.mask & mask  # what went stays away, whatever chose it
         return replace(before, network=snapshot(network), mask=mask)
 
     def _trained(
@@ -267,22 +267,6 @@ class Workshop:
             self._parts.clear()
             self._parts[key] = make_parts(trial, dataset)
         return self._parts[key]
-
-
-def _both(earlier: Mask, later: Mask) -> Mask:
-    """Return the mask that prunes what either does: what went stays away, whatever chose it."""
-
-    def joined(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        shared = {name: first[name] & second[name] for name in first if name in second}
-        return {**first, **second, **shared}
-
-    return Mask(
-        weights=joined(earlier.weights, later.weights),
-        attached=joined(earlier.attached, later.attached),
-        unit_dimensions={**earlier.unit_dimensions, **later.unit_dimensions},
-        unit_groups={**earlier.unit_groups, **later.unit_groups},
-        provenance={**later.provenance, "earlier": dict(earlier.provenance)},
-    )
 
 
 def _keep(path: Path, state: State, standing: Standing) -> None:

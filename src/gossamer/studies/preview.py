@@ -1,5 +1,6 @@
 """What a run would do and how long it would take, before anything is done."""
 
+import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -87,42 +88,50 @@ def _estimated_seconds(
     )
     trial_seconds = median(r.seconds for r in records.values()) if records else None
     if (step_seconds is None and plan.trainings) or trial_seconds is None:
-        tried_step, tried_trial = _try(prepared)
+        tried_trial, tried_step = _try(prepared)
         step_seconds, trial_seconds = step_seconds or tried_step, trial_seconds or tried_trial
     work = plan.steps_left * (step_seconds or 0.0) + plan.trials_left * trial_seconds
     return work / prepared.jobs
 
 
 def _try(prepared: Prepared) -> tuple[float, float]:
-    """Train and measure for a moment, away from the store; return seconds a step and a trial."""
-    from gossamer.train.loop import Interrupted  # imports torch, which a finished study never needs
-
+    """Measure and train for a moment, away from the store; return seconds a trial and a step."""
     tune_process(prepared.threads)
-    trial = prepared.plan.trials[0].keyed
-    untrained = keyed(replace(trial.trial, steps=()), prepared.dataset)
-    until = time.perf_counter() + _TRY_SECONDS
-    last: list[Pulse] = []
+    pulses: list[Pulse] = []
+    until = math.inf
 
     def watch(pulse: Pulse) -> bool:
-        last.append(pulse)
+        pulses.append(pulse)
         return time.perf_counter() > until
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "states").mkdir()
         hand = Hand(Site(Path(folder), prepared.request.data_root, prepared.threads), watch)
-        (record,) = hand.do(Measuring((untrained,), frozenset()))
-        step_seconds = 0.0
-        if trial.trial.trainings:
-            training = Training(
-                trial,
-                trial.trial.trainings[0],
-                frozenset(),
-                steps=prepared.plan.steps(trial.trial, trial.trial.trainings[0]),
-            )
-            started = time.perf_counter()
-            with suppress(Interrupted):
-                list(hand.do(training))
-            step_seconds = (time.perf_counter() - started) / max(
-                1, last[-1].steps if last else training.steps
-            )
-    return step_seconds, record.seconds if isinstance(record, Record) else 0.0
+        trial_seconds = _try_measuring(hand, prepared)
+        until = time.perf_counter() + _TRY_SECONDS
+        return trial_seconds, _try_training(hand, prepared, pulses)
+
+
+def _try_measuring(hand: Hand, prepared: Prepared) -> float:
+    """Measure an untrained network twice; the first time everything is still being set up."""
+    trial = prepared.plan.trials[0].keyed.trial
+    untrained = keyed(replace(trial, steps=()), prepared.dataset)
+    made = [hand.do(Measuring((untrained,), frozenset())) for _ in range(2)]
+    records = [event for events in made for event in events if isinstance(event, Record)]
+    return records[-1].seconds if records else 0.0
+
+
+def _try_training(hand: Hand, prepared: Prepared, pulses: list[Pulse]) -> float:
+    """Train until the watch stops it, and return seconds a step."""
+    from gossamer.train.loop import Interrupted  # imports torch, which a finished study never needs
+
+    trial = prepared.plan.trials[0].keyed
+    if not trial.trial.trainings:
+        return 0.0
+    position = trial.trial.trainings[0]
+    steps = prepared.plan.steps(trial.trial, position)
+    started = time.perf_counter()
+    with suppress(Interrupted):
+        list(hand.do(Training(trial, position, frozenset(), steps)))
+        return (time.perf_counter() - started) / steps
+    return (time.perf_counter() - started) / pulses[-1].steps

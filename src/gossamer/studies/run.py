@@ -1,11 +1,13 @@
 """Running a study: what is asked for, what is done already, and doing the rest."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gossamer.data import Dataset, stratified_split
 from gossamer.errors import InputError
+from gossamer.recipes import Train
 from gossamer.recipes.trial import Device
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.records.store import Store, only_writer
@@ -15,6 +17,9 @@ from gossamer.studies.tuning import usable_cores
 from gossamer.studies.work import Event, Failure, Site, dataset_of, do_here
 
 REPORT = "report.html"
+_WORTH_THREADS = 16_384
+"""Numbers in a batch of inputs, above which more than one thread pays: below it threads wait for
+each other longer than they work, and far longer where something else uses a core."""
 _WORTH_PROCESSES = 1_000_000
 """Training examples in all, above which starting several processes pays."""
 
@@ -29,6 +34,7 @@ class Request:
     scale: Scale | None = None
     seeds: int | None = None
     jobs: int | None = None
+    threads: int | None = None
     data_root: Path | None = None
     device: Device = "cpu"
     command: str = ""
@@ -83,7 +89,7 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         text=text,
         plan=plan,
         jobs=jobs,
-        threads=max(1, usable_cores() // jobs),
+        threads=request.threads or _sensible_threads(plan, dataset, jobs),
     )
 
 
@@ -170,3 +176,16 @@ def _sensible_jobs(plan: Plan, seeds: int, device: Device) -> int:
     if device != "cpu" or plan.examples_trained < _WORTH_PROCESSES:
         return 1
     return min(seeds, usable_cores())
+
+
+def _sensible_threads(plan: Plan, dataset: Dataset, jobs: int) -> int:
+    """Return how many threads each process has if the user does not say."""
+    batches = [
+        step.batch
+        for planned in plan.trials
+        for step in planned.keyed.trial.steps
+        if isinstance(step, Train)
+    ]
+    if max(batches, default=0) * math.prod(dataset.input_shape) < _WORTH_THREADS:
+        return 1
+    return max(1, usable_cores() // jobs)

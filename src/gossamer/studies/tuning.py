@@ -6,6 +6,7 @@ worker processes that it starts.
 
 import ctypes
 import os
+from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -32,3 +33,18 @@ def tune_process(threads: int) -> None:
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_has_bf16() -> bool | None:
+    """Tell whether the processor multiplies bfloat16 itself; None where that cannot be seen.
+
+    One that does not is far slower in bf16 than in float32.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    flags = {
+        flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()
+    }
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})

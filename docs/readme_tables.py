@@ -1,0 +1,109 @@
+"""Write the README's tables from the committed results, so that no number is typed by hand.
+
+python docs/readme_tables.py          # rewrites README.md
+python docs/readme_tables.py --check  # exits with 1 if it would change
+"""
+
+import csv
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from gossamer.stats.intervals import Interval, mean_interval
+from gossamer.studies.spec import published_figures
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results" / "weight-vs-unit" / "results.csv"
+BENCHMARKS = ROOT / "benchmarks" / "results"
+
+
+def measured_accuracies() -> dict[tuple[str, float], Interval]:
+    """Return test accuracy by arm and level, in percent."""
+    values: dict[tuple[str, float], list[float]] = defaultdict(list)
+    with RESULTS.open(newline="") as file:
+        for row in csv.DictReader(file):
+            accuracy = 100 * float(row["test_accuracy"])
+            values[row["arm"], float(row["level"])].append(accuracy)
+    return {cell: mean_interval(found) for cell, found in values.items()}
+
+
+def study_table() -> str:
+    """Return published and measured accuracies side by side."""
+    published = published_figures("weight-vs-unit")
+    assert published is not None
+    before = {(figure.arm, figure.level): 100 * figure.value for figure in published.figures}
+    measured = measured_accuracies()
+    lines = [
+        "| sparsity | weights, published | measured | units, published | measured |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for level in sorted({level for _, level in before}):
+        cells = [f"{level:.0%}"]
+        for arm in ("weight", "unit"):
+            found = measured[arm, level] if level else measured["dense", 0.0]
+            spread = f" ± {found.half_width:.2f}" if found.half_width is not None else ""
+            cells += [f"{before[arm, level]:.2f}", f"{found.mean:.2f}{spread}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def measured_table() -> str:
+    """Return what the benchmarks measured, with where and how."""
+    training = json.loads((BENCHMARKS / "training-speed.json").read_text())
+    engine = json.loads((BENCHMARKS / "engine-overhead.json").read_text())
+    environment = training["environment"]
+    lines = [
+        f"Training the FashionMNIST CNN, batch {training['batch']}, {environment['threads']} "
+        f"threads of {environment['processor']}, median of {training['repeats']} "
+        "(`python -m benchmarks.training_speed`):",
+        "",
+        "| loop | images/s | against the tutorial's |",
+        "|---|---:|---:|",
+    ]
+    lines += [
+        f"| {name} | {row['images_per_second']:,} | {row['factor']:.2f}x |"
+        for name, row in training["training"].items()
+    ]
+    accuracies = training["test_accuracy_after_2_epochs"]
+    means = ", ".join(
+        f"{name} {100 * sum(values) / len(values):.2f}%" for name, values in accuracies.items()
+    )
+    again = engine["seconds_to_type_it_again"]
+    lines += [
+        "",
+        f"Test accuracy after two epochs, three seeds: {means}. {training['remark']}",
+        "",
+        f"The engine, on a study of {engine['trials']:,} trials (`python -m "
+        f"benchmarks.engine_overhead`): {engine['overhead_ms_per_trial']:.1f} ms a trial beside "
+        f"training and measuring; typing the finished study again takes "
+        f"{again[len(again) // 2]:.1f} s, its report {engine['seconds_for_the_report']:.1f} s.",
+    ]
+    return "\n".join(lines)
+
+
+def filled(text: str) -> str:
+    """Return the README with its tables written between their markers."""
+    for name, table in (("table", study_table()), ("measured", measured_table())):
+        marked = re.compile(f"<!-- {name}:begin -->.*<!-- {name}:end -->", re.DOTALL)
+        assert marked.search(text), name
+        block = f"<!-- {name}:begin -->\n{table}\n<!-- {name}:end -->"
+        text = marked.sub(block.replace("\\", r"\\"), text)
+    return text
+
+
+def main() -> None:
+    """Rewrite the README, or check that nothing would change."""
+    text = README.read_text()
+    wanted = filled(text)
+    if "--check" in sys.argv:
+        sys.exit(
+            0 if text == wanted else "README.md is not up to date: python docs/readme_tables.py"
+        )
+    README.write_text(wanted)
+
+
+if __name__ == "__main__":
+    main()
