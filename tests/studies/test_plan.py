@@ -144,8 +144,7 @@ def test_a_short_study_of_large_batches_gets_every_core(
 ) -> None:
     draws = np.random.default_rng(0).random((40, 1000), dtype=np.float32)
     labels = np.arange(40) % 2
-    arrays = {"x_train": draws, "y_train": labels, "x_test": draws, "y_test": labels}
-    np.savez(tmp_path / "wide.npz", **arrays)
+    np.savez(tmp_path / "wide.npz", x_train=draws, y_train=labels, x_test=draws, y_test=labels)
     study = write_study(('name = "digits"', f'name = "{tmp_path / "wide.npz"}"'))
     wide = prepare(Request(study=str(study), folder=tmp_path), None)
     assert (wide.jobs, wide.threads) == (1, usable_cores())
