@@ -1,9 +1,11 @@
 """The command as a user meets it: what it prints, what it exits with, what it refuses."""
 
+import csv
 import gzip
 import shutil
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,117 @@ def test_tensorboard_gets_losses_graph_and_weights(gossamer: Gossamer) -> None:
     assert set(run.Tags()["scalars"]) == {"train_loss", "train_accuracy", "rate"}
     assert "dense1.weight" in run.Tags()["histograms"]
     assert EventAccumulator("board/graph").Reload().Tags()["graph"]
+
+
+NETWORKS = """
+import torch
+from torch import nn
+
+class Tutorial(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 3)
+        self.conv2 = nn.Conv2d(4, 6, 3)
+        self.bn = nn.BatchNorm2d(6)
+        self.drop = nn.Dropout(0.2)
+        self.fc = nn.Linear(6 * 4 * 4, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.bn(self.conv2(torch.relu(self.conv1(x)))))
+        return self.fc(self.drop(x.view(x.size(0), -1)))
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(8, 12, batch_first=True)
+        self.fc = nn.Linear(12, 10)
+
+    def forward(self, x):
+        rows = x.squeeze(1)
+        _, last = self.gru(rows, torch.zeros(1, len(rows), 12))
+        return self.fc(last[0])
+
+class Drifting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 10)
+        self.register_buffer("gain", torch.ones(1), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.gain += 0.1
+        return self.fc(x.flatten(1)) * self.gain
+"""
+
+
+@pytest.fixture
+def own_networks(tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "own_networks.py").write_text(NETWORKS)
+    yield
+    sys.modules.pop("own_networks", None)
+
+
+@pytest.mark.usefixtures("own_networks")
+def test_a_tutorials_network_runs_with_its_view_after_a_convolution(gossamer: Gossamer) -> None:
+    seen = gossamer("run", write_study(network="own_networks:Tutorial"), "--out", "out")
+    assert seen.code == 0, seen.err
+    with Path("out/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["sparsity"]) for row in rows] == pytest.approx([0, 0.5], abs=1e-3)
+
+
+@pytest.mark.usefixtures("own_networks")
+def test_a_network_whose_connectivity_is_unknown_is_measured_all_the_same(
+    gossamer: Gossamer,
+) -> None:
+    seen = gossamer("run", write_study(network="own_networks:Recurrent"), "--out", "out")
+    assert seen.code == 0, seen.err
+    with Path("out/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["test_accuracy"]) > 0 for row in rows)
+    assert "effective_sparsity" not in rows[0]
+
+
+@pytest.mark.usefixtures("own_networks")
+def test_a_buffer_that_no_state_would_hold_is_refused(gossamer: Gossamer) -> None:
+    seen = gossamer("run", write_study(network="own_networks:Drifting"), "--out", "out")
+    assert seen.code == 1
+    assert "'gain', which is not persistent" in seen.err
+
+
+def test_a_layer_that_is_not_there_is_refused_before_anything_is_trained(
+    gossamer: Gossamer,
+) -> None:
+    study = write_study(prune=', exclude = ["denze*"]')
+    for options in ([], ["--dry-run"]):
+        seen = gossamer("run", study, "--out", "out", *options)
+        assert seen.code == 2
+        assert "arm pruned, prune: exclude='denze*' matches no" in seen.err
+    assert not list(Path("out/states").iterdir())
+
+
+def test_brackets_in_a_title_are_printed_as_they_are(gossamer: Gossamer) -> None:
+    path = Path(write_study())
+    path.write_text(path.read_text().replace('title = "Mine"', 'title = "A [/b] and [x]"'))
+    assert "A [/b] and [x]" in gossamer("run", str(path), "--dry-run").out
+
+
+def test_a_study_file_may_begin_with_a_byte_order_mark_and_name_data_beside_it(
+    gossamer: Gossamer,
+) -> None:
+    write_npz()
+    text = Path(write_study(data="mine.npz")).read_text()
+    Path("sub").mkdir()
+    Path("mine.npz").rename("sub/mine.npz")
+    Path("sub/mine.toml").write_text("\ufeff" + text, encoding="utf-8")
+    assert gossamer("run", "sub/mine.toml", "--out", "out").code == 0
+
+
+def test_a_report_that_was_deleted_is_written_again(gossamer: Gossamer) -> None:
+    gossamer("run", write_study(), "--out", "out")
+    Path("out/report.html").unlink()
+    assert gossamer("run", "mine.toml", "--out", "out").code == 0
+    assert Path("out/report.html").is_file()
 
 
 BAD_STUDIES: dict[str, tuple[Callable[[], str], str]] = {

@@ -62,6 +62,7 @@ def main() -> None:
         _say(f"gossamer: {error}")
         sys.exit(_BAD_INPUT)
     except KeyboardInterrupt:
+        _say("gossamer: interrupted")
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -136,8 +137,14 @@ def run(
 ) -> None:
     """Run a study, or what is left of it, and write its report."""
     from gossamer.console import beginning
-    from gossamer.records.store import Store
-    from gossamer.studies.run import REPORT, Request, describe_run, prepare
+    from gossamer.records.store import Store, only_writer
+    from gossamer.studies.run import (
+        REPORT,
+        Request,
+        describe_run,
+        prepare,
+        with_what_is_done,
+    )
 
     request = Request(
         study=study,
@@ -156,12 +163,13 @@ def run(
             _print_plan(prepared, store)
             return
         reported = store is not None and store.is_reported(describe_run(prepared))
-        if reported and not prepared.plan.tasks and tensorboard is None:
+        page = request.folder / REPORT
+        if reported and page.is_file() and not prepared.plan.tasks and tensorboard is None:
             _say(beginning(prepared))
-            typer.echo((request.folder / REPORT).resolve())
+            typer.echo(page.resolve())
             return
-    with Store.create(request.folder) as store:
-        code = _carry_out(prepared, store)
+    with Store.create(request.folder) as store, only_writer(request.folder):
+        code = _carry_out(with_what_is_done(prepared, store), store)
         _report(store)
         if tensorboard is not None:
             from gossamer.studies.tensorboard import write_tensorboard
@@ -215,7 +223,8 @@ def _torch_is_cpu_only() -> bool:
 
 def _carry_out(prepared: "Prepared", store: "Store") -> int:
     """Do what is left, say how it went, and return the exit code."""
-    from gossamer.console import Display, beginning, duration
+    from gossamer.console import Display, beginning
+    from gossamer.formats import counted, duration
     from gossamer.studies.run import carry_out
     from gossamer.studies.tuning import tune_process
 
@@ -226,12 +235,12 @@ def _carry_out(prepared: "Prepared", store: "Store") -> int:
             "This processor has no bf16 instructions: bf16 is far slower here than "
             'precision = "float32".'
         )
-    if plan.tasks and prepared.jobs == 1:
-        tune_process(prepared.threads)
     with _stopping() as should_stop, Display(plan, _STDERR) as display:
+        if plan.tasks and prepared.jobs == 1:
+            tune_process(prepared.threads)
         failures = carry_out(prepared, store, display.follow, should_stop)
-    for reason in dict.fromkeys(failure.reason for failure in failures):
-        _say(f"gossamer: {reason}")
+    if failures:
+        _say(f"{counted(len(failures), 'trial')} failed, as said above; the others are done.")
     if plan.tasks:
         _say(f"Took {duration(time.monotonic() - started)}.")
     if should_stop():
@@ -295,5 +304,6 @@ def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
     phases = store.phases({key for keyed in keys for key in keyed.phases}) if store else {}
     with _STDERR.status("Estimating the time"):
         seen = preview(prepared, phases, records)
+    console = Console(highlight=False)
     for part in plan_table(prepared, seen):
-        Console(highlight=False).print(part, soft_wrap=True)
+        console.print(part, soft_wrap=True, markup=False)

@@ -16,7 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from gossamer.formats import counted, duration
 from gossamer.records.record import Phase, Record
 from gossamer.studies.plan import Plan
 from gossamer.studies.preview import Preview
@@ -26,22 +28,6 @@ from gossamer.studies.work import Event, Failure, Pulse
 _PLAIN_SECONDS = 10.0
 _TRIAL_STEPS = 60
 """What a measured trial counts beside optimizer steps, so that the bar moves evenly."""
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people.
-
-    Examples
-    --------
-    >>> duration(0.21), duration(75), duration(7320)
-    ('0.2 s', '1 min 15 s', '2 h 2 min')
-    """
-    if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def beginning(prepared: Prepared) -> str:
@@ -57,21 +43,9 @@ def beginning(prepared: Prepared) -> str:
     )
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun in the right number.
-
-    Examples
-    --------
-    >>> counted(1, "process"), counted(1200, "trial"), counted(2, "process")
-    ('1 process', '1,200 trials', '2 processes')
-    """
-    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
-    return f"{count:,} {noun}{ending}"
-
-
 def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
     """Yield what a dry run prints."""
-    yield f"[bold]{prepared.spec.title}[/bold]"
+    yield Text(prepared.spec.title, style="bold")
     yield (
         f"{prepared.scale} scale, {counted(prepared.seeds, 'seed')}, {prepared.dataset.name}, "
         f"results in {prepared.request.folder}\n"
@@ -81,7 +55,7 @@ def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
     for header in ("Trials", "Done", "Optimizer steps, each alone"):
         table.add_column(header, justify="right")
     for arm in seen.arms:
-        table.add_row(arm.label, f"{arm.trials}", f"{arm.done}", f"{arm.optimizer_steps:,}")
+        table.add_row(Text(arm.label), f"{arm.trials}", f"{arm.done}", f"{arm.optimizer_steps:,}")
     yield table
     yield (
         f"\nShared: {seen.steps_shared:,} optimizer steps instead of {seen.steps_alone:,}, "

@@ -1,9 +1,11 @@
 import importlib
 import json
+import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +107,157 @@ def test_identity_holds_the_sources_of_all_layers(write: Write) -> None:
     del sys.modules["home_made_layers"]
 
 
+def sources(name: str, files: dict[str, str]) -> dict[str, str]:
+    """Return the hashed sources of a network of files in the current directory, loaded afresh."""
+    for file, text in files.items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(text)
+    loaded = set(sys.modules)
+    importlib.invalidate_caches()
+    found: dict[str, str] = identity(NetworkSpec(name=name), (4,), 3, seed=0)["sources"]
+    for module in set(sys.modules) - loaded:
+        if module.startswith("own"):
+            del sys.modules[module]
+    return found
+
+
+def test_identity_holds_what_the_network_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    files = {
+        "own/__init__.py": "",
+        "own/net.py": (
+            "import json, numpy, own_tools.text\n"
+            "from torch import nn\n"
+            "from . import layers\n"
+            "from .numbers import WIDTH as width\n"
+            "def make():\n    return layers.Dense(width, 3)\n"
+        ),
+        "own/layers.py": (
+            "from own.base import Base\n"
+            "class Dense(Base):\n"
+            "    def forward(self, x):\n"
+            "        if self.training:\n            import own_late\n"
+            "        return super().forward(x)\n"
+        ),
+        "own/base.py": "from torch import nn\nclass Base(nn.Linear):\n    pass\n",
+        "own/numbers.py": "WIDTH = 4\n",
+        "own/other.py": "import own.net\n",
+        "own_tools/text.py": "",
+        "own_late.py": "print 'of an older Python, and not yet imported'\n",
+        "own_script.py": "",
+    }
+    first = sources("own.net:make", files)
+    assert list(first) == [
+        "own", "own.base", "own.layers", "own.net", "own.numbers", "own_late", "own_tools.text",
+    ]  # fmt: skip
+    for name in ("own/base.py", "own/numbers.py", "own_late.py", "own_tools/text.py"):
+        changed = sources("own.net:make", files | {name: files[name] + "# changed\n"})
+        module = name.removesuffix(".py").replace("/", ".")
+        assert {key for key in first if first[key] != changed[key]} == {module}
+    assert sources("own.net:make", files) == first
+
+
+def test_identity_does_not_depend_on_what_else_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    make = "from torch import nn\ndef make():\n    return nn.Linear(4, 3)\n"
+    files = {"own/__init__.py": "", "own/one.py": make, "own/two.py": make}
+    first = sources("own.one:make", files)
+    importlib.import_module("own.two")
+    assert sources("own.one:make", {}) == first
+    for module in ("own", "own.one", "own.two"):
+        sys.modules.pop(module, None)
+
+
+def test_identity_follows_base_classes_made_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = sources(
+        "own_net:make",
+        {
+            "own_base.py": "from torch import nn\nclass Base(nn.Linear):\n    pass\n",
+            "own_net.py": (
+                "import importlib\n"
+                "class Dense(importlib.import_module('own_base').Base):\n    pass\n"
+                "def make():\n    return Dense(4, 3)\n"
+            ),
+        },
+    )
+    assert list(found) == ["own_base", "own_net"]
+
+
+def test_identity_of_an_installed_network_holds_its_package_and_layers_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    monkeypatch.chdir(installed)
+    found = sources(
+        "own:make",
+        {
+            "own/__init__.py": (
+                "import own_layers, own_tools\n"
+                "from own.widths import WIDTH\n"
+                "def make():\n    return own_layers.Dense(WIDTH, 3)\n"
+            ),
+            "own/widths.py": "WIDTH = 4\n",
+            "own_layers.py": (
+                "import own_tools\nfrom torch import nn\nclass Dense(nn.Linear):\n    pass\n"
+            ),
+            "own_tools.py": "",
+        },
+    )
+    assert list(found) == ["own", "own.widths", "own_layers"]
+
+
+def test_identity_of_a_layer_without_source(write: Write) -> None:
+    spec = write(
+        "from torch import nn\n"
+        "def network():\n"
+        "    return type('Dense', (nn.Linear,), {'__module__': 'nowhere'})(4, 3)\n"
+    )
+    with pytest.raises(InputError, match="The module 'nowhere' has no source file"):
+        identity(spec, (4,), 3, seed=0)
+
+
+def test_numpy_and_random_are_seeded_and_restored(write: Write) -> None:
+    spec = write(
+        "import random\nimport numpy as np\nimport torch\nfrom torch import nn\n"
+        "def network():\n"
+        "    layer = nn.Linear(4, 3)\n"
+        "    layer.weight.data = torch.from_numpy(np.random.rand(3, 4))\n"
+        "    layer.bias.data.fill_(random.random())\n"
+        "    return layer\n"
+    )
+    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+    first = build(spec, (4,), 3, seed=1)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index]  # noqa: NPY002
+    for seed, same in ((1, True), (2, False)):
+        again = build(spec, (4,), 3, seed)
+        for name, parameter in first.named_parameters():
+            assert torch.equal(parameter, again.get_parameter(name)) == same
+
+
+def test_identity_follows_buffers_that_are_not_persistent(write: Write) -> None:
+    spec = write(
+        "import torch\nfrom torch import nn\n"
+        "def network():\n"
+        "    layer = nn.Linear(4, 3)\n"
+        "    with torch.no_grad():\n        layer.weight.zero_(), layer.bias.zero_()\n"
+        "    layer.register_buffer('mixing', torch.rand(3), persistent=False)\n"
+        "    return layer\n"
+    )
+    first, second = (identity(spec, (4,), 3, seed)["weights"] for seed in (0, 1))
+    assert first != second
+    assert first == identity(spec, (4,), 3, seed=0)["weights"]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -174,6 +327,11 @@ def test_not_a_module(write: Write) -> None:
 
 def test_no_parameters(write: Write) -> None:
     assert "has no parameters" in refusal(write("from torch.nn import Flatten as network"))
+
+
+def test_only_frozen_parameters(write: Write) -> None:
+    frozen = NETWORK.replace("nn.Dropout())", "nn.Dropout()).requires_grad_(False)")
+    assert "has only frozen parameters" in refusal(write(frozen))
 
 
 def test_forward_that_fails(write: Write) -> None:

@@ -317,7 +317,6 @@ def test_going_on_from_any_batch_gives_the_same_bits(
         on = make_workshop(dataset, folder)
         assert without_seconds(on.train(found, last)) == without_seconds(phase), call
         assert same(on.state(found, last + 1), state), call
-        assert not list((tmp_path / folder).glob("*.checkpoint"))
         shutil.rmtree(tmp_path / folder)
 
 
@@ -361,7 +360,6 @@ def test_a_damaged_checkpoint_counts_as_none(
     on = make_workshop(points, "stopped")
     assert without_seconds(on.train(found, 0)) == without_seconds(phase)
     assert same(on.state(found, 1), whole.state(found, 1))
-    assert not checkpoint.exists()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -10,7 +10,7 @@ import pytest
 
 from gossamer.errors import GossamerError, InputError, StoreError
 from gossamer.records.record import Arm, Environment, Epoch, Phase, Record, StudyRun
-from gossamer.records.store import Store, only_writer
+from gossamer.records.store import Store, checkpoint_path, only_writer
 
 ENVIRONMENT = Environment(
     gossamer="0.1.0",
@@ -118,12 +118,44 @@ def test_a_state_is_done_with_its_file_and_its_phase_only(tmp_path: Path) -> Non
         store.state_path("file-only").touch()
         store.add_phase(phase("both"))
         store.state_path("both").touch()
-        store.checkpoint_path("phase-only").touch()
+        checkpoint_path(tmp_path, "file-only").touch()
         (tmp_path / "states" / ".phase-only.safetensors.123.tmp").touch()
         assert store.done_states() == {"both"}
-        assert [store.has_state(key) for key in ("both", "phase-only", "file-only", "no")] == [
-            True, False, False, False,
-        ]  # fmt: skip
+
+
+def test_a_checkpoint_goes_once_its_phase_is_kept(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        checkpoint_path(tmp_path, "one").touch()
+        checkpoint_path(tmp_path, "other").touch()
+        store.add_phase(phase("one"))
+        assert not checkpoint_path(tmp_path, "one").exists()
+        assert checkpoint_path(tmp_path, "other").exists()
+
+
+def test_what_a_crash_left_half_written_is_swept(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        (tmp_path / "states" / ".one.safetensors.123.tmp").touch()
+        store.state_path("one").touch()
+        store.sweep()
+        assert list((tmp_path / "states").iterdir()) == [store.state_path("one")]
+
+
+def test_an_empty_file_that_a_crash_left_is_no_store_and_becomes_one(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite").touch()
+    assert not Store.is_there(tmp_path)
+    Store.create(tmp_path).close()
+    assert Store.is_there(tmp_path)
+
+
+def test_a_report_is_stale_once_something_was_added(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.save_study(study("first"))
+        assert not store.is_reported(study("first"))
+        store.mark_reported()
+        assert store.is_reported(study("first"))
+        assert not store.is_reported(study("second"))
+        store.add_phase(phase("one"))
+        assert not store.is_reported(study("first"))
 
 
 def test_the_study_saved_last_is_the_latest(tmp_path: Path) -> None:

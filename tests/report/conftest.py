@@ -37,7 +37,7 @@ MEASURED = {
 }
 SHAPES = ((1000, 784), (1000, 1000), (500, 1000), (200, 500), (10, 200))
 ARMS = (
-    Arm(name="dense", label="Dense", role="baseline", recipe=()),
+    Arm(name="dense", label="Dense", role="baseline", recipe=({"step": "train", "epochs": 10},)),
     Arm(
         name="weight",
         label="Weight pruning",
@@ -173,7 +173,7 @@ def sizes(arm: str, level: float) -> dict[str, float]:
     prunable = sum(layer.weights for layer in found if layer.prunable)
     nonzero = sum(layer.nonzero for layer in found)
     nonzero_prunable = sum(layer.nonzero for layer in found if layer.prunable)
-    effective = sum(layer.effective for layer in found if layer.prunable)
+    effective = sum(layer.effective or 0 for layer in found if layer.prunable)
     return {
         "parameters": total,
         "prunable_parameters": prunable,
@@ -326,6 +326,31 @@ def retrained_run() -> Run:
 @pytest.fixture(scope="session")
 def retrained() -> Run:
     return retrained_run()
+
+
+@pytest.fixture(scope="session")
+def longer() -> tuple[Arm, ...]:
+    """Arms of which one trains on after pruning, and one as long without pruning."""
+    train, more = {"step": "train", "epochs": 10}, {"step": "train", "epochs": 3}
+    prune = {"step": "prune", "sparsity": "$sparsity"}
+    return (
+        Arm(name="dense", label="Dense", role="baseline", recipe=(train,)),
+        Arm(name="weight", label="Weight pruning", role="main", recipe=(train, prune)),
+        Arm(name="retrained", label="Retraining", role="main", recipe=(train, prune, more)),
+        Arm(name="dense-longer", label="Dense, longer", role="control", recipe=(train, more)),
+    )
+
+
+def without_connectivity(made: Record) -> Record:
+    """Return a record of a network whose connectivity could not be computed."""
+    measures = {name: value for name, value in made.measures.items() if "effective" not in name}
+    layers = tuple(layer.model_copy(update={"effective": None}) for layer in made.layers)
+    return made.model_copy(update={"measures": measures, "layers": layers})
+
+
+@pytest.fixture(scope="session")
+def forget() -> Callable[[Record], Record]:
+    return without_connectivity
 
 
 @pytest.fixture(scope="session")

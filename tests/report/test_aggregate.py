@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.records.record import Published, PublishedFigure, StudyRun
+from gossamer.records.record import Arm, Published, PublishedFigure, StudyRun
 from gossamer.report.aggregate import (
     Results,
     class_accuracies,
@@ -62,6 +62,31 @@ def test_baseline_stands_in_for_main_arms_at_level_zero_only(run: Any, results: 
     assert results.values("random-weight", 0.0) == {}
     assert results.levels("weight")[0] == 0.0
     assert results.levels("random-weight")[0] == 0.25
+
+
+def test_baseline_does_not_stand_in_for_an_arm_that_trains_longer(
+    make_run: Any, longer: tuple[Arm, ...]
+) -> None:
+    made = make_run({("dense", 0.0): [0.98], ("retrained", 0.5): [0.9]}, arms=longer)
+    results = Results(made.study, made.records)
+    assert results.values("retrained", 0.0) == {}
+    assert results.levels("retrained") == (0.5,)
+    assert results.levels("weight") == (0.0,)
+
+
+def test_unpruned_arm_is_the_one_that_trains_as_long(
+    make_run: Any, longer: tuple[Arm, ...]
+) -> None:
+    cells = {("dense", 0.0): [0.98], ("retrained", 0.5): [0.9], ("dense-longer", 0.0): [0.99]}
+    made = make_run(cells, arms=longer)
+    results = Results(made.study, made.records)
+    found = {arm.name: results.unpruned(arm.name) for arm in longer}
+    assert {name: arm and arm.name for name, arm in found.items()} == {
+        "dense": None,
+        "weight": "dense",
+        "retrained": "dense-longer",
+        "dense-longer": None,
+    }
 
 
 def test_own_trial_at_level_zero_is_not_replaced(make_run: Any) -> None:
@@ -128,6 +153,19 @@ def test_layers_hold_masked_and_effective_sparsity(results: Results) -> None:
     assert len(rows) == 2 * 10 * 5
 
 
+def test_unknown_connectivity_is_left_out(make_run: Any, forget: Any) -> None:
+    made = make_run({("weight", 0.5): [0.9, 0.8], ("unit", 0.5): [0.9, 0.8]})
+    unknown = {t.key for t in made.study.trials if t.arm == "weight" or t.seed == 1}
+    records = {key: forget(one) if key in unknown else one for key, one in made.records.items()}
+    results = Results(made.study, records)
+    assert reaching(results, "weight", 0.5) is None
+    assert reaching(results, "unit", 0.5) == 784_000 * 0.5 + 1_600_000 * 0.25 + 2_000 * 0.5
+    rows = {(one.arm, one.layer): one for one in layer_sparsities(results)}
+    weight, unit = rows["weight", "hidden2.weight"], rows["unit", "hidden2.weight"]
+    assert (weight.masked, weight.effective) == (0.5, None)
+    assert (unit.masked, unit.effective) == (0.5, 0.75)
+
+
 def test_class_accuracies_are_means_over_seeds(run: Any, results: Results) -> None:
     keys = [t.key for t in run.study.trials if t.arm == "unit" and t.level == 0.7]
     row = next(
@@ -142,7 +180,7 @@ def test_class_accuracies_are_means_over_seeds(run: Any, results: Results) -> No
 
 def test_cost_counts_each_training_once(run: Any, results: Results) -> None:
     total = cost(results, run.phases)
-    assert (total.trainings, total.steps_done, total.steps_alone) == (5, 30_000, 275 * 6_000)
+    assert (total.trainings, total.steps_shared, total.steps_alone) == (5, 30_000, 275 * 6_000)
     assert total.factor == 55
     assert total.training_seconds == pytest.approx(5 * 31.4)
     assert total.measuring_seconds == pytest.approx(275 * 0.4)
@@ -151,7 +189,25 @@ def test_cost_counts_each_training_once(run: Any, results: Results) -> None:
 def test_cost_of_a_half_finished_run_counts_done_trials_alone(run: Any) -> None:
     some = {trial.key: run.records[trial.key] for trial in run.study.trials[:20]}
     assert cost(Results(run.study, some), run.phases).steps_alone == 20 * 6_000
+    one = {run.study.trials[0].key: run.records[run.study.trials[0].key]}
+    alone = cost(Results(run.study, one), run.phases)
+    assert (alone.trainings, alone.steps_shared, alone.factor) == (5, 6_000, 1)
     assert cost(Results(run.study, {}), {}).factor is None
+
+
+def test_cost_of_trainings_that_stopped_early_counts_the_steps_they_took(run: Any) -> None:
+    phases = {
+        key: phase.model_copy(update={"optimizer_steps": 1_500, "stopped": "no progress"})
+        for key, phase in run.phases.items()
+    }
+    total = cost(Results(run.study, run.records), phases)
+    assert (total.steps_shared, total.steps_alone, total.factor) == (7_500, 275 * 1_500, 55)
+
+
+def test_cost_takes_the_plan_where_a_training_is_unknown(run: Any, results: Results) -> None:
+    first, *_ = run.phases
+    total = cost(results, {first: run.phases[first].model_copy(update={"optimizer_steps": 1_000})})
+    assert (total.steps_shared, total.steps_alone) == (1_000, 55 * 1_000 + 220 * 6_000)
 
 
 def test_shared_training_is_one_group_over_its_seeds(run: Any, results: Results) -> None:

@@ -1,10 +1,13 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gossamer.records.record import Arm
 from gossamer.report.aggregate import Results
-from gossamer.report.answer import answer
+from gossamer.report.answer import answer, contrast
+from gossamer.stats.intervals import paired_difference
 
 BASE = [0.981, 0.982, 0.980]
 
@@ -38,7 +41,66 @@ def test_both_sentences(two_arms: Any) -> None:
         "The unpruned network reaches 98.1 ± 0.2% on the test set; within half a point of it, "
         "weight pruning goes to 50% sparsity and unit pruning to 25%.",
         "The two differ most at 50% sparsity: weight pruning reaches 97.7% and unit pruning "
-        "61.0%, a paired difference of 36.7 [34.3, 39.1] points over 3 seeds.",
+        "61.0%, a paired difference of 36.7 [32.5, 40.9] points over 3 seeds.",
+    )
+
+
+def test_picked_difference_has_a_simultaneous_interval(two_arms: Any) -> None:
+    results = Results(two_arms.study, two_arms.records)
+    found = contrast(results)
+    assert found is not None
+    assert found.searched == 3
+    ours, theirs = (list(results.values(arm, 0.5).values()) for arm in ("weight", "unit"))
+    assert found.difference == paired_difference(ours, theirs, 1 - 0.05 / 3)
+    assert answer(results).note == (
+        "Means over seeds with 95% Student-t intervals, each for its own level alone; the "
+        "difference is the largest of 3, and its [ , ] a simultaneous 95% interval (Bonferroni)."
+    )
+
+
+def test_interval_stays_within_what_accuracies_can_differ(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): BASE, ("weight", 0.5): [0.9, 0.9], ("unit", 0.5): [0.1, 0.4]})
+    assert "65.0 [−100.0, 100.0] points over 2 seeds" in said(made)[1]
+
+
+@pytest.fixture
+def retrained_arm(make_run: Any, longer: tuple[Arm, ...]) -> Any:
+    made = make_run(
+        {
+            ("dense", 0.0): BASE,
+            ("weight", 0.5): shifted(0.001),
+            ("weight", 0.9): shifted(0.2),
+            ("retrained", 0.5): shifted(-0.009),
+            ("retrained", 0.9): shifted(0.001),
+            ("dense-longer", 0.0): shifted(-0.01),
+        },
+        arms=longer,
+    )
+    trials = tuple(
+        trial.model_copy(update={"optimizer_steps": 7_800}) if trial.arm == "retrained" else trial
+        for trial in made.study.trials
+    )
+    return replace(made, study=made.study.model_copy(update={"trials": trials}))
+
+
+def test_arm_that_trains_longer_is_held_against_an_unpruned_one_that_does(
+    retrained_arm: Any,
+) -> None:
+    assert said(retrained_arm)[0] == (
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; within half a point of it, "
+        "weight pruning goes to 50% sparsity and retraining to 50% (against an unpruned network "
+        "trained as long, 99.1 ± 0.2%)."
+    )
+
+
+def test_arm_that_trains_longer_than_any_unpruned_one_is_said_to(retrained_arm: Any) -> None:
+    study = retrained_arm.study
+    trials = tuple(trial for trial in study.trials if trial.arm != "dense-longer")
+    arms = study.arms[:-1]
+    alone = replace(retrained_arm, study=study.model_copy(update={"trials": trials, "arms": arms}))
+    assert said(alone)[0].endswith(
+        "weight pruning goes to 50% sparsity and retraining to 90% (after more training; the "
+        "highest level tried)."
     )
 
 

@@ -241,6 +241,29 @@ def test_resolved_training_steps_are_listed_once(run: Any) -> None:
     assert rows["times done"] == "5"
 
 
+def test_unknown_connectivity_leaves_gaps(make_run: Any, forget: Any, tmp_path: Path) -> None:
+    made = make_run(
+        {("dense", 0.0): [0.98, 0.97], ("weight", 0.5): [0.9, 0.8], ("unit", 0.5): [0.5, 0.6]}
+    )
+    unit = {trial.key for trial in made.study.trials if trial.arm == "unit"}
+    known = {key: one if key in unit else forget(one) for key, one in made.records.items()}
+    drawn = {one.name: one for one in figures(Results(made.study, known), made.phases)}
+    series = {row["series"] for row in drawn["effective"].panels[0].rows["effective-0"]}
+    assert series == {"Unit pruning"}
+    titles = [panel.specification["title"] for panel in drawn["layers"].panels]
+    assert titles == ["Weight pruning: masked", "Unit pruning: masked", "Unit pruning: effective"]
+    places = {row["place"] for row in drawn["layers"].panels[2].rows["layers-unit-effective-0"]}
+    assert places == {"50"}
+    none = {key: forget(one) for key, one in made.records.items()}
+    table = size_table(Results(made.study, none), ("main",))
+    assert table is not None
+    assert {section.rows[0][4] for section in table.sections} == {"–"}
+    html = write_report(made.study, none, made.phases, tmp_path).read_text()
+    assert "Accuracy at equal effective size" not in html
+    assert "effective:" not in own_text(html)
+    assert "Effective sparsity" not in own_text(html)
+
+
 def test_retraining_at_each_level_is_coloured_by_level(retrained: Any) -> None:
     results = Results(retrained.study, retrained.records)
     curves = next(f for f in figures(results, retrained.phases) if f.name == "curves")

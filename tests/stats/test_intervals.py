@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gossamer.errors import InputError
-from gossamer.stats.intervals import mean_interval, paired_difference
+from gossamer.stats.intervals import mean_interval, paired_difference, simultaneous_confidence
 
 NUMBERS = st.floats(-1e6, 1e6)
 
@@ -48,6 +48,21 @@ def test_equal_values_have_an_interval_of_no_width() -> None:
     interval = mean_interval([0.1, 0.1, 0.1])
     assert interval.mean == pytest.approx(0.1, rel=1e-15)
     assert interval.half_width == pytest.approx(0, abs=1e-16)
+
+
+def test_simultaneous_intervals_all_hold_as_often_as_they_say() -> None:
+    draws = np.random.default_rng(0).normal(size=(1000, 6, 4))
+    confidence = simultaneous_confidence(6, 0.9)
+    held = sum(
+        all(i.low < 0 < i.high for i in found if i.low is not None and i.high is not None)
+        for found in ([mean_interval(list(row), confidence) for row in study] for study in draws)
+    )
+    assert held / 1000 > 0.9 - 4 * math.sqrt(0.09 / 1000)
+
+
+def test_simultaneous_confidence_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="at least one interval"):
+        simultaneous_confidence(0)
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])

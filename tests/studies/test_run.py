@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gossamer.recipes import keyed
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
+from gossamer.studies.plan import Measuring
 from gossamer.studies.run import Request, carry_out, prepare
-from gossamer.studies.work import Event, Failure, Pulse
+from gossamer.studies.work import Event, Failure, Hand, Pulse, Site
 
 WriteStudy = Callable[..., Path]
 LONGER = ("epochs = 2", "epochs = 10")
@@ -127,6 +130,21 @@ def test_a_damaged_state_is_a_sentence_and_not_a_wrong_number(
     assert not [event for event in again if isinstance(event, Failure)]
     run_all(study_file, tmp_path / "whole")
     assert numbers(tmp_path / "out") == numbers(tmp_path / "whole")
+
+
+def test_one_trial_that_fails_does_not_cost_the_others_of_its_task(
+    study_file: Path, tmp_path: Path
+) -> None:
+    prepared = prepare(Request(study=str(study_file), folder=tmp_path), None)
+    (tmp_path / "states").mkdir()
+    trained = prepared.plan.trials[0].keyed
+    untrained = keyed(replace(trained.trial, steps=()), prepared.dataset)
+    hand = Hand(Site(tmp_path, None, threads=1), lambda _: False)
+    failed, record = hand.do(Measuring((trained, untrained), frozenset()))
+    assert isinstance(failed, Failure)
+    assert "cannot be read" in failed.reason
+    assert isinstance(record, Record)
+    assert record.key == untrained.record
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:

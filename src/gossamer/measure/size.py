@@ -80,7 +80,7 @@ def size(network: nn.Module, prunable: Collection[str]) -> Size:
 
 
 def count_layers(
-    network: nn.Module, prunable: Collection[str], effective: Mapping[str, Tensor]
+    network: nn.Module, prunable: Collection[str], effective: Mapping[str, Tensor] | None
 ) -> tuple[Layer, ...]:
     """Return the counts of every parameter of two or more dimensions, in the network's order.
 
@@ -114,6 +114,8 @@ def count_layers(
         if parameter.dim() >= 2
     }
     for name, weight in weights.items():
+        if effective is None:
+            break
         if name not in effective or effective[name].shape != weight.shape:
             got = f"has shape {tuple(effective[name].shape)}" if name in effective else "is missing"
             raise InputError(
@@ -128,7 +130,7 @@ def count_layers(
             prunable=name in prunable,
             weights=weight.numel(),
             nonzero=_nonzero(weight),
-            effective=_nonzero(effective[name]),
+            effective=None if effective is None else _nonzero(effective[name]),
         )
         for name, weight in weights.items()
     )

@@ -59,8 +59,8 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
     """Return the initialised network in float32, on the processor and in training mode.
 
     A published network has the weights of `gossamer.nets.initialise`. A user's callable is called
-    with torch's generator seeded by (seed, "initialise"), so that its own initialisation is
-    reproducible; torch's global generators are left as they were.
+    with the global generators of torch, NumPy and `random` seeded by (seed, "initialise"), so that
+    its own initialisation is reproducible; they are left as they were.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
     ------
     InputError
         If the name is unknown, the examples do not suit the network, or the user's module or
-        callable fails or does not give a network of `classes` outputs.
+        callable fails or does not give a network of `classes` outputs that can be trained.
 
     Examples
     --------
@@ -109,8 +109,11 @@ def identity(
 
     For a published network: its name, version and resolved options and its initialisation's name
     and version; this needs no torch. For a user's callable: the SHA-256 of the source files that
-    define it and of the initial weights that it gives. Python reads a module once: after editing
-    one, start a new process, or the hash would be of source that is not running.
+    define it and of the initial weights and buffers that it gives. Those files are its module's,
+    its layers' and their base classes', and what these import, but for the standard library and
+    other installed packages; what no import statement names is not followed. Python reads a module
+    once: after editing one, start a new process, or the hash would be of source that is not
+    running.
 
     Parameters
     ----------

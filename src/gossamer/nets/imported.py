@@ -1,10 +1,16 @@
 """A user's own network: ``package.module:callable``, imported, called and checked."""
 
+import ast
 import contextlib
 import hashlib
 import importlib
 import sys
+import sysconfig
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
+from importlib.util import resolve_name
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
-from gossamer.streams import stream_seed
+from gossamer.nets.generators import generators_kept, seed_generators
 
 
 def imported_network(name: str, input_shape: Sequence[int], classes: int, seed: int) -> nn.Module:
@@ -29,11 +35,12 @@ def imported_identity(
     with _current_directory_importable():
         module = _module(name)
         network = _network(name, module, input_shape, classes, seed)
-    return {
-        "name": name,
-        "sources": _source_hashes(module, network),
-        "weights": weights_hash(network.state_dict()),
-    }
+        sources = _source_hashes(module.__name__, network)
+    # A buffer that is not persistent shapes the outputs too, and is in no state_dict.
+    buffers = dict(network.named_buffers(remove_duplicate=False))
+    weights = network.state_dict()
+    weights |= {key: buffers[key] for key in buffers if key not in weights}
+    return {"name": name, "sources": sources, "weights": weights_hash(weights)}
 
 
 def weights_hash(state: Mapping[str, Any]) -> str:
@@ -115,10 +122,8 @@ def _network(
     name: str, module: ModuleType, input_shape: Sequence[int], classes: int, seed: int
 ) -> nn.Module:
     make = _callable(name, module)
-    # Only the processor's generator is seeded, as only there the weights are drawn: the
-    # generators of other devices need not be saved.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(stream_seed(seed, "initialise"))
+    with generators_kept(), torch.device("cpu"):
+        seed_generators(seed)
         network = _called(name, make)
         _check_output(name, network, input_shape, classes)
     return network.train()
@@ -142,6 +147,11 @@ def _called(name: str, make: Callable[[], Any]) -> nn.Module:
             f"The network {name!r} has no parameters, but a network to be trained and pruned was "
             "expected: register its weights as nn.Parameter or as submodules."
         )
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise InputError(
+            f"The network {name!r} has only frozen parameters, but a network to be trained was "
+            "expected: leave requires_grad of at least one of them True."
+        )
     return network.float().cpu()
 
 
@@ -163,24 +173,95 @@ def _check_output(name: str, network: nn.Module, input_shape: Sequence[int], cla
         )
 
 
-def _source_hashes(module: ModuleType, network: nn.Module) -> dict[str, str]:
-    """Return the SHA-256 of the named module's file and of those that define its layers.
+_VERSIONED = frozenset({"gossamer", "torch"})
 
-    Layers of torch itself do not count, as the record of a trial holds torch's version.
+
+def _source_hashes(module: str, network: nn.Module) -> dict[str, str]:
+    """Return the SHA-256 of the files of the named module, of its layers and of what they import.
+
+    Layers count with their base classes. Those of torch and of this library do not, as the record
+    of a trial holds their versions.
     """
-    layers = {type(layer).__module__ for layer in network.modules()}
-    defining = {layer for layer in layers if layer.partition(".")[0] != "torch"}
-    return {name: _file_hash(name) for name in sorted({module.__name__, *defining})}
+    bases = {base.__module__ for layer in network.modules() for base in type(layer).__mro__}
+    passed_over = _VERSIONED | sys.stdlib_module_names
+    defining = {base for base in bases if _package(base) not in passed_over}
+    files = _imported_files({module, *defining}, own=_package(module))
+    return {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in sorted(files)}
 
 
-def _file_hash(module: str) -> str:
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None:
-        raise InputError(
-            f"The module {module!r} has no source file, but the key of a trial holds the hash of "
-            "its network's source: put the network into a .py file."
-        )
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+def _imported_files(modules: set[str], own: str) -> dict[str, Path]:
+    """Return the files of modules and of all that they import, themselves or through others.
+
+    Import statements are read, not what happens to be loaded: the same source then gives the same
+    files in every process. Installed packages are not followed, unless it is the `own` one.
+    """
+    files: dict[str, Path] = {}
+    waiting = set(modules)
+    while waiting:
+        name = waiting.pop()
+        file = _file(name)
+        if file is None and name in modules:
+            raise InputError(
+                f"The module {name!r} has no source file, but the key of a trial holds the hash of "
+                "its network's source: put the network into a .py file."
+            )
+        if file is None:
+            continue
+        followed = _package(name) == own or not _is_installed(name, file)
+        if followed or name in modules:
+            files[name] = file
+        if followed:
+            waiting |= _imports(name, file) - files.keys()
+    return files
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _file(module: str) -> Path | None:
+    """Return the file of a module, which may not be loaded, without loading it."""
+    if module in sys.modules:
+        file = getattr(sys.modules[module], "__file__", None)
+    else:
+        spec, places = None, sys.path
+        for name in accumulate(module.split("."), "{}.{}".format):
+            spec = PathFinder.find_spec(name, places) if places else None
+            places = (spec and spec.submodule_search_locations) or []
+        file = spec.origin if spec and spec.has_location else None
+    return Path(file) if file is not None and Path(file).is_file() else None
+
+
+def _is_installed(module: str, file: Path) -> bool:
+    return (
+        _package(module) in _VERSIONED
+        or not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+        or file.is_relative_to(sysconfig.get_path("stdlib"))
+    )
+
+
+def _imports(module: str, file: Path) -> set[str]:
+    """Return the modules that the import statements of a file may mean, and their packages."""
+    package = module if file.stem == "__init__" else module.rpartition(".")[0]
+    found = {module}
+    for node in ast.walk(_parsed(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            with contextlib.suppress(ImportError):  # a relative import that leads nowhere
+                source = resolve_name("." * node.level + (node.module or ""), package)
+                found |= {f"{source}.{alias.name}" for alias in node.names}
+    return {part for name in found for part in accumulate(name.split("."), "{}.{}".format)}
+
+
+def _parsed(file: Path) -> ast.AST:
+    """Return the syntax of a file; one that is not Python, such as a compiled one, is empty."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(file.read_bytes())
+        except (SyntaxError, ValueError):
+            return ast.Module([], [])
 
 
 def _told(error: BaseException) -> str:

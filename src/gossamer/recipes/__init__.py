@@ -3,7 +3,7 @@
 Importing this package does not import torch; `gossamer.recipes.workshop` does.
 """
 
-from gossamer.recipes.keys import KeyedTrial, keyed
+from gossamer.recipes.keys import KeyedTrial, keyed, origin
 from gossamer.recipes.steps import Prune, RecipeStep, Rewind, Train, check_recipe
 from gossamer.recipes.trial import DataSpec, MeasureSpec, Trial
 
@@ -18,4 +18,5 @@ __all__ = [
     "Trial",
     "check_recipe",
     "keyed",
+    "origin",
 ]

@@ -52,15 +52,22 @@ class KeyedTrial:
         return tuple(self.states[position + 1] for position in self.trial.trainings)
 
 
-def keyed(trial: Trial, dataset: Dataset) -> KeyedTrial:
+def keyed(trial: Trial, dataset: Dataset, start: dict[str, Any] | None = None) -> KeyedTrial:
     """Work out the keys of a trial.
+
+    Parameters
+    ----------
+    trial, dataset
+        The trial, and the dataset that it names.
+    start
+        Its `origin`, where that is known already from a trial that starts alike.
 
     Raises
     ------
     InputError
         If the network does not suit the dataset.
     """
-    start = origin(trial, dataset)
+    start = origin(trial, dataset) if start is None else start
     steps = [described(step) for step in trial.steps]
     identity = record_identity(trial, start)
     return KeyedTrial(

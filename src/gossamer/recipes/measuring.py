@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from gossamer.errors import TrainingError
+from gossamer.errors import InputError, TrainingError
 from gossamer.masks import Mask, prunable_weights
 from gossamer.measure import (
     Accuracy,
+    Size,
     count_layers,
     effective_weights,
     evaluate,
@@ -86,22 +87,44 @@ def _sizes(
     """Return the measures of size, work and connectivity, and the counts of each layer."""
     prunable = list(mask.weights) if mask else [layer.name for layer in prunable_weights(network)]
     counted = size(network, prunable)
-    layers = count_layers(network, prunable, effective_weights(network, example))
+    layers = count_layers(network, prunable, _effective(network, example))
     multiplies = multiply_adds(network, example)
-    unreached = sum(layer.nonzero - layer.effective for layer in layers)
-    reached = sum(layer.effective for layer in layers if layer.prunable)
-    numbers = {
+    numbers: dict[str, float] = {
         "parameters": counted.parameters,
         "nonzero_parameters": counted.nonzero,
-        "effective_parameters": counted.nonzero - unreached,
         "prunable_parameters": counted.prunable,
         "nonzero_prunable": counted.prunable_nonzero,
         "sparsity": counted.sparsity,
         "sparsity_all": counted.total_sparsity,
-        "effective_sparsity": 1 - reached / counted.prunable,
         "bytes_dense": counted.bytes_dense,
         "bytes_compressed": counted.bytes_compressed,
         "macs_dense": multiplies.dense,
         "macs_nonzero": multiplies.nonzero,
     }
-    return numbers, layers
+    return numbers | _connectivity(counted, layers), layers
+
+
+def _effective(network: nn.Module, example: Tensor) -> Mapping[str, Tensor] | None:
+    """Return which weights reach the output, or None for a network that cannot tell.
+
+    One that makes float32 tensors of its own, for instance, cannot run in float64; everything
+    else can be measured of it all the same.
+    """
+    try:
+        return effective_weights(network, example)
+    except InputError:
+        return None
+
+
+def _connectivity(counted: Size, layers: tuple[Layer, ...]) -> dict[str, float]:
+    """Return the measures of what reaches the output; none where that is not known."""
+    unreached, reached = 0, 0
+    for layer in layers:
+        if layer.effective is None:
+            return {}
+        unreached += layer.nonzero - layer.effective
+        reached += layer.effective if layer.prunable else 0
+    return {
+        "effective_parameters": counted.nonzero - unreached,
+        "effective_sparsity": 1 - reached / counted.prunable,
+    }

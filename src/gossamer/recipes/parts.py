@@ -21,36 +21,31 @@ class Parts:
     test: Resident
 
 
-def make_parts(trial: Trial, dataset: Dataset) -> Parts:
+def make_parts(trial: Trial, dataset: Dataset, channels_last: bool) -> Parts:
     """Split the training set as the trial asks, seeded by its seed, and move it to the device."""
-    kept, held_out = stratified_split(dataset.y_train, trial.data.validation, trial.seed)
-    training = _resident(trial, dataset, kept)
-    count = trial.measure.train_examples
-    sample = training
-    if count is not None and count < len(kept):
-        chosen = kept[stratified_sample(dataset.y_train[kept], count, trial.seed)]
-        sample = _resident(trial, dataset, chosen)
-    return Parts(
-        train=training,
-        validation=_resident(trial, dataset, held_out) if len(held_out) else None,
-        sample=sample,
-        test=make_resident(
-            dataset.x_test,
-            dataset.y_test,
+    x, y = dataset.x_train, dataset.y_train
+    kept, held_out = stratified_split(y, trial.data.validation, trial.seed)
+
+    def resident(examples: np.ndarray, labels: np.ndarray) -> Resident:
+        return make_resident(
+            examples,
+            labels,
             dataset.scale,
             mean=trial.data.mean,
             std=trial.data.std,
             device=trial.device,
-        ),
-    )
+            channels_last=channels_last,
+        )
 
-
-def _resident(trial: Trial, dataset: Dataset, rows: np.ndarray) -> Resident:
-    return make_resident(
-        dataset.x_train[rows],
-        dataset.y_train[rows],
-        dataset.scale,
-        mean=trial.data.mean,
-        std=trial.data.std,
-        device=trial.device,
+    training = resident(x[kept], y[kept])
+    count = trial.measure.train_examples
+    sample = training
+    if count is not None and count < len(kept):
+        chosen = kept[stratified_sample(y[kept], count, trial.seed)]
+        sample = resident(x[chosen], y[chosen])
+    return Parts(
+        train=training,
+        validation=resident(x[held_out], y[held_out]) if len(held_out) else None,
+        sample=sample,
+        test=resident(dataset.x_test, dataset.y_test),
     )

@@ -5,28 +5,30 @@ on, and the states it used last; trained states it leaves as files. It never wri
 what it made, it returns.
 """
 
+import copy
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossamer.data import Dataset
-from gossamer.errors import StoreError
+from gossamer.errors import InputError, StoreError
 from gossamer.masks import prune
-from gossamer.nets import build
+from gossamer.nets import accepts_channels_last, build, identity
 from gossamer.recipes.keys import KeyedTrial
 from gossamer.recipes.measuring import measure_network, requested_sparsity
 from gossamer.recipes.parts import Parts, make_parts
 from gossamer.recipes.state import State, load_state, save_state, snapshot
 from gossamer.recipes.steps import Prune, Rewind, Train, described
-from gossamer.recipes.trial import DataSpec, Trial
+from gossamer.recipes.trial import DataSpec
 from gossamer.records.canonical import key_of
 from gossamer.records.environment import describe_environment
-from gossamer.records.record import Epoch, Phase, Record
+from gossamer.records.record import Environment, Epoch, Phase, Record
 from gossamer.train.loop import Job, Standing, train
 from gossamer.train.optimizers import make_optimizer, optimizer_tensors, restore_optimizer
 
@@ -35,6 +37,14 @@ Pulse = Callable[[int, Standing], bool]
 answer stops it."""
 
 _STATES_IN_MEMORY = 3
+
+
+@dataclass(frozen=True)
+class _Template:
+    """An initial network, and whether images should come to it channels last."""
+
+    network: nn.Module
+    channels_last: bool
 
 
 class Workshop:
@@ -62,7 +72,7 @@ class Workshop:
         self._checkpoint_path = checkpoint_path
         self._pulse = pulse
         self._states: OrderedDict[str, State] = OrderedDict()
-        self._networks: dict[str, nn.Module] = {}
+        self._templates: dict[str, _Template] = {}
         self._parts: OrderedDict[str, Parts] = OrderedDict()
 
     def train(self, keyed: KeyedTrial, position: int) -> Phase:
@@ -80,9 +90,8 @@ class Workshop:
         step = keyed.trial.steps[position]
         assert isinstance(step, Train)
         key = keyed.states[position + 1]
-        state, ended = self._trained(keyed.trial, step, key, self.state(keyed, position))
+        state, ended = self._trained(keyed, step, key, self.state(keyed, position))
         save_state(self._state_path(key), state)
-        self._checkpoint_path(key).unlink(missing_ok=True)
         self._remember(key, state)
         return Phase(
             key=key,
@@ -90,11 +99,11 @@ class Workshop:
             step=described(step),
             precision=keyed.trial.precision,
             optimizer_steps=ended.steps,
-            examples=len(ended.history) * len(self._data(keyed.trial).train.labels),
+            examples=len(ended.history) * len(self._data(keyed).train.labels),
             seconds=ended.seconds,
             stopped=ended.stopped,
             history=ended.history,
-            environment=describe_environment(torch.get_num_threads(), keyed.trial.device),
+            environment=_environment(keyed.trial.device),
         )
 
     def state(self, keyed: KeyedTrial, done: int) -> State:
@@ -110,7 +119,7 @@ class Workshop:
             self._states.move_to_end(key)
             return self._states[key]
         if done == 0:
-            state = State(snapshot(self._fresh(keyed.trial)))
+            state = State(snapshot(self._template(keyed).network))
         elif isinstance(keyed.trial.steps[done - 1], Train):
             state, _ = load_state(self._state_path(key))
         else:
@@ -129,9 +138,9 @@ class Workshop:
         started = time.perf_counter()
         trial = keyed.trial
         state = self.state(keyed, len(trial.steps))
-        network = self._loaded(trial, state)
+        network = self._loaded(keyed, state)
         measured = measure_network(
-            network, state.mask, self._data(trial), self._dataset(trial.data).classes
+            network, state.mask, self._data(keyed), self._dataset(trial.data).classes
         )
         return Record(
             key=keyed.record,
@@ -141,7 +150,7 @@ class Workshop:
             per_class=measured.per_class,
             layers=measured.layers,
             seconds=time.perf_counter() - started,
-            environment=describe_environment(torch.get_num_threads(), trial.device),
+            environment=_environment(trial.device),
         )
 
     def _after_cheap_step(self, keyed: KeyedTrial, done: int) -> State:
@@ -149,15 +158,15 @@ class Workshop:
         step = keyed.trial.steps[done - 1]
         before = self.state(keyed, done - 1)
         if isinstance(step, Prune):
-            return self._pruned(keyed.trial, step, before)
+            return self._pruned(keyed, step, before)
         assert isinstance(step, Rewind)
-        network = self._loaded(keyed.trial, self.state(keyed, step.to))
+        network = self._loaded(keyed, self.state(keyed, step.to))
         if before.mask is not None:
             before.mask.apply(network)
         return State(snapshot(network), before.mask, epochs=before.epochs)
 
-    def _pruned(self, trial: Trial, step: Prune, before: State) -> State:
-        network = self._loaded(trial, before)
+    def _pruned(self, keyed: KeyedTrial, step: Prune, before: State) -> State:
+        network = self._loaded(keyed, before)
         mask = prune(
             network,
             step.sparsity,
@@ -165,24 +174,25 @@ class Workshop:
             allocation=step.allocation,
             pattern=step.pattern,
             exclude=step.exclude,
-            seed=trial.seed,
+            seed=keyed.trial.seed,
         )
         if before.mask is not None:
             mask = before.mask & mask  # what went stays away, whatever chose it
         return replace(before, network=snapshot(network), mask=mask)
 
     def _trained(
-        self, trial: Trial, step: Train, key: str, before: State
+        self, keyed: KeyedTrial, step: Train, key: str, before: State
     ) -> tuple[State, Standing]:
         """Train from a state, or from a checkpoint on the way; return the state it ends in."""
+        trial = keyed.trial
         start, standing = self._checkpoint(key) or (before, Standing())
-        network = self._loaded(trial, start)
+        network = self._loaded(keyed, start)
         optimizer = make_optimizer(step.optimizer, network)
         if standing.steps or step.optimizer_state == "keep":
             restore_optimizer(optimizer, network, start.optimizer)
         if before.mask is not None:
             before.mask.enforce(network, optimizer)
-        parts = self._data(trial)
+        parts = self._data(keyed)
         total = step.epochs * -(-len(parts.train.labels) // step.batch)
 
         def now(standing: Standing) -> State:
@@ -206,7 +216,9 @@ class Workshop:
             keep=lambda standing: _keep(self._checkpoint_path(key), now(standing), standing),
             pulse=lambda standing: self._pulse(total, standing),
         )
+        unsaved = _unsaved_buffers(network)
         ended = train(job, standing)
+        _check_unsaved(unsaved, network)
         return now(ended), ended
 
     def _checkpoint(self, key: str) -> tuple[State, Standing] | None:
@@ -221,32 +233,23 @@ class Workshop:
         except (StoreError, ValueError, TypeError, KeyError):
             return None
 
-    def _fresh(self, trial: Trial) -> nn.Module:
-        """Return a newly initialised network of the trial, on its device."""
-        dataset = self._dataset(trial.data)
-        network = build(trial.network, dataset.input_shape, dataset.classes, trial.seed)
-        return network.to(trial.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    def _template(self, keyed: KeyedTrial) -> _Template:
+        """Return the initial network of a trial, built once a seed and never trained itself."""
+        trial = keyed.trial
+        kind = key_of({"network": trial.network.model_dump(mode="json"), "origin": _origin(keyed)})
+        if kind not in self._templates:
+            self._templates.clear()
+            self._templates[kind] = _build_template(keyed, self._dataset(trial.data))
+        return self._templates[kind]
 
-    def _loaded(self, trial: Trial, state: State) -> nn.Module:
-        """Return the process's one network of this kind, holding a state."""
-        dataset = self._dataset(trial.data)
-        kind = key_of(
-            {
-                "network": trial.network.model_dump(mode="json"),
-                "inputs": list(dataset.input_shape),
-                "classes": dataset.classes,
-                "device": trial.device,
-                # A user's network may hold numbers that no state has, such as a buffer that is
-                # not persistent; they come from the seed.
-                "seed": trial.seed,
-            }
-        )
-        if kind not in self._networks:
-            self._networks.clear()
-            self._networks[kind] = self._fresh(trial)
-        network = self._networks[kind]
+    def _loaded(self, keyed: KeyedTrial, state: State) -> nn.Module:
+        """Return a network of its own that holds a state.
+
+        It is a copy of the initial one, so that nothing that no state holds, such as a buffer
+        that is not persistent, comes over from another trial.
+        """
+        network = copy.deepcopy(self._template(keyed).network)
         network.load_state_dict(state.network)
-        network.zero_grad(set_to_none=True)
         return network
 
     def _remember(self, key: str, state: State) -> None:
@@ -254,19 +257,70 @@ class Workshop:
         while len(self._states) > _STATES_IN_MEMORY:
             self._states.popitem(last=False)
 
-    def _data(self, trial: Trial) -> Parts:
-        dataset = self._dataset(trial.data)
-        identity = {
-            "data": trial.data.model_dump(mode="json"),
-            "measure": trial.measure.model_dump(mode="json"),
-            "seed": trial.seed,
-            "device": trial.device,
-        }
-        key = key_of(identity)
+    def _data(self, keyed: KeyedTrial) -> Parts:
+        trial = keyed.trial
+        key = key_of(
+            {
+                "origin": _origin(keyed),
+                "data": trial.data.model_dump(mode="json"),
+                "measure": trial.measure.model_dump(mode="json"),
+            }
+        )
         if key not in self._parts:
             self._parts.clear()
-            self._parts[key] = make_parts(trial, dataset)
+            self._parts[key] = make_parts(
+                trial, self._dataset(trial.data), self._template(keyed).channels_last
+            )
         return self._parts[key]
+
+
+def _environment(device: str) -> Environment:
+    if device == "cuda":
+        device = f"cuda ({torch.cuda.get_device_name()}, CUDA {torch.version.cuda})"
+    return describe_environment(torch.get_num_threads(), device)
+
+
+def _origin(keyed: KeyedTrial) -> Mapping[str, Any]:
+    origin: Mapping[str, Any] = keyed.identity["origin"]
+    return origin
+
+
+def _build_template(keyed: KeyedTrial, dataset: Dataset) -> _Template:
+    """Build the initial network of a trial on its device, in the memory layout that suits it.
+
+    Raises
+    ------
+    InputError
+        If the network is not the one that the trial's key was made of.
+    """
+    trial = keyed.trial
+    if identity(trial.network, dataset.input_shape, dataset.classes, trial.seed) != dict(
+        _origin(keyed)["network"]
+    ):
+        raise InputError(
+            f"the network {trial.network.name} is another one each time it is made: its source "
+            "changed meanwhile, or its initial weights do not come from torch, numpy or random"
+        )
+    network = build(trial.network, dataset.input_shape, dataset.classes, trial.seed)
+    channels_last = accepts_channels_last(network, dataset.input_shape)
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _Template(network.to(trial.device), channels_last)
+
+
+def _unsaved_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the buffers that a ``state_dict`` leaves out."""
+    saved = network.state_dict().keys()
+    return {n: value.clone() for n, value in network.named_buffers() if n not in saved}
+
+
+def _check_unsaved(before: Mapping[str, Tensor], network: nn.Module) -> None:
+    for name, value in _unsaved_buffers(network).items():
+        if name in before and not torch.equal(before[name], value):
+            raise InputError(
+                f"training changes the network's buffer {name!r}, which is not persistent, so no "
+                "state could hold it: register it with persistent=True"
+            )
 
 
 def _keep(path: Path, state: State, standing: Standing) -> None:

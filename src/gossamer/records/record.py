@@ -77,8 +77,9 @@ class Layer(Value):
     """False for a weight that the recipe's exclusions kept out of pruning."""
     weights: int
     nonzero: int
-    effective: int
-    """Non-zero weights that lie on some path from the input to the output."""
+    effective: int | None
+    """Non-zero weights that lie on some path from the input to the output; None if the network
+    is one of which that cannot be found out."""
 
 
 class Record(Value):

@@ -29,6 +29,17 @@ CREATE TABLE IF NOT EXISTS studies (
 """
 _DATABASE = "store.sqlite"
 
+
+def state_path(folder: Path, key: str) -> Path:
+    """Return the file of a trained state in a store's folder."""
+    return folder / "states" / f"{key}.safetensors"
+
+
+def checkpoint_path(folder: Path, key: str) -> Path:
+    """Return the file of an unfinished training, kept on the way to a state."""
+    return folder / "states" / f"{key}.checkpoint"
+
+
 Kept = TypeVar("Kept", bound=Value)
 
 
@@ -65,16 +76,22 @@ class Store:
             raise StoreError(f"the folder {folder} cannot be written: {error.strerror}") from error
         with _connected(folder) as connection:
             store = cls(folder, connection)
-            store._check_layout(fresh=_LAYOUT)
+            if _is_empty(connection):
+                connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={_LAYOUT}; COMMIT;")
+            store._check_layout()
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.executescript(_TABLES)
         return store
 
     @staticmethod
     def is_there(folder: Path) -> bool:
         """Tell whether a folder holds a store."""
-        return (folder / _DATABASE).is_file()
+        if not (folder / _DATABASE).is_file():
+            return False
+        with _connected(folder) as connection:
+            empty = _is_empty(connection)
+            connection.close()
+        return not empty
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -92,7 +109,7 @@ class Store:
             )
         with _connected(folder) as connection:
             store = cls(folder, connection)
-            store._check_layout(fresh=None)
+            store._check_layout()
         return store
 
     def __enter__(self) -> Self:
@@ -105,16 +122,13 @@ class Store:
         """Close the database; the folder can then be moved or deleted."""
         self._connection.close()
 
-    def _check_layout(self, fresh: int | None) -> None:
+    def _check_layout(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0 and fresh is not None:
-            (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables:
-                raise StoreError(
-                    f"{self.folder / _DATABASE} is another program's database: use another folder"
-                )
-            self._connection.execute(f"PRAGMA user_version={fresh}")
-        elif version != _LAYOUT:
+        if version == 0:
+            raise StoreError(
+                f"{self.folder / _DATABASE} is another program's database: use another folder"
+            )
+        if version != _LAYOUT:
             raise StoreError(
                 f"{self.folder / _DATABASE} has layout {version}, this gossamer reads layout "
                 f"{_LAYOUT}: use another folder"
@@ -122,15 +136,12 @@ class Store:
 
     def state_path(self, key: str) -> Path:
         """Return the file of a trained state."""
-        return self.folder / "states" / f"{key}.safetensors"
+        return state_path(self.folder, key)
 
-    def checkpoint_path(self, key: str) -> Path:
-        """Return the file of an unfinished training, kept on the way to a state."""
-        return self.folder / "states" / f"{key}.checkpoint"
-
-    def has_state(self, key: str) -> bool:
-        """Tell whether a trained state is done and its file there."""
-        return self.state_path(key).is_file() and bool(self.phases([key]))
+    def sweep(self) -> None:
+        """Remove what a crash left half-written; only for the one process that writes."""
+        for path in (self.folder / "states").glob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
     def done_states(self) -> set[str]:
         """Return the keys of all trained states that are done."""
@@ -145,8 +156,12 @@ class Store:
             return {key for (key,) in self._connection.execute("SELECT key FROM records")}
 
     def add_phase(self, phase: Phase) -> None:
-        """Keep a training that was done; its state's file must be in place."""
+        """Keep a training that was done; its state's file must be in place.
+
+        Only then is its checkpoint no longer needed.
+        """
         self._put("phases", phase.key, phase)
+        checkpoint_path(self.folder, phase.key).unlink(missing_ok=True)
 
     def add_record(self, record: Record) -> None:
         """Keep what was measured."""
@@ -211,6 +226,7 @@ class Store:
                 f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608 - own names
                 (key, value.model_dump_json()),
             )
+            self._connection.execute("UPDATE studies SET reported = 0 WHERE reported")
 
     def _get(self, table: str, keys: Collection[str], kind: type[Kept]) -> dict[str, Kept]:
         wanted = json.dumps(list(keys))
@@ -220,6 +236,13 @@ class Store:
                 (wanted,),
             ).fetchall()
         return {key: _parsed(kind, text, self.folder) for key, text in rows}
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    """Tell whether a database holds nothing, as after a crash while it was being made."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return not version and not tables
 
 
 def _parsed(kind: type[Kept], text: str, folder: Path) -> Kept:

@@ -9,9 +9,9 @@ from typing import Any
 
 import altair as alt
 
+from gossamer.formats import compact, counted, sentence, spread
 from gossamer.report.aggregate import ACCURACY, Results, comparisons, reaching
 from gossamer.report.charts import DASHES, MUTED, QUIET, STRONG, Figure, Layer, Panel, Row
-from gossamer.report.formats import compact, counted, sentence, spread
 from gossamer.stats.intervals import Interval
 
 PUBLISHED = "published"

@@ -80,6 +80,31 @@ class Results:
         """The arm that the others are compared to."""
         return next(iter(self.arms("baseline")), None)
 
+    @cached_property
+    def _unpruned(self) -> dict[str, Arm]:
+        bases = [arm for arm in self.study.arms if (arm.name, 0.0) in self.asked]
+        bases.sort(key=lambda arm: arm.role != "baseline")
+        found: dict[str, Arm] = {}
+        for arm in self.study.arms:
+            bare = tuple(step for step in arm.recipe if step.get("step") != "prune")
+            for base in bases:
+                if base.recipe == bare and base.name != arm.name:
+                    found.setdefault(arm.name, base)
+        return found
+
+    def unpruned(self, arm: str) -> Arm | None:
+        """Return the arm that trains as this one does and never prunes, the baseline if it can."""
+        return self._unpruned.get(arm)
+
+    def trains_longer(self, arm: str) -> bool:
+        """Whether an arm is planned to take more optimizer steps than the baseline."""
+        base = self.baseline.name if self.baseline else ""
+        return self._planned_steps(arm) > self._planned_steps(base)
+
+    def _planned_steps(self, arm: str) -> int:
+        steps = (trial.optimizer_steps for trial in self.study.trials if trial.arm == arm)
+        return max(steps, default=0)
+
     def arms(self, role: str) -> tuple[Arm, ...]:
         """Arms of a role, in the study's order."""
         return tuple(arm for arm in self.study.arms if arm.role == role)
@@ -96,9 +121,12 @@ class Results:
         return tuple(sorted(levels))
 
     def _stands_in(self, arm: str, level: float) -> bool:
-        """Whether the baseline is what this main arm is at level 0."""
+        """Whether the baseline is what this main arm is at level 0: all of it but the pruning."""
+        if level != 0 or (arm, 0.0) in self.asked:
+            return False
+        base = self.unpruned(arm)
         main = any(candidate.name == arm for candidate in self.arms("main"))
-        return main and self.baseline is not None and level == 0 and (arm, 0.0) not in self.asked
+        return main and base is not None and base == self.baseline
 
     def found(self, arm: str, level: float) -> dict[int, Record]:
         """Return the records of one arm at one level, by seed."""
@@ -125,14 +153,14 @@ class Results:
         return _interval(self.values(arm, level, measure).values())
 
     def paired(
-        self, first: tuple[str, float], second: tuple[str, float], measure: str = ACCURACY
+        self, first: tuple[str, float], second: tuple[str, float], confidence: float = 0.95
     ) -> Interval | None:
-        """Mean of first minus second over the seeds that both have; None without one."""
-        ours, theirs = self.values(*first, measure), self.values(*second, measure)
+        """Mean accuracy of first minus second over the seeds that both have; None without one."""
+        ours, theirs = self.values(*first), self.values(*second)
         shared = sorted(ours.keys() & theirs.keys())
         if not shared:
             return None
-        return paired_difference([ours[s] for s in shared], [theirs[s] for s in shared])
+        return paired_difference([ours[s] for s in shared], [theirs[s] for s in shared], confidence)
 
     @cached_property
     def axis_in_percent(self) -> bool:
@@ -171,6 +199,11 @@ def _interval(values: Iterable[float]) -> Interval | None:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if known else None
 
 
 def is_fraction(measure: str) -> bool:
@@ -252,25 +285,26 @@ def sizes(results: Results) -> tuple[Size, ...]:
 
 
 def reaching(results: Results, arm: str, level: float) -> float | None:
-    """Weights of all layers that still reach the output, mean over the seeds."""
-    counts = [
-        float(sum(layer.effective for layer in record.layers))
-        for record in results.found(arm, level).values()
-        if record.layers
-    ]
-    return _mean(counts) if counts else None
+    """Weights of all layers that still reach the output, mean over the seeds; None if unknown."""
+    counts = [_reaching(record.layers) for record in results.found(arm, level).values()]
+    return _mean_of_known(counts)
+
+
+def _reaching(layers: Sequence[Layer]) -> float | None:
+    known = [layer.effective for layer in layers if layer.effective is not None]
+    return float(sum(known)) if layers and len(known) == len(layers) else None
 
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """Zeros of one layer, mean over the seeds, as fractions."""
+    """Zeros of one layer, mean over the seeds, as fractions; effective is None if unknown."""
 
     arm: str
     level: float
     layer: str
     prunable: bool
     masked: float
-    effective: float
+    effective: float | None
 
 
 def layer_sparsities(results: Results) -> tuple[LayerSparsity, ...]:
@@ -295,7 +329,9 @@ def _layers_of(arm: str, level: float, records: list[Record]) -> list[LayerSpars
             name,
             all(one.prunable for one in same),
             _mean([1 - one.nonzero / one.weights for one in same]),
-            _mean([1 - one.effective / one.weights for one in same]),
+            _mean_of_known(
+                None if one.effective is None else 1 - one.effective / one.weights for one in same
+            ),
         )
         for name, same in layers.items()
     ]
@@ -325,19 +361,21 @@ def class_accuracies(results: Results) -> tuple[ClassAccuracy, ...]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the study took, and what it would take without sharing."""
+    """What the study took, and what its done trials would have taken without sharing."""
 
     trainings: int
-    steps_done: int
+    steps_shared: int
+    """Optimizer steps of the trainings that the done trials rest on, each once."""
     steps_alone: int
+    """The same, counted once for every done trial."""
     examples: int
     training_seconds: float
     measuring_seconds: float
 
     @property
     def factor(self) -> float | None:
-        """Optimizer steps of the done trials run alone, over the steps that were done."""
-        return self.steps_alone / self.steps_done if self.steps_done else None
+        """Optimizer steps of the done trials run alone, over those of sharing."""
+        return self.steps_alone / self.steps_shared if self.steps_shared else None
 
 
 def used_phases(results: Results, phases: Mapping[str, Phase]) -> dict[str, Phase]:
@@ -347,14 +385,22 @@ def used_phases(results: Results, phases: Mapping[str, Phase]) -> dict[str, Phas
 
 
 def cost(results: Results, phases: Mapping[str, Phase]) -> Cost:
-    """Add up the trainings that were done, and the steps of the done trials run alone."""
+    """Add up the trainings that were done, and what the done trials rest on."""
     used = used_phases(results, phases).values()
     distinct = {trial.key for trial in results.done}
+    shared = {key for trial in results.done for key in trial.phases if key in phases}
     return Cost(
         trainings=len(used),
-        steps_done=sum(phase.optimizer_steps for phase in used),
-        steps_alone=sum(trial.optimizer_steps for trial in results.done),
+        steps_shared=sum(phases[key].optimizer_steps for key in shared),
+        steps_alone=sum(_steps_alone(trial, phases) for trial in results.done),
         examples=sum(phase.examples for phase in used),
         training_seconds=math.fsum(phase.seconds for phase in used),
         measuring_seconds=math.fsum(results.records[key].seconds for key in distinct),
     )
+
+
+def _steps_alone(trial: TrialLabel, phases: Mapping[str, Phase]) -> int:
+    """Return the steps that a trial really rests on; those planned where one is unknown."""
+    if any(key not in phases for key in trial.phases):
+        return trial.optimizer_steps
+    return sum(phases[key].optimizer_steps for key in trial.phases)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from itertools import combinations
 
+from gossamer.formats import counted, decimal, inside, listed, percent, short_spread
 from gossamer.records.record import Arm
 from gossamer.report.aggregate import Results
-from gossamer.report.formats import counted, decimal, inside, listed, percent, short_spread
-from gossamer.stats.intervals import Interval
+from gossamer.stats.intervals import Interval, simultaneous_confidence
 
 MARGIN = 0.005
 """What counts as the same accuracy, unless a study says otherwise."""
@@ -23,7 +23,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far an arm goes within the margin of the baseline."""
+    """How far an arm goes within the margin of an unpruned network."""
 
     arm: Arm
     level: float | None
@@ -31,6 +31,8 @@ class Reach:
     first_level: float
     end: str
     """Why it ends there: "margin", "highest" (of the levels tried) or "missing" (not done)."""
+    beside: Arm
+    """The unpruned network: one that trains as the arm does where there is one."""
 
 
 @dataclass(frozen=True)
@@ -40,57 +42,71 @@ class Contrast:
     better: tuple[str, float]
     worse: tuple[str, float]
     difference: Interval
+    """With an interval that holds for all that were searched at once."""
+    searched: int
+    """Number of differences that this one was picked from."""
 
 
 def answer(results: Results) -> Answer:
     """Say what the records of a study say so far."""
     if not results.done:
         return Answer("No trial is done yet, so there is nothing to say.", "", "")
-    note = (
-        "One seed gives a number, never a verdict: run more seeds for an interval."
-        if results.one_seed
-        else "Means over seeds with 95% Student-t intervals, each for its own level alone."
+    found = contrast(results)
+    return Answer(_first(results), _second(results, found), _note(results, found))
+
+
+def _note(results: Results, found: Contrast | None) -> str:
+    if results.one_seed:
+        return "One seed gives a number, never a verdict: run more seeds for an interval."
+    note = "Means over seeds with 95% Student-t intervals, each for its own level alone"
+    if found is None or found.searched == 1 or found.difference.low is None:
+        return f"{note}."
+    return (
+        f"{note}; the difference is the largest of {found.searched}, and its [ , ] a simultaneous "
+        "95% interval (Bonferroni)."
     )
-    return Answer(_first(results), _second(results), note)
 
 
 def reach(results: Results, arm: Arm) -> Reach | None:
     """Find the level up to which an arm stays within the margin; None if nothing is paired."""
-    if results.baseline is None:
+    beside = results.unpruned(arm.name) or results.baseline
+    if beside is None:
         return None
-    start = (results.baseline.name, 0.0)
+    start = (beside.name, 0.0)
     levels = [level for level in results.levels(arm.name) if level > 0]
     reached: float | None = None
     for level in levels:
         difference = results.paired((arm.name, level), start)
         if difference is None:
-            return Reach(arm, reached, level, "missing") if reached is not None else None
+            return Reach(arm, reached, level, "missing", beside) if reached is not None else None
         if difference.mean < -MARGIN:
-            return Reach(arm, reached, levels[0], "margin")
+            return Reach(arm, reached, levels[0], "margin", beside)
         reached = level
-    return Reach(arm, reached, levels[0], "highest") if levels else None
+    return Reach(arm, reached, levels[0], "highest", beside) if levels else None
 
 
 def contrast(results: Results) -> Contrast | None:
-    """Find where two main arms, or one and the baseline, differ most over the most seeds."""
-    main, baseline = results.arms("main"), results.baseline
+    """Find where two main arms, or one and the unpruned, differ most over the most seeds."""
+    main = results.arms("main")
     pairs = [
         ((first.name, level), (second.name, level))
         for first, second in combinations(main, 2)
         for level in sorted(set(results.levels(first.name)) & set(results.levels(second.name)))
         if level > 0
     ]
-    if len(main) == 1 and baseline is not None:
+    if len(main) == 1 and (beside := results.unpruned(main[0].name) or results.baseline):
         arm = main[0].name
-        pairs = [((arm, x), (baseline.name, 0.0)) for x in results.levels(arm) if x > 0]
-    found = [(pair, results.paired(*pair)) for pair in pairs]
-    known = [(pair, difference) for pair, difference in found if difference is not None]
+        pairs = [((arm, x), (beside.name, 0.0)) for x in results.levels(arm) if x > 0]
+    known = {pair: found for pair in pairs if (found := results.paired(*pair)) is not None}
     if not known:
         return None
-    (first, second), difference = max(known, key=lambda one: (one[1].count, abs(one[1].mean)))
+    first, second = max(known, key=lambda pair: (known[pair].count, abs(known[pair].mean)))
+    difference = results.paired(first, second, simultaneous_confidence(len(known)))
+    if difference is None:  # for the type checker: it is known
+        return None
     if difference.mean >= 0:
-        return Contrast(first, second, difference)
-    return Contrast(second, first, _negative(difference))
+        return Contrast(first, second, difference, len(known))
+    return Contrast(second, first, _negative(difference), len(known))
 
 
 def _negative(interval: Interval) -> Interval:
@@ -120,11 +136,6 @@ def _reaches(results: Results, known: list[Reach]) -> str:
     """Say how far each arm goes: those that go somewhere, then those that do not."""
     parts: list[str] = []
     clauses: list[str] = []
-    endings = {
-        "margin": "",
-        "highest": " (the highest level tried)",
-        "missing": " (the highest level done so far)",
-    }
     for one in known:
         if one.level is not None:
             goes, place = (
@@ -132,19 +143,35 @@ def _reaches(results: Results, known: list[Reach]) -> str:
                 if not parts
                 else ("", results.level_text(one.level))
             )
-            parts.append(f"{inside(one.arm.label)}{goes} to {place}{endings[one.end]}")
+            parts.append(f"{inside(one.arm.label)}{goes} to {place}{_aside(results, one)}")
     if parts:
         clauses.append(f"within half a point of it, {listed(parts)}")
     for one in known:
         if one.level is None:
             place = results.level_text(one.first_level) if parts else results.place(one.first_level)
-            clauses.append(f"{inside(one.arm.label)} falls further behind already at {place}")
+            aside = _aside(results, one)
+            clauses.append(
+                f"{inside(one.arm.label)} falls further behind already at {place}{aside}"
+            )
     return listed(clauses) if not parts else "; ".join(clauses)
 
 
-def _second(results: Results) -> str:
+def _aside(results: Results, one: Reach) -> str:
+    """Say in brackets what a level must be read with: what it is held against, why it ends."""
+    against = results.interval(one.beside.name, 0.0)
+    asides = []
+    if results.unpruned(one.arm.name) is None:
+        longer = results.trains_longer(one.arm.name)
+        asides.append("after more training" if longer else "trained in another way")
+    elif one.beside != results.baseline and against is not None:
+        asides.append(f"against an unpruned network trained as long, {short_spread(against)}")
+    if one.level is not None and one.end != "margin":
+        asides.append(f"the highest level {'tried' if one.end == 'highest' else 'done so far'}")
+    return f" ({'; '.join(asides)})" if asides else ""
+
+
+def _second(results: Results, found: Contrast | None) -> str:
     main = results.arms("main")
-    found = contrast(results)
     if not main:
         return ""
     if found is None and len(main) == 1 and results.baseline is None:
@@ -177,7 +204,9 @@ def _difference(difference: Interval) -> str:
     mean = decimal(100 * difference.mean, 1)
     if difference.low is None or difference.high is None:
         return f"a difference of {mean} points with one seed"
-    low, high = decimal(100 * difference.low, 1), decimal(100 * difference.high, 1)
+    low, high = (
+        decimal(100 * min(1, max(-1, one)), 1) for one in (difference.low, difference.high)
+    )
     doubt = ", which these seeds cannot tell from none" if difference.low <= 0 else ""
     seeds = counted(difference.count, "seed")
     return f"a paired difference of {mean} [{low}, {high}] points over {seeds}{doubt}"

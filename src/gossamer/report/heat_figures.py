@@ -2,6 +2,7 @@
 
 import altair as alt
 
+from gossamer.formats import decimal, percent, sentence
 from gossamer.records.record import Arm
 from gossamer.report.aggregate import (
     LayerSparsity,
@@ -10,7 +11,6 @@ from gossamer.report.aggregate import (
     layer_sparsities,
 )
 from gossamer.report.charts import INK, SHADES, Figure, Panel, Row
-from gossamer.report.formats import decimal, percent, sentence
 
 
 def _heat(panel: Panel, rows: list[Row], title: str, x: str, y: str, height: int) -> Panel:
@@ -51,17 +51,18 @@ def layer_figure(results: Results) -> Figure | None:
         _layer_panel(results, arm, [row for row in rows if row.arm == arm.name], effective)
         for arm in results.arms("main")
         for effective in (False, True)
-        if any(row.arm == arm.name for row in rows)
+        if any(row.arm == arm.name and not (effective and row.effective is None) for row in rows)
     ]
     if not panels:
         return None
     kept = any(not row.prunable for row in rows)
+    unknown = all(row.effective is None for row in rows)
+    cut = "" if unknown else "; effective: also those that lie on no path from input to output"
     return Figure(
         "layers",
         "Sparsity of each layer",
         f"Sparsity of each layer in percent, {results.basis}. Masked: the weights that are "
-        "zero; effective: also those that lie on no path from the input to the output."
-        + (" Layers marked * are kept out of pruning." if kept else ""),
+        f"zero{cut}." + (" Layers marked * are kept out of pruning." if kept else ""),
         tuple(panels),
     )
 
@@ -73,9 +74,10 @@ def _layer_panel(results: Results, arm: Arm, rows: list[LayerSparsity], effectiv
             results,
             row.level,
             row.layer.removesuffix(".weight") + (" *" if row.layer in kept else ""),
-            row.effective if effective else row.masked,
+            value,
         )
         for row in rows
+        if (value := row.effective if effective else row.masked) is not None
     ]
     kind = "effective" if effective else "masked"
     height = 30 * len({row.layer for row in rows}) + 4

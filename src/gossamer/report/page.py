@@ -8,11 +8,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gossamer.formats import compact, counted, duration, listed
 from gossamer.records.record import Phase
 from gossamer.report.aggregate import Cost, Results, cost, used_phases
 from gossamer.report.answer import answer
 from gossamer.report.charts import Figure
-from gossamer.report.formats import compact, counted, duration, listed
 from gossamer.report.glossary import definitions
 from gossamer.report.tables import (
     arm_table,
@@ -116,11 +116,11 @@ def _cost_lines(results: Results, total: Cost) -> list[str]:
         )
     elif results.done:
         lines.append(f"Pruning and measuring took {_time(total.measuring_seconds)}.")
-    if not results.done or not total.steps_done:
+    if not total.steps_shared:
         return lines
     steps = (
-        f"{counted(total.steps_done, 'optimizer step')} were done; every trial run alone would "
-        f"have taken {total.steps_alone:,}"
+        f"{_who(results)} on {counted(total.steps_shared, 'optimizer step')}; each run alone, "
+        f"they would have taken {total.steps_alone:,}"
     )
     factor = total.factor or 1.0
     shared = (
@@ -129,6 +129,11 @@ def _cost_lines(results: Results, total: Cost) -> list[str]:
         else "nothing could be shared"
     )
     return [*lines, f"{steps}: {shared}."]
+
+
+def _who(results: Results) -> str:
+    whole = len(results.done) == len(results.study.trials)
+    return "The trials rest" if whole else "The trials that are done rest"
 
 
 def _time(seconds: float) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from gossamer.formats import NOTHING, compact, decimal, percent, sentence, spread
 from gossamer.records.record import Arm, Phase
 from gossamer.report.aggregate import (
     Comparison,
@@ -16,7 +17,6 @@ from gossamer.report.aggregate import (
     sizes,
     used_phases,
 )
-from gossamer.report.formats import NOTHING, compact, decimal, percent, sentence, spread
 from gossamer.report.glossary import label
 from gossamer.stats.intervals import Interval
 

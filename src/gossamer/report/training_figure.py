@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import altair as alt
 
+from gossamer.formats import inside, sentence
 from gossamer.records.record import Phase
 from gossamer.report.aggregate import Results
 from gossamer.report.charts import GREY, STRONG, Figure, Layer, Panel, Row
 from gossamer.report.curves import Training, curve_points, trainings
-from gossamer.report.formats import inside, sentence
 
 POINTS = 15
 """Most epochs that are marked by a point each."""

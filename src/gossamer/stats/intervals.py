@@ -65,6 +65,26 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, mean - reach, mean + reach, int(array.size))
 
 
+def simultaneous_confidence(count: int, confidence: float = 0.95) -> float:
+    """Coverage that each of several intervals needs so that all of them hold together.
+
+    Bonferroni's bound: whichever of the intervals is picked, after looking, it holds.
+
+    References
+    ----------
+    Dunn (1961), "Multiple comparisons among means", Journal of the American Statistical
+    Association 56.
+
+    Examples
+    --------
+    >>> simultaneous_confidence(1), round(simultaneous_confidence(10), 9)
+    (0.95, 0.995)
+    """
+    if count < 1:
+        raise InputError(f"a simultaneous confidence needs at least one interval, not {count}")
+    return 1 - (1 - confidence) / count
+
+
 def paired_difference(
     first: Sequence[float], second: Sequence[float], confidence: float = 0.95
 ) -> Interval:

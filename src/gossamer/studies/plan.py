@@ -6,11 +6,20 @@ stands once in the plan, however many trials need it.
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gossamer.data import Dataset
 from gossamer.errors import InputError
-from gossamer.recipes import KeyedTrial, Rewind, Train, Trial, check_recipe, keyed
+from gossamer.recipes import (
+    KeyedTrial,
+    RecipeStep,
+    Rewind,
+    Train,
+    Trial,
+    check_recipe,
+    keyed,
+    origin,
+)
 from gossamer.recipes.trial import Device
 from gossamer.studies.spec import (
     ArmSpec,
@@ -131,12 +140,23 @@ def study_trials(
     InputError
         If a recipe mentions an unknown value, or its steps do not go together.
     """
-    return tuple(
-        planned
-        for seed in range(seeds)
-        for arm in spec.arms
-        for planned in _arm_trials(spec, scale, arm, seed, dataset, device)
-    )
+    planned: list[PlannedTrial] = []
+    for seed in range(seeds):
+        bare = Trial(
+            data=spec.data,
+            network=spec.network,
+            seed=seed,
+            steps=(),
+            measure=spec.measure,
+            precision=spec.precision,
+            device=device,
+        )
+        start = origin(bare, dataset)
+        for arm in spec.arms:
+            for level, steps in _arm_recipes(spec, scale, arm):
+                trial = keyed(replace(bare, steps=steps), dataset, start)
+                planned.append(PlannedTrial(arm.name, level, trial))
+    return tuple(planned)
 
 
 def chosen_scale(spec: StudySpec, scale: Scale | None) -> tuple[Scale, ScaleSpec]:
@@ -183,24 +203,16 @@ def make_plan(
     )
 
 
-def _arm_trials(
-    spec: StudySpec, scale: ScaleSpec, arm: ArmSpec, seed: int, dataset: Dataset, device: Device
-) -> Iterator[PlannedTrial]:
+def _arm_recipes(
+    spec: StudySpec, scale: ScaleSpec, arm: ArmSpec
+) -> Iterator[tuple[float, tuple[RecipeStep, ...]]]:
+    """Yield the recipe of an arm at each level, or once at level 0 if it mentions none."""
     template = spec.steps_of(arm)
     over_grid = spec.axis in mentioned(template)
     for level in spec.levels if over_grid else (0.0,):
         steps = resolve_recipe(arm.name, template, {**scale.values, spec.axis: level})
         check_recipe(steps, spec.data.validation)
-        trial = Trial(
-            data=spec.data,
-            network=spec.network,
-            seed=seed,
-            steps=steps,
-            measure=spec.measure,
-            precision=spec.precision,
-            device=device,
-        )
-        yield PlannedTrial(arm.name, level, keyed(trial, dataset))
+        yield level, steps
 
 
 def _training_step(trial: Trial, position: int) -> Train:

@@ -7,7 +7,9 @@ asks them to, or when it is gone.
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -17,6 +19,7 @@ from gossamer.studies.plan import Plan, Task
 from gossamer.studies.tuning import tune_process
 from gossamer.studies.work import Event, Hand, Pulse, Site, Waiting
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOP = "stop"
 _LISTEN_SECONDS = 0.2
 _GOODBYE_SECONDS = 20.0
@@ -58,7 +61,8 @@ def do_in_processes(
                 return
             for connection in wait([w.connection for w in busy], timeout=_LISTEN_SECONDS):
                 worker = next(w for w in busy if w.connection is connection)
-                _receive(worker, waiting, handle)
+                if not should_stop():
+                    _receive(worker, waiting, handle)
     finally:
         _dismiss(workers, handle)
 
@@ -67,15 +71,33 @@ def _start(site: Site) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, site), daemon=True)
-    process.start()
+    with _deaf():
+        process.start()
     theirs.close()
     return _Worker(process, ours)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Have processes that start in the block ignore Ctrl-C: the driving process decides."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say so; the workers do it themselves a little later
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _hand_out(waiting: Waiting, workers: list[_Worker]) -> None:
     for worker in workers:
         if worker.task is None and (task := waiting.take()) is not None:
-            worker.connection.send(task)
+            try:
+                worker.connection.send(task)
+            except OSError as error:
+                raise _died(worker) from error
             worker.task = task
 
 
@@ -83,16 +105,22 @@ def _receive(worker: _Worker, waiting: Waiting, handle: Callable[[Event], None])
     try:
         message = worker.connection.recv()
     except (EOFError, ConnectionResetError) as error:
-        worker.process.join()
-        raise GossamerError(
-            f"a worker process died (exit code {worker.process.exitcode}), perhaps for want of "
-            "memory; what was done is kept: run the same command again, with fewer --jobs"
-        ) from error
+        raise _died(worker) from error
     if isinstance(message, _Finished):
         worker.task = None
     else:
         waiting.note(message)
         handle(message)
+
+
+def _died(worker: _Worker) -> GossamerError:
+    worker.process.join()
+    code = worker.process.exitcode
+    why = "killed, perhaps for want of memory" if code == -signal.SIGKILL else f"exit code {code}"
+    return GossamerError(
+        f"a worker process died ({why}); what was done is kept: run the same command again, "
+        "with fewer --jobs"
+    )
 
 
 def _dismiss(workers: list[_Worker], handle: Callable[[Event], None]) -> None:
@@ -119,8 +147,8 @@ def _work(connection: Connection, site: Site) -> None:
     """Do tasks until told to stop; the life of a worker process."""
     from gossamer.train.loop import Interrupted
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driving process decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     tune_process(site.threads)
 
     def watch(pulse: Pulse) -> bool:

@@ -1,6 +1,5 @@
 """What a run would do and how long it would take, before anything is done."""
 
-import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -9,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from gossamer.errors import InputError
 from gossamer.recipes import keyed
 from gossamer.records.record import Phase, Record
 from gossamer.studies.plan import Measuring, Training
 from gossamer.studies.run import Prepared
-from gossamer.studies.tuning import tune_process
-from gossamer.studies.work import Hand, Pulse, Site
+from gossamer.studies.tuning import tune_process, usable_cores
+from gossamer.studies.work import Failure, Hand, Pulse, Site
 
 _TRY_SECONDS = 1.5
 
@@ -91,47 +91,64 @@ def _estimated_seconds(
         tried_trial, tried_step = _try(prepared)
         step_seconds, trial_seconds = step_seconds or tried_step, trial_seconds or tried_trial
     work = plan.steps_left * (step_seconds or 0.0) + plan.trials_left * trial_seconds
-    return work / prepared.jobs
+    longest = max((task.steps for task in plan.trainings), default=0) * (step_seconds or 0.0)
+    return max(longest, work / min(prepared.jobs, usable_cores()))
 
 
 def _try(prepared: Prepared) -> tuple[float, float]:
-    """Measure and train for a moment, away from the store; return seconds a trial and a step."""
+    """Measure and train for a moment, away from the store; return seconds a trial and a step.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be trained or measured, or a pruning cannot be done.
+    """
+    from gossamer.studies.rehearsal import rehearse  # imports torch
+
     tune_process(prepared.threads)
-    pulses: list[Pulse] = []
-    until = math.inf
+    rehearse(prepared.plan, prepared.dataset)
+    pulses: list[tuple[float, int]] = []
 
     def watch(pulse: Pulse) -> bool:
-        pulses.append(pulse)
-        return time.perf_counter() > until
+        pulses.append((time.perf_counter(), pulse.steps))
+        return pulses[-1][0] - pulses[0][0] > _TRY_SECONDS
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "states").mkdir()
         hand = Hand(Site(Path(folder), prepared.request.data_root, prepared.threads), watch)
         trial_seconds = _try_measuring(hand, prepared)
-        until = time.perf_counter() + _TRY_SECONDS
-        return trial_seconds, _try_training(hand, prepared, pulses)
+        started = time.perf_counter()
+        steps = _try_training(hand, prepared)
+    if len(pulses) > 1:  # the time before the first pulse holds what is done but once
+        (first, before), (last, after) = pulses[0], pulses[-1]
+        return trial_seconds, (last - first) / (after - before)
+    return trial_seconds, (time.perf_counter() - started) / max(steps, 1)
 
 
 def _try_measuring(hand: Hand, prepared: Prepared) -> float:
     """Measure an untrained network twice; the first time everything is still being set up."""
     trial = prepared.plan.trials[0].keyed.trial
     untrained = keyed(replace(trial, steps=()), prepared.dataset)
-    made = [hand.do(Measuring((untrained,), frozenset())) for _ in range(2)]
-    records = [event for events in made for event in events if isinstance(event, Record)]
-    return records[-1].seconds if records else 0.0
+    seconds = 0.0
+    for _ in range(2):
+        for event in hand.do(Measuring((untrained,), frozenset())):
+            if isinstance(event, Failure):
+                raise InputError(event.reason)
+            seconds = event.seconds
+    return seconds
 
 
-def _try_training(hand: Hand, prepared: Prepared, pulses: list[Pulse]) -> float:
-    """Train until the watch stops it, and return seconds a step."""
+def _try_training(hand: Hand, prepared: Prepared) -> int:
+    """Train until the watch stops it, or to the end; return the steps that the end takes."""
     from gossamer.train.loop import Interrupted  # imports torch, which a finished study never needs
 
     trial = prepared.plan.trials[0].keyed
     if not trial.trial.trainings:
-        return 0.0
+        return 0
     position = trial.trial.trainings[0]
     steps = prepared.plan.steps(trial.trial, position)
-    started = time.perf_counter()
     with suppress(Interrupted):
-        list(hand.do(Training(trial, position, frozenset(), steps)))
-        return (time.perf_counter() - started) / steps
-    return (time.perf_counter() - started) / pulses[-1].steps
+        for event in hand.do(Training(trial, position, frozenset(), steps)):
+            if isinstance(event, Failure):
+                raise InputError(event.reason)
+    return steps

@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossamer.data import Dataset, stratified_split
 from gossamer.errors import InputError
-from gossamer.recipes import Train
+from gossamer.recipes import KeyedTrial, Train
 from gossamer.recipes.trial import Device
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
-from gossamer.records.store import Store, only_writer
+from gossamer.records.store import Store
 from gossamer.studies.plan import Plan, chosen_scale, make_plan, study_trials
-from gossamer.studies.spec import Scale, StudySpec, published_figures, read_study
+from gossamer.studies.spec import Scale, StudySpec, builtin_names, published_figures, read_study
 from gossamer.studies.tuning import usable_cores
 from gossamer.studies.work import Event, Failure, Site, dataset_of, do_here
 
@@ -110,7 +110,9 @@ def describe_run(prepared: Prepared) -> StudyRun:
             Arm(name=arm.name, label=arm.label, role=arm.role, recipe=tuple(spec.steps_of(arm)))
             for arm in spec.arms
         ),
-        published=published_figures(spec.name),
+        published=published_figures(spec.name)
+        if prepared.request.study in builtin_names()
+        else None,
         trials=tuple(
             TrialLabel(
                 arm=planned.arm,
@@ -135,10 +137,12 @@ def carry_out(
 ) -> list[Failure]:
     """Do what is left of a study, keep it in the store, and return what failed.
 
+    The caller holds the folder with `records.store.only_writer`, if others could write to it.
+
     Raises
     ------
     InputError
-        If another run is at work in the folder.
+        If the study has a pruning that cannot be done.
     StoreError
         If the store cannot be written.
     """
@@ -150,21 +154,44 @@ def carry_out(
         elif isinstance(event, Record):
             store.add_record(event)
         elif isinstance(event, Failure):
+            event = replace(event, reason=f"{_whose(prepared, event.trial)}: {event.reason}")
             failures.append(event)
         watch(event)
 
-    site = Site(store.folder, prepared.request.data_root, prepared.threads)
-    with only_writer(store.folder):
-        store.save_study(describe_run(prepared))
-        if not prepared.plan.tasks:
-            pass
-        elif prepared.jobs == 1:
-            do_here(prepared.plan, site, handle, should_stop)
-        else:
-            from gossamer.studies.pool import do_in_processes
+    plan = prepared.plan
+    store.sweep()
+    store.save_study(describe_run(prepared))
+    if not plan.tasks:
+        return failures
+    from gossamer.studies.rehearsal import rehearse  # imports torch
 
-            do_in_processes(prepared.plan, site, prepared.jobs, handle, should_stop)
+    rehearse(plan, prepared.dataset)
+    site = Site(store.folder, prepared.request.data_root, prepared.threads)
+    if prepared.jobs == 1:
+        do_here(plan, site, handle, should_stop)
+    else:
+        from gossamer.studies.pool import do_in_processes
+
+        do_in_processes(plan, site, prepared.jobs, handle, should_stop)
     return failures
+
+
+def with_what_is_done(prepared: Prepared, store: Store) -> Prepared:
+    """Return the study with what is left by now; another run may have done some of it."""
+    plan = make_plan(
+        prepared.plan.trials,
+        prepared.plan.training_examples,
+        store.done_states(),
+        store.done_records(),
+    )
+    return replace(prepared, plan=plan)
+
+
+def _whose(prepared: Prepared, trial: KeyedTrial) -> str:
+    """Name a trial as the study does: arm, level, seed."""
+    planned = next(p for p in prepared.plan.trials if p.keyed.record == trial.record)
+    level = f", {prepared.spec.axis} {planned.level:g}" if planned.level else ""
+    return f"{planned.arm}{level}, seed {trial.trial.seed}"
 
 
 def _sensible_jobs(plan: Plan, seeds: int, device: Device) -> int:

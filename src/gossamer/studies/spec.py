@@ -118,11 +118,21 @@ def read_study(name: str) -> tuple[StudySpec, str]:
     """
     text = _study_text(name)
     try:
-        return StudySpec.model_validate(tomllib.loads(text)), text
+        spec = StudySpec.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the study {name} is no valid TOML: {error}") from error
     except ValidationError as error:
         raise InputError(f"the study {name}: {_first_problem(error)}") from error
+    return _with_data_beside(spec, Path(name).parent), text
+
+
+def _with_data_beside(spec: StudySpec, folder: Path) -> StudySpec:
+    """Let a file of arrays be named from where the study file lies, too."""
+    beside = folder / spec.data.name
+    if spec.data.name.endswith(".npz") and not Path(spec.data.name).exists() and beside.is_file():
+        data = spec.data.model_copy(update={"name": str(beside)})
+        return spec.model_copy(update={"data": data})
+    return spec
 
 
 def _study_text(name: str) -> str:
@@ -137,7 +147,7 @@ def _study_text(name: str) -> str:
             "give a .toml file"
         )
     try:
-        return Path(name).read_text(encoding="utf-8")
+        return Path(name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the study file {name} cannot be read: {error}") from error
 

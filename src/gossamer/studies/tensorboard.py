@@ -49,11 +49,13 @@ def write_tensorboard(prepared: Prepared, store: Store, folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for key, phase in phases.items():
+            _clear(folder / trainings[key])
             with SummaryWriter(str(folder / trainings[key])) as writer:
                 for epoch in phase.history:
                     _write_epoch(writer, epoch)
                 _write_weights(writer, phase, store)
         if phases:
+            _clear(folder / "graph")
             with SummaryWriter(str(folder / "graph")) as writer:
                 _write_graph(writer, prepared)
     except OSError as error:
@@ -70,6 +72,12 @@ def _named_trainings(prepared: Prepared) -> dict[str, str]:
             name = f"{planned.arm}/{planned.level:g}/seed-{trial.seed}/training-{number}"
             names.setdefault(key, name)
     return names
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run wrote, so that its curves do not lie over the new ones."""
+    for path in folder.glob("events.out.tfevents.*"):
+        path.unlink()
 
 
 def _write_epoch(writer: "SummaryWriter", epoch: Epoch) -> None:
@@ -91,4 +99,10 @@ def _write_graph(writer: "SummaryWriter", prepared: Prepared) -> None:
     network = build(prepared.spec.network, dataset.input_shape, dataset.classes, seed=0).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated, but it is what TensorBoard reads
-        writer.add_graph(network, torch.zeros(1, *dataset.input_shape))
+        try:
+            writer.add_graph(network, torch.zeros(1, *dataset.input_shape))
+        except Exception as error:
+            raise InputError(
+                f"TensorBoard has everything but the graph of {prepared.spec.network.name}, which "
+                f"cannot be traced: {str(error).splitlines()[0]}"
+            ) from error

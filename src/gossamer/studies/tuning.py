@@ -22,6 +22,7 @@ def tune_process(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on a GPU, too
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

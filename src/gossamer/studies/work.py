@@ -6,14 +6,15 @@ the database. Tasks start as soon as the trained states they need are there.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gossamer.data import Dataset, load
 from gossamer.errors import GossamerError
-from gossamer.recipes import DataSpec
+from gossamer.recipes import DataSpec, KeyedTrial
 from gossamer.records.record import Phase, Record
+from gossamer.records.store import checkpoint_path, state_path
 from gossamer.studies.plan import Plan, Task, Training
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that could not be done, and why."""
+    """A training or a measurement that could not be done, and why."""
 
-    task: Task
+    trial: KeyedTrial
+    """The trial it was done for; others may need the same training."""
+    state: str | None
+    """Key of the trained state that there will not be; None for a measurement."""
     reason: str
 
 
@@ -66,19 +70,28 @@ def dataset_of(data: DataSpec, root: Path | None) -> Dataset:
     return _dataset(data.name, root)
 
 
+def _attempt(
+    trial: KeyedTrial, state: str | None, do: Callable[[KeyedTrial], Phase | Record]
+) -> Phase | Record | Failure:
+    """Do one thing for a trial; what goes wrong with it must not cost other trials."""
+    try:
+        return do(trial)
+    except GossamerError as error:
+        return Failure(trial, state, str(error))
+
+
 class Hand:
     """Does tasks in this process."""
 
     def __init__(self, site: Site, watch: Watch) -> None:
         from gossamer.recipes.workshop import Workshop  # imports torch
 
-        states = site.folder / "states"
         self._watch = watch
         self._training: Training | None = None
         self._workshop = Workshop(
             dataset=lambda data: dataset_of(data, site.data_root),
-            state_path=lambda key: states / f"{key}.safetensors",
-            checkpoint_path=lambda key: states / f"{key}.checkpoint",
+            state_path=partial(state_path, site.folder),
+            checkpoint_path=partial(checkpoint_path, site.folder),
             pulse=self._pulse,
         )
 
@@ -90,15 +103,13 @@ class Hand:
         Interrupted
             If the watch asked a training to stop; a checkpoint was kept.
         """
-        try:
-            if isinstance(task, Training):
-                self._training = task
-                yield self._workshop.train(task.keyed, task.position)
-            else:
-                for trial in task.trials:
-                    yield self._workshop.measure(trial)
-        except GossamerError as error:
-            yield Failure(task, str(error))
+        if isinstance(task, Training):
+            self._training = task
+            train = partial(self._workshop.train, position=task.position)
+            yield _attempt(task.keyed, task.key, train)
+        else:
+            for trial in task.trials:
+                yield _attempt(trial, None, self._workshop.measure)
 
     def _pulse(self, total: int, standing: "Standing") -> bool:
         assert self._training is not None
@@ -140,28 +151,23 @@ class Waiting:
 
     def take(self) -> Task | None:
         """Take the first task that can be done now; None if there is none."""
-        for task in self._tasks:
+        for position, task in enumerate(self._tasks):
             if not task.needs & self._undone:
-                self._tasks.remove(task)
-                return task
+                return self._tasks.pop(position)
         return None
-
-    @property
-    def empty(self) -> bool:
-        """Whether every task was given out or given up."""
-        return not self._tasks
 
     def note(self, event: Event) -> None:
         """Take note of a state that is done, or of one that will never be."""
         if isinstance(event, Phase):
             self._undone.discard(event.key)
-        if isinstance(event, Failure) and isinstance(event.task, Training):
-            self._give_up({event.task.key})
+        if isinstance(event, Failure) and event.state is not None:
+            self._give_up({event.state})
 
     def _give_up(self, keys: set[str]) -> None:
         """Drop the tasks that need a state that cannot be had, and those that need theirs."""
-        while lost := [task for task in self._tasks if task.needs & keys]:
-            self._tasks = [task for task in self._tasks if task not in lost]
+        while keys:
+            lost = [task for task in self._tasks if task.needs & keys]
+            self._tasks = [task for task in self._tasks if not task.needs & keys]
             keys = {task.key for task in lost if isinstance(task, Training)}
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from gossamer.data.resident import Resident, batches, epoch_order
-from gossamer.errors import TrainingError
+from gossamer.errors import InputError, TrainingError
 from gossamer.measure import evaluate
 from gossamer.measure.running import run
 from gossamer.records.record import Epoch
@@ -133,10 +133,19 @@ def _step(job: Job, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     with _autocast(job.precision, inputs.device.type):
         logits = run(job.network, inputs, "it must train on a batch of this shape, too")
         loss = functional.cross_entropy(logits, labels)
-    loss.backward()  # type: ignore[no-untyped-call]
+    _backward(loss)
     job.optimizer.step()
     job.optimizer.zero_grad(set_to_none=True)
     return loss.detach(), logits.detach()
+
+
+def _backward(loss: Tensor) -> None:
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise InputError(
+            f"the network cannot be trained, its gradients fail: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _autocast(precision: Precision, device: str) -> AbstractContextManager[None]:

@@ -87,13 +87,13 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(12.34), duration(200), duration(3720), duration(0.05)
-    ('12.3 s', '3 min 20 s', '1 h 2 min', '0.05 s')
+    >>> duration(0.01), duration(0.21), duration(12.34), duration(75), duration(7320)
+    ('<0.1 s', '0.2 s', '12 s', '1 min 15 s', '2 h 2 min')
     """
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
+    if seconds < 0.05:
+        return "<0.1 s"
+    if seconds < 59.5:
+        return f"{seconds:.{1 if seconds < 9.95 else 0}f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
@@ -102,14 +102,15 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun.
+    """Return a number with its noun in the singular or the plural.
 
     Examples
     --------
-    >>> counted(1, "seed"), counted(12500, "step")
-    ('1 seed', '12,500 steps')
+    >>> counted(1, "process"), counted(2, "process"), counted(1200, "trial")
+    ('1 process', '2 processes', '1,200 trials')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
 
 
 def listed(items: list[str]) -> str:
