@@ -1,0 +1,40 @@
+"""What the README shows works."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gossamer import Mask
+from gossamer.studies.plan import chosen_scale
+from gossamer.studies.spec import read_study, resolve_recipe
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2))
+    optimizer = torch.optim.AdamW(model.parameters())
+    (code,) = blocks("python")
+    path = tmp_path / "mask.safetensors"
+    exec(code.replace("mask.safetensors", str(path)), {"model": model, "optimizer": optimizer})
+    model(torch.ones(4, 20)).sum().backward()
+    optimizer.step()
+    mask = Mask.load(path)
+    assert mask.sparsity == 0.9
+    assert mask.violations(model) == {}
+
+
+def test_the_study_of_the_readme_can_be_run(tmp_path: Path) -> None:
+    (text,) = blocks("toml")
+    (tmp_path / "my-study.toml").write_text(text)
+    spec, _ = read_study(str(tmp_path / "my-study.toml"))
+    _, scale = chosen_scale(spec, None)
+    for arm in spec.arms:
+        values = {**scale.values, spec.axis: spec.levels[0]}
+        assert resolve_recipe(arm.name, spec.steps_of(arm), values)
