@@ -35,6 +35,16 @@ class Prune(Options):
     exclude: tuple[str, ...] = ()
     """Name patterns to leave alone, or "output layer"."""
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What `gossamer.prune` takes beside the network, the sparsity and the seed."""
+        return {
+            "score": self.score,
+            "allocation": self.allocation,
+            "pattern": self.pattern,
+            "exclude": self.exclude,
+        }
+
 
 class Rewind(Options):
     """Set weights and buffers back to what they were after an earlier step; the mask stays.

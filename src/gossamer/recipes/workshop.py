@@ -167,15 +167,7 @@ class Workshop:
 
     def _pruned(self, keyed: KeyedTrial, step: Prune, before: State) -> State:
         network = self._loaded(keyed, before)
-        mask = prune(
-            network,
-            step.sparsity,
-            score=step.score,
-            allocation=step.allocation,
-            pattern=step.pattern,
-            exclude=step.exclude,
-            seed=keyed.trial.seed,
-        )
+        mask = prune(network, step.sparsity, **step.choices, seed=keyed.trial.seed)
         if before.mask is not None:
             mask = before.mask & mask  # what went stays away, whatever chose it
         return replace(before, network=snapshot(network), mask=mask)

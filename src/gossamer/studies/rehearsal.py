@@ -30,13 +30,6 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
     network = build(trial.network, dataset.input_shape, dataset.classes, trial.seed)
     for step, planned in steps.values():
         try:
-            find_mask(
-                network,
-                step.sparsity,
-                score=step.score,
-                allocation=step.allocation,
-                pattern=step.pattern,
-                exclude=step.exclude,
-            )
+            find_mask(network, step.sparsity, **step.choices)
         except InputError as error:
             raise InputError(f"arm {planned.arm}, prune: {error}") from error
