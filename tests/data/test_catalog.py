@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer.data import Dataset, catalog, load, names
+from gossamer.data import Dataset, catalog, cifar, load, names
 from gossamer.errors import InputError
 
 
@@ -22,6 +22,17 @@ def write_folder(folder: Path, pixel: int) -> Path:
         images = np.full((10, 2, 2), pixel, np.uint8)
         write_idx(folder / f"{stem}-images-idx3-ubyte", images)
         write_idx(folder / f"{stem}-labels-idx1-ubyte", np.arange(10, dtype=np.uint8))
+    return folder
+
+
+def write_cifar10_folder(folder: Path) -> Path:
+    """Six batches of one record of each class."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records = np.zeros((10, 3073), np.uint8)
+    records[:, 0] = np.arange(10)
+    for part in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"):
+        (folder / f"{part}.bin").write_bytes(records.tobytes())
+    (folder / "test_batch.bin").write_bytes(records.tobytes())
     return folder
 
 
@@ -126,7 +137,8 @@ def test_a_path_to_an_npz_file_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("fashion_mnist", r"expected digits, mnist, fashion-mnist or .*; did you mean fashion-mn"),
+        ("fashion_mnist", r"expected digits, mnist, .*, cifar10 or .*; did you mean fashion-mn"),
+        ("cifar-10", r"cifar-10: no such dataset, .* did you mean cifar10\?"),
         ("MNIST", r"MNIST: no such dataset, .* did you mean mnist\?"),
         ("imagenet-22k", r"imagenet-22k: no such dataset, expected .* ends in \.npz\.$"),
         ("data.csv", r"data\.csv: no such dataset, .* a path that ends in \.npz"),
@@ -139,8 +151,23 @@ def test_unknown_names_are_refused(name: str, sentence: str) -> None:
         load(name)
 
 
-def test_the_built_in_names_are_those_that_can_be_loaded(downloads: list[str]) -> None:
+def test_the_built_in_names_are_those_that_can_be_loaded(
+    downloads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar, "_RECORDS", 10)
+    write_cifar10_folder(tmp_path / "downloaded")
     assert [load(name).name for name in names()] == list(names())
+    assert downloads == ["mnist", "fashion-mnist", "cifar10"]
+
+
+def test_part_of_cifar10_is_refused_and_nothing_is_downloaded(
+    downloads: list[str], tmp_path: Path
+) -> None:
+    folder = write_cifar10_folder(tmp_path / "cifar10")
+    (folder / "data_batch_4.bin").unlink()
+    with pytest.raises(InputError, match=r"cifar10: lacks data_batch_4\.bin"):
+        load("cifar10", tmp_path)
+    assert downloads == []
 
 
 def test_loading_imports_neither_torch_nor_what_it_does_not_need() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pooch
 import pytest
 
-from gossamer.data import download
+from gossamer.data import cifar, download
 from gossamer.data.download import ARCHIVES, Archive, fetch
 from gossamer.errors import InputError
 
@@ -118,6 +118,13 @@ def test_a_dataset_goes_to_its_folder_in_the_users_cache(
     monkeypatch.setitem(ARCHIVES, "tiny", archive)
     assert download.download("tiny") == tmp_path / "gossamer" / "tiny"
     assert (tmp_path / "gossamer" / "tiny" / "one.gz").is_file()
+
+
+def test_cifar10_is_one_archive_with_a_sha256() -> None:
+    ((file, sha256),) = ARCHIVES["cifar10"].files.items()
+    assert ARCHIVES["cifar10"].url.endswith("/")
+    assert file == cifar.ARCHIVE
+    assert len(bytes.fromhex(sha256)) == 32
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from gossamer.data import load_digits
-from gossamer.data.resident import Resident, batches, chunks, epoch_order, make_resident
+from gossamer.data.resident import Resident, batches, epoch_order, make_resident
 from gossamer.errors import InputError
 
 LAST = torch.channels_last
@@ -69,8 +69,6 @@ def test_images_are_channels_last_wherever_they_come_from(channels: int) -> None
     for inputs, _ in batches(resident, epoch_order(10, 0, "shuffle", 1), 4):
         assert channels_last_strides(inputs)
         assert inputs.is_contiguous(memory_format=LAST)
-    for inputs, _ in chunks(resident, 4):
-        assert channels_last_strides(inputs)
 
 
 def test_a_convolution_of_a_batch_is_channels_last() -> None:
@@ -142,21 +140,11 @@ def test_batches_of_a_part_and_of_features() -> None:
     assert found == [[5, 0], [3]]
 
 
-def test_a_batch_is_a_copy_and_a_chunk_is_none() -> None:
+def test_a_batch_is_a_copy() -> None:
     resident = images()
     batch, _ = next(batches(resident, torch.arange(10), 4))
-    chunk, _ = next(chunks(resident, 4))
     batch.zero_()
     assert resident.inputs[0].any()
-    assert chunk.data_ptr() == resident.inputs.data_ptr()
-
-
-@pytest.mark.parametrize("size", [1, 3, 10, 64])
-def test_chunks_put_together_are_the_whole(size: int) -> None:
-    resident = images()
-    found = list(chunks(resident, size))
-    assert torch.equal(torch.cat([inputs for inputs, _ in found]), resident.inputs)
-    assert torch.equal(torch.cat([labels for _, labels in found]), resident.labels)
 
 
 X, Y = np.zeros((4, 3), np.float32), np.arange(4)
@@ -179,10 +167,9 @@ def test_what_makes_no_resident_is_refused(arguments: dict[str, Any], sentence: 
 
 def test_bad_sizes_and_starts_are_refused_at_the_call() -> None:
     resident, order = make_resident(X, Y, 1.0), torch.arange(4)
-    with pytest.raises(InputError, match="batch size is 0, expected at least 1"):
-        batches(resident, order, 0)
-    with pytest.raises(InputError, match="batch size is -1"):
-        chunks(resident, -1)
+    for size in (0, -1):
+        with pytest.raises(InputError, match=f"batch size is {size}, expected at least 1"):
+            batches(resident, order, size)
     for start in (-1, 3):
         with pytest.raises(InputError, match=f"start is batch {start}, expected from 0 to the 2"):
             batches(resident, order, 2, start)

@@ -1,6 +1,7 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gossamer.data.augmentation import epoch_maps, warp
 from gossamer.data.resident import Resident
 from gossamer.errors import InputError, TrainingError
 from gossamer.measure import evaluate
@@ -19,6 +21,7 @@ from gossamer.train import (
     Adadelta,
     Adam,
     AdamW,
+    Augmentation,
     Constant,
     Cosine,
     EarlyStop,
@@ -98,6 +101,7 @@ def plain_training(
     data: Resident,
     rates: list[float],
     first_epoch: int = 0,
+    augmentation: Augmentation | None = None,
 ) -> list[tuple[float, float]]:
     """The loop that everybody writes; returns mean loss and accuracy of each epoch."""
     history = []
@@ -111,6 +115,11 @@ def plain_training(
             inputs, labels = data.inputs[rows], data.labels[rows]
             if inputs.dim() == 4:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
+            if augmentation is not None:
+                maps = epoch_maps(
+                    data.inputs.shape, SEED, first_epoch + number, **augmentation.model_dump()
+                )
+                inputs = warp(inputs, maps[rows])
             optimizer.zero_grad()
             logits = network(inputs)
             loss = functional.cross_entropy(logits, labels)
@@ -486,3 +495,62 @@ def test_a_training_that_is_asked_to_stop_keeps_where_it_stands(points: Resident
         train(stopping)
     (standing,) = kept
     assert (len(standing.history), standing.batch, standing.steps) == (1, 2, 6)
+
+
+AUGMENTED = Augmentation(rotation=40, shift=0.2, shear=0.2, zoom=0.2, flip=True)
+
+
+def fashion_cnn() -> nn.Module:
+    network = build(NetworkSpec(name="fashion-cnn"), (1, 28, 28), 3, seed=0)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def test_every_epoch_trains_on_images_warped_anew(images: Resident) -> None:
+    network = fashion_cnn()
+    plain, unwarped = copy.deepcopy(network), copy.deepcopy(network)
+    asked = options(Adam(), epochs=2, augmentation=AUGMENTED)
+    ended = train(job(network, images, asked, first_epoch=4))
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3, fused=True)
+    expected = plain_training(
+        plain, optimizer, images, [1e-3, 1e-3], first_epoch=4, augmentation=AUGMENTED
+    )
+    assert same(weights(network), weights(plain))
+    assert [epoch.train_accuracy for epoch in ended.history] == [hits for _, hits in expected]
+    train(job(unwarped, images, options(Adam(), epochs=2), first_epoch=4))
+    assert not same(weights(network), weights(unwarped))
+
+
+def test_images_are_validated_as_they_are(images: Resident) -> None:
+    network = fashion_cnn()
+    asked = options(epochs=1, augmentation=AUGMENTED)
+    (row,) = train(job(network, images, asked, validation=images)).history
+    assert row.validation_loss == evaluate(network, images.inputs, images.labels, 3).loss
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_augmented_training_goes_on_at_any_batch_with_the_same_bits(
+    steps: int, images: Resident
+) -> None:
+    network = fashion_cnn()
+    whole = copy.deepcopy(network)
+    asked = options(Adam(), epochs=2, augmentation=AUGMENTED)
+    kept: list[Standing] = []
+    stopping = job(
+        network,
+        images,
+        asked,
+        pulse=lambda standing: standing.steps == steps,
+        keep=kept.append,
+        pulse_seconds=0,
+    )
+    with pytest.raises(Interrupted):
+        train(stopping)
+    ended = train(replace(stopping, pulse=lambda _: False), kept[-1])
+    expected = train(job(whole, images, asked))
+    assert same(weights(network), weights(whole))
+    assert [e.train_loss for e in ended.history] == [e.train_loss for e in expected.history]
+
+
+def test_features_cannot_be_augmented(points: Resident) -> None:
+    with pytest.raises(InputError, match=r"augmentation needs images, .* shape \[50, 6\]"):
+        train(job(small_mlp(), points, options(augmentation=AUGMENTED)))

@@ -12,6 +12,7 @@ from gossamer.train import (
     Adadelta,
     Adam,
     AdamW,
+    Augmentation,
     Constant,
     Cosine,
     EarlyStop,
@@ -120,6 +121,15 @@ def test_early_stop_tells_why() -> None:
         ({"epochs": 1, "early_stop": {}}, "early_stop"),
         ({"epochs": 1, "early_stop": {"patience": 0}}, "early_stop.patience"),
         ({"epochs": 1, "early_stop": {"watch": "test_loss", "patience": 1}}, "early_stop.watch"),
+        ({"epochs": 1, "augmentation": {}}, "augmentation changes nothing"),
+        ({"epochs": 1, "augmentation": {"rotation": 0, "flip": False}}, "changes nothing"),
+        ({"epochs": 1, "augmentation": {"rotation": 181}}, "augmentation.rotation"),
+        ({"epochs": 1, "augmentation": {"rotation": -1}}, "augmentation.rotation"),
+        ({"epochs": 1, "augmentation": {"shift": 1}}, "augmentation.shift"),
+        ({"epochs": 1, "augmentation": {"shear": 90}}, "augmentation.shear"),
+        ({"epochs": 1, "augmentation": {"zoom": 1}}, "augmentation.zoom"),
+        ({"epochs": 1, "augmentation": {"zoom": math.nan}}, "augmentation.zoom"),
+        ({"epochs": 1, "augmentation": {"flip": True, "fill": "nearest"}}, "augmentation.fill"),
         ({"epochs": 1, "colour": "red"}, "colour"),
     ],
 )
@@ -135,3 +145,20 @@ def test_options_come_back_from_json(kind: Any) -> None:
     again = TrainingOptions.model_validate_json(options.model_dump_json())
     assert again == options
     assert type(again.optimizer) is kind
+
+
+@pytest.mark.parametrize(
+    "choice", [{"rotation": 180}, {"shift": 0.5}, {"shear": 0.2}, {"zoom": 0.5}, {"flip": True}]
+)
+def test_augmentation_of_one_kind_is_enough(choice: dict[str, Any]) -> None:
+    options = TrainingOptions.model_validate({"epochs": 1, "augmentation": choice})
+    assert options.augmentation == Augmentation(**choice)
+
+
+def test_options_without_augmentation_are_written_as_before_there_was_any() -> None:
+    # The keys of finished trainings are made of what is written.
+    assert "augmentation" not in TrainingOptions(epochs=1).model_dump()
+    asked = TrainingOptions(epochs=1, augmentation=Augmentation(shift=0.2))
+    written = asked.model_dump(mode="json")["augmentation"]
+    assert written == {"rotation": 0.0, "shift": 0.2, "shear": 0.0, "zoom": 0.0, "flip": False}
+    assert TrainingOptions.model_validate_json(asked.model_dump_json()) == asked

@@ -4,6 +4,7 @@ Nothing here imports torch; tensors are made by `gossamer.data.resident`, import
 """
 
 from gossamer.data.catalog import load, names
+from gossamer.data.cifar import load_cifar10_folder
 from gossamer.data.dataset import Dataset
 from gossamer.data.digits import load_digits
 from gossamer.data.idx import load_idx_folder, read_idx
@@ -14,6 +15,7 @@ __all__ = [
     "Dataset",
     "complementary_halves",
     "load",
+    "load_cifar10_folder",
     "load_digits",
     "load_idx_folder",
     "load_npz",

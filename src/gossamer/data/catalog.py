@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from gossamer.data.cifar import load_cifar10_folder
 from gossamer.data.dataset import Dataset
 from gossamer.data.digits import load_digits
 from gossamer.data.download import download
@@ -20,7 +21,7 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()
-    ('digits', 'mnist', 'fashion-mnist')
+    ('digits', 'mnist', 'fashion-mnist', 'cifar10')
     """
     return tuple(_BUILT_IN)
 
@@ -69,10 +70,12 @@ def _root(root: Path | str | None) -> Path | None:
     return Path(chosen).expanduser() if chosen else None
 
 
-def _load_published(name: str, root: Path | None) -> Dataset:
-    """Load the four IDX files from ``<root>/<name>/`` or, if nothing is there, the download."""
+def _load_published(
+    load_folder: Callable[[Path, str], Dataset], name: str, root: Path | None
+) -> Dataset:
+    """Load the files of ``<root>/<name>/`` or, if nothing is there, the download."""
     if root is None:
-        return load_idx_folder(download(name), name)
+        return load_folder(download(name), name)
     if not root.is_dir():
         raise InputError(
             f"{root}: no such folder, expected a folder of datasets "
@@ -80,11 +83,12 @@ def _load_published(name: str, root: Path | None) -> Dataset:
         )
     folder = root / name
     there = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    return load_idx_folder(folder if there else download(name), name)
+    return load_folder(folder if there else download(name), name)
 
 
 _BUILT_IN: dict[str, Callable[[Path | None], Dataset]] = {
     "digits": lambda _: load_digits(),
-    "mnist": partial(_load_published, "mnist"),
-    "fashion-mnist": partial(_load_published, "fashion-mnist"),
+    "mnist": partial(_load_published, load_idx_folder, "mnist"),
+    "fashion-mnist": partial(_load_published, load_idx_folder, "fashion-mnist"),
+    "cifar10": partial(_load_published, load_cifar10_folder, "cifar10"),
 }

@@ -1,7 +1,7 @@
 """Published archives, fetched once into the user's cache and checked by SHA-256.
 
-The mirrors are the ones that PyTorch's and Zalando's own loaders name. One of them has no HTTPS;
-what is trusted is the SHA-256, not the way.
+The addresses are those of CIFAR-10's author and of the mirrors that PyTorch's and Zalando's own
+loaders name. One of them has no HTTPS; what is trusted is the SHA-256, not the way.
 """
 
 from collections.abc import Mapping
@@ -53,6 +53,14 @@ ARCHIVES = {
             ),
             "t10k-labels-idx1-ubyte.gz": (
                 "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+            ),
+        },
+    ),
+    "cifar10": Archive(
+        "https://www.cs.toronto.edu/~kriz/",
+        {
+            "cifar-10-binary.tar.gz": (
+                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
             ),
         },
     ),

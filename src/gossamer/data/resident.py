@@ -158,52 +158,14 @@ def batches(resident: Resident, order: Tensor, size: int, start: int = 0) -> Ite
     >>> [labels.tolist() for _, labels in batches(resident, torch.arange(5), 2, start=1)]
     [[2, 3], [4]]
     """
-    _check_size(size)
+    if size < 1:
+        raise InputError(f"batch size is {size}, expected at least 1.")
     count = math.ceil(len(order) / size)
     if not 0 <= start <= count:
         raise InputError(f"start is batch {start}, expected from 0 to the {count} batches.")
     order = order.to(resident.inputs.device)
     starts = range(start * size, len(order), size)
     return (_gather(resident, order[begin : begin + size]) for begin in starts)
-
-
-def chunks(resident: Resident, size: int) -> Iterator[Batch]:
-    """Cut the examples into consecutive batches without copying, for evaluation.
-
-    Parameters
-    ----------
-    resident
-        The examples.
-    size
-        Examples of a batch.
-
-    Yields
-    ------
-    inputs, labels
-        Views, ``[size, ...]`` and ``[size]``; the last ones may be smaller.
-
-    Raises
-    ------
-    InputError
-        If size is out of range; raised at the call.
-
-    Examples
-    --------
-    >>> resident = make_resident(np.zeros((5, 3)), np.arange(5), 1)
-    >>> [len(labels) for _, labels in chunks(resident, 2)]
-    [2, 2, 1]
-    """
-    _check_size(size)
-    starts = range(0, len(resident), size)
-    return (
-        (resident.inputs[begin : begin + size], resident.labels[begin : begin + size])
-        for begin in starts
-    )
-
-
-def _check_size(size: int) -> None:
-    if size < 1:
-        raise InputError(f"batch size is {size}, expected at least 1.")
 
 
 def _gather(resident: Resident, index: Tensor) -> Batch:

@@ -7,7 +7,7 @@ any batch; going on from it gives the same bits as never having stopped.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from gossamer.data.resident import Resident, batches, epoch_order
+from gossamer.data.augmentation import epoch_maps, warp
+from gossamer.data.resident import Batch, Resident, batches, epoch_order
 from gossamer.errors import InputError, TrainingError
 from gossamer.measure import evaluate
 from gossamer.measure.running import run
@@ -115,7 +116,7 @@ def _train_epoch(job: Job, standing: Standing, clock: "_Clock") -> Standing:
     batch = standing.batch
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         _seed_dropout(job, standing, number)
-        for inputs, labels in batches(job.data, order, job.options.batch, start=standing.batch):
+        for inputs, labels in _training_batches(job, order, number, standing.batch):
             batch_loss, logits = _step(job, inputs, labels)
             loss += batch_loss * len(labels)
             hits += (logits.argmax(dim=1) == labels).sum()
@@ -127,6 +128,21 @@ def _train_epoch(job: Job, standing: Standing, clock: "_Clock") -> Standing:
     standing = _now(standing, batch, loss, hits, clock.seconds)
     _check_loss("training", standing.loss, number, job)
     return _finish_epoch(job, standing, clock)
+
+
+def _training_batches(job: Job, order: Tensor, number: int, start: int) -> Iterator[Batch]:
+    """Return the batches of an epoch from a given one on, augmented if that is asked for."""
+    size = job.options.batch
+    found = batches(job.data, order, size, start)
+    if job.options.augmentation is None:
+        return found
+    device, choices = job.data.inputs.device, job.options.augmentation.model_dump()
+    maps = epoch_maps(job.data.inputs.shape, job.seed, number, **choices)[order].to(device)
+    starts = range(start * size, len(order), size)
+    return (
+        (warp(inputs, maps[begin : begin + size]), labels)
+        for (inputs, labels), begin in zip(found, starts, strict=True)
+    )
 
 
 def _step(job: Job, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What determines a training: epochs, batch, optimizer, schedule, early stop. No torch here."""
+"""What determines a training: epochs, batch, optimizer, augmentation and so on. No torch here."""
 
 import math
 from typing import Annotated, Literal
@@ -164,6 +164,34 @@ def _epochs_since_best(costs: list[float], min_delta: float) -> int:
     return since
 
 
+class Augmentation(Options):
+    """Random affine maps of the training images, with Keras' ``ImageDataGenerator`` semantics.
+
+    Every number is the half-width of a uniform distribution that each image of each epoch draws
+    from anew; pixels from outside the image take the value of the nearest one inside.
+    """
+
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Degrees, to either side."""
+    shift: Fraction = 0.0
+    """Fraction of the height, for the shift along it, and of the width."""
+    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    """Degrees by which rows lean, to either side."""
+    zoom: Fraction = 0.0
+    """Each axis is sampled in steps of its own, of 1 - zoom to 1 + zoom pixels."""
+    flip: bool = False
+    """Whether an image is mirrored left to right with probability one half."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> "Augmentation":
+        if not (self.rotation or self.shift or self.shear or self.zoom or self.flip):
+            raise ValueError(
+                "augmentation changes nothing: set rotation, shift, shear, zoom or flip, "
+                "or leave augmentation out"
+            )
+        return self
+
+
 class TrainingOptions(Options):
     """One training: how long, in what batches, with which optimizer and learning rate."""
 
@@ -172,6 +200,8 @@ class TrainingOptions(Options):
     optimizer: OptimizerOptions = Adam()
     schedule: Schedule = Constant()
     early_stop: EarlyStop | None = None
+    # Not written where there is none: trainings without it keep the keys that they always had.
+    augmentation: Augmentation | None = Field(default=None, exclude_if=lambda value: value is None)
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch of this training, counted from 0.
