@@ -9,6 +9,7 @@ from pydantic import ValidationError
 import gossamer.nets
 from gossamer.errors import InputError
 from gossamer.nets import NetworkSpec, build, identity, initialise, mlp, names
+from gossamer.nets.initial import Initialisation
 
 MNIST = (1, 28, 28)
 
@@ -85,7 +86,45 @@ def test_identity_resolves_defaults_and_is_json() -> None:
         },
         "initialisation": {"name": "glorot-uniform", "version": 1},
     }
-    assert "hidden" not in identity(NetworkSpec(name="fashion-cnn"), MNIST, 10, seed=0)["options"]
+
+
+def test_identity_of_the_fashion_network_stays_as_stored() -> None:
+    assert json.dumps(identity(NetworkSpec(name="fashion-cnn"), MNIST, 10, seed=0)) == (
+        '{"name": "fashion-cnn", "version": 1, '
+        '"options": {"input_shape": [1, 28, 28], "classes": 10}, '
+        '"initialisation": {"name": "glorot-uniform", "version": 1}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [("cifar-dropout-cnn", [512, 128]), ("cifar-wide-cnn", [2048, 512, 128, 32])],
+)
+def test_identity_resolves_the_head(name: str, hidden: list[int]) -> None:
+    default = identity(NetworkSpec(name=name), (3, 32, 32), 10, seed=0)
+    assert default["options"]["hidden"] == hidden
+    other = identity(NetworkSpec(name=name, hidden=(128, 32)), (3, 32, 32), 10, seed=0)
+    assert other["options"]["hidden"] == [128, 32]
+
+
+@pytest.mark.parametrize(
+    ("name", "initialisation"), [("mnist-cnn", "pytorch"), ("cifar-cnn", "glorot-uniform")]
+)
+def test_network_is_initialised_as_it_was_published(
+    name: str, initialisation: Initialisation
+) -> None:
+    spec = NetworkSpec(name=name)
+    assert identity(spec, MNIST, 10, seed=2)["initialisation"]["name"] == initialisation
+    built, expected = build(spec, MNIST, 10, seed=2), build(spec, MNIST, 10, seed=3)
+    initialise(expected, seed=2, initialisation=initialisation)
+    for parameter, drawn in zip(built.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(parameter, drawn)
+
+
+def test_built_network_has_the_head_asked_for() -> None:
+    network = build(NetworkSpec(name="cifar-dropout-cnn", hidden=(7,)), (3, 8, 8), 5, seed=0)
+    assert network.get_parameter("dense1.weight").shape == (7, 128)
+    assert network.get_parameter("output.weight").shape == (5, 7)
 
 
 @pytest.mark.parametrize("function", [build, identity])
@@ -95,7 +134,8 @@ def test_unknown_name(function: object) -> None:
         function(NetworkSpec(name="fashion_cnn"), MNIST, 10, 0)
     assert str(caught.value) == (
         "There is no network 'fashion_cnn' (did you mean 'fashion-cnn'?): give one of "
-        "'fashion-cnn', 'mlp', or 'package.module:callable' for your own."
+        "'cifar-cnn', 'cifar-dropout-cnn', 'cifar-wide-cnn', 'fashion-cnn', 'mlp', 'mnist-cnn', "
+        "or 'package.module:callable' for your own."
     )
     with pytest.raises(InputError, match=r"There is no network 'zzz': give one of"):
         function(NetworkSpec(name="zzz"), MNIST, 10, 0)
@@ -106,5 +146,7 @@ def test_examples_that_do_not_suit(function: object) -> None:
     assert callable(function)
     with pytest.raises(InputError, match="8x8 pixels, but expected at least 10x10"):
         function(NetworkSpec(name="fashion-cnn"), (1, 8, 8), 10, 0)
+    with pytest.raises(InputError, match="'cifar-wide-cnn' got images of 7x8 pixels, but expected"):
+        function(NetworkSpec(name="cifar-wide-cnn"), (3, 7, 8), 10, 0)
     with pytest.raises(InputError, match=r"input shape is \(\)"):
         function(NetworkSpec(name="mlp"), (), 10, 0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.nets import fashion_cnn, initialise
+from gossamer.nets import fashion_cnn, initialise, mnist_cnn
 
 
 def weights(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -37,6 +37,54 @@ def test_biases_are_zero_and_normalisations_stay() -> None:
     initialise(network, seed=0)
     drawn = weights(network)
     assert drawn["0.bias"].tolist() == [0, 0, 0]
+    assert drawn["1.weight"].tolist() == [1, 1, 1]
+    assert drawn["1.bias"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "fan_in"),
+    [
+        ("conv1.weight", 9),
+        ("conv1.bias", 9),
+        ("conv2.weight", 32 * 9),
+        ("conv2.bias", 32 * 9),
+        ("dense1.weight", 9216),
+        ("dense1.bias", 9216),
+        ("output.weight", 128),
+        ("output.bias", 128),
+    ],
+)
+def test_pytorch_weights_and_biases_are_uniform_by_fan_in(name: str, fan_in: int) -> None:
+    network = mnist_cnn((1, 28, 28), 10)
+    initialise(network, seed=3, initialisation="pytorch")
+    drawn = weights(network)[name].double().flatten()
+    limit = 1 / math.sqrt(fan_in)
+    assert drawn.abs().max() <= limit * (1 + 1e-6)
+    # The largest of n is below x limit with probability x**n.
+    assert drawn.abs().max() > 1e-6 ** (1 / len(drawn)) * limit
+    assert abs(drawn.mean()) < 4 * limit / math.sqrt(3 * len(drawn))
+
+
+def test_pytorch_limits_are_those_of_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def noted(tensor: torch.Tensor, low: float, high: float, **_: object) -> torch.Tensor:
+        limits.append(high)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "uniform_", noted)
+    layer = nn.Conv2d(6, 4, (3, 2), groups=2)
+    theirs = limits[:]
+    limits.clear()
+    initialise(layer, seed=0, initialisation="pytorch")
+    assert limits == pytest.approx(theirs)
+    assert len(limits) == 2
+
+
+def test_pytorch_normalisations_stay() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
+    initialise(network, seed=0, initialisation="pytorch")
+    drawn = weights(network)
     assert drawn["1.weight"].tolist() == [1, 1, 1]
     assert drawn["1.bias"].tolist() == [0, 0, 0]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer.nets import NetworkSpec, accepts_channels_last, build
+from gossamer.nets import NetworkSpec, accepts_channels_last, build, names
 
 
 class Viewing(nn.Module):
@@ -30,7 +30,7 @@ class Reshaping(Viewing):
         return self.output(x.reshape(x.size(0), -1))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", ["fashion-cnn", "mlp"])
+@pytest.mark.parametrize("name", names())
 def test_published_networks_accept_it(name: str) -> None:
     network = build(NetworkSpec(name=name), (1, 28, 28), 10, seed=0)
     assert accepts_channels_last(network, (1, 28, 28))

@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PositiveInt, model_validator
 
 from gossamer.errors import InputError
-from gossamer.nets.geometry import MLP_HIDDEN, check_sizes, fashion_cnn_features
+from gossamer.nets.geometry import HIDDEN, check_examples, check_sizes
 from gossamer.records.record import Value
 
 if TYPE_CHECKING:
     from torch import nn
 
-_VERSIONS = {"fashion-cnn": 1, "mlp": 1}
+    from gossamer.nets.initial import Initialisation
+
+_VERSIONS = {
+    "cifar-cnn": 1,
+    "cifar-dropout-cnn": 1,
+    "cifar-wide-cnn": 1,
+    "fashion-cnn": 1,
+    "mlp": 1,
+    "mnist-cnn": 1,
+}
 """The published networks; a version rises whenever the network's numbers change."""
 
-_INITIALISATION = {"name": "glorot-uniform", "version": 1}
+_INITIALISATION_VERSIONS = {"glorot-uniform": 1, "pytorch": 1}
+"""A version rises whenever the numbers that an initialisation draws change."""
 
 
 class NetworkSpec(Value):
@@ -32,14 +42,15 @@ class NetworkSpec(Value):
     """A published network, or ``package.module:callable`` for one's own: a function or class that
     is called without arguments and returns an `nn.Module`."""
     hidden: tuple[PositiveInt, ...] | None = None
-    """Units of each hidden layer of "mlp"; None for the published ones."""
+    """Units of each hidden dense layer of "mlp", "cifar-dropout-cnn" or "cifar-wide-cnn"; None for
+    the published ones."""
 
     @model_validator(mode="after")
-    def _hidden_only_for_mlp(self) -> "NetworkSpec":
-        if self.hidden is not None and self.name != "mlp":
+    def _hidden_only_where_it_may_differ(self) -> "NetworkSpec":
+        if self.hidden is not None and self.name not in HIDDEN:
             raise InputError(
-                f"'hidden' was given for the network {self.name!r}, but only 'mlp' has it: "
-                "leave it out or choose 'mlp'."
+                f"'hidden' was given for the network {self.name!r}, but only "
+                f"{', '.join(map(repr, HIDDEN))} have it: leave it out or choose one of these."
             )
         return self
 
@@ -50,7 +61,7 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()
-    ('fashion-cnn', 'mlp')
+    ('cifar-cnn', 'cifar-dropout-cnn', 'cifar-wide-cnn', 'fashion-cnn', 'mlp', 'mnist-cnn')
     """
     return tuple(sorted(_VERSIONS))
 
@@ -58,9 +69,11 @@ def names() -> tuple[str, ...]:
 def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int) -> "nn.Module":
     """Return the initialised network in float32, on the processor and in training mode.
 
-    A published network has the weights of `gossamer.nets.initialise`. A user's callable is called
-    with the global generators of torch, NumPy and `random` seeded by (seed, "initialise"), so that
-    its own initialisation is reproducible; they are left as they were.
+    A published network has the weights of `gossamer.nets.initialise`, by the initialisation that
+    it was published with: PyTorch's own for "mnist-cnn", Glorot's for the others. A user's callable
+    is called with the global generators of torch, NumPy and `random` seeded by
+    (seed, "initialise"), so that its own initialisation is reproducible; they are left as they
+    were.
 
     Parameters
     ----------
@@ -98,7 +111,7 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
 
     with torch.random.fork_rng(devices=[]):
         network = published(spec.name, input_shape, classes, _hidden(spec))
-    initialise(network, seed)
+    initialise(network, seed, _initialisation(spec.name))
     return network
 
 
@@ -142,24 +155,31 @@ def identity(
 
         return imported_identity(spec.name, input_shape, classes, seed)
     options: dict[str, Any] = {"input_shape": [int(n) for n in input_shape], "classes": classes}
-    if spec.name == "mlp":
+    if spec.name in HIDDEN:
         options["hidden"] = list(_hidden(spec))
+    initialisation = _initialisation(spec.name)
     return {
         "name": spec.name,
         "version": _VERSIONS[spec.name],
         "options": options,
-        "initialisation": dict(_INITIALISATION),
+        "initialisation": {
+            "name": initialisation,
+            "version": _INITIALISATION_VERSIONS[initialisation],
+        },
     }
 
 
 def _hidden(spec: NetworkSpec) -> tuple[int, ...]:
-    return MLP_HIDDEN if spec.hidden is None else spec.hidden
+    return HIDDEN.get(spec.name, ()) if spec.hidden is None else spec.hidden
+
+
+def _initialisation(name: str) -> "Initialisation":
+    return "pytorch" if name == "mnist-cnn" else "glorot-uniform"
 
 
 def _check(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> None:
     check_sizes(input_shape, classes)
-    if spec.name == "fashion-cnn":
-        fashion_cnn_features(input_shape)
+    check_examples(spec.name, input_shape)
     if spec.name not in _VERSIONS and ":" not in spec.name:
         raise InputError(_unknown(spec.name))
 

@@ -1,14 +1,48 @@
 """The sizes of the published networks: arithmetic that needs no torch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gossamer.errors import InputError
 
-MLP_HIDDEN = (1000, 1000, 500, 200)
-"""Units of the hidden layers of the published multilayer perceptron."""
+HIDDEN = {
+    "cifar-dropout-cnn": (512, 128),
+    "cifar-wide-cnn": (2048, 512, 128, 32),
+    "mlp": (1000, 1000, 500, 200),
+}
+"""Units of the hidden dense layers as published, for the networks where they may differ."""
 
-_CONVOLUTION_LOSS = 2  # a 3x3 convolution without padding
-_SMALLEST_SIDE = 10
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The blocks of an image network, each of convolutions and a 2x2 max-pooling at its end."""
+
+    losses: tuple[int, ...]
+    """Pixels of a side that each block's convolutions take: 2 for a 3x3 one without padding."""
+    filters: int
+    """Channels that the last block gives."""
+
+    @property
+    def smallest_side(self) -> int:
+        side = 1
+        for loss in reversed(self.losses):
+            side = 2 * side + loss
+        return side
+
+    def reduced(self, side: int) -> int:
+        """Return the side that an image has after the last block."""
+        for loss in self.losses:
+            side = (side - loss) // 2
+        return side
+
+
+_IMAGE_NETWORKS = {
+    "cifar-cnn": _Blocks(losses=(0, 0, 0), filters=128),
+    "cifar-dropout-cnn": _Blocks(losses=(0, 0, 0), filters=128),
+    "cifar-wide-cnn": _Blocks(losses=(0, 0, 0), filters=512),
+    "fashion-cnn": _Blocks(losses=(2, 2), filters=64),
+    "mnist-cnn": _Blocks(losses=(4,), filters=64),
+}
 
 
 def check_sizes(input_shape: Sequence[int], classes: int) -> None:
@@ -38,39 +72,60 @@ def check_sizes(input_shape: Sequence[int], classes: int) -> None:
         )
 
 
-def fashion_cnn_features(input_shape: Sequence[int]) -> int:
-    """Return how many features the convolutions of `fashion_cnn` leave.
+def check_examples(name: str, input_shape: Sequence[int]) -> None:
+    """Refuse examples that the network of that name cannot take, if it is one of images.
 
     Parameters
     ----------
+    name
+        A published network or another.
+    input_shape
+        Shape of one example, without the batch dimension.
+
+    Raises
+    ------
+    InputError
+        If the network takes images, and the shape has other than three sizes or a side too small
+        for its convolutions and poolings.
+    """
+    if name not in _IMAGE_NETWORKS:
+        return
+    if len(input_shape) != 3:
+        raise InputError(
+            f"The network {name!r} got examples of shape {tuple(input_shape)}, but expected "
+            "(channels, height, width): use 'mlp' for inputs that are not images."
+        )
+    _, height, width = input_shape
+    side = _IMAGE_NETWORKS[name].smallest_side
+    if min(height, width) < side:
+        raise InputError(
+            f"The network {name!r} got images of {height}x{width} pixels, but expected at least "
+            f"{side}x{side}, as its convolutions and poolings leave nothing of smaller ones: use "
+            "larger images or 'mlp'."
+        )
+
+
+def image_features(name: str, input_shape: Sequence[int]) -> int:
+    """Return how many features the convolutions of a published image network leave.
+
+    Parameters
+    ----------
+    name
+        The network.
     input_shape
         Channels, height and width of one example.
 
     Raises
     ------
     InputError
-        If the shape has other than three sizes, or a side too small for the convolutions.
+        As `check_examples` does.
 
     Examples
     --------
-    >>> fashion_cnn_features((1, 28, 28))
-    1600
+    >>> image_features("fashion-cnn", (1, 28, 28)), image_features("cifar-wide-cnn", (3, 32, 32))
+    (1600, 8192)
     """
-    if len(input_shape) != 3:
-        raise InputError(
-            f"The network 'fashion-cnn' got examples of shape {tuple(input_shape)}, but expected "
-            "(channels, height, width): use 'mlp' for inputs that are not images."
-        )
+    check_examples(name, input_shape)
+    blocks = _IMAGE_NETWORKS[name]
     _, height, width = input_shape
-    if min(height, width) < _SMALLEST_SIDE:
-        raise InputError(
-            f"The network 'fashion-cnn' got images of {height}x{width} pixels, but expected at "
-            f"least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}, as its two convolutions without padding "
-            "and its two poolings leave nothing of smaller ones: use larger images or 'mlp'."
-        )
-    return 64 * _reduced(_reduced(height)) * _reduced(_reduced(width))
-
-
-def _reduced(side: int) -> int:
-    """Return the side of an image after one convolution and one pooling."""
-    return (side - _CONVOLUTION_LOSS) // 2
+    return blocks.filters * blocks.reduced(height) * blocks.reduced(width)
