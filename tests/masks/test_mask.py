@@ -1,11 +1,14 @@
 import copy
 import math
 import pickle
+from collections import Counter
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gossamer import prune
@@ -201,6 +204,54 @@ def test_shuffling_within_units_keeps_their_counts() -> None:
     assert counts_of_units(other) == counts_of_units(mask)
     assert all(not torch.equal(other[name], mask[name]) for name in mask)
     assert other.shuffled(1, within="unit") != other
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 1), st.sampled_from(["layer", "unit"]))
+def test_a_shuffle_keeps_counts_and_comes_from_its_seed(
+    seed: int, density: float, within: str
+) -> None:
+    model = shuffled_pair()[1]
+    weights = {name: value.shape for name, value in model.named_parameters() if value.dim() > 1}
+    mask = Mask(
+        {name: drawn(seed + i, density, *shape) for i, (name, shape) in enumerate(weights.items())},
+        unit_dimensions={"dense.weight": 0, "conv.weight": 0, "up.weight": 1, "grouped.weight": 1},
+        unit_groups={"grouped.weight": 2},
+    )
+    other = mask.shuffled(seed, within)
+    assert other.densities == mask.densities
+    assert other == mask.shuffled(seed, within)
+    if within == "unit":
+        assert counts_of_units(other) == counts_of_units(mask)
+
+
+@pytest.mark.parametrize("within", ["layer", "unit"])
+def test_a_shuffle_reaches_every_arrangement_equally_often(within: str) -> None:
+    mask = Mask({"w": torch.tensor([[True, False, False], [True, True, False]])})
+    seen = [tuple(mask.shuffled(seed, within)["w"].flatten().tolist()) for seed in range(2000)]
+    arrangements = {"layer": math.comb(6, 3), "unit": 3 * 3}[within]
+    counts = np.array(list(Counter(seen).values()))
+    assert len(counts) == arrangements
+    # Pearson's statistic has mean a - 1 and variance about 2 (a - 1) for a arrangements.
+    expected = 2000 / arrangements
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert statistic < arrangements - 1 + 4 * math.sqrt(2 * (arrangements - 1))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1))
+def test_overlap_is_symmetric_bounded_and_one_for_the_same_only(
+    seed: int, first: float, second: float
+) -> None:
+    one = Mask({"v": drawn(seed, first, 3, 4), "w": drawn(seed + 1, first, 5)})
+    two = Mask({"v": drawn(seed + 2, second, 3, 4), "w": drawn(seed + 3, second, 5)})
+    assert one.overlap(two) == two.overlap(one)
+    assert 0 <= one.overlap(two) <= 1
+    assert (one.overlap(two) == 1) == (one == two)
+    # Kept by both plus kept by either is kept by one plus kept by the other.
+    kept = [mask.size - mask.zeros for mask in (one, two, one & two)]
+    assert one.overlap(two) * (kept[0] + kept[1] - kept[2]) == pytest.approx(kept[2])
+    assert (one & two).overlap(one) == pytest.approx(kept[2] / kept[0] if kept[0] else 1)
 
 
 def test_a_shuffle_does_not_depend_on_the_order_of_layers() -> None:

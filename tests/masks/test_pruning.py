@@ -1,4 +1,6 @@
 import copy
+import hashlib
+import itertools
 import random
 from collections.abc import Mapping
 from typing import Any, cast
@@ -173,6 +175,51 @@ def test_an_allocation_names_modules_around_layers_too() -> None:
     model = nn.ModuleDict({"body": network(), "head": nn.Linear(4, 5)})
     mask = find_mask(model, 0.2, allocation={"body": 0.5})
     assert [round(1 - d, 2) for d in mask.densities.values()] == [0.5, 0.5, 0.51, 0.2]
+
+
+def known_network(*, ties: bool, dtype: torch.dtype) -> nn.Sequential:
+    """Return layers of every kind with values that no library's version changes."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=4),
+        nn.ConvTranspose2d(8, 6, 2, groups=2), nn.Flatten(), nn.Linear(24, 17), nn.Linear(17, 1),
+        nn.Linear(1, 9), nn.Embedding(5, 4), nn.LSTM(4, 3),
+    )  # fmt: skip
+    generator = np.random.default_rng(0)
+    for parameter in model.parameters():
+        values = generator.integers(-(2**20), 2**20, size=tuple(parameter.shape)) / 2**18
+        parameter.data = torch.from_numpy(np.round(values) if ties else values).to(dtype)
+    return model
+
+
+def test_masks_are_those_that_stored_runs_were_made_with() -> None:
+    digest = hashlib.sha256()
+    for ties, dtype, score, allocation, pattern, sparsity in itertools.product(
+        (False, True), (torch.float32, torch.bfloat16), SCORES,
+        ("global", "uniform", {"0": 0.3, "*.weight": 0.77}), ("weight", "unit"),
+        (0.1, 0.5, 0.625, 0.97, 0.9999, 1),
+    ):  # fmt: skip
+        mask = find_mask(
+            known_network(ties=ties, dtype=dtype), sparsity, score=score,
+            allocation=cast("Any", allocation), pattern=pattern, seed=7,
+        )  # fmt: skip
+        for name, value in mask.items():
+            digest.update(name.encode() + np.packbits(value.numpy()).tobytes())
+    assert digest.hexdigest() == "f577a61e8dd01c36d3bc0681a21269bb8606887648670ad2e2bc51f667fa068e"
+
+
+def test_one_global_random_rate_gives_layers_hypergeometric_counts() -> None:
+    model = nn.Sequential(nn.Linear(10, 12), nn.Linear(12, 40), nn.Linear(40, 30))
+    sizes, seeds = np.array([120, 480, 1200]), 400
+    kept = np.array([
+        [int(value.sum()) for value in find_mask(model, 0.9, score="random", seed=seed).values()]
+        for seed in range(seeds)
+    ])  # fmt: skip
+    assert (kept.sum(1) == 180).all()
+    mean, share = 180 * sizes / 1800, sizes / 1800
+    variance = 180 * share * (1 - share) * (1800 - 180) / (1800 - 1)
+    assert (np.abs(kept.mean(0) - mean) < 4 * np.sqrt(variance / seeds)).all()
+    # The variance of a nearly normal count is known to a factor of 1 +- sqrt(2 / seeds).
+    assert np.allclose(kept.var(0), variance, rtol=4 * np.sqrt(2 / seeds))
 
 
 def everything(model: nn.Module) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossamer.masks.selection import last_to_go, lowest, nearest_count
+from gossamer.masks.selection import last_to_go, lowest, lowest_of_each, nearest_count
 
 SCORES = st.lists(st.sampled_from([-float("inf"), -1.5, -0.0, 0.0, 0.1, 2.0, 7.0]), min_size=1)
 
@@ -24,6 +24,16 @@ def test_lowest_takes_exactly_the_lowest_and_the_earlier_of_ties(
         assert lowest(torch.tensor(scores, dtype=dtype), count).tolist() == going(
             torch.tensor(scores, dtype=dtype).tolist(), count
         )
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(1, 7), st.data())
+def test_lowest_of_each_is_lowest_row_by_row(rows: int, length: int, data: st.DataObject) -> None:
+    one = st.sampled_from([-float("inf"), -1.5, 0.0, 0.1, 7.0])
+    scores = data.draw(st.lists(st.lists(one, min_size=length, max_size=length), min_size=rows))
+    count = data.draw(st.integers(0, length))
+    found = lowest_of_each(torch.tensor(scores), count).tolist()
+    assert found == [going(row, count) for row in torch.tensor(scores).tolist()]
 
 
 @settings(deadline=None)

@@ -1,4 +1,5 @@
 import copy
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -112,6 +113,24 @@ def test_outputs_are_those_of_units_forced_to_zero(
     wanted = silenced(model, dict.fromkeys((layer, *norms), (gone, dimension)), given)
     mask.apply(model)
     assert torch.allclose(model(given), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Linear(6, 4), nn.Conv2d(6, 4, (2, 3), groups=2), nn.Conv3d(2, 3, 2),
+        nn.ConvTranspose1d(6, 4, 5), nn.ConvTranspose2d(6, 4, 3, groups=2),
+    ],
+)  # fmt: skip
+def test_kernels_have_units_inputs_and_positions(module: nn.Module) -> None:
+    (layer,) = prunable_weights(module)
+    weight = layer.weight.detach()
+    kernels = layer.layout.kernels(weight)
+    units = cast("Tensor", module.bias).shape[0]
+    groups = cast("int", getattr(module, "groups", 1))
+    positions = math.prod(getattr(module, "kernel_size", ()))
+    assert kernels.shape == (units, 6 // groups if units == 4 else 2, positions)
+    assert torch.equal(layer.layout.from_rows(kernels.flatten(1), weight.shape), weight)
 
 
 def norms_by_hand(module: nn.Module) -> np.ndarray[Any, Any]:

@@ -43,6 +43,11 @@ class PrunableWeight:
     units: UnitLayout | None
     """None for a weight that has no units, such as an embedding."""
 
+    @property
+    def layout(self) -> UnitLayout:
+        """Where the units lie; for a weight that has none its rows stand for them."""
+        return self.units or UnitLayout()
+
 
 @dataclass(frozen=True)
 class AttachedParameter:

@@ -1,7 +1,6 @@
 """The mask as a value: which weights are kept."""
 
 import json
-import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from gossamer.errors import InputError
+from gossamer.masks.checks import valid_seed
 from gossamer.masks.enforcement import Enforcement, enforce
 from gossamer.masks.names import bare_module, bare_name, parameters_by_name
 from gossamer.masks.packing import UNREADABLE, read_packed, write_packed
@@ -226,6 +226,30 @@ class Mask(Mapping[str, Tensor]):
         either = sum(int((v | other.weights[name]).sum()) for name, v in self.weights.items())
         return both / either if either else 1.0
 
+    def overlap_by_chance(self, other: "Mask") -> float:
+        """Return the `overlap` to expect if the kept weights of each layer lay at random.
+
+        The expected number of weights in common over that of weights in either, where each layer
+        keeps as many as it does.
+
+        Raises
+        ------
+        InputError
+            If the masks are not over the same weights and shapes.
+
+        Examples
+        --------
+        >>> half = Mask({"weight": torch.tensor([[True, False, True, False]])})
+        >>> round(half.overlap_by_chance(half), 4)
+        0.3333
+        """
+        self._must_match(other)
+        mine, theirs = self.densities, other.densities
+        sizes = {name: value.numel() for name, value in self.weights.items()}
+        both = sum(sizes[name] * mine[name] * theirs[name] for name in sizes)
+        either = sum(sizes[name] * (mine[name] + theirs[name]) for name in sizes) - both
+        return both / either if either else 1.0
+
     def overlaps(self, other: "Mask") -> dict[str, float]:
         """Return the Jaccard index of the kept weights, by weight tensor; see `overlap`."""
         self._must_match(other)
@@ -346,20 +370,6 @@ def _json_values(provenance: object) -> dict[str, Any]:
     except TypeError as error:
         raise InputError(f"the provenance of a mask must hold JSON values: {error}") from error
     return copied
-
-
-def valid_seed(seed: int) -> int:
-    """Return a seed as an int.
-
-    Raises
-    ------
-    InputError
-        If it is no whole number.
-    """
-    try:
-        return operator.index(seed)
-    except TypeError:
-        raise InputError(f"a seed must be a whole number, not {seed!r}") from None
 
 
 def _shuffle_all(value: Tensor, stream: np.random.Generator) -> Tensor:

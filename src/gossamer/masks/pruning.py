@@ -2,36 +2,34 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from dataclasses import asdict
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.masks.allocations import Allocation
+from gossamer.masks.checks import valid_seed, valid_sparsity
+from gossamer.masks.choosing import RankedLayer
 from gossamer.masks.layers import (
     PrunableWeight,
     attached_parameters,
     exclude_patterns,
     prunable_weights,
 )
-from gossamer.masks.mask import Mask, valid_seed
-from gossamer.masks.names import names_it
-from gossamer.masks.patterns import Pattern, pattern_named
+from gossamer.masks.mask import Mask
+from gossamer.masks.patterns import Block, NByM, Pattern, Unit, resolved_pattern
 from gossamer.masks.scores import Score, score_named
-from gossamer.masks.selection import last_to_go, lowest, nearest_count
 from gossamer.streams import stream
-
-Allocation = str | Mapping[str, float]
-_ALLOCATIONS = ("global", "uniform")
 
 
 def prune(
     model: nn.Module,
-    sparsity: float,
+    sparsity: float | None = None,
     *,
     score: str = "magnitude",
     allocation: Allocation = "global",
-    pattern: str = "weight",
+    pattern: str | NByM | Block = "weight",
     exclude: str | Sequence[str] = (),
     seed: int = 0,
 ) -> Mask:
@@ -46,16 +44,20 @@ def prune(
         Any module. It may be compiled, on any device.
     sparsity
         Fraction of zeros over the prunable weights after the call, in [0, 1]. It is the total:
-        weights that are zero already count, and go first.
+        weights that are zero already count, and go first. None where the allocation or the
+        pattern fixes it.
     score
         ``"magnitude"`` (smallest go first), ``"random"`` or ``"largest"`` (largest go first).
     allocation
         ``"global"`` compares weights across layers, ``"uniform"`` takes the same share of every
         layer, and a mapping from parameter or module names or patterns to sparsities fixes
         single layers, the others taking `sparsity`; of several patterns the longest counts.
+        `ERK` makes larger layers sparser; `ErdosRenyi` and `FixedFanIn` say how many connections
+        layers or units keep, and so fix the sparsity.
     pattern
         ``"weight"``, or ``"unit"`` for whole neurons and filters with their bias and the scale
-        and shift of the normalisation that follows.
+        and shift of the normalisation that follows; `Block` for tiles of units and inputs,
+        `NByM` for n of each m consecutive inputs, which fixes the sparsity.
     exclude
         Patterns of parameter or module names to leave alone, or ``"output layer"``. A bias, scale
         or shift among them stays when its unit goes.
@@ -65,14 +67,15 @@ def prune(
     Returns
     -------
     Mask
-        Exactly ``round(sparsity * n)`` weights are pruned (units: the count that comes nearest),
-        ties broken by position. A layer keeps at least one weight or unit unless asked for 1.
+        Exactly ``round(sparsity * n)`` weights are pruned (units and blocks: the count that comes
+        nearest), ties broken by position. A layer keeps at least one weight, unit or block unless
+        asked for 1.
 
     Raises
     ------
     InputError
-        If the sparsity is not in [0, 1], a name is unknown, a weight is not finite, or the model
-        has nothing to prune.
+        If the sparsity is not in [0, 1], missing or fixed otherwise, a name is unknown, choices
+        contradict each other, a weight is not finite, or the model has nothing to prune.
 
     Examples
     --------
@@ -98,11 +101,11 @@ def prune(
 
 def find_mask(
     model: nn.Module,
-    sparsity: float,
+    sparsity: float | None = None,
     *,
     score: str = "magnitude",
     allocation: Allocation = "global",
-    pattern: str = "weight",
+    pattern: str | NByM | Block = "weight",
     exclude: str | Sequence[str] = (),
     seed: int = 0,
 ) -> Mask:
@@ -110,37 +113,31 @@ def find_mask(
 
     Parameters, result and errors are those of `prune`.
     """
-    sparsity, seed = valid_sparsity(sparsity), valid_seed(seed)
-    chosen_score, chosen_pattern = score_named(score), pattern_named(pattern)
-    shares = _valid_allocation(allocation)
+    seed = valid_seed(seed)
+    sparsity = None if sparsity is None else valid_sparsity(sparsity)
+    chosen_score, chosen_pattern = score_named(score), resolved_pattern(pattern)
+    choose = chosen_pattern.chooser(allocation, sparsity)
     layers = [layer for layer in prunable_weights(model, exclude) if chosen_pattern.applies(layer)]
     if not layers:
         raise InputError(
             f"no layer has the pattern {pattern!r}: only linear layers and convolutions have units"
         )
-    ranked = [_rank(layer, chosen_score, chosen_pattern, seed) for layer in layers]
-    if shares is None:
-        sizes = [chosen_pattern.group_size(layer) for layer in layers]
-        pruned = _choose_globally(ranked, sizes, sparsity)
-    else:
-        pruned = [
-            lowest(scores, _share_count(scores.numel(), share))
-            for scores, share in zip(ranked, _shares(layers, sparsity, shares), strict=True)
-        ]
+    pruned = choose([_rank(layer, chosen_score, chosen_pattern, seed) for layer in layers])
     kept = [~groups for groups in pruned]
     units = {layer.name: layer.units for layer in layers if layer.units is not None}
+    whole_units = isinstance(chosen_pattern, Unit)
     return Mask(
         weights={
             layer.name: chosen_pattern.spread(groups, layer)
             for layer, groups in zip(layers, kept, strict=True)
         },
-        attached=_attached_masks(model, layers, kept, exclude) if pattern == "unit" else {},
+        attached=_attached_masks(model, layers, kept, exclude) if whole_units else {},
         unit_dimensions={name: layout.dimension for name, layout in units.items()},
         unit_groups={name: layout.groups for name, layout in units.items() if layout.groups > 1},
         provenance={
             "score": score,
-            "allocation": allocation if isinstance(allocation, str) else shares,
-            "pattern": pattern,
+            "allocation": _described(allocation),
+            "pattern": _described(pattern),
             "sparsity": sparsity,
             "exclude": exclude_patterns(exclude),
             "seed": seed,
@@ -148,42 +145,17 @@ def find_mask(
     )
 
 
-def valid_sparsity(sparsity: float, field: str = "the sparsity") -> float:
-    """Return a sparsity as a float.
-
-    Raises
-    ------
-    InputError
-        If it is not a number in [0, 1].
-    """
-    if isinstance(sparsity, bool) or not isinstance(sparsity, Real):
-        raise InputError(f"{field} must be a number from 0 to 1, not {sparsity!r}")
-    if math.isnan(sparsity) or not 0 <= sparsity <= 1:
-        hint = f"; {float(sparsity):g}% is {sparsity / 100:g}" if 1 < sparsity <= 100 else ""
-        raise InputError(f"{field} must lie between 0 and 1, not {sparsity}{hint}")
-    return float(sparsity)
+def _described(choice: Allocation | NByM | Block) -> Any:
+    """Return an allocation or a pattern as JSON values."""
+    if isinstance(choice, str):
+        return choice
+    if isinstance(choice, Mapping):
+        return {name: float(share) for name, share in choice.items()}
+    return {"name": choice.name, **asdict(choice)}
 
 
-def _valid_allocation(allocation: Allocation) -> dict[str, float] | None:
-    """Return the sparsities fixed by pattern (none, if "uniform"), or None if "global"."""
-    if isinstance(allocation, Mapping):
-        for pattern in allocation:
-            if not isinstance(pattern, str):
-                raise InputError(f"allocation must map names to sparsities, not {pattern!r}")
-        return {
-            pattern: valid_sparsity(share, f"the sparsity of {pattern!r}")
-            for pattern, share in allocation.items()
-        }
-    if allocation not in _ALLOCATIONS:
-        raise InputError(
-            f"unknown allocation {allocation!r}: choose one of {', '.join(_ALLOCATIONS)}, or give "
-            "a mapping from layer names to sparsities"
-        )
-    return None if allocation == "global" else {}
-
-
-def _rank(layer: PrunableWeight, score: Score, pattern: Pattern, seed: int) -> Tensor:
-    """Return the scores of a layer's groups, shape [groups]; the lowest go first.
+def _rank(layer: PrunableWeight, score: Score, pattern: Pattern, seed: int) -> RankedLayer:
+    """Score the groups of a layer.
 
     What is zero already has the lowest score of all, so that a sparsity is always the total and
     pruning twice never compounds.
@@ -191,53 +163,8 @@ def _rank(layer: PrunableWeight, score: Score, pattern: Pattern, seed: int) -> T
     norms = pattern.norms(layer).cpu()
     if not norms.max().isfinite():  # the maximum is NaN if one is
         raise InputError(f"{layer.name} holds values that are not finite, so it cannot be pruned")
-    return score(norms, stream(seed, "prune", layer.name)).masked_fill(norms == 0, -math.inf)
-
-
-def _share_count(groups: int, sparsity: float) -> int:
-    """Return how many groups of one layer go; one stays unless all were asked for."""
-    count = round(sparsity * groups)
-    return count if sparsity == 1 else min(count, groups - 1)
-
-
-def _shares(
-    layers: list[PrunableWeight], sparsity: float, shares: Mapping[str, float]
-) -> list[float]:
-    """Return the sparsity of each layer; of several patterns that name it the closest counts."""
-    result = []
-    used: set[str] = set()
-    for layer in layers:
-        fitting = [pattern for pattern in shares if names_it(pattern, layer.name)]
-        used.update(fitting)
-        exact = (layer.name, layer.module)
-        # A rule that does not depend on the order of the mapping, which JSON may not keep.
-        closest = max(fitting, key=lambda p: (p in exact, len(p), p), default=None)
-        result.append(sparsity if closest is None else shares[closest])
-    if unused := [pattern for pattern in shares if pattern not in used]:
-        raise InputError(
-            f"allocation names {unused[0]!r}, which is no prunable weight; they are "
-            f"{', '.join(layer.name for layer in layers)}"
-        )
-    return result
-
-
-def _choose_globally(ranked: list[Tensor], sizes: list[int], sparsity: float) -> list[Tensor]:
-    """Choose across layers; the best group of each layer is safe unless all must go."""
-    counts = [scores.numel() for scores in ranked]
-    if sparsity == 1:
-        return [torch.ones(count, dtype=torch.bool) for count in counts]
-    for scores in ranked:
-        scores[last_to_go(scores)] = math.inf
-    joined = torch.cat(ranked)
-    available = joined.numel() - len(ranked)
-    target = sparsity * sum(count * size for count, size in zip(counts, sizes, strict=True))
-    if set(sizes) == {1}:
-        count = min(round(target), available)
-    else:
-        group_sizes = torch.tensor(sizes).repeat_interleave(torch.tensor(counts))
-        order = joined.argsort(stable=True)[:available]
-        count = nearest_count(group_sizes[order], target)
-    return list(torch.split(lowest(joined, count), counts))
+    scores = score(norms, stream(seed, "prune", layer.name)).masked_fill(norms == 0, -math.inf)
+    return RankedLayer(layer, scores, pattern.sizes(layer))
 
 
 def _attached_masks(

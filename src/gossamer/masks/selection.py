@@ -29,6 +29,20 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     return chosen
 
 
+def lowest_of_each(scores: Tensor, count: int) -> Tensor:
+    """Return a boolean tensor of shape [rows, length] with exactly `count` True in every row.
+
+    They are at the lowest scores of the row; ties are broken by position as in `lowest`.
+
+    Examples
+    --------
+    >>> lowest_of_each(torch.tensor([[3.0, 1.0, 1.0], [0.0, 2.0, 5.0]]), 1).tolist()
+    [[False, True, False], [True, False, False]]
+    """
+    chosen = torch.zeros_like(scores, dtype=torch.bool)
+    return chosen.scatter_(1, scores.argsort(dim=1, stable=True)[:, :count], True)
+
+
 def last_to_go(scores: Tensor) -> int:
     """Return the position that `lowest` takes last: the highest score, the latest among ties.
 

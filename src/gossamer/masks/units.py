@@ -39,6 +39,11 @@ class UnitLayout:
         grouped = rows.reshape(self.groups, outputs, inputs // self.groups, *kernel)
         return grouped.transpose(1, 2).reshape(shape)
 
+    def kernels(self, weight: Tensor) -> Tensor:
+        """Return a view or copy of shape [units, inputs of a unit, positions of the kernel]."""
+        rows = self.rows(weight)
+        return rows.reshape(len(rows), -1, math.prod(weight.shape[2:]))
+
     def spread(self, kept: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the boolean weight mask of `shape` that keeps the units where `kept` is True."""
         of_a_unit = math.prod(shape) // len(kept)
