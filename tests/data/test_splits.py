@@ -135,6 +135,12 @@ def test_a_sample_has_the_mixture_of_the_whole(
     np.testing.assert_array_equal(sample, stratified_sample(labels, count, seed))
 
 
+def test_a_share_that_is_a_whole_number_stays_it() -> None:
+    sizes = [1, 1, 1, 2, 2, 21, 34, 40]
+    labels = np.repeat(np.arange(8), sizes)
+    assert class_counts(labels, stratified_sample(labels, 96, seed=0))[6] == 32
+
+
 @pytest.mark.parametrize("count", [0, -1, 4])
 def test_samples_that_cannot_be_are_refused(count: int) -> None:
     with pytest.raises(InputError, match=f"count is {count}, expected from 1 to the 3 examples"):

@@ -15,6 +15,9 @@ from gossamer.streams import stream
 
 Positions = NDArray[np.int64]
 
+_ROUNDING = 1e-9
+"""How far a share that is a whole number may lie from it."""
+
 
 def stratified_split(
     labels: Labels, fraction: float, seed: int, purpose: str = "validation"
@@ -151,11 +154,12 @@ def _apportion(
 ) -> NDArray[np.int64]:
     """Round shares, ``[classes]``, to whole numbers of the given total (largest remainder).
 
-    Ties go to the lower class. Every number is its share rounded up or down; a class that would
-    get nothing is rounded up first, one that would be used up last.
+    Ties go to the lower class. Every number is its share rounded up or down, and a whole share
+    stays; a class that would get nothing is rounded up first, one that would be used up last.
     """
-    floors: NDArray[np.int64] = np.floor(shares).astype(np.int64)
-    rank = np.where(floors == 0, 0, np.where(floors == counts - 1, 2, 1))
+    floors: NDArray[np.int64] = np.floor(shares + _ROUNDING).astype(np.int64)
+    whole = np.abs(shares - floors) <= _ROUNDING
+    rank = np.select([whole, floors == 0, floors == counts - 1], [3, 0, 2], default=1)
     order = np.lexsort((floors - shares, rank))
     floors[order[: total - floors.sum()]] += 1
     return floors
