@@ -14,7 +14,7 @@ ROOMS = (
     "stats", "records", "leakage", "kernels", "runtime", "data", "nets", "masks", "measure",
     "train", "recipes", "compress", "studies", "report",
 )  # fmt: skip
-FOUNDATION = {"errors", "files", "formats", "streams"}
+FOUNDATION = {"arrays", "errors", "files", "formats", "streams"}
 WITHOUT_TORCH = ROOMS[:5]
 
 

@@ -1,21 +1,12 @@
-"""A user's own data: one ``.npz`` file of four arrays, read without pickle.
+"""A user's own data: one ``.npz`` file of four arrays, read without pickle."""
 
-The file is opened as the zip archive it is, so that an entry's checksum and header are checked
-before an array is made of it.
-"""
-
-import io
-import lzma
-import math
-import zipfile
-import zlib
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.arrays import entries, opened, read_header, read_numbers, readable
 from gossamer.data.dataset import Dataset, Examples, Labels, check_finite
 from gossamer.errors import InputError
 
@@ -75,73 +66,20 @@ def load_npz(path: Path | str) -> Dataset:
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
+    with readable(path):
         if not path.is_file():
             raise InputError(f"{path}: no such file, expected an .npz file.")
-        with zipfile.ZipFile(path) as archive:
-            entries = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            missing = [key for key in ARRAYS if key not in entries]
-            if missing:
-                raise InputError(
-                    f"{path}: lacks {', '.join(missing)}, expected {', '.join(ARRAYS)}; "
-                    f"it holds {', '.join(entries) or 'nothing'}."
-                )
-            # Reading an entry to its end is what compares its checksum.
-            return {key: _parse_array(path, key, archive.read(entries[key])) for key in ARRAYS}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        UnicodeError,
-        RuntimeError,
-    ) as error:
-        raise InputError(
-            f"{path}: is damaged or no .npz file ({error}), "
-            "expected a file written by numpy.savez; write it again."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}), "
-            "expected a file written by numpy.savez."
-        ) from error
-
-
-def _parse_array(path: Path, key: str, data: bytes) -> NDArray[Any]:
-    try:
-        shape, column_major, dtype, offset = _parse_header(data)
-    except (ValueError, TypeError, SyntaxError, TokenError) as error:
-        raise InputError(
-            f"{path}: {key} has no readable .npy header, "
-            "expected a file written by numpy.savez; write it again."
-        ) from error
-    if dtype.hasobject:
-        raise InputError(
-            f"{path}: {key} holds Python objects (pickle), which are not read for safety, "
-            "expected an array of numbers; convert it before saving."
-        )
-    declared = math.prod(shape) * dtype.itemsize
-    if len(data) - offset != declared:
-        raise InputError(
-            f"{path}: {key} holds {len(data) - offset} bytes, expected {declared} for its "
-            f"shape {list(shape)} of {dtype}; write it again."
-        )
-    if declared == 0:
-        return np.empty(shape, dtype)
-    values: NDArray[Any] = np.frombuffer(data, dtype, offset=offset)
-    return values.reshape(shape, order="F" if column_major else "C")
-
-
-def _parse_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        header = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        header = np.lib.format.read_array_header_2_0(stream)
-    else:  # Version 3 exists for field names beyond Latin-1, and arrays of numbers have none.
-        raise ValueError("not a header of an array of numbers")
-    return *header, stream.tell()
+    with opened(path) as archive:
+        held = entries(archive)
+        missing = [key for key in ARRAYS if key not in held]
+        if missing:
+            raise InputError(
+                f"{path}: lacks {', '.join(missing)}, expected {', '.join(ARRAYS)}; "
+                f"it holds {', '.join(held) or 'nothing'}."
+            )
+        for key in ARRAYS:
+            read_header(path, archive, key, held[key])
+        return {key: read_numbers(archive, held[key]) for key in ARRAYS}
 
 
 def _examples(what: str, values: NDArray[Any]) -> Examples:

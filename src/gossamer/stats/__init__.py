@@ -1,1 +1,1 @@
-"""Intervals and paired comparisons."""
+"""Intervals, paired comparisons, verdicts on claims, and power."""

@@ -65,6 +65,53 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, mean - reach, mean + reach, int(array.size))
 
 
+def mutual_widening(count: int) -> float:
+    """How many times as wide intervals are over units that are each other's references.
+
+    Let every two of n units add the same independent deviation h, of variance s, to the mean of the
+    n - 1 comparisons of either. Then the mean over units has the variance 2 s / (n (n - 1)), and
+    units that were taken to be independent suggest s (n - 2) / (n (n - 1)^2). This is so where
+    nothing leaks; where much does, references matter less, and the interval is somewhat too wide.
+    With two units both results are of the same comparison, and there is no interval.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than three units.
+
+    References
+    ----------
+    Hoeffding (1948), "A class of statistics with asymptotically normal distribution", Annals of
+    Mathematical Statistics 19.
+
+    Examples
+    --------
+    >>> round(mutual_widening(4), 3), round(mutual_widening(1000), 3)
+    (1.732, 1.415)
+    """
+    if count < 3:
+        raise InputError(f"units that are each other's references must be three, not {count}")
+    return math.sqrt(2 * (count - 1) / (count - 2))
+
+
+def mutual_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean of values of units that are each other's references, with its widened interval.
+
+    Without an interval for fewer than three units; see `mutual_widening`.
+
+    Examples
+    --------
+    >>> plain, wide = mean_interval([1.0, 2.0, 3.0]), mutual_interval([1.0, 2.0, 3.0])
+    >>> wide.half_width / plain.half_width
+    2.0
+    """
+    plain = mean_interval(values, confidence)
+    if plain.half_width is None or plain.count < 3:
+        return Interval(plain.mean, None, None, plain.count)
+    reach = plain.half_width * mutual_widening(plain.count)
+    return Interval(plain.mean, plain.mean - reach, plain.mean + reach, plain.count)
+
+
 def simultaneous_confidence(count: int, confidence: float = 0.95) -> float:
     """Coverage that each of several intervals needs so that all of them hold together.
 
@@ -106,3 +153,19 @@ def paired_difference(
             f"{len(second)} values"
         )
     return mean_interval([a - b for a, b in zip(first, second, strict=True)], confidence)
+
+
+def bounded(interval: Interval, most: float) -> Interval:
+    """Cut an interval to what is possible: from minus `most` to `most`.
+
+    It covers as often as before, and the mean, which is possible itself, stays inside.
+
+    Examples
+    --------
+    >>> bounded(Interval(0.25, -3.5, 4.0, 2), 1.0)
+    Interval(mean=0.25, low=-1.0, high=1.0, count=2)
+    """
+    if interval.low is None or interval.high is None:
+        return interval
+    low, high = max(interval.low, -most), min(interval.high, most)
+    return Interval(interval.mean, low, high, interval.count)

@@ -1,0 +1,161 @@
+"""Arrays from outside: ``.npz`` files read without pickle, headers before numbers.
+
+What a header claims is compared with what its entry holds before an array is made of it, reading
+to the end compares the checksum, and whatever is wrong is said in one sentence. Which arrays a file
+is to hold, and what they mean, is for those to say who read it.
+"""
+
+import io
+import lzma
+import math
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from gossamer.errors import InputError
+
+Entries = dict[str, zipfile.ZipInfo]
+"""What an archive holds, by the names of the arrays."""
+
+MAGIC = npy.MAGIC_PREFIX
+"""What a file of a single array starts with."""
+
+_HEADER_BYTES = 2**14
+"""More than NumPy's longest header of an array of numbers."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Shape and type of an array that was not read yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an ``.npz`` file as the zip archive it is; damage is said as by `readable`."""
+    with readable(path), zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in one sentence whatever is wrong with the bytes of a file.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read or are no ``.npz`` file.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(
+            f"{path}: cannot be read ({reason}), expected an .npz file written by numpy.savez."
+        ) from error
+    # What zipfile, zlib, lzma and NumPy raise at damaged bytes is of many kinds.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        ArithmeticError,
+        EOFError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        MemoryError,
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path}: is damaged or no .npz file ({reason}), "
+            "expected a file written by numpy.savez; write it again."
+        ) from error
+
+
+def entries(archive: zipfile.ZipFile) -> Entries:
+    """Return what an archive holds; of two of the same name the last one counts."""
+    return {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+
+
+def read_header(path: Path, archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo) -> Header:
+    """Read an array's header and compare it with the size of its entry.
+
+    Raises
+    ------
+    InputError
+        If there is none, the array holds Python objects, or the entry holds more or less than
+        the header declares.
+    """
+    with archive.open(entry) as stream:
+        start = stream.read(_HEADER_BYTES)
+    try:
+        header, offset = _parse_header(start)
+    # Python's parser, which NumPy reads headers with, runs out of stack at deep nesting.
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        TokenError,
+        MemoryError,
+        RecursionError,
+        Warning,
+    ) as error:
+        raise InputError(
+            f"{path}: {name} has no readable .npy header, "
+            "expected a file written by numpy.savez; write it again."
+        ) from error
+    if header.dtype.hasobject:
+        raise InputError(
+            f"{path}: {name} holds Python objects (pickle), which are not read for safety, "
+            "expected an array of numbers; convert it before saving."
+        )
+    if entry.file_size - offset != header.size:
+        raise InputError(
+            f"{path}: {name} holds {entry.file_size - offset} bytes, expected {header.size} for "
+            f"its shape {list(header.shape)} of {header.dtype}; write it again."
+        )
+    return header
+
+
+def read_numbers(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
+    """Read an array whose header was read before; errors are those that `readable` explains."""
+    with archive.open(entry) as stream:
+        array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+        stream.read(1)  # Reading beyond the end is what compares the checksum.
+    return array
+
+
+def _parse_header(start: bytes) -> tuple[Header, int]:
+    stream = io.BytesIO(start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy warns where it repairs a header.
+        version = npy.read_magic(stream)
+        if version == (1, 0):
+            shape, _, dtype = npy.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, _, dtype = npy.read_array_header_2_0(stream)
+        else:  # Version 3 exists for field names beyond Latin-1; arrays of numbers have none.
+            raise ValueError("not a header of an array of numbers")
+    if any(length < 0 for length in shape):
+        raise ValueError("a negative length")
+    return Header(shape, dtype), stream.tell()

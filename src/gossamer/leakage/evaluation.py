@@ -1,0 +1,317 @@
+"""From scores to the numbers of an attack: rates at thresholds that never saw what they judge."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.leakage.design import Design, Scores
+from gossamer.leakage.ranking import (
+    Floats,
+    Ranked,
+    accused,
+    auc,
+    best_of,
+    curve,
+    precision,
+    rank,
+    transferred_best,
+    transferred_tail,
+)
+from gossamer.leakage.uncertainty import (
+    Resampler,
+    auc_estimate,
+    balanced_estimate,
+    rate_estimate,
+)
+from gossamer.records.leakage import (
+    AttackResult,
+    Estimate,
+    Precision,
+    RateAt,
+    RatePoint,
+    TargetNumbers,
+)
+from gossamer.streams import stream
+
+RATES = (0.01, 0.001)
+"""False-positive rates asked of every attack."""
+
+TOLERATED = 2.0
+"""Times the false-positive rate asked for beyond which a true-positive rate misleads."""
+
+PRIORS = (0.01, 0.1, 0.5)
+CURVE_POINTS = 200
+
+_UNRESOLVED = "threshold read off the same scores of one model: no interval"
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a table says of an attack."""
+
+    name: str
+    label: str
+    source: str
+    requirement: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Whose scores may fix the threshold of whose.
+
+    With several models, thresholds come from those that are neither the target nor its mate.
+    Where there are none, or the members of the others tell something of the target's members (so
+    that such a threshold would have seen part of the answer), each target's examples are halved at
+    random, members and non-members alike, and either half is judged at the threshold of the other.
+    A *row* is what gets one threshold: a model, or one half of a model's examples.
+    """
+
+    folds: NDArray[np.int8] | None
+    """``[models, examples]``, 0 or 1, where examples are halved."""
+    allowed: NDArray[np.bool_]
+    """``[rows, rows]``: whether the second may fix the threshold of the first."""
+
+    def rows(self, scores: Scores) -> Scores:
+        """Return scores, ``[models, examples]``, as rows, NaN where an example is not of one."""
+        if self.folds is None:
+            return scores
+        return np.concatenate([np.where(self.folds == fold, scores, np.nan) for fold in (0, 1)])
+
+    def members(self, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return memberships, ``[models, examples]``, as rows."""
+        return members if self.folds is None else np.concatenate([members, members])
+
+    def merge(self, rows: Scores) -> Scores:
+        """Undo `rows`."""
+        if self.folds is None:
+            return rows
+        first, second = np.split(rows, 2)
+        return np.where(self.folds == 0, first, second)
+
+
+def accused_too_many(rate: RateAt) -> bool:
+    """Whether so many innocents were accused that the true-positive rate is none to quote."""
+    return rate.realised_fpr > TOLERATED * rate.fpr
+
+
+def find_split(design: Design, seed: int) -> Split:
+    """Return how thresholds are fixed for the models of a design."""
+    others = design.units[:, None] != design.units
+    if others.any() and design.kind in ("paired", "independent"):
+        return Split(None, others)
+    folds = np.empty(design.members.shape, dtype=np.int8)
+    for model, inside in enumerate(design.members):
+        for side, places in enumerate((np.flatnonzero(~inside), np.flatnonzero(inside))):
+            order = stream(seed, "folds", model, side).permutation(places)
+            folds[model, order] = np.arange(len(order)) % 2
+    same = np.eye(design.models, dtype=bool)
+    none = np.zeros_like(same)
+    return Split(folds, np.block([[none, same], [same, none]]))
+
+
+def fixed_rates(
+    scores: Scores, design: Design, split: Split, threshold: float | None
+) -> tuple[Floats, Floats]:
+    """Return TPR and FPR, ``[models]`` each, at a given threshold or at transferred ones."""
+    rows = _ranked_rows(scores, design, split)
+    thresholds = _thresholds(rows, split, threshold)
+    counts = _Counts.at(rows, thresholds, design.models)
+    return counts.tpr, counts.fpr
+
+
+def evaluate(
+    face: Face,
+    scores: Scores,
+    design: Design,
+    split: Split,
+    resampler: Resampler,
+    *,
+    threshold: float | None = None,
+    learnt_on: Scores | None = None,
+) -> AttackResult:
+    """Turn the scores of an attack into what is reported of it.
+
+    Parameters
+    ----------
+    face
+        What the table says of the attack.
+    scores
+        ``[models, examples]``; NaN for examples that the attack cannot judge. Some members and
+        some others must be left of each model.
+    design, split, resampler
+        Who trained on what, who fixes whose thresholds, and how intervals are found.
+    threshold
+        Where the attack itself says who is accused; None: where balanced accuracy is highest on
+        the rows that may fix it.
+    learnt_on
+        Scores to fix thresholds on, if not these: an attacker may be wrong about the targets.
+
+    Returns
+    -------
+    AttackResult
+    """
+    targets = [rank(row, inside) for row, inside in zip(scores, design.members, strict=True)]
+    rows = targets if split.folds is None else _ranked_rows(scores, design, split)
+    teachers = rows if learnt_on is None else _ranked_rows(learnt_on, design, split)
+    counts = _Counts.at(rows, _thresholds(teachers, split, threshold), design.models)
+    at = {
+        rate: _Counts.at(rows, transferred_tail(teachers, split.allowed, rate), design.models)
+        for rate in RATES
+    }
+    asked = np.array(RATES)
+    read = np.stack([curve(target, asked) for target in targets])
+    areas = np.array([auc(target) for target in targets])
+    balanced = _balanced(counts, resampler)
+    return AttackResult(
+        **vars(face),
+        balanced_accuracy=balanced,
+        advantage=_advantage(balanced),
+        auc=auc_estimate(targets[0]) if design.models == 1 else resampler.estimate(areas, 0.0, 1.0),
+        tpr_at=tuple(
+            _rate_at(rate, at[rate], column, resampler)
+            for rate, column in zip(RATES, read.T, strict=True)
+        ),
+        roc=_mean_curve(targets, resampler),
+        per_model=tuple(_numbers(model, areas, counts, at, read) for model in range(design.models)),
+    )
+
+
+def evaluate_in_sample(
+    face: Face, scores: Scores, design: Design, resampler: Resampler
+) -> AttackResult:
+    """Report the best threshold on the very scores that it judges: the published baseline."""
+    targets = [rank(row, inside) for row, inside in zip(scores, design.members, strict=True)]
+    best = np.array([best_of(target).balanced_accuracy for target in targets])
+    areas = np.array([auc(target) for target in targets])
+    balanced = (
+        Estimate(value=float(best[0]), method=_UNRESOLVED)
+        if design.models == 1
+        else resampler.estimate(best, 0.0, 1.0)
+    )
+    return AttackResult(
+        **vars(face),
+        optimistic=True,
+        balanced_accuracy=balanced,
+        advantage=_advantage(balanced),
+        auc=auc_estimate(targets[0]) if design.models == 1 else resampler.estimate(areas, 0.0, 1.0),
+        tpr_at=(),
+        roc=_mean_curve(targets, resampler),
+        per_model=tuple(
+            TargetNumbers(
+                model=model, measures={"auc": float(area), "balanced_accuracy": float(accuracy)}
+            )
+            for model, (area, accuracy) in enumerate(zip(areas, best, strict=True))
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Who was accused of each model, ``[models]`` each."""
+
+    caught: NDArray[np.int64]
+    members: NDArray[np.int64]
+    wrongly: NDArray[np.int64]
+    others: NDArray[np.int64]
+
+    @staticmethod
+    def at(rows: Sequence[Ranked], thresholds: Floats, models: int) -> "_Counts":
+        found = np.array(
+            [
+                [
+                    accused(row.inside, threshold),
+                    len(row.inside),
+                    accused(row.outside, threshold),
+                    len(row.outside),
+                ]
+                for row, threshold in zip(rows, thresholds, strict=True)
+            ]
+        )
+        return _Counts(*found.reshape(-1, models, 4).sum(axis=0).T)
+
+    @property
+    def tpr(self) -> Floats:
+        return self.caught / self.members
+
+    @property
+    def fpr(self) -> Floats:
+        return self.wrongly / self.others
+
+
+def _ranked_rows(scores: Scores, design: Design, split: Split) -> list[Ranked]:
+    pairs = zip(split.rows(scores), split.members(design.members), strict=True)
+    return [rank(row, inside) for row, inside in pairs]
+
+
+def _thresholds(rows: Sequence[Ranked], split: Split, threshold: float | None) -> Floats:
+    if threshold is not None:
+        return np.full(len(rows), threshold)
+    return transferred_best(rows, split.allowed)
+
+
+def _balanced(counts: _Counts, resampler: Resampler) -> Estimate:
+    if len(counts.caught) > 1:
+        return resampler.estimate((1 + counts.tpr - counts.fpr) / 2, 0.0, 1.0)
+    return balanced_estimate(
+        int(counts.caught[0]), int(counts.members[0]), int(counts.wrongly[0]), int(counts.others[0])
+    )
+
+
+def _advantage(balanced: Estimate) -> Estimate:
+    low = None if balanced.low is None else 2 * balanced.low - 1
+    high = None if balanced.high is None else 2 * balanced.high - 1
+    return Estimate(value=2 * balanced.value - 1, low=low, high=high, method=balanced.method)
+
+
+def _rate_at(rate: float, counts: _Counts, read: Floats, resampler: Resampler) -> RateAt:
+    if len(read) > 1:
+        tpr = resampler.estimate(counts.tpr, 0.0, 1.0)
+        on_curve = resampler.estimate(read, 0.0, 1.0)
+    else:
+        tpr = rate_estimate(int(counts.caught[0]), int(counts.members[0]))
+        on_curve = Estimate(value=float(read[0]), method=_UNRESOLVED)
+    realised = float(counts.fpr.mean())
+    return RateAt(
+        fpr=rate,
+        realised_fpr=realised,
+        tpr=tpr,
+        curve_tpr=on_curve,
+        precision=tuple(
+            Precision(prior=prior, value=precision(tpr.value, realised, prior)) for prior in PRIORS
+        ),
+    )
+
+
+def _mean_curve(targets: Sequence[Ranked], resampler: Resampler) -> tuple[RatePoint, ...]:
+    """Average the targets' ROC curves at equal FPR."""
+    finest = max(len(target.outside) for target in targets)
+    rates = np.unique(np.geomspace(1 / finest, 1, CURVE_POINTS))
+    found = np.stack([curve(target, rates) for target in targets])
+    low, high = resampler.bands(found, 0.0, 1.0)
+    nothing = [None] * len(rates)
+    return tuple(
+        RatePoint(fpr=float(fpr), tpr=float(tpr), low=below, high=above)
+        for fpr, tpr, below, above in zip(
+            rates,
+            found.mean(axis=0),
+            nothing if low is None else low.tolist(),
+            nothing if high is None else high.tolist(),
+            strict=True,
+        )
+    )
+
+
+def _numbers(
+    model: int, areas: Floats, counts: _Counts, at: dict[float, _Counts], read: Floats
+) -> TargetNumbers:
+    measures = {
+        "auc": float(areas[model]),
+        "balanced_accuracy": float((1 + counts.tpr[model] - counts.fpr[model]) / 2),
+    }
+    for place, rate in enumerate(RATES):
+        measures[f"tpr@{rate}"] = float(at[rate].tpr[model])
+        measures[f"fpr@{rate}"] = float(at[rate].fpr[model])
+        measures[f"curve_tpr@{rate}"] = float(read[model, place])
+    return TargetNumbers(model=model, measures=measures)

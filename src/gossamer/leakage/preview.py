@@ -1,0 +1,89 @@
+"""What an audit of a file would do, found out without reading its largest array."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.leakage.archive import Contents, available_memory, read_array
+from gossamer.leakage.attacks import ATTACKS, chosen_attacks, obstacle
+from gossamer.leakage.auditing import checked_members
+from gossamer.leakage.design import Kind, find_design, without_mate
+from gossamer.leakage.output_statistics import checked_labels, checked_logits
+from gossamer.leakage.self_tests import count_references
+from gossamer.records.leakage import ReferenceCounts, Skipped
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a file holds and which attacks it permits."""
+
+    contents: Contents
+    models: int
+    """Those that would be audited."""
+    left_out: tuple[int, ...]
+    """Models whose mate is missing, which would not be."""
+    examples: int
+    classes: int
+    design: Kind
+    """How memberships were drawn."""
+    members: tuple[int, int]
+    """Fewest and most examples that a model trained on."""
+    references: ReferenceCounts | None
+    """None with a single model."""
+    possible: tuple[str, ...]
+    """Names of the attacks that can be run."""
+    skipped: tuple[Skipped, ...]
+    available: int | None
+    """Bytes of memory there are; None where nothing says so."""
+
+
+def preview(contents: Contents, attacks: Sequence[str] | None = None) -> Preview:
+    """Find out what an audit of a file would do.
+
+    Labels, members and pairs are read and checked as the audit does; of the predictions, whose
+    numbers only the audit itself sees, the declared shape and type are.
+
+    Parameters
+    ----------
+    contents
+        Of the file.
+    attacks
+        Names of the attacks asked for; None: the usual ones.
+
+    Returns
+    -------
+    Preview
+
+    Raises
+    ------
+    InputError
+        If the audit would refuse the file for what was looked at.
+    """
+    declared = contents.headers[contents.scores]
+    # One number that claims the whole shape: the check looks at shape and type, and needs no more.
+    stand_in = np.broadcast_to(np.empty((), declared.dtype), declared.shape)
+    models, examples, classes = checked_logits(stand_in, contents.scores).shape
+    checked_labels(read_array(contents, "labels"), examples, classes)
+    members = checked_members(read_array(contents, "members"), models, examples)
+    pairs = read_array(contents, "pairs") if "pairs" in contents.headers else None
+    alone = without_mate(members, pairs)
+    members = np.delete(members, alone, axis=0)
+    design = find_design(members, pairs)
+    obstacles = {name: obstacle(ATTACKS[name], design) for name in chosen_attacks(attacks)}
+    counts = members.sum(axis=1)
+    return Preview(
+        contents,
+        design.models,
+        tuple(alone.tolist()),
+        examples,
+        classes,
+        design.kind,
+        (int(counts.min()), int(counts.max())),
+        count_references(design) if design.models > 1 else None,
+        tuple(name for name, why in obstacles.items() if why is None),
+        tuple(
+            Skipped(attack=name, reason=f"because {why}") for name, why in obstacles.items() if why
+        ),
+        available_memory(),
+    )

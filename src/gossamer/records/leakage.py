@@ -1,0 +1,236 @@
+"""What a leakage audit found: frozen values that JSON holds and the report draws from.
+
+A *target* is a model under attack; its *members* are the examples it was trained on. Rates,
+accuracies, priors and areas are fractions. The true-positive rate (TPR) is the share of members
+that an attack accuses, the false-positive rate (FPR) the share of non-members.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gossamer.errors import InputError
+from gossamer.records.record import Value
+
+_WITH_REFERENCES = ("lira_", "rmia_", "base_", "quantile_regression_", "joint_", "foreign_")
+
+
+def has_references(measure: str) -> bool:
+    """Whether a measure is of an attack that holds a network against those of the other seeds.
+
+    The numbers of several networks then hang together: each is a reference of the others.
+
+    Examples
+    --------
+    >>> has_references("lira_online_auc"), has_references("loss_auc")
+    (True, False)
+    """
+    return measure.startswith(_WITH_REFERENCES)
+
+
+class Estimate(Value):
+    """A number with its 95% interval, and how the interval was found."""
+
+    value: float
+    low: float | None = None
+    """Lower end of the interval; None where there is none."""
+    high: float | None = None
+    method: str = ""
+    """How the interval was found, or why there is none."""
+
+
+class RatePoint(Value):
+    """One point of a ROC curve: the mean TPR over targets at one FPR, with its band."""
+
+    fpr: float
+    tpr: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Precision(Value):
+    """Share of the accused that are members, if members have this prior."""
+
+    prior: float
+    value: float | None
+    """None if nobody is accused."""
+
+
+class RateAt(Value):
+    """What an attack finds at one false-positive rate."""
+
+    fpr: float
+    """The false-positive rate asked for."""
+    realised_fpr: float
+    """What it came to on the targets, with the threshold fixed on other data."""
+    tpr: Estimate
+    """True-positive rate with the threshold fixed on other data."""
+    curve_tpr: Estimate
+    """The literature's reading: the highest TPR on the target's own ROC curve whose FPR is at
+    most the one asked for. Its threshold saw the scores that it judges."""
+    precision: tuple[Precision, ...]
+    """At the realised rates, for members of prior 1%, 10% and 50%."""
+
+
+class TargetNumbers(Value):
+    """One attack against one target."""
+
+    model: int
+    """Index of the target."""
+    measures: Mapping[str, float]
+    """"auc", and where the attack has them "balanced_accuracy", "tpr@0.01", "fpr@0.01",
+    "curve_tpr@0.01" and the same at 0.001."""
+
+
+class AttackResult(Value):
+    """One attack, averaged over its targets."""
+
+    name: str
+    """As in the code, such as "lira_online"."""
+    label: str
+    """As in a table, such as "LiRA, online"."""
+    source: str
+    """Authors and year."""
+    requirement: str
+    """What the attacker must have."""
+    optimistic: bool = False
+    """True for the published baseline, whose threshold is the best one on the very scores that
+    it judges."""
+    balanced_accuracy: Estimate
+    """Mean of TPR and 1 - FPR at a threshold fixed on other data (unless optimistic)."""
+    advantage: Estimate
+    """TPR - FPR at that threshold: 2 x balanced accuracy - 1."""
+    auc: Estimate
+    """Area under the ROC curve, ties counted half; the mean over targets."""
+    tpr_at: tuple[RateAt, ...]
+    """At FPR 1% and 0.1%; empty for the optimistic baseline."""
+    roc: tuple[RatePoint, ...]
+    """At most 200 points, FPR rising from 1 / non-members to 1 in equal ratios."""
+    per_model: tuple[TargetNumbers, ...]
+
+    def rate_at(self, fpr: float) -> RateAt:
+        """Return what the attack finds at one of its false-positive rates.
+
+        Raises
+        ------
+        InputError
+            If it was not evaluated there.
+        """
+        for rate in self.tpr_at:
+            if rate.fpr == fpr:
+                return rate
+        asked = [rate.fpr for rate in self.tpr_at]
+        raise InputError(f"attack {self.name}: evaluated at FPR {asked}, not at {fpr}.")
+
+
+class Check(Value):
+    """One self-test of an audit."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Skipped(Value):
+    """An attack that could not be run, and why."""
+
+    attack: str
+    reason: str
+
+
+class Exposed(Value):
+    """One of the examples that leak most."""
+
+    example: int
+    """Position in the arrays given."""
+    label: int
+    score: float
+    """Mean margin of the models that trained on it minus that of the others, in units of the
+    pooled standard deviation of a margin around its example's own mean."""
+    member_models: int
+    other_models: int
+    member_accuracy: float
+    """Share of the models that trained on it which classify it correctly."""
+    other_accuracy: float
+    """The same of the models that did not. The difference of the two is Feldman's and Zhang's
+    (2020) memorisation."""
+
+
+class ReferenceCounts(Value):
+    """How many reference models an example has, over all targets and examples."""
+
+    in_lowest: int
+    """Fewest references that trained on the example."""
+    in_highest: int
+    out_lowest: int
+    out_highest: int
+    independent: bool
+    """True if the counts say nothing about whether the example is a member of the target."""
+
+
+class Leakage(Value):
+    """What a membership inference audit found."""
+
+    models: int
+    examples: int
+    classes: int | None
+    """None if the audit was given statistics without saying."""
+    paired: bool
+    """True if models come in pairs that trained on complementary halves."""
+    references: ReferenceCounts | None
+    """None with a single model."""
+    headline: str
+    """Name of the attack that the sentence is about, chosen before looking at any result."""
+    attacks: tuple[AttackResult, ...]
+    checks: tuple[Check, ...]
+    exposed: tuple[Exposed, ...]
+    """Those with the highest score, which was what they were picked for; highest first."""
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    sentence: str
+    """The finding in plain words."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every self-test passed; if not, no number of the audit can be relied on."""
+        return all(check.passed for check in self.checks)
+
+    def attack(self, name: str) -> AttackResult:
+        """Return one attack's result.
+
+        Raises
+        ------
+        InputError
+            If the audit did not run it; the message says why.
+        """
+        for attack in self.attacks:
+            if attack.name == name:
+                return attack
+        for skipped in self.skipped:
+            if skipped.attack == name:
+                raise InputError(f"attack {name}: was skipped, {skipped.reason}")
+        names = ", ".join(attack.name for attack in self.attacks)
+        raise InputError(f"attack {name}: not in this audit, which has {names}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole as plain lists, dicts, strings and numbers, as JSON has them."""
+        return self.model_dump(mode="json")
+
+
+class LeakageChange(Value):
+    """How leakage changes from a first release of the same models to a second."""
+
+    units: int
+    """Pairs of models, or models where they are not paired: what the intervals count."""
+    auc: Estimate
+    """Second minus first."""
+    balanced_accuracy: Estimate
+    tpr_at: tuple[tuple[float, Estimate], ...]
+    """(FPR, change of the TPR)."""
+    evidence: Estimate
+    """Change of the mean separation: the margin of the model of a pair that trained on an example
+    minus that of its mate, in units of the pooled standard deviation of a margin around its
+    example's mean."""
+    examples_rising: float | None
+    """Share of examples whose own separation rises with an interval that excludes no change; by
+    chance alone 2.5% do. None with fewer than two units."""
+    examples_falling: float | None

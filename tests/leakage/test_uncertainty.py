@@ -1,0 +1,126 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gossamer.leakage.design import find_design
+from gossamer.leakage.likelihood_ratio import lira_online
+from gossamer.leakage.ranking import auc, rank
+from gossamer.leakage.references import gather
+from gossamer.leakage.uncertainty import (
+    Resampler,
+    auc_estimate,
+    balanced_estimate,
+    clopper_pearson,
+    rate_estimate,
+)
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 10), (10, 10), (3, 10), (23, 1000), (1, 1)])
+def test_clopper_pearson_is_the_one_of_scipy(count: int, total: int) -> None:
+    reference = stats.binomtest(count, total).proportion_ci(method="exact")
+    assert clopper_pearson(count, total) == pytest.approx((reference.low, reference.high))
+
+
+def test_rates_of_one_model_have_intervals_over_examples() -> None:
+    found = rate_estimate(23, 1000)
+    assert (found.value, found.low, found.high) == (0.023, *clopper_pearson(23, 1000))
+    both = balanced_estimate(60, 100, 40, 100)
+    assert both.value == pytest.approx(0.6)
+    assert both.low is not None
+    assert both.high is not None
+    # Wider than if only one of the two rates varied.
+    low, high = clopper_pearson(60, 100)
+    assert both.low < (1 + low - 0.4) / 2
+    assert both.high > (1 + high - 0.4) / 2
+
+
+def test_the_interval_of_an_area_covers_it_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    truth = stats.norm.cdf(1 / math.sqrt(2))
+    members = np.arange(200) < 100
+    covered = 0
+    for _ in range(500):
+        found = auc_estimate(rank(generator.normal(size=200) + members, members))
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low < truth < found.high
+    assert 0.92 < covered / 500 < 0.98
+
+
+@pytest.mark.parametrize("units", [3, 8, 20])
+def test_intervals_over_pairs_cover_the_mean_as_often_as_they_say(units: int) -> None:
+    generator = np.random.default_rng(units)
+    resampler = Resampler(np.repeat(np.arange(units), 2), paired=True, seed=0)
+    covered = 0
+    for _ in range(400):
+        # Mates share their half: what they share is all that varies.
+        found = resampler.estimate(np.repeat(generator.normal(size=units), 2))
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low < 0 < found.high
+    assert 0.92 < covered / 400 < 0.985
+
+
+@pytest.mark.parametrize(("models", "gain"), [(6, 0.0), (8, 0.0), (16, 0.0), (16, 1.0)])
+def test_intervals_of_attacks_with_references_cover_as_often_as_they_say(
+    models: int, gain: float
+) -> None:
+    # The targets are each other's references. Intervals that ignore it cover 82 to 90% of the time.
+    generator = np.random.default_rng(models)
+    hardness = 2 * generator.normal(size=150)
+    units = np.repeat(np.arange(models // 2), 2)
+    means, intervals, ignoring = [], [], []
+    for turn in range(400):
+        halves = generator.random((models // 2, 150)) < 0.5
+        members = np.stack([halves, ~halves], axis=1).reshape(models, -1)
+        margins = hardness + gain * members + generator.normal(size=members.shape)
+        scores = lira_online(gather(margins, find_design(members)), pooled=True)
+        pairs = zip(scores, members, strict=True)
+        areas = np.array([auc(rank(row, inside)) for row, inside in pairs])
+        means.append(areas.mean())
+        found = Resampler(units, paired=True, seed=turn, mutual=True).estimate(areas)
+        intervals.append((found.low, found.high))
+        found = Resampler(units, paired=True, seed=turn).estimate(areas)
+        ignoring.append((found.low, found.high))
+
+    def covered(ends: list[tuple[float | None, float | None]]) -> float:
+        low, high = np.array(ends, dtype=np.float64).T
+        return float(((low < np.mean(means)) & (np.mean(means) < high)).mean())
+
+    assert 0.92 <= covered(intervals) <= 0.995
+    assert covered(ignoring) < 0.93
+
+
+def test_two_units_that_are_each_others_references_have_no_interval() -> None:
+    both = Resampler(np.array([0, 0, 1, 1]), paired=True, seed=0, mutual=True)
+    found = both.estimate(np.array([0.6, 0.7, 0.6, 0.7]))
+    assert (found.low, found.high) == (None, None)
+    assert found.method == "two pairs, each the other's reference: no interval"
+
+
+def test_the_method_is_named() -> None:
+    several = np.arange(10)
+    assert Resampler(several, paired=False, seed=0).method == "bootstrap over 10 models"
+    assert "Student t over 3 pairs" in Resampler(np.arange(3), paired=True, seed=0).method
+    one = Resampler(np.zeros(2, dtype=int), paired=True, seed=0)
+    found = one.estimate(np.array([0.2, 0.4]))
+    assert found.value == pytest.approx(0.3)
+    assert (found.low, found.high, found.method) == (None, None, "one pair: no interval")
+
+
+def test_intervals_stay_within_what_is_possible() -> None:
+    found = Resampler(np.arange(3), paired=False, seed=0).estimate(np.array([0, 0, 0.1]), 0, 1)
+    assert found.low == 0.0
+
+
+def test_bands_are_the_intervals_of_each_number() -> None:
+    values = np.random.default_rng(0).random((9, 4))
+    resampler = Resampler(np.arange(9), paired=False, seed=0)
+    low, high = resampler.bands(values, 0, 1)
+    assert low is not None
+    assert high is not None
+    for place in range(4):
+        single = resampler.estimate(values[:, place], 0, 1)
+        assert (single.low, single.high) == pytest.approx((low[place], high[place]))
