@@ -15,7 +15,8 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python docs/readme_tables.py --check
+	$(VENV)/bin/python docs/tables.py --check
+	$(VENV)/bin/python docs/study_schema.py --check
 
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks.run_all

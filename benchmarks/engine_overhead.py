@@ -65,7 +65,7 @@ def main() -> None:
             records = store.records([trial.key for trial in study.trials])
             phases = store.phases({key for trial in study.trials for key in trial.phases})
             started = time.perf_counter()
-            write_report(study, records, phases, out)
+            write_report(study, records, phases, (), out)
             report = time.perf_counter() - started
             store.mark_reported()
         work = sum(r.seconds for r in records.values()) + sum(p.seconds for p in phases.values())

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import shutil
 import struct
 import sys
@@ -161,7 +162,23 @@ def lost(folder: Path) -> None:
 def test_studies_are_listed_one_a_line(gossamer: Gossamer) -> None:
     seen = gossamer("studies")
     assert seen.code == 0
-    assert [line.split()[0] for line in seen.out.splitlines()] == ["demo", "weight-vs-unit"]
+    names = [line.split()[0] for line in seen.out.splitlines() if not line.startswith(" ")]
+    assert names == [
+        "demo",
+        "dense-sparse-dense",
+        "mask-transfer",
+        "random-sparse-layers",
+        "sparsity-leakage",
+        "weight-vs-unit",
+    ]
+
+
+def test_a_study_can_be_copied_and_its_schema_printed(gossamer: Gossamer) -> None:
+    file = Path("copied.toml")
+    file.write_text(gossamer("studies", "--show", "demo").out)
+    assert "190 trials" in gossamer("run", str(file), "--dry-run").out
+    schema = json.loads(gossamer("studies", "--schema").out)
+    assert "Transfer" in schema["$defs"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["report", "--help"]])
@@ -333,7 +350,7 @@ BAD_STUDIES: dict[str, tuple[Callable[[], str], str]] = {
     ),
     "early stop without validation": (
         lambda: write_study(train=", early_stop = { patience = 2 }"),
-        "no part of the training set is held out",
+        "no part of the data is held out",
     ),
     "rewind to the future": (
         lambda: write_study(more=', { step = "rewind", to = 9 }'),

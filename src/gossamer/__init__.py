@@ -8,26 +8,55 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gossamer.errors import GossamerError, InputError, StoreError, TrainingError
-    from gossamer.masks import OUTPUT_LAYER, Mask, find_mask, prune
+    from gossamer.leakage import audit
+    from gossamer.masks import (
+        ERK,
+        OUTPUT_LAYER,
+        Block,
+        ErdosRenyi,
+        FixedFanIn,
+        Mask,
+        NByM,
+        find_mask,
+        prune,
+    )
+    from gossamer.nets import SparseLinear
+    from gossamer.records.leakage import Leakage
 
 _HOMES = {
+    "Block": "gossamer.masks",
+    "ERK": "gossamer.masks",
+    "ErdosRenyi": "gossamer.masks",
+    "FixedFanIn": "gossamer.masks",
     "GossamerError": "gossamer.errors",
     "InputError": "gossamer.errors",
+    "Leakage": "gossamer.records.leakage",
     "Mask": "gossamer.masks",
+    "NByM": "gossamer.masks",
     "OUTPUT_LAYER": "gossamer.masks",
+    "SparseLinear": "gossamer.nets",
     "StoreError": "gossamer.errors",
     "TrainingError": "gossamer.errors",
+    "audit": "gossamer.leakage",
     "find_mask": "gossamer.masks",
     "prune": "gossamer.masks",
 }
 
 __all__ = [
+    "ERK",
     "OUTPUT_LAYER",
+    "Block",
+    "ErdosRenyi",
+    "FixedFanIn",
     "GossamerError",
     "InputError",
+    "Leakage",
     "Mask",
+    "NByM",
+    "SparseLinear",
     "StoreError",
     "TrainingError",
+    "audit",
     "find_mask",
     "prune",
 ]

@@ -16,6 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gossamer.audit_command import EPILOG as AUDIT_EPILOG
+from gossamer.audit_command import audit
 from gossamer.errors import GossamerError, InputError
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ app = typer.Typer(
     help="Sparse neural networks: how sparse can it be, what does it cost, what does it buy?",
     epilog="Start with `gossamer studies`, then `gossamer run demo`.",
 )
+app.command(epilog=AUDIT_EPILOG)(audit)
 
 
 class ScaleName(StrEnum):
@@ -82,11 +85,34 @@ def _root(
         raise typer.Exit
 
 
-@app.command(epilog="Example: `gossamer studies`")
-def studies() -> None:
+@app.command(
+    epilog="Examples:\n\n"
+    "`gossamer studies`  \n"
+    "`gossamer studies --show weight-vs-unit > my-study.toml`  \n"
+    "`gossamer studies --schema > study.schema.json`"
+)
+def studies(
+    show: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY", help="Print the file of a study, to copy and change."),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of study files, for editors.")
+    ] = False,
+) -> None:
     """List the built-in studies, one line each."""
     from gossamer.studies.spec import builtin_names, read_study
 
+    if show is not None:
+        typer.echo(read_study(show)[1], nl=False)
+        return
+    if schema:
+        import json
+
+        from gossamer.studies.schema import study_schema
+
+        typer.echo(json.dumps(study_schema(), indent=2))
+        return
     table = Table(box=None, show_header=False, pad_edge=False)
     for name in builtin_names():
         spec, _ = read_study(name)
@@ -164,7 +190,7 @@ def run(
             return
         reported = store is not None and store.is_reported(describe_run(prepared))
         page = request.folder / REPORT
-        if reported and page.is_file() and not prepared.plan.tasks and tensorboard is None:
+        if reported and page.is_file() and not prepared.anything_left and tensorboard is None:
             _say(beginning(prepared))
             typer.echo(page.resolve())
             return
@@ -235,13 +261,13 @@ def _carry_out(prepared: "Prepared", store: "Store") -> int:
             "This processor has no bf16 instructions: bf16 is far slower here than "
             'precision = "float32".'
         )
-    with _stopping() as should_stop, Display(plan, _STDERR) as display:
+    with _stopping() as should_stop, Display(prepared, _STDERR) as display:
         if plan.tasks and prepared.jobs == 1:
             tune_process(prepared.threads)
         failures = carry_out(prepared, store, display.follow, should_stop)
     if failures:
-        _say(f"{counted(len(failures), 'trial')} failed, as said above; the others are done.")
-    if plan.tasks:
+        _say(f"{counted(len(failures), 'task')} failed, as said above; the others are done.")
+    if prepared.anything_left:
         _say(f"Took {duration(time.monotonic() - started)}.")
     if should_stop():
         _say("Stopped; nothing is lost. The same command goes on from here.")
@@ -288,9 +314,12 @@ def _report(store: "Store") -> None:
     study = store.latest_study()
     records = store.records([trial.key for trial in study.trials])
     phases = store.phases({key for trial in study.trials for key in trial.phases})
+    joints = store.joints(study.joints)
     with _STDERR.status("Writing the report"):
-        path = write_report(study, records, phases, store.folder)
-    if len(records) == len({trial.key for trial in study.trials}):
+        path = write_report(study, records, phases, list(joints.values()), store.folder)
+    if len(records) == len({trial.key for trial in study.trials}) and len(joints) == len(
+        set(study.joints)
+    ):
         store.mark_reported()
     typer.echo(path.resolve())
 

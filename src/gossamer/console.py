@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gossamer.formats import counted, duration
+from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record
-from gossamer.studies.plan import Plan
 from gossamer.studies.preview import Preview
 from gossamer.studies.run import Prepared
 from gossamer.studies.work import Event, Failure, Pulse
@@ -33,7 +33,7 @@ _TRIAL_STEPS = 60
 def beginning(prepared: Prepared) -> str:
     """Return one sentence on what a run is about to do."""
     plan = prepared.plan
-    if not plan.tasks:
+    if not prepared.anything_left:
         return f"Nothing left to do: all {counted(len(plan.trials), 'trial')} are done."
     return (
         f"{prepared.spec.name}, {prepared.scale} scale, {counted(prepared.seeds, 'seed')}: "
@@ -47,7 +47,7 @@ def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
     """Yield what a dry run prints."""
     yield Text(prepared.spec.title, style="bold")
     yield (
-        f"{prepared.scale} scale, {counted(prepared.seeds, 'seed')}, {prepared.dataset.name}, "
+        f"{prepared.scale} scale, {counted(prepared.seeds, 'seed')}, {prepared.spec.data.name}, "
         f"results in {prepared.request.folder}\n"
     )
     table = Table(box=None, pad_edge=False)
@@ -75,13 +75,18 @@ def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
 class Display(AbstractContextManager["Display"]):
     """Follows the events of a run; a bar on a terminal, a line every ten seconds elsewhere."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self._total = plan.steps_left + _TRIAL_STEPS * plan.trials_left
+    def __init__(self, prepared: Prepared, console: Console) -> None:
+        plan, joints = prepared.plan, len(prepared.joints_left)
+        self._total = plan.steps_left + _TRIAL_STEPS * (plan.trials_left + joints)
         self._trainings = {training.key: training.steps for training in plan.trainings}
         self._running: dict[str, int] = {}
         self._done = 0
-        self._counts = {"trainings": 0, "trials": 0}
-        self._goals = {"trainings": len(plan.trainings), "trials": plan.trials_left}
+        self._counts = {"trainings": 0, "trials": 0, "joint measures": 0}
+        self._goals = {
+            "trainings": len(plan.trainings),
+            "trials": plan.trials_left,
+            "joint measures": joints,
+        }
         self._loss = ""
         self._show = _Bar(console, self._total) if console.is_terminal else _Lines(console)
 
@@ -112,6 +117,9 @@ class Display(AbstractContextManager["Display"]):
             case Record():
                 self._done += _TRIAL_STEPS
                 self._counts["trials"] += 1
+            case JointRecord():
+                self._done += _TRIAL_STEPS
+                self._counts["joint measures"] += 1
             case Failure():
                 self._show.say(f"failed: {event.reason}")
         progress = self._done + sum(self._running.values())

@@ -110,12 +110,16 @@ def make_workshop(tmp_path: Path) -> MakeWorkshop:
     def never(total: int, standing: object) -> bool:
         return False
 
-    def made(dataset: Dataset, folder: str = "states", pulse: Pulse = never) -> Workshop:
+    def made(
+        dataset: Dataset, folder: str = "states", pulse: Pulse = never, *others: Dataset
+    ) -> Workshop:
         (tmp_path / folder).mkdir(exist_ok=True)
+        by_name = {other.name: other for other in others}
         return Workshop(
-            dataset=lambda _: dataset,
+            dataset=lambda data: by_name.get(data.name, dataset),
             state_path=lambda key: tmp_path / folder / f"{key}.safetensors",
             checkpoint_path=lambda key: tmp_path / folder / f"{key}.checkpoint",
+            statistics_path=lambda key: tmp_path / folder / f"{key}.statistics",
             pulse=pulse,
         )
 

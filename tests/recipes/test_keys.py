@@ -11,7 +11,19 @@ import pytest
 from gossamer.data import Dataset
 from gossamer.errors import InputError
 from gossamer.nets import NetworkSpec
-from gossamer.recipes import DataSpec, MeasureSpec, Prune, Rewind, Train, Trial, keyed
+from gossamer.recipes import (
+    DataSpec,
+    MeasureSpec,
+    Pack,
+    Prune,
+    Regrow,
+    Rewind,
+    Train,
+    Transfer,
+    Trial,
+    keyed,
+)
+from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM, Source
 from gossamer.records.canonical import key_of
 from gossamer.train import Adadelta, Adam, AdamW, Cosine, EarlyStop, Exponential, Sgd, StepDecay
 
@@ -61,6 +73,9 @@ STARTS = {
     "mean": with_data(mean=0.1),
     "std": with_data(std=2.0),
     "validation": with_data(validation=0.4),
+    "validation from": with_data(validation=0.4, validation_from="test"),
+    "examples": with_data(examples=6),
+    "pool": with_data(pool="half"),
     "hidden": replace(TRIAL, network=NetworkSpec(name="mlp", hidden=(6,))),
     "depth": replace(TRIAL, network=NetworkSpec(name="mlp", hidden=(5, 5))),
     "seed": replace(TRIAL, seed=2),
@@ -98,9 +113,35 @@ PRUNINGS = {
     "score": with_step(1, score="random"),
     "allocation": with_step(1, allocation="uniform"),
     "mapping": with_step(1, allocation={"dense1": 0.5, "dense*": 0.2}),
-    "mapping order": with_step(1, allocation={"dense*": 0.2, "dense1": 0.5}),
+    "erdos-renyi": with_step(1, sparsity=None, allocation=ErdosRenyi(epsilon=2)),
+    "epsilon": with_step(1, sparsity=None, allocation=ErdosRenyi(epsilon=3)),
+    "erk": with_step(1, allocation=ERK()),
+    "fan-in": with_step(1, sparsity=None, allocation=FixedFanIn(connections=2)),
+    "n-by-m": with_step(1, sparsity=None, pattern=NByM(n=1, m=2)),
+    "block": with_step(1, pattern=Block(rows=2, columns=1)),
+    "enforce": with_step(1, enforce=False),
     "pattern": with_step(1, pattern="unit"),
     "exclude": with_step(1, exclude=("output layer",)),
+    "regrow": replace(TRIAL, steps=(TRAIN, Regrow(), *TRIAL.steps[2:])),
+    "pack": replace(TRIAL, steps=(TRAIN, Pack(), *TRIAL.steps[2:])),
+    "pack anew": replace(TRIAL, steps=(TRAIN, Pack(initialisation="he"), *TRIAL.steps[2:])),
+}
+
+
+def lent(recipe: tuple[Any, ...] = (TRAIN, PRUNE), **others: Any) -> Trial:
+    source = {name: others.pop(name) for name in ("data", "seed_offset") if name in others}
+    transfer = Transfer(source=Source(recipe=recipe, **source), **others)
+    return replace(TRIAL, steps=(transfer, TRAIN))
+
+
+LENT = lent()
+LENDERS = {
+    "recipe": lent((Train(epochs=4, optimizer=Sgd(momentum=0.9)), PRUNE)),
+    "pruning": lent((TRAIN, Prune(sparsity=0.6))),
+    "seed_offset": lent(seed_offset=1),
+    "shuffle": lent(shuffle="layer"),
+    "shuffle in units": lent(shuffle="unit"),
+    "enforce": lent(enforce=False),
 }
 
 
@@ -115,6 +156,67 @@ def test_whatever_determines_numbers_changes_the_keys() -> None:
             assert same == expected, what
             assert other.record not in seen, what
             seen.add(other.record)
+
+
+def test_what_a_mask_is_borrowed_from_changes_the_keys() -> None:
+    original = keyed(LENT, tiny())
+    seen = {original.states[1]}
+    for what, trial in LENDERS.items():
+        other = keyed(trial, tiny())
+        assert other.states[0] == original.states[0], what
+        assert other.states[1] not in seen, what
+        assert other.states[2] != original.states[2], what
+        seen.add(other.states[1])
+
+
+def test_the_dataset_of_a_source_changes_the_keys_by_its_content() -> None:
+    def with_source(name: str, change: str) -> list[str]:
+        found = keyed(lent(data=name), tiny(), elsewhere=lambda _: tiny(change))
+        return [*found.states, found.record]
+
+    own = keyed(LENT, tiny())
+    assert with_source("tiny", "x_train") == [*own.states, own.record]  # its own, not elsewhere
+    assert with_source("a", "") == [*own.states, own.record]
+    assert with_source("a", "x_train") == with_source("b", "x_train")
+    assert with_source("a", "x_train")[0] == own.states[0]
+    assert not set(with_source("a", "x_train")[1:]) & set(own.states)
+
+
+def test_a_source_has_the_keys_of_the_trial_that_it_is() -> None:
+    found = keyed(LENT, tiny()).sources[0]
+    alone = keyed(replace(TRIAL, seed=1001, steps=(TRAIN, PRUNE)), tiny())
+    assert found.states == alone.states
+    # Its training comes first among what the borrower rests on.
+    assert keyed(LENT, tiny()).phases == (alone.states[1], keyed(LENT, tiny()).states[2])
+
+
+def test_sources_may_borrow_themselves() -> None:
+    inner = LENT.steps[0]
+    found = keyed(lent((inner, TRAIN)), tiny())
+    assert found.sources[0].trial.seed == 1001
+    assert found.sources[0].sources[0].trial.seed == 2001
+    assert len(found.phases) == 3
+
+
+def test_a_mask_does_not_go_to_a_network_of_another_shape() -> None:
+    x = np.arange(45, dtype=np.float32).reshape(9, 5)
+    wider = Dataset("wider", x, np.arange(9) % 3, x, np.arange(9) % 3, classes=3, scale=1.0)
+    more = replace(tiny(), name="more", y_train=np.arange(9) % 4, classes=4)
+    for other, numbers in ((wider, "(5,) and 3 classes"), (more, "(4,) and 4 classes")):
+        with pytest.raises(InputError) as caught:
+            keyed(lent(data="elsewhere"), tiny(), elsewhere=lambda _, other=other: other)  # type: ignore[misc]
+        assert str(caught.value) == (
+            f"a mask cannot go from {other.name} to tiny: the network of one has examples of shape "
+            f"{numbers}, of the other (4,) and 3"
+        )
+
+
+def test_the_keys_know_how_many_examples_are_trained_on() -> None:
+    assert keyed(TRIAL, tiny()).train_examples == 9
+    assert keyed(with_data(pool="half"), tiny()).train_examples == 5  # seed 1 has the larger half
+    assert keyed(with_data(examples=6, validation=0.5), tiny()).train_examples == 3
+    with pytest.raises(InputError, match="examples asks for a pool of 10, but tiny has 9"):
+        keyed(with_data(examples=10), tiny())
 
 
 @pytest.mark.parametrize("change", ["x_train", "y_train", "x_test", "y_test", "scale"])
@@ -132,9 +234,12 @@ def test_names_do_not_change_the_keys() -> None:
 
 def test_what_is_measured_changes_the_record_alone() -> None:
     original = keyed(TRIAL, tiny())
-    other = keyed(replace(TRIAL, measure=MeasureSpec(train_examples=4)), tiny())
-    assert other.states == original.states
-    assert other.record != original.record
+    records = {original.record}
+    for measure in (MeasureSpec(train_examples=4), MeasureSpec(leakage=True)):
+        other = keyed(replace(TRIAL, measure=measure), tiny())
+        assert other.states == original.states
+        records.add(other.record)
+    assert len(records) == 3
 
 
 def test_the_same_trial_written_otherwise_has_the_same_keys() -> None:
@@ -194,10 +299,12 @@ def test_a_users_network_is_known_by_its_source_and_weights(
 
 
 GOLDEN = {
-    "plain": "814f2fae27faab298451a68452a78e38ec65a68f8f026a6a7bbd0f0532d65061",
-    "cosine": "31710bf8755c9543083a866e783e552c9b6ec3260f1d2285978029347b7016b1",
-    "mapping": "334a7b6a9d3829094e88ae59cc314eafba5c445d779f8768efd071df98102304",
-    "adam": "d847cc9a287e078f6b89549e5572fac16d5cc11bc784ca90f8d1ebe825fc6654",
+    "plain": "57995823eb50f2c6322efcea0c16e7172c39ff00c8b9dfa37cfa78da0f9b1980",
+    "cosine": "b71abce67c304845d3a905426a8e5e7c4675defd2919bf49b512a432c67bf8a2",
+    "mapping": "fd3f3063a9740c64647e1008f52e657b56d64c75aca1e057458f7695dfe1ee33",
+    "adam": "c16881975027b99fe15a89c885fad395b0db718ac726aeb12fd177b90ef1d38e",
+    "transfer": "74b3737a0b78d459741bf76698e311d786c4c4c17c4002da2d1a63c118d7209e",
+    "pack": "5f90fc3020b8bfdc4094787965a44112401255aac85801939a0c0cd357b20a33",
 }
 
 
@@ -209,6 +316,8 @@ def pinned() -> dict[str, str]:
             "cosine": TRAININGS["schedule"],
             "mapping": PRUNINGS["mapping"],
             "adam": TRAININGS["betas"],
+            "transfer": LENT,
+            "pack": replace(TRIAL, steps=(PRUNINGS["erdos-renyi"].steps[1], Pack(), TRAIN)),
         }.items()
     }
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ def test_a_state_without_mask_comes_back_without(tmp_path: Path) -> None:
     again, notes = load_state(tmp_path / "state")
     assert same(state, again)
     assert notes == {}
+    assert not again.packed
+
+
+def test_a_packed_state_comes_back_packed(tmp_path: Path) -> None:
+    mask = Mask({"0.weight": torch.tensor([[True, False, True]])})
+    state = State({"0.values": torch.ones(2), "0.positions": torch.tensor([0, 2])}, mask)
+    save_state(tmp_path / "state", replace(state, packed=True))
+    again, _ = load_state(tmp_path / "state")
+    assert same(state, again)
+    assert again.packed
 
 
 @pytest.mark.parametrize(

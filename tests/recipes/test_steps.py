@@ -4,73 +4,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gossamer.errors import InputError
-from gossamer.recipes import Prune, RecipeStep, Rewind, Train, check_recipe
-from gossamer.recipes.steps import described
-from gossamer.train import AdamW, EarlyStop, Sgd
+from gossamer.recipes import Pack, Prune, RecipeStep, Regrow, Rewind, Train, Transfer
+from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM, Source, described
+from gossamer.records.canonical import canonical_json
+from gossamer.train import EarlyStop, Sgd
 
-TRAIN = Train(epochs=2)
 STEP: TypeAdapter[Any] = TypeAdapter(RecipeStep)
-
-
-def refusal(*steps: Train | Prune | Rewind, validation: float = 0.0) -> str:
-    with pytest.raises(InputError) as caught:
-        check_recipe(steps, validation)
-    return str(caught.value)
-
-
-def test_recipes_of_the_literature_pass() -> None:
-    keep = Train(epochs=1, optimizer_state="keep")
-    check_recipe([], 0)
-    check_recipe([TRAIN, Prune(sparsity=0.9), keep], 0)
-    lottery: list[Any] = [
-        TRAIN,
-        Prune(sparsity=0.5),
-        Rewind(to=0),
-        TRAIN,
-        Prune(sparsity=0.75),
-        Rewind(to=1),
-    ]
-    check_recipe([*lottery, TRAIN], 0)
-    check_recipe([Prune(sparsity=0.9, score="random"), TRAIN], 0)
-    check_recipe([Train(epochs=1, early_stop=EarlyStop(patience=1))], 0.1)
-    check_recipe([Train(epochs=1, early_stop=EarlyStop(watch="train_loss", patience=1))], 0)
-
-
-def test_a_rewind_to_a_step_not_yet_done_is_refused() -> None:
-    message = refusal(TRAIN, Rewind(to=2))
-    assert message.startswith("step 2 of the recipe (rewind) goes back to after step 2, but only 1")
-
-
-@pytest.mark.parametrize(
-    "before",
-    [
-        [],
-        [Prune(sparsity=0.5)],
-        [Train(epochs=1, optimizer=Sgd())],
-        [TRAIN, Rewind(to=0)],
-        [TRAIN, Train(epochs=1, optimizer=AdamW())],
-    ],
-)
-def test_an_optimizer_state_that_is_not_there_cannot_be_kept(before: list[Any]) -> None:
-    message = refusal(*before, Train(epochs=1, optimizer_state="keep"))
-    assert f"step {len(before) + 1} of the recipe (train) keeps the optimizer's state" in message
-
-
-def test_an_early_stop_on_an_empty_validation_split_is_refused() -> None:
-    message = refusal(Train(epochs=1, early_stop=EarlyStop(patience=1)))
-    assert "stops early on validation_loss" in message
-
-
-def test_a_pruning_that_asks_for_less_than_is_gone_is_refused() -> None:
-    message = refusal(Prune(sparsity=0.9), TRAIN, Rewind(to=0), Prune(sparsity=0.5))
-    assert "step 4 of the recipe (prune) asks for a sparsity of 0.5 in all, but 0.9" in message
-
-
-def test_prunings_of_other_weights_may_ask_for_less() -> None:
-    check_recipe([Prune(sparsity=0.9), Prune(sparsity=0.5, exclude=("output layer",))], 0)
-    check_recipe([Prune(sparsity=0.9), Prune(sparsity=0.5, pattern="unit")], 0)
-    check_recipe([Prune(sparsity=0.9), Prune(sparsity=0, allocation={"dense1": 0.95})], 0)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +21,20 @@ def test_prunings_of_other_weights_may_ask_for_less() -> None:
         ({"step": "prune", "sparsity": 0.9, "score": "luck"}, "score"),
         ({"step": "prune", "sparsity": 0.9, "allocation": {"dense1": 2}}, "allocation"),
         ({"step": "prune", "sparsity": 0.9, "pattern": "block"}, "pattern"),
+        ({"step": "prune", "sparsity": 0.9, "pattern": {"name": "block", "rows": 2}}, "columns"),
+        ({"step": "prune", "sparsity": 0.9, "allocation": {"name": "erk", "k": 1}}, "k"),
+        ({"step": "prune", "allocation": {"name": "erdos-renyi", "epsilon": 0}}, "epsilon"),
+        ({"step": "prune", "allocation": {"name": "fixed-fan-in"}}, "connections"),
+        ({"step": "prune", "allocation": {"name": "erk"}}, "a pruning needs a sparsity"),
+        ({"step": "regrow", "to": 1}, "to"),
+        ({"step": "pack", "initialisation": "zeros"}, "initialisation"),
+        ({"step": "transfer"}, "source"),
+        ({"step": "transfer", "source": {"recipe": []}}, "recipe"),
+        ({"step": "transfer", "source": {"recipe": [{"step": "dance"}]}}, "dance"),
+        (
+            {"step": "transfer", "source": {"recipe": [{"step": "regrow"}], "seed_offset": -1}},
+            "seed",
+        ),
         ({"step": "rewind", "to": -1}, "to"),
         ({"step": "rewind", "by": 1}, "by"),
         ({"step": "train"}, "epochs"),
@@ -93,6 +46,43 @@ def test_steps_that_make_no_sense_are_refused_by_name(values: dict[str, Any], fi
     with pytest.raises(ValidationError) as caught:
         STEP.validate_python(values)
     assert field in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fixing",
+    [
+        {"allocation": ErdosRenyi(epsilon=2)},
+        {"allocation": FixedFanIn(connections=3)},
+        {"pattern": NByM(n=2, m=4)},
+    ],
+)
+def test_a_sparsity_that_is_fixed_is_not_given_too(fixing: dict[str, Any]) -> None:
+    assert Prune(**fixing).sparsity is None
+    with pytest.raises(ValidationError, match=r"leave sparsity out: .* fixes it"):
+        Prune(sparsity=0.5, **fixing)
+
+
+@pytest.mark.parametrize("free", [{"allocation": ERK()}, {"pattern": Block(rows=4, columns=1)}])
+def test_a_sparsity_that_nothing_fixes_must_be_given(free: dict[str, Any]) -> None:
+    assert Prune(sparsity=0.5, **free).sparsity == 0.5
+    with pytest.raises(ValidationError, match=r"a pruning needs a sparsity, such as 0\.9"):
+        Prune(**free)
+
+
+def test_a_layer_may_be_called_as_an_allocation_is_described() -> None:
+    assert Prune(sparsity=0.5, allocation={"name": 0.1}).allocation == {"name": 0.1}
+
+
+def test_a_transfer_is_described_without_its_source() -> None:
+    source = Source(recipe=(Prune(sparsity=0.5),))
+    assert described(Transfer(source=source)) == {
+        "step": "transfer",
+        "shuffle": None,
+        "enforce": True,
+        "version": 1,
+    }
+    assert described(Pack()) == {"step": "pack", "initialisation": "keep", "version": 1}
+    assert described(Regrow()) == {"step": "regrow", "version": 1}
 
 
 def test_a_step_is_described_with_its_defaults_and_version() -> None:
@@ -119,15 +109,17 @@ def test_a_step_is_described_with_its_defaults_and_version() -> None:
         "allocation": "global",
         "pattern": "weight",
         "exclude": [],
-        "version": 1,
+        "enforce": True,
+        "version": 2,
     }
 
 
-def test_a_description_tells_the_order_of_allocation_patterns() -> None:
+def test_the_order_of_allocation_patterns_does_not_matter() -> None:
+    # Of several patterns that fit a layer the longest counts.
     first = Prune(sparsity=0.5, allocation={"dense1": 0.9, "dense*": 0.1})
     second = Prune(sparsity=0.5, allocation={"dense*": 0.1, "dense1": 0.9})
-    assert described(first)["allocation"] == [["dense1", 0.9], ["dense*", 0.1]]
-    assert described(first) != described(second)
+    assert described(first)["allocation"] == {"dense1": 0.9, "dense*": 0.1}
+    assert canonical_json(described(first)) == canonical_json(described(second))
 
 
 @pytest.mark.parametrize(
@@ -135,8 +127,21 @@ def test_a_description_tells_the_order_of_allocation_patterns() -> None:
     [
         Train(epochs=2, optimizer=Sgd(momentum=0.9), early_stop=EarlyStop(patience=1)),
         Prune(sparsity=0.5, allocation={"b": 0.1, "a": 0.2}, exclude=("output layer",)),
+        Prune(allocation=ErdosRenyi(epsilon=20), score="random", enforce=False),
+        Prune(sparsity=0.5, allocation=ERK(), pattern=Block(rows=2, columns=3)),
+        Prune(allocation=FixedFanIn(connections=3)),
+        Prune(pattern=NByM(n=2, m=4)),
         Rewind(to=3),
+        Regrow(),
+        Pack(initialisation="he"),
+        Transfer(
+            source=Source(
+                data="mnist", recipe=(Train(epochs=1), Prune(sparsity=0.5)), seed_offset=0
+            ),
+            shuffle="unit",
+            enforce=False,
+        ),
     ],
 )
-def test_a_step_comes_back_from_json(step: Train | Prune | Rewind) -> None:
+def test_a_step_comes_back_from_json(step: RecipeStep) -> None:
     assert STEP.validate_json(step.model_dump_json()) == step

@@ -9,7 +9,18 @@ import torch
 from gossamer.data import Dataset
 from gossamer.errors import InputError, StoreError, TrainingError
 from gossamer.nets import NetworkSpec, build
-from gossamer.recipes import DataSpec, KeyedTrial, MeasureSpec, Prune, Rewind, Train, Trial, keyed
+from gossamer.recipes import (
+    DataSpec,
+    KeyedTrial,
+    MeasureSpec,
+    Pack,
+    Prune,
+    Regrow,
+    Rewind,
+    Train,
+    Trial,
+    keyed,
+)
 from gossamer.recipes.state import State, load_state, save_state
 from gossamer.recipes.workshop import Workshop
 from gossamer.records.record import Phase
@@ -280,6 +291,9 @@ RESUMED: dict[str, tuple[str, str, tuple[Any, ...], dict[str, Any]]] = {
         ),
         {"validation": 0.2},
     ),
+    "regrown": ("points", "", (Prune(sparsity=0.6), training(), Regrow(), training(Adam())), {}),
+    "packed": ("points", "", (Prune(sparsity=0.6), Pack(), training(Adam())), {}),
+    "not enforced": ("points", "", (Prune(sparsity=0.6, enforce=False), training()), {}),
     "kept optimizer": ("points", "", (training(), training(optimizer_state="keep")), {}),
 }
 
@@ -464,6 +478,7 @@ def test_measures_agree_with_brute_force(make_workshop: MakeWorkshop, points: Da
         "bytes_compressed": packed + 4 * nonzero,
         "macs_dense": 144,
         "macs_nonzero": nonzero,
+        "trainable_parameters": 144,
     }
     assert {name: measures[name] for name in expected} == pytest.approx(expected, rel=1e-6)
     assert measures.keys() - expected.keys() == {"train_accuracy", "train_loss"}

@@ -63,7 +63,16 @@ def study(name: str, command: str = "gossamer run") -> StudyRun:
         dataset="digits",
         network="mlp",
         notes=(),
-        arms=(Arm(name="dense", label="Dense", role="baseline", recipe=()),),
+        arms=(
+            Arm(
+                name="dense",
+                label="Dense",
+                role="baseline",
+                recipe=(),
+                dataset="digits",
+                network="mlp",
+            ),
+        ),
         published=None,
         trials=(),
         command=command,

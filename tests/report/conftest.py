@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gossamer.leakage import audit
+from gossamer.records.joint import JointRecord
+from gossamer.records.leakage import Estimate, Leakage, LeakageChange
 from gossamer.records.record import (
     Arm,
     Environment,
@@ -21,6 +25,7 @@ from gossamer.records.record import (
     StudyRun,
     TrialLabel,
 )
+from gossamer.report.aggregate import Results
 
 LEVELS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 PUBLISHED = {
@@ -36,9 +41,16 @@ MEASURED = {
     "largest-unit": (98.1, 61.0, 21.0, 14.0, 11.0, 9.9, 9.8, 9.8, 9.8, 9.8),
 }
 SHAPES = ((1000, 784), (1000, 1000), (500, 1000), (200, 500), (10, 200))
+
+
+def arm(**given: Any) -> Arm:
+    """Return an arm of the MLP on MNIST, unless said otherwise."""
+    return Arm(**{"dataset": "mnist", "network": "mlp", **given})
+
+
 ARMS = (
-    Arm(name="dense", label="Dense", role="baseline", recipe=({"step": "train", "epochs": 10},)),
-    Arm(
+    arm(name="dense", label="Dense", role="baseline", recipe=({"step": "train", "epochs": 10},)),
+    arm(
         name="weight",
         label="Weight pruning",
         role="main",
@@ -47,7 +59,7 @@ ARMS = (
             {"step": "prune", "sparsity": "$sparsity", "pattern": "weight", "exclude": ["output"]},
         ),
     ),
-    Arm(
+    arm(
         name="unit",
         label="Unit pruning",
         role="main",
@@ -57,7 +69,7 @@ ARMS = (
         ),
     ),
     *(
-        Arm(
+        arm(
             name=f"{order}-{kind}",
             label=f"{'Largest-first' if order == 'largest' else 'Random'} {kind} pruning",
             role="control",
@@ -101,6 +113,12 @@ class Run:
     study: StudyRun
     records: dict[str, Record]
     phases: dict[str, Phase]
+    joints: tuple[JointRecord, ...] = ()
+
+    @property
+    def results(self) -> Results:
+        """Everything of the run, as the report reads it."""
+        return Results(self.study, self.records, self.joints, self.phases)
 
 
 def key(*parts: object) -> str:
@@ -334,10 +352,10 @@ def longer() -> tuple[Arm, ...]:
     train, more = {"step": "train", "epochs": 10}, {"step": "train", "epochs": 3}
     prune = {"step": "prune", "sparsity": "$sparsity"}
     return (
-        Arm(name="dense", label="Dense", role="baseline", recipe=(train,)),
-        Arm(name="weight", label="Weight pruning", role="main", recipe=(train, prune)),
-        Arm(name="retrained", label="Retraining", role="main", recipe=(train, prune, more)),
-        Arm(name="dense-longer", label="Dense, longer", role="control", recipe=(train, more)),
+        arm(name="dense", label="Dense", role="baseline", recipe=(train,)),
+        arm(name="weight", label="Weight pruning", role="main", recipe=(train, prune)),
+        arm(name="retrained", label="Retraining", role="main", recipe=(train, prune, more)),
+        arm(name="dense-longer", label="Dense, longer", role="control", recipe=(train, more)),
     )
 
 
@@ -361,3 +379,105 @@ def make_run() -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def make_full() -> Callable[[int], Run]:
     return full_run
+
+
+def leak(strength: float, models: int = 6, examples: int = 600) -> Leakage:
+    """Audit made-up logits of pairs of models, whose members stand out by so much."""
+    generator = np.random.default_rng(round(1000 * strength))
+    half = generator.random((models // 2, examples)) < 0.5
+    members = np.empty((models, examples), dtype=bool)
+    members[0::2], members[1::2] = half, ~half
+    labels = generator.integers(0, 5, examples)
+    logits = generator.normal(0, 1, (models, examples, 5))
+    logits[:, np.arange(examples), labels] += 2 + strength * members
+    return audit(logits, labels, members, pairs=np.arange(models) // 2)
+
+
+def leaky_run() -> Run:
+    """Make a study of paired halves in which pruning leaks less, and training longer more."""
+    train, prune = {"step": "train", "epochs": 10}, {"step": "prune", "sparsity": "$sparsity"}
+    half = {"pool": "half"}
+    arms = (
+        arm(name="dense", label="Dense", role="baseline", recipe=(train,), **half),
+        arm(name="weight", label="Pruned", role="main", recipe=(train, prune, train), **half),
+        arm(name="longer", label="Dense, longer", role="control", recipe=(train, train), **half),
+    )
+    strengths = {
+        ("dense", 0.0): 2.0,
+        ("weight", 0.5): 1.5,
+        ("weight", 0.9): 0.6,
+        ("longer", 0.0): 2.5,
+    }
+    accuracies = {("dense", 0.0): 0.90, ("weight", 0.5): 0.91, ("weight", 0.9): 0.88}
+    accuracies["longer", 0.0] = 0.905
+    made = run_of(
+        {cell: [mean + 0.001 * (i % 3) for i in range(6)] for cell, mean in accuracies.items()},
+        arms,
+        paired=True,
+    )
+    keys = {
+        cell: tuple(t.key for t in made.study.trials if (t.arm, t.level) == cell)
+        for cell in strengths
+    }
+    joints = [_attacked(keys[cell], leak(strength)) for cell, strength in strengths.items()]
+    joints += [
+        _released(keys[cell], keys["dense", 0.0], leak(1.0)) for cell in strengths if cell[1] > 0
+    ]
+    return Run(made.study, made.records, made.phases, tuple(joints))
+
+
+def _attacked(keys: tuple[str, ...], leakage: Leakage) -> JointRecord:
+    measures: dict[str, dict[str, float]] = {one: {} for one in keys}
+    for attack in leakage.attacks:
+        for target in attack.per_model:
+            named = {f"{attack.name}_{name}": v for name, v in target.measures.items()}
+            measures[keys[target.model]] |= named
+    return JointRecord(
+        key=key("leakage", keys),
+        kind="leakage",
+        records=keys,
+        measures=measures,
+        leakage=leakage,
+        pictures=tuple("iVBORw0KGgo=" for _ in leakage.exposed),
+        seconds=1.0,
+        environment=ENVIRONMENT,
+    )
+
+
+def _released(keys: tuple[str, ...], others: tuple[str, ...], leakage: Leakage) -> JointRecord:
+    change = Estimate(value=-0.02, low=-0.03, high=-0.01)
+    return JointRecord(
+        key=key("releases", keys),
+        kind="releases",
+        records=keys,
+        others=others,
+        measures={},
+        joint=leakage.attack("lira_online").model_copy(update={"name": "joint"}),
+        foreign=leakage.attack("loss").model_copy(update={"name": "foreign"}),
+        change=LeakageChange(
+            units=3,
+            auc=change,
+            balanced_accuracy=change,
+            tpr_at=((0.01, change), (0.001, change)),
+            evidence=change,
+            examples_rising=0.03,
+            examples_falling=0.25,
+        ),
+        seconds=1.0,
+        environment=ENVIRONMENT,
+    )
+
+
+@pytest.fixture(scope="session")
+def leaky() -> Run:
+    return leaky_run()
+
+
+@pytest.fixture(scope="session")
+def make_leakage() -> Callable[..., Leakage]:
+    return leak
+
+
+@pytest.fixture(scope="session")
+def make_arm() -> Callable[..., Arm]:
+    return arm

@@ -3,18 +3,32 @@ from typing import Any
 
 import pytest
 
-from gossamer.records.record import Arm, Published, PublishedFigure, StudyRun
+from gossamer.records.joint import JointRecord
+from gossamer.records.leakage import Leakage
+from gossamer.records.record import Arm, Environment, Published, PublishedFigure, StudyRun
 from gossamer.report.aggregate import (
     Results,
     class_accuracies,
     comparisons,
     cost,
+    is_fraction,
     layer_sparsities,
     reaching,
     sizes,
 )
-from gossamer.report.curves import curve_points, trainings
 from gossamer.stats.intervals import mean_interval, paired_difference
+
+ENVIRONMENT = Environment(
+    gossamer="0.1.0",
+    python="3.11.9",
+    torch="2.13.0",
+    libraries={},
+    processor="",
+    machine="",
+    threads=1,
+    device="cpu",
+    revision=None,
+)
 
 
 def brute(run: Any, arm: str, level: float, measure: str = "test_accuracy") -> dict[int, float]:
@@ -150,7 +164,7 @@ def test_layers_hold_masked_and_effective_sparsity(results: Results) -> None:
     output = rows["unit", 0.5, "output.weight"]
     assert (output.prunable, output.masked, output.effective) == (False, 0.0, 0.5)
     assert rows["weight", 0.0, "hidden1.weight"].masked == 0.0
-    assert len(rows) == 2 * 10 * 5
+    assert len(rows) == (1 + 2 * 10 + 4 * 9) * 5
 
 
 def test_unknown_connectivity_is_left_out(make_run: Any, forget: Any) -> None:
@@ -210,38 +224,6 @@ def test_cost_takes_the_plan_where_a_training_is_unknown(run: Any, results: Resu
     assert (total.steps_shared, total.steps_alone) == (1_000, 55 * 1_000 + 220 * 6_000)
 
 
-def test_shared_training_is_one_group_over_its_seeds(run: Any, results: Results) -> None:
-    (shared,) = trainings(results, run.phases)
-    assert len(shared.arms) == 7
-    assert sorted(shared.histories) == [0, 1, 2, 3, 4]
-    points = curve_points(shared)
-    third = [h[2].validation_loss or math.nan for h in shared.histories.values()]
-    mean = next(
-        p.value
-        for p in points
-        if (p.part, p.quantity, p.seed, p.epoch) == ("validation", "loss", None, 3)
-    )
-    assert mean == pytest.approx(math.fsum(third) / 5)
-    assert len(points) == 4 * 10 * (5 + 1)
-
-
-def test_retraining_at_each_level_is_a_group_each(retrained: Any) -> None:
-    results = Results(retrained.study, retrained.records)
-    found = trainings(results, retrained.phases)
-    assert [(one.position, one.arms, one.levels) for one in found] == [
-        (0, ("dense", "weight"), (0.0, 0.5, 0.9)),
-        (1, ("weight",), (0.5,)),
-        (1, ("weight",), (0.9,)),
-    ]
-
-
-def test_mean_curve_ends_where_the_first_seed_stopped(run: Any) -> None:
-    (shared,) = trainings(Results(run.study, run.records), run.phases)
-    stopped = {seed: h[: 4 if seed == 0 else 10] for seed, h in shared.histories.items()}
-    points = curve_points(type(shared)(0, shared.arms, shared.levels, stopped))
-    assert max(point.epoch for point in points if point.seed is None) == 4
-
-
 def test_axis_without_fractions_is_no_percentage(make_run: Any) -> None:
     made = make_run({("weight", 20.0): [0.9]}, axis="epsilon")
     results = Results(made.study, made.records)
@@ -259,3 +241,252 @@ def test_levels_are_the_same_however_they_were_computed(make_run: Any) -> None:
 def test_study_is_not_changed(run: Any, results: Results) -> None:
     assert isinstance(results.study, StudyRun)
     assert results.study is run.study
+
+
+def joint(
+    kind: str, records: list[str], measures: Any, others: tuple[str, ...] = (), **given: Any
+) -> JointRecord:
+    return JointRecord(
+        key=f"{kind} of {len(records)}",
+        kind=kind,
+        records=tuple(records),
+        others=others,
+        measures=measures,
+        seconds=1.0,
+        environment=ENVIRONMENT,
+        **given,
+    )
+
+
+def keys_of(made: Any, arm: str, level: float) -> list[str]:
+    return [t.key for t in made.study.trials if (t.arm, t.level) == (arm, level)]
+
+
+def test_joint_measures_are_measures_of_their_records(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): [0.98, 0.97], ("weight", 0.5): [0.9, 0.8]})
+    keys = keys_of(made, "weight", 0.5)
+    aucs = {keys[0]: {"loss_auc": 0.6}, keys[1]: {"loss_auc": 0.7}}
+    results = Results(made.study, made.records, (joint("leakage", keys, aucs),))
+    assert results.values("weight", 0.5, "loss_auc") == {0: 0.6, 1: 0.7}
+    assert results.values("dense", 0.0, "loss_auc") == {}
+    assert results.interval("weight", 0.5, "loss_auc") == mean_interval([0.6, 0.7])
+    assert results.measures[keys[0]]["test_accuracy"] == 0.9
+
+
+@pytest.mark.parametrize(("count", "times"), [(3, 2.0), (4, math.sqrt(3))])
+def test_intervals_of_attacks_with_references_are_wider(
+    make_run: Any, count: int, times: float
+) -> None:
+    values = [0.6, 0.7, 0.65, 0.72][:count]
+    made = make_run({("weight", 0.5): [0.9] * count})
+    keys = keys_of(made, "weight", 0.5)
+    found = {k: {"lira_online_auc": v, "loss_auc": v} for k, v in zip(keys, values, strict=True)}
+    results = Results(made.study, made.records, (joint("leakage", keys, found),))
+    wide, plain = (results.interval("weight", 0.5, f"{one}_auc") for one in ("lira_online", "loss"))
+    assert wide is not None
+    assert plain == mean_interval(values)
+    assert wide.half_width == pytest.approx(times * (plain.half_width or 0))
+
+
+def test_two_networks_that_are_each_others_references_have_no_interval(make_run: Any) -> None:
+    made = make_run({("weight", 0.5): [0.9, 0.8]})
+    keys = keys_of(made, "weight", 0.5)
+    found = {key: {"lira_online_auc": 0.6} for key in keys}
+    results = Results(made.study, made.records, (joint("leakage", keys, found),))
+    interval = results.interval("weight", 0.5, "lira_online_auc")
+    assert interval is not None
+    assert (interval.mean, interval.low, interval.count) == (0.6, None, 2)
+
+
+def test_joint_on_more_networks_wins_whatever_its_order(make_run: Any) -> None:
+    made = make_run({("weight", 0.5): [0.9, 0.8]})
+    keys = keys_of(made, "weight", 0.5)
+    few = joint("overlap", keys[:1], {keys[0]: {"mask_overlap": 0.1}}, ("x",))
+    many = joint("overlap", keys, {key: {"mask_overlap": 0.3} for key in keys}, ("x", "y"))
+    for joints in ((few, many), (many, few)):
+        results = Results(made.study, made.records, joints)
+        assert results.values("weight", 0.5, "mask_overlap") == {0: 0.3, 1: 0.3}
+        assert results.joint("weight", 0.5, "overlap") == many
+        assert results.joint("weight", 0.5, "leakage") is None
+        assert results.joint("unit", 0.5, "overlap") is None
+
+
+def test_leakage_is_that_of_the_arm_at_the_level(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): [0.98, 0.97], ("weight", 0.5): [0.9, 0.8]})
+    found = Leakage(
+        models=2,
+        examples=10,
+        classes=10,
+        paired=True,
+        references=None,
+        headline="gap",
+        attacks=(),
+        checks=(),
+        exposed=(),
+        skipped=(),
+        notes=(),
+        sentence="Nothing leaks.",
+    )
+    one = joint("leakage", keys_of(made, "dense", 0.0), {}, leakage=found)
+    results = Results(made.study, made.records, (one,))
+    assert results.leakage("dense", 0.0) == found
+    assert results.leakage("weight", 0.0) == found
+    assert results.leakage("weight", 0.5) is None
+
+
+def test_pairs_are_the_units_of_a_paired_study(make_run: Any) -> None:
+    cells = {("dense", 0.0): [0.98, 0.97, 0.96, 0.95], ("weight", 0.5): [0.9, 0.8, 0.7, 0.8]}
+    made = make_run(cells, paired=True)
+    results = Results(made.study, made.records)
+    assert results.units({0: 1.0, 1: 3.0, 2: 5.0, 4: 0.0, 5: 1.0, 7: 9.0}) == [2.0, 0.5]
+    pairs = mean_interval([(0.9 + 0.8) / 2, (0.7 + 0.8) / 2])
+    assert results.interval("weight", 0.5) == pairs
+    expected = mean_interval([0.975 - 0.85, 0.955 - 0.75])
+    found = results.paired(("dense", 0.0), ("weight", 0.5))
+    assert found is not None
+    assert (found.mean, found.low, found.high, found.count) == pytest.approx(
+        (expected.mean, expected.low, expected.high, 2)
+    )
+    assert (results.unit_counts, results.seed_counts) == ((2,), (4,))
+    assert results.basis == "mean over 2 pairs of seeds"
+
+
+def test_unpaired_seeds_are_their_own_units(results: Results) -> None:
+    assert results.units({3: 1.0, 0: 2.0}) == [2.0, 1.0]
+    assert (results.unit, results.counted_units(5)) == ("seed", "5 seeds")
+
+
+def test_pair_with_one_half_missing_is_left_out(make_run: Any) -> None:
+    made = make_run({("weight", 0.5): [0.9, 0.8, 0.7, 0.6]}, paired=True)
+    last = keys_of(made, "weight", 0.5)[-1]
+    records = {key: one for key, one in made.records.items() if key != last}
+    results = Results(made.study, records)
+    assert results.interval("weight", 0.5) == mean_interval([(0.9 + 0.8) / 2])
+    assert results.one_seed
+    assert results.basis == "one pair of seeds"
+
+
+def test_half_of_a_pair_is_no_number(make_run: Any) -> None:
+    made = make_run({("weight", 0.5): [0.9]}, paired=True)
+    results = Results(made.study, made.records)
+    assert results.interval("weight", 0.5) is None
+    assert (results.seed_counts, results.unit_counts, results.one_seed) == ((1,), (), False)
+    assert results.basis == "no pair of seeds yet"
+
+
+def test_basis_names_fewest_and_most(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): [0.9] * 6, ("weight", 0.5): [0.9] * 2}, paired=True)
+    assert Results(made.study, made.records).basis == "mean over 1 to 3 pairs of seeds"
+
+
+@pytest.mark.parametrize(
+    ("measure", "fraction"),
+    [
+        ("test_accuracy", True),
+        ("gap_attack_accuracy", True),
+        ("best_threshold_attack_accuracy", True),
+        ("one_hot_attack_accuracy", True),
+        ("lira_online_balanced_accuracy", True),
+        ("lira_online_auc", True),
+        ("lira_online_advantage", True),
+        ("lira_online_tpr@0.01", True),
+        ("lira_online_fpr@0.001", True),
+        ("mask_overlap", True),
+        ("effective_sparsity", True),
+        ("validation_gain_second_half", True),
+        ("test_loss", False),
+        ("nonzero_parameters", False),
+        ("macs_dense", False),
+        ("train_examples", False),
+    ],
+)
+def test_fractions_are_told_from_other_numbers(measure: str, fraction: bool) -> None:
+    assert is_fraction(measure) is fraction
+
+
+def after_training(made: Any, *accuracies: float | None) -> Results:
+    """Return results whose records all end in one training with these validation accuracies."""
+    (phase,) = list(made.phases.values())[:1]
+    epochs = tuple(
+        epoch.model_copy(update={"validation_accuracy": accuracy})
+        for epoch, accuracy in zip(phase.history, accuracies, strict=False)
+    )
+    phase = phase.model_copy(update={"history": epochs})
+    records = {
+        key: one.model_copy(
+            update={"phases": (phase.key,), "identity": {"steps": [{"step": "train"}]}}
+        )
+        for key, one in made.records.items()
+    }
+    return Results(made.study, records, phases={phase.key: phase})
+
+
+def test_validation_measures_come_from_the_last_training(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): [0.9]})
+    results = after_training(made, 0.5, 0.6, 0.8, 0.85)
+    assert results.values("dense", 0.0, "validation_accuracy") == {0: 0.85}
+    gain = results.values("dense", 0.0, "validation_gain_second_half")
+    assert gain == {0: pytest.approx(0.25)}
+    odd = after_training(made, 0.5, 0.6, 0.8)
+    assert odd.values("dense", 0.0, "validation_gain_second_half") == {0: pytest.approx(0.3)}
+
+
+def test_training_without_validation_has_no_such_measure(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): [0.9]})
+    for accuracies in ((None, None), ()):
+        results = after_training(made, *accuracies)
+        assert results.values("dense", 0.0, "validation_accuracy") == {}
+    one = after_training(made, 0.5)
+    assert one.values("dense", 0.0, "validation_accuracy") == {0: 0.5}
+    assert one.values("dense", 0.0, "validation_gain_second_half") == {}
+
+
+def test_network_pruned_after_training_has_no_validation_measure(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): [0.9]})
+    trained = after_training(made, 0.5, 0.6)
+    steps = [{"step": "train"}, {"step": "prune"}]
+    records = {
+        key: one.model_copy(update={"identity": {"steps": steps}})
+        for key, one in trained.records.items()
+    }
+    results = Results(made.study, records, phases=trained.phases)
+    assert results.values("dense", 0.0, "validation_accuracy") == {}
+
+
+def test_unpruned_arm_is_of_the_same_dataset_and_network(
+    make_run: Any, longer: tuple[Arm, ...]
+) -> None:
+    dense, weight, *_ = longer
+    other = {"dataset": "fashion-mnist"}, {"network": "wide"}, {"pool": "half"}
+    arms = (
+        dense,
+        *(weight.model_copy(update={"name": f"w{i}", **one}) for i, one in enumerate(other)),
+        dense.model_copy(update={"name": "fashion", "role": "control", **other[0]}),
+    )
+    cells = {("dense", 0.0): [0.9], ("fashion", 0.0): [0.8], ("w0", 0.5): [0.7]}
+    results = Results(make_run(cells, arms=arms).study, {})
+    found = [results.unpruned(name) for name in ("w0", "w1", "w2")]
+    assert [arm and arm.name for arm in found] == ["fashion", None, None]
+    assert results.levels("w0") == (0.5,)
+    assert results.datasets == (dense.dataset, "fashion-mnist")
+
+
+def test_unpruned_arm_does_without_any_step_that_makes_sparse(
+    make_run: Any, longer: tuple[Arm, ...]
+) -> None:
+    train, more = longer[3].recipe
+    steps = ({"step": "transfer"}, train, {"step": "pack"}, {"step": "regrow"}, more)
+    arms = (*longer, longer[1].model_copy(update={"name": "moved", "recipe": steps}))
+    cells = {("dense", 0.0): [0.9], ("dense-longer", 0.0): [0.9], ("moved", 0.0): [0.8]}
+    found = Results(make_run(cells, arms=arms).study, {}).unpruned("moved")
+    assert found is not None
+    assert found.name == "dense-longer"
+
+
+def test_places_name_levels_with_their_axis(make_run: Any) -> None:
+    made = make_run({("weight", 0.3): [0.9], ("weight", 0.5): [0.9]})
+    assert Results(made.study, {}).places([0.3, 0.5]) == "30 and 50% sparsity"
+    made = make_run({("weight", 20.0): [0.9], ("weight", 2.0): [0.9]}, axis="epsilon")
+    assert Results(made.study, {}).places([2.0, 20.0]) == "epsilon 2 and 20"
+    assert Results(made.study, {}).has_levels
+    assert not Results(make_run({("dense", 0.0): [0.9]}).study, {}).has_levels

@@ -231,3 +231,79 @@ def test_baseline_not_done_yet(two_arms: Any) -> None:
 
 def test_nothing_done(two_arms: Any) -> None:
     assert said(two_arms, {}) == ("No trial is done yet, so there is nothing to say.", "")
+
+
+def plain(name: str, role: str = "main", **given: str) -> Arm:
+    """Make an arm without a grid; its recipe says no more than its name."""
+    setting = {"dataset": "mnist", "network": "cnn", **given}
+    borrowed = ({"step": "transfer", "source": name},) if role != "baseline" else ()
+    recipe = (*borrowed, {"step": "train"})
+    return Arm(name=name, label=name.capitalize(), role=role, recipe=recipe, **setting)
+
+
+def test_study_without_a_grid(make_run: Any) -> None:
+    arms = (plain("dense", "baseline"), plain("transferred"), plain("random"))
+    cells = {
+        ("dense", 0.0): BASE,
+        ("transferred", 0.0): shifted(0.002),
+        ("random", 0.0): shifted(0.1),
+    }
+    assert said(make_run(cells, arms=arms)) == (
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; transferred is within half a "
+        "point of it; random falls further behind.",
+        "Transferred reaches 97.9% and random 88.1%, a paired difference of 9.8 [9.8, 9.8] points "
+        "over 3 seeds.",
+    )
+
+
+def test_study_without_a_grid_and_with_more_arms(make_run: Any) -> None:
+    names = ("first", "second", "third")
+    arms = (plain("dense", "baseline"), *map(plain, names))
+    cells = {("dense", 0.0): BASE, **{(name, 0.0): shifted(0.001) for name in names}}
+    first, second = said(make_run(cells, arms=arms))
+    assert first.endswith("; first, second and third are within half a point of it.")
+    assert second.startswith("The largest contrast: ")
+
+
+def test_arm_without_a_grid_beside_one_with(make_run: Any, longer: tuple[Arm, ...]) -> None:
+    setting = {"dataset": longer[0].dataset, "network": longer[0].network}
+    arms = (*longer[:2], plain("moved", **setting))
+    cells = {("dense", 0.0): BASE, ("weight", 0.5): shifted(0.2), ("moved", 0.0): shifted(0.001)}
+    assert said(make_run(cells, arms=arms))[0].endswith(
+        "; moved (trained in another way) is within half a point of it; weight pruning falls "
+        "further behind already at 50% sparsity."
+    )
+
+
+def test_arms_of_another_dataset_are_not_held_against_the_unpruned_network(make_run: Any) -> None:
+    arms = (
+        plain("dense", "baseline"),
+        plain("near"),
+        plain("far", dataset="fashion-mnist"),
+        plain("wide", network="wide-cnn"),
+    )
+    cells = {("dense", 0.0): BASE, ("near", 0.0): BASE, ("far", 0.0): BASE, ("wide", 0.0): BASE}
+    first, second = said(make_run(cells, arms=arms))
+    assert first.endswith("; near is within half a point of it.")
+    assert second.startswith("No two arms are measured at the same level and seed yet")
+    alone = {key: values for key, values in cells.items() if key[0] in ("dense", "far")}
+    assert said(make_run(alone, arms=(arms[0], arms[2]))) == (
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; the study has no pruned arm "
+        "to hold against it.",
+        "With one arm alone there is nothing to compare it with.",
+    )
+
+
+def test_pairs_of_seeds_are_counted_as_such(make_run: Any) -> None:
+    base = [0.981, 0.982, 0.980, 0.979]
+    cells = {("dense", 0.0): base, ("weight", 0.5): shifted(0.02, base)}
+    made = make_run(cells, keep=("dense", "weight"), paired=True)
+    found = answer(Results(made.study, made.records))
+    assert found.second.endswith(" points over 2 pairs of seeds.")
+    assert found.note.startswith("Means over pairs of seeds with 95% Student-t intervals")
+    lone = make_run(
+        {key: values[:2] for key, values in cells.items()}, keep=("dense", "weight"), paired=True
+    )
+    found = answer(Results(lone.study, lone.records))
+    assert found.second.endswith(" a difference of 2.0 points with one pair of seeds.")
+    assert found.note.startswith("One pair of seeds gives a number, never a verdict")

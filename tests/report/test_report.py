@@ -5,23 +5,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pytest
 
 from gossamer.errors import InputError
-from gossamer.records.record import Arm, Published
+from gossamer.records.record import Claim, Published
 from gossamer.report import write_report
 from gossamer.report.accuracy_figures import accuracy_rows
 from gossamer.report.aggregate import Results
 from gossamer.report.figures import figures
+from gossamer.report.series import groups
 from gossamer.report.tables import published_tables, size_table, training_table
 
-NAMES = ["accuracy", "classes", "curves", "effective", "layers"]
+NAMES = ["accuracy", "classes", "curves", "effective", "layers", "size"]
 
 
 @pytest.fixture(scope="session")
 def written(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "new"
-    assert write_report(run.study, run.records, run.phases, folder) == folder / "report.html"
+    assert write_report(run.study, run.records, run.phases, (), folder) == folder / "report.html"
     return folder
 
 
@@ -79,7 +81,7 @@ def test_page_holds_one_drawing_library_and_every_chart(html: str) -> None:
     assert html.count("window.vegaEmbed") == 1
     assert html.lower().count("<script") == html.lower().count("</script")
     charts = specifications(html)
-    assert len(charts) == 1 + 1 + 4 + 2 + 2
+    assert len(charts) == 1 + 1 + 1 + 3 + 2 + 2
     assert html.count("data-chart=") == len(charts)
     assert all(chart["width"] == "container" for chart in charts)
 
@@ -90,22 +92,56 @@ def test_page_says_the_answer_first(html: str) -> None:
         "How many weights, and how many whole units",
         "The unpruned network reaches 98.18 ± 0.02% on the test set",
         "<b>Figure 1.</b>",
-        "Published and measured",
-        "Control arms",
+        "Control arms in numbers",
+        "What to know about this scale",
+        "Known defects",
+        "published and measured",
         "Size and work",
         "<b>Figure 2.</b>",
-        "Where the zeros are",
+        "Where the weights are",
+        "Training",
         "Class by class",
+        "Is the evaluation fair?",
         "The recipe",
         "sharing saved a factor 55",
         "AMD EPYC 9575F",
-        "Known defects",
-        "What to know about this scale",
         "Glossary",
     ]
     places = [html.index(text) for text in order]
     assert places == sorted(places)
     assert "trials are done" not in html
+
+
+def test_claims_come_before_everything_else(make_run: Any, tmp_path: Path) -> None:
+    claims = tuple(
+        Claim(name=name, text=text, says=says, compare="weight", against=("dense",), margin=0.005)
+        for name, text, says in (
+            ("a", "Pruning costs nothing.", "not-lower"),
+            ("b", "Pruning helps.", "higher"),
+        )
+    )
+    made = make_run(
+        {("dense", 0.0): [0.98, 0.981, 0.979], ("weight", 0.5): [0.9801, 0.981, 0.9791]},
+        claims=claims,
+    )
+    html = write_report(made.study, made.records, made.phases, (), tmp_path).read_text()
+    text = own_text(html)
+    assert "2 claims: 1 supported, 1 refuted." in text
+    assert text.index("(a) Pruning costs nothing.") < text.index("(b) Pruning helps.")
+    assert text.index("(b) Pruning helps.") < text.index("The unpruned network reaches")
+    assert text.count('data-chart="claims-') == 2
+    assert (tmp_path / "figures" / "claims.png").exists()
+
+
+def test_one_seed_gives_no_verdict(make_run: Any, tmp_path: Path) -> None:
+    claim = Claim(
+        name="a", text="Costs.", says="lower", compare="weight", against=("dense",), margin=0.005
+    )
+    made = make_run({("dense", 0.0): [0.98], ("weight", 0.5): [0.5]}, claims=(claim,))
+    html = write_report(made.study, made.records, made.phases, (), tmp_path).read_text()
+    assert "1 claim: 1 undecided." in html
+    assert "one seed gives a number, never a verdict" in html.lower()
+    assert re.findall(r'class="claim (\w+)', html) == ["undecided"]
 
 
 def test_published_table_has_both_numbers_and_their_difference(run: Any, html: str) -> None:
@@ -126,9 +162,10 @@ def test_published_table_has_both_numbers_and_their_difference(run: Any, html: s
 
 
 def test_main_figure_draws_what_the_table_says(run: Any, html: str) -> None:
-    rows = accuracy_rows(Results(run.study, run.records))
+    rows, across = accuracy_rows(run.results, groups(run.results)[0])
     drawn = specifications(html)[0]["datasets"]["accuracy-0"]
     assert drawn == rows
+    assert [row["series"] for row in across] == ["Dense"]
     row = next(r for r in rows if r["series"] == "Weight pruning" and r["level"] == 60)
     values = [
         run.records[t.key].measures["test_accuracy"]
@@ -142,9 +179,9 @@ def test_main_figure_draws_what_the_table_says(run: Any, html: str) -> None:
 
 
 def test_sizes_have_readable_units(run: Any) -> None:
-    table = size_table(Results(run.study, run.records), ("baseline", "main"))
+    table = size_table(run.results)
     assert table is not None
-    assert [section.title for section in table.sections] == [
+    assert [section.title for section in table.sections[:3]] == [
         "Dense",
         "Weight pruning",
         "Unit pruning",
@@ -180,11 +217,11 @@ def test_csv_gives_every_number_back(run: Any, written: Path) -> None:
         assert classes == found.per_class["test"]
 
 
-def test_text_from_outside_is_text(make_run: Any, tmp_path: Path) -> None:
+def test_text_from_outside_is_text(make_run: Any, make_arm: Any, tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script><b>bold</b>"
     arms = (
-        Arm(name="dense", label="dense", role="baseline", recipe=()),
-        Arm(name="weight", label=evil, role="main", recipe=({"step": evil},)),
+        make_arm(name="dense", label="dense", role="baseline", recipe=()),
+        make_arm(name="weight", label=evil, role="main", recipe=({"step": evil},)),
     )
     made = make_run(
         {("dense", 0.0): [0.98, 0.97], ("weight", 0.5): [0.9, 0.91]},
@@ -197,16 +234,16 @@ def test_text_from_outside_is_text(make_run: Any, tmp_path: Path) -> None:
         dataset=evil,
         published=Published(source=evil, defects=(evil,)),
     )
-    html = write_report(made.study, made.records, made.phases, tmp_path).read_text()
+    html = write_report(made.study, made.records, made.phases, (), tmp_path).read_text()
     assert "alert(1)" in html
     assert "<script>alert" not in html
     assert "<b>bold" not in html
-    assert specifications(html)[0]["datasets"]["accuracy-0"][0]["series"] == evil
+    assert specifications(html)[0]["datasets"]["accuracy-0"][1]["series"] == evil
 
 
 def test_half_finished_run_says_so(run: Any, tmp_path: Path) -> None:
     some = {t.key: run.records[t.key] for t in run.study.trials if t.seed < 2 and t.level <= 0.5}
-    html = write_report(run.study, some, {}, tmp_path).read_text()
+    html = write_report(run.study, some, {}, (), tmp_path).read_text()
     assert f"<b>{len(some)} of 275 trials are done</b>; everything below is from these." in html
     assert "mean over 2 seeds" in html
     with (tmp_path / "results.csv").open(newline="") as file:
@@ -216,7 +253,7 @@ def test_half_finished_run_says_so(run: Any, tmp_path: Path) -> None:
 
 
 def test_run_without_a_record_is_a_page_too(run: Any, tmp_path: Path) -> None:
-    html = write_report(run.study, {}, {}, tmp_path).read_text()
+    html = write_report(run.study, {}, {}, (), tmp_path).read_text()
     assert "<b>0 of 275 trials are done</b>; there is nothing to show yet." in html
     assert "No trial is done yet, so there is nothing to say." in html
     assert html.rstrip().endswith("</html>")
@@ -226,8 +263,8 @@ def test_run_without_a_record_is_a_page_too(run: Any, tmp_path: Path) -> None:
 
 def test_one_seed_is_said_to_be_one(make_run: Any) -> None:
     made = make_run({("dense", 0.0): [0.98], ("weight", 0.5): [0.97]})
-    results = Results(made.study, made.records)
-    assert "one seed, without intervals" in figures(results, made.phases)[0].caption
+    results = made.results
+    assert "one seed, without intervals" in figures(results)[0].caption
     assert results.basis == "one seed"
 
 
@@ -245,44 +282,21 @@ def test_unknown_connectivity_leaves_gaps(make_run: Any, forget: Any, tmp_path: 
     made = make_run(
         {("dense", 0.0): [0.98, 0.97], ("weight", 0.5): [0.9, 0.8], ("unit", 0.5): [0.5, 0.6]}
     )
-    unit = {trial.key for trial in made.study.trials if trial.arm == "unit"}
-    known = {key: one if key in unit else forget(one) for key, one in made.records.items()}
-    drawn = {one.name: one for one in figures(Results(made.study, known), made.phases)}
-    series = {row["series"] for row in drawn["effective"].panels[0].rows["effective-0"]}
-    assert series == {"Unit pruning"}
-    titles = [panel.specification["title"] for panel in drawn["layers"].panels]
-    assert titles == ["Weight pruning: masked", "Unit pruning: masked", "Unit pruning: effective"]
-    places = {row["place"] for row in drawn["layers"].panels[2].rows["layers-unit-effective-0"]}
-    assert places == {"50"}
     none = {key: forget(one) for key, one in made.records.items()}
-    table = size_table(Results(made.study, none), ("main",))
+    table = size_table(Results(made.study, none))
     assert table is not None
     assert {section.rows[0][4] for section in table.sections} == {"–"}
-    html = write_report(made.study, none, made.phases, tmp_path).read_text()
-    assert "Accuracy at equal effective size" not in html
-    assert "effective:" not in own_text(html)
+    html = write_report(made.study, none, made.phases, (), tmp_path).read_text()
+    assert "at equal effective size" not in html
+    assert "Effective:" not in own_text(html)
     assert "Effective sparsity" not in own_text(html)
-
-
-def test_retraining_at_each_level_is_coloured_by_level(retrained: Any) -> None:
-    results = Results(retrained.study, retrained.records)
-    curves = next(f for f in figures(results, retrained.phases) if f.name == "curves")
-    titles = [panel.specification["title"] for panel in curves.panels]
-    assert titles == [
-        "Training 1, dense and weight pruning: loss",
-        "Training 1, dense and weight pruning: accuracy",
-        "Training 2, weight pruning: loss",
-        "Training 2, weight pruning: accuracy",
-    ]
-    levels = {row["place"] for rows in curves.panels[2].rows.values() for row in rows}
-    assert levels == {"50", "90"}
 
 
 def test_folder_that_is_a_file_is_one_sentence(run: Any, tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.write_text("mine")
     with pytest.raises(InputError, match=r"cannot be written \(.+\)") as caught:
-        write_report(run.study, {}, {}, taken)
+        write_report(run.study, {}, {}, (), taken)
     assert "\n" not in str(caught.value)
     assert str(taken) in str(caught.value)
     assert taken.read_text() == "mine"
@@ -291,7 +305,7 @@ def test_folder_that_is_a_file_is_one_sentence(run: Any, tmp_path: Path) -> None
 def test_full_disk_leaves_the_old_page_and_no_rubbish(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = write_report(run.study, {}, {}, tmp_path)
+    page = write_report(run.study, {}, {}, (), tmp_path)
     before = page.read_text()
 
     def full(*_: object) -> None:
@@ -299,7 +313,7 @@ def test_full_disk_leaves_the_old_page_and_no_rubbish(
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(InputError, match="no space left on device"):
-        write_report(run.study, {}, {}, tmp_path)
+        write_report(run.study, {}, {}, (), tmp_path)
     assert page.read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.csv"]
 
@@ -307,17 +321,26 @@ def test_full_disk_leaves_the_old_page_and_no_rubbish(
 def test_same_records_give_the_same_page(
     run: Any, written: Path, html: str, tmp_path: Path
 ) -> None:
-    again = write_report(run.study, run.records, run.phases, tmp_path)
+    again = write_report(run.study, run.records, run.phases, (), tmp_path)
     assert again.read_text() == html
     svg = "figures/accuracy.svg"
     assert (tmp_path / svg).read_bytes() == (written / svg).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["run", "leaky", "retrained"])
+def test_every_chart_is_valid_vega_lite(name: str, request: pytest.FixtureRequest) -> None:
+    drawn = figures(request.getfixturevalue(name).results)
+    specifications = [spec for one in drawn for spec in (*one.page_specs(), one.file_spec("x"))]
+    assert len(specifications) > len(drawn)
+    for spec in specifications:
+        alt.Chart.from_dict(spec)  # raises an error that names what the grammar does not have
 
 
 def test_figures_of_a_thousand_records_take_seconds(make_full: Any) -> None:
     made = make_full(18)
     assert len(made.records) == 990
     start = time.perf_counter()
-    drawn = figures(Results(made.study, made.records), made.phases)
+    drawn = figures(made.results)
     for figure in drawn:
         json.dumps(figure.page_specs())
     assert time.perf_counter() - start < 10

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 
 from gossamer.recipes import keyed
 from gossamer.records.record import Phase, Record
-from gossamer.records.store import Store
+from gossamer.records.store import Store, only_writer
 from gossamer.studies.plan import Measuring
 from gossamer.studies.run import Request, carry_out, prepare
 from gossamer.studies.work import Event, Failure, Hand, Pulse, Site
+from gossamer.train.loop import Job
 
 WriteStudy = Callable[..., Path]
 LONGER = ("epochs = 2", "epochs = 10")
@@ -138,7 +140,7 @@ def test_one_trial_that_fails_does_not_cost_the_others_of_its_task(
     prepared = prepare(Request(study=str(study_file), folder=tmp_path), None)
     (tmp_path / "states").mkdir()
     trained = prepared.plan.trials[0].keyed
-    untrained = keyed(replace(trained.trial, steps=()), prepared.dataset)
+    untrained = keyed(replace(trained.trial, steps=()), prepared.datasets(trained.trial.data))
     hand = Hand(Site(tmp_path, None, threads=1), lambda _: False)
     failed, record = hand.do(Measuring((trained, untrained), frozenset()))
     assert isinstance(failed, Failure)
@@ -169,8 +171,7 @@ def test_killed_with_9_in_the_middle_and_run_again_gives_the_same_bits(
     write_study: WriteStudy, tmp_path: Path, jobs: str
 ) -> None:
     study = write_study(LONGER)
-    whole = command(study, tmp_path / "whole", "--jobs", jobs)
-    subprocess.run(whole, check=True, capture_output=True)
+    run_all(study, tmp_path / "whole")
     out = tmp_path / "killed"
     process = subprocess.Popen(
         command(study, out, "--jobs", jobs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -181,7 +182,7 @@ def test_killed_with_9_in_the_middle_and_run_again_gives_the_same_bits(
     done = records_in(out)
     assert 1 <= done < 14
     wait_for(lambda: not only_writer_is_held(out))
-    subprocess.run(command(study, out, "--jobs", jobs), check=True, capture_output=True)
+    run_all(study, out)
     assert numbers(out) == numbers(tmp_path / "whole")
     leftovers = [path.name for path in (out / "states").iterdir() if path.suffix != ".safetensors"]
     assert leftovers == []
@@ -198,9 +199,10 @@ def only_writer_is_held(folder: Path) -> bool:
 
 
 def test_a_training_that_was_stopped_halfway_goes_on_from_its_checkpoint(
-    write_study: WriteStudy, tmp_path: Path
+    write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = write_study(("epochs = 2", "epochs = 200"), ("seeds = 2", "seeds = 1"))
+    monkeypatch.setattr("gossamer.recipes.workshop.Job", partial(Job, pulse_seconds=0))
+    study = write_study(("seeds = 2", "seeds = 1"))
     out, pulses = tmp_path / "out", list[Pulse]()
     with Store.create(out) as store:
         prepared = prepare(Request(study=str(study), folder=out), store)
@@ -209,13 +211,14 @@ def test_a_training_that_was_stopped_halfway_goes_on_from_its_checkpoint(
             if isinstance(event, Pulse):
                 pulses.append(event)
 
-        carry_out(prepared, store, watch, lambda: bool(pulses))
+        carry_out(prepared, store, watch, lambda: len(pulses) == 20)
     assert 0 < pulses[0].steps < pulses[0].total
     (checkpoint,) = (out / "states").iterdir()
     assert checkpoint.suffix == ".checkpoint"
+    assert pulses[-1].epoch == 1  # 18 batches an epoch
     rest = run_all(study, out)
     resumed = [event for event in rest if isinstance(event, Pulse)]
-    assert resumed[0].steps > pulses[0].steps
+    assert resumed[0].steps == pulses[-1].steps + 1
     assert not checkpoint.exists()
     run_all(study, tmp_path / "whole")
     assert numbers(out) == numbers(tmp_path / "whole")
@@ -246,19 +249,10 @@ def test_ctrl_c_stops_with_a_sentence_and_loses_nothing(
 def test_a_second_run_in_the_same_folder_is_refused(
     write_study: WriteStudy, tmp_path: Path
 ) -> None:
-    study = write_study(("epochs = 2", "epochs = 100000"))
-    out = tmp_path / "out"
-    first = subprocess.Popen(
-        command(study, out, "--jobs", "1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(lambda: (out / "lock").exists() and only_writer_is_held(out))
-        second = subprocess.run(
-            command(study, out, "--jobs", "1"), check=False, capture_output=True, text=True
-        )
-    finally:
-        first.kill()
-        first.wait()
+    study, out = write_study(), tmp_path / "out"
+    out.mkdir()
+    with only_writer(out):
+        second = subprocess.run(command(study, out), check=False, capture_output=True, text=True)
     assert second.returncode == 2
     assert "another gossamer run is at work" in second.stderr
 

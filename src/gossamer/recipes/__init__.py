@@ -3,18 +3,22 @@
 Importing this package does not import torch; `gossamer.recipes.workshop` does.
 """
 
+from gossamer.recipes.checks import check_recipe
 from gossamer.recipes.keys import KeyedTrial, keyed, origin
-from gossamer.recipes.steps import Prune, RecipeStep, Rewind, Train, check_recipe
+from gossamer.recipes.steps import Pack, Prune, RecipeStep, Regrow, Rewind, Train, Transfer
 from gossamer.recipes.trial import DataSpec, MeasureSpec, Trial
 
 __all__ = [
     "DataSpec",
     "KeyedTrial",
     "MeasureSpec",
+    "Pack",
     "Prune",
     "RecipeStep",
+    "Regrow",
     "Rewind",
     "Train",
+    "Transfer",
     "Trial",
     "check_recipe",
     "keyed",

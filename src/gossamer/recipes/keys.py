@@ -1,37 +1,34 @@
 """Keys of states and records: everything that determines their numbers, up to rounding."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gossamer.data import Dataset
+from gossamer.errors import InputError
 from gossamer.nets import identity
-from gossamer.recipes.steps import described
-from gossamer.recipes.trial import Trial
+from gossamer.recipes.split import train_count
+from gossamer.recipes.steps import Train, Transfer, described
+from gossamer.recipes.trial import DataSpec, Trial
 from gossamer.records.canonical import key_of
 
-_MEASURES_VERSION = 1
+_MEASURES_VERSION = 2
+
+Datasets = Callable[[DataSpec], Dataset]
+"""Returns the dataset of a specification."""
 
 
 def origin(trial: Trial, dataset: Dataset) -> dict[str, Any]:
     """Return what determines the state before the first step."""
+    data = trial.data.model_dump(mode="json", exclude={"name", "mean", "std"})
     return {
         "dataset": dataset.fingerprint,
         "inputs": {"mean": trial.data.mean, "std": trial.data.std},
-        "validation": trial.data.validation,
+        "split": data,
         "network": identity(trial.network, dataset.input_shape, dataset.classes, trial.seed),
         "seed": trial.seed,
         "precision": trial.precision,
         "device": trial.device,
-    }
-
-
-def record_identity(trial: Trial, start: dict[str, Any]) -> dict[str, Any]:
-    """Return what determines a record: the state and what is measured of it."""
-    return {
-        "origin": start,
-        "steps": [described(step) for step in trial.steps],
-        "measure": {**trial.measure.model_dump(mode="json"), "version": _MEASURES_VERSION},
     }
 
 
@@ -45,14 +42,29 @@ class KeyedTrial:
     """Key of the record: the hash of the identity."""
     states: tuple[str, ...]
     """Keys of the state after no step, after one, and so on."""
+    train_examples: int
+    """How many examples it trains on."""
+    sources: Mapping[int, "KeyedTrial"] = field(default_factory=dict)
+    """By the position of a `Transfer`, the trial whose mask it borrows."""
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """Keys of the trained states, in order."""
-        return tuple(self.states[position + 1] for position in self.trial.trainings)
+        """Keys of the trainings behind it, those of what it borrows from first, each once."""
+        keys: list[str] = []
+        for position in range(len(self.trial.steps)):
+            if position in self.sources:
+                keys.extend(self.sources[position].phases)
+            if position in self.trial.trainings:
+                keys.append(self.states[position + 1])
+        return tuple(dict.fromkeys(keys))
 
 
-def keyed(trial: Trial, dataset: Dataset, start: dict[str, Any] | None = None) -> KeyedTrial:
+def keyed(
+    trial: Trial,
+    dataset: Dataset,
+    start: dict[str, Any] | None = None,
+    elsewhere: Datasets | None = None,
+) -> KeyedTrial:
     """Work out the keys of a trial.
 
     Parameters
@@ -61,18 +73,61 @@ def keyed(trial: Trial, dataset: Dataset, start: dict[str, Any] | None = None) -
         The trial, and the dataset that it names.
     start
         Its `origin`, where that is known already from a trial that starts alike.
+    elsewhere
+        Where the datasets of transferred masks come from; without it, they have the trial's own.
 
     Raises
     ------
     InputError
-        If the network does not suit the dataset.
+        If network or augmentation do not suit the dataset, or a mask comes from data of another
+        shape.
     """
+    if len(dataset.input_shape) != 3 and any(
+        isinstance(step, Train) and step.augmentation for step in trial.steps
+    ):
+        raise InputError(
+            f"{dataset.name}: augmentation needs images, but its examples have shape "
+            f"{list(dataset.input_shape)}: leave augmentation out"
+        )
     start = origin(trial, dataset) if start is None else start
+    sources = {
+        position: _source(trial, step, dataset, elsewhere)
+        for position, step in enumerate(trial.steps)
+        if isinstance(step, Transfer)
+    }
     steps = [described(step) for step in trial.steps]
-    identity = record_identity(trial, start)
+    for position, source in sources.items():
+        steps[position]["mask_of"] = source.states[-1]
+    identity = {
+        "origin": start,
+        "steps": steps,
+        "measure": {**trial.measure.model_dump(mode="json"), "version": _MEASURES_VERSION},
+    }
     return KeyedTrial(
         trial=trial,
         identity=identity,
         record=key_of(identity),
         states=tuple(key_of({"origin": start, "steps": steps[:n]}) for n in range(len(steps) + 1)),
+        train_examples=train_count(trial.data, dataset, trial.seed),
+        sources=sources,
     )
+
+
+def _source(
+    trial: Trial, step: Transfer, dataset: Dataset, elsewhere: Datasets | None
+) -> KeyedTrial:
+    """Return the trial that a mask is borrowed from; it ends in the state that has the mask."""
+    data = trial.data
+    if step.source.data is not None:
+        data = data.model_copy(update={"name": step.source.data})
+    found = dataset if elsewhere is None or data == trial.data else elsewhere(data)
+    if (found.input_shape, found.classes) != (dataset.input_shape, dataset.classes):
+        raise InputError(
+            f"a mask cannot go from {found.name} to {dataset.name}: the network of one has "
+            f"examples of shape {found.input_shape} and {found.classes} classes, of the other "
+            f"{dataset.input_shape} and {dataset.classes}"
+        )
+    source = replace(
+        trial, data=data, seed=trial.seed + step.source.seed_offset, steps=step.source.recipe
+    )
+    return keyed(source, found, elsewhere=elsewhere)

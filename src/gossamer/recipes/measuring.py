@@ -1,7 +1,7 @@
 """Everything that is measured of one network, by name."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -17,9 +17,10 @@ from gossamer.measure import (
     multiply_adds,
     size,
 )
+from gossamer.nets.packing import unpack
+from gossamer.recipes.leaking import published_attacks
 from gossamer.recipes.parts import Parts
-from gossamer.recipes.steps import Prune
-from gossamer.recipes.trial import Trial
+from gossamer.recipes.steps import Prune, RecipeStep, Regrow, Transfer
 from gossamer.records.record import Layer
 
 
@@ -32,32 +33,53 @@ class Measured:
     layers: tuple[Layer, ...]
 
 
-def measure_network(network: nn.Module, mask: Mask | None, parts: Parts, classes: int) -> Measured:
+def measure_network(
+    network: nn.Module, mask: Mask | None, parts: Parts, classes: int, packed: bool = False
+) -> Measured:
     """Measure accuracy on training sample and test set, size, work and connectivity.
+
+    A packed network is measured as the dense one that computes the same, but for its trainable
+    parameters.
 
     Raises
     ------
     TrainingError
         If a pruned weight is not zero, or a loss is not a number.
     """
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    if packed:
+        network = unpack(network)
     if mask is not None:
         _check_zeros(network, mask)
     accuracies = {
         "train": evaluate(network, parts.sample.inputs, parts.sample.labels, classes),
         "test": evaluate(network, parts.test.inputs, parts.test.labels, classes),
     }
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float] = {"trainable_parameters": trainable}
     for part, accuracy in accuracies.items():
         numbers |= _accuracy_numbers(part, accuracy)
+    if parts.pool is not None:
+        gap = accuracies["train"].accuracy - accuracies["test"].accuracy
+        numbers |= published_attacks(network, parts, gap)
     sizes, layers = _sizes(network, mask, parts.test.inputs[:1])
     per_class = {part: accuracy.per_class for part, accuracy in accuracies.items()}
     return Measured({**numbers, **sizes}, per_class, layers)
 
 
-def requested_sparsity(trial: Trial) -> float:
-    """Return the sparsity that the last pruning step asks for; 0 if there is none."""
-    asked = [step.sparsity for step in trial.steps if isinstance(step, Prune)]
-    return asked[-1] if asked else 0.0
+def requested_sparsity(steps: Sequence[RecipeStep]) -> float:
+    """Return the sparsity that the mask in force was asked for; 0 if there is none.
+
+    0, too, where an allocation or a pattern fixes the sparsity.
+    """
+    asked = 0.0
+    for step in steps:
+        if isinstance(step, Prune):
+            asked = step.sparsity or 0.0
+        if isinstance(step, Transfer):
+            asked = max(asked, requested_sparsity(step.source.recipe))
+        if isinstance(step, Regrow):
+            asked = 0.0
+    return asked
 
 
 def _check_zeros(network: nn.Module, mask: Mask) -> None:

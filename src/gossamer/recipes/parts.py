@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.data import Dataset, stratified_sample, stratified_split
+from gossamer.data import Dataset, stratified_sample
 from gossamer.data.resident import Resident, make_resident
+from gossamer.recipes.split import split
 from gossamer.recipes.trial import Trial
 
 
@@ -15,21 +16,23 @@ class Parts:
 
     train: Resident
     validation: Resident | None
-    """Held out of the training set; None if nothing is."""
+    """Held out of the data; None if nothing is."""
     sample: Resident
     """The examples of the training part that the training accuracy is measured on."""
     test: Resident
+    pool: Resident | None
+    """What could have been trained on, where leakage is measured; None elsewhere."""
 
 
 def make_parts(trial: Trial, dataset: Dataset, channels_last: bool) -> Parts:
-    """Split the training set as the trial asks, seeded by its seed, and move it to the device."""
-    x, y = dataset.x_train, dataset.y_train
-    kept, held_out = stratified_split(y, trial.data.validation, trial.seed)
+    """Split the dataset as the trial asks, and move the parts to the device."""
+    chosen = split(trial.data, dataset, trial.seed)
 
-    def resident(examples: np.ndarray, labels: np.ndarray) -> Resident:
+    def resident(part: str, positions: np.ndarray) -> Resident:
+        examples, labels = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
         return make_resident(
-            examples,
-            labels,
+            examples[positions],
+            labels[positions],
             dataset.scale,
             mean=trial.data.mean,
             std=trial.data.std,
@@ -37,15 +40,17 @@ def make_parts(trial: Trial, dataset: Dataset, channels_last: bool) -> Parts:
             channels_last=channels_last,
         )
 
-    training = resident(x[kept], y[kept])
+    training = resident("train", chosen.train)
     count = trial.measure.train_examples
     sample = training
-    if count is not None and count < len(kept):
-        chosen = kept[stratified_sample(y[kept], count, trial.seed)]
-        sample = resident(x[chosen], y[chosen])
+    if count is not None and count < len(chosen.train):
+        drawn = stratified_sample(dataset.y_train[chosen.train], count, trial.seed)
+        sample = resident("train", chosen.train[drawn])
+    held_out = chosen.validation
     return Parts(
         train=training,
-        validation=resident(x[held_out], y[held_out]) if len(held_out) else None,
+        validation=resident(trial.data.validation_from, held_out) if len(held_out) else None,
         sample=sample,
-        test=resident(dataset.x_test, dataset.y_test),
+        test=resident("test", chosen.test),
+        pool=resident("train", chosen.pool) if trial.measure.leakage else None,
     )

@@ -28,6 +28,8 @@ class State:
     mask: Mask | None = None
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     epochs: int = 0
+    packed: bool = False
+    """Whether the masked layers hold their non-zeros only."""
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
@@ -69,6 +71,7 @@ def save_state(path: Path, state: State, notes: Mapping[str, Any] | None = None)
         "extra": extra,
     }
     header: dict[str, Any] = {"epochs": state.epochs, "notes": notes, "mask": None}
+    header["packed"] = state.packed
     if state.mask is not None:
         groups["mask"] = {name: torch.from_numpy(pack(v)) for name, v in state.mask.items()}
         header["mask"] = _mask_header(state.mask)
@@ -103,7 +106,9 @@ def load_state(path: Path) -> tuple[State, dict[str, Any]]:
             group, _, name = key.partition("/")
             groups[group][name] = value
         mask = _mask_from(header["mask"], groups["mask"])
-        state = State(groups["network"], mask, groups["optimizer"], header["epochs"])
+        state = State(
+            groups["network"], mask, groups["optimizer"], header["epochs"], header["packed"]
+        )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"the state {path} cannot be read ({error}): delete the file to compute it again"

@@ -3,12 +3,11 @@
 A new method is one new step here, its doing in `workshop`, and nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from gossamer.errors import InputError
 from gossamer.train.options import Options, TrainingOptions
 
 Sparsity = Annotated[float, Field(ge=0, le=1)]
@@ -23,27 +22,82 @@ class Train(TrainingOptions):
     """Whether momenta start anew or go on from the training before."""
 
 
+class ErdosRenyi(Options):
+    """Each layer keeps epsilon x (inputs + units) connections; see `gossamer.ErdosRenyi`."""
+
+    name: Literal["erdos-renyi"] = "erdos-renyi"
+    epsilon: PositiveFloat
+
+
+class ERK(Options):
+    """Larger layers are sparser, by the rule of Evci et al. (2020); see `gossamer.ERK`."""
+
+    name: Literal["erk"] = "erk"
+
+
+class FixedFanIn(Options):
+    """Each unit keeps the same number of incoming weights; see `gossamer.FixedFanIn`."""
+
+    name: Literal["fixed-fan-in"] = "fixed-fan-in"
+    connections: PositiveInt
+
+
+class NByM(Options):
+    """Of each m consecutive inputs, n are kept; see `gossamer.NByM`."""
+
+    name: Literal["n-by-m"] = "n-by-m"
+    n: PositiveInt
+    m: PositiveInt
+
+
+class Block(Options):
+    """Weights go in blocks of rows x columns; see `gossamer.Block`."""
+
+    name: Literal["block"] = "block"
+    rows: PositiveInt
+    columns: PositiveInt
+
+
+NamedAllocation = Annotated[ErdosRenyi | ERK | FixedFanIn, Field(discriminator="name")]
+NamedPattern = Annotated[NByM | Block, Field(discriminator="name")]
+
+
 class Prune(Options):
     """Set the weights of lowest score to zero; the sparsity is the total afterwards."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     step: Literal["prune"] = "prune"
-    sparsity: Sparsity
+    sparsity: Sparsity | None = None
+    """None where the allocation or the pattern fixes it."""
     score: Literal["magnitude", "random", "largest"] = "magnitude"
-    allocation: Literal["uniform", "global"] | Mapping[str, Sparsity] = "global"
-    pattern: Literal["weight", "unit"] = "weight"
+    allocation: Literal["uniform", "global"] | NamedAllocation | Mapping[str, Sparsity] = "global"
+    pattern: Literal["weight", "unit"] | NamedPattern = "weight"
     exclude: tuple[str, ...] = ()
     """Name patterns to leave alone, or "output layer"."""
+    enforce: bool = True
+    """False sets the weights to zero once, so that they grow back in training."""
 
-    @property
-    def choices(self) -> dict[str, Any]:
-        """What `gossamer.prune` takes beside the network, the sparsity and the seed."""
-        return {
-            "score": self.score,
-            "allocation": self.allocation,
-            "pattern": self.pattern,
-            "exclude": self.exclude,
-        }
+    @model_validator(mode="after")
+    def _one_thing_fixes_the_sparsity(self) -> "Prune":
+        fixed = isinstance(self.allocation, ErdosRenyi | FixedFanIn)
+        fixed = fixed or isinstance(self.pattern, NByM)
+        if fixed and self.sparsity is not None:
+            fixing = self.pattern if isinstance(self.pattern, NByM) else self.allocation
+            raise ValueError(f"leave sparsity out: {fixing!r} fixes it")
+        if not fixed and self.sparsity is None:
+            raise ValueError("a pruning needs a sparsity, such as 0.9")
+        return self
+
+
+class Regrow(Options):
+    """Lift the mask: pruned weights take part again, starting from zero (Han et al. 2017,
+    "DSD: Dense-Sparse-Dense Training for Deep Neural Networks", arXiv 1607.04381).
+
+    Packed layers become dense ones again; momenta are dropped.
+    """  # noqa: D205
+
+    version: ClassVar[int] = 1
+    step: Literal["regrow"] = "regrow"
 
 
 class Rewind(Options):
@@ -59,11 +113,54 @@ class Rewind(Options):
     """How many steps had been done then; 0 is the initialisation."""
 
 
-RecipeStep = Annotated[Train | Prune | Rewind, Field(discriminator="step")]
+class Pack(Options):
+    """Turn masked layers into layers that store, train and save their non-zeros only.
+
+    Momenta are dropped.
+    """
+
+    version: ClassVar[int] = 1
+    step: Literal["pack"] = "pack"
+    initialisation: Literal["keep", "he", "vector-glorot"] = "keep"
+    """Keep the values, or draw them anew: "he" with the realised fan-in of each unit,
+    "vector-glorot" as if the non-zeros of a layer were one vector."""
+
+
+class Source(Options):
+    """The recipe that a mask is borrowed from: same network, another run."""
+
+    data: str | None = None
+    """Its dataset; None for the trial's own."""
+    recipe: tuple["RecipeStep", ...] = Field(min_length=1)
+    seed_offset: NonNegativeInt = 1000
+    """Added to the trial's seed, so that the source starts from other weights. With 0 source and
+    trial start alike, and a transferred mask is a lottery ticket."""
+
+
+class Transfer(Options):
+    """Prune by a mask from the final state of another recipe, other dataset included."""
+
+    version: ClassVar[int] = 1
+    step: Literal["transfer"] = "transfer"
+    source: Source
+    shuffle: Literal["layer", "unit"] | None = None
+    """Put the kept weights at random positions, keeping the count of each layer or unit."""
+    enforce: bool = True
+    """False sets the weights to zero once, so that they grow back in training."""
+
+
+RecipeStep = Annotated[
+    Train | Prune | Regrow | Rewind | Pack | Transfer, Field(discriminator="step")
+]
+Source.model_rebuild()
+Transfer.model_rebuild()
 
 
 def described(step: RecipeStep) -> dict[str, Any]:
     """Return a step as JSON values, defaults resolved, with the version of its meaning.
+
+    A `Transfer` is described without its source: the state it borrows from has a key of its own,
+    which `gossamer.recipes.keys` puts in its place.
 
     Examples
     --------
@@ -71,58 +168,6 @@ def described(step: RecipeStep) -> dict[str, Any]:
     {'step': 'rewind', 'to': 1, 'version': 1}
     """
     values = step.model_dump(mode="json")
-    if isinstance(step, Prune) and isinstance(step.allocation, Mapping):
-        # The first pattern that fits a layer counts, and JSON objects have no order.
-        values["allocation"] = [[pattern, share] for pattern, share in step.allocation.items()]
+    if isinstance(step, Transfer):
+        del values["source"]
     return {"step": values.pop("step"), **values, "version": step.version}
-
-
-def check_recipe(steps: Sequence[RecipeStep], validation: float) -> None:
-    """Refuse a recipe whose steps do not go together.
-
-    Raises
-    ------
-    InputError
-        If a rewind aims at a step not yet done, an optimizer's state is to be kept where there
-        is none, an early stop watches a validation split that is empty, or a pruning asks for
-        less than one before it.
-    """
-    before: list[Train] = []
-    prunings: list[Prune] = []
-    for number, step in enumerate(steps):
-        where = f"step {number + 1} of the recipe ({step.step})"
-        if isinstance(step, Rewind):
-            if step.to > number:
-                raise InputError(
-                    f"{where} goes back to after step {step.to}, but only {number} come before it"
-                )
-            before.clear()
-        if isinstance(step, Train):
-            if step.optimizer_state == "keep" and (
-                not before or before[-1].optimizer.name != step.optimizer.name
-            ):
-                raise InputError(
-                    f"{where} keeps the optimizer's state, but no {step.optimizer.name} training "
-                    "comes right before it: use optimizer_state = 'fresh'"
-                )
-            stop = step.early_stop
-            if stop is not None and stop.watch.startswith("validation") and not validation:
-                raise InputError(
-                    f"{where} stops early on {stop.watch}, but no part of the training set is held "
-                    "out: set validation in [data], or watch train_loss"
-                )
-            before.append(step)
-        if isinstance(step, Prune):
-            most = max((p.sparsity for p in prunings if _comparable(p, step)), default=0.0)
-            if step.sparsity < most:
-                raise InputError(
-                    f"{where} asks for a sparsity of {step.sparsity:g} in all, but {most:g} is "
-                    "pruned by then and stays zero: ask for more, or change the order"
-                )
-            prunings.append(step)
-
-
-def _comparable(first: Prune, second: Prune) -> bool:
-    """Tell whether the sparsities of two steps are over the same weights."""
-    names = isinstance(first.allocation, str) and isinstance(second.allocation, str)
-    return names and set(first.exclude) == set(second.exclude) and first.pattern == second.pattern

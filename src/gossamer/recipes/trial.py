@@ -21,8 +21,16 @@ class DataSpec(Options):
     """Subtracted from the inputs, after pixels were divided by their largest value."""
     std: PositiveFloat = 1.0
     """What the inputs are divided by, after that."""
+    examples: PositiveInt | None = None
+    """Size of the pool: so many stratified examples of the training set, the same for all seeds;
+    None is all of them."""
+    pool: Literal["all", "half"] = "all"
+    """Train on the whole pool, or on half of it: seeds 2j and 2j+1 have complementary halves."""
     validation: float = Field(0.0, ge=0, lt=1)
-    """Share of the training set that is held out for validation, stratified."""
+    """Share that is held out for validation, stratified."""
+    validation_from: Literal["train", "test"] = "train"
+    """What is held out from: the trial's training examples, or the test set, of which the rest
+    is then the test set."""
 
 
 class MeasureSpec(Options):
@@ -30,6 +38,9 @@ class MeasureSpec(Options):
 
     train_examples: PositiveInt | None = None
     """Measure the training accuracy on so many stratified examples; None is all of them."""
+    leakage: bool = False
+    """Measure what the network gives away about its training examples, and keep the statistics
+    of every example that attacks on it need."""
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,17 @@ from torch import Tensor, nn
 
 from gossamer.data import Dataset
 from gossamer.errors import InputError, StoreError
-from gossamer.masks import prune
+from gossamer.masks import Mask, prune
 from gossamer.nets import accepts_channels_last, build, identity
+from gossamer.nets.packing import pack, unpack
+from gossamer.recipes.choosing import pruning_choices
 from gossamer.recipes.keys import KeyedTrial
+from gossamer.recipes.leaking import pool_statistics
 from gossamer.recipes.measuring import measure_network, requested_sparsity
 from gossamer.recipes.parts import Parts, make_parts
 from gossamer.recipes.state import State, load_state, save_state, snapshot
-from gossamer.recipes.steps import Prune, Rewind, Train, described
+from gossamer.recipes.statistics_files import write_statistics
+from gossamer.recipes.steps import Pack, Prune, Regrow, Rewind, Train, Transfer, described
 from gossamer.recipes.trial import DataSpec
 from gossamer.records.canonical import key_of
 from gossamer.records.environment import describe_environment
@@ -56,6 +60,8 @@ class Workshop:
         Returns the dataset of a specification.
     state_path, checkpoint_path
         The files of a state's key: trained, and on the way.
+    statistics_path
+        The file of a record's key that holds what attacks need to know.
     pulse
         See `Pulse`.
     """
@@ -65,11 +71,13 @@ class Workshop:
         dataset: Callable[[DataSpec], Dataset],
         state_path: Callable[[str], Path],
         checkpoint_path: Callable[[str], Path],
+        statistics_path: Callable[[str], Path],
         pulse: Pulse = lambda total, standing: False,  # noqa: ARG005
     ) -> None:
         self._dataset = dataset
         self._state_path = state_path
         self._checkpoint_path = checkpoint_path
+        self._statistics_path = statistics_path
         self._pulse = pulse
         self._states: OrderedDict[str, State] = OrderedDict()
         self._templates: dict[str, _Template] = {}
@@ -127,6 +135,19 @@ class Workshop:
         self._remember(key, state)
         return state
 
+    def mask(self, keyed: KeyedTrial) -> Mask:
+        """Return the mask that a trial ends with; its trainings must have been done.
+
+        Raises
+        ------
+        InputError
+            If it ends without one.
+        """
+        mask = self.state(keyed, len(keyed.trial.steps)).mask
+        if mask is None:
+            raise InputError("a recipe whose masks are compared ends without a mask")
+        return mask
+
     def measure(self, keyed: KeyedTrial) -> Record:
         """Measure the network that a trial ends with; its trainings must have been done.
 
@@ -139,14 +160,16 @@ class Workshop:
         trial = keyed.trial
         state = self.state(keyed, len(trial.steps))
         network = self._loaded(keyed, state)
-        measured = measure_network(
-            network, state.mask, self._data(keyed), self._dataset(trial.data).classes
-        )
+        parts, classes = self._data(keyed), self._dataset(trial.data).classes
+        measured = measure_network(network, state.mask, parts, classes, state.packed)
+        if parts.pool is not None:
+            found = pool_statistics(network, parts.pool)
+            write_statistics(self._statistics_path(keyed.record), found)
         return Record(
             key=keyed.record,
             identity=keyed.identity,
             phases=keyed.phases,
-            measures={**measured.numbers, "sparsity_requested": requested_sparsity(trial)},
+            measures={**measured.numbers, "sparsity_requested": requested_sparsity(trial.steps)},
             per_class=measured.per_class,
             layers=measured.layers,
             seconds=time.perf_counter() - started,
@@ -157,20 +180,46 @@ class Workshop:
         """Prune or rewind: quick enough to do again, so the result is not kept."""
         step = keyed.trial.steps[done - 1]
         before = self.state(keyed, done - 1)
-        if isinstance(step, Prune):
-            return self._pruned(keyed, step, before)
+        match step:
+            case Prune():
+                network = self._loaded(keyed, before)
+                mask = prune(network, **pruning_choices(step), seed=keyed.trial.seed)
+                return _masked(network, mask, step.enforce, before)
+            case Transfer():
+                network = self._loaded(keyed, before)
+                mask = self._borrowed(keyed, done - 1)
+                mask.apply(network)
+                return _masked(network, mask, step.enforce, before)
+            case Regrow():
+                network = unpack(self._loaded(keyed, before))
+                return State(snapshot(network), epochs=before.epochs)
+            case Pack():
+                assert before.mask is not None
+                if before.mask.attached:
+                    raise InputError(
+                        "pack is for single weights, but the mask prunes whole units, with their "
+                        "biases: leave it out"
+                    )
+                network = pack(
+                    self._loaded(keyed, before),
+                    before.mask.weights,
+                    initialisation=step.initialisation,
+                    seed=keyed.trial.seed,
+                )
+                return State(snapshot(network), before.mask, epochs=before.epochs, packed=True)
         assert isinstance(step, Rewind)
         network = self._loaded(keyed, self.state(keyed, step.to))
         if before.mask is not None:
             before.mask.apply(network)
         return State(snapshot(network), before.mask, epochs=before.epochs)
 
-    def _pruned(self, keyed: KeyedTrial, step: Prune, before: State) -> State:
-        network = self._loaded(keyed, before)
-        mask = prune(network, step.sparsity, **step.choices, seed=keyed.trial.seed)
-        if before.mask is not None:
-            mask = before.mask & mask  # what went stays away, whatever chose it
-        return replace(before, network=snapshot(network), mask=mask)
+    def _borrowed(self, keyed: KeyedTrial, position: int) -> Mask:
+        """Return the mask that a transfer brings, shuffled if it asks for that."""
+        step, mask = keyed.trial.steps[position], self.mask(keyed.sources[position])
+        assert isinstance(step, Transfer)
+        if step.shuffle is not None:
+            mask = mask.shuffled(keyed.trial.seed, step.shuffle)
+        return mask
 
     def _trained(
         self, keyed: KeyedTrial, step: Train, key: str, before: State
@@ -182,7 +231,7 @@ class Workshop:
         optimizer = make_optimizer(step.optimizer, network)
         if standing.steps or step.optimizer_state == "keep":
             restore_optimizer(optimizer, network, start.optimizer)
-        if before.mask is not None:
+        if before.mask is not None and not before.packed:
             before.mask.enforce(network, optimizer)
         parts = self._data(keyed)
         total = step.epochs * -(-len(parts.train.labels) // step.batch)
@@ -193,6 +242,7 @@ class Workshop:
                 mask=before.mask,
                 optimizer=optimizer_tensors(optimizer, network),
                 epochs=before.epochs + len(standing.history),
+                packed=before.packed,
             )
 
         job = Job(
@@ -241,6 +291,9 @@ class Workshop:
         that is not persistent, comes over from another trial.
         """
         network = copy.deepcopy(self._template(keyed).network)
+        if state.packed:
+            assert state.mask is not None
+            network = pack(network, state.mask.weights)
         network.load_state_dict(state.network)
         return network
 
@@ -264,6 +317,15 @@ class Workshop:
                 trial, self._dataset(trial.data), self._template(keyed).channels_last
             )
         return self._parts[key]
+
+
+def _masked(network: nn.Module, mask: Mask, enforce: bool, before: State) -> State:
+    """Return the state of a network whose pruned weights were set to zero."""
+    if not enforce:
+        return replace(before, network=snapshot(network))
+    if before.mask is not None:
+        mask = before.mask & mask  # what went stays away, whatever chose it
+    return replace(before, network=snapshot(network), mask=mask)
 
 
 def _environment(device: str) -> Environment:

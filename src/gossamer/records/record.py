@@ -7,7 +7,7 @@ numbers; labels never enter a key.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -109,6 +109,55 @@ class Arm(Value):
     """"baseline" (the unpruned network), "main" (what the study is about) or "control"."""
     recipe: tuple[Mapping[str, Any], ...]
     """The steps as the study file has them, grid variables unresolved."""
+    dataset: str
+    network: str
+    pool: str = "all"
+    """"half" if each seed trains on its half of the pool, else "all"."""
+
+
+class ControlComparison(Value):
+    """The comparison that explains a claim which does not hold."""
+
+    compare: str
+    against: str
+    measure: str | None = None
+    """None for the claim's own."""
+    text: str
+    """What it means, in one sentence."""
+
+
+class Claim(Value):
+    """What a study claims: which arms are compared, where, and by what margin that matters.
+
+    A comparison is the paired difference ``compare - against`` of a measure. It *supports* a claim
+
+    - ``higher`` (``lower``) if it is above (below) zero and may reach the margin,
+    - ``not-lower`` (``not-higher``) if it is above minus (below plus) the margin,
+    - ``on-par`` if it is within plus or minus the margin.
+    """
+
+    name: str
+    """As the study has it, such as "a"."""
+    text: str
+    """The claim in one sentence."""
+    says: Literal["higher", "lower", "not-lower", "not-higher", "on-par"]
+    compare: str
+    """An arm."""
+    against: tuple[str, ...]
+    """The arms that it is compared to."""
+    measure: str = "test_accuracy"
+    levels: tuple[float, ...] = ()
+    """Where on the study's axis; empty for everywhere that both are."""
+    against_level: float | None = None
+    """Where the other arms are looked at; None for the same level."""
+    over: Literal["each", "any", "mean"] = "each"
+    """Whether every comparison must support the claim, or one is enough, or their mean counts."""
+    matched_on: str | None = None
+    """Compare where this measure is equal, instead of at the same level: the curve through the
+    points of all other arms is interpolated at the value that `compare` has."""
+    margin: float
+    """The smallest difference that matters, in the measure's unit."""
+    control: ControlComparison | None = None
 
 
 class PublishedFigure(Value):
@@ -126,6 +175,8 @@ class Published(Value):
     source: str
     defects: tuple[str, ...] = ()
     figures: tuple[PublishedFigure, ...] = ()
+    note: str = ""
+    """What a reader must know of the arms that the figures stand beside at this scale."""
 
 
 class TrialLabel(Value):
@@ -157,6 +208,14 @@ class StudyRun(Value):
     arms: tuple[Arm, ...]
     published: Published | None
     trials: tuple[TrialLabel, ...]
+    joints: tuple[str, ...] = ()
+    """Keys of what is measured of several networks together."""
+    paired: bool = False
+    """Whether seeds 2j and 2j + 1 train on complementary halves; then the pair is the unit of
+    every interval."""
+    claims: tuple[Claim, ...] = ()
+    sources: Mapping[str, Any] = {}
+    """Recipes that masks are borrowed from, by name, as the study file has them."""
     command: str
     file: str
     """The study file's text, so that the report holds the exact recipe."""

@@ -1,8 +1,9 @@
 """The store: one folder that keeps what was found, so that nothing is computed twice.
 
-``store.sqlite`` holds phases, records and the studies that asked for them; ``states/`` holds one
-file for each trained state. A trained state counts as done once its phase is in the database,
-which happens after its file was synced and renamed. One process writes.
+``store.sqlite`` holds phases, records, what was measured of several networks together, and the
+studies that asked for them; ``states/`` holds one file for each trained state, ``statistics/`` one
+for each network whose leakage is measured. A trained state counts as done once its phase is in the
+database, which happens after its file was synced and renamed. One process writes.
 """
 
 import fcntl
@@ -17,12 +18,16 @@ from typing import Self, TypeVar
 from pydantic import ValidationError
 
 from gossamer.errors import InputError, StoreError
+from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun, Value
 
-_LAYOUT = 1
+_LAYOUT = 2
+_ADDED = {1: "CREATE TABLE joints (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;"}
+"""What turns a store of an earlier layout into one of the next."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS phases (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS joints (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS studies (
     number INTEGER PRIMARY KEY, json TEXT NOT NULL, reported INTEGER NOT NULL DEFAULT 0
 );
@@ -38,6 +43,11 @@ def state_path(folder: Path, key: str) -> Path:
 def checkpoint_path(folder: Path, key: str) -> Path:
     """Return the file of an unfinished training, kept on the way to a state."""
     return folder / "states" / f"{key}.checkpoint"
+
+
+def statistics_path(folder: Path, key: str) -> Path:
+    """Return the file of what attacks need to know of a record's network."""
+    return folder / "statistics" / f"{key}.safetensors"
 
 
 Kept = TypeVar("Kept", bound=Value)
@@ -68,7 +78,8 @@ class Store:
             If the folder cannot be written, or holds a store of another layout.
         """
         try:
-            (folder / "states").mkdir(parents=True, exist_ok=True)
+            for part in ("states", "statistics"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
             probe = folder / f".probe.{os.getpid()}"
             probe.touch()
             probe.unlink()
@@ -128,6 +139,11 @@ class Store:
             raise StoreError(
                 f"{self.folder / _DATABASE} is another program's database: use another folder"
             )
+        if version in _ADDED:
+            self._connection.executescript(
+                f"BEGIN; {_ADDED[version]} PRAGMA user_version={version + 1}; COMMIT;"
+            )
+            version += 1
         if version != _LAYOUT:
             raise StoreError(
                 f"{self.folder / _DATABASE} has layout {version}, this gossamer reads layout "
@@ -140,8 +156,9 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what a crash left half-written; only for the one process that writes."""
-        for path in (self.folder / "states").glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        for part in ("states", "statistics"):
+            for path in (self.folder / part).glob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def done_states(self) -> set[str]:
         """Return the keys of all trained states that are done."""
@@ -155,6 +172,15 @@ class Store:
         with _sentences(self.folder):
             return {key for (key,) in self._connection.execute("SELECT key FROM records")}
 
+    def kept_statistics(self) -> set[str]:
+        """Return the keys of the records whose statistics for attacks are there."""
+        return {path.stem for path in (self.folder / "statistics").glob("*.safetensors")}
+
+    def done_joints(self) -> set[str]:
+        """Return the keys of everything that was measured of several networks together."""
+        with _sentences(self.folder):
+            return {key for (key,) in self._connection.execute("SELECT key FROM joints")}
+
     def add_phase(self, phase: Phase) -> None:
         """Keep a training that was done; its state's file must be in place.
 
@@ -166,6 +192,14 @@ class Store:
     def add_record(self, record: Record) -> None:
         """Keep what was measured."""
         self._put("records", record.key, record)
+
+    def add_joint(self, joint: JointRecord) -> None:
+        """Keep what was measured of several networks together."""
+        self._put("joints", joint.key, joint)
+
+    def joints(self, keys: Collection[str]) -> dict[str, JointRecord]:
+        """Return what was measured of several networks together, of those keys that are there."""
+        return self._get("joints", keys, JointRecord)
 
     def phases(self, keys: Collection[str]) -> dict[str, Phase]:
         """Return the phases of those keys that are there."""

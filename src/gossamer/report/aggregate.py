@@ -5,17 +5,24 @@ computed here, and can be checked without drawing or printing it.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from gossamer.formats import counted, listed
+from gossamer.records.joint import JointRecord
+from gossamer.records.leakage import Leakage, has_references
 from gossamer.records.record import Arm, Layer, Phase, Record, StudyRun, TrialLabel
-from gossamer.stats.intervals import Interval, mean_interval, paired_difference
+from gossamer.stats.intervals import Interval, mean_interval, mutual_interval
 
 ACCURACY = "test_accuracy"
 
+SPARSE_STEPS = ("prune", "transfer", "regrow", "pack")
+"""Steps that an unpruned network does without."""
 
-def _same(level: float) -> float:
+
+def same_level(level: float) -> float:
     """Make levels comparable that were written or computed in different ways."""
     return round(float(level), 9)
 
@@ -30,17 +37,24 @@ class Results:
         What was asked for.
     records
         What was found so far, by key; trials without a record are simply not done.
+    joints
+        What was measured of several of these networks together; their numbers count as measures
+        of the records that they are about.
+    phases
+        Trainings that were done, by key; measures are derived from their histories.
     """
 
     study: StudyRun
     records: Mapping[str, Record] = field(repr=False)
+    joints: tuple[JointRecord, ...] = field(default=(), repr=False)
+    phases: Mapping[str, Phase] = field(default_factory=dict, repr=False)
 
     @cached_property
     def asked(self) -> dict[tuple[str, float], dict[int, TrialLabel]]:
         """Trials by arm and level, then by seed."""
         cells: dict[tuple[str, float], dict[int, TrialLabel]] = {}
         for trial in self.study.trials:
-            cells.setdefault((trial.arm, _same(trial.level)), {})[trial.seed] = trial
+            cells.setdefault((trial.arm, same_level(trial.level)), {})[trial.seed] = trial
         return cells
 
     @cached_property
@@ -62,18 +76,52 @@ class Results:
         }
         return tuple(sorted(counts - {0}))
 
+    @cached_property
+    def unit_counts(self) -> tuple[int, ...]:
+        """Numbers of units that an arm has at a level, where it has any, ascending."""
+        counts = {
+            len(self.units({seed: 0.0 for seed, t in trials.items() if t.key in self.records}))
+            for trials in self.asked.values()
+        }
+        return tuple(sorted(counts - {0}))
+
     @property
     def one_seed(self) -> bool:
-        """Whether no number rests on more than one seed."""
-        return self.seed_counts == (1,)
+        """Whether no number rests on more than one seed, or on more than one pair of seeds."""
+        return self.unit_counts == (1,)
+
+    @property
+    def unit(self) -> str:
+        """What intervals count: ``"seed"``, or ``"pair of seeds"`` where seeds are paired."""
+        return "pair of seeds" if self.study.paired else "seed"
+
+    def counted_units(self, number: int) -> str:
+        """Return a number of units in words: ``"5 seeds"``, ``"1 pair of seeds"``."""
+        return (
+            counted(number, "pair") + " of seeds" if self.study.paired else counted(number, "seed")
+        )
 
     @property
     def basis(self) -> str:
-        """What a number rests on: ``"one seed"``, ``"mean over 5 seeds"``."""
+        """What a number rests on: ``"one seed"``, ``"mean over 4 pairs of seeds"``."""
+        if not self.unit_counts:
+            return f"no {self.unit} yet"
         if self.one_seed:
-            return "one seed"
-        few, many = self.seed_counts[0], self.seed_counts[-1]
-        return f"mean over {few} to {many} seeds" if few < many else f"mean over {many} seeds"
+            return f"one {self.unit}"
+        few, many = self.unit_counts[0], self.unit_counts[-1]
+        return f"mean over {f'{few} to ' if few < many else ''}{self.counted_units(many)}"
+
+    def units(self, values: Mapping[int, float]) -> list[float]:
+        """Return the independent numbers behind values by seed, which intervals count.
+
+        They are the values themselves, in the order of the seeds. Where seeds 2j and 2j + 1 train
+        on complementary halves, the two are not independent: their mean is the unit, and a pair
+        with one half missing is left out.
+        """
+        if not self.study.paired:
+            return [values[seed] for seed in sorted(values)]
+        firsts = sorted(seed for seed in values if seed % 2 == 0 and seed + 1 in values)
+        return [(values[seed] + values[seed + 1]) / 2 for seed in firsts]
 
     @cached_property
     def baseline(self) -> Arm | None:
@@ -81,27 +129,36 @@ class Results:
         return next(iter(self.arms("baseline")), None)
 
     @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the datasets of the arms, in the study's order."""
+        return tuple(dict.fromkeys(arm.dataset for arm in self.study.arms))
+
+    @cached_property
     def _unpruned(self) -> dict[str, Arm]:
         bases = [arm for arm in self.study.arms if (arm.name, 0.0) in self.asked]
         bases.sort(key=lambda arm: arm.role != "baseline")
         found: dict[str, Arm] = {}
         for arm in self.study.arms:
-            bare = tuple(step for step in arm.recipe if step.get("step") != "prune")
+            bare = tuple(step for step in arm.recipe if step.get("step") not in SPARSE_STEPS)
             for base in bases:
-                if base.recipe == bare and base.name != arm.name:
+                if base.recipe == bare and base.name != arm.name and same_setting(base, arm):
                     found.setdefault(arm.name, base)
         return found
 
     def unpruned(self, arm: str) -> Arm | None:
-        """Return the arm that trains as this one does and never prunes, the baseline if it can."""
+        """Return the arm that trains as this one does and never prunes, the baseline if it can.
+
+        It has the same dataset and network; None if there is no such arm.
+        """
         return self._unpruned.get(arm)
 
     def trains_longer(self, arm: str) -> bool:
         """Whether an arm is planned to take more optimizer steps than the baseline."""
         base = self.baseline.name if self.baseline else ""
-        return self._planned_steps(arm) > self._planned_steps(base)
+        return self.planned_steps(arm) > self.planned_steps(base)
 
-    def _planned_steps(self, arm: str) -> int:
+    def planned_steps(self, arm: str) -> int:
+        """Return the optimizer steps of an arm's longest trial, if it were run alone."""
         steps = (trial.optimizer_steps for trial in self.study.trials if trial.arm == arm)
         return max(steps, default=0)
 
@@ -113,16 +170,23 @@ class Results:
         """Return what the study calls an arm."""
         return next((arm.label for arm in self.study.arms if arm.name == name), name)
 
+    @cached_property
+    def has_levels(self) -> bool:
+        """Whether any trial stands elsewhere than at level 0 of the axis."""
+        return any(level != 0 for _, level in self.asked)
+
+    def own_levels(self, arm: str) -> tuple[float, ...]:
+        """Levels at which an arm has trials of its own, ascending; 0 alone without a grid."""
+        return tuple(sorted(level for name, level in self.asked if name == arm))
+
     def levels(self, arm: str) -> tuple[float, ...]:
         """Levels of an arm, ascending; level 0 too where the baseline stands in for it."""
-        levels = {level for name, level in self.asked if name == arm}
-        if self._stands_in(arm, 0.0):
-            levels.add(0.0)
-        return tuple(sorted(levels))
+        return ((0.0,) if self._stands_in(arm, 0.0) else ()) + self.own_levels(arm)
 
     def _stands_in(self, arm: str, level: float) -> bool:
         """Whether the baseline is what this main arm is at level 0: all of it but the pruning."""
-        if level != 0 or (arm, 0.0) in self.asked:
+        # On another axis than a share, such as connections, 0 is not "nothing pruned".
+        if level != 0 or (arm, 0.0) in self.asked or not self.axis_in_percent:
             return False
         base = self.unpruned(arm)
         main = any(candidate.name == arm for candidate in self.arms("main"))
@@ -130,7 +194,7 @@ class Results:
 
     def found(self, arm: str, level: float) -> dict[int, Record]:
         """Return the records of one arm at one level, by seed."""
-        level = _same(level)
+        level = same_level(level)
         if self._stands_in(arm, level) and self.baseline is not None:
             arm = self.baseline.name
         trials = self.asked.get((arm, level), {})
@@ -140,27 +204,75 @@ class Results:
             if trial.key in self.records
         }
 
+    @cached_property
+    def _joint_measures(self) -> dict[str, dict[str, float]]:
+        # A study that was run again with more seeds has joints of both runs: the larger one last.
+        found: dict[str, dict[str, float]] = {}
+        for joint in sorted(self.joints, key=_size_of):
+            for key, measures in joint.measures.items():
+                found.setdefault(key, {}).update(measures)
+        return found
+
+    @cached_property
+    def measures(self) -> dict[str, dict[str, float]]:
+        """Every named number of each record, by key: its own, joint ones, those of its training."""
+        return {
+            key: {
+                **self._training_measures(record),
+                **self._joint_measures.get(key, {}),
+                **record.measures,
+            }
+            for key, record in self.records.items()
+        }
+
+    def _training_measures(self, record: Record) -> dict[str, float]:
+        """Read the history of the training that a recipe ends in, if it does not go on after it."""
+        steps = record.identity.get("steps") or [{}]
+        last = self.phases.get(record.phases[-1]) if record.phases else None
+        return training_measures(last) if last and steps[-1].get("step") == "train" else {}
+
+    def joint(self, arm: str, level: float, kind: str) -> JointRecord | None:
+        """Return what was measured of an arm's networks together; of several, the largest."""
+        keys = {record.key for record in self.found(arm, level).values()}
+        fitting = [j for j in self.joints if j.kind == kind and keys.intersection(j.records)]
+        return max(fitting, key=_size_of, default=None)
+
+    def leakage(self, arm: str, level: float) -> Leakage | None:
+        """Return what the audit of an arm at a level found; None if there was none."""
+        joint = self.joint(arm, level, "leakage")
+        return joint.leakage if joint else None
+
     def values(self, arm: str, level: float, measure: str = ACCURACY) -> dict[int, float]:
         """One measure of one arm at one level, by seed; records that lack it are left out."""
+        found = {seed: self.measures[one.key] for seed, one in self.found(arm, level).items()}
         return {
-            seed: record.measures[measure]
-            for seed, record in self.found(arm, level).items()
-            if math.isfinite(record.measures.get(measure, math.nan))
+            seed: measures[measure]
+            for seed, measures in found.items()
+            if math.isfinite(measures.get(measure, math.nan))
         }
 
     def interval(self, arm: str, level: float, measure: str = ACCURACY) -> Interval | None:
-        """Mean over the seeds with its 95% interval; None where nothing was measured."""
-        return _interval(self.values(arm, level, measure).values())
+        """Mean over the units with its 95% interval; None where nothing was measured."""
+        return interval_of(self.units(self.values(arm, level, measure)), measure)
 
     def paired(
-        self, first: tuple[str, float], second: tuple[str, float], confidence: float = 0.95
+        self,
+        first: tuple[str, float],
+        second: tuple[str, float],
+        confidence: float = 0.95,
+        measure: str = ACCURACY,
     ) -> Interval | None:
-        """Mean accuracy of first minus second over the seeds that both have; None without one."""
-        ours, theirs = self.values(*first), self.values(*second)
-        shared = sorted(ours.keys() & theirs.keys())
-        if not shared:
-            return None
-        return paired_difference([ours[s] for s in shared], [theirs[s] for s in shared], confidence)
+        """Mean of first minus second over the units that both have; None without one."""
+        return interval_of(
+            self.units(self.differences(first, second, measure)), measure, confidence
+        )
+
+    def differences(
+        self, first: tuple[str, float], second: tuple[str, float], measure: str = ACCURACY
+    ) -> dict[int, float]:
+        """Return first minus second of a measure, by seed, for the seeds that both have."""
+        ours, theirs = self.values(*first, measure), self.values(*second, measure)
+        return {seed: ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()}
 
     @cached_property
     def axis_in_percent(self) -> bool:
@@ -177,8 +289,12 @@ class Results:
 
     def place(self, level: float) -> str:
         """Return a level with its axis, as a sentence needs it: ``"80% sparsity"``."""
-        text = self.level_text(level)
-        return f"{text} {self.axis}" if self.axis_in_percent else f"{self.axis} {text}"
+        return self.places([level])
+
+    def places(self, levels: Sequence[float]) -> str:
+        """Return levels with their axis, as a sentence needs them: ``"30 and 50% sparsity"``."""
+        text = listed([f"{self.position(level):g}" for level in levels])
+        return f"{text}% {self.axis}" if self.axis_in_percent else f"{self.axis} {text}"
 
     @property
     def axis(self) -> str:
@@ -192,9 +308,43 @@ class Results:
         return f"{title} (%)" if self.axis_in_percent else title
 
 
-def _interval(values: Iterable[float]) -> Interval | None:
-    numbers = list(values)
-    return mean_interval(numbers) if numbers else None
+def same_setting(first: Arm, second: Arm) -> bool:
+    """Whether two arms learn the same task: same dataset, same share of it, same network."""
+    return (first.dataset, first.network, first.pool) == (
+        second.dataset,
+        second.network,
+        second.pool,
+    )
+
+
+def training_measures(phase: Phase) -> dict[str, float]:
+    """Return the measures that are read off the history of a network's last training.
+
+    ``validation_accuracy`` and ``validation_loss`` are those of the last epoch,
+    ``validation_gain_second_half`` how far the accuracy lies above that of the epoch at half of
+    the training; none of them without a validation part.
+    """
+    accuracies = [epoch.validation_accuracy for epoch in phase.history]
+    if not accuracies or accuracies[-1] is None:
+        return {}
+    found = {"validation_accuracy": accuracies[-1]}
+    if (loss := phase.history[-1].validation_loss) is not None:
+        found["validation_loss"] = loss
+    half = accuracies[len(accuracies) // 2 - 1] if len(accuracies) > 1 else None
+    if half is not None:
+        found["validation_gain_second_half"] = accuracies[-1] - half
+    return found
+
+
+def _size_of(joint: JointRecord) -> int:
+    return len(joint.records) + len(joint.others)
+
+
+def interval_of(values: Sequence[float], measure: str, confidence: float = 0.95) -> Interval | None:
+    """Mean of a measure over units with the interval that suits it; None without values."""
+    if not values:
+        return None
+    return (mutual_interval if has_references(measure) else mean_interval)(values, confidence)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -206,15 +356,30 @@ def _mean_of_known(values: Iterable[float | None]) -> float | None:
     return _mean(known) if known else None
 
 
+_COUNTS = {"parameters", "prunable", "bytes", "macs", "examples"}
+_FRACTIONS = {"accuracy", "sparsity", "auc", "tpr", "fpr", "advantage", "overlap", "gain"}
+
+
 def is_fraction(measure: str) -> bool:
     """Whether a measure is a fraction, to be shown in percent and compared in points.
 
     Examples
     --------
-    >>> is_fraction("test_accuracy"), is_fraction("test_loss")
-    (True, False)
+    >>> is_fraction("test_accuracy"), is_fraction("lira_online_tpr@0.01"), is_fraction("test_loss")
+    (True, True, False)
     """
-    return measure.endswith("accuracy") or "sparsity" in measure
+    return not _FRACTIONS.isdisjoint(re.split(r"[_@]", measure))
+
+
+def is_count(measure: str) -> bool:
+    """Whether a measure counts something, so that its ratios are what matters.
+
+    Examples
+    --------
+    >>> is_count("effective_parameters"), is_count("effective_sparsity"), is_count("test_loss")
+    (True, False, False)
+    """
+    return not is_fraction(measure) and not _COUNTS.isdisjoint(measure.split("_"))
 
 
 @dataclass(frozen=True)
@@ -243,7 +408,7 @@ def comparisons(results: Results) -> tuple[Comparison, ...]:
         Comparison(
             figure.arm,
             figure.measure,
-            _same(figure.level),
+            same_level(figure.level),
             figure.value,
             results.interval(figure.arm, figure.level, figure.measure),
         )
@@ -308,10 +473,10 @@ class LayerSparsity:
 
 
 def layer_sparsities(results: Results) -> tuple[LayerSparsity, ...]:
-    """Sparsity of each layer at each level of the main arms."""
+    """Sparsity of each layer at each level of every arm."""
     return tuple(
         row
-        for arm in results.arms("main")
+        for arm in results.study.arms
         for level in results.levels(arm.name)
         for row in _layers_of(arm.name, level, list(results.found(arm.name, level).values()))
     )

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from itertools import combinations
 
-from gossamer.formats import counted, decimal, inside, listed, percent, short_spread
+from gossamer.formats import decimal, inside, listed, percent, sentence, short_spread
 from gossamer.records.record import Arm
-from gossamer.report.aggregate import Results
-from gossamer.stats.intervals import Interval, simultaneous_confidence
+from gossamer.report.aggregate import Results, same_setting
+from gossamer.stats.intervals import Interval, bounded, simultaneous_confidence
 
 MARGIN = 0.005
 """What counts as the same accuracy, unless a study says otherwise."""
@@ -29,6 +29,7 @@ class Reach:
     level: float | None
     """Highest level up to which it stays within the margin; None if already the first fails."""
     first_level: float
+    """Its first level; 0 for an arm without a grid, which has no other."""
     end: str
     """Why it ends there: "margin", "highest" (of the levels tried) or "missing" (not done)."""
     beside: Arm
@@ -57,8 +58,11 @@ def answer(results: Results) -> Answer:
 
 def _note(results: Results, found: Contrast | None) -> str:
     if results.one_seed:
-        return "One seed gives a number, never a verdict: run more seeds for an interval."
-    note = "Means over seeds with 95% Student-t intervals, each for its own level alone"
+        return (
+            f"One {results.unit} gives a number, never a verdict: run more seeds for an interval."
+        )
+    what = "pairs of seeds" if results.study.paired else "seeds"
+    note = f"Means over {what} with 95% Student-t intervals, each for its own level alone"
     if found is None or found.searched == 1 or found.difference.low is None:
         return f"{note}."
     return (
@@ -69,11 +73,11 @@ def _note(results: Results, found: Contrast | None) -> str:
 
 def reach(results: Results, arm: Arm) -> Reach | None:
     """Find the level up to which an arm stays within the margin; None if nothing is paired."""
-    beside = results.unpruned(arm.name) or results.baseline
+    beside = _beside(results, arm)
     if beside is None:
         return None
     start = (beside.name, 0.0)
-    levels = [level for level in results.levels(arm.name) if level > 0]
+    levels = _pruned_levels(results, arm)
     reached: float | None = None
     for level in levels:
         difference = results.paired((arm.name, level), start)
@@ -85,18 +89,33 @@ def reach(results: Results, arm: Arm) -> Reach | None:
     return Reach(arm, reached, levels[0], "highest", beside) if levels else None
 
 
+def _beside(results: Results, arm: Arm) -> Arm | None:
+    """Return the unpruned network that an arm is held against, of its dataset and network."""
+    base = results.baseline
+    same = base is not None and same_setting(base, arm)
+    return results.unpruned(arm.name) or (base if same else None)
+
+
+def _pruned_levels(results: Results, arm: Arm) -> list[float]:
+    """Return the levels of an arm at which it is pruned; 0 alone if it has no grid."""
+    levels = results.own_levels(arm.name)
+    return [level for level in levels if level > 0 or levels == (0.0,)]
+
+
 def contrast(results: Results) -> Contrast | None:
     """Find where two main arms, or one and the unpruned, differ most over the most seeds."""
     main = results.arms("main")
+    levels = {arm.name: _pruned_levels(results, arm) for arm in main}
     pairs = [
         ((first.name, level), (second.name, level))
         for first, second in combinations(main, 2)
-        for level in sorted(set(results.levels(first.name)) & set(results.levels(second.name)))
-        if level > 0
+        if same_setting(first, second)
+        for level in levels[first.name]
+        if level in levels[second.name]
     ]
-    if len(main) == 1 and (beside := results.unpruned(main[0].name) or results.baseline):
+    if len(main) == 1 and (beside := _beside(results, main[0])):
         arm = main[0].name
-        pairs = [((arm, x), (beside.name, 0.0)) for x in results.levels(arm) if x > 0]
+        pairs = [((arm, level), (beside.name, 0.0)) for level in levels[arm]]
     known = {pair: found for pair in pairs if (found := results.paired(*pair)) is not None}
     if not known:
         return None
@@ -124,7 +143,7 @@ def _first(results: Results) -> str:
     if interval is None:
         return "The unpruned network is not measured yet, so what pruning costs cannot be said."
     opening = f"The unpruned network reaches {short_spread(interval)} on the test set"
-    if not results.arms("main"):
+    if not any(_beside(results, arm) for arm in results.arms("main")):
         return f"{opening}; the study has no pruned arm to hold against it."
     known = [one for arm in results.arms("main") if (one := reach(results, arm)) is not None]
     if not known:
@@ -135,25 +154,35 @@ def _first(results: Results) -> str:
 def _reaches(results: Results, known: list[Reach]) -> str:
     """Say how far each arm goes: those that go somewhere, then those that do not."""
     parts: list[str] = []
-    clauses: list[str] = []
-    for one in known:
-        if one.level is not None:
-            goes, place = (
-                (" goes", results.place(one.level))
-                if not parts
-                else ("", results.level_text(one.level))
-            )
-            parts.append(f"{inside(one.arm.label)}{goes} to {place}{_aside(results, one)}")
-    if parts:
-        clauses.append(f"within half a point of it, {listed(parts)}")
-    for one in known:
-        if one.level is None:
-            place = results.level_text(one.first_level) if parts else results.place(one.first_level)
-            aside = _aside(results, one)
-            clauses.append(
-                f"{inside(one.arm.label)} falls further behind already at {place}{aside}"
-            )
-    return listed(clauses) if not parts else "; ".join(clauses)
+    stay: list[str] = []
+    behind: list[str] = []
+    for one in (one for one in known if one.level is not None):
+        name, aside = inside(one.arm.label), _aside(results, one)
+        if not one.level:
+            stay.append(f"{name}{aside}")
+        elif not parts:
+            parts.append(f"{name} goes to {results.place(one.level)}{aside}")
+        else:
+            parts.append(f"{name} to {results.level_text(one.level)}{aside}")
+    for one in (one for one in known if one.level is None):
+        already = _already(results, one, named=bool(parts))
+        behind.append(
+            f"{inside(one.arm.label)} falls further behind{already}{_aside(results, one)}"
+        )
+    clauses = [f"within half a point of it, {listed(parts)}"] if parts else []
+    if stay:
+        clauses.append(
+            f"{listed(stay)} {'is' if len(stay) == 1 else 'are'} within half a point of it"
+        )
+    return "; ".join([*clauses, *behind] if clauses else [listed(behind)])
+
+
+def _already(results: Results, one: Reach, *, named: bool) -> str:
+    """Say at which level an arm falls behind; nothing for one without a grid."""
+    if not one.first_level:
+        return ""
+    text = results.level_text if named else results.place
+    return f" already at {text(one.first_level)}"
 
 
 def _aside(results: Results, one: Reach) -> str:
@@ -165,7 +194,7 @@ def _aside(results: Results, one: Reach) -> str:
         asides.append("after more training" if longer else "trained in another way")
     elif one.beside != results.baseline and against is not None:
         asides.append(f"against an unpruned network trained as long, {short_spread(against)}")
-    if one.level is not None and one.end != "margin":
+    if one.level and one.end != "margin":
         asides.append(f"the highest level {'tried' if one.end == 'highest' else 'done so far'}")
     return f" ({'; '.join(asides)})" if asides else ""
 
@@ -174,7 +203,7 @@ def _second(results: Results, found: Contrast | None) -> str:
     main = results.arms("main")
     if not main:
         return ""
-    if found is None and len(main) == 1 and results.baseline is None:
+    if found is None and len(main) == 1 and _beside(results, main[0]) is None:
         return "With one arm alone there is nothing to compare it with."
     if found is None:
         return "No two arms are measured at the same level and seed yet, so none can be compared."
@@ -184,8 +213,12 @@ def _second(results: Results, found: Contrast | None) -> str:
         return ""
     figures = (
         f"{_name(results, found.better)} reaches {percent(better.mean, 1)}% and "
-        f"{_name(results, found.worse)} {percent(worse.mean, 1)}%, {_difference(found.difference)}"
+        f"{_name(results, found.worse)} {percent(worse.mean, 1)}%, "
+        f"{_difference(results, found.difference)}"
     )
+    if not level:
+        few = len(main) <= 2
+        return f"{sentence(figures) if few else f'The largest contrast: {figures}'}."
     if len(main) == 1:
         return f"It differs most at {results.place(level)}: {figures}."
     if len(main) == 2:
@@ -200,13 +233,12 @@ def _name(results: Results, side: tuple[str, float]) -> str:
     )
 
 
-def _difference(difference: Interval) -> str:
+def _difference(results: Results, difference: Interval) -> str:
     mean = decimal(100 * difference.mean, 1)
     if difference.low is None or difference.high is None:
-        return f"a difference of {mean} points with one seed"
-    low, high = (
-        decimal(100 * min(1, max(-1, one)), 1) for one in (difference.low, difference.high)
-    )
+        return f"a difference of {mean} points with one {results.unit}"
+    interval = bounded(difference, 1.0)
+    low, high = (decimal(100 * (one or 0.0), 1) for one in (interval.low, interval.high))
     doubt = ", which these seeds cannot tell from none" if difference.low <= 0 else ""
-    seeds = counted(difference.count, "seed")
-    return f"a paired difference of {mean} [{low}, {high}] points over {seeds}{doubt}"
+    units = results.counted_units(difference.count)
+    return f"a paired difference of {mean} [{low}, {high}] points over {units}{doubt}"

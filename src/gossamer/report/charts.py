@@ -1,5 +1,6 @@
 """What every figure is made of: panels of rows, colours, and the look they share."""
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -45,17 +46,12 @@ CONFIG: dict[str, Any] = {
     },
     "legend": {
         "orient": "top",
-        "columns": 4,
-        "columnPadding": 22,
         "rowPadding": 5,
         "labelColor": INK,
-        "labelFontSize": 12,
-        "labelLimit": 280,
         "titleColor": INK,
         "titleFontSize": 12,
         "titleFontWeight": 500,
         "symbolType": "stroke",
-        "symbolSize": 620,
         "symbolStrokeWidth": 2.2,
         "symbolOpacity": 1,
         "offset": 14,
@@ -63,6 +59,10 @@ CONFIG: dict[str, Any] = {
         "gradientThickness": 10,
     },
 }
+WIDE, NARROW = 760, 400
+"""Widths of a panel alone, and of one that stands beside another, in pixels."""
+TITLE_WIDTH = 50
+"""Characters that fit over a narrow panel."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,19 @@ class Panel:
 
     def showing(self, layers: Iterable[Layer], height: int, title: str = "") -> "Panel":
         """Return the panel with its layers."""
-        words: dict[str, Any] = {"title": title} if title else {}
+        lines = textwrap.wrap(title, TITLE_WIDTH)
+        words: dict[str, Any] = {"title": lines if len(lines) > 1 else title} if title else {}
         return replace(self, chart=alt.LayerChart(layer=list(layers), height=height, **words))
+
+    @property
+    def all_rows(self) -> list[Row]:
+        """Rows of all layers."""
+        return [row for rows in self.rows.values() for row in rows]
 
     @cached_property
     def specification(self) -> dict[str, Any]:
         """The chart without its rows, its width and its look."""
-        specification: dict[str, Any] = self.chart.to_dict()
+        specification: dict[str, Any] = self.chart.to_dict(validate=False)
         return {name: part for name, part in specification.items() if name != "config"}
 
 
@@ -99,31 +105,70 @@ class Figure:
     title: str
     caption: str
     panels: tuple[Panel, ...]
+    columns: int = 2
+    """Panels beside each other."""
+
+    @property
+    def beside(self) -> int:
+        """Panels that really stand beside each other."""
+        return min(self.columns, len(self.panels))
+
+    @property
+    def width(self) -> int:
+        """Width of a panel in pixels."""
+        return WIDE if self.beside == 1 else NARROW
 
     def page_specs(self) -> list[dict[str, Any]]:
         """Return a specification for each panel, as wide as its place on the page."""
         return [
-            _whole(panel.specification | {"width": "container"}, [panel]) for panel in self.panels
+            _whole(panel.specification | {"width": "container"}, [panel], self.width)
+            for panel in self.panels
         ]
 
     def file_spec(self, subtitle: str) -> dict[str, Any]:
         """Return one specification with all panels, for a picture that stands alone."""
-        width = 760 if len(self.panels) == 1 else 400
-        panels = [panel.specification | {"width": width} for panel in self.panels]
+        panels = [panel.specification | {"width": self.width} for panel in self.panels]
         title = {"text": self.title, "subtitle": subtitle, "offset": 18, "fontSize": 16}
         whole: dict[str, Any] = {
             "concat": [
-                {key: part for key, part in one.items() if key != "$schema"} for one in panels
+                {key: part for key, part in one.items() if key not in ("$schema", "params")}
+                for one in panels
             ],
-            "columns": min(2, len(panels)),
+            "params": _shared_parameters(panels),
+            "columns": self.beside,
             "spacing": 36,
             "resolve": {"scale": {"color": "independent", "strokeDash": "independent"}},
         }
         if len(panels) == 1 and "title" not in panels[0]:
             whole = panels[0]
-        return _whole({**whole, "title": title, "padding": 20}, self.panels)
+        return _whole({**whole, "title": title, "padding": 20}, self.panels, self.width)
 
 
-def _whole(specification: dict[str, Any], panels: Iterable[Panel]) -> dict[str, Any]:
+def _shared_parameters(panels: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parameters of several panels, which only the whole may have, each once."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in (one for panel in panels for one in panel.get("params", ())):
+        views = found.get(one["name"], {}).get("views", [])
+        found[one["name"]] = {**one, "views": [*views, *one.get("views", [])]}
+    return list(found.values())
+
+
+def _whole(specification: dict[str, Any], panels: Iterable[Panel], width: int) -> dict[str, Any]:
+    """Return a complete specification, with as many columns in its legends as there is room for."""
     rows = {name: rows for panel in panels for name, rows in panel.rows.items()}
-    return {"$schema": alt.SCHEMA_URL, **specification, "datasets": rows, "config": CONFIG}
+    config = CONFIG | {"legend": CONFIG["legend"] | _legend(rows.values(), width)}
+    return {"$schema": alt.SCHEMA_URL, **specification, "datasets": rows, "config": config}
+
+
+def _legend(tables: Iterable[list[Row]], width: int) -> dict[str, Any]:
+    """Return columns of a legend and the size of what is in it, for the longest label in it."""
+    labels = {row["series"] for rows in tables for row in rows if "series" in row}
+    font, symbol, padding = (12, 26, 18) if width == WIDE else (11, 16, 10)
+    column = symbol + padding + 0.47 * font * max(map(len, labels), default=0)
+    return {
+        "columns": min(4, max(1, int(width / column))),
+        "labelFontSize": font,
+        "symbolSize": symbol**2,
+        "columnPadding": padding,
+        "labelLimit": 340,
+    }

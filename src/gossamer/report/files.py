@@ -2,12 +2,16 @@
 
 import csv
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gossamer.errors import InputError
 from gossamer.files import replacing
+from gossamer.records.leakage import AttackResult, Estimate
 from gossamer.records.record import Record
 from gossamer.report.aggregate import Results
+from gossamer.report.audits import audited
+from gossamer.report.claims import JudgedClaim
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -33,24 +37,113 @@ def write_whole(path: Path, content: bytes) -> None:
 def results_table(results: Results) -> str:
     """Return one line of CSV a trial: its name, every measure, every class, its key.
 
-    Measures are written in full precision; what is not measured yet is left empty.
+    Measures are written in full precision, those taken of several networks together beside a
+    network's own; what is not measured yet is left empty.
     """
     records = [results.records.get(trial.key) for trial in results.study.trials]
-    measures = sorted({name for record in records if record for name in record.measures})
+    names = {name for record in records if record for name in results.measures[record.key]}
+    measures = sorted(names)
     parts = _class_columns(records)
-    header = ["arm", "seed", "level", *measures]
+    header = ["arm", "dataset", "seed", "level", *measures]
     header += [f"{part}_accuracy_class_{i}" for part, count in parts for i in range(count)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*header, "key"])
+    datasets = {arm.name: arm.dataset for arm in results.study.arms}
     for trial, record in zip(results.study.trials, records, strict=True):
-        cells: list[object] = [trial.arm, trial.seed, trial.level]
-        cells += [record.measures.get(name, "") if record else "" for name in measures]
+        found = results.measures[record.key] if record else {}
+        cells: list[object] = [trial.arm, datasets.get(trial.arm, ""), trial.seed, trial.level]
+        cells += [found.get(name, "") for name in measures]
         for part, count in parts:
             values = record.per_class.get(part, ()) if record else ()
             cells += [*values, *[""] * (count - len(values))]
         writer.writerow([*cells, trial.key])
     return text.getvalue()
+
+
+def claims_table(judged: Iterable[JudgedClaim]) -> str:
+    """Return one line of CSV a comparison of each claim and control; empty without claims.
+
+    Differences are in the unit of their measure, as fractions where it is one.
+    """
+    rows = [
+        (one, role, row)
+        for one in judged
+        for role, row in [
+            *(("claim", row) for row in one.comparisons),
+            ("control", one.control_comparison),
+        ]
+        if row is not None
+    ]
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["claim", "text", "verdict", "evidence", "role", "compare", "against", "levels", "measure",
+         "says", "margin", "difference", "low", "high", "units", "comparison"]
+    )  # fmt: skip
+    for one, role, row in rows:
+        claim, interval = one.claim, row.interval
+        control = claim.control.measure if claim.control and role == "control" else None
+        ends = (interval.mean, interval.low, interval.high, interval.count) if interval else ()
+        writer.writerow(
+            [
+                *(claim.name, claim.text, one.verdict, one.evidence, role, row.compare),
+                " ".join(row.against),
+                " ".join(f"{level:g}" for level in row.levels),
+                *(control or claim.measure, claim.says, claim.margin),
+                *("" if end is None else end for end in ends or [""] * 4),
+                row.verdict or row.gap,
+            ]
+        )
+    return text.getvalue()
+
+
+ATTACK_COLUMNS = (
+    "attack",
+    "headline",
+    "optimistic",
+    "measure",
+    "fpr",
+    "realised_fpr",
+    "value",
+    "low",
+    "high",
+    "method",
+)
+
+
+def leakage_lines(results: Results) -> str:
+    """Return one line of CSV a number of each attack of each audit; empty if there is none."""
+    found = audited(results)
+    if not found:
+        return ""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "level", *ATTACK_COLUMNS])
+    for one in found:
+        second = results.joint(one.arm, one.level, "releases")
+        more = [attack for attack in (second.joint, second.foreign) if attack] if second else []
+        lines = attack_lines([*one.leakage.attacks, *more], one.leakage.headline)
+        writer.writerows([one.arm, one.level, *line] for line in lines)
+    return text.getvalue()
+
+
+def attack_lines(attacks: Iterable[AttackResult], headline: str) -> Iterator[list[object]]:
+    """Yield one line a number of each attack, in the order of `ATTACK_COLUMNS`."""
+    for attack in attacks:
+        start: list[object] = [attack.name, attack.name == headline, attack.optimistic]
+        for name in ("auc", "balanced_accuracy", "advantage"):
+            yield [*start, name, "", "", *_ends(getattr(attack, name))]
+        for at in attack.tpr_at:
+            yield [*start, "tpr", at.fpr, at.realised_fpr, *_ends(at.tpr)]
+            yield [*start, "curve_tpr", at.fpr, "", *_ends(at.curve_tpr)]
+
+
+def _ends(estimate: Estimate) -> list[object]:
+    low, high = ("" if end is None else end for end in (estimate.low, estimate.high))
+    return [estimate.value, low, high, estimate.method]
 
 
 def _class_columns(records: list[Record | None]) -> list[tuple[str, int]]:

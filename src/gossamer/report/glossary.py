@@ -35,6 +35,15 @@ MEASURES: dict[str, tuple[str, str]] = {
         "Share of the prunable weights that are zero or lie on no path of non-zero weights from "
         "the input to the output, and so can no longer change the answer.",
     ),
+    "effective_parameters": (
+        "Effective parameters",
+        "Parameters that are not zero and can still change the answer.",
+    ),
+    "trainable_parameters": (
+        "Trainable parameters",
+        "Parameters that training may change; a layer that stores only its connections counts "
+        "only these.",
+    ),
     "nonzero_parameters": ("Non-zero parameters", "Parameters that are not zero."),
     "bytes_compressed": (
         "Compressed size",
@@ -48,7 +57,100 @@ MEASURES: dict[str, tuple[str, str]] = {
         "Multiply-adds, non-zero",
         "The same if zero weights are skipped. It counts work, not time.",
     ),
+    "latency": (
+        "Latency",
+        "Time of one prediction, in seconds: measured alone, warm, the median over repeats.",
+    ),
+    "validation_accuracy": (
+        "Validation accuracy",
+        "Share of the validation examples that are classified correctly after the last epoch.",
+    ),
+    "validation_loss": (
+        "Validation loss",
+        "Mean cross-entropy over the validation examples after the last epoch, in nats.",
+    ),
+    "validation_gain_second_half": (
+        "Gain of validation accuracy in the second half",
+        "Validation accuracy after the last epoch minus that after half of the epochs.",
+    ),
+    "mask_overlap": (
+        "Mask overlap",
+        "Of the weights that either of two masks keeps, the share that both keep (Jaccard index).",
+    ),
+    "mask_overlap_by_chance": (
+        "Mask overlap by chance",
+        "What two masks with as many weights in each layer, at random positions, would share.",
+    ),
+    "gap_attack_accuracy": (
+        "Gap attack accuracy (floor)",
+        "Accuracy of accusing whatever is classified correctly: 1/2 + (train - test accuracy)/2.",
+    ),
+    "best_threshold_attack_accuracy": (
+        "Attack accuracy as meant (optimistic)",
+        "Balanced accuracy of one threshold on the probability of the true class, members the "
+        "training set, non-members the test set. The threshold is chosen on the very scores that "
+        "it judges, so the number flatters the attacker.",
+    ),
+    "one_hot_attack_accuracy": (
+        "Attack accuracy as the published code computes it (defective)",
+        "A number that the published code's indexing error produces; it measures no attack and "
+        "stands here only so that the published figure can be traced to the error.",
+    ),
 }
+
+ATTACKS = {
+    "gap": "gap attack",
+    "loss": "loss attack",
+    "confidence": "confidence attack by class",
+    "entropy": "entropy attack by class",
+    "modified_entropy": "modified entropy attack by class",
+    "quantile_regression": "quantile regression attack",
+    "rmia": "RMIA",
+    "base": "BASE",
+    "lira_offline": "LiRA offline",
+    "lira_online": "LiRA online",
+    "best_threshold": "best threshold in sample (optimistic)",
+    "joint": "attacker with both releases",
+    "foreign": "attacker with shadow networks of the other kind",
+}
+READINGS = {
+    "auc": "AUC",
+    "balanced_accuracy": "Balanced accuracy",
+    "tpr": "TPR",
+    "fpr": "Realised FPR",
+    "curve_tpr": "TPR on the ROC curve",
+}
+LEAKAGE = (
+    (
+        "Member",
+        "An example that the network under attack was trained on. An attack scores every example "
+        "and accuses those above a threshold of being members.",
+    ),
+    (
+        "TPR, FPR",
+        "True- and false-positive rate: the share of members, and of non-members, that an attack "
+        "accuses. At 0.1% FPR it may accuse 1 in 1,000 innocents.",
+    ),
+    (
+        "Balanced accuracy of an attack",
+        "Mean of the TPR and 1 - FPR at a threshold that was fixed on other data; 50% is guessing.",
+    ),
+    (
+        "AUC",
+        "Area under the ROC curve: the probability that a random member scores higher than a "
+        "random non-member; 0.5 is guessing.",
+    ),
+    (
+        "LiRA",
+        "Likelihood-ratio attack (Carlini et al. 2022): an example's margin is compared with those "
+        "of networks trained with it and without it.",
+    ),
+    (
+        "Shadow networks",
+        "Networks that an attacker trains to learn how members differ from others. In a study "
+        "they are the networks of the other seeds, trained on complementary halves of the pool.",
+    ),
+)
 
 INTERVAL = (
     "± and [ , ]",
@@ -56,16 +158,46 @@ INTERVAL = (
     "seed by seed, so that what two networks share falls out.",
 )
 POINT = ("Point", "One percent of the examples: from 97% to 96% is one point.")
+PAIRS = (
+    "Pair of seeds",
+    "Two networks trained on complementary halves of the pool. They are not independent, so the "
+    "pair is what every interval counts.",
+)
 
 
 def label(measure: str) -> str:
-    """Return the name of a measure for a reader."""
-    return MEASURES.get(measure, (measure.replace("_", " ").capitalize(), ""))[0]
+    """Return the name of a measure for a reader.
+
+    Examples
+    --------
+    >>> label("test_accuracy"), label("lira_online_tpr@0.01"), label("mask_overlap:conv1.weight")
+    ('Test accuracy', 'TPR at 1% FPR of LiRA online', 'Mask overlap of conv1.weight')
+    """
+    if measure in MEASURES:
+        return MEASURES[measure][0]
+    name, _, part = measure.partition(":")
+    if part and name in MEASURES:
+        return f"{MEASURES[name][0]} of {part}"
+    return _attack_label(measure) or measure.replace("_", " ").capitalize()
+
+
+def _attack_label(measure: str) -> str:
+    """Return the name of an attack's number, such as "lira_online_auc"; empty for another."""
+    name, _, rate = measure.partition("@")
+    for attack in sorted(ATTACKS, key=len, reverse=True):
+        reading = READINGS.get(name.removeprefix(f"{attack}_"))
+        if reading:
+            at = f" at {100 * float(rate):g}% FPR" if rate else ""
+            return f"{reading}{at} of {ATTACKS[attack]}"
+    return ""
 
 
 def definitions(results: Results) -> list[tuple[str, str]]:
     """Terms of the page, those only that it uses."""
-    used = {name for trial in results.done for name in results.records[trial.key].measures}
+    used = {name for key in results.records for name in results.measures.get(key, {})}
     used |= {one.measure for one in comparisons(results) if one.measured}
     terms = [text for name, text in MEASURES.items() if name in used]
-    return [*terms, POINT, INTERVAL] if used else []
+    if any(joint.kind == "leakage" for joint in results.joints):
+        terms += LEAKAGE
+    pairs = [PAIRS] if results.study.paired else []
+    return [*terms, POINT, INTERVAL, *pairs] if used else []

@@ -1,106 +1,152 @@
-"""Heat maps: sparsity of each layer, accuracy of each class."""
+"""Heat maps: density of each layer, accuracy of each class."""
+
+from collections.abc import Sequence
 
 import altair as alt
 
 from gossamer.formats import decimal, percent, sentence
 from gossamer.records.record import Arm
 from gossamer.report.aggregate import (
+    ClassAccuracy,
     LayerSparsity,
     Results,
     class_accuracies,
     layer_sparsities,
 )
 from gossamer.report.charts import INK, SHADES, Figure, Panel, Row
+from gossamer.report.series import along_axis, by_arm, groups
+
+VISIBLE = 0.005
+"""Differences of densities below this are lost in rounding."""
 
 
-def _heat(panel: Panel, rows: list[Row], title: str, x: str, y: str, height: int) -> Panel:
-    """Heat map with the number in each cell."""
+def _heat(panel: Panel, rows: list[Row], title: str, axes: tuple[str, str]) -> Panel:
+    """Heat map with the number in each cell; axes are named across and down."""
+    across, down = axes
     base = panel.of(rows).encode(
-        alt.X("place:N", sort=None, title=x).axis(labelAngle=0, ticks=False, domain=False),
-        alt.Y("row:N", sort=None, title=y).axis(ticks=False, domain=False, labelLimit=140),
+        alt.X("place:N", sort=None, title=across).axis(labelAngle=0, ticks=False, domain=False),
+        alt.Y("row:N", sort=None, title=down).axis(ticks=False, domain=False, labelLimit=300),
     )
     cells = base.mark_rect(stroke="white", strokeWidth=1.5).encode(
         alt.Color("value:Q", legend=None).scale(domain=[0, 20, 40, 60, 80, 100], range=SHADES),
         tooltip=[
-            alt.Tooltip("row:N", title=y.lower()),
-            alt.Tooltip("place:N", title=x),
+            alt.Tooltip("row:N", title=down.lower()),
+            alt.Tooltip("place:N", title=across),
             alt.Tooltip("reading:N", title="mean"),
         ],
     )
     light = alt.condition("datum.value > 55", alt.value("white"), alt.value(INK))
     text = base.mark_text(fontSize=10.5).encode(alt.Text("text:N"), color=light)
+    height = 24 * len({row["row"] for row in rows}) + 4
     return panel.showing((cells, text), height, title)
 
 
-def _cell(results: Results, level: float, row: str, value: float) -> Row:
-    rounded = decimal(100 * value, 0)
-    near = rounded in {"0", "100"} and value not in (0.0, 1.0)
+def _cell(place: str, row: str, value: float) -> Row:
     return {
-        "place": f"{results.position(level):g}",
+        "place": place,
         "row": row,
         "value": round(100 * value, 4),
-        "text": percent(value, 1).lstrip("<>") if near else rounded,
+        "text": _short(value),
         "reading": f"{percent(value)}%",
     }
 
 
+def _short(value: float) -> str:
+    """Return a share in percent in as few digits as tell it from none and from all.
+
+    Examples
+    --------
+    >>> _short(0.5), _short(0.025), _short(0.9999), _short(0.0)
+    ('50', '2.5', '>99.9', '0')
+    """
+    text = decimal(100 * value, 0)
+    if value in (0.0, 1.0):
+        return text
+    return percent(value, 1) if value < 0.095 or text == "100" else text
+
+
 def layer_figure(results: Results) -> Figure | None:
-    """Sparsity of each layer by level, as masked and as effective."""
+    """Density of each layer: by level, or arm by arm where there are few levels."""
     rows = layer_sparsities(results)
-    panels = [
-        _layer_panel(results, arm, [row for row in rows if row.arm == arm.name], effective)
-        for arm in results.arms("main")
-        for effective in (False, True)
-        if any(row.arm == arm.name and not (effective and row.effective is None) for row in rows)
-    ]
+    panels = _arm_panels(results, rows) if by_arm(results) else _level_panels(results, rows)
     if not panels:
         return None
     kept = any(not row.prunable for row in rows)
-    unknown = all(row.effective is None for row in rows)
-    cut = "" if unknown else "; effective: also those that lie on no path from input to output"
+    cut = any(panel.name.endswith("effective") for panel in panels)
     return Figure(
         "layers",
-        "Sparsity of each layer",
-        f"Sparsity of each layer in percent, {results.basis}. Masked: the weights that are "
-        f"zero{cut}." + (" Layers marked * are kept out of pruning." if kept else ""),
+        "Density of each layer",
+        f"Share of each layer's weights that are not zero, in percent, {results.basis}."
+        + (" Effective: those that also lie on a path from input to output." if cut else "")
+        + (" Layers marked * are kept out of pruning." if kept else ""),
         tuple(panels),
+        columns=1 if by_arm(results) else 2,
     )
 
 
-def _layer_panel(results: Results, arm: Arm, rows: list[LayerSparsity], effective: bool) -> Panel:
-    kept = {row.layer for row in rows if not row.prunable}
+def _level_panels(results: Results, rows: Sequence[LayerSparsity]) -> list[Panel]:
+    """Return layers against levels for each main arm; effective only where that differs."""
+    panels = []
+    for arm in results.arms("main"):
+        here = [row for row in rows if row.arm == arm.name]
+        if here:
+            panels.append(_level_panel(results, arm, here, effective=False))
+        if any(row.effective is not None and row.effective - row.masked > VISIBLE for row in here):
+            panels.append(_level_panel(results, arm, here, effective=True))
+    return panels
+
+
+def _level_panel(
+    results: Results, arm: Arm, rows: Sequence[LayerSparsity], *, effective: bool
+) -> Panel:
     cells = [
-        _cell(
-            results,
-            row.level,
-            row.layer.removesuffix(".weight") + (" *" if row.layer in kept else ""),
-            value,
-        )
+        _cell(f"{results.position(row.level):g}", _layer_name(row), 1 - value)
         for row in rows
         if (value := row.effective if effective else row.masked) is not None
     ]
-    kind = "effective" if effective else "masked"
-    height = 30 * len({row.layer for row in rows}) + 4
+    kind = "effective" if effective else "not zero"
     panel = Panel(f"layers-{arm.name}-{kind}")
-    return _heat(
-        panel, cells, f"{sentence(arm.label)}: {kind}", results.axis_title, "Layer", height
-    )
+    return _heat(panel, cells, f"{sentence(arm.label)}: {kind}", (results.axis_title, "Layer"))
+
+
+def _arm_panels(results: Results, rows: Sequence[LayerSparsity]) -> list[Panel]:
+    """Arms against layers, for each group of arms and each level."""
+    panels: list[Panel] = []
+    for group in groups(results):
+        labels = {arm.name: group.label(arm) for arm in group.arms}
+        places = {
+            row.level: results.place(row.level) if row.level else ""
+            for row in rows
+            if row.arm in labels and row.level
+        }
+        for level, place in sorted(places.items()) or [(0.0, "")]:
+            cells = [
+                _cell(_layer_name(row), labels[row.arm], 1 - row.masked)
+                for row in rows
+                if row.arm in labels and row.level == _shown_level(results, row.arm, level)
+            ]
+            title = ", ".join(filter(None, (group.title, place)))
+            if cells:
+                panel = Panel(f"layers-{len(panels)}")
+                panels.append(_heat(panel, cells, title, ("Layer", "Arm")))
+    return panels
+
+
+def _shown_level(results: Results, arm: str, level: float) -> float | None:
+    """Return the level of an arm in a panel of one level: 0 if it lies nowhere on the axis."""
+    if along_axis(results, arm):
+        return level
+    return 0.0 if results.own_levels(arm) else None
+
+
+def _layer_name(row: LayerSparsity) -> str:
+    return row.layer.removesuffix(".weight") + ("" if row.prunable else " *")
 
 
 def class_figure(results: Results) -> Figure | None:
-    """Accuracy of each class by level."""
+    """Accuracy of each class: by level, or arm by arm where there are few levels."""
     rows = class_accuracies(results)
-    panels = []
-    for arm in results.arms("main"):
-        cells = [
-            _cell(results, row.level, str(row.class_index), row.accuracy)
-            for row in rows
-            if row.arm == arm.name
-        ]
-        height = 24 * len({cell["row"] for cell in cells}) + 4
-        if cells:
-            panel, title = Panel(f"classes-{arm.name}"), sentence(arm.label)
-            panels.append(_heat(panel, cells, title, results.axis_title, "Class", height))
+    panels = _classes_by_arm(results, rows) if by_arm(results) else _classes_by_level(results, rows)
     if not panels:
         return None
     return Figure(
@@ -108,4 +154,38 @@ def class_figure(results: Results) -> Figure | None:
         "Test accuracy of each class",
         f"Test accuracy of each class in percent, {results.basis}.",
         tuple(panels),
+        columns=1 if by_arm(results) else 2,
     )
+
+
+def _classes_by_level(results: Results, rows: Sequence[ClassAccuracy]) -> list[Panel]:
+    panels = []
+    for arm in results.arms("main"):
+        cells = [
+            _cell(f"{results.position(row.level):g}", str(row.class_index), row.accuracy)
+            for row in rows
+            if row.arm == arm.name
+        ]
+        if cells:
+            panel, title = Panel(f"classes-{arm.name}"), sentence(arm.label)
+            panels.append(_heat(panel, cells, title, (results.axis_title, "Class")))
+    return panels
+
+
+def _classes_by_arm(results: Results, rows: Sequence[ClassAccuracy]) -> list[Panel]:
+    panels: list[Panel] = []
+    for group in groups(results):
+        labels = {arm.name: group.label(arm) for arm in group.arms}
+        cells = [
+            _cell(
+                str(row.class_index),
+                f"{labels[row.arm]}{f', {results.place(row.level)}' if row.level else ''}",
+                row.accuracy,
+            )
+            for row in rows
+            if row.arm in labels
+        ]
+        if cells:
+            panel = Panel(f"classes-{len(panels)}")
+            panels.append(_heat(panel, cells, group.title, ("Class", "Arm")))
+    return panels

@@ -1,97 +1,112 @@
-"""From rows and figures to the page."""
+"""From results to the values of the page."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from gossamer.formats import compact, counted, duration, listed
+from gossamer.formats import compact, counted, duration, listed, sentence
 from gossamer.records.record import Phase
 from gossamer.report.aggregate import Cost, Results, cost, used_phases
 from gossamer.report.answer import answer
 from gossamer.report.charts import Figure
+from gossamer.report.checklist import checklist
+from gossamer.report.claims import JudgedClaim, claims_note
+from gossamer.report.claims_figure import VERDICTS, panel_name
 from gossamer.report.glossary import definitions
+from gossamer.report.leakage_section import leakage_section
+from gossamer.report.rendering import PageFigure, PagePanel, library, page_figure, render
 from gossamer.report.tables import (
     arm_table,
     control_tables,
+    front_table,
+    not_run,
     published_tables,
     size_table,
+    source_table,
     training_table,
 )
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One chart of the page."""
+class Card:
+    """One claim on the page."""
 
-    name: str
-    json: Markup
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """One figure of the page, numbered."""
-
-    number: int
-    title: str
-    caption: str
-    panels: tuple[Panel, ...]
+    judged: JudgedClaim
+    evidence: str
+    """The sentence without the verdict, which stands above it."""
+    panel: PagePanel | None
+    """Its paired differences; None if nothing is measured."""
 
 
-def render(
-    results: Results, phases: Mapping[str, Phase], drawn: Sequence[Figure], library: str
-) -> str:
+def report_page(results: Results, judged: Sequence[JudgedClaim], drawn: Sequence[Figure]) -> str:
     """Return the page as one HTML text that refers to nothing outside of it."""
-    environment = Environment(
-        loader=PackageLoader("gossamer.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html.j2").render(
-        study=results.study,
-        answer=answer(results),
-        done=len(results.done),
-        asked=len(results.study.trials),
-        facts=_facts(results),
-        figures={figure.name: _figure(i + 1, figure) for i, figure in enumerate(drawn)},
-        published=published_tables(results),
-        controls=control_tables(results),
-        sizes=size_table(results, ("baseline", "main")),
-        control_sizes=size_table(results, ("control",)),
-        arms=arm_table(results),
-        trainings=training_table(results, phases),
-        cost=_cost_lines(results, cost(results, phases)),
-        environments=_environments(results, phases),
-        definitions=definitions(results),
-        library=Markup(library),  # noqa: S704  (our own dependency's code, checked for </script)
-    )
+    shown = {figure.name: page_figure(i + 1, figure) for i, figure in enumerate(drawn)}
+    values: dict[str, Any] = {
+        "title": results.study.title,
+        "study": results.study,
+        # A sentence on every arm of several datasets is too long to be one; there are claims then.
+        "answer": None if judged and len(results.datasets) > 1 else answer(results),
+        "done": len(results.done),
+        "asked": len(results.study.trials),
+        "facts": _facts(results),
+        "figures": {name: shown.get(name) for name in FIGURES},
+        "claims": _cards(judged, drawn, shown),
+        "tally": _tally(judged),
+        "claims_note": claims_note(judged),
+        "leakage": leakage_section(results),
+        "published": published_tables(results),
+        "not_run": not_run(results),
+        "controls": control_tables(results),
+        "front": front_table(results),
+        "sizes": [table for table in (size_table(results),) if table],
+        "checklist": checklist(results) if results.done else (),
+        "arms": arm_table(results),
+        "sources": source_table(results),
+        "trainings": training_table(results, results.phases),
+        "cost": _cost_lines(results, cost(results, results.phases)),
+        "environments": _environments(results, results.phases),
+        "definitions": definitions(results),
+        "library": library() if drawn else "",
+    }
+    return render("report.html.j2", values)
 
 
-def _figure(number: int, figure: Figure) -> PageFigure:
-    panels = tuple(
-        Panel(f"{figure.name}-{index}", script_json(specification))
-        for index, specification in enumerate(figure.page_specs())
-    )
-    return PageFigure(number, figure.title, figure.caption, panels)
+FIGURES = (
+    "claims",
+    "accuracy",
+    "leakage",
+    "leakage-accuracy",
+    "roc",
+    "size",
+    "effective",
+    "layers",
+    "overlap",
+    "curves",
+    "classes",
+)
 
 
-def script_json(value: Any) -> Markup:
-    r"""Return JSON that can stand inside a script element, whatever texts it holds.
+def _cards(
+    judged: Sequence[JudgedClaim], drawn: Sequence[Figure], shown: Mapping[str, PageFigure]
+) -> list[Card]:
+    """Put each claim beside its panel of the claims' figure."""
+    panels: dict[str, PagePanel] = {}
+    for figure in drawn:
+        if figure.name == "claims":
+            names = [panel.name for panel in figure.panels]
+            panels = dict(zip(names, shown["claims"].panels, strict=True))
+    return [Card(one, _without_verdict(one), panels.get(panel_name(one))) for one in judged]
 
-    Examples
-    --------
-    >>> print(script_json({"title": "</script><b>"}))
-    {"title":"\u003c/script\u003e\u003cb\u003e"}
-    """
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704  (no character of markup is left in it)
+
+def _without_verdict(one: JudgedClaim) -> str:
+    return sentence(one.evidence.removeprefix(f"{one.verdict.capitalize()}: "))
+
+
+def _tally(judged: Sequence[JudgedClaim]) -> str:
+    """Count the verdicts: ``"6 claims: 3 supported, 2 refuted, 1 undecided."``."""
+    counts = {verdict: sum(one.verdict == verdict for one in judged) for verdict in VERDICTS}
+    words = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+    return f"{counted(len(judged), 'claim')}: {', '.join(words)}."
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

@@ -1,27 +1,30 @@
 """Write the report of a study: the page, its figures and the table of every number."""
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import altair as alt
-import vl_convert
-
+from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun
 from gossamer.report.aggregate import Results
+from gossamer.report.charts import Figure
+from gossamer.report.claims import judged_claims
 from gossamer.report.figures import figures
-from gossamer.report.files import results_table, write_whole
-from gossamer.report.page import render
-
-VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-"""The version of the chart grammar that altair writes, as vl_convert names it."""
+from gossamer.report.files import claims_table, leakage_lines, results_table, write_whole
+from gossamer.report.page import report_page
+from gossamer.report.rendering import pictures
 
 
 def write_report(
-    study: StudyRun, records: Mapping[str, Record], phases: Mapping[str, Phase], folder: Path
+    study: StudyRun,
+    records: Mapping[str, Record],
+    phases: Mapping[str, Phase],
+    joints: Sequence[JointRecord],
+    folder: Path,
 ) -> Path:
-    """Write ``report.html``, ``figures/*.png`` and ``*.svg``, and ``results.csv``.
+    """Write the page ``report.html``, the pictures in ``figures/`` and the tables as CSV.
+
+    These are ``results.csv`` with a line a trial, ``claims.csv`` with a line a comparison and
+    ``leakage.csv`` with a line a number of an attack, the latter two where there are any.
 
     The page is one file that needs no network. A run that is only partly done gives a page of
     what there is, which says so. Each file is replaced as a whole.
@@ -34,6 +37,8 @@ def write_report(
         What was found so far, by key.
     phases
         Trainings that were done, by key.
+    joints
+        What was measured of several networks together, such as attacks.
     folder
         Where the files go; made if it is not there.
 
@@ -47,27 +52,23 @@ def write_report(
     InputError
         If the folder cannot be written or the disk is full.
     """
-    results = Results(study, records)
+    results = Results(study, records, tuple(joints), phases)
     write_whole(folder / "results.csv", results_table(results).encode())
-    drawn = figures(results, phases)
+    if attacks := leakage_lines(results):
+        write_whole(folder / "leakage.csv", attacks.encode())
+    judged = judged_claims(results)
+    if claims := claims_table(judged):
+        write_whole(folder / "claims.csv", claims.encode())
+    drawn = figures(results, judged)
     for figure in drawn:
-        svg, png = _pictures(figure.file_spec(study.title))
-        write_whole(folder / "figures" / f"{figure.name}.svg", svg)
-        write_whole(folder / "figures" / f"{figure.name}.png", png)
+        write_pictures(figure, study.title, folder)
     page = folder / "report.html"
-    write_whole(page, render(results, phases, drawn, _library() if drawn else "").encode())
+    write_whole(page, report_page(results, judged, drawn).encode())
     return page
 
 
-def _pictures(specification: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Draw a chart once, as SVG and from that as PNG."""
-    svg: str = vl_convert.vegalite_to_svg(specification, vl_version=VEGA_LITE, allowed_base_urls=[])
-    png: bytes = vl_convert.svg_to_png(svg, scale=2)
-    return svg.encode(), png
-
-
-@cache
-def _library() -> str:
-    """JavaScript that draws the charts of the page, without a network."""
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
-    return bundle.replace("</script", "<\\/script")
+def write_pictures(figure: Figure, subtitle: str, folder: Path) -> None:
+    """Write a figure as ``figures/NAME.svg`` and ``figures/NAME.png``."""
+    svg, png = pictures(figure.file_spec(subtitle))
+    write_whole(folder / "figures" / f"{figure.name}.svg", svg)
+    write_whole(folder / "figures" / f"{figure.name}.png", png)

@@ -7,21 +7,24 @@ stands once in the plan, however many trials need it.
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from typing import Any
 
-from gossamer.data import Dataset
 from gossamer.errors import InputError
 from gossamer.recipes import (
     KeyedTrial,
     RecipeStep,
     Rewind,
     Train,
+    Transfer,
     Trial,
     check_recipe,
     keyed,
     origin,
 )
+from gossamer.recipes.keys import Datasets
 from gossamer.recipes.trial import Device
 from gossamer.studies.spec import (
+    ArmError,
     ArmSpec,
     Scale,
     ScaleSpec,
@@ -77,8 +80,6 @@ class Plan:
     trials: tuple[PlannedTrial, ...]
     trainings: tuple[Training, ...]
     measurings: tuple[Measuring, ...]
-    training_examples: int
-    """Examples in the part of the training set that is trained on."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -98,65 +99,100 @@ class Plan:
     @property
     def steps_shared(self) -> int:
         """Optimizer steps of all the study's trainings, each done once."""
-        return sum(self.steps(trial, position) for trial, position in self._distinct_trainings())
+        return sum(training_steps(*training) for training in self._distinct_trainings())
 
     @property
     def examples_trained(self) -> int:
         """Examples trained on in all, epochs counted, each training done once."""
-        return self.training_examples * sum(
-            _training_step(trial, position).epochs for trial, position in self._distinct_trainings()
+        return sum(
+            trial.train_examples * _training_step(trial, position).epochs
+            for trial, position in self._distinct_trainings()
         )
 
-    def _distinct_trainings(self) -> list[tuple[Trial, int]]:
+    def _distinct_trainings(self) -> list[tuple[KeyedTrial, int]]:
         distinct = {
-            planned.keyed.states[position + 1]: (planned.keyed.trial, position)
+            trial.states[position + 1]: (trial, position)
             for planned in self.trials
-            for position in planned.keyed.trial.trainings
+            for trial, position in trainings_behind(planned.keyed)
         }
         return list(distinct.values())
 
     @property
     def steps_alone(self) -> int:
         """Optimizer steps if every trial were run alone."""
-        return sum(self.steps_of(planned.keyed.trial) for planned in self.trials)
+        return sum(steps_alone(planned.keyed) for planned in self.trials)
 
-    def steps_of(self, trial: Trial) -> int:
-        """Return the optimizer steps of one trial run alone."""
-        return sum(self.steps(trial, position) for position in trial.trainings)
 
-    def steps(self, trial: Trial, position: int) -> int:
-        """Return the optimizer steps of one training, unless it stops early."""
-        step = _training_step(trial, position)
-        return step.epochs * -(-self.training_examples // step.batch)
+def training_steps(trial: KeyedTrial, position: int) -> int:
+    """Return the optimizer steps of one training, unless it stops early."""
+    step = _training_step(trial, position)
+    return step.epochs * -(-trial.train_examples // step.batch)
+
+
+def trainings_behind(trial: KeyedTrial) -> list[tuple[KeyedTrial, int]]:
+    """Return the trainings that a trial rests on, with those of the masks it borrows."""
+    found: list[tuple[KeyedTrial, int]] = []
+    for position, step in enumerate(trial.trial.steps):
+        if position in trial.sources:
+            found += trainings_behind(trial.sources[position])
+        if isinstance(step, Train):
+            found.append((trial, position))
+    return found
+
+
+def steps_alone(trial: KeyedTrial) -> int:
+    """Return the optimizer steps of one trial run alone."""
+    return sum(training_steps(*training) for training in trainings_behind(trial))
 
 
 def study_trials(
-    spec: StudySpec, scale: ScaleSpec, seeds: int, dataset: Dataset, device: Device
+    spec: StudySpec, scale: Scale, seeds: int, datasets: Datasets, device: Device
 ) -> tuple[PlannedTrial, ...]:
     """Return every trial of a study: seeds, then arms, then levels.
 
     Raises
     ------
     InputError
-        If a recipe mentions an unknown value, or its steps do not go together.
+        If a recipe mentions an unknown value, its steps do not go together, or paired seeds
+        are not even in number.
     """
+    if spec.leakage == "paired-halves" and seeds % 2:
+        raise InputError(
+            f"the study {spec.name} trains seeds in pairs, on complementary halves of the data, "
+            f"so their number must be even, not {seeds}"
+        )
+    arms = [(arm, list(_arm_recipes(spec, scale, arm))) for arm in arms_at(spec, scale)]
+    starts: dict[Trial, dict[str, Any]] = {}
     planned: list[PlannedTrial] = []
     for seed in range(seeds):
-        bare = Trial(
-            data=spec.data,
-            network=spec.network,
-            seed=seed,
-            steps=(),
-            measure=spec.measure,
-            precision=spec.precision,
-            device=device,
-        )
-        start = origin(bare, dataset)
-        for arm in spec.arms:
-            for level, steps in _arm_recipes(spec, scale, arm):
-                trial = keyed(replace(bare, steps=steps), dataset, start)
+        for arm, recipes in arms:
+            bare = _bare_trial(spec, scale, arm, seed, device)
+            dataset = datasets(bare.data)
+            start = starts.setdefault(bare, {}) or origin(bare, dataset)
+            starts[bare] = start
+            for level, steps in recipes:
+                trial = keyed(replace(bare, steps=steps), dataset, start, datasets)
                 planned.append(PlannedTrial(arm.name, level, trial))
     return tuple(planned)
+
+
+def arms_at(spec: StudySpec, scale: Scale) -> tuple[ArmSpec, ...]:
+    """Return the arms that are run at a scale."""
+    return tuple(arm for arm in spec.arms if scale in arm.scales)
+
+
+def _bare_trial(spec: StudySpec, scale: Scale, arm: ArmSpec, seed: int, device: Device) -> Trial:
+    return Trial(
+        data=spec.data_of(arm, scale),
+        network=arm.network or spec.network,
+        seed=seed,
+        steps=(),
+        measure=spec.measure.model_copy(
+            update={"leakage": spec.measure.leakage or spec.leakage is not None}
+        ),
+        precision=spec.precision,
+        device=device,
+    )
 
 
 def chosen_scale(spec: StudySpec, scale: Scale | None) -> tuple[Scale, ScaleSpec]:
@@ -181,56 +217,63 @@ def _default_scale(spec: StudySpec) -> Scale:
 
 def make_plan(
     trials: Sequence[PlannedTrial],
-    training_examples: int,
     done_states: AbstractSet[str],
     done_records: AbstractSet[str],
 ) -> Plan:
     """Work out what is left, given the trained states and the records that are done."""
     left = {p.keyed.record: p.keyed for p in trials if p.keyed.record not in done_records}
-    whole = Plan(tuple(trials), (), (), training_examples)
     trainings = {
         trial.states[position + 1]: Training(
-            trial, position, _trained_before(trial, position), whole.steps(trial.trial, position)
+            trial, position, _trained_before(trial, position), training_steps(trial, position)
         )
-        for trial in left.values()
-        for position in sorted(set(_missing(trial, len(trial.trial.steps), done_states)))
+        for goal in left.values()
+        for trial, position in _missing(goal, len(goal.trial.steps), done_states)
     }
     return Plan(
         trials=tuple(trials),
         trainings=tuple(trainings.values()),
         measurings=tuple(_measurings(list(left.values()))),
-        training_examples=training_examples,
     )
 
 
 def _arm_recipes(
-    spec: StudySpec, scale: ScaleSpec, arm: ArmSpec
+    spec: StudySpec, scale: Scale, arm: ArmSpec
 ) -> Iterator[tuple[float, tuple[RecipeStep, ...]]]:
     """Yield the recipe of an arm at each level, or once at level 0 if it mentions none."""
     template = spec.steps_of(arm)
     over_grid = spec.axis in mentioned(template)
-    for level in spec.levels if over_grid else (0.0,):
-        steps = resolve_recipe(arm.name, template, {**scale.values, spec.axis: level})
-        check_recipe(steps, spec.data.validation)
+    values = spec.scales[scale].values
+    validation = spec.data_of(arm, scale).validation
+    for level in spec.levels_at(scale) if over_grid else (0.0,):
+        steps = resolve_recipe(arm.name, template, {**values, spec.axis: level})
+        try:
+            check_recipe(steps, validation)
+        except InputError as error:
+            raise ArmError(arm.name, str(error)) from error
         yield level, steps
 
 
-def _training_step(trial: Trial, position: int) -> Train:
-    step = trial.steps[position]
+def _training_step(trial: KeyedTrial, position: int) -> Train:
+    step = trial.trial.steps[position]
     assert isinstance(step, Train)
     return step
 
 
-def _missing(trial: KeyedTrial, done: int, done_states: AbstractSet[str]) -> Iterator[int]:
-    """Yield the positions of trainings that the state after `done` steps still lacks."""
+def _missing(
+    trial: KeyedTrial, done: int, done_states: AbstractSet[str]
+) -> Iterator[tuple[KeyedTrial, int]]:
+    """Yield the trainings that the state after `done` steps still lacks, in order."""
     if done == 0 or trial.states[done] in done_states:
         return
     step = trial.trial.steps[done - 1]
     yield from _missing(trial, done - 1, done_states)
     if isinstance(step, Rewind):
         yield from _missing(trial, step.to, done_states)
+    if isinstance(step, Transfer):
+        source = trial.sources[done - 1]
+        yield from _missing(source, len(source.trial.steps), done_states)
     if isinstance(step, Train):
-        yield done - 1
+        yield trial, done - 1
 
 
 def _trained_before(trial: KeyedTrial, done: int) -> frozenset[str]:
@@ -241,7 +284,12 @@ def _trained_before(trial: KeyedTrial, done: int) -> frozenset[str]:
     if isinstance(step, Train):
         return frozenset({trial.states[done]})
     needs = _trained_before(trial, done - 1)
-    return needs | _trained_before(trial, step.to) if isinstance(step, Rewind) else needs
+    if isinstance(step, Rewind):
+        needs |= _trained_before(trial, step.to)
+    if isinstance(step, Transfer):
+        source = trial.sources[done - 1]
+        needs |= _trained_before(source, len(source.trial.steps))
+    return needs
 
 
 def _measurings(left: list[KeyedTrial]) -> Iterator[Measuring]:

@@ -11,7 +11,13 @@ from statistics import median
 from gossamer.errors import InputError
 from gossamer.recipes import keyed
 from gossamer.records.record import Phase, Record
-from gossamer.studies.plan import Measuring, Training
+from gossamer.studies.plan import (
+    Measuring,
+    Training,
+    arms_at,
+    steps_alone,
+    training_steps,
+)
 from gossamer.studies.run import Prepared
 from gossamer.studies.tuning import tune_process, usable_cores
 from gossamer.studies.work import Failure, Hand, Pulse, Site
@@ -63,10 +69,10 @@ def preview(
     """
     plan = prepared.plan
     arms = []
-    for arm in prepared.spec.arms:
+    for arm in arms_at(prepared.spec, prepared.scale):
         trials = [planned.keyed for planned in plan.trials if planned.arm == arm.name]
         done = sum(trial.record in records for trial in trials)
-        steps = sum(plan.steps_of(trial.trial) for trial in trials)
+        steps = sum(steps_alone(trial) for trial in trials)
         arms.append(ArmPreview(arm.label, len(trials), done, steps))
     return Preview(
         arms=tuple(arms),
@@ -106,7 +112,7 @@ def _try(prepared: Prepared) -> tuple[float, float]:
     from gossamer.studies.rehearsal import rehearse  # imports torch
 
     tune_process(prepared.threads)
-    rehearse(prepared.plan, prepared.dataset)
+    rehearse(prepared.plan, prepared.datasets)
     pulses: list[tuple[float, int]] = []
 
     def watch(pulse: Pulse) -> bool:
@@ -128,7 +134,7 @@ def _try(prepared: Prepared) -> tuple[float, float]:
 def _try_measuring(hand: Hand, prepared: Prepared) -> float:
     """Measure an untrained network twice; the first time everything is still being set up."""
     trial = prepared.plan.trials[0].keyed.trial
-    untrained = keyed(replace(trial, steps=()), prepared.dataset)
+    untrained = keyed(replace(trial, steps=()), prepared.datasets(trial.data))
     seconds = 0.0
     for _ in range(2):
         for event in hand.do(Measuring((untrained,), frozenset())):
@@ -146,7 +152,7 @@ def _try_training(hand: Hand, prepared: Prepared) -> int:
     if not trial.trial.trainings:
         return 0
     position = trial.trial.trainings[0]
-    steps = prepared.plan.steps(trial.trial, position)
+    steps = training_steps(trial, position)
     with suppress(Interrupted):
         for event in hand.do(Training(trial, position, frozenset(), steps)):
             if isinstance(event, Failure):

@@ -1,14 +1,15 @@
 """Trying every pruning of a study on an untrained network, before hours of training lead to it."""
 
-from gossamer.data import Dataset
 from gossamer.errors import InputError
 from gossamer.masks import find_mask
 from gossamer.nets import build
-from gossamer.recipes import Prune
-from gossamer.studies.plan import Plan, PlannedTrial
+from gossamer.recipes import KeyedTrial, Prune
+from gossamer.recipes.choosing import pruning_choices
+from gossamer.recipes.keys import Datasets
+from gossamer.studies.plan import Plan
 
 
-def rehearse(plan: Plan, dataset: Dataset) -> None:
+def rehearse(plan: Plan, datasets: Datasets) -> None:
     """Refuse a study that has a pruning which cannot be done.
 
     Raises
@@ -18,18 +19,31 @@ def rehearse(plan: Plan, dataset: Dataset) -> None:
         the sentence names the arm.
     """
     left = {trial.record for task in plan.measurings for trial in task.trials}
-    steps: dict[str, tuple[Prune, PlannedTrial]] = {}
+    tried: set[str] = set()
     for planned in plan.trials:
-        for step in planned.keyed.trial.steps:
-            if isinstance(step, Prune) and planned.keyed.record in left:
-                alike = step.model_copy(update={"sparsity": 0.5})
-                steps.setdefault(alike.model_dump_json(), (alike, planned))
-    if not steps:
+        if planned.keyed.record in left:
+            for trial in (planned.keyed, *planned.keyed.sources.values()):
+                _rehearse_trial(planned.arm, trial, datasets, tried)
+
+
+def _rehearse_trial(arm: str, trial: KeyedTrial, datasets: Datasets, tried: set[str]) -> None:
+    steps = [step for step in trial.trial.steps if isinstance(step, Prune)]
+    alike = {_alike(step, trial): step for step in steps}
+    new = {name: step for name, step in alike.items() if name not in tried}
+    if not new:
         return
-    trial = plan.trials[0].keyed.trial
-    network = build(trial.network, dataset.input_shape, dataset.classes, trial.seed)
-    for step, planned in steps.values():
+    tried.update(new)
+    dataset = datasets(trial.trial.data)
+    network = build(trial.trial.network, dataset.input_shape, dataset.classes, trial.trial.seed)
+    for step in new.values():
         try:
-            find_mask(network, step.sparsity, **step.choices)
+            find_mask(network, **pruning_choices(step))
         except InputError as error:
-            raise InputError(f"arm {planned.arm}, prune: {error}") from error
+            raise InputError(f"arm {arm}, prune: {error}") from error
+
+
+def _alike(step: Prune, trial: KeyedTrial) -> str:
+    """Name what decides whether a pruning can be done; its sparsity does not."""
+    sparsity = None if step.sparsity is None else 0.5
+    plain = step.model_copy(update={"sparsity": sparsity})
+    return f"{trial.trial.network.model_dump_json()} {plain.model_dump_json()}"

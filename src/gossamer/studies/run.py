@@ -1,18 +1,38 @@
 """Running a study: what is asked for, what is done already, and doing the rest."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from gossamer.data import Dataset, stratified_split
-from gossamer.errors import InputError
+from gossamer.errors import GossamerError, InputError
 from gossamer.recipes import KeyedTrial, Train
+from gossamer.recipes.keys import Datasets
 from gossamer.recipes.trial import Device
+from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.records.store import Store
-from gossamer.studies.plan import Plan, chosen_scale, make_plan, study_trials
-from gossamer.studies.spec import Scale, StudySpec, builtin_names, published_figures, read_study
+from gossamer.studies.joints import Bench, JointTask, joint_tasks, measure_jointly
+from gossamer.studies.plan import (
+    Plan,
+    PlannedTrial,
+    arms_at,
+    chosen_scale,
+    make_plan,
+    steps_alone,
+    study_trials,
+)
+from gossamer.studies.spec import (
+    ArmError,
+    ArmSpec,
+    Scale,
+    StudySpec,
+    builtin_names,
+    located,
+    published_figures,
+    read_study,
+)
 from gossamer.studies.tuning import usable_cores
 from gossamer.studies.work import Event, Failure, Site, dataset_of, do_here
 
@@ -49,13 +69,21 @@ class Prepared:
     spec: StudySpec
     scale: Scale
     seeds: int
-    dataset: Dataset
+    datasets: Datasets
     text: str
     """The study file."""
     plan: Plan
+    joints: tuple[JointTask, ...]
+    """What is measured of several networks together, done or not."""
+    joints_left: tuple[JointTask, ...]
     jobs: int
     threads: int
     """Threads of each process."""
+
+    @property
+    def anything_left(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.plan.tasks or self.joints_left)
 
 
 def prepare(request: Request, store: Store | None) -> Prepared:
@@ -71,46 +99,58 @@ def prepare(request: Request, store: Store | None) -> Prepared:
     seeds = options.seeds if request.seeds is None else request.seeds
     if seeds < 1:
         raise InputError(f"--seeds must be at least 1, not {seeds}")
-    dataset = dataset_of(spec.data, request.data_root)
-    kept, _ = stratified_split(dataset.y_train, spec.data.validation, seed=0)
-    plan = make_plan(
-        study_trials(spec, options, seeds, dataset, request.device),
-        training_examples=len(kept),
-        done_states=store.done_states() if store else set(),
-        done_records=store.done_records() if store else set(),
-    )
+    datasets = partial(dataset_of, root=request.data_root)
+    try:
+        trials = study_trials(spec, scale, seeds, datasets, request.device)
+    except ArmError as error:
+        raise located(error, request.study, spec, text) from error
+    plan, joints = _left(trials, store), joint_tasks(spec, trials)
     jobs = request.jobs or _sensible_jobs(plan, seeds, request.device)
     return Prepared(
         request=request,
         spec=spec,
         scale=scale,
         seeds=seeds,
-        dataset=dataset,
+        datasets=datasets,
         text=text,
         plan=plan,
+        joints=joints,
+        joints_left=_joints_left(joints, store),
         jobs=jobs,
-        threads=request.threads or _sensible_threads(plan, dataset, jobs),
+        threads=request.threads or _sensible_threads(plan, datasets, jobs),
     )
+
+
+def _left(trials: Sequence[PlannedTrial], store: Store | None) -> Plan:
+    """Work out what is left; a network whose leakage counts is done once its statistics are."""
+    if store is None:
+        return make_plan(trials, set(), set())
+    done, kept = store.done_records(), store.kept_statistics()
+    leaking = {p.keyed.record for p in trials if p.keyed.trial.measure.leakage}
+    return make_plan(trials, store.done_states(), done - (leaking - kept))
+
+
+def _joints_left(joints: Sequence[JointTask], store: Store | None) -> tuple[JointTask, ...]:
+    done = store.done_joints() if store else set()
+    return tuple(task for task in joints if task.key not in done)
 
 
 def describe_run(prepared: Prepared) -> StudyRun:
     """Return the study as the store and the report keep it."""
-    spec, data = prepared.spec, prepared.dataset
+    spec, scale = prepared.spec, prepared.scale
+    data = prepared.datasets(spec.data)
     return StudyRun(
         name=spec.name,
         title=spec.title,
         question=" ".join(spec.question.split()),
-        scale=prepared.scale,
+        scale=scale,
         axis=spec.axis,
         dataset=f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test "
         f"examples, {data.classes} classes",
         network=spec.network.name,
-        notes=spec.scales[prepared.scale].notes,
-        arms=tuple(
-            Arm(name=arm.name, label=arm.label, role=arm.role, recipe=tuple(spec.steps_of(arm)))
-            for arm in spec.arms
-        ),
-        published=published_figures(spec.name)
+        notes=spec.scales[scale].notes,
+        arms=tuple(_arm_shown(spec, scale, arm) for arm in arms_at(spec, scale)),
+        published=published_figures(spec.name, [arm.name for arm in arms_at(spec, scale)])
         if prepared.request.study in builtin_names()
         else None,
         trials=tuple(
@@ -120,12 +160,29 @@ def describe_run(prepared: Prepared) -> StudyRun:
                 level=planned.level,
                 key=planned.keyed.record,
                 phases=planned.keyed.phases,
-                optimizer_steps=prepared.plan.steps_of(planned.keyed.trial),
+                optimizer_steps=steps_alone(planned.keyed),
             )
             for planned in prepared.plan.trials
         ),
+        joints=tuple(task.key for task in prepared.joints),
+        paired=spec.leakage == "paired-halves",
+        claims=spec.claims_at(scale),
+        sources={name: source.model_dump(mode="json") for name, source in spec.sources.items()},
         command=prepared.request.command,
         file=prepared.text,
+    )
+
+
+def _arm_shown(spec: StudySpec, scale: Scale, arm: ArmSpec) -> Arm:
+    data = spec.data_of(arm, scale)
+    return Arm(
+        name=arm.name,
+        label=arm.label,
+        role=arm.role,
+        recipe=tuple(spec.steps_of(arm)),
+        dataset=data.name,
+        network=(arm.network or spec.network).name,
+        pool=data.pool,
     )
 
 
@@ -153,6 +210,8 @@ def carry_out(
             store.add_phase(event)
         elif isinstance(event, Record):
             store.add_record(event)
+        elif isinstance(event, JointRecord):
+            store.add_joint(event)
         elif isinstance(event, Failure):
             event = replace(event, reason=f"{_whose(prepared, event.trial)}: {event.reason}")
             failures.append(event)
@@ -161,30 +220,53 @@ def carry_out(
     plan = prepared.plan
     store.sweep()
     store.save_study(describe_run(prepared))
-    if not plan.tasks:
-        return failures
-    from gossamer.studies.rehearsal import rehearse  # imports torch
+    if plan.tasks:
+        from gossamer.studies.rehearsal import rehearse  # imports torch
 
-    rehearse(plan, prepared.dataset)
-    site = Site(store.folder, prepared.request.data_root, prepared.threads)
-    if prepared.jobs == 1:
-        do_here(plan, site, handle, should_stop)
-    else:
-        from gossamer.studies.pool import do_in_processes
+        rehearse(plan, prepared.datasets)
+        site = Site(store.folder, prepared.request.data_root, prepared.threads)
+        if prepared.jobs == 1:
+            do_here(plan, site, handle, should_stop)
+        else:
+            from gossamer.studies.pool import do_in_processes
 
-        do_in_processes(plan, site, prepared.jobs, handle, should_stop)
+            do_in_processes(plan, site, prepared.jobs, handle, should_stop)
+    _do_joints(prepared, store, handle, should_stop)
     return failures
+
+
+def _do_joints(
+    prepared: Prepared,
+    store: Store,
+    handle: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Measure together what has all its networks measured by now."""
+    ready, kept = store.done_records(), store.kept_statistics()
+    bench = Bench(store.folder, prepared.datasets, prepared.threads)
+    for task in prepared.joints_left:
+        needed = {trial.record for trial in (*task.trials, *task.others)}
+        if should_stop():
+            return
+        if needed <= ready and (task.kind == "overlap" or needed <= kept):
+            handle(_attempt(task, bench))
+
+
+def _attempt(task: JointTask, bench: Bench) -> JointRecord | Failure:
+    """Measure together; what goes wrong with some networks must not cost the others."""
+    try:
+        return measure_jointly(task, bench)
+    except GossamerError as error:
+        return Failure(task.trials[0], None, str(error))
 
 
 def with_what_is_done(prepared: Prepared, store: Store) -> Prepared:
     """Return the study with what is left by now; another run may have done some of it."""
-    plan = make_plan(
-        prepared.plan.trials,
-        prepared.plan.training_examples,
-        store.done_states(),
-        store.done_records(),
+    return replace(
+        prepared,
+        plan=_left(prepared.plan.trials, store),
+        joints_left=_joints_left(prepared.joints, store),
     )
-    return replace(prepared, plan=plan)
 
 
 def _whose(prepared: Prepared, trial: KeyedTrial) -> str:
@@ -205,7 +287,7 @@ def _sensible_jobs(plan: Plan, seeds: int, device: Device) -> int:
     return min(seeds, usable_cores())
 
 
-def _sensible_threads(plan: Plan, dataset: Dataset, jobs: int) -> int:
+def _sensible_threads(plan: Plan, datasets: Datasets, jobs: int) -> int:
     """Return how many threads each process has if the user does not say."""
     batches = [
         step.batch
@@ -213,6 +295,7 @@ def _sensible_threads(plan: Plan, dataset: Dataset, jobs: int) -> int:
         for step in planned.keyed.trial.steps
         if isinstance(step, Train)
     ]
-    if max(batches, default=0) * math.prod(dataset.input_shape) < _WORTH_THREADS:
+    largest = max(math.prod(datasets(p.keyed.trial.data).input_shape) for p in plan.trials)
+    if max(batches, default=0) * largest < _WORTH_THREADS:
         return 1
     return max(1, usable_cores() // jobs)

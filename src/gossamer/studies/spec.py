@@ -2,22 +2,51 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from gossamer.errors import InputError
+from gossamer.formats import counted
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import DataSpec, MeasureSpec, RecipeStep
-from gossamer.records.record import Published, PublishedFigure
+from gossamer.records.record import Claim, ControlComparison, Published, PublishedFigure
+from gossamer.studies.toml_lines import line_of
 from gossamer.train.options import Options, Precision
 
 _STEPS: TypeAdapter[tuple[RecipeStep, ...]] = TypeAdapter(tuple[RecipeStep, ...])
 
 Scale = Literal["quick", "paper"]
+Place = tuple[str | int, ...]
+"""Where in a study file a field stands: keys and positions in arrays."""
+Above = tuple[str, ...]
+
+
+class _Misplaced(ValueError):  # noqa: N818 - pydantic makes a validation error of it
+    """Something that is wrong at a place of the file other than where validation found it."""
+
+    def __init__(self, message: str, *place: str | int) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class ArmError(InputError):
+    """Something in an arm's recipe that is wrong once the values of a scale are put in."""
+
+    def __init__(self, arm: str, message: str) -> None:
+        super().__init__(f"arm {arm}, recipe: {message}")
+        self.arm = arm
 
 
 class ArmSpec(Options):
@@ -28,6 +57,12 @@ class ArmSpec(Options):
     role: Literal["baseline", "main", "control"] = "main"
     recipe: tuple[Mapping[str, Any] | str, ...] = Field(min_length=1)
     """Steps, or names of parts; a value ``"$name"`` is one of the grid's or of the scale's."""
+    data: Mapping[str, Any] = {}
+    """What of the study's data is otherwise in this arm."""
+    network: NetworkSpec | None = None
+    """Its own network; None for the study's."""
+    scales: tuple[Scale, ...] = ("quick", "paper")
+    """The scales at which it is run."""
 
 
 class ScaleSpec(Options):
@@ -35,8 +70,63 @@ class ScaleSpec(Options):
 
     seeds: PositiveInt
     values: Mapping[str, Any] = {}
+    levels: tuple[float, ...] | None = Field(None, min_length=1)
+    """The values of the grid that are run; None for all of them."""
+    data: Mapping[str, Any] = {}
+    """What of the data is otherwise at this scale, such as the size of the pool."""
     notes: tuple[str, ...] = ()
     """What a reader of the report must know: what was shortened or chosen."""
+
+
+class SourceSpec(Options):
+    """A recipe that masks are borrowed from."""
+
+    recipe: tuple[Mapping[str, Any] | str, ...] = Field(min_length=1)
+    data: str | None = None
+    """Its dataset; None for that of the arm that borrows."""
+    seed_offset: NonNegativeInt = 1000
+
+
+class ClaimSpec(Options):
+    """A claim as the file has it; see `gossamer.records.record.Claim`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9'-]*$")
+    text: str
+    says: Literal["higher", "lower", "not-lower", "not-higher", "on-par"]
+    compare: str
+    against: tuple[str, ...] | str
+    measure: str = "test_accuracy"
+    levels: tuple[float, ...] = ()
+    against_level: float | None = None
+    over: Literal["each", "any", "mean"] = "each"
+    matched_on: str | None = None
+    margin: NonNegativeFloat | None = None
+    """None for 0.005, half a point of accuracy, or 0.01 of an attack's; 0.02 for "on-par"."""
+    control: ControlComparison | None = None
+
+    def resolved(self) -> Claim:
+        """Return the claim with its defaults."""
+        against = (self.against,) if isinstance(self.against, str) else self.against
+        margin = self._default_margin() if self.margin is None else self.margin
+        return Claim(**{**self.model_dump(), "against": against, "margin": margin})
+
+    def arms(self) -> Iterator[tuple[str, str]]:
+        """Yield every arm that the claim is about, with the field that says so."""
+        yield "compare", self.compare
+        yield from (("against", arm) for arm in self.resolved().against)
+        if self.control is not None:
+            yield from (("control", self.control.compare), ("control", self.control.against))
+
+    def fixed_levels(self) -> Iterator[tuple[str, float]]:
+        """Yield every level that the claim names, with the field that says so."""
+        yield from (("levels", level) for level in self.levels)
+        if self.against_level is not None:
+            yield "against_level", self.against_level
+
+    def _default_margin(self) -> float:
+        if self.says == "on-par":
+            return 0.02
+        return 0.005 if self.measure.startswith(("train_", "validation_", "test_")) else 0.01
 
 
 class StudySpec(Options):
@@ -49,40 +139,150 @@ class StudySpec(Options):
     network: NetworkSpec
     measure: MeasureSpec = MeasureSpec()
     precision: Precision = "float32"
+    leakage: Literal["paired-halves"] | None = None
+    """Attack every network with the networks of the other seeds: seeds 2j and 2j + 1 train on
+    complementary halves of the pool."""
     grid: Mapping[str, tuple[float, ...]] = Field({"sparsity": ()}, min_length=1, max_length=1)
     scales: Mapping[Scale, ScaleSpec] = Field(min_length=1)
     parts: Mapping[str, tuple[Mapping[str, Any], ...]] = {}
     """Steps that several recipes have in common, by name."""
+    sources: Mapping[str, SourceSpec] = {}
+    """Recipes that ``{ step = "transfer", source = "name" }`` borrows a mask from."""
     arms: tuple[ArmSpec, ...] = Field(min_length=1)
+    claims: tuple[ClaimSpec, ...] = ()
+    overlaps: tuple[tuple[str, str], ...] = ()
+    """Pairs of arms whose masks are compared, seed by seed."""
 
     @model_validator(mode="after")
     def _arms_and_levels_differ(self) -> "StudySpec":
-        for what, names in (
-            ("arm", [arm.name for arm in self.arms]),
-            ("label", [arm.label for arm in self.arms]),
-            ("level", [str(level) for level in self.levels]),
+        for what, names, field in (
+            ("arm", [arm.name for arm in self.arms], "arms"),
+            ("label", [arm.label for arm in self.arms], "arms"),
+            ("claim", [claim.name for claim in self.claims], "claims"),
         ):
-            if twice := [name for name in names if names.count(name) > 1]:
-                raise ValueError(f"{what} {twice[0]!r} is given twice")
-        baselines = [arm.name for arm in self.arms if arm.role == "baseline"]
+            for position, name in enumerate(names):
+                if name in names[:position]:
+                    raise _Misplaced(f"{what} {name!r} is given twice", field, position)
+        for level in self.levels:
+            if self.levels.count(level) > 1:
+                raise _Misplaced(f"level '{level}' is given twice", "grid", self.axis)
+        baselines = [n for n, arm in enumerate(self.arms) if arm.role == "baseline"]
         if len(baselines) > 1:
-            raise ValueError(f"there can be one baseline, not {' and '.join(baselines)}")
-        for arm in self.arms:
-            if not self.levels and self.axis in mentioned(list(arm.recipe)):
-                raise ValueError(f"grid.{self.axis} is empty, but arm {arm.name} needs its values")
-            for part in arm.recipe:
-                if isinstance(part, str) and part not in self.parts:
-                    known = ", ".join(self.parts) or "none"
-                    raise ValueError(f"arm {arm.name} has {part!r}, which is no part ({known})")
+            named = " and ".join(self.arms[n].name for n in baselines)
+            raise _Misplaced(f"there can be one baseline, not {named}", "arms", baselines[1])
+        for name, scale in self.scales.items():
+            for level in scale.levels or ():
+                if level not in self.levels:
+                    raise _Misplaced(f"{level} is not in the grid", "scales", name, "levels")
         return self
 
-    def steps_of(self, arm: ArmSpec) -> list[Mapping[str, Any]]:
-        """Return an arm's steps with its parts written out, values not yet resolved."""
-        return [
-            step
-            for part in arm.recipe
-            for step in (self.parts[part] if isinstance(part, str) else (part,))
+    @model_validator(mode="after")
+    def _changes_of_the_data_are_possible(self) -> "StudySpec":
+        changes: list[tuple[str, str | int, Mapping[str, Any]]] = [
+            *(("scales", name, scale.data) for name, scale in self.scales.items()),
+            *(("arms", position, arm.data) for position, arm in enumerate(self.arms)),
         ]
+        for what, which, changed in changes:
+            try:
+                DataSpec.model_validate({"name": self.data.name, **changed})
+            except ValidationError as error:
+                problem = error.errors()[0]
+                raise _Misplaced(_said(problem), what, which, "data", *problem["loc"]) from error
+        return self
+
+    @model_validator(mode="after")
+    def _halves_are_complementary(self) -> "StudySpec":
+        if self.leakage is None:
+            return self
+        for arm in self.arms:
+            for scale in self.scales:
+                data = self.data_of(arm, scale)
+                if data.pool == "half" and data.validation and data.validation_from == "train":
+                    raise _Misplaced(
+                        f"arm {arm.name} trains on complementary halves of the pool, and what is "
+                        'held out would be missing: use validation_from = "test", or 0',
+                        *("data", "validation"),
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _recipes_can_be_written_out(self) -> "StudySpec":
+        for name, source in self.sources.items():
+            self._written_out(source.recipe, f"source {name}", ("sources", name, "recipe"), (name,))
+        for position, arm in enumerate(self.arms):
+            steps = self._written_out(
+                arm.recipe, f"arm {arm.name}", ("arms", position, "recipe"), ()
+            )
+            if not self.levels and self.axis in mentioned(steps):
+                raise _Misplaced(f"it is empty, but arm {arm.name} needs it", "grid", self.axis)
+        return self
+
+    @model_validator(mode="after")
+    def _claims_are_about_arms(self) -> "StudySpec":
+        names = [arm.name for arm in self.arms]
+        for position, claim in enumerate(self.claims):
+            for field, arm in claim.arms():
+                if arm not in names:
+                    message = f"claim {claim.name} is about {arm!r}, which is no arm"
+                    raise _Misplaced(message, "claims", position, field)
+            for field, level in claim.fixed_levels():
+                if level not in (0, *self.levels):
+                    message = f"claim {claim.name} looks at {level}, which is not in the grid"
+                    raise _Misplaced(message, "claims", position, field)
+        for arm in (arm for pair in self.overlaps for arm in pair):
+            if arm not in names:
+                raise _Misplaced(f"{arm!r} is no arm", "overlaps")
+        return self
+
+    def claims_at(self, scale: Scale) -> tuple[Claim, ...]:
+        """Return the claims about arms that are run at a scale."""
+        there = {arm.name for arm in self.arms if scale in arm.scales}
+        claims = [claim.resolved() for claim in self.claims]
+        return tuple(c for c in claims if {c.compare, *c.against} <= there)
+
+    def steps_of(self, arm: ArmSpec) -> list[Mapping[str, Any]]:
+        """Return an arm's steps, its parts and sources written out, values not yet resolved."""
+        return self._written_out(arm.recipe, f"arm {arm.name}", ("arms",), ())
+
+    def _written_out(
+        self, recipe: Sequence[Mapping[str, Any] | str], owner: str, place: Place, above: Above
+    ) -> list[Mapping[str, Any]]:
+        """Write out a recipe; `above` are the sources that it is itself written out for."""
+        steps: list[Mapping[str, Any]] = []
+        for part in recipe:
+            if isinstance(part, str) and part not in self.parts:
+                known = ", ".join(self.parts) or "none"
+                raise _Misplaced(f"{owner} has {part!r}, which is no part ({known})", *place)
+            steps += self.parts[part] if isinstance(part, str) else (part,)
+        return [self._with_source(step, owner, place, above) for step in steps]
+
+    def _with_source(
+        self, step: Mapping[str, Any], owner: str, place: Place, above: Above
+    ) -> Mapping[str, Any]:
+        name = step.get("source")
+        if not isinstance(name, str):
+            return step
+        if name not in self.sources:
+            known = ", ".join(self.sources) or "none"
+            raise _Misplaced(f"{owner} borrows from {name!r}, which is no source ({known})", *place)
+        if name in above:
+            circle = " from ".join([*above[above.index(name) :], name])
+            raise _Misplaced(f"sources borrow in a circle: {circle}", *place)
+        source = self.sources[name]
+        inner = ("sources", name, "recipe")
+        recipe = self._written_out(source.recipe, f"source {name}", inner, (*above, name))
+        return {**step, "source": {**source.model_dump(), "recipe": recipe}}
+
+    def data_of(self, arm: ArmSpec, scale: Scale) -> DataSpec:
+        """Return the data of an arm at a scale."""
+        half = {"pool": "half"} if self.leakage else {}
+        changed = {**half, **self.scales[scale].data, **arm.data}
+        return DataSpec.model_validate({**self.data.model_dump(), **changed})
+
+    def levels_at(self, scale: Scale) -> tuple[float, ...]:
+        """Return the grid's values that are run at a scale."""
+        levels = self.scales[scale].levels
+        return self.levels if levels is None else levels
 
     @property
     def axis(self) -> str:
@@ -122,17 +322,36 @@ def read_study(name: str) -> tuple[StudySpec, str]:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the study {name} is no valid TOML: {error}") from error
     except ValidationError as error:
-        raise InputError(f"the study {name}: {_first_problem(error)}") from error
+        where = _at_line(text, _place(error))
+        raise InputError(f"the study {name}{where}: {_first_problem(error)}") from error
     return _with_data_beside(spec, Path(name).parent), text
 
 
 def _with_data_beside(spec: StudySpec, folder: Path) -> StudySpec:
-    """Let a file of arrays be named from where the study file lies, too."""
-    beside = folder / spec.data.name
-    if spec.data.name.endswith(".npz") and not Path(spec.data.name).exists() and beside.is_file():
-        data = spec.data.model_copy(update={"name": str(beside)})
-        return spec.model_copy(update={"data": data})
-    return spec
+    """Let files of arrays be named from where the study file lies, too."""
+
+    def found(name: str) -> str:
+        beside = folder / name
+        there = name.endswith(".npz") and not Path(name).exists() and beside.is_file()
+        return str(beside) if there else name
+
+    def renamed(data: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**data, "name": found(data["name"])} if "name" in data else data
+
+    return spec.model_copy(
+        update={
+            "data": spec.data.model_copy(update={"name": found(spec.data.name)}),
+            "scales": {
+                name: scale.model_copy(update={"data": renamed(scale.data)})
+                for name, scale in spec.scales.items()
+            },
+            "arms": tuple(arm.model_copy(update={"data": renamed(arm.data)}) for arm in spec.arms),
+            "sources": {
+                name: source.model_copy(update={"data": source.data and found(source.data)})
+                for name, source in spec.sources.items()
+            },
+        }
+    )
 
 
 def _study_text(name: str) -> str:
@@ -152,6 +371,26 @@ def _study_text(name: str) -> str:
         raise InputError(f"the study file {name} cannot be read: {error}") from error
 
 
+def located(error: "ArmError", name: str, spec: StudySpec, text: str) -> InputError:
+    """Return an error about an arm with the line of the study's text that it is about.
+
+    Parameters
+    ----------
+    error
+        What is wrong.
+    name, spec, text
+        The study as `read_study` was given it, and what this returned.
+    """
+    position = [arm.name for arm in spec.arms].index(error.arm)
+    where = _at_line(text, ("arms", position, "recipe"))
+    return InputError(f"the study {name}{where}: {error}")
+
+
+def _at_line(text: str, place: Place) -> str:
+    line = line_of(text, place)
+    return "" if line is None else f", line {line}"
+
+
 def resolve_recipe(
     arm: str, steps: Sequence[Mapping[str, Any]], values: Mapping[str, Any]
 ) -> tuple[RecipeStep, ...]:
@@ -159,15 +398,16 @@ def resolve_recipe(
 
     Raises
     ------
-    InputError
+    ArmError
         If a value is not given, or a step is not as it should be; the sentence names arm, step
         and field.
     """
-    resolved = [_substituted(step, values, f"arm {arm}") for step in steps]
     try:
-        return _STEPS.validate_python(resolved)
+        return _STEPS.validate_python([_substituted(step, values) for step in steps])
+    except _UnknownValue as error:
+        raise ArmError(arm, str(error)) from error
     except ValidationError as error:
-        raise InputError(f"arm {arm}, recipe: {_first_problem(error)}") from error
+        raise ArmError(arm, _first_problem(error)) from error
 
 
 def mentioned(value: object) -> set[str]:
@@ -187,30 +427,45 @@ def mentioned(value: object) -> set[str]:
     return set()
 
 
-def _substituted(value: Any, values: Mapping[str, Any], where: str) -> Any:
+class _UnknownValue(Exception):  # noqa: N818 - turned into an `ArmError` at once
+    pass
+
+
+def _substituted(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value.startswith("$"):
         if value[1:] not in values:
-            raise InputError(
-                f"{where} mentions {value}, which is no value of the grid or of the scale; these "
+            raise _UnknownValue(
+                f"it mentions {value}, which is no value of the grid or of the scale; these "
                 f"are {', '.join(sorted(values)) or 'none'}"
             )
         return values[value[1:]]
     if isinstance(value, Mapping):
-        return {name: _substituted(v, values, where) for name, v in value.items()}
+        return {name: _substituted(v, values) for name, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_substituted(v, values, where) for v in value]
+        return [_substituted(v, values) for v in value]
     return value
+
+
+def _place(error: ValidationError) -> Place:
+    """Return where in the file the first problem of a validation is."""
+    problem = error.errors()[0]
+    cause = problem.get("ctx", {}).get("error")
+    return cause.place if isinstance(cause, _Misplaced) else problem["loc"]
 
 
 def _first_problem(error: ValidationError) -> str:
     """Say the first problem of a validation in one sentence, with the field's path."""
-    problem = error.errors()[0]
-    path = ".".join(str(part) for part in problem["loc"]) or "the file"
+    path = ".".join(str(part) for part in _place(error)) or "the file"
+    others = error.error_count() - 1
+    more = f"; {counted(others, 'more problem')}" if others else ""
+    return f"{path}: {_said(error.errors()[0])}{more}"
+
+
+def _said(problem: Mapping[str, Any]) -> str:
+    """Say what is wrong with a field, and what was given if that is short."""
     message = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float) else ""
-    more = f"; {error.error_count() - 1} more problems" if error.error_count() > 1 else ""
-    return f"{path}: {message}{shown}{more}"
+    return f"{message} (given: {given!r})" if isinstance(given, str | int | float) else message
 
 
 class _PublishedTable(Options):
@@ -234,17 +489,38 @@ class _PublishedTable(Options):
 class _PublishedFile(Options):
     source: str
     defects: tuple[str, ...] = ()
+    stand_ins: Mapping[str, str] = {}
+    """By arm, the nearest one to show its figures beside where the arm itself is not run."""
+    stand_in_note: str = ""
     tables: tuple[_PublishedTable, ...]
 
 
-def published_figures(name: str) -> Published | None:
-    """Return the published figures of a built-in study; None for a study that has none."""
+def published_figures(name: str, arms: Collection[str] | None = None) -> Published | None:
+    """Return the published figures of a built-in study; None for a study that has none.
+
+    Parameters
+    ----------
+    name
+        The study.
+    arms
+        Those that are run; the others may have stand-ins. None for all.
+    """
     file = resources.files("gossamer.studies") / "published" / f"{name}.toml"
     if not file.is_file():
         return None
     content = _PublishedFile.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    figures = [figure for table in content.tables for figure in table.figures()]
+    stood_in = {
+        arm: other
+        for arm, other in content.stand_ins.items()
+        if arms is not None and arm not in arms and other in arms
+    }
     return Published(
         source=content.source,
         defects=content.defects,
-        figures=tuple(figure for table in content.tables for figure in table.figures()),
+        figures=tuple(
+            figure.model_copy(update={"arm": stood_in.get(figure.arm, figure.arm)})
+            for figure in figures
+        ),
+        note=content.stand_in_note if stood_in else "",
     )

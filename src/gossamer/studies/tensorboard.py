@@ -95,7 +95,7 @@ def _write_weights(writer: "SummaryWriter", phase: Phase, store: Store) -> None:
 
 
 def _write_graph(writer: "SummaryWriter", prepared: Prepared) -> None:
-    dataset = prepared.dataset
+    dataset = prepared.datasets(prepared.spec.data)
     network = build(prepared.spec.network, dataset.input_shape, dataset.classes, seed=0).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated, but it is what TensorBoard reads

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from gossamer.data import Dataset, load
 from gossamer.errors import GossamerError
 from gossamer.recipes import DataSpec, KeyedTrial
+from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record
-from gossamer.records.store import checkpoint_path, state_path
+from gossamer.records.store import checkpoint_path, state_path, statistics_path
 from gossamer.studies.plan import Plan, Task, Training
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Failure:
     reason: str
 
 
-Event = Phase | Record | Pulse | Failure
+Event = Phase | Record | JointRecord | Pulse | Failure
 """What the doing of tasks brings about."""
 
 Watch = Callable[[Pulse], bool]
@@ -92,6 +93,7 @@ class Hand:
             dataset=lambda data: dataset_of(data, site.data_root),
             state_path=partial(state_path, site.folder),
             checkpoint_path=partial(checkpoint_path, site.folder),
+            statistics_path=partial(statistics_path, site.folder),
             pulse=self._pulse,
         )
 

@@ -1,7 +1,7 @@
-"""Write the README's tables from the committed results, so that no number is typed by hand.
+"""Write the tables of README.md and findings.md from the committed results: none is typed by hand.
 
-python docs/readme_tables.py          # rewrites README.md
-python docs/readme_tables.py --check  # exits with 1 if it would change
+python docs/tables.py          # rewrites both
+python docs/tables.py --check  # exits with 1 if one would change
 """
 
 import csv
@@ -16,14 +16,15 @@ from gossamer.studies.spec import published_figures
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-RESULTS = ROOT / "docs" / "results" / "weight-vs-unit" / "results.csv"
+FINDINGS = ROOT / "docs" / "findings.md"
+RESULTS = ROOT / "docs" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 
 
 def measured_accuracies() -> dict[tuple[str, float], Interval]:
     """Return test accuracy by arm and level, in percent."""
     values: dict[tuple[str, float], list[float]] = defaultdict(list)
-    with RESULTS.open(newline="") as file:
+    with (RESULTS / "weight-vs-unit" / "results.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             accuracy = 100 * float(row["test_accuracy"])
             values[row["arm"], float(row["level"])].append(accuracy)
@@ -89,25 +90,44 @@ def measured_table() -> str:
     return "\n".join(lines)
 
 
+def claims_table(study: str) -> str:
+    """Return the claims of a study with their verdicts and evidence."""
+    with (RESULTS / study / "claims.csv").open(newline="") as file:
+        rows = {row["claim"]: row for row in csv.DictReader(file)}
+    lines = ["| claim | verdict | evidence |", "|---|---|---|"]
+    for row in rows.values():
+        evidence = row["evidence"].removeprefix(f"{row['verdict'].capitalize()}: ")
+        lines.append(
+            f"| ({row['claim']}) {row['text']} | **{row['verdict']}** | "
+            f"{evidence[:1].upper()}{evidence[1:]} |"
+        )
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
-    """Return the README with its tables written between their markers."""
-    for name, table in (("table", study_table()), ("measured", measured_table())):
-        marked = re.compile(f"<!-- {name}:begin -->.*<!-- {name}:end -->", re.DOTALL)
-        assert marked.search(text), name
-        block = f"<!-- {name}:begin -->\n{table}\n<!-- {name}:end -->"
-        text = marked.sub(block.replace("\\", r"\\"), text)
-    return text
+    """Return a text with every table written between its markers."""
+
+    def block(marked: re.Match[str]) -> str:
+        name = marked["name"]
+        kind, _, study = name.partition(" ")
+        table = {"table": study_table, "measured": measured_table}.get(kind)
+        content = table() if table else claims_table(study)
+        return f"<!-- {name}:begin -->\n{content}\n<!-- {name}:end -->"
+
+    return re.sub(
+        r"<!-- (?P<name>[\w -]+):begin -->.*?<!-- (?P=name):end -->", block, text, flags=re.DOTALL
+    )
 
 
 def main() -> None:
-    """Rewrite the README, or check that nothing would change."""
-    text = README.read_text()
-    wanted = filled(text)
-    if "--check" in sys.argv:
-        sys.exit(
-            0 if text == wanted else "README.md is not up to date: python docs/readme_tables.py"
-        )
-    README.write_text(wanted)
+    """Rewrite the texts, or check that nothing would change."""
+    for path in (README, FINDINGS):
+        text = path.read_text(encoding="utf-8")
+        wanted = filled(text)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(wanted, encoding="utf-8")
+        elif text != wanted:
+            sys.exit(f"{path.name} is not up to date: python docs/tables.py")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,155 @@
+"""`gossamer audit`: read a file of predictions, audit it, say what was found, write the page."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from gossamer.errors import InputError
+
+if TYPE_CHECKING:
+    from gossamer.records.leakage import Leakage
+
+EPILOG = (
+    "What FILE.npz holds:\n\n"
+    "`logits` [models, examples, classes] or [examples, classes]; or `probabilities`  \n"
+    "`labels` [examples]: class numbers from 0  \n"
+    "`members` [models, examples] or [examples]: true where the model trained on it  \n"
+    "`pairs` [models]: only if models were trained two by two on complementary halves\n\n"
+    "Exit codes: 0 audited, 1 a self-test failed, 2 wrong input, 130 interrupted.\n\n"
+    "Examples:\n\n"
+    "`gossamer audit predictions.npz`  \n"
+    "`gossamer audit predictions.npz --dry-run`  \n"
+    "`gossamer audit predictions.npz --attacks loss,lira_online --out audits/second`  \n"
+    "`gossamer audit predictions.npz --json > leakage.json`"
+)
+"""What follows the options in the command's help."""
+
+_SELF_TEST_FAILED = 1
+
+
+def audit(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.npz", help="What models say of which examples.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the page. [default: runs/audit-FILE]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of splits, resamples and self-tests.")] = 0,
+    attacks: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Only these. [default: the usual ones]")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all numbers as JSON and nothing else.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is in FILE.npz and what can be done.")
+    ] = False,
+) -> None:
+    """Measure what models give away about the examples they were trained on.
+
+    Attacks each model of the file by membership inference, prints a table and a plain sentence,
+    tests itself, and writes a page with the ROC curves.
+    """
+    names = _attack_names(attacks)
+    console = Console(highlight=False)
+    if dry_run:
+        _preview(console, file, names)
+        return
+    folder = out or Path("runs") / f"audit-{file.stem}"
+    leakage = _audited(file, folder, names, seed)
+    # What was found is said before anything is written: a full disk must not lose it.
+    _say(console, leakage, file.name, as_json=as_json)
+    typer.echo(_written(leakage, folder, file.name).resolve(), err=as_json)
+    if not leakage.passed:
+        raise typer.Exit(_SELF_TEST_FAILED)
+
+
+def _attack_names(text: str | None) -> tuple[str, ...]:
+    """Take the names of attacks apart; complain of unknown ones before a large file is read."""
+    from gossamer.leakage.attacks import chosen_attacks
+
+    if text is None:
+        return chosen_attacks(None)
+    return chosen_attacks([name.strip() for name in text.split(",") if name.strip()])
+
+
+def _preview(console: Console, file: Path, names: tuple[str, ...]) -> None:
+    from gossamer.audit_console import previewed
+    from gossamer.leakage.archive import read_contents
+    from gossamer.leakage.preview import preview
+
+    contents = read_contents(file)
+    with _naming(file):
+        seen = preview(contents, names)
+    for part in previewed(seen, file.name):
+        console.print(part)
+
+
+def _audited(file: Path, folder: Path, names: tuple[str, ...], seed: int) -> "Leakage":
+    from gossamer.audit_console import followed
+
+    with followed(Console(stderr=True, highlight=False)) as follow:
+        follow(0, 1, f"Reading {file.name}")
+        from gossamer.leakage import audit as audit_arrays
+        from gossamer.leakage.archive import read_archive
+
+        given = read_archive(file)
+        _check_folder(folder)
+        with _naming(file):
+            return audit_arrays(
+                given.logits,
+                given.labels,
+                given.members,
+                pairs=given.pairs,
+                probabilities=given.probabilities,
+                attacks=names,
+                seed=seed,
+                progress=follow,
+            )
+
+
+def _check_folder(folder: Path) -> None:
+    """Find out before the work, not after it, that the page cannot be written."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        what = "is no folder" if not there.is_dir() else "cannot be written"
+        possible = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError as error:
+        there, what, possible = folder, f"is impossible ({error.strerror})", False
+    if not possible:
+        raise InputError(f"--out {folder}: {there} {what}, expected a folder for the page.")
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Let complaints about arrays name the file that these come from."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def _say(console: Console, leakage: "Leakage", name: str, *, as_json: bool) -> None:
+    from gossamer.audit_console import described, failures
+
+    if not as_json:
+        for part in described(leakage, name, console.width):
+            console.print(part)
+        return
+    for failure in failures(leakage):
+        Console(stderr=True).print(failure)
+    typer.echo(json.dumps(leakage.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def _written(leakage: "Leakage", folder: Path, title: str) -> Path:
+    with Console(stderr=True).status("Writing the page"):
+        from gossamer.report.audit_page import write_audit
+
+        return write_audit(leakage, folder, title)

@@ -1,0 +1,397 @@
+"""What the judged comparisons of a claim say, in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gossamer.formats import decimal, inside, listed, sentence
+from gossamer.records.record import Claim
+from gossamer.report.aggregate import Results, is_count, is_fraction
+from gossamer.report.claim_evidence import Gap
+from gossamer.report.glossary import label
+from gossamer.stats.intervals import Interval
+from gossamer.stats.power import (
+    MOST_UNITS,
+    distance_to_verdict,
+    smallest_detectable_difference,
+    units_needed,
+)
+from gossamer.stats.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class JudgedComparison:
+    """One paired difference of a claim: its simultaneous interval and what this says."""
+
+    compare: str
+    """An arm."""
+    against: tuple[str, ...]
+    """The other arm; several if the comparison is a mean over them, or with their curve."""
+    levels: tuple[float, ...]
+    """Where on the axis it is, which for an arm without a grid is the other's level; several if
+    the comparison is a mean over them."""
+    against_level: float | None
+    """Where the other arm is looked at, if that is one place; None if it follows the levels or is
+    where a measure is equal."""
+    interval: Interval | None
+    """None where there is a gap; without ends if there is one unit."""
+    deviation: float | None
+    """Standard deviation over the units; None if there are fewer than two."""
+    verdict: Verdict | None
+    """None for a control, of which nothing is claimed."""
+    gap: Gap = ""
+    note: str = ""
+    matched: bool = False
+    """Whether the other arms make one curve, looked at where a measure is equal."""
+
+
+MOST_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a measure is written."""
+
+    factor: float
+    digits: int
+    name: str
+    """With a space before it; empty for a measure without one."""
+
+    def text(self, value: float, *, apart: float | None = None, signed: bool = False) -> str:
+        """Return a value, with as many digits as it takes to be told apart from another.
+
+        Examples
+        --------
+        >>> points = Unit(100, 2, " points")
+        >>> points.text(0.01), points.text(0.00499, apart=0.005), points.text(0.00001, apart=0)
+        ('1.00', '0.499', '0.001')
+        """
+        scaled = self.factor * value
+        digits = self.digits
+        while apart is not None and value != apart and digits < MOST_DIGITS:
+            if decimal(scaled, digits) != decimal(self.factor * apart, digits):
+                break
+            digits += 1
+        return decimal(scaled, digits, signed=signed)
+
+    def short(self, value: float) -> str:
+        """Return a margin, as its author wrote it."""
+        return f"{self.factor * value:.9g}"
+
+
+def unit_of(measure: str) -> Unit:
+    """Return how a measure is written: fractions in points, losses in nats."""
+    if is_fraction(measure):
+        return Unit(100, 2, " points")
+    if is_count(measure):
+        return Unit(1, 0, "")
+    return Unit(1, 4, " nats" if measure.endswith("loss") else "")
+
+
+def evidence_sentence(
+    results: Results, claim: Claim, verdict: Verdict, rows: Sequence[JudgedComparison]
+) -> str:
+    """Say a claim's verdict and what it rests on."""
+    known = [row for row in rows if row.interval is not None]
+    if not known:
+        return f"Undecided: {_why_nothing(results, claim, rows)}."
+    parts = [_description(results, claim, known)]
+    if all(row.deviation is None for row in known):
+        parts.append(f"one {results.unit} gives a number, never a verdict")
+    else:
+        parts.append(_decision(results, claim, verdict, known))
+    notes = _gap_notes(results, rows)
+    return f"{verdict.capitalize()}: {'; '.join(part for part in parts if part)}.{notes}"
+
+
+def _why_nothing(results: Results, claim: Claim, rows: Sequence[JudgedComparison]) -> str:
+    gaps = {row.gap for row in rows}
+    if gaps <= {"not run"}:
+        return "nothing that it compares is run at this scale"
+    if "not measured" in gaps:
+        absent = [
+            one for one in (claim.measure, claim.matched_on) if one and _nowhere(results, one)
+        ]
+        if results.done and absent:
+            return f"{inside(label(absent[0]))} was not measured"
+        return "what it compares is not measured yet"
+    notes = listed(list(dict.fromkeys(row.note for row in rows if row.note)))
+    return f"what it compares is nowhere equal in {_matched(claim)}: {notes}"
+
+
+def _nowhere(results: Results, measure: str) -> bool:
+    return not any(measure in measures for measures in results.measures.values())
+
+
+def _measure(claim: Claim) -> str:
+    return inside(label(claim.measure))
+
+
+def _matched(claim: Claim) -> str:
+    return inside(label(claim.matched_on or ""))
+
+
+def _description(results: Results, claim: Claim, rows: Sequence[JudgedComparison]) -> str:
+    """Say where what was found: one difference, or from where to where several reach."""
+    where = _where(results, rows)
+    means = [row.interval.mean for row in rows if row.interval]
+    measure = _measure(claim)
+    plural = measure.endswith("s") and not measure.endswith("ss")
+    verb, that = ("are", "those") if plural else ("is", "that")
+    theirs = f"{that} of {_others(results, rows)}{_other_place(results, claim, rows)}"
+    ours = f"the {measure} of {_name(results, claim.compare)} {verb}"
+    apart = _apart(unit_of(claim.measure), min(means), max(means))
+    return " ".join(filter(None, (where, ours, apart, theirs)))
+
+
+def _apart(unit: Unit, low: float, high: float) -> str:
+    """Say how far above or below something is.
+
+    Examples
+    --------
+    >>> points = Unit(100, 2, " points")
+    >>> _apart(points, 0.001, 0.001), _apart(points, -0.002, -0.001), _apart(points, 0.0, 0.0)
+    ('0.10 points above', '0.10 to 0.20 points below', '')
+    >>> _apart(points, -0.002, 0.001)
+    'between 0.20 points below and 0.10 points above'
+    """
+    if low == high == 0:
+        return ""
+    if low < 0 < high:
+        below, above = unit.text(-low), unit.text(high)
+        return f"between {below}{unit.name} below and {above}{unit.name} above"
+    near, far = (unit.text(one) for one in sorted((abs(low), abs(high))))
+    reach = near if near == far else f"{near} to {far}"
+    return f"{reach}{unit.name} {'above' if high > 0 else 'below'}"
+
+
+def _name(results: Results, arm: str) -> str:
+    return inside(results.label(arm))
+
+
+def _others(results: Results, rows: Sequence[JudgedComparison]) -> str:
+    arms = dict.fromkeys(arm for row in rows for arm in row.against)
+    if len(arms) > 1 and any(row.matched for row in rows):
+        return f"the curve of {len(arms)} other arms"
+    return listed([_name(results, arm) for arm in arms])
+
+
+def _other_place(results: Results, claim: Claim, rows: Sequence[JudgedComparison]) -> str:
+    if claim.matched_on:
+        return f" at equal {_matched(claim)}"
+    apart = any(row.against_level not in (0.0, *row.levels) for row in rows)
+    return f" at {results.place(claim.against_level)}" if claim.against_level and apart else ""
+
+
+def _where(results: Results, rows: Sequence[JudgedComparison]) -> str:
+    """Name the levels of some comparisons; nothing if the study has none."""
+    levels = sorted({level for row in rows for level in row.levels})
+    averaged = any(
+        len(row.levels) > 1 or (len(row.against) > 1 and not row.matched) for row in rows
+    )
+    if not results.has_levels or levels == [0.0]:
+        return "on average" if averaged else ""
+    preposition = "over" if averaged and len(levels) > 1 else "at"
+    return f"{'on average ' if averaged else ''}{preposition} {results.places(levels)}"
+
+
+def _decision(
+    results: Results, claim: Claim, verdict: Verdict, known: Sequence[JudgedComparison]
+) -> str:
+    """Say which bound of which intervals decides the claim, or what they leave open."""
+    ended = [row for row in known if row.deviation is not None]
+    rows = [row for row in ended if row.verdict == verdict]
+    if verdict == "undecided" and not rows:
+        so_far = "supports" if ended[0].verdict == "supported" else "refutes"
+        return f"as far as it is measured, this {so_far} the claim"
+    one = len(rows) == 1
+    intervals = "interval" if one else "intervals"
+    somewhere = "" if len(rows) == len(known) else _somewhere(results, known, rows)
+    if verdict == "undecided":
+        return _left_open(
+            claim, rows, f"the {intervals}{somewhere} {'reaches' if one else 'reach'}"
+        )
+    admits = f"the {intervals}{somewhere} {'admits' if one else 'admit'}"
+    return _bound(claim, verdict, rows, admits)
+
+
+def _somewhere(
+    results: Results, known: Sequence[JudgedComparison], rows: Sequence[JudgedComparison]
+) -> str:
+    """Name some of the comparisons among all: by level, and by arm where that differs."""
+    if len({row.against for row in known}) == 1:
+        where = _where(results, rows)
+        return f"{' ' if where else ''}{where}"
+    groups: dict[tuple[str, ...], list[JudgedComparison]] = {}
+    for row in rows:
+        groups.setdefault(row.against, []).append(row)
+    each = [
+        f"{_where(results, some)} against {_others(results, some)}".strip()
+        for some in groups.values()
+    ]
+    return f" {listed(each)}"
+
+
+_DIRECTION = {
+    "higher": "rise",
+    "lower": "drop",
+    "not-lower": "drop",
+    "not-higher": "rise",
+    "on-par": "difference",
+}
+
+
+def _ends(rows: Sequence[JudgedComparison], direction: str) -> tuple[float, float]:
+    """Return the smallest and the largest rise, drop or difference that intervals admit."""
+    smallest, largest = [], []
+    for row in rows:
+        low, high = _low_high(row)
+        if direction == "drop":
+            low, high = -high, -low
+        elif direction == "difference":
+            low, high = max(low, -high), max(high, -low)
+        smallest.append(low)
+        largest.append(high)
+    return min(smallest), max(largest)
+
+
+def _low_high(row: JudgedComparison) -> tuple[float, float]:
+    interval = row.interval
+    assert interval is not None
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low, interval.high
+
+
+def _bound(claim: Claim, verdict: Verdict, rows: Sequence[JudgedComparison], admits: str) -> str:
+    unit, direction = unit_of(claim.measure), _DIRECTION[claim.says]
+    smallest, largest = _ends(rows, direction)
+    margin = f"the margin of {unit.short(claim.margin)}"
+    has_effect = claim.says in ("higher", "lower")
+    if has_effect and verdict == "supported":
+        value = unit.text(smallest, apart=0)
+        return f"the smallest {direction} that {admits} is {value}{unit.name}, above zero"
+    if has_effect or verdict == "supported":
+        if largest <= 0:
+            return f"{admits} no {direction}"
+        value = unit.text(largest, apart=claim.margin)
+        return f"the largest {direction} that {admits} is {value}{unit.name}, less than {margin}"
+    value = unit.text(smallest, apart=claim.margin)
+    return f"the smallest {direction} that {admits} is {value}{unit.name}, more than {margin}"
+
+
+def _left_open(claim: Claim, rows: Sequence[JudgedComparison], reach: str) -> str:
+    unit, direction = unit_of(claim.measure), _DIRECTION[claim.says]
+    lows, highs = zip(*map(_low_high, rows), strict=True)
+    low, high = (unit.text(one, signed=True) for one in (min(lows), max(highs)))
+    margin = f"{unit.short(claim.margin)}{unit.name}"
+    opening = f"{reach} from {low} to {high}{unit.name}"
+    if claim.says in ("higher", "lower"):
+        return f"{opening}, which excludes neither no {direction} nor one of {margin}, the margin"
+    return f"{opening}, which neither shows nor excludes a {direction} of {margin}, the margin"
+
+
+def _gap_notes(results: Results, rows: Sequence[JudgedComparison]) -> str:
+    """Say, each kind in a sentence, which comparisons could not be judged."""
+    lone = [row for row in rows if row.interval is not None and row.deviation is None]
+    some_ended = any(row.deviation is not None for row in rows)
+    kinds = {
+        f"Measured with one {results.unit} only": lone if some_ended else [],
+        "Not measured yet": [row for row in rows if row.gap == "not measured"],
+        "Not run at this scale": [row for row in rows if row.gap == "not run"],
+        "Not comparable": [row for row in rows if row.gap == "not comparable"],
+    }
+    found = []
+    for kind, them in kinds.items():
+        if them:
+            notes = listed(list(dict.fromkeys(row.note for row in them if row.note)))
+            place = _somewhere(results, rows, them).strip().removeprefix("at ")
+            place = place or f"against {_others(results, them)}"
+            found.append(f" {kind}: {place}{f' ({notes})' if notes else ''}.")
+    return "".join(found)
+
+
+def power_sentence(
+    results: Results,
+    claim: Claim,
+    verdict: Verdict,
+    rows: Sequence[JudgedComparison],
+    confidence: float,
+) -> str:
+    """Say what so many seeds could have seen, and how many an undecided claim would need."""
+    ended = [row for row in rows if row.deviation is not None]
+    if not ended:
+        measured = any(row.interval is not None for row in rows)
+        return f"One {results.unit} says nothing about the spread between them." if measured else ""
+    if all(row.deviation == 0 for row in ended):
+        return f"Every {results.unit} gives exactly the same difference."
+    text = _seen(results, unit_of(claim.measure), ended, confidence)
+    undecided = [row for row in ended if row.verdict == "undecided"]
+    if verdict != "undecided" or not undecided:
+        return text
+    return f"{text} {_need(results, claim, undecided, confidence)}"
+
+
+def _count(row: JudgedComparison) -> int:
+    return row.interval.count if row.interval else 0
+
+
+def _seen(results: Results, unit: Unit, rows: Sequence[JudgedComparison], confidence: float) -> str:
+    """Say which differences so many units can see, where that is easiest and where hardest."""
+    seen = [
+        smallest_detectable_difference(row.deviation or 0.0, _count(row), confidence)
+        for row in rows
+    ]
+    easiest, hardest = (unit.text(one) for one in (min(seen), max(seen)))
+    reach = easiest if easiest == hardest else f"{easiest} to {hardest}"
+    where = "" if easiest == hardest else ", depending on where,"
+    few, many = min(map(_count, rows)), max(map(_count, rows))
+    number = f"{few} to " if few < many else ""
+    return (
+        f"{number}{results.counted_units(many)} would show a difference of {reach}{unit.name}"
+        f"{where} four times out of five."
+    )
+
+
+def _need(
+    results: Results, claim: Claim, rows: Sequence[JudgedComparison], confidence: float
+) -> str:
+    """Say how many units it takes if everything stays as it is: all rows, or for "any" one."""
+    needs = [_units_needed(claim, row, confidence) for row in rows]
+    need = (min if claim.over == "any" else max)(needs)
+    many = (
+        f"more than {results.counted_units(MOST_UNITS)}"
+        if need > MOST_UNITS
+        else f"about {results.counted_units(need)}"
+    )
+    return f"To decide the claim would take {many}, if means and spreads stay as they are."
+
+
+def _units_needed(claim: Claim, row: JudgedComparison, confidence: float) -> int:
+    """Return how many units it takes, more than there are; one too many if that is beyond all."""
+    mean = row.interval.mean if row.interval else 0.0
+    distance = distance_to_verdict(claim.says, claim.margin, mean)
+    found = units_needed(row.deviation or 0.0, distance, confidence)
+    return MOST_UNITS + 1 if found is None else max(found, _count(row) + 1)
+
+
+def control_sentence(results: Results, claim: Claim, row: JudgedComparison) -> str:
+    """Say what the comparison that could explain a claim came to, and what that means."""
+    control = claim.control
+    if control is None:
+        return ""
+    about = claim.model_copy(
+        update={"compare": control.compare, "measure": control.measure or claim.measure}
+    )
+    if row.interval is None:
+        return f"{sentence(_why_nothing(results, about, [row]))}. {control.text}"
+    text = sentence(_description(results, about, [row]))
+    return f"{text}{_against_none(about, row.interval)}. {control.text}"
+
+
+def _against_none(claim: Claim, interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return ""
+    unit = unit_of(claim.measure)
+    low, high = (unit.text(one, signed=True) for one in (interval.low, interval.high))
+    doubt = ", which cannot be told from none" if interval.low <= 0 <= interval.high else ""
+    return f", with an interval from {low} to {high}{unit.name}{doubt}"

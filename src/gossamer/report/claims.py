@@ -1,0 +1,153 @@
+"""A study's claims, judged by its records: the verdict, the evidence and the control."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from gossamer.records.leakage import has_references
+from gossamer.records.record import Claim
+from gossamer.report.aggregate import Results, interval_of, is_fraction
+from gossamer.report.claim_evidence import Evidence, claim_evidence, control_evidence
+from gossamer.report.claim_sentences import (
+    JudgedComparison,
+    control_sentence,
+    evidence_sentence,
+    power_sentence,
+)
+from gossamer.stats.intervals import (
+    Interval,
+    bounded,
+    mutual_widening,
+    simultaneous_confidence,
+)
+from gossamer.stats.verdicts import Verdict, claim_verdict, comparison_verdict
+
+__all__ = ["JudgedClaim", "JudgedComparison", "claims_note", "judged_claims"]
+
+CONFIDENCE = 0.95
+"""How often all intervals of a study's claims hold together."""
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim, its verdict and what this rests on, in words and in rows."""
+
+    claim: Claim
+    verdict: Verdict
+    evidence: str
+    """One sentence that opens with the verdict, and what could not be judged."""
+    comparisons: tuple[JudgedComparison, ...]
+    power: str
+    """What so many seeds could have seen, and how many an undecided claim would need; empty if
+    nothing is measured."""
+    control: str
+    """What the comparison that could explain the claim came to; empty without one."""
+    control_comparison: JudgedComparison | None
+
+
+def judged_claims(results: Results) -> tuple[JudgedClaim, ...]:
+    """Judge every claim of a study.
+
+    All intervals that a verdict rests on hold together with 95%, by Bonferroni's bound over their
+    number; a comparison that two claims share counts once. A control decides nothing, and its
+    interval holds with 95% by itself.
+
+    The bound is used as it is because nothing sharper can be trusted here: with 4 to 16 units the
+    correlations between comparisons cannot be estimated, 4 pairs admit no permutation test at the
+    level needed, and a stepwise procedure has no intervals that agree with it.
+    """
+    gathered = [
+        (claim, claim_evidence(results, claim), control_evidence(results, claim))
+        for claim in results.study.claims
+    ]
+    everything = [one for _, each, _ in gathered for one in each]
+    confidence = _confidence(everything)
+    return tuple(
+        _judged(results, claim, each, control, confidence) for claim, each, control in gathered
+    )
+
+
+def claims_note(claims: Iterable[JudgedClaim]) -> str:
+    """Say how the intervals of judged claims are to be read; nothing if there are none."""
+    rows = [row for one in claims for row in (*one.comparisons, one.control_comparison)]
+    if not any(row and row.deviation is not None for row in rows):
+        return ""
+    return (
+        "All intervals of the claims hold together with 95% (Student's t over paired differences, "
+        "Bonferroni's bound over the comparisons), and every verdict is read off them; that of a "
+        "control holds with 95% by itself. Where networks are each other's references in an "
+        "attack, intervals are widened accordingly."
+    )
+
+
+def _confidence(everything: Iterable[Evidence]) -> float:
+    distinct = {one.identity for one in everything if one.differences}
+    return simultaneous_confidence(max(1, len(distinct)), CONFIDENCE)
+
+
+def _judged(
+    results: Results,
+    claim: Claim,
+    each: Sequence[Evidence],
+    control: Evidence | None,
+    confidence: float,
+) -> JudgedClaim:
+    rows = tuple(_with_verdict(claim, _comparison(results, one, confidence)) for one in each)
+    # What is silent says nothing about the claim; what is not measured yet may say anything.
+    heard = zip(each, rows, strict=True)
+    verdicts = [row.verdict for one, row in heard if row.verdict and not one.silent]
+    verdict = claim_verdict(claim.over, verdicts)
+    beside = _comparison(results, control, CONFIDENCE) if control else None
+    return JudgedClaim(
+        claim=claim,
+        verdict=verdict,
+        evidence=evidence_sentence(results, claim, verdict, rows),
+        comparisons=rows,
+        power=power_sentence(results, claim, verdict, rows, confidence),
+        control=control_sentence(results, claim, beside) if beside else "",
+        control_comparison=beside,
+    )
+
+
+def _with_verdict(claim: Claim, row: JudgedComparison) -> JudgedComparison:
+    if row.interval is None:
+        return replace(row, verdict="undecided")
+    return replace(row, verdict=comparison_verdict(claim.says, claim.margin, row.interval))
+
+
+def _comparison(results: Results, evidence: Evidence, confidence: float) -> JudgedComparison:
+    """Return the comparison with its interval, not judged."""
+    values = results.units(evidence.differences)
+    against_levels = {place.against_level for place in evidence.places}
+    return JudgedComparison(
+        compare=evidence.compare,
+        against=tuple(dict.fromkeys(arm for place in evidence.places for arm in place.against)),
+        levels=tuple(dict.fromkeys(place.axis_level for place in evidence.places)),
+        against_level=against_levels.pop() if len(against_levels) == 1 else None,
+        interval=_interval(values, evidence.measure, confidence),
+        deviation=_deviation(values, evidence.measure),
+        verdict=None,
+        gap=evidence.gap if values or evidence.gap else "not measured",
+        note=evidence.note,
+        matched=evidence.matched_on is not None,
+    )
+
+
+def _deviation(values: Sequence[float], measure: str) -> float | None:
+    """Return the standard deviation; zero where values differ by no more than rounding.
+
+    It is widened where the interval is, so that it says what so many units can see.
+    """
+    mutual = has_references(measure)
+    if len(values) < (3 if mutual else 2):
+        return None
+    deviation = statistics.stdev(values) * (mutual_widening(len(values)) if mutual else 1)
+    return deviation if deviation > 1e-12 * max(map(abs, values)) else 0.0
+
+
+def _interval(values: Sequence[float], measure: str, confidence: float) -> Interval | None:
+    interval = interval_of(values, measure, confidence)
+    if interval is None:
+        return None
+    # Two fractions differ by at most one; a gain is a difference of fractions already.
+    return bounded(interval, 1.0) if is_fraction(measure) and "gain" not in measure else interval

@@ -1,0 +1,223 @@
+"""Leakage against sparsity, against test accuracy, and as ROC curves."""
+
+import altair as alt
+
+from gossamer.formats import spread
+from gossamer.report.accuracy_figures import TEST_ACCURACY
+from gossamer.report.aggregate import Results
+from gossamer.report.audits import (
+    AUC,
+    LOW_TPR,
+    READINGS,
+    Audited,
+    audited,
+    detailed,
+    place_label,
+    reading,
+)
+from gossamer.report.charts import GREY, QUIET, Figure, Layer, Panel, Row
+from gossamer.report.curves import MOST_LINES
+from gossamer.report.dots import dot_panel, dot_rows
+from gossamer.report.lines import (
+    Intervals,
+    Quantity,
+    chance_rule,
+    level_rows,
+    line_panel,
+    point,
+    tooltips,
+)
+from gossamer.report.roc import Curve, roc_panel
+from gossamer.report.series import Group, Ink, all_series, along_axis, by_arm, groups, ink
+
+PAIRS = "95% intervals over pairs of networks"
+
+
+def leakage_figure(results: Results) -> Figure | None:
+    """Four readings of the headline attack, over the axis or arm by arm."""
+    found = audited(results)
+    panels = [
+        _level_panel(results, group, quantity)
+        for group in groups(results)
+        for quantity in READINGS
+        if any(one.arm in {arm.name for arm in group.arms} for one in found)
+    ]
+    if not panels:
+        return None
+    return Figure(
+        "leakage",
+        f"Leakage {'of each arm' if by_arm(results) else f'against {results.axis}'}",
+        f"What the headline attack, {_attacks(found)}, finds out about membership; {PAIRS}. "
+        "TPR: share of the training examples that it accuses. FPR: share of the others that it "
+        "accuses, by a threshold fixed on other networks. Dotted: guessing.",
+        tuple(panels),
+    )
+
+
+def _attacks(found: tuple[Audited, ...]) -> str:
+    return " or ".join(dict.fromkeys(one.headline.label for one in found))
+
+
+def readings(results: Results, quantity: Quantity) -> Intervals:
+    """Return a reading of the headline attack by arm and level.
+
+    At level 0 of a main arm the baseline may stand in, as it does for accuracy.
+    """
+    found = {(one.arm, one.level): reading(one, quantity) for one in audited(results)}
+    base = results.baseline.name if results.baseline else ""
+    for arm in results.arms("main"):
+        at = (arm.name, 0.0)
+        if at not in found and 0.0 in results.levels(arm.name) and (base, 0.0) in found:
+            found[at] = found[base, 0.0]
+    return {at: interval for at, interval in found.items() if interval is not None}
+
+
+def _level_panel(results: Results, group: Group, quantity: Quantity) -> Panel:
+    known = readings(results, quantity)
+    looks = all_series(results, group)
+    panel = Panel(f"leakage-{group.title}-{quantity.name}")
+    if by_arm(results):
+        rows = dot_rows(results, quantity, looks, known)
+        return dot_panel(panel, results, group, quantity, rows)
+    lines = level_rows(results, quantity, looks, known)
+    return line_panel(panel, results, group, quantity, lines, height=260)
+
+
+def accuracy_leakage_figure(results: Results) -> Figure | None:
+    """Leakage against test accuracy: at which accuracy a network leaks how much."""
+    panels = [
+        panel
+        for group in groups(results)
+        for quantity in (AUC, LOW_TPR)
+        if (panel := _matched_panel(results, group, quantity)) is not None
+    ]
+    if not panels:
+        return None
+    return Figure(
+        "leakage-accuracy",
+        "Leakage against test accuracy",
+        "The same networks by test accuracy, so that those above one another are compared at "
+        f"equal accuracy. Lines join the levels of an arm, each with its {results.axis} beside "
+        "it; networks that are not pruned are diamonds, joined from the shortest training to the "
+        f"longest. {PAIRS}.",
+        tuple(panels),
+    )
+
+
+def matched_rows(results: Results, group: Group, quantity: Quantity) -> list[Row]:
+    """One row a network, by what it reaches and what it leaks."""
+    rows = []
+    looks = all_series(results, group)
+    for (arm, level), leak in readings(results, quantity).items():
+        accuracy = results.interval(arm, level)
+        if (arm, False) not in looks or accuracy is None:
+            continue
+        low, high = TEST_ACCURACY.bounds(accuracy)
+        rows.append(
+            point(results, quantity, looks[arm, False], level, leak)
+            | {
+                "accuracy": 100 * accuracy.mean,
+                "accuracy_low": 100 * low,
+                "accuracy_high": 100 * high,
+                "accuracy_reading": f"{spread(accuracy)}%",
+                "fixed": not along_axis(results, arm),
+                "steps": _steps(results, arm),
+            }
+        )
+    return rows
+
+
+def _steps(results: Results, arm: str) -> int:
+    """Return how long an arm trains, in optimizer steps."""
+    return max(trial.optimizer_steps for trial in results.study.trials if trial.arm == arm)
+
+
+def _matched_panel(results: Results, group: Group, quantity: Quantity) -> Panel | None:
+    rows = matched_rows(results, group, quantity)
+    if not rows:
+        return None
+    panel = Panel(f"matched-{group.title}-{quantity.name}")
+    labels = {row["series"] for row in rows}
+    style = ink(look for look in all_series(results, group).values() if look.label in labels)
+    x = alt.X("accuracy:Q", title=TEST_ACCURACY.title).scale(zero=False, nice=True, padding=18)
+    x = x.axis(tickCount=6)
+    y = alt.Y("mean:Q", title=quantity.title).scale(zero=False, nice=True)
+    hover = [*tooltips(results, quantity), alt.Tooltip("accuracy_reading:N", title="test accuracy")]
+    layers = [
+        *_unpruned(panel, rows, x, y),
+        *_joined(panel, rows, x, y, style),
+        *_marked(panel, rows, x, y, style, hover),
+    ]
+    if quantity.chance is not None:
+        layers.append(chance_rule(panel, quantity))
+    return panel.showing(layers, 320, group.title)
+
+
+def _unpruned(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y) -> list[Layer]:
+    """Join the networks that are not pruned, from the shortest training to the longest."""
+    fixed = [row for row in rows if row["fixed"]]
+    line = panel.of(fixed).mark_line(stroke=QUIET, strokeWidth=1.1, strokeDash=[4, 3])
+    return [line.encode(x, y, alt.Order("steps:Q"))] if len(fixed) > 1 else []
+
+
+def _joined(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> list[Layer]:
+    """Draw lines along the levels, and the intervals of either number."""
+    moving = [row for row in rows if not row["fixed"]]
+    known = [row for row in rows if row["low"] is not None]
+    layers: list[Layer] = []
+    if moving:
+        lines = panel.of(moving).mark_line(strokeWidth=1.6)
+        order = alt.Order("level:Q")
+        layers.append(lines.encode(x, y, style.colour, style.dash, order, opacity=style.fade))
+    if known:
+        bars = panel.of(known).mark_rule(strokeWidth=1.2, strokeOpacity=0.55)
+        across = (alt.X("accuracy_low:Q"), alt.X2("accuracy_high:Q"), y)
+        up = (x, alt.Y("low:Q"), alt.Y2("high:Q"))
+        layers += [bars.encode(*some, style.colour, opacity=style.fade) for some in (across, up)]
+    return layers
+
+
+def _marked(
+    panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink, hover: list[alt.Tooltip]
+) -> list[Layer]:
+    """Draw a point for each network, with its level, or a diamond for one without."""
+    layers: list[Layer] = []
+    for shape, size, fixed in (("circle", 42, False), ("diamond", 110, True)):
+        some = [row for row in rows if row["fixed"] == fixed]
+        if some:
+            marks = panel.of(some).mark_point(filled=True, shape=shape, size=size)
+            marks = marks if layers else marks.add_params(style.pick)
+            layers.append(marks.encode(x, y, style.colour, tooltip=hover, opacity=style.fade))
+    moving = [row for row in rows if not row["fixed"] and row["main"]]
+    if moving:
+        words = panel.of(moving).mark_text(dx=7, dy=-8, align="left", fontSize=10.5, color=GREY)
+        layers.append(words.encode(x, y, alt.Text("place:N"), opacity=style.fade))
+    return layers
+
+
+def roc_figure(results: Results) -> Figure | None:
+    """ROC curves of the headline attack on networks with and without pruning."""
+    shown = {group.title: detailed(results, group)[:MOST_LINES] for group in groups(results)}
+    panels = tuple(
+        roc_panel(Panel(f"roc-{title}"), _curves(results, some), title)
+        for title, some in shown.items()
+        if some
+    )
+    if not panels:
+        return None
+    attacks = _attacks(tuple(one for some in shown.values() for one in some))
+    return Figure(
+        "roc",
+        "ROC curves of the headline attack",
+        f"True-positive against false-positive rate of the headline attack, {attacks}, on "
+        f"log axes, mean over networks; {PAIRS}. Dotted: guessing. Vertical lines: FPR of 0.1% "
+        "and 1%.",
+        panels,
+        columns=1,
+    )
+
+
+def _curves(results: Results, shown: tuple[Audited, ...]) -> list[Curve]:
+    return [
+        Curve(place_label(results, one.arm, one.level, short=True), one.headline) for one in shown
+    ]

@@ -1,0 +1,204 @@
+"""A quantity against the axis of the study: lines with their intervals."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import altair as alt
+
+from gossamer.formats import decimal
+from gossamer.report.aggregate import Results
+from gossamer.report.charts import QUIET, Layer, Panel, Row
+from gossamer.report.series import (
+    PUBLISHED,
+    Group,
+    Ink,
+    Looks,
+    Series,
+    all_series,
+    along_axis,
+    ink,
+)
+from gossamer.stats.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a figure shows of each arm at each level."""
+
+    name: str
+    """In a sentence, such as "test accuracy"."""
+    title: str
+    """On the axis, with its unit."""
+    scale: float = 100
+    """What a value is multiplied with to be shown; 100 for percent."""
+    digits: int = 2
+    unit: str = "%"
+    lowest: float = 0
+    """Ends of intervals are drawn no lower than this, before scaling."""
+    highest: float = 1
+    chance: float | None = None
+    """What a coin would reach, before scaling; drawn as a dotted line."""
+
+    def text(self, interval: Interval) -> str:
+        """Return a mean with its interval, as a reader wants it."""
+        mean = f"{decimal(self.scale * interval.mean, self.digits)}{self.unit}"
+        if interval.low is None or interval.high is None:
+            return mean
+        low, high = (decimal(self.scale * one, self.digits) for one in self.bounds(interval))
+        return f"{mean} [{low}, {high}]"
+
+    def bounds(self, interval: Interval) -> tuple[float, float]:
+        """Return the ends of an interval, kept within what the quantity can be."""
+        low = interval.mean if interval.low is None else interval.low
+        high = interval.mean if interval.high is None else interval.high
+        return max(self.lowest, low), min(self.highest, high)
+
+
+Intervals = dict[tuple[str, float], Interval]
+"""What is known of a quantity, by arm and level."""
+
+
+def point(
+    results: Results, quantity: Quantity, series: Series, level: float, interval: Interval
+) -> Row:
+    """Return one point of a line, with its interval and what hovering says."""
+    low, high = quantity.bounds(interval)
+    known = interval.low is not None
+    return {
+        "series": series.label,
+        "main": series.main,
+        "level": results.position(level),
+        "place": results.level_text(level),
+        "mean": round(quantity.scale * interval.mean, 5),
+        "low": round(quantity.scale * low, 5) if known else None,
+        "high": round(quantity.scale * high, 5) if known else None,
+        "reading": quantity.text(interval),
+        "over": results.counted_units(interval.count),
+    }
+
+
+def level_rows(
+    results: Results, quantity: Quantity, looks: Looks, known: Intervals
+) -> tuple[list[Row], list[Row]]:
+    """Return the points of arms that lie along the axis, and those of arms drawn across it."""
+    along: list[Row] = []
+    across: list[Row] = []
+    for (arm, published), look in looks.items():
+        lies_along = along_axis(results, arm)
+        levels = results.levels(arm) if lies_along else results.own_levels(arm)
+        where = along if lies_along else across
+        where += (
+            []
+            if published
+            else [
+                point(results, quantity, look, level, known[arm, level])
+                for level in levels
+                if (arm, level) in known
+            ]
+        )
+    return along, across
+
+
+def line_panel(
+    panel: Panel,
+    results: Results,
+    group: Group,
+    quantity: Quantity,
+    rows: tuple[list[Row], list[Row]],
+    height: int = 400,
+) -> Panel:
+    """Lines with their intervals and points over the axis; filled if measured, else hollow."""
+    along, across = rows
+    x = alt.X("level:Q", title=results.axis_title).scale(nice=False, zero=True, padding=14)
+    present = {row["series"] for row in (*along, *across)}
+    looks = [look for look in all_series(results, group).values() if look.label in present]
+    style = ink(looks)
+    y = alt.Y("mean:Q", title=quantity.title).scale(zero=False, nice=True)
+    hover = tooltips(results, quantity)
+    layers = [
+        *_lines(panel, along, x.axis(tickCount=10), y, style),
+        *_spreads(panel, along, x, style),
+        *_across(panel, across, y, style, hover),
+        *marks(panel, along, x, y, style, hover),
+    ]
+    if quantity.chance is not None:
+        layers.append(chance_rule(panel, quantity))
+    return panel.showing(layers, height, group.title)
+
+
+def tooltips(results: Results, quantity: Quantity) -> list[alt.Tooltip]:
+    """Return what hovering over a point says."""
+    return [
+        alt.Tooltip("series:N", title=" "),
+        alt.Tooltip("place:N", title=results.axis),
+        alt.Tooltip("reading:N", title=quantity.name),
+        alt.Tooltip("over:N", title="over"),
+    ]
+
+
+def chance_rule(panel: Panel, quantity: Quantity) -> Layer:
+    """Draw a dotted line where a coin would be."""
+    value = quantity.scale * (quantity.chance or 0)
+    rule: alt.Chart = panel.of([{"mean": value}]).mark_rule(strokeDash=[2, 3], stroke=QUIET)
+    return rule.encode(alt.Y("mean:Q"))
+
+
+def _lines(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> list[Layer]:
+    if not rows:
+        return []
+    width = alt.when("datum.main").then(alt.value(2.5)).otherwise(alt.value(1.5))
+    lines = panel.of(rows).mark_line(strokeCap="butt").add_params(style.pick)
+    order = alt.Order("level:Q")
+    return [
+        lines.encode(x, y, style.colour, style.dash, order, strokeWidth=width, opacity=style.fade)
+    ]
+
+
+def _spreads(panel: Panel, rows: list[Row], x: alt.X, style: Ink) -> list[Layer]:
+    """Draw bands for the main arms, and bars where there is no line for a band to follow."""
+    known = [row for row in rows if row["low"] is not None]
+    points = Counter(row["series"] for row in known)
+    banded = [row for row in known if row["main"] and points[row["series"]] > 1]
+    barred = [row for row in known if row not in banded]
+    low, high = alt.Y("low:Q"), alt.Y2("high:Q")
+    kinds = (
+        (banded, panel.of(banded).mark_area(fillOpacity=0.16)),
+        (barred, panel.of(barred).mark_rule(strokeWidth=1.3, strokeOpacity=0.65)),
+    )
+    return [
+        mark.encode(x, low, high, style.colour, opacity=style.fade) for some, mark in kinds if some
+    ]
+
+
+def _across(
+    panel: Panel, rows: list[Row], y: alt.Y, style: Ink, hover: list[alt.Tooltip]
+) -> list[Layer]:
+    """Draw arms that have no level as lines across the panel, with their intervals as bands."""
+    known = [row for row in rows if row["low"] is not None]
+    layers: list[Layer] = []
+    if known:
+        band = panel.of(known).mark_rect(fillOpacity=0.09, strokeWidth=0)
+        layers.append(
+            band.encode(alt.Y("low:Q"), alt.Y2("high:Q"), style.colour, opacity=style.fade)
+        )
+    if rows:
+        rule = panel.of(rows).mark_rule(strokeWidth=1.4)
+        layers.append(rule.encode(y, style.colour, style.dash, tooltip=hover, opacity=style.fade))
+    return layers
+
+
+def marks(
+    panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink, hover: list[alt.Tooltip]
+) -> list[Layer]:
+    """Draw points: hollow where they are published figures."""
+    hollow = [row for row in rows if row["over"] == PUBLISHED]
+    filled = [row for row in rows if row["over"] != PUBLISHED]
+    kinds = (
+        (hollow, panel.of(hollow).mark_point(fill="white", size=44, strokeWidth=1.6)),
+        (filled, panel.of(filled).mark_point(filled=True, size=40)),
+    )
+    return [
+        mark.encode(x, y, style.colour, tooltip=hover, opacity=style.fade)
+        for some, mark in kinds
+        if some
+    ]

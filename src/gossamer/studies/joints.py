@@ -1,0 +1,253 @@
+"""What is measured of several networks together: attacks that need other seeds, and overlaps.
+
+These wait until every network of a study is measured; then each is quick, and is done in the
+driving process. What they need is imported when they start: planning does without it.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.data import Dataset
+from gossamer.errors import InputError
+from gossamer.recipes import KeyedTrial
+from gossamer.recipes.checks import masks_in_force
+from gossamer.recipes.keys import Datasets
+from gossamer.recipes.split import split
+from gossamer.records.canonical import key_of
+from gossamer.records.environment import describe_environment
+from gossamer.records.joint import JointRecord
+from gossamer.records.leakage import AttackResult, Leakage
+from gossamer.records.store import checkpoint_path, state_path, statistics_path
+from gossamer.studies.pictures import png
+from gossamer.studies.plan import PlannedTrial
+from gossamer.studies.spec import StudySpec
+
+if TYPE_CHECKING:
+    from gossamer.leakage import Statistics
+
+_VERSIONS = {"leakage": 2, "releases": 2, "overlap": 1}
+
+_MODELS_FOR_RELEASES = 6
+"""Three pairs: two references a side then remain for each target."""
+
+Kind = Literal["leakage", "releases", "overlap"]
+
+
+@dataclass(frozen=True)
+class JointTask:
+    """Networks to measure together: those of one arm at one level, and of another arm."""
+
+    kind: Kind
+    arm: str
+    level: float
+    trials: tuple[KeyedTrial, ...]
+    """Of the arm, in the order of the seeds."""
+    others: tuple[KeyedTrial, ...] = ()
+    """Of the other arm, the same seeds."""
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that determines the numbers."""
+        return key_of(
+            {
+                "kind": self.kind,
+                "version": _VERSIONS[self.kind],
+                "records": [trial.record for trial in self.trials],
+                "others": [trial.record for trial in self.others],
+            }
+        )
+
+
+def joint_tasks(spec: StudySpec, trials: Sequence[PlannedTrial]) -> tuple[JointTask, ...]:
+    """Return what a study measures of several networks together, each once.
+
+    Raises
+    ------
+    InputError
+        If an arm whose masks are to be compared ends without one.
+    """
+    groups: dict[tuple[str, float], list[KeyedTrial]] = {}
+    for planned in trials:
+        groups.setdefault((planned.arm, planned.level), []).append(planned.keyed)
+    tasks = [*_attacks(spec, groups), *_overlaps(spec, groups)]
+    return tuple({task.key: task for task in tasks}.values())
+
+
+Groups = Mapping[tuple[str, float], list[KeyedTrial]]
+
+
+def _attacks(spec: StudySpec, groups: Groups) -> Iterator[JointTask]:
+    if spec.leakage is None:
+        return
+    halved = {at: group for at, group in groups.items() if group[0].trial.data.pool == "half"}
+    for (arm, level), group in halved.items():
+        yield JointTask("leakage", arm, level, tuple(group))
+    baselines = [arm.name for arm in spec.arms if arm.role == "baseline"]
+    first = halved.get((baselines[0], 0.0), []) if baselines else []
+    for (arm, level), group in halved.items():
+        comparable = arm not in baselines and first and _same_data(group, first)
+        if comparable and len(group) >= _MODELS_FOR_RELEASES:
+            yield JointTask("releases", arm, level, tuple(group), tuple(first))
+
+
+def _same_data(one: Sequence[KeyedTrial], other: Sequence[KeyedTrial]) -> bool:
+    return one[0].trial.data == other[0].trial.data
+
+
+def _overlaps(spec: StudySpec, groups: Groups) -> Iterator[JointTask]:
+    for first, second in spec.overlaps:
+        for (arm, level), group in groups.items():
+            other = groups.get((second, level)) or groups.get((second, 0.0))
+            if arm == first and other:
+                _must_be_masked(first, group)
+                _must_be_masked(second, other)
+                yield JointTask("overlap", arm, level, tuple(group), tuple(other))
+
+
+def _must_be_masked(arm: str, group: Sequence[KeyedTrial]) -> None:
+    if not masks_in_force(group[0].trial.steps):
+        raise InputError(f"overlaps compares the masks of arms, but {arm} ends without one")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where joint measures find what they need."""
+
+    folder: Path
+    datasets: Datasets
+    threads: int
+
+
+def measure_jointly(task: JointTask, bench: Bench) -> JointRecord:
+    """Measure several networks together.
+
+    Raises
+    ------
+    StoreError
+        If statistics or a state are missing or damaged.
+    """
+    started = time.perf_counter()
+    find = {"leakage": _attack, "releases": _attack_releases, "overlap": _overlap}[task.kind]
+    found = find(task, bench)
+    return JointRecord(
+        key=task.key,
+        kind=task.kind,
+        records=tuple(trial.record for trial in task.trials),
+        others=tuple(trial.record for trial in task.others),
+        seconds=time.perf_counter() - started,
+        environment=describe_environment(bench.threads, "cpu"),
+        **found,
+    )
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The examples that could have been trained on, and which network was trained on which."""
+
+    dataset: Dataset
+    positions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    members: NDArray[np.bool_]
+    """``[models, examples]``."""
+    pairs: NDArray[np.int64]
+    """Which pair each model belongs to, ``[models]``."""
+
+
+def _pool(trials: Sequence[KeyedTrial], bench: Bench) -> _Pool:
+    data = trials[0].trial.data
+    dataset = bench.datasets(data)
+    splits = [split(data, dataset, trial.trial.seed) for trial in trials]
+    positions = splits[0].pool
+    members = np.stack([np.isin(positions, one.train, assume_unique=True) for one in splits])
+    pairs = np.array([trial.trial.seed // 2 for trial in trials])
+    return _Pool(dataset, positions, dataset.y_train[positions], members, pairs)
+
+
+def _statistics(trials: Sequence[KeyedTrial], bench: Bench) -> "Statistics":
+    from gossamer.leakage import Statistics
+    from gossamer.recipes.statistics_files import read_statistics
+
+    paths = [statistics_path(bench.folder, trial.record) for trial in trials]
+    return Statistics.stack([read_statistics(path) for path in paths])
+
+
+def _attack(task: JointTask, bench: Bench) -> dict[str, Any]:
+    """Attack every network with those of the other seeds."""
+    from gossamer.leakage import audit_statistics
+
+    pool = _pool(task.trials, bench)
+    found = audit_statistics(
+        _statistics(task.trials, bench),
+        pool.labels,
+        pool.members,
+        pairs=pool.pairs,
+        classes=pool.dataset.classes,
+    )
+    return {
+        "leakage": found,
+        "measures": _by_record(task, found.attacks),
+        "pictures": _pictures(found, pool),
+    }
+
+
+def _by_record(task: JointTask, attacks: Sequence[AttackResult]) -> dict[str, dict[str, float]]:
+    """Return the numbers of each target under its record, named after the attack."""
+    measures: dict[str, dict[str, float]] = {trial.record: {} for trial in task.trials}
+    for attack in attacks:
+        for target in attack.per_model:
+            record = task.trials[target.model].record
+            for name, value in target.measures.items():
+                measures[record][f"{attack.name}_{name}"] = value
+    return measures
+
+
+def _pictures(found: Leakage, pool: _Pool) -> tuple[str, ...]:
+    images = pool.dataset.x_train
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3):
+        return ()
+    return tuple(png(images[pool.positions[exposed.example]]) for exposed in found.exposed)
+
+
+def _attack_releases(task: JointTask, bench: Bench) -> dict[str, Any]:
+    """Attack with a second release, and with networks of the other arm alone."""
+    from gossamer.leakage import foreign_attack, joint_attack, paired_change
+
+    pool = _pool(task.trials, bench)
+    first, second = _statistics(task.others, bench), _statistics(task.trials, bench)
+    joint = joint_attack(first, second, pool.members, pool.pairs)
+    foreign = foreign_attack(first, second, pool.members, pool.pairs)
+    change = paired_change(first, second, pool.members, pool.pairs)
+    return {
+        "joint": joint,
+        "foreign": foreign,
+        "change": change.summary,
+        "measures": _by_record(task, [joint, foreign]),
+    }
+
+
+def _overlap(task: JointTask, bench: Bench) -> dict[str, Any]:
+    """Compare the masks of two arms seed by seed."""
+    from gossamer.recipes.workshop import Workshop  # imports torch
+
+    workshop = Workshop(
+        dataset=bench.datasets,
+        state_path=partial(state_path, bench.folder),
+        checkpoint_path=partial(checkpoint_path, bench.folder),
+        statistics_path=partial(statistics_path, bench.folder),
+    )
+    measures = {}
+    for trial, other in zip(task.trials, task.others, strict=True):
+        mine, theirs = workshop.mask(trial), workshop.mask(other)
+        measures[trial.record] = {
+            "mask_overlap": mine.overlap(theirs),
+            "mask_overlap_by_chance": mine.overlap_by_chance(theirs),
+            **{f"mask_overlap:{name}": v for name, v in mine.overlaps(theirs).items()},
+        }
+    return {"measures": measures}

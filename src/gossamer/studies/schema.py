@@ -1,0 +1,51 @@
+"""The JSON Schema of a study file, for editors that complete and check as one types."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from gossamer.recipes import RecipeStep
+from gossamer.studies.spec import StudySpec
+
+_MENTION = {
+    "type": "string",
+    "pattern": r"^\$",
+    "description": "A value of the grid or of the scale, by name.",
+}
+
+
+def study_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a study file, its steps included.
+
+    Examples
+    --------
+    >>> schema = study_schema()
+    >>> sorted(schema["required"])
+    ['arms', 'data', 'name', 'network', 'question', 'scales', 'title']
+    >>> "ErdosRenyi" in schema["$defs"]
+    True
+    """
+    schema = StudySpec.model_json_schema()
+    steps = TypeAdapter(RecipeStep).json_schema(ref_template="#/$defs/{model}")
+    for name, definition in steps.pop("$defs").items():
+        schema["$defs"].setdefault(name, _with_mentions(definition))
+    # In a file a transfer names its source, which the file defines once for all arms.
+    transfer = schema["$defs"]["Transfer"]["properties"]
+    transfer["source"] = {"type": "string", "description": "A recipe of [sources]."}
+    del schema["$defs"]["Source"]
+    schema["$defs"]["Step"] = steps
+    step, part = {"$ref": "#/$defs/Step"}, {"type": "string", "description": "A part, by name."}
+    for owner in ("ArmSpec", "SourceSpec"):
+        schema["$defs"][owner]["properties"]["recipe"]["items"] = {"anyOf": [step, part]}
+    schema["properties"]["parts"]["additionalProperties"]["items"] = step
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _with_mentions(definition: dict[str, Any]) -> dict[str, Any]:
+    """Let every option of a step be a mention, too, but for what tells its kind."""
+    properties = definition.get("properties", {})
+    allowed = {
+        name: value if "const" in value else {"anyOf": [value, _MENTION]}
+        for name, value in properties.items()
+    }
+    return {**definition, "properties": allowed} if properties else definition

@@ -1,0 +1,51 @@
+from typing import Any
+
+from gossamer.report.aggregate import Results
+from gossamer.report.heat_figures import class_figure, layer_figure
+
+
+def test_densities_by_level_and_effective_ones_only_where_they_differ(run: Any) -> None:
+    figure = layer_figure(run.results)
+    assert figure is not None
+    titles = [panel.specification["title"] for panel in figure.panels]
+    assert titles == [
+        "Weight pruning: not zero",
+        "Unit pruning: not zero",
+        "Unit pruning: effective",
+    ]
+    cells = {(row["row"], row["place"]): row for row in figure.panels[1].all_rows}
+    assert cells["hidden2", "99"]["text"] == "1.0"
+    assert cells["output *", "99"]["value"] == 100
+    effective = {(row["row"], row["place"]): row for row in figure.panels[2].all_rows}
+    assert effective["hidden2", "50"]["value"] == 25
+    assert "Layers marked * are kept out of pruning." in figure.caption
+
+
+def test_unknown_connectivity_has_no_effective_panel(make_run: Any, forget: Any) -> None:
+    levels = (0.3, 0.5, 0.9)
+    made = make_run({("unit", level): [0.9, 0.8] for level in levels})
+    records = {key: forget(one) for key, one in made.records.items()}
+    figure = layer_figure(Results(made.study, records))
+    assert figure is not None
+    assert len(figure.panels) == 1
+    assert "ffective" not in figure.caption
+
+
+def test_one_level_puts_every_arm_beside_the_layers(make_run: Any) -> None:
+    made = make_run(
+        {
+            ("dense", 0.0): [0.98, 0.97],
+            ("weight", 0.9): [0.9, 0.8],
+            ("random-weight", 0.9): [0.5, 0.4],
+        }
+    )
+    figure = layer_figure(made.results)
+    assert figure is not None
+    (panel,) = figure.panels
+    rows = {(row["row"], row["place"]): row["text"] for row in panel.rows[f"{panel.name}-0"]}
+    assert len(rows) == 3 * 5
+    assert (rows["Dense", "hidden1"], rows["Random weight pruning", "hidden1"]) == ("100", "10")
+    assert panel.specification["title"] == "90% sparsity"
+    classes = class_figure(made.results)
+    assert classes is not None
+    assert {row["row"] for row in classes.panels[0].all_rows} >= {"Weight pruning, 90% sparsity"}

@@ -1,0 +1,81 @@
+from typing import Any
+
+import pytest
+
+from gossamer.report.accuracy_figures import TEST_ACCURACY, accuracy_figure, accuracy_rows, measured
+from gossamer.report.dots import BARE, dot_rows
+from gossamer.report.lines import Quantity
+from gossamer.report.series import all_series, groups
+from gossamer.stats.intervals import Interval, mean_interval
+
+
+def test_intervals_are_drawn_within_what_can_be() -> None:
+    wide = Interval(0.99, 0.95, 1.03, 3)
+    assert TEST_ACCURACY.bounds(wide) == (0.95, 1.0)
+    assert TEST_ACCURACY.text(wide) == "99.00% [95.00, 100.00]"
+    area = Quantity("AUC", "AUC", scale=1, digits=3, unit="")
+    assert area.text(Interval(0.5, None, None, 1)) == "0.500"
+
+
+def test_arms_without_a_level_are_drawn_across(longer: Any, make_run: Any) -> None:
+    made = make_run(
+        {
+            ("dense", 0.0): [0.98, 0.97],
+            ("dense-longer", 0.0): [0.99, 0.98],
+            **{("weight", level): [0.97, 0.96] for level in (0.3, 0.5, 0.9)},
+        },
+        longer,
+    )
+    along, across = accuracy_rows(made.results, groups(made.results)[0])
+    assert [row["series"] for row in across] == ["Dense", "Dense, longer"]
+    expected = mean_interval([0.99, 0.98])
+    assert expected.low is not None
+    assert across[1]["mean"] == pytest.approx(100 * expected.mean)
+    assert across[1]["low"] == pytest.approx(100 * expected.low, abs=1e-4)
+    assert {row["series"] for row in along} == {"Weight pruning"}
+    assert [row["level"] for row in along] == [0, 30, 50, 90]
+
+
+def test_every_arm_has_its_interval(run: Any) -> None:
+    along, _ = accuracy_rows(run.results, groups(run.results)[0])
+    of_controls = [row for row in along if row["over"] == "5 seeds" and not row["main"]]
+    assert len(of_controls) == 4 * 9
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in of_controls)
+
+
+def test_one_level_gives_dots_with_numbers(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): [0.98, 0.97], ("weight", 0.975): [0.9, 0.92]})
+    (group,) = groups(made.results)
+    looks, known = all_series(made.results, group), measured(made.results, group)
+    rows = dot_rows(made.results, TEST_ACCURACY, looks, known, {})
+    assert [(row["series"], row["where"]) for row in rows] == [
+        ("Dense", BARE),
+        ("Weight pruning", "97.5% sparsity"),
+    ]
+    interval = mean_interval([0.9, 0.92])
+    assert interval.half_width is not None
+    assert rows[1]["short"] == f"91.00 ± {100 * interval.half_width:.2f}"
+    assert rows[1]["end"] == 100.0  # the interval reaches beyond all examples
+    figure = accuracy_figure(made.results)
+    assert figure is not None
+    assert figure.title == "Test accuracy of each arm"
+
+
+def test_published_dots_stand_only_beside_measured_ones(make_run: Any) -> None:
+    made = make_run({("weight", 0.975): [0.9, 0.92]})
+    (group,) = groups(made.results)
+    looks, known = all_series(made.results, group), measured(made.results, group)
+    single = Interval(0.93, None, None, 1)
+    rows = dot_rows(
+        made.results,
+        TEST_ACCURACY,
+        looks,
+        known,
+        {("weight", 0.975): single, ("weight", 0.92): single, ("unit", 0.975): single},
+    )
+    assert [(row["over"], row["mean"]) for row in rows] == [("2 seeds", 91.0), ("published", 93.0)]
+
+
+def test_numbers_of_pairs_are_said_to_be_pairs(leaky: Any) -> None:
+    _, across = accuracy_rows(leaky.results, groups(leaky.results)[0])
+    assert {row["over"] for row in across} == {"3 pairs of seeds"}

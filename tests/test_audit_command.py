@@ -1,0 +1,445 @@
+"""`gossamer audit` as a user meets it: what it prints, what it exits with, what it refuses."""
+
+import io
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from gossamer.audit_console import described, followed
+from gossamer.cli import main
+from gossamer.leakage import audit
+from gossamer.records.leakage import Leakage
+
+SHIFT = 1.0
+"""By how much margins of members lie above those of others, whose standard deviation is 1."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Gossamer = Callable[..., Outcome]
+
+
+@pytest.fixture
+def gossamer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Gossamer:
+    """Run the command in an empty folder of its own, on a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["gossamer", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        code = caught.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+def arrays(models: int = 4, examples: int = 200) -> dict[str, Any]:
+    """Return pairs of models that leak by one standard deviation of the margin.
+
+    With two classes, of which the other one has the logit 0, the margin is the true one's logit.
+    """
+    draws = np.random.default_rng(models)
+    first = np.stack([draws.permutation(examples) < examples // 2 for _ in range(models // 2)])
+    members = np.stack([first, ~first], axis=1).reshape(models, examples)
+    labels = draws.integers(0, 2, examples)
+    logits = np.zeros((models, examples, 2))
+    logits[:, np.arange(examples), labels] = draws.normal(size=(models, examples)) + SHIFT * members
+    return {"logits": logits.astype(np.float32), "labels": labels, "members": members}
+
+
+def save(**changes: Any) -> str:
+    merged = {**arrays(), **changes}
+    np.savez("mine.npz", **{name: value for name, value in merged.items() if value is not None})
+    return "mine.npz"
+
+
+def test_known_leakage_is_found_and_written(gossamer: Gossamer) -> None:
+    save(**arrays(models=8, examples=4000))
+    seen = gossamer("audit", "mine.npz", "--json", "--attacks", "loss", "--out", "out")
+    assert seen.code == 0, seen.err
+    found = Leakage.model_validate(json.loads(seen.out))
+    loss = found.attack("loss")
+    # 16,000 members and others: four standard errors are about 0.012 of a rate near one half.
+    assert loss.auc.value == pytest.approx(stats.norm.cdf(SHIFT / np.sqrt(2)), abs=0.012)
+    assert loss.balanced_accuracy.value == pytest.approx(stats.norm.cdf(SHIFT / 2), abs=0.012)
+    expected = stats.norm.sf(stats.norm.isf(0.01) - SHIFT)
+    assert loss.rate_at(0.01).tpr.value == pytest.approx(expected, abs=0.02)
+    assert found.paired
+    assert Path(seen.err.splitlines()[-1]) == Path("out/audit.html").resolve()
+    assert json.loads(Path("out/audit.json").read_text()) == json.loads(seen.out)
+
+
+def test_what_is_printed_fits_80_columns_and_ends_with_the_page(gossamer: Gossamer) -> None:
+    seen = gossamer("audit", save())
+    assert seen.code == 0, seen.err
+    *lines, page = seen.out.splitlines()
+    assert Path(page) == Path("runs/audit-mine/audit.html").resolve()
+    assert Path(page).is_file()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "mine.npz: 4 models in 2 pairs, 200 examples, 2 classes."
+    assert lines[2].startswith(
+        "An attacker who means to accuse 1 in 1,000 innocents in fact accuses"
+    )
+    text = " ".join(seen.out.split())
+    for part in ("Loss", "RMIA", "Self-tests: 5 of 5 passed", "Skipped", "Notes", "1% FPR"):
+        assert part in text
+    assert "lira_offline, lira_online: it needs 2 other models" in text
+    assert seen.err == ""
+
+
+def test_the_same_seed_prints_the_same(gossamer: Gossamer) -> None:
+    command = ("audit", save(), "--attacks", "loss,rmia")
+    first, again = gossamer(*command), gossamer(*command)
+    assert first.out == again.out
+    assert gossamer(*command, "--seed", "7").out != first.out
+
+
+def test_brackets_in_a_name_are_printed_as_they_are(gossamer: Gossamer) -> None:
+    Path(save()).rename("[b] [bold].npz")
+    seen = gossamer("audit", "[b] [bold].npz", "--attacks", "loss")
+    assert seen.code == 0, seen.err
+    assert seen.out.startswith("[b] [bold].npz: 4 models")
+    with followed(Console(file=io.StringIO(), force_terminal=True)) as follow:
+        follow(0, 1, "Reading [b] [/x].npz")
+
+
+def test_one_model_of_probabilities_can_be_audited(gossamer: Gossamer) -> None:
+    given = arrays()
+    logits = given["logits"][0].astype(np.float64)
+    rows = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    members = given["members"][0].astype(int)
+    save(logits=None, probabilities=rows.astype(np.float16), members=members)
+    seen = gossamer("audit", "mine.npz")
+    assert seen.code == 0, seen.err
+    assert "mine.npz: 1 model, 200 examples, 2 classes." in seen.out
+    assert "rmia" in seen.out.split("Skipped")[1]
+
+
+def test_a_dry_run_says_what_is_there_and_writes_nothing(gossamer: Gossamer) -> None:
+    seen = gossamer("audit", save(ids=np.arange(200)), "--dry-run")
+    assert seen.code == 0, seen.err
+    text = " ".join(seen.out.split())
+    assert "logits 4 × 200 × 2 float32" in text
+    assert "Not read: ids." in text
+    assert "4 models, 200 examples of which 100 are members, 2 classes" in text
+    assert "1 that trained on it, 1 that did not" in text
+    assert "Attacks that can be run: gap, loss," in text
+    assert "lira_offline, lira_online: it needs 2 other models" in text
+    assert "Memory: about" in text
+    assert [path.name for path in Path().iterdir()] == ["mine.npz"]
+
+
+def test_a_model_whose_mate_is_missing_is_left_out_and_said_to_be(gossamer: Gossamer) -> None:
+    given = arrays(models=8)
+    save(**{**given, "logits": given["logits"][:7], "members": given["members"][:7]})
+    seen = gossamer("audit", "mine.npz", "--attacks", "lira_online")
+    assert seen.code == 0, seen.err
+    text = " ".join(seen.out.split())
+    assert "6 models in 3 pairs" in text
+    assert "Model 6 has no mate among the others" in text
+    foreseen = " ".join(gossamer("audit", "mine.npz", "--dry-run").out.split())
+    assert "6 models, 200 examples" in foreseen
+    assert "Left out, as their mates are missing: 6 (models, counted from 0)." in foreseen
+
+
+def test_attacks_are_checked_before_the_file_is_opened(gossamer: Gossamer) -> None:
+    seen = gossamer("audit", "none.npz", "--attacks", "loss,luck")
+    assert seen.code == 2
+    assert "no attack is called 'luck'" in seen.err
+
+
+def with_nan() -> dict[str, Any]:
+    logits = arrays()["logits"]
+    logits[1, 3, 0] = np.nan
+    return {"logits": logits}
+
+
+REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "nan": (with_nan, "logits: model 1, example 3 holds NaN or infinity"),
+    "infinity": (
+        lambda: {"logits": np.full((4, 200, 2), np.inf)},
+        "logits: model 0, example 0 holds NaN or infinity",
+    ),
+    "negative probability": (
+        lambda: {"logits": None, "probabilities": np.tile([1.5, -0.5], (4, 200, 1))},
+        "probabilities: model 0, example 0 holds a negative number",
+    ),
+    "rows that do not sum to one": (
+        lambda: {"logits": None, "probabilities": np.full((4, 200, 2), 0.4)},
+        "does not sum to one (within 0.001)",
+    ),
+    "one-hot labels": (lambda: {"labels": np.eye(2)[arrays()["labels"]]}, "looks one-hot"),
+    "labels out of range": (lambda: {"labels": np.full(200, 2)}, "class numbers from 0 to 1"),
+    "labels as text": (lambda: {"labels": np.full(200, "cat")}, "expected whole numbers"),
+    "labels too few": (lambda: {"labels": np.zeros(199, int)}, "each of the 200 examples"),
+    "all in": (lambda: {"members": np.ones(200, bool)}, "has 200 members among 200"),
+    "all out": (lambda: {"members": np.zeros((4, 200))}, "has 0 members among 200"),
+    "members that are numbers": (
+        lambda: {"members": np.full(200, 2)},
+        "true and false, or 1 and 0",
+    ),
+    "members of other models": (lambda: {"members": np.ones((3, 200))}, "expected [4, 200]"),
+    "one class": (lambda: {"logits": np.zeros((4, 200, 1))}, "at least two classes"),
+    "no models": (lambda: {"logits": np.zeros((0, 200, 2))}, "logits: the shape is (0, 200, 2)"),
+    "no examples": (lambda: {"logits": np.zeros((4, 0, 2))}, "logits: the shape is (4, 0, 2)"),
+    "logits as text": (lambda: {"logits": np.full((4, 200, 2), "1")}, "expected real numbers"),
+    "complex": (lambda: {"logits": np.full((4, 200, 2), 1j)}, "expected real numbers"),
+    "objects": (lambda: {"labels": np.full(200, None)}, "labels holds Python objects"),
+    "pairs of one": (lambda: {"pairs": np.arange(4)}, "each exactly twice"),
+    "no members": (lambda: {"members": None}, "lacks members; it holds logits, labels."),
+    "both": (lambda: {"probabilities": np.zeros(2)}, "holds both logits and probabilities"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_arrays_are_one_sentence_and_leave_nothing(gossamer: Gossamer, case: str) -> None:
+    make, message = REFUSED[case]
+    save(**make())
+    seen = gossamer("audit", "mine.npz")
+    assert seen.code == 2
+    assert message in seen.err
+    assert seen.err.startswith("gossamer: mine.npz: ")
+    assert len(seen.err.strip().splitlines()) == 1
+    assert [path.name for path in Path().iterdir()] == ["mine.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.npz"], "none.npz: is not there"),
+        (["."], ".: is a folder"),
+        (
+            ["mine.npz", "--attacks", "luck"],
+            "attacks: no attack is called 'luck', expected some of gap",
+        ),
+        (["mine.npz", "--attacks", ","], "attacks: no attack is named"),
+        (["mine.npz", "--out", "mine.npz"], "is no folder, expected a folder for the page"),
+        (["mine.npz", "--out", "mine.npz/deep"], "mine.npz is no folder, expected a folder"),
+        (["mine.npz", "--out", "x" * 300], "File name too long"),
+        (["mine.npz", "--attacks", "loss", "--out", "/proc/nowhere"], "cannot be written"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(
+    gossamer: Gossamer, arguments: list[str], message: str
+) -> None:
+    save()
+    seen = gossamer("audit", *arguments)
+    assert seen.code == 2
+    assert message in seen.err
+    assert len(seen.err.strip().splitlines()) == 1
+
+
+def test_a_full_disk_is_one_sentence_after_the_numbers(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save()
+
+    def full(self: Path, content: bytes) -> int:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    seen = gossamer("audit", "mine.npz", "--attacks", "loss", "--out", "out")
+    assert seen.code == 2
+    assert "no space left on device" in seen.err
+    assert "correctly picks out" in " ".join(seen.out.split())
+    assert [path for path in Path("out").rglob("*") if path.is_file()] == []
+
+
+def test_an_interruption_leaves_no_half_written_file(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save()
+
+    def interrupted(self: Path, content: bytes) -> int:
+        self.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    seen = gossamer("audit", "mine.npz", "--attacks", "loss", "--out", "out")
+    assert seen.code == 130
+    assert [path for path in Path("out").rglob("*") if path.is_file()] == []
+
+
+def test_ctrl_c_during_the_attacks_exits_with_130_and_leaves_nothing(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gossamer.leakage as room
+
+    def pressed(*given: Any, **more: Any) -> None:
+        more["progress"](0, 3, "Loss")
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(room, "audit", pressed)
+    seen = gossamer("audit", save(), "--out", "out")
+    assert seen.code == 130
+    assert "Traceback" not in seen.err
+    assert not Path("out").exists()
+
+
+def failing(leakage: Leakage) -> Leakage:
+    null = leakage.checks[0].model_copy(update={"passed": False, "detail": "mean AUC 0.7"})
+    return leakage.model_copy(update={"checks": (null, *leakage.checks[1:])})
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_failed_self_test_comes_first_and_exits_with_1(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    import gossamer.leakage as room
+
+    monkeypatch.setattr(room, "audit", lambda *given, **more: failing(audit(*given, **more)))
+    seen = gossamer("audit", save(), "--attacks", "loss", *options)
+    assert seen.code == 1
+    said = seen.err if options else seen.out
+    assert said.startswith("SELF-TEST FAILED: null: mean AUC 0.7.\n")
+    assert "No number of this audit can be relied on." in said
+    if not options:
+        assert "Self-tests: 3 of 4 passed" in said
+        assert "FAILED null" in said
+
+
+def printed(leakage: Leakage, width: int) -> str:
+    console = Console(width=width, record=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
+    for part in described(leakage, "mine.npz", width):
+        console.print(part)
+    console.file.close()
+    return console.export_text()
+
+
+def test_a_rate_whose_threshold_accused_too_many_is_marked() -> None:
+    given = arrays()
+    found = audit(given["logits"], given["labels"], given["members"], attacks=["loss"])
+    first, second = found.attacks[0].tpr_at
+    as_asked = {"realised_fpr": 0.01}, {"realised_fpr": 0.001}
+    too_many = {"realised_fpr": 0.01}, {"realised_fpr": 0.0021}
+    texts = []
+    for changes in (as_asked, too_many):
+        rates = tuple(
+            rate.model_copy(update=change)
+            for rate, change in zip((first, second), changes, strict=True)
+        )
+        attack = found.attacks[0].model_copy(update={"tpr_at": rates})
+        texts.append(printed(found.model_copy(update={"attacks": (attack,)}), 80))
+    fine, marked = texts
+    assert "*" not in fine
+    assert f"{100 * second.tpr.value:.2f}*" in marked
+    assert "* More than twice the FPR asked for" in " ".join(marked.split())
+
+
+def test_on_a_wide_terminal_an_interval_stands_beside_its_number() -> None:
+    given = arrays()
+    found = audit(given["logits"], given["labels"], given["members"], attacks=["loss"])
+    auc = found.attacks[0].auc
+    assert auc.low is not None
+    assert auc.high is not None
+    cell = f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
+    assert cell in printed(found, 120)
+    assert cell not in printed(found, 80)
+    assert max(map(len, printed(found, 80).splitlines())) <= 80
+
+
+def test_plain_lines_are_printed_only_for_what_takes_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = iter([0.0, 1.0, 2.5, 2.5, 3.0, 5.0, 5.0])
+    monkeypatch.setattr("gossamer.audit_console.time.monotonic", lambda: next(clock))
+    with (tmp_path / "said").open("w") as file, followed(Console(file=file)) as follow:
+        for done in range(4):
+            follow(done, 4, f"part {done}")
+    assert (tmp_path / "said").read_text().splitlines() == [
+        "1 of 4 parts done; next: part 1",
+        "3 of 4 parts done; next: part 3",
+    ]
+
+
+def test_help_names_the_arrays_and_has_examples(gossamer: Gossamer) -> None:
+    seen = gossamer("audit", "--help")
+    assert seen.code == 0
+    for part in ("logits", "labels", "members", "pairs", "gossamer audit predictions.npz --json"):
+        assert part in seen.out
+    assert max(map(len, seen.out.splitlines())) <= 80
+
+
+def test_the_command_is_known_without_loading_numpy() -> None:
+    code = "import sys, gossamer.audit_command; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_example_reads_logits_off_a_model_that_is_not_ours() -> None:
+    from sklearn.neural_network import MLPClassifier
+
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "audit_any_model.py"))
+    draws = np.random.default_rng(0)
+    images, labels = draws.random((60, 5)), np.arange(60) % 3
+    network = MLPClassifier((7,), max_iter=1000, tol=0.01, random_state=0).fit(images, labels)
+    outputs = example["logits"](network, images).astype(np.float64)
+    shares = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares, network.predict_proba(images), atol=1e-5)
+    halves = example["complementary_halves"](labels, 0)
+    assert (halves[0] ^ halves[1]).all()
+    assert np.bincount(labels[halves[0]]).tolist() == [10, 10, 10]
+
+
+def test_the_python_of_the_guide_writes_a_file_that_can_be_audited(
+    gossamer: Gossamer, tmp_path: Path
+) -> None:
+    import torch
+    from torch import nn
+
+    guide = (Path(__file__).parents[1] / "docs" / "audit.md").read_text()
+    by_hand, in_pairs, in_python = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    exec(by_hand, arrays())
+    first = gossamer("audit", "predictions.npz", "--dry-run")
+    assert "4 models, 200 examples" in first.out
+    draws = torch.Generator().manual_seed(0)
+    given: dict[str, Any] = {
+        "images": torch.rand(200, 5, generator=draws),
+        "labels": torch.randint(3, (200,), generator=draws),
+        "train": lambda *_: nn.Linear(5, 3),
+    }
+    exec(in_pairs, given)
+    second = gossamer("audit", "predictions.npz", "--dry-run")
+    assert "16 models, 200 examples of which 100 are members, 3 classes" in second.out
+    assert "7 that trained on it, 7 that" in " ".join(second.out.split())
+    said: list[Any] = []
+    exec(in_python, {"print": lambda *what: said.extend(what)})
+    assert str(said[0]).startswith("An attacker who m")
+    assert "1 in 1,000 innocents" in str(said[0])
+    assert said[2] is True
+
+
+def test_the_guide_says_rightly_which_attacks_need_how_many_models(
+    gossamer: Gossamer,
+) -> None:
+    new = {2: "modified_entropy", 4: "rmia, base", 6: "lira_offline", 8: "quantile_regression"}
+    for models, names in new.items():
+        for count in (models - 2, models):
+            if count:
+                save(**arrays(models=count))
+                seen = gossamer("audit", "mine.npz", "--dry-run")
+                possible = " ".join(seen.out.split()).split("can be run: ")[1].split(".")[0]
+                assert (names in possible) == (count == models), (count, possible)
