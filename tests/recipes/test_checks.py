@@ -33,6 +33,14 @@ def refusal(*steps: RecipeStep, validation: float = 0.0) -> str:
     return str(caught.value)
 
 
+def test_a_borrowed_mask_counts_like_one_of_its_own() -> None:
+    source = Source(recipe=(TRAIN, Prune(sparsity=0.9)))
+    message = refusal(Transfer(source=source), Prune(sparsity=0.5))
+    assert "asks for a sparsity of 0.5 in all, but 0.9 is pruned by then" in message
+    units = Source(recipe=(TRAIN, Prune(sparsity=0.5, pattern="unit")))
+    assert "whole units are pruned before it" in refusal(Transfer(source=units), Pack())
+
+
 def test_recipes_of_the_literature_pass() -> None:
     keep = Train(epochs=1, optimizer_state="keep")
     check_recipe([], 0)

@@ -441,6 +441,23 @@ def test_training_without_validation_has_no_such_measure(make_run: Any) -> None:
     assert one.values("dense", 0.0, "validation_gain_second_half") == {}
 
 
+def test_halves_of_a_training_that_stopped_early_are_not_compared(make_run: Any) -> None:
+    results = after_training(make_run({("dense", 0.0): [0.9]}), 0.5, 0.6, 0.8, 0.85)
+    ((key, phase),) = results.phases.items()
+    early = phase.model_copy(update={"stopped": "train_accuracy reached 0.9, the target 0.9"})
+    stopped = Results(results.study, results.records, phases={key: early})
+    assert stopped.values("dense", 0.0, "validation_accuracy") == {0: 0.85}
+    assert stopped.values("dense", 0.0, "validation_gain_second_half") == {}
+
+
+def test_running_averages_are_those_of_the_last_epoch(make_run: Any) -> None:
+    results = after_training(make_run({("dense", 0.0): [0.9]}), 0.5, 0.6)
+    (phase,) = results.phases.values()
+    for name in ("accuracy", "loss"):
+        running = results.values("dense", 0.0, f"running_train_{name}")
+        assert running == {0: getattr(phase.history[-1], f"train_{name}")}
+
+
 def test_network_pruned_after_training_has_no_validation_measure(make_run: Any) -> None:
     made = make_run({("dense", 0.0): [0.9]})
     trained = after_training(made, 0.5, 0.6)

@@ -548,7 +548,8 @@ def test_what_lies_out_of_the_other_curve_is_not_comparable(make_run: Any) -> No
     made = make_run(cells, claims=(chosen,))
     (found,) = judged_claims(Results(made.study, made.records))
     assert [row.gap for row in found.comparisons] == ["not comparable", ""]
-    assert found.verdict == "supported"
+    assert [row.verdict for row in found.comparisons] == ["undecided", "supported"]
+    assert found.verdict == "undecided"
     assert found.evidence.endswith(
         " Not comparable: 30% sparsity (1 of 2 seeds lies outside the range of test accuracy that "
         "unit pruning covers)."

@@ -91,13 +91,21 @@ def _last_training(before: Sequence[RecipeStep]) -> Train | None:
 
 def _check_pruning(step: Prune, before: Sequence[RecipeStep], at: str) -> None:
     _check_unpacked(before, at)
-    earlier = [p for p in masks_in_force(before) if isinstance(p, Prune) and _comparable(p, step)]
+    earlier = [pruning for pruning in _prunings(before) if _comparable(pruning, step)]
     most = max((p.sparsity or 0.0 for p in earlier), default=0.0)
     if step.sparsity is not None and step.sparsity < most:
         raise InputError(
             f"{at} asks for a sparsity of {step.sparsity:g} in all, but {most:g} is "
             "pruned by then and stays zero: ask for more, or change the order"
         )
+
+
+def _prunings(before: Sequence[RecipeStep]) -> list[Prune]:
+    """Return the prunings that made the masks in force, those of borrowed masks too."""
+    found: list[Prune] = []
+    for step in masks_in_force(before):
+        found += [step] if isinstance(step, Prune) else _prunings(step.source.recipe)
+    return found
 
 
 def _comparable(first: Prune, second: Prune) -> bool:
@@ -118,10 +126,10 @@ def _check_rewinding(step: Rewind, before: Sequence[RecipeStep], at: str) -> Non
 
 def _check_packing(before: Sequence[RecipeStep], at: str) -> None:
     _check_unpacked(before, at)
-    masks = masks_in_force(before)
-    if not masks:
+    prunings = _prunings(before)
+    if not prunings:
         raise InputError(f"{at} packs masked layers, but nothing is pruned before it")
-    if any(isinstance(mask, Prune) and mask.pattern == "unit" for mask in masks):
+    if any(pruning.pattern == "unit" for pruning in prunings):
         raise InputError(
             f"{at} packs single weights, but whole units are pruned before it: leave it out"
         )

@@ -67,7 +67,7 @@ def measure_network(
 
 
 def requested_sparsity(steps: Sequence[RecipeStep]) -> float:
-    """Return the sparsity that the mask in force was asked for; 0 if there is none.
+    """Return the sparsity that was asked for last, 0 after a regrowth.
 
     0, too, where an allocation or a pattern fixes the sparsity.
     """

@@ -154,7 +154,8 @@ class Claim(Value):
     """Whether every comparison must support the claim, or one is enough, or their mean counts."""
     matched_on: str | None = None
     """Compare where this measure is equal, instead of at the same level: the curve through the
-    points of all other arms is interpolated at the value that `compare` has."""
+    points of all other arms, in the order given, is interpolated where it first passes the value
+    that `compare` has."""
     margin: float
     """The smallest difference that matters, in the measure's unit."""
     control: ControlComparison | None = None

@@ -320,20 +320,26 @@ def same_setting(first: Arm, second: Arm) -> bool:
 def training_measures(phase: Phase) -> dict[str, float]:
     """Return the measures that are read off the history of a network's last training.
 
-    ``validation_accuracy`` and ``validation_loss`` are those of the last epoch,
-    ``validation_gain_second_half`` how far the accuracy lies above that of the epoch at half of
-    the training; none of them without a validation part.
+    ``running_train_accuracy`` and ``running_train_loss`` are means over the last epoch, under
+    augmentation and dropout, while the weights change; ``validation_accuracy`` and
+    ``validation_loss`` are those after it. ``validation_gain_second_half`` is how far the accuracy
+    lies above that of the epoch at half of the training, where none stopped early: halves of
+    different lengths cannot be compared.
     """
-    accuracies = [epoch.validation_accuracy for epoch in phase.history]
-    if not accuracies or accuracies[-1] is None:
+    if not phase.history:
         return {}
-    found = {"validation_accuracy": accuracies[-1]}
-    if (loss := phase.history[-1].validation_loss) is not None:
-        found["validation_loss"] = loss
-    half = accuracies[len(accuracies) // 2 - 1] if len(accuracies) > 1 else None
-    if half is not None:
-        found["validation_gain_second_half"] = accuracies[-1] - half
-    return found
+    last = phase.history[-1]
+    found = {
+        "running_train_accuracy": last.train_accuracy,
+        "running_train_loss": last.train_loss,
+        "validation_accuracy": last.validation_accuracy,
+        "validation_loss": last.validation_loss,
+    }
+    if len(phase.history) > 1 and phase.stopped is None and last.validation_accuracy is not None:
+        half = phase.history[len(phase.history) // 2 - 1].validation_accuracy
+        if half is not None:
+            found["validation_gain_second_half"] = last.validation_accuracy - half
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _size_of(joint: JointRecord) -> int:

@@ -50,7 +50,7 @@ class Evidence:
     @property
     def silent(self) -> bool:
         """Whether it says nothing about the claim and never will, as the study is."""
-        return self.gap in ("not run", "not comparable")
+        return self.gap == "not run"
 
     @property
     def identity(self) -> tuple[object, ...]:

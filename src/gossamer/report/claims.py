@@ -81,7 +81,8 @@ def claims_note(claims: Iterable[JudgedClaim]) -> str:
 
 
 def _confidence(everything: Iterable[Evidence]) -> float:
-    distinct = {one.identity for one in everything if one.differences}
+    # What is not measured yet counts, too: verdicts must not turn as other arms are done.
+    distinct = {one.identity for one in everything if not one.silent}
     return simultaneous_confidence(max(1, len(distinct)), CONFIDENCE)
 
 
@@ -93,7 +94,8 @@ def _judged(
     confidence: float,
 ) -> JudgedClaim:
     rows = tuple(_with_verdict(claim, _comparison(results, one, confidence)) for one in each)
-    # What is silent says nothing about the claim; what is not measured yet may say anything.
+    # What is not run at this scale says nothing about the claim; what cannot be compared, or is
+    # not measured yet, may say anything.
     heard = zip(each, rows, strict=True)
     verdicts = [row.verdict for one, row in heard if row.verdict and not one.silent]
     verdict = claim_verdict(claim.over, verdicts)

@@ -61,6 +61,15 @@ MEASURES: dict[str, tuple[str, str]] = {
         "Latency",
         "Time of one prediction, in seconds: measured alone, warm, the median over repeats.",
     ),
+    "running_train_accuracy": (
+        "Running training accuracy",
+        "Share of right answers over the last epoch, under augmentation and dropout, while the "
+        "weights change.",
+    ),
+    "running_train_loss": (
+        "Running training loss",
+        "Mean cross-entropy over the last epoch, under augmentation and dropout, in nats.",
+    ),
     "validation_accuracy": (
         "Validation accuracy",
         "Share of the validation examples that are classified correctly after the last epoch.",

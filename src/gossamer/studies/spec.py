@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -94,7 +94,7 @@ class ClaimSpec(Options):
     text: str
     says: Literal["higher", "lower", "not-lower", "not-higher", "on-par"]
     compare: str
-    against: tuple[str, ...] | str
+    against: Annotated[tuple[str, ...], Field(min_length=1)] | str
     measure: str = "test_accuracy"
     levels: tuple[float, ...] = ()
     against_level: float | None = None
@@ -215,6 +215,14 @@ class StudySpec(Options):
             )
             if not self.levels and self.axis in mentioned(steps):
                 raise _Misplaced(f"it is empty, but arm {arm.name} needs it", "grid", self.axis)
+            own = (None, arm.data.get("name", self.data.name))
+            if self.leakage and any(_borrows(step, own) for step in steps):
+                # The source would have trained on examples that count as non-members here.
+                message = (
+                    "with leakage a mask cannot come from another seed's half of the same data: "
+                    "let its source have seed_offset = 0, or data of its own"
+                )
+                raise _Misplaced(message, "arms", position, "recipe")
         return self
 
     @model_validator(mode="after")
@@ -225,6 +233,9 @@ class StudySpec(Options):
                 if arm not in names:
                     message = f"claim {claim.name} is about {arm!r}, which is no arm"
                     raise _Misplaced(message, "claims", position, field)
+            if claim.against_level is None and claim.compare in claim.resolved().against:
+                message = f"claim {claim.name} compares {claim.compare!r} with itself"
+                raise _Misplaced(message, "claims", position, "against")
             for field, level in claim.fixed_levels():
                 if level not in (0, *self.levels):
                     message = f"claim {claim.name} looks at {level}, which is not in the grid"
@@ -425,6 +436,12 @@ def mentioned(value: object) -> set[str]:
     if isinstance(value, Sequence):
         return set().union(*map(mentioned, value))
     return set()
+
+
+def _borrows(step: Mapping[str, Any], data: Sequence[str | None]) -> bool:
+    """Tell whether a step borrows a mask from another seed on one of these datasets."""
+    source = step.get("source")
+    return bool(source and source["data"] in data and source["seed_offset"])
 
 
 class _UnknownValue(Exception):  # noqa: N818 - turned into an `ArmError` at once
