@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from gossamer.stats.intervals import Interval, mean_interval
-from gossamer.studies.spec import published_figures
+from gossamer.studies.published_tables import published_figures
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -12,12 +12,12 @@ from gossamer.recipes import DataSpec, check_recipe
 from gossamer.recipes.steps import Train
 from gossamer.studies.joints import joint_tasks
 from gossamer.studies.plan import arms_at, make_plan, study_trials
+from gossamer.studies.published_tables import published_figures
 from gossamer.studies.rehearsal import rehearse
 from gossamer.studies.spec import (
     Scale,
     builtin_names,
     mentioned,
-    published_figures,
     read_study,
     resolve_recipe,
 )
@@ -224,3 +224,19 @@ def test_published_figures_are_about_trials_of_the_study(name: str) -> None:
         over_grid = spec.axis in mentioned(spec.steps_of(arms[arm]))
         unpruned: Any = name == "weight-vs-unit"  # its table has a column without pruning
         assert level in (spec.levels_at("paper") if over_grid else (0,)) or (unpruned and not level)
+
+
+def test_published_figures_stand_beside_the_nearest_arm_that_is_run() -> None:
+    everything = published_figures("sparsity-leakage")
+    few = published_figures("sparsity-leakage", ["dense", "weight"])
+    assert everything is not None
+    assert few is not None
+    assert everything.note == ""
+    assert "half of a smaller pool" in few.note
+    found = {(f.arm, f.measure, f.level): f.value for f in few.figures}
+    assert found["weight", "test_accuracy", 0.9] == 0.8826
+    assert found["dense", "one_hot_attack_accuracy", 0.0] == 0.5531
+    assert found["cifar-weight-whole", "test_accuracy", 0.9] == 0.7347
+    whole = published_figures("sparsity-leakage", ["weight", "weight-whole"])
+    assert whole is not None
+    assert "weight" not in {figure.arm for figure in whole.figures}

@@ -23,8 +23,8 @@ from gossamer.recipes import (
 )
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.trial import Device
+from gossamer.studies.complaints import ArmError
 from gossamer.studies.spec import (
-    ArmError,
     ArmSpec,
     Scale,
     ScaleSpec,

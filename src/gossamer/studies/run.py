@@ -13,6 +13,7 @@ from gossamer.recipes.trial import Device
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.records.store import Store
+from gossamer.studies.complaints import ArmError
 from gossamer.studies.joints import Bench, JointTask, joint_tasks, measure_jointly
 from gossamer.studies.plan import (
     Plan,
@@ -23,14 +24,13 @@ from gossamer.studies.plan import (
     steps_alone,
     study_trials,
 )
+from gossamer.studies.published_tables import published_figures
 from gossamer.studies.spec import (
-    ArmError,
     ArmSpec,
     Scale,
     StudySpec,
     builtin_names,
     located,
-    published_figures,
     read_study,
 )
 from gossamer.studies.tuning import usable_cores

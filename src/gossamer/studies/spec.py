@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,35 +18,24 @@ from pydantic import (
 )
 
 from gossamer.errors import InputError
-from gossamer.formats import counted
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import DataSpec, MeasureSpec, RecipeStep
-from gossamer.records.record import Claim, ControlComparison, Published, PublishedFigure
-from gossamer.studies.toml_lines import line_of
+from gossamer.records.record import Claim, ControlComparison
+from gossamer.studies.complaints import (
+    ArmError,
+    Misplaced,
+    Place,
+    at_line,
+    first_problem,
+    place_of,
+    said,
+)
 from gossamer.train.options import Options, Precision
 
 _STEPS: TypeAdapter[tuple[RecipeStep, ...]] = TypeAdapter(tuple[RecipeStep, ...])
 
 Scale = Literal["quick", "paper"]
-Place = tuple[str | int, ...]
-"""Where in a study file a field stands: keys and positions in arrays."""
 Above = tuple[str, ...]
-
-
-class _Misplaced(ValueError):  # noqa: N818 - pydantic makes a validation error of it
-    """Something that is wrong at a place of the file other than where validation found it."""
-
-    def __init__(self, message: str, *place: str | int) -> None:
-        super().__init__(message)
-        self.place = place
-
-
-class ArmError(InputError):
-    """Something in an arm's recipe that is wrong once the values of a scale are put in."""
-
-    def __init__(self, arm: str, message: str) -> None:
-        super().__init__(f"arm {arm}, recipe: {message}")
-        self.arm = arm
 
 
 class ArmSpec(Options):
@@ -162,18 +151,18 @@ class StudySpec(Options):
         ):
             for position, name in enumerate(names):
                 if name in names[:position]:
-                    raise _Misplaced(f"{what} {name!r} is given twice", field, position)
+                    raise Misplaced(f"{what} {name!r} is given twice", field, position)
         for level in self.levels:
             if self.levels.count(level) > 1:
-                raise _Misplaced(f"level '{level}' is given twice", "grid", self.axis)
+                raise Misplaced(f"level '{level}' is given twice", "grid", self.axis)
         baselines = [n for n, arm in enumerate(self.arms) if arm.role == "baseline"]
         if len(baselines) > 1:
             named = " and ".join(self.arms[n].name for n in baselines)
-            raise _Misplaced(f"there can be one baseline, not {named}", "arms", baselines[1])
+            raise Misplaced(f"there can be one baseline, not {named}", "arms", baselines[1])
         for name, scale in self.scales.items():
             for level in scale.levels or ():
                 if level not in self.levels:
-                    raise _Misplaced(f"{level} is not in the grid", "scales", name, "levels")
+                    raise Misplaced(f"{level} is not in the grid", "scales", name, "levels")
         return self
 
     @model_validator(mode="after")
@@ -187,7 +176,7 @@ class StudySpec(Options):
                 DataSpec.model_validate({"name": self.data.name, **changed})
             except ValidationError as error:
                 problem = error.errors()[0]
-                raise _Misplaced(_said(problem), what, which, "data", *problem["loc"]) from error
+                raise Misplaced(said(problem), what, which, "data", *problem["loc"]) from error
         return self
 
     @model_validator(mode="after")
@@ -198,7 +187,7 @@ class StudySpec(Options):
             for scale in self.scales:
                 data = self.data_of(arm, scale)
                 if data.pool == "half" and data.validation and data.validation_from == "train":
-                    raise _Misplaced(
+                    raise Misplaced(
                         f"arm {arm.name} trains on complementary halves of the pool, and what is "
                         'held out would be missing: use validation_from = "test", or 0',
                         *("data", "validation"),
@@ -214,7 +203,7 @@ class StudySpec(Options):
                 arm.recipe, f"arm {arm.name}", ("arms", position, "recipe"), ()
             )
             if not self.levels and self.axis in mentioned(steps):
-                raise _Misplaced(f"it is empty, but arm {arm.name} needs it", "grid", self.axis)
+                raise Misplaced(f"it is empty, but arm {arm.name} needs it", "grid", self.axis)
             own = (None, arm.data.get("name", self.data.name))
             if self.leakage and any(_borrows(step, own) for step in steps):
                 # The source would have trained on examples that count as non-members here.
@@ -222,7 +211,7 @@ class StudySpec(Options):
                     "with leakage a mask cannot come from another seed's half of the same data: "
                     "let its source have seed_offset = 0, or data of its own"
                 )
-                raise _Misplaced(message, "arms", position, "recipe")
+                raise Misplaced(message, "arms", position, "recipe")
         return self
 
     @model_validator(mode="after")
@@ -232,17 +221,17 @@ class StudySpec(Options):
             for field, arm in claim.arms():
                 if arm not in names:
                     message = f"claim {claim.name} is about {arm!r}, which is no arm"
-                    raise _Misplaced(message, "claims", position, field)
+                    raise Misplaced(message, "claims", position, field)
             if claim.against_level is None and claim.compare in claim.resolved().against:
                 message = f"claim {claim.name} compares {claim.compare!r} with itself"
-                raise _Misplaced(message, "claims", position, "against")
+                raise Misplaced(message, "claims", position, "against")
             for field, level in claim.fixed_levels():
                 if level not in (0, *self.levels):
                     message = f"claim {claim.name} looks at {level}, which is not in the grid"
-                    raise _Misplaced(message, "claims", position, field)
+                    raise Misplaced(message, "claims", position, field)
         for arm in (arm for pair in self.overlaps for arm in pair):
             if arm not in names:
-                raise _Misplaced(f"{arm!r} is no arm", "overlaps")
+                raise Misplaced(f"{arm!r} is no arm", "overlaps")
         return self
 
     def claims_at(self, scale: Scale) -> tuple[Claim, ...]:
@@ -263,7 +252,7 @@ class StudySpec(Options):
         for part in recipe:
             if isinstance(part, str) and part not in self.parts:
                 known = ", ".join(self.parts) or "none"
-                raise _Misplaced(f"{owner} has {part!r}, which is no part ({known})", *place)
+                raise Misplaced(f"{owner} has {part!r}, which is no part ({known})", *place)
             steps += self.parts[part] if isinstance(part, str) else (part,)
         return [self._with_source(step, owner, place, above) for step in steps]
 
@@ -275,10 +264,10 @@ class StudySpec(Options):
             return step
         if name not in self.sources:
             known = ", ".join(self.sources) or "none"
-            raise _Misplaced(f"{owner} borrows from {name!r}, which is no source ({known})", *place)
+            raise Misplaced(f"{owner} borrows from {name!r}, which is no source ({known})", *place)
         if name in above:
             circle = " from ".join([*above[above.index(name) :], name])
-            raise _Misplaced(f"sources borrow in a circle: {circle}", *place)
+            raise Misplaced(f"sources borrow in a circle: {circle}", *place)
         source = self.sources[name]
         inner = ("sources", name, "recipe")
         recipe = self._written_out(source.recipe, f"source {name}", inner, (*above, name))
@@ -333,8 +322,8 @@ def read_study(name: str) -> tuple[StudySpec, str]:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the study {name} is no valid TOML: {error}") from error
     except ValidationError as error:
-        where = _at_line(text, _place(error))
-        raise InputError(f"the study {name}{where}: {_first_problem(error)}") from error
+        where = at_line(text, place_of(error))
+        raise InputError(f"the study {name}{where}: {first_problem(error)}") from error
     return _with_data_beside(spec, Path(name).parent), text
 
 
@@ -393,13 +382,8 @@ def located(error: "ArmError", name: str, spec: StudySpec, text: str) -> InputEr
         The study as `read_study` was given it, and what this returned.
     """
     position = [arm.name for arm in spec.arms].index(error.arm)
-    where = _at_line(text, ("arms", position, "recipe"))
+    where = at_line(text, ("arms", position, "recipe"))
     return InputError(f"the study {name}{where}: {error}")
-
-
-def _at_line(text: str, place: Place) -> str:
-    line = line_of(text, place)
-    return "" if line is None else f", line {line}"
 
 
 def resolve_recipe(
@@ -418,7 +402,7 @@ def resolve_recipe(
     except _UnknownValue as error:
         raise ArmError(arm, str(error)) from error
     except ValidationError as error:
-        raise ArmError(arm, _first_problem(error)) from error
+        raise ArmError(arm, first_problem(error)) from error
 
 
 def mentioned(value: object) -> set[str]:
@@ -461,83 +445,3 @@ def _substituted(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, list | tuple):
         return [_substituted(v, values) for v in value]
     return value
-
-
-def _place(error: ValidationError) -> Place:
-    """Return where in the file the first problem of a validation is."""
-    problem = error.errors()[0]
-    cause = problem.get("ctx", {}).get("error")
-    return cause.place if isinstance(cause, _Misplaced) else problem["loc"]
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Say the first problem of a validation in one sentence, with the field's path."""
-    path = ".".join(str(part) for part in _place(error)) or "the file"
-    others = error.error_count() - 1
-    more = f"; {counted(others, 'more problem')}" if others else ""
-    return f"{path}: {_said(error.errors()[0])}{more}"
-
-
-def _said(problem: Mapping[str, Any]) -> str:
-    """Say what is wrong with a field, and what was given if that is short."""
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    given = problem.get("input")
-    return f"{message} (given: {given!r})" if isinstance(given, str | int | float) else message
-
-
-class _PublishedTable(Options):
-    """One measure at several levels, a row for each arm."""
-
-    measure: str
-    percent: bool = False
-    levels: tuple[float, ...]
-    arms: Mapping[str, tuple[float, ...]]
-
-    def figures(self) -> list[PublishedFigure]:
-        """Return the table cell by cell, as fractions."""
-        unit = 100 if self.percent else 1
-        return [
-            PublishedFigure(arm=arm, measure=self.measure, level=level, value=value / unit)
-            for arm, row in self.arms.items()
-            for level, value in zip(self.levels, row, strict=True)
-        ]
-
-
-class _PublishedFile(Options):
-    source: str
-    defects: tuple[str, ...] = ()
-    stand_ins: Mapping[str, str] = {}
-    """By arm, the nearest one to show its figures beside where the arm itself is not run."""
-    stand_in_note: str = ""
-    tables: tuple[_PublishedTable, ...]
-
-
-def published_figures(name: str, arms: Collection[str] | None = None) -> Published | None:
-    """Return the published figures of a built-in study; None for a study that has none.
-
-    Parameters
-    ----------
-    name
-        The study.
-    arms
-        Those that are run; the others may have stand-ins. None for all.
-    """
-    file = resources.files("gossamer.studies") / "published" / f"{name}.toml"
-    if not file.is_file():
-        return None
-    content = _PublishedFile.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    figures = [figure for table in content.tables for figure in table.figures()]
-    stood_in = {
-        arm: other
-        for arm, other in content.stand_ins.items()
-        if arms is not None and arm not in arms and other in arms
-    }
-    return Published(
-        source=content.source,
-        defects=content.defects,
-        figures=tuple(
-            figure.model_copy(update={"arm": stood_in.get(figure.arm, figure.arm)})
-            for figure in figures
-        ),
-        note=content.stand_in_note if stood_in else "",
-    )
