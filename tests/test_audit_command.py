@@ -11,16 +11,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
 
-from gossamer.audit_console import described, followed
+from gossamer.audit_console import _DESIGNS, described, followed
 from gossamer.cli import main
 from gossamer.leakage import audit
+from gossamer.leakage.design import Kind
 from gossamer.records.leakage import Leakage
 
 SHIFT = 1.0
@@ -191,6 +192,22 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: {"logits": None, "probabilities": np.full((4, 200, 2), 0.4)},
         "does not sum to one (within 0.001)",
     ),
+    "probabilities as logits": (
+        lambda: {"logits": np.full((4, 200, 2), 0.5) + np.array([[[0.1, -0.1]]])},
+        "rename the array to probabilities",
+    ),
+    "logits as probabilities": (
+        lambda: {"logits": None, "probabilities": arrays()["logits"]},
+        "rename the array to logits",
+    ),
+    "a model saved twice": (
+        lambda: {"logits": arrays()["logits"][[0, 1, 0, 3]]},
+        "models 0 and 2 have the same margin for every example",
+    ),
+    "labels of truth": (
+        lambda: {"labels": arrays()["labels"] > 0},
+        "the type is bool, expected whole numbers; use labels.astype(int)",
+    ),
     "one-hot labels": (lambda: {"labels": np.eye(2)[arrays()["labels"]]}, "looks one-hot"),
     "labels out of range": (lambda: {"labels": np.full(200, 2)}, "class numbers from 0 to 1"),
     "labels as text": (lambda: {"labels": np.full(200, "cat")}, "expected whole numbers"),
@@ -320,6 +337,68 @@ def test_a_failed_self_test_comes_first_and_exits_with_1(
     if not options:
         assert "Self-tests: 3 of 4 passed" in said
         assert "FAILED null" in said
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_who_leaves_is_no_failed_self_test(tmp_path: Path, options: list[str]) -> None:
+    np.savez(tmp_path / "mine.npz", **arrays())
+    command = [sys.executable, "-c", "from gossamer.cli import main; main()", "audit", "mine.npz"]
+    seen, end = os.pipe()
+    os.close(seen)
+    done = subprocess.run(
+        [*command, "--attacks", "loss", "--out", "out", *options],
+        cwd=tmp_path, stdout=end, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(end)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "out" / "audit.html").is_file()
+
+
+def test_a_dry_run_has_no_json(gossamer: Gossamer) -> None:
+    seen = gossamer("audit", save(), "--dry-run", "--json")
+    assert seen.code == 2
+    assert "--json: a dry run has no numbers to print" in seen.err
+
+
+def test_every_kind_of_design_has_words() -> None:
+    assert set(_DESIGNS) == set(get_args(Kind))
+
+
+def test_a_dry_run_of_models_of_the_same_examples(gossamer: Gossamer) -> None:
+    given = arrays()
+    seen = gossamer("audit", save(members=given["members"][0]), "--dry-run")
+    assert seen.code == 0, seen.err
+    text = " ".join(seen.out.split())
+    assert "all trained on the same examples, so no references" in text
+    assert "Attacks that can be run: gap, loss, confidence, entropy, modified_entropy." in text
+
+
+def test_an_overlapping_design_is_foreseen_and_audited(gossamer: Gossamer) -> None:
+    given = arrays(models=6)
+    members = given["members"]
+    members[[2, 4]] = members[0]
+    save(**{**given, "members": members[[0, 1, 2, 4, 5]], "logits": given["logits"][:5]})
+    foreseen = gossamer("audit", "mine.npz", "--dry-run")
+    assert foreseen.code == 0, foreseen.err
+    assert "memberships overlap otherwise than by chance" in " ".join(foreseen.out.split())
+    seen = gossamer("audit", "mine.npz")
+    assert seen.code == 0, seen.err
+    assert "tells whether the target" in " ".join(seen.out.split("Skipped")[1].split())
+
+
+def test_the_gap_attack_speaks_of_balanced_accuracy(gossamer: Gossamer) -> None:
+    seen = gossamer("audit", save(), "--attacks", "gap")
+    said = " ".join(seen.out.split())
+    assert "Accusing whatever is classified correctly tells members from others" in said
+    assert "1 in 1,000" not in said
+
+
+def test_pairs_are_said_to_be_trained_on_half_of_the_pool(gossamer: Gossamer) -> None:
+    seen = gossamer("audit", save(), "--attacks", "loss", "--out", "out")
+    told = "the recipe trained on half the pool"
+    assert told in " ".join(seen.out.split())
+    assert told in Path("out/audit.html").read_text()
 
 
 def printed(leakage: Leakage, width: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +59,11 @@ def audit(
     tests itself, and writes a page with the ROC curves.
     """
     names = _attack_names(attacks)
-    console = Console(highlight=False)
+    console = _PatientConsole(highlight=False)
+    if dry_run and as_json:
+        raise InputError(
+            "--json: a dry run has no numbers to print; leave out --json or --dry-run."
+        )
     if dry_run:
         _preview(console, file, names)
         return
@@ -66,9 +71,35 @@ def audit(
     leakage = _audited(file, folder, names, seed)
     # What was found is said before anything is written: a full disk must not lose it.
     _say(console, leakage, file.name, as_json=as_json)
-    typer.echo(_written(leakage, folder, file.name).resolve(), err=as_json)
+    _echo(str(_written(leakage, folder, file.name).resolve()), err=as_json)
     if not leakage.passed:
         raise typer.Exit(_SELF_TEST_FAILED)
+
+
+class _PatientConsole(Console):
+    """Goes on without a reader who has left, as `head` does when it has seen enough.
+
+    The page is still to be written, and an exit code of 1 means that a self-test failed.
+    """
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _print_to_nobody()
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    """Print, unless the reader has left."""
+    try:
+        typer.echo(text, err=err)
+    except BrokenPipeError:
+        _print_to_nobody()
+
+
+def _print_to_nobody() -> None:
+    """Send what is still to be printed nowhere, or Python would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _attack_names(text: str | None) -> tuple[str, ...]:
@@ -145,7 +176,7 @@ def _say(console: Console, leakage: "Leakage", name: str, *, as_json: bool) -> N
         return
     for failure in failures(leakage):
         Console(stderr=True).print(failure)
-    typer.echo(json.dumps(leakage.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+    _echo(json.dumps(leakage.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def _written(leakage: "Leakage", folder: Path, title: str) -> Path:

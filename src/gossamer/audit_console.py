@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gossamer.formats import NOTHING, compact, counted, decimal, listed, percent
-from gossamer.leakage.evaluation import accused_too_many
+from gossamer.leakage.design import Kind
 from gossamer.leakage.preview import Preview
 from gossamer.records.leakage import AttackResult, Estimate, Leakage, RateAt, Skipped
 
@@ -26,10 +26,11 @@ _LEGEND = (
     "examples that the attack finds when it may accuse the given share of all others (FPR)."
 )
 _TOO_MANY = "*"
-_DESIGNS = {
+_DESIGNS: dict[Kind, str] = {
     "paired": "in pairs trained on complementary examples",
     "balanced": "every example in the same number of models",
     "independent": "memberships taken to be drawn independently",
+    "overlapping": "memberships overlap otherwise than by chance",
 }
 
 
@@ -133,7 +134,8 @@ def _design(seen: Preview) -> str:
         f"{members} are members, {counted(seen.classes, 'class')}"
     )
     if seen.references is None:
-        return f"{text}; one model, so no references."
+        why = "one model" if seen.models == 1 else "all trained on the same examples"
+        return f"{text}; {why}, so no references."
     counts = seen.references
     return (
         f"{text}; {_DESIGNS[seen.design]}. References against each target, an example: "
@@ -180,7 +182,7 @@ def _table(attacks: tuple[AttackResult, ...], joint: str) -> Table:
 def _rate_cell(rate: RateAt | None, joint: str) -> Text:
     if rate is None:
         return Text(NOTHING)
-    return _cell(rate.tpr, 2, joint, mark=_TOO_MANY if accused_too_many(rate) else "")
+    return _cell(rate.tpr, 2, joint, mark="" if rate.kept else _TOO_MANY)
 
 
 def _cell(
@@ -205,7 +207,7 @@ def _legend(attacks: tuple[AttackResult, ...]) -> str:
         span = " to ".join(f"{percent(value)}%" for value in sorted({min(found), max(found)}))
         parts.append(f"{span} where {100 * asked.fpr:g}% was asked for")
     text = f"{_LEGEND} Thresholds come from other data; the FPR came to {listed(parts)}."
-    if any(accused_too_many(rate) for attack in fixed for rate in attack.tpr_at):
+    if any(not rate.kept for attack in fixed for rate in attack.tpr_at):
         text += f" {_TOO_MANY} More than twice the FPR asked for: no TPR to quote."
     return text
 

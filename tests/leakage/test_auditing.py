@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from gossamer.errors import InputError
-from gossamer.leakage import audit, audit_statistics, self_tests, statistics
+from gossamer.leakage import audit, audit_statistics, auditing, self_tests, statistics
 from gossamer.leakage.attacks import ATTACKS, DEFAULT
 from gossamer.records.leakage import Leakage
 
@@ -110,7 +110,9 @@ def test_one_model_gets_threshold_attacks_and_reasons() -> None:
     assert found.headline == "loss"
     assert any("other half" in note for note in found.notes)
     loss = found.attack("loss")
-    assert loss.rate_at(0.01).tpr.method == "Clopper-Pearson over examples"
+    assert loss.rate_at(0.01).tpr.method == (
+        "Clopper-Pearson over examples, widened for the threshold's own error"
+    )
     assert loss.balanced_accuracy.low is not None
     assert loss.balanced_accuracy.low < loss.balanced_accuracy.value
     assert found.exposed == ()
@@ -303,6 +305,50 @@ def test_several_models_without_mates_are_named_together(paired_members: PairedM
     assert found.notes[0].startswith("Models 4 and 5 have no mates among the others")
     assert found.models == 4
     assert found.passed, found.checks
+
+
+def test_references_that_tell_members_by_their_number_are_not_used(
+    paired_members: PairedMembers,
+) -> None:
+    members = paired_members(8, 800)
+    members[[2, 4]] = members[0]
+    found = audit(*outputs(members[[0, 1, 2, 4, 6]]), members[[0, 1, 2, 4, 6]])
+    assert found.headline == "loss"
+    assert found.passed, found.checks
+    assert any("tells whether the target was" in one.reason for one in found.skipped)
+
+
+def test_two_trainings_of_each_split_are_audited_fairly(paired_members: PairedMembers) -> None:
+    members = np.repeat(paired_members(8, 800), 2, axis=0)
+    found = audit(*outputs(members, gain=2.0), members, attacks=["loss", "lira_online"])
+    assert found.passed, found.checks
+    assert found.references is not None
+    assert (found.references.in_lowest, found.references.in_highest) == (6, 6)
+    assert "Student t over 4 splits" in found.attack("lira_online").auc.method
+
+
+def test_models_of_one_split_are_said_to_count_as_one() -> None:
+    members = np.tile(np.random.default_rng(0).random(600) < 0.5, (6, 1))
+    found = audit(*outputs(members), members, attacks=["loss"])
+    assert any("trained on 1 split of the examples in all" in note for note in found.notes)
+    assert found.attack("loss").auc.method == "DeLong over examples"
+    assert found.attack("best_threshold").balanced_accuracy.low is None
+
+
+def test_an_attack_that_finds_clearly_more_than_the_headline_is_named(
+    paired_members: PairedMembers,
+) -> None:
+    members = paired_members(16, 2000)
+    given_outputs = outputs(members, gain=3.0)
+    usual = audit(*given_outputs, members, attacks=["loss", "lira_online"])
+    assert not any("lower bound" in note for note in usual.notes)
+    swapped = tuple(
+        attack.model_copy(update={"name": name, "label": name})
+        for attack, name in zip(usual.attacks, ("lira_online", "loss"), strict=False)
+    )
+    note = auditing._stronger(swapped, "lira_online")[0]
+    assert note.startswith("loss finds more members at 0.1% FPR than the headline attack")
+    assert auditing._stronger(swapped, "loss") == ()
 
 
 def test_reasons_count_in_the_singular(paired_members: PairedMembers) -> None:

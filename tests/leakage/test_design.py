@@ -70,6 +70,33 @@ def test_models_of_the_same_examples_are_no_pair(paired_members: PairedMembers) 
         find_design([third, first, first, fourth], [0, 1, 1, 0])
 
 
+def test_models_of_the_same_split_are_one_unit(paired_members: PairedMembers) -> None:
+    first, mate, third, fourth = paired_members(4, 60)
+    assert find_design([first, mate, third, fourth]).units.tolist() == [0, 0, 1, 1]
+    assert find_design([first, first, first]).units.tolist() == [0, 0, 0]
+    twice = find_design([first, mate, third, fourth, mate, first])
+    assert twice.kind == "paired"
+    assert twice.units.tolist() == [0, 0, 1, 1, 0, 0]
+    # Mates are whatever was trained on the complement, and examples in no model part nobody.
+    never = np.hstack([[first, mate, first], np.zeros((3, 5), dtype=bool)])
+    assert find_design(never).units.tolist() == [0, 0, 0]
+
+
+def test_all_models_of_the_targets_split_are_left_out(paired_members: PairedMembers) -> None:
+    halves = paired_members(6, 60)
+    design = find_design(np.vstack([halves, halves[:2]]))
+    rows = np.arange(8)[:, None] * np.ones((1, 60))
+    assert [row[0] for row in design.left_out(rows, 7)] == [0, 1, 6, 7]
+    assert [row[0] for row in design.left_out(rows, 2)] == [2, 3]
+    for target in range(8):
+        inside, outside = reference_counts(design, target)
+        assert (inside == outside).all()
+    # Equally many models of each example, but twice the same ones.
+    balanced = balanced_members(3, 60, 1)
+    assert find_design(balanced).kind == "balanced"
+    assert find_design(np.vstack([balanced, balanced])).kind == "overlapping"
+
+
 def test_models_whose_mates_are_missing_are_found(paired_members: PairedMembers) -> None:
     members = paired_members(8, 40)
     assert without_mate(members).tolist() == []

@@ -82,7 +82,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_is_sixteen_bytes_a_model_and_example() -> None:
-    found = statistics(np.eye(3)[None].repeat(5, axis=0), [0, 1, 2])
+    found = statistics(4 * np.eye(3)[None].repeat(5, axis=0), [0, 1, 2])
     arrays_ = (found.margin, found.lead, found.entropy, found.modified_entropy)
     assert sum(array.nbytes for array in arrays_) == 16 * 5 * 3
 

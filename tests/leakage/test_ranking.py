@@ -42,7 +42,7 @@ def test_auc_is_the_share_of_pairs_won(
     truth = np.repeat([1, 0], [len(inside), len(outside)])
     reference = metrics.roc_auc_score(truth, np.concatenate([inside, outside]))
     assert auc(found) == pytest.approx(reference, abs=1e-12)
-    first, second = placements(found)
+    first, second = placements(inside, outside)
     assert first.mean() == pytest.approx(won, abs=1e-12)
     assert second.mean() == pytest.approx(won, abs=1e-12)
 

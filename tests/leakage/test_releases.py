@@ -139,6 +139,20 @@ def test_a_change_is_seen_over_pairs_and_example_by_example(
     assert summary.examples_rising > 0.2 > 0.025 > summary.examples_falling
 
 
+def test_rates_of_two_releases_have_intervals_that_hold(paired_members: PairedMembers) -> None:
+    foreign, changes = [], []
+    for seed in range(50):
+        members = paired_members(16, 500, seed)
+        first, second = release(members, 1.5, 2 * seed), release(members, 1.0, 2 * seed + 1)
+        foreign.append(foreign_attack(first, second, members).rate_at(0.01).tpr)
+        changes.append(dict(paired_change(first, second, members).summary.tpr_at)[0.01])
+    for found in (foreign, changes):
+        mean = np.mean([one.value for one in found])
+        low = np.array([one.low for one in found], dtype=np.float64)
+        high = np.array([one.high for one in found], dtype=np.float64)
+        assert np.mean((low <= mean) & (mean <= high)) >= 0.9
+
+
 def test_without_a_change_examples_move_by_chance_alone(paired_members: PairedMembers) -> None:
     members = paired_members(16, 4000)
     found = paired_change(release(members, 1.0, 0), release(members, 1.0, 1), members).summary

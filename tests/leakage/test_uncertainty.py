@@ -24,9 +24,9 @@ def test_clopper_pearson_is_the_one_of_scipy(count: int, total: int) -> None:
 
 
 def test_rates_of_one_model_have_intervals_over_examples() -> None:
-    found = rate_estimate(23, 1000)
+    found = rate_estimate(0.023, 1000)
     assert (found.value, found.low, found.high) == (0.023, *clopper_pearson(23, 1000))
-    both = balanced_estimate(60, 100, 40, 100)
+    both = balanced_estimate(0.6, 100, 0.4, 100)
     assert both.value == pytest.approx(0.6)
     assert both.low is not None
     assert both.high is not None
@@ -36,13 +36,22 @@ def test_rates_of_one_model_have_intervals_over_examples() -> None:
     assert both.high > (1 + high - 0.4) / 2
 
 
+def test_the_error_of_a_threshold_counts_as_fewer_examples() -> None:
+    plain = rate_estimate(0.2, 1000)
+    # As much again as the binomial variance: an interval as of half the examples.
+    widened = rate_estimate(0.2, 1000, 201 / 1002 * 801 / 1002 / 1000)
+    assert (widened.low, widened.high) == pytest.approx(clopper_pearson(100, 500))
+    assert (plain.low, plain.high) == pytest.approx(clopper_pearson(200, 1000))
+    assert "threshold's own error" in widened.method
+
+
 def test_the_interval_of_an_area_covers_it_as_often_as_it_says() -> None:
     generator = np.random.default_rng(0)
     truth = stats.norm.cdf(1 / math.sqrt(2))
     members = np.arange(200) < 100
     covered = 0
     for _ in range(500):
-        found = auc_estimate(rank(generator.normal(size=200) + members, members))
+        found = auc_estimate((generator.normal(size=200) + members)[None], members)
         assert found.low is not None
         assert found.high is not None
         covered += found.low < truth < found.high
@@ -108,6 +117,16 @@ def test_the_method_is_named() -> None:
     found = one.estimate(np.array([0.2, 0.4]))
     assert found.value == pytest.approx(0.3)
     assert (found.low, found.high, found.method) == (None, None, "one pair: no interval")
+
+
+def test_models_of_one_split_are_one_unit() -> None:
+    shared = Resampler(np.zeros(8, dtype=int), paired=False, seed=0)
+    found = shared.estimate(np.linspace(0.4, 0.6, 8))
+    assert (found.low, found.high) == (None, None)
+    assert found.method == "all models share one split: no interval"
+    assert Resampler(np.repeat(np.arange(3), 4), paired=True, seed=0).method.startswith(
+        "Student t over 3 splits"
+    )
 
 
 def test_intervals_stay_within_what_is_possible() -> None:

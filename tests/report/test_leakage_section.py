@@ -83,6 +83,22 @@ def test_without_attacks_there_is_no_section(run: Any) -> None:
     assert level_table(run.results) is None
 
 
+def test_a_rate_that_was_not_kept_is_marked_in_the_table(make_leakage: Any) -> None:
+    leakage = make_leakage(1.0)
+    loss = leakage.attack("loss")
+    texts = []
+    for realised in (0.002, 0.0021):
+        rates = (
+            loss.tpr_at[0].model_copy(update={"realised_fpr": 0.01}),
+            loss.tpr_at[1].model_copy(update={"realised_fpr": realised}),
+        )
+        marked = loss.model_copy(update={"tpr_at": rates})
+        one = leakage.model_copy(update={"attacks": (marked,), "headline": "loss"})
+        texts.append(attack_table([("", one)]).sections[0].rows[0])
+    assert [text[6].endswith(" *") for text in texts] == [False, True]
+    assert not any(text[3].endswith(" *") for text in texts)
+
+
 def test_attack_table_prints_what_was_found(make_leakage: Any) -> None:
     leakage = make_leakage(1.0)
     table = attack_table([("x", leakage)])
@@ -94,7 +110,9 @@ def test_attack_table_prints_what_was_found(make_leakage: Any) -> None:
     assert rows["Loss"][4] == f"{100 * loss.rate_at(0.01).realised_fpr:.3f}"
     marked = [row[0] for row in table.sections[0].rows if row[0].endswith("†")]
     assert marked == [f"{leakage.attack(leakage.headline).label} †"]
-    assert rows["Best threshold in sample (optimistic)"][3:] == ("–",) * 4
+    curve = loss.rate_at(0.001).curve_tpr
+    assert rows["Loss"][8].startswith(f"{100 * curve.value:.2f}")
+    assert rows["Best threshold in sample (optimistic)"][3:] == ("–",) * 6
 
 
 def test_precision_is_bayes_rule_at_the_realised_rates(make_leakage: Any) -> None:

@@ -93,7 +93,6 @@ training = [{ step = "train", epochs = 3, batch = 32, optimizer = { name = "adam
 half = [{ step = "prune", sparsity = "$sparsity" }]
 
 [sources.again]
-seed_offset = 0
 recipe = ["training", "half"]
 
 [[arms]]

@@ -378,9 +378,9 @@ def test_a_mask_is_borrowed_by_many_and_its_source_trained_once(copied: tuple[Pa
         run_ = store.latest_study()
         phases = store.phases({key for trial in run_.trials for key in trial.phases})
     sources = [trial.sources[0] for trial in networks(study.parent, "lent")]
-    assert [source.trial.seed for source in sources] == [0, 1, 2, 3, 4, 5]
+    assert [source.trial.seed for source in sources] == [1000, 1001, 1002, 1003, 1004, 1005]
     assert {source.states[1] for source in sources} <= phases.keys()
-    assert len(phases) == 6 + 6  # the dense networks are the sources
+    assert len(phases) == 6 + 6 + 6
     read = partial(state_path, out)
     for trial, source in zip(networks(study.parent, "lent"), sources, strict=True):
         lent, _ = load_state(read(trial.states[-1]))

@@ -205,8 +205,8 @@ LEAKY = [
         "sources.other.recipe: source other has 'thirds', which is no part (training, half)",
     ),
     (
-        "seed_offset = 0",
-        "seed_offset = -1",
+        "[sources.again]",
+        "[sources.again]\nseed_offset = -1",
         "seed_offset",
         "sources.again.seed_offset: Input should be greater than or equal to 0",
     ),
@@ -217,8 +217,8 @@ LEAKY = [
         "claims.0.compare: claim a is about 'wieght', which is no arm",
     ),
     (
-        "[sources.again]\nseed_offset = 0",
-        "[sources.again]",
+        'data = { pool = "all" }\n',
+        "",
         'recipe = [{ step = "transfer", source = "again" }',
         "arms.2.recipe: with leakage a mask cannot come from another seed's half of the same data",
     ),

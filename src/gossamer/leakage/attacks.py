@@ -64,6 +64,8 @@ class Attack:
     """Pairs, or unpaired models, that it needs."""
     threshold: float | None = None
     """Where the attack itself says who is accused."""
+    decides: bool = False
+    """Scores are yes or no alone, so that no threshold makes accusations rare."""
 
 
 def _by_class(score: Callable[[Statistics], Scores]) -> Callable[[Case, Targets], Scores]:
@@ -104,6 +106,7 @@ _ALL = (
         Face("gap", "Gap (accuse what is right)", "Yeom et al. 2018", "the target's decision"),
         _plain(gap_scores),
         threshold=0.5,
+        decides=True,
     ),
     Attack(Face("loss", "Loss", "Yeom et al. 2018", _OUTPUT), _plain(loss_scores)),
     Attack(
@@ -217,14 +220,20 @@ def obstacle(attack: Attack, design: Design) -> str | None:
     if not attack.references:
         return None
     units = int(design.units.max()) + 1
-    noun = "pairs of models" if design.kind == "paired" else "models"
     if design.models == 1:
         return "one model was given, and it compares the target with other models"
     if not design.informative.any():
         return "every model was trained on the same examples, so that none serves as reference"
+    if design.kind == "overlapping":
+        return (
+            "which of the other models were trained on an example, or how many, tells whether the "
+            "target was, which it would take for leakage"
+        )
     if units < attack.units:
         there = f"there is {units}" if units == 1 else f"there are {units}"
-        return f"it needs {attack.units} {noun}, and {there}"
+        shared = " of different splits" if 2 * units < design.models else ""
+        noun = "pairs of models" if design.kind == "paired" else "models"
+        return f"it needs {attack.units} {noun}{shared}, and {there}"
     for target, members in enumerate(design.members):
         inside, outside = reference_counts(design, target)
         enough = np.minimum(inside, outside) >= attack.references

@@ -39,14 +39,22 @@ class Design:
     examples; the target alone is left out, and who is a member of one model tells something of
     another's members."""
     units: NDArray[np.intp]
-    """``[models]``: the pair, or else the model itself; what intervals count."""
+    """``[models]``: the split of examples that the model was trained on one side of; what
+    intervals count. Usually a pair, or else the model itself; models or pairs of the same split,
+    which say nothing new of how results vary from split to split, share one."""
     mates: NDArray[np.intp] | None
-    """Left out beside the target: ``[models]`` if paired, ``[models, examples]`` if balanced."""
+    """Left out beside the target: ``[models]`` if paired (and with it all of its unit), ``[models,
+    examples]`` if balanced."""
 
     @property
     def models(self) -> int:
         """Number of models."""
         return len(self.members)
+
+    @property
+    def one_membership(self) -> bool:
+        """Whether all models were trained on the same examples."""
+        return bool((self.members == self.members[0]).all())
 
     @property
     def informative(self) -> NDArray[np.bool_]:
@@ -55,12 +63,11 @@ class Design:
 
     def left_out(self, values: NDArray[Any], target: int) -> list[NDArray[Any]]:
         """Return the rows of values, each ``[examples]``, that an attack must not use."""
+        if self.kind == "paired":
+            return [values[model] for model in np.flatnonzero(self.units == self.units[target])]
         rows = [values[target]]
         if self.mates is not None:
-            mate = self.mates[target]
-            rows.append(
-                np.take_along_axis(values, mate[None], axis=0)[0] if mate.ndim else values[mate]
-            )
+            rows.append(np.take_along_axis(values, self.mates[target][None], axis=0)[0])
         return rows
 
     def select(self, examples: NDArray[np.intp]) -> "Design":
@@ -106,15 +113,17 @@ def find_design(members: ArrayLike, pairs: ArrayLike | None = None, seed: int = 
     """
     array = np.asarray(members, dtype=bool)
     models = np.arange(array.shape[0])
+    units = _numbered_splits(array)
     numbers = _found_pairs(array) if pairs is None else _given_pairs(array, np.asarray(pairs))
     if numbers is not None:
         mates = np.array([np.flatnonzero((numbers == n) & (models != m))[0]
                           for m, n in enumerate(numbers)])  # fmt: skip
-        return Design(array, "paired", numbers, mates)
+        return Design(array, "paired", units, mates)
     counts = array.sum(axis=0)[mixed(array)]
-    if counts.size and counts.min() == counts.max():
-        return Design(array, "balanced", models, _drawn_mates(array, seed))
-    alone = Design(array, "independent", models, None)
+    repeated = len(np.unique(units)) < len(models)
+    if counts.size and counts.min() == counts.max() and not repeated:
+        return Design(array, "balanced", units, _drawn_mates(array, seed))
+    alone = Design(array, "independent", units, None)
     return replace(alone, kind="overlapping") if _overlapping(alone) else alone
 
 
@@ -229,6 +238,14 @@ def _found_pairs(members: Members) -> NDArray[np.intp] | None:
     return numbers if (numbers >= 0).all() else None
 
 
+def _numbered_splits(members: Members) -> NDArray[np.intp]:
+    """Give models that part the examples alike one number, whichever side they trained on."""
+    rows = members[:, mixed(members)]
+    keys = [(row ^ row[:1]).tobytes() for row in rows]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.intp)
+
+
 def _numbered_pairs(members: Members) -> NDArray[np.intp]:
     """Find rows that are exact complements and number them; -1 where there is no mate."""
     rows = members[:, mixed(members)]
@@ -280,8 +297,7 @@ def _overlapping(design: Design) -> bool:
     """Whether two models were trained on the same examples, or counts tell members."""
     if design.models == 1:
         return False
-    rows = {row.tobytes() for row in design.members}
-    return len(rows) < design.models or counts_tell(design)
+    return len(np.unique(design.units)) < design.models or counts_tell(design)
 
 
 def _correlation(counts: NDArray[np.int64], members: Members) -> float:

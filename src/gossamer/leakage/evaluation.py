@@ -38,13 +38,13 @@ from gossamer.streams import stream
 RATES = (0.01, 0.001)
 """False-positive rates asked of every attack."""
 
-TOLERATED = 2.0
-"""Times the false-positive rate asked for beyond which a true-positive rate misleads."""
-
 PRIORS = (0.01, 0.1, 0.5)
 CURVE_POINTS = 200
 
-_UNRESOLVED = "threshold read off the same scores of one model: no interval"
+_AROUND = 2.0
+"""Times a false-positive rate, up and down, over which the slope of the ROC curve is taken."""
+
+_UNRESOLVED = "threshold read off the same scores of one split: no interval"
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,6 @@ class Split:
         return np.where(self.folds == 0, first, second)
 
 
-def accused_too_many(rate: RateAt) -> bool:
-    """Whether so many innocents were accused that the true-positive rate is none to quote."""
-    return rate.realised_fpr > TOLERATED * rate.fpr
-
-
 def find_split(design: Design, seed: int) -> Split:
     """Return how thresholds are fixed for the models of a design."""
     others = design.units[:, None] != design.units
@@ -119,6 +114,15 @@ def fixed_rates(
     thresholds = _thresholds(rows, split, threshold)
     counts = _Counts.at(rows, thresholds, design.models)
     return counts.tpr, counts.fpr
+
+
+def settled_rates(scores: Scores, design: Design, split: Split, fpr: float) -> Floats:
+    """Return each model's TPR at a transferred threshold, less what the threshold's error did.
+
+    ``[models]``; see `_Tail`. Their mean is that of the rates themselves.
+    """
+    rows = _ranked_rows(scores, design, split)
+    return _Tail.at(rows, rows, split, design.models, fpr).settled
 
 
 def evaluate(
@@ -156,21 +160,18 @@ def evaluate(
     rows = targets if split.folds is None else _ranked_rows(scores, design, split)
     teachers = rows if learnt_on is None else _ranked_rows(learnt_on, design, split)
     counts = _Counts.at(rows, _thresholds(teachers, split, threshold), design.models)
-    at = {
-        rate: _Counts.at(rows, transferred_tail(teachers, split.allowed, rate), design.models)
-        for rate in RATES
-    }
+    at = {rate: _Tail.at(rows, teachers, split, design.models, rate) for rate in RATES}
     asked = np.array(RATES)
     read = np.stack([curve(target, asked) for target in targets])
     areas = np.array([auc(target) for target in targets])
-    balanced = _balanced(counts, resampler)
+    balanced = _balanced(counts, design, resampler)
     return AttackResult(
         **vars(face),
         balanced_accuracy=balanced,
         advantage=_advantage(balanced),
-        auc=auc_estimate(targets[0]) if design.models == 1 else resampler.estimate(areas, 0.0, 1.0),
+        auc=_area(scores, areas, design, resampler),
         tpr_at=tuple(
-            _rate_at(rate, at[rate], column, resampler)
+            _rate_at(rate, at[rate], column, design, resampler)
             for rate, column in zip(RATES, read.T, strict=True)
         ),
         roc=_mean_curve(targets, resampler),
@@ -186,8 +187,8 @@ def evaluate_in_sample(
     best = np.array([best_of(target).balanced_accuracy for target in targets])
     areas = np.array([auc(target) for target in targets])
     balanced = (
-        Estimate(value=float(best[0]), method=_UNRESOLVED)
-        if design.models == 1
+        Estimate(value=float(best.mean()), method=_UNRESOLVED)
+        if design.one_membership
         else resampler.estimate(best, 0.0, 1.0)
     )
     return AttackResult(
@@ -195,7 +196,7 @@ def evaluate_in_sample(
         optimistic=True,
         balanced_accuracy=balanced,
         advantage=_advantage(balanced),
-        auc=auc_estimate(targets[0]) if design.models == 1 else resampler.estimate(areas, 0.0, 1.0),
+        auc=_area(scores, areas, design, resampler),
         tpr_at=(),
         roc=_mean_curve(targets, resampler),
         per_model=tuple(
@@ -240,6 +241,67 @@ class _Counts:
         return self.wrongly / self.others
 
 
+@dataclass(frozen=True)
+class _Tail:
+    """Who was accused at a rare false-positive rate, and how far an error of the threshold matters.
+
+    The thresholds of all targets are estimated from much the same non-members, so that their error
+    moves all true-positive rates together and is not seen in how these differ from each other. But
+    it is seen in the false-positive rates of those that fixed it: had each model's own
+    non-members set the threshold, its true-positive rate would differ by the slope of the ROC curve
+    times what its false-positive rate exceeds the mean. Rates moved by that much, which is the
+    regression of quantile estimates (Bahadur), vary as the mean does.
+
+    References
+    ----------
+    Bahadur (1966), "A note on quantiles in large samples", Annals of Mathematical Statistics 37;
+    Hsieh and Turnbull (1996), "Nonparametric and semiparametric estimation of the receiver
+    operating characteristic curve", Annals of Statistics 24, for the variance of both rates.
+    """
+
+    counts: "_Counts"
+    taught: Floats
+    """False-positive rates of the rows that fix thresholds, by model; ``[models]``."""
+    slope: float
+    """Of the mean TPR, with respect to the false-positive rate that thresholds are fixed at."""
+
+    @staticmethod
+    def at(
+        rows: Sequence[Ranked], teachers: Sequence[Ranked], split: Split, models: int, rate: float
+    ) -> "_Tail":
+        def counted(asked: float) -> tuple[_Counts, Floats]:
+            thresholds = transferred_tail(teachers, split.allowed, asked)
+            found = _Counts.at(rows, thresholds, models)
+            same = teachers is rows
+            return found, (found if same else _Counts.at(teachers, thresholds, models)).fpr
+
+        counts, taught = counted(rate)
+        # The highest of n non-members is no rarer than one in n.
+        scale = max(rate, 1 / _least_taught(teachers, split))
+        low, high = (counted(min(part, 1.0))[0].tpr.mean()
+                     for part in (scale / _AROUND, scale * _AROUND))  # fmt: skip
+        return _Tail(counts, taught, float(high - low) / (scale * (_AROUND - 1 / _AROUND)))
+
+    @property
+    def settled(self) -> Floats:
+        """True-positive rates, ``[models]``, that vary as their mean does."""
+        moved: Floats = self.counts.tpr - self.slope * (self.taught - self.taught.mean())
+        return moved
+
+    @property
+    def threshold_variance(self) -> float:
+        """What the threshold of one model adds to the variance of its true-positive rate."""
+        others = int(self.counts.others.min())
+        rate = max(float(self.taught.mean()), 1 / others)
+        return self.slope**2 * rate * (1 - rate) / others
+
+
+def _least_taught(teachers: Sequence[Ranked], split: Split) -> int:
+    """Return how many non-members fix the threshold of a row, at the least."""
+    sizes = np.array([len(row.outside) for row in teachers])
+    return max(1, int((split.allowed @ sizes).min()))
+
+
 def _ranked_rows(scores: Scores, design: Design, split: Split) -> list[Ranked]:
     pairs = zip(split.rows(scores), split.members(design.members), strict=True)
     return [rank(row, inside) for row, inside in pairs]
@@ -251,12 +313,34 @@ def _thresholds(rows: Sequence[Ranked], split: Split, threshold: float | None) -
     return transferred_best(rows, split.allowed)
 
 
-def _balanced(counts: _Counts, resampler: Resampler) -> Estimate:
-    if len(counts.caught) > 1:
-        return resampler.estimate((1 + counts.tpr - counts.fpr) / 2, 0.0, 1.0)
-    return balanced_estimate(
-        int(counts.caught[0]), int(counts.members[0]), int(counts.wrongly[0]), int(counts.others[0])
+def _area(scores: Scores, areas: Floats, design: Design, resampler: Resampler) -> Estimate:
+    if design.one_membership:
+        return auc_estimate(scores, design.members[0])
+    return resampler.estimate(areas, 0.0, 1.0)
+
+
+def _balanced(counts: _Counts, design: Design, resampler: Resampler) -> Estimate:
+    members, others = int(counts.members.min()), int(counts.others.min())
+    over_examples = balanced_estimate(
+        float(counts.tpr.mean()), members, float(counts.fpr.mean()), others
     )
+    if design.one_membership:
+        return over_examples
+    found = resampler.estimate((1 + counts.tpr - counts.fpr) / 2, 0.0, 1.0)
+    return _unless_alike(found, over_examples)
+
+
+def _unless_alike(found: Estimate, over_examples: Estimate) -> Estimate:
+    """Return an interval over models; over the examples of one where all models agree.
+
+    That they agree does not mean that nothing varies: none of them finding anybody among a
+    thousand members says that the rate is small, not that it is 0.
+    """
+    if found.low is None or found.high is None or found.low < found.high:
+        return found
+    low, high = over_examples.low, over_examples.high
+    method = f"{over_examples.method} of one model, as all models agree"
+    return found.model_copy(update={"low": low, "high": high, "method": method})
 
 
 def _advantage(balanced: Estimate) -> Estimate:
@@ -265,13 +349,24 @@ def _advantage(balanced: Estimate) -> Estimate:
     return Estimate(value=2 * balanced.value - 1, low=low, high=high, method=balanced.method)
 
 
-def _rate_at(rate: float, counts: _Counts, read: Floats, resampler: Resampler) -> RateAt:
-    if len(read) > 1:
-        tpr = resampler.estimate(counts.tpr, 0.0, 1.0)
-        on_curve = resampler.estimate(read, 0.0, 1.0)
+def _rate_at(
+    rate: float, tail: _Tail, read: Floats, design: Design, resampler: Resampler
+) -> RateAt:
+    counts = tail.counts
+    members = int(counts.members.min())
+    value = float(counts.tpr.mean())
+    if design.one_membership:
+        tpr = rate_estimate(value, members, tail.threshold_variance)
+        on_curve = Estimate(value=float(read.mean()), method=_UNRESOLVED)
     else:
-        tpr = rate_estimate(int(counts.caught[0]), int(counts.members[0]))
-        on_curve = Estimate(value=float(read[0]), method=_UNRESOLVED)
+        moved = resampler.estimate(tail.settled, 0.0, 1.0)
+        tpr = _unless_alike(
+            moved.model_copy(update={"value": value}), rate_estimate(value, members)
+        )
+        on_curve = _unless_alike(
+            resampler.estimate(read, 0.0, 1.0),
+            rate_estimate(float(read.mean()), members),
+        )
     realised = float(counts.fpr.mean())
     return RateAt(
         fpr=rate,
@@ -304,14 +399,14 @@ def _mean_curve(targets: Sequence[Ranked], resampler: Resampler) -> tuple[RatePo
 
 
 def _numbers(
-    model: int, areas: Floats, counts: _Counts, at: dict[float, _Counts], read: Floats
+    model: int, areas: Floats, counts: _Counts, at: dict[float, _Tail], read: Floats
 ) -> TargetNumbers:
     measures = {
         "auc": float(areas[model]),
         "balanced_accuracy": float((1 + counts.tpr[model] - counts.fpr[model]) / 2),
     }
     for place, rate in enumerate(RATES):
-        measures[f"tpr@{rate}"] = float(at[rate].tpr[model])
-        measures[f"fpr@{rate}"] = float(at[rate].fpr[model])
+        measures[f"tpr@{rate}"] = float(at[rate].counts.tpr[model])
+        measures[f"fpr@{rate}"] = float(at[rate].counts.fpr[model])
         measures[f"curve_tpr@{rate}"] = float(read[model, place])
     return TargetNumbers(model=model, measures=measures)

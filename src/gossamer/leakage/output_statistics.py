@@ -140,15 +140,23 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
     classes = checked_labels(labels, array.shape[1], array.shape[2])
     found = np.empty((4, *array.shape[:2]), dtype=np.float32)
     rows = max(1, _CHUNK // array.shape[2])
+    normalised = not probabilities
     for model, scores in enumerate(array):
         for start in range(0, array.shape[1], rows):
             part = slice(start, start + rows)
             block = scores[part].astype(np.float64)
             _check_numbers(block, model, start, probabilities=probabilities)
+            normalised = normalised and _normalised(block)
             if probabilities:
                 block = np.log(np.maximum(block, LEAST_PROBABILITY))
             with np.errstate(over="ignore"):  # what float32 cannot hold, Statistics refuses
                 found[:, model, part] = _reduce(block, classes[part])
+    if normalised:
+        raise InputError(
+            "logits: every row lies from 0 to 1 and sums to one, which makes them probabilities, "
+            "expected what comes before the softmax; rename the array to probabilities, or pass "
+            "probabilities=True."
+        )
     return Statistics(*found)
 
 
@@ -181,7 +189,8 @@ def checked_labels(labels: ArrayLike, examples: int, classes: int | None) -> Lab
             f"{examples} examples."
         )
     if array.dtype.kind not in "iu":
-        raise InputError(f"labels: the type is {array.dtype}, expected whole numbers.")
+        hint = "; use labels.astype(int)" if array.dtype.kind == "b" else ""
+        raise InputError(f"labels: the type is {array.dtype}, expected whole numbers{hint}.")
     if array.min() < 0 or (classes is not None and array.max() >= classes):
         most = "" if classes is None else f" to {classes - 1}"
         raise InputError(
@@ -189,6 +198,12 @@ def checked_labels(labels: ArrayLike, examples: int, classes: int | None) -> Lab
             f"from 0{most}."
         )
     return array
+
+
+def _normalised(block: NDArray[np.float64]) -> bool:
+    """Whether rows, ``[examples, classes]``, are all such as a softmax makes."""
+    within = block.min() >= 0 and block.max() <= 1
+    return bool(within and (np.abs(block.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
 
 
 def _check_numbers(
@@ -203,7 +218,7 @@ def _check_numbers(
 
     complain(np.isfinite(block).all(axis=1), "holds NaN or infinity, expected finite numbers")
     if probabilities:
-        hint = "expected probabilities; if these are logits, say so"
+        hint = "expected probabilities; if these are logits, rename the array to logits"
         complain(block.min(axis=1) >= 0, f"holds a negative number, {hint}")
         complain(
             np.abs(block.sum(axis=1) - 1) <= SUM_TOLERANCE,

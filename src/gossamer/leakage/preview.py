@@ -30,7 +30,7 @@ class Preview:
     members: tuple[int, int]
     """Fewest and most examples that a model trained on."""
     references: ReferenceCounts | None
-    """None with a single model."""
+    """None with a single model, or if all were trained on the same examples."""
     possible: tuple[str, ...]
     """Names of the attacks that can be run."""
     skipped: tuple[Skipped, ...]
@@ -80,7 +80,7 @@ def preview(contents: Contents, attacks: Sequence[str] | None = None) -> Preview
         classes,
         design.kind,
         (int(counts.min()), int(counts.max())),
-        count_references(design) if design.models > 1 else None,
+        count_references(design) if design.informative.any() else None,
         tuple(name for name, why in obstacles.items() if why is None),
         tuple(
             Skipped(attack=name, reason=f"because {why}") for name, why in obstacles.items() if why

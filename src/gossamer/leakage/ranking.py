@@ -56,17 +56,19 @@ def auc(ranked: Ranked) -> float:
     return float(below + up_to) / (2.0 * len(ranked.inside) * len(ranked.outside))
 
 
-def placements(ranked: Ranked) -> tuple[Floats, Floats]:
+def placements(inside: Floats, outside: Floats) -> tuple[Floats, Floats]:
     """Share of the other side that each member outscores, and that outscores each non-member.
 
-    Ties count half. Their mean is the AUC; their variances give DeLong's interval.
+    Ties count half. Their mean is the AUC; their variances give DeLong's interval. Scores need not
+    be sorted: placements stand in the order of the scores.
     """
 
     def share(values: Floats, others: Floats) -> Floats:
-        below = np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")
-        return below / (2.0 * len(others))
+        ascending = np.sort(others)
+        below = np.searchsorted(ascending, values, "left")
+        return (below + np.searchsorted(ascending, values, "right")) / (2.0 * len(others))
 
-    return share(ranked.inside, ranked.outside), 1 - share(ranked.outside, ranked.inside)
+    return share(inside, outside), 1 - share(outside, inside)
 
 
 def accused(ascending: Floats, thresholds: ArrayLike) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from gossamer.errors import InputError
 from gossamer.leakage.attacks import ATTACKS
 from gossamer.leakage.auditing import checked_members
 from gossamer.leakage.design import Design, Scores, find_design, reference_counts, without_mate
-from gossamer.leakage.evaluation import RATES, Face, Split, evaluate, find_split
+from gossamer.leakage.evaluation import RATES, Face, Split, evaluate, find_split, settled_rates
 from gossamer.leakage.likelihood_ratio import FEWEST_REFERENCES, lira_online
 from gossamer.leakage.output_statistics import Statistics
 from gossamer.leakage.references import References, Side, gather
@@ -269,28 +269,36 @@ def _changes(
 ) -> dict[str, Estimate]:
     face = ATTACKS["lira_online"].face
     before, after = (evaluate(face, part, design, split, resampler).per_model for part in scores)
-    return {
-        name: resampler.estimate(
+
+    def estimate(changes: NDArray[np.float64]) -> Estimate:
+        return resampler.estimate(changes, -1.0, 1.0)
+
+    found = {
+        name: estimate(
             np.array(
                 [b.measures[name] - a.measures[name] for a, b in zip(before, after, strict=True)]
-            ),
-            -1.0,
-            1.0,
+            )
         )
-        for name in before[0].measures
+        for name in ("auc", "balanced_accuracy", *(f"tpr@{rate}" for rate in RATES))
     }
+    for rate in RATES:
+        first, second = (settled_rates(part, design, split, rate) for part in scores)
+        value = found[f"tpr@{rate}"].value
+        found[f"tpr@{rate}"] = estimate(second - first).model_copy(update={"value": value})
+    return found
 
 
 def _separation(references: References) -> NDArray[np.float64]:
     """Margin of the mate that trained on an example minus that of the other, ``[pairs, examples]``.
 
-    In standard deviations; NaN for an example that neither or both trained on.
+    In standard deviations; NaN for an example that neither or both trained on. Pairs of the same
+    split count as one, with their mean.
     """
     design = references.design
     signed = np.where(design.members, references.centred, -references.centred)
-    mates = [np.flatnonzero(design.units == pair) for pair in range(int(design.units.max()) + 1)]
-    apart = np.stack([design.members[both].sum(axis=0) == 1 for both in mates])
-    found = np.stack([signed[both].sum(axis=0) for both in mates]) / references.deviation
+    splits = [np.flatnonzero(design.units == unit) for unit in range(int(design.units.max()) + 1)]
+    apart = np.stack([2 * design.members[both].sum(axis=0) == len(both) for both in splits])
+    found = np.stack([2 * signed[both].mean(axis=0) for both in splits]) / references.deviation
     return np.where(apart, found, np.nan)
 
 

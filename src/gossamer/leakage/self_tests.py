@@ -55,8 +55,9 @@ def null_check(attack: Attack, case: Case) -> Check:
         name="null",
         passed=abs(mean - 0.5) <= reach,
         detail=(
-            f"{attack.face.label} against {len(areas)} random memberships that the design could "
-            f"have drawn: mean AUC {mean:.4f}, allowed {0.5 - reach:.4f} to {0.5 + reach:.4f}"
+            f"{attack.face.label}, the headline attack and the only one tested so, against "
+            f"{len(areas)} random memberships that the design could have drawn: mean AUC "
+            f"{mean:.4f}, allowed {0.5 - reach:.4f} to {0.5 + reach:.4f}"
         ),
     )
 

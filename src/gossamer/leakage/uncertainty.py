@@ -2,7 +2,8 @@
 
 Models are what varies: the same examples recur in every model, so counting examples as
 independent would overstate what is known. With several models the unit is therefore the model, or
-the pair where models are paired. With a single one only examples are left to count.
+the pair where models are paired, or all the models of one split where several share it. With a
+single model, or several of the same members, only examples are left to count.
 """
 
 import math
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from gossamer.leakage.ranking import Ranked, placements
+from gossamer.leakage.design import Members, Scores
+from gossamer.leakage.ranking import placements
 from gossamer.records.leakage import Estimate
 from gossamer.stats.intervals import mean_interval, mutual_widening
 from gossamer.streams import stream
@@ -25,8 +27,13 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
-def clopper_pearson(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def clopper_pearson(
+    count: float, total: float, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """Return the exact interval of a rate whose threshold was fixed beforehand.
+
+    Counts that are no whole numbers, as means over models are, have the interval between those of
+    their neighbours.
 
     References
     ----------
@@ -40,39 +47,72 @@ def clopper_pearson(count: int, total: int, confidence: float = CONFIDENCE) -> t
     (0.0, 0.3085)
     """
     tail = (1 - confidence) / 2
-    low = 0.0 if count == 0 else float(special.betaincinv(count, total - count + 1, tail))
-    high = 1.0 if count == total else float(special.betaincinv(count + 1, total - count, 1 - tail))
+    low = 0.0 if count <= 0 else float(special.betaincinv(count, total - count + 1, tail))
+    high = 1.0 if count >= total else float(special.betaincinv(count + 1, total - count, 1 - tail))
     return low, high
 
 
-def rate_estimate(count: int, total: int) -> Estimate:
-    """Return a rate over examples with its Clopper-Pearson interval."""
-    low, high = clopper_pearson(count, total)
-    return Estimate(value=count / total, low=low, high=high, method="Clopper-Pearson over examples")
+def rate_estimate(value: float, total: int, threshold_variance: float = 0.0) -> Estimate:
+    """Return a rate over examples with its Clopper-Pearson interval.
+
+    Parameters
+    ----------
+    value, total
+        The rate, and the number of examples that it is a share of.
+    threshold_variance
+        What the error of an estimated threshold adds to the variance of the rate. It counts as if
+        there were fewer examples: as many as have the variance of both errors together (Kish's
+        effective size).
+
+    References
+    ----------
+    Korn and Graubard (1998), "Confidence intervals for proportions with small expected number of
+    positive counts estimated from survey data", Survey Methodology 24.
+    """
+    count = value * total
+    if threshold_variance == 0:
+        low, high = clopper_pearson(count, total)
+        return Estimate(value=value, low=low, high=high, method="Clopper-Pearson over examples")
+    # A rate of 0 or 1 has an error, too, which its own binomial variance denies.
+    likely = (count + 1) / (total + 2)
+    binomial = likely * (1 - likely) / total
+    effective = total * binomial / (binomial + threshold_variance)
+    low, high = clopper_pearson(value * effective, effective)
+    method = "Clopper-Pearson over examples, widened for the threshold's own error"
+    return Estimate(value=value, low=low, high=high, method=method)
 
 
-def balanced_estimate(caught: int, members: int, wrongly: int, others: int) -> Estimate:
+def balanced_estimate(tpr: float, members: int, fpr: float, others: int) -> Estimate:
     """Return a balanced accuracy over examples; both rates hold together by Bonferroni."""
     confidence = 1 - (1 - CONFIDENCE) / 2
-    tpr = clopper_pearson(caught, members, confidence)
-    fpr = clopper_pearson(wrongly, others, confidence)
+    caught = clopper_pearson(tpr * members, members, confidence)
+    wrongly = clopper_pearson(fpr * others, others, confidence)
     return Estimate(
-        value=(1 + caught / members - wrongly / others) / 2,
-        low=(1 + tpr[0] - fpr[1]) / 2,
-        high=(1 + tpr[1] - fpr[0]) / 2,
+        value=(1 + tpr - fpr) / 2,
+        low=(1 + caught[0] - wrongly[1]) / 2,
+        high=(1 + caught[1] - wrongly[0]) / 2,
         method="Clopper-Pearson over examples, both rates together",
     )
 
 
-def auc_estimate(ranked: Ranked) -> Estimate:
-    """Return one model's AUC with DeLong's interval over examples.
+def auc_estimate(scores: Scores, members: Members) -> Estimate:
+    """Return the mean AUC of models of the same members with DeLong's interval over examples.
+
+    Parameters
+    ----------
+    scores
+        ``[models, examples]``.
+    members
+        ``[examples]``: of every model.
 
     References
     ----------
     DeLong, DeLong and Clarke-Pearson (1988), "Comparing the areas under two or more correlated
     receiver operating characteristic curves", Biometrics 44.
     """
-    inside, outside = placements(ranked)
+    there = ~np.isnan(scores).any(axis=0)
+    sides = [placements(row[there & members], row[there & ~members]) for row in scores]
+    inside, outside = (np.mean(side, axis=0) for side in zip(*sides, strict=True))
     value = float(inside.mean())
     if min(len(inside), len(outside)) < 2:
         return Estimate(value=value, method="too few examples for an interval")
@@ -92,9 +132,9 @@ class Resampler:
     Parameters
     ----------
     units
-        ``[models]``: the unit of each.
+        ``[models]``: the unit of each. Models, or pairs, of the same split share one.
     paired
-        Units are pairs of models.
+        Models come in pairs.
     seed
         Of the resamples.
     mutual
@@ -110,7 +150,8 @@ class Resampler:
     ) -> None:
         self._units = units
         self.count = int(units.max()) + 1
-        self._noun = "pair" if paired else "model"
+        self._shared = len(units) > self.count * (2 if paired else 1)
+        self._noun = "split" if self._shared else "pair" if paired else "model"
         self._mutual = mutual
         self._weights = _bootstrap_weights(self.count, seed)
 
@@ -127,6 +168,8 @@ class Resampler:
     @property
     def method(self) -> str:
         """How the intervals are found."""
+        if self.count < 2 and self._shared:
+            return "all models share one split: no interval"
         if self.count < 2:
             return f"one {self._noun}: no interval"
         if self._mutual and self.count == 2:

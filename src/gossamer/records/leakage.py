@@ -55,6 +55,10 @@ class Precision(Value):
     """None if nobody is accused."""
 
 
+TOLERATED = 2.0
+"""Times the false-positive rate asked for beyond which a true-positive rate misleads."""
+
+
 class RateAt(Value):
     """What an attack finds at one false-positive rate."""
 
@@ -69,6 +73,11 @@ class RateAt(Value):
     most the one asked for. Its threshold saw the scores that it judges."""
     precision: tuple[Precision, ...]
     """At the realised rates, for members of prior 1%, 10% and 50%."""
+
+    @property
+    def kept(self) -> bool:
+        """False if so many innocents were accused that the true-positive rate is none to quote."""
+        return self.realised_fpr <= TOLERATED * self.fpr
 
 
 class TargetNumbers(Value):
@@ -177,7 +186,7 @@ class Leakage(Value):
     paired: bool
     """True if models come in pairs that trained on complementary halves."""
     references: ReferenceCounts | None
-    """None with a single model."""
+    """None with a single model, or if all were trained on the same examples."""
     headline: str
     """Name of the attack that the sentence is about, chosen before looking at any result."""
     attacks: tuple[AttackResult, ...]

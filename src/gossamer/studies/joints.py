@@ -32,7 +32,7 @@ from gossamer.studies.spec import StudySpec
 if TYPE_CHECKING:
     from gossamer.leakage import Statistics
 
-_VERSIONS = {"leakage": 2, "releases": 2, "overlap": 1}
+_VERSIONS = {"leakage": 3, "releases": 3, "overlap": 1}
 
 _MODELS_FOR_RELEASES = 6
 """Three pairs: two references a side then remain for each target."""

@@ -205,7 +205,8 @@ class StudySpec(Options):
             if not self.levels and self.axis in mentioned(steps):
                 raise Misplaced(f"it is empty, but arm {arm.name} needs it", "grid", self.axis)
             own = (None, arm.data.get("name", self.data.name))
-            if self.leakage and any(_borrows(step, own) for step in steps):
+            attacked = self.leakage and arm.data.get("pool", "half") == "half"
+            if attacked and any(_borrows(step, own) for step in steps):
                 # The source would have trained on examples that count as non-members here.
                 message = (
                     "with leakage a mask cannot come from another seed's half of the same data: "
