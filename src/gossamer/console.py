@@ -34,7 +34,9 @@ def beginning(prepared: Prepared) -> str:
     """Return one sentence on what a run is about to do."""
     plan = prepared.plan
     if not prepared.anything_left:
-        return f"Nothing left to do: all {counted(len(plan.trials), 'trial')} are done."
+        trials = len(plan.trials)
+        done = "the one trial is" if trials == 1 else f"all {counted(trials, 'trial')} are"
+        return f"Nothing left to do: {done} done."
     return (
         f"{prepared.spec.name}, {prepared.scale} scale, {counted(prepared.seeds, 'seed')}: "
         f"{counted(len(plan.trainings), 'training')} and {plan.trials_left} of "
