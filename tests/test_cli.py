@@ -338,10 +338,10 @@ def test_a_report_that_was_deleted_is_written_again(gossamer: Gossamer) -> None:
 
 
 BAD_STUDIES: dict[str, tuple[Callable[[], str], str]] = {
-    "sparsity above one": (lambda: write_study(levels="1.5"), "less than or equal to 1"),
-    "sparsity as text": (lambda: write_study(levels='"half"'), "grid.sparsity.0"),
+    "sparsity above one": (lambda: write_study(levels="1.5"), "sparsity: must be at most 1"),
+    "sparsity as text": (lambda: write_study(levels='"half"'), "grid.sparsity.1: must be a number"),
     "no levels": (lambda: write_study(levels=""), "grid.sparsity"),
-    "unknown field": (lambda: write_study(prune=", amount = 3"), "amount: Extra inputs"),
+    "unknown field": (lambda: write_study(prune=", amount = 3"), "amount: there is no such key"),
     "unknown score": (lambda: write_study(prune=', score = "luck"'), "score"),
     "unknown optimizer": (lambda: write_study(train=', optimizer = { name = "lion" }'), "lion"),
     "rate of zero": (

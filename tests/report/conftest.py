@@ -25,7 +25,7 @@ from gossamer.records.record import (
     StudyRun,
     TrialLabel,
 )
-from gossamer.report.aggregate import Results
+from gossamer.report.results import Results
 
 LEVELS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 PUBLISHED = {
@@ -321,6 +321,11 @@ def full_run(seeds: int = 5) -> Run:
 @pytest.fixture(scope="session")
 def run() -> Run:
     return full_run()
+
+
+@pytest.fixture(scope="session")
+def results(run: Run) -> Results:
+    return Results(run.study, run.records)
 
 
 def retrained_run() -> Run:

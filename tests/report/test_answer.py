@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from gossamer.records.record import Arm
-from gossamer.report.aggregate import Results
 from gossamer.report.answer import answer, contrast
+from gossamer.report.results import Results
 from gossamer.stats.intervals import paired_difference
 
 BASE = [0.981, 0.982, 0.980]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from gossamer.records.record import Arm, Claim, ControlComparison
-from gossamer.report.aggregate import Results
-from gossamer.report.claim_sentences import Unit, unit_of
 from gossamer.report.claims import JudgedClaim, JudgedComparison, claims_note, judged_claims
+from gossamer.report.results import Results
 from gossamer.stats.intervals import mean_interval, paired_difference
 from gossamer.stats.power import smallest_detectable_difference, units_needed
 from gossamer.stats.verdicts import claim_verdict, comparison_verdict
@@ -101,13 +101,13 @@ def test_one_level_refutes_what_is_claimed_of_each(judge: Any) -> None:
             {"says": "lower", "levels": (0.9,)},
             "supported",
             "3.00 points below that of dense; the smallest drop that the interval admits is "
-            "2.98 points, above zero.",
+            "2.98 points, more than the margin of 0.5.",
         ),
         (
             {"says": "lower", "levels": (0.5,)},
             "refuted",
             "0.10 points below that of dense; the largest drop that the interval admits is "
-            "0.12 points, less than the margin of 0.5.",
+            "0.12 points, less than the margin of 0.5: there is a drop, but none that matters.",
         ),
         (
             {"says": "lower", "levels": (0.3,)},
@@ -115,7 +115,13 @@ def test_one_level_refutes_what_is_claimed_of_each(judge: Any) -> None:
             "0.10 points above that of dense; the interval admits no drop.",
         ),
         (
-            {"says": "higher", "levels": (0.3,), "margin": 0.001},
+            {"says": "higher", "levels": (0.3,), "margin": 0.0005},
+            "supported",
+            "0.10 points above that of dense; the smallest rise that the interval admits is "
+            "0.08 points, more than the margin of 0.05.",
+        ),
+        (
+            {"says": "higher", "levels": (0.3,), "margin": 0.0},
             "supported",
             "0.10 points above that of dense; the smallest rise that the interval admits is "
             "0.08 points, above zero.",
@@ -136,7 +142,7 @@ def test_one_level_refutes_what_is_claimed_of_each(judge: Any) -> None:
             {"says": "not-higher", "levels": (0.3,), "margin": 0.0},
             "refuted",
             "0.10 points above that of dense; the smallest rise that the interval admits is "
-            "0.08 points, more than the margin of 0.",
+            "0.08 points, above zero.",
         ),
         (
             {"says": "on-par", "levels": (0.3, 0.5), "margin": 0.02},
@@ -155,7 +161,8 @@ def test_one_level_refutes_what_is_claimed_of_each(judge: Any) -> None:
             {"says": "lower", "levels": (0.3, 0.9), "over": "any"},
             "supported",
             "between 3.00 points below and 0.10 points above that of dense; the smallest "
-            "drop that the interval at 90% sparsity admits is 2.97 points, above zero.",
+            "drop that the interval at 90% sparsity admits is 2.97 points, more than the margin of "
+            "0.5.",
         ),
         (
             {"says": "lower", "levels": (0.3, 0.5), "over": "any"},
@@ -167,7 +174,7 @@ def test_one_level_refutes_what_is_claimed_of_each(judge: Any) -> None:
             {"says": "lower", "levels": (0.3, 0.9), "over": "mean"},
             "supported",
             "1.45 points below that of dense; the smallest drop that the interval admits is "
-            "1.43 points, above zero.",
+            "1.43 points, more than the margin of 0.5.",
         ),
     ],
 )
@@ -183,39 +190,32 @@ def test_wording_of_what_is_decided(
 
 
 @pytest.mark.parametrize(
-    ("says", "margin", "ending"),
+    ("says", "margin", "by", "ending"),
     [
+        ("higher", 0.001, 0, "neither shows nor excludes a rise of 0.1 points, the margin"),
+        ("lower", 0.001, 0, "neither shows nor excludes a drop of 0.1 points, the margin"),
+        ("not-lower", 0.001, 0, "neither shows nor excludes a drop of 0.1 points, the margin"),
+        ("not-higher", 0.001, 0, "neither shows nor excludes a rise of 0.1 points, the margin"),
+        ("on-par", 0.001, 0, "neither shows nor excludes a difference of 0.1 points, the margin"),
+        ("higher", 0.0, 0, "neither shows nor excludes a rise"),
         (
             "higher",
-            0.001,
-            "which excludes neither no rise nor one of 0.1 points, the margin",
-        ),
-        ("lower", 0.001, "which excludes neither no drop nor one of 0.1 points, the margin"),
-        (
-            "not-lower",
-            0.001,
-            "which neither shows nor excludes a drop of 0.1 points, the margin",
-        ),
-        (
-            "not-higher",
-            0.001,
-            "which neither shows nor excludes a rise of 0.1 points, the margin",
-        ),
-        (
-            "on-par",
-            0.001,
-            "which neither shows nor excludes a difference of 0.1 points, the margin",
+            0.01,
+            0.01,
+            "shows a rise, but neither shows nor excludes one of 1 point, the margin",
         ),
     ],
 )
-def test_wording_of_what_is_left_open(judge: Any, says: str, margin: float, ending: str) -> None:
-    wide = {("dense", 0.0): BASE, ("weight", 0.3): shifted(0.0, wiggle=20)}
+def test_wording_of_what_is_left_open(
+    judge: Any, says: str, margin: float, by: float, ending: str
+) -> None:
+    wide = {("dense", 0.0): BASE, ("weight", 0.3): shifted(by, wiggle=20)}
     found = judge(wide, claim(says=says, margin=margin))
     assert found.verdict == "undecided"
     (row,) = found.comparisons
-    low, high = (100 * end for end in (row.interval.low, row.interval.high))
-    assert f"; the interval reaches from −{-low:.2f} to +{high:.2f} points, " in found.evidence
-    assert found.evidence.endswith(f"{ending}.")
+    low, high = (f"{100 * end:+.2f}".replace("-", "−") for end in ends(row))
+    assert f"; the interval reaches from {low} to {high} points, which " in found.evidence
+    assert found.evidence.endswith(f", which {ending}.")
 
 
 def test_undecided_levels_are_named(judge: Any) -> None:
@@ -225,21 +225,52 @@ def test_undecided_levels_are_named(judge: Any) -> None:
     assert "; the interval at 50% sparsity reaches from " in found.evidence
 
 
-def test_equal_networks_are_exactly_equal(judge: Any) -> None:
+STEP = math.sqrt(2 / 12) / 10_000
+"""The standard deviation of a difference of two accuracies on 10,000 examples, by rounding."""
+
+
+def test_equal_accuracies_are_equal_to_one_test_example_only(judge: Any) -> None:
     cells = {("dense", 0.0): BASE, ("weight", 0.3): BASE}
     found = judge(cells, claim(says="on-par", margin=0.02))
-    assert found.evidence == (
-        "Supported: at 30% sparsity the test accuracy of weight pruning is that of dense; the "
-        "interval admits no difference."
+    reach = float(stats.t.ppf(0.975, 3)) * STEP / 2
+    assert ends(found.comparisons[0]) == pytest.approx((-reach, reach))
+    assert found.verdict == "supported"
+    assert found.power.startswith(
+        "Every seed gives exactly the same difference. That is no exactness: a step of the "
+        "measure is 0.01 points, and the spread counts as that of rounding. 4 seeds tell a "
     )
-    assert found.power == "Every seed gives exactly the same difference."
+
+
+def test_ties_of_two_seeds_on_few_examples_are_no_evidence(make_run: Any) -> None:
+    # A rise of two examples out of 100 in both of two seeds.
+    made = make_run(
+        {("dense", 0.0): [0.9, 0.8], ("weight", 0.3): [0.92, 0.82]},
+        claims=(claim(says="higher"),),
+    )
+    records = {
+        key: one.model_copy(update={"measures": {**one.measures, "test_examples": 100}})
+        for key, one in made.records.items()
+    }
+    (found,) = judged_claims(Results(made.study, records))
+    assert found.verdict == "undecided"
+    reach = math.tan(math.pi * 0.475) * 100 * STEP / math.sqrt(2)
+    assert ends(found.comparisons[0]) == pytest.approx((0.02 - reach, 0.02 + reach))
 
 
 def test_equal_differences_that_rounding_tells_apart_count_as_equal(judge: Any) -> None:
     cells = {("dense", 0.0): [0.9, 0.7, 0.3], ("weight", 0.3): [0.8, 0.6, 0.2]}
     found = judge(cells, claim(says="lower"))
-    assert found.comparisons[0].deviation == 0
+    assert found.comparisons[0].tied
+    assert found.comparisons[0].deviation == pytest.approx(STEP)
     assert found.verdict == "supported"
+
+
+def test_what_is_counted_without_error_may_be_exactly_equal(judge: Any) -> None:
+    cells = {("weight", 0.5): BASE, ("unit", 0.5): BASE}
+    given = claim(against=("unit",), measure="nonzero_parameters", says="on-par", margin=1)
+    found = judge(cells, given)
+    assert ends(found.comparisons[0]) == (0, 0)
+    assert found.evidence.endswith("; the interval admits no difference.")
     assert found.power == "Every seed gives exactly the same difference."
 
 
@@ -260,7 +291,9 @@ def test_pairs_are_the_units_where_seeds_are_paired(judge: Any) -> None:
     differences = [a - b for a, b in zip(shifted(-0.001), BASE, strict=True)]
     pairs = [(differences[0] + differences[1]) / 2, (differences[2] + differences[3]) / 2]
     assert found.comparisons[0].interval == mean_interval(pairs)
-    assert found.power.startswith("2 pairs of seeds would show a difference of ")
+    assert found.power.startswith(
+        "2 pairs of seeds tell a difference from the margin of 0.5 points four times out of five "
+    )
     lone = judge({k: v[:2] for k, v in CELLS.items()}, claim(levels=(0.5,)), paired=True)
     assert lone.evidence.endswith("; one pair of seeds gives a number, never a verdict.")
 
@@ -402,6 +435,37 @@ def test_control_that_is_not_measured_or_not_run_says_so(judge: Any) -> None:
     assert found.control == "Nothing that it compares is run at this scale. Order matters."
 
 
+def test_mirror_images_count_once(judge: Any) -> None:
+    mirrored = judge(
+        CELLS,
+        claim(levels=(0.3,), against=("unit",), says="higher"),
+        claim(name="b", levels=(0.3,), compare="unit", against=("weight",), says="lower"),
+    )
+    expected = paired_difference(CELLS["weight", 0.3], CELLS["unit", 0.3], 0.95)
+    assert mirrored[0].comparisons[0].interval == expected
+    assert ends(mirrored[1].comparisons[0]) == pytest.approx((-expected.high, -expected.low))
+    apart = judge(
+        CELLS,
+        claim(levels=(0.3,), against=("unit",), says="higher"),
+        claim(name="b", levels=(0.5,), compare="unit", against=("weight",), says="lower"),
+    )
+    wider = paired_difference(CELLS["weight", 0.3], CELLS["unit", 0.3], 1 - 0.05 / 2)
+    assert apart[0].comparisons[0].interval == wider
+
+
+def test_mirror_images_of_a_mean_count_once(judge: Any) -> None:
+    levels = {"levels": (0.3, 0.5), "over": "mean"}
+    one, other = judge(
+        CELLS,
+        claim(against=("unit",), **levels),
+        claim(name="b", compare="unit", against=("weight",), **levels),
+    )
+    low, high = ends(one.comparisons[0])
+    assert ends(other.comparisons[0]) == pytest.approx((-high, -low))
+    alone = judge(CELLS, claim(against=("unit",), **levels))
+    assert alone.comparisons[0].interval == one.comparisons[0].interval
+
+
 def test_intervals_are_simultaneous_over_distinct_comparisons_of_all_claims(judge: Any) -> None:
     control = ControlComparison(compare="unit", against="dense", text="")
     first, second = judge(
@@ -421,8 +485,8 @@ def test_power_reaches_from_the_easiest_comparison_to_the_hardest(judge: Any) ->
     spreads = [np.std(np.subtract(CELLS["unit", level], BASE), ddof=1) for level in (0.3, 0.5)]
     seen = [smallest_detectable_difference(float(one), 4, 1 - 0.05 / 2) for one in spreads]
     assert found.power == (
-        f"4 seeds would show a difference of {100 * min(seen):.2f} to {100 * max(seen):.2f} "
-        "points, depending on where, four times out of five."
+        "4 seeds tell a difference from the margin of 0.5 points four times out of five if the "
+        f"two are {100 * min(seen):.2f} to {100 * max(seen):.2f} points apart, depending on where."
     )
 
 
@@ -658,15 +722,6 @@ def test_intervals_of_accuracies_stay_within_what_is_possible(judge: Any) -> Non
     cells = {("dense", 0.0): [0.9, 0.9], ("weight", 0.5): [0.1, 0.8]}
     (row,) = judge(cells, claim()).comparisons
     assert (row.interval.low, row.interval.high) == (-1.0, 1.0)
-
-
-def test_digits_are_added_until_a_bound_differs_from_what_it_is_compared_with() -> None:
-    points = unit_of("test_accuracy")
-    assert points.text(0.00001, apart=0) == "0.001"
-    assert points.text(0.0049999, apart=0.005) == "0.49999"
-    assert points.text(0.005, apart=0.005) == "0.50"
-    assert unit_of("test_loss") == Unit(1, 4, " nats")
-    assert unit_of("nonzero_parameters").text(1234.5678) == "1235"
 
 
 def consistent(found: JudgedClaim) -> bool:

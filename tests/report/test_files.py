@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gossamer.records.record import Claim, ControlComparison
-from gossamer.report.aggregate import Results
 from gossamer.report.claims import judged_claims
 from gossamer.report.files import claims_table
+from gossamer.report.results import Results
 
 CLAIM = Claim(
     name="a",

@@ -1,7 +1,8 @@
 from typing import Any
 
-from gossamer.report.aggregate import Results
+from gossamer.records.record import Claim
 from gossamer.report.glossary import definitions, label
+from gossamer.report.results import Results
 
 
 def test_every_attack_number_has_a_name(leaky: Any) -> None:
@@ -23,3 +24,11 @@ def test_terms_are_those_that_the_page_uses(run: Any, leaky: Any) -> None:
     attacked = dict(definitions(leaky.results))
     assert {"TPR, FPR", "LiRA", "Pair of seeds"} <= attacked.keys()
     assert definitions(Results(run.study, {})) == []
+
+
+def test_verdicts_are_explained_where_something_is_claimed(make_run: Any) -> None:
+    given = Claim(name="a", text="", says="higher", compare="weight", against=("dense",), margin=0)
+    cells = {("dense", 0.0): [0.9], ("weight", 0.5): [0.8]}
+    assert "Margin" not in dict(definitions(make_run(cells).results))
+    explained = dict(definitions(make_run(cells, claims=(given,)).results))
+    assert {"Margin", "Supported, refuted, undecided"} <= explained.keys()

@@ -1,7 +1,7 @@
 from typing import Any
 
-from gossamer.report.aggregate import Results
 from gossamer.report.heat_figures import class_figure, layer_figure
+from gossamer.report.results import Results
 
 
 def test_densities_by_level_and_effective_ones_only_where_they_differ(run: Any) -> None:

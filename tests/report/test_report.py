@@ -12,8 +12,8 @@ from gossamer.errors import InputError
 from gossamer.records.record import Claim, Published
 from gossamer.report import write_report
 from gossamer.report.accuracy_figures import accuracy_rows
-from gossamer.report.aggregate import Results
 from gossamer.report.figures import figures
+from gossamer.report.results import Results
 from gossamer.report.series import groups
 from gossamer.report.tables import published_tables, size_table, training_table
 

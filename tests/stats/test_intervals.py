@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gossamer.errors import InputError
-from gossamer.stats.intervals import mean_interval, paired_difference, simultaneous_confidence
+from gossamer.stats.intervals import (
+    binomial_half_width,
+    mean_interval,
+    paired_difference,
+    rounding_deviation,
+    simultaneous_confidence,
+)
 
 NUMBERS = st.floats(-1e6, 1e6)
 
@@ -95,3 +101,25 @@ def test_paired_difference_agrees_with_the_paired_t_test() -> None:
 def test_unpaired_values_are_refused() -> None:
     with pytest.raises(InputError, match="not 1 and 2 values"):
         paired_difference([0.5], [0.5, 0.6])
+
+
+def test_rounding_has_the_deviation_of_uniform_errors() -> None:
+    steps = np.random.default_rng(2).uniform(-0.5, 0.5, size=(200_000, 3))
+    for terms in (1, 2, 3):
+        found = steps[:, :terms].sum(axis=1).std()
+        assert rounding_deviation(1.0, terms) == pytest.approx(found, rel=0.01)
+
+
+def test_equal_values_have_the_interval_of_their_rounding() -> None:
+    plain = mean_interval([0.9, 0.9, 0.9], least_deviation=0.3)
+    assert plain.half_width == pytest.approx(stats.t.ppf(0.975, 2) * 0.3 / math.sqrt(3))
+    wide = [0.1, 0.5, 0.9]
+    assert mean_interval(wide, least_deviation=0.3) == mean_interval(wide)
+
+
+@given(st.integers(1, 5000), st.floats(0, 1), st.floats(0.5, 0.999))
+def test_binomial_half_width_is_that_of_scipy(count: int, share: float, confidence: float) -> None:
+    hits = round(share * count)
+    found = stats.binomtest(hits, count).proportion_ci(confidence, method="wilson")
+    half = (found.high - found.low) / 2
+    assert binomial_half_width(hits / count, count, confidence) == pytest.approx(half, rel=1e-6)

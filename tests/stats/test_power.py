@@ -11,7 +11,8 @@ from gossamer.errors import InputError
 from gossamer.stats.intervals import mean_interval
 from gossamer.stats.power import (
     MOST_UNITS,
-    distance_to_verdict,
+    distance_to_threshold,
+    power_at_each_threshold,
     smallest_detectable_difference,
     units_needed,
 )
@@ -107,7 +108,7 @@ def test_numbers_out_of_range_are_refused(
 def test_an_interval_narrower_than_the_distance_decides(
     says: Says, margin: float, mean: float
 ) -> None:
-    distance = distance_to_verdict(says, margin, mean)
+    distance = distance_to_threshold(says, margin, mean)
     assert distance >= 0
     if distance > 1e-6:
         reach = distance * (1 - 1e-9)
@@ -117,3 +118,17 @@ def test_an_interval_narrower_than_the_distance_decides(
         reach = distance * (1 + 1e-9)
         wide = type(interval)(mean, mean - reach, mean + reach, 4)
         assert comparison_verdict(says, margin, wide) == "undecided"
+
+
+@pytest.mark.parametrize(("says", "mean"), [("on-par", 0.0), ("higher", 1.0), ("not-lower", 0.0)])
+def test_simulated_claims_are_decided_four_times_out_of_five(says: Says, mean: float) -> None:
+    # The margin is as far from the mean as the power statement says it must be.
+    power = power_at_each_threshold(says)
+    distance = smallest_detectable_difference(1.0, 12, power=power)
+    margin = mean - distance if says == "higher" else distance
+    draws = np.random.default_rng(4).normal(mean, 1.0, size=(4000, 12))
+    decided = [
+        comparison_verdict(says, margin, mean_interval(row.tolist())) == "supported"
+        for row in draws
+    ]
+    assert abs(np.mean(decided) - 0.8) < 4 * math.sqrt(0.16 / 4000)

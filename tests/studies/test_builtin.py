@@ -8,20 +8,16 @@ import numpy as np
 import pytest
 
 from gossamer.data import Dataset, load
-from gossamer.recipes import DataSpec, check_recipe
+from gossamer.recipes import DataSpec
 from gossamer.recipes.steps import Train
+from gossamer.records.measures import is_measure
 from gossamer.studies.joints import joint_tasks
 from gossamer.studies.plan import arms_at, make_plan, study_trials
 from gossamer.studies.published_tables import published_figures
 from gossamer.studies.rehearsal import rehearse
-from gossamer.studies.spec import (
-    Scale,
-    builtin_names,
-    mentioned,
-    read_study,
-    resolve_recipe,
-)
+from gossamer.studies.spec import Scale, builtin_names, read_study
 from gossamer.studies.work import dataset_of
+from gossamer.studies.written_recipes import mentioned
 
 SHAPES = {
     "mnist": (20_000, (1, 28, 28)),
@@ -64,12 +60,9 @@ def test_every_recipe_fits_together_at_every_level(name: str, scale: Scale) -> N
     values, levels = spec.scales[scale].values, spec.levels_at(scale)
     mentions: set[str] = set()
     for arm in arms_at(spec, scale):
-        steps = spec.steps_of(arm)
-        mentions |= mentioned(steps)
-        validation = spec.data_of(arm, scale).validation
+        mentions |= mentioned([one.step for one in spec.steps_of(arm)])
         for level in levels:
-            resolved = resolve_recipe(arm.name, steps, {**values, spec.axis: level})
-            check_recipe(resolved, validation)
+            resolved = spec.recipe_of(arm, scale, level)
             assert any(isinstance(step, Train) for step in resolved)
     assert mentions <= {*values, spec.axis}
 
@@ -94,7 +87,8 @@ def test_every_trial_is_planned_and_every_arm_compared(name: str, scale: Scale) 
 @pytest.mark.parametrize("name", builtin_names())
 def test_every_pruning_of_a_quick_study_can_be_done(name: str) -> None:
     spec, _ = read_study(name)
-    rehearse(make_plan(study_trials(spec, "quick", 2, datasets, "cpu"), set(), set()), datasets)
+    plan = make_plan(study_trials(spec, "quick", 2, datasets, "cpu"), set(), set())
+    rehearse(spec, plan, datasets)
 
 
 @pytest.mark.parametrize("name", builtin_names())
@@ -219,9 +213,10 @@ def test_published_figures_are_as_printed(name: str) -> None:
 def test_published_figures_are_about_trials_of_the_study(name: str) -> None:
     spec, _ = read_study(name)
     arms = {arm.name: arm for arm in spec.arms}
-    for _, arm, level in table(name):
+    for measure, arm, level in table(name):
+        assert is_measure(measure)
         assert "paper" in arms[arm].scales
-        over_grid = spec.axis in mentioned(spec.steps_of(arms[arm]))
+        over_grid = spec.varies(arms[arm])
         unpruned: Any = name == "weight-vs-unit"  # its table has a column without pruning
         assert level in (spec.levels_at("paper") if over_grid else (0,)) or (unpruned and not level)
 

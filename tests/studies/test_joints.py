@@ -25,6 +25,7 @@ from gossamer.recipes import KeyedTrial
 from gossamer.recipes.state import load_state
 from gossamer.recipes.statistics_files import read_statistics
 from gossamer.records.joint import JointRecord
+from gossamer.records.measures import is_measure
 from gossamer.records.record import Phase, Record, StudyRun
 from gossamer.records.store import Store, state_path, statistics_path
 from gossamer.studies.joints import joint_tasks
@@ -83,6 +84,18 @@ def copied(finished: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The study and a copy of its finished run, to be changed."""
     shutil.copytree(finished / "out", tmp_path / "out")
     return finished / "leaky.toml", tmp_path / "out"
+
+
+def test_every_number_that_is_measured_has_a_known_name(finished: Path) -> None:
+    with Store.open(finished / "out") as store:
+        study = store.latest_study()
+        records = store.records([trial.key for trial in study.trials])
+        together = store.joints(study.joints).values()
+    plain = {name for one in records.values() for name in one.measures}
+    joint = {name for one in together for each in one.measures.values() for name in each}
+    assert {"test_accuracy", "effective_sparsity", "gap_attack_accuracy"} <= plain
+    assert {"mask_overlap", "lira_online_auc", "joint_tpr@0.01"} <= joint
+    assert not [name for name in plain | joint if not is_measure(name)]
 
 
 # Planning
@@ -154,8 +167,8 @@ def test_an_odd_number_of_paired_seeds_is_refused(write_study: WriteStudy, seeds
     with pytest.raises(InputError) as caught:
         planned(write_study(leaky=True), seeds)
     assert str(caught.value) == (
-        "the study leaky trains seeds in pairs, on complementary halves of the data, so their "
-        f"number must be even, not {seeds}"
+        "--seeds: the study leaky trains seeds in pairs, on complementary halves of the data, so "
+        f"their number must be even, not {seeds}"
     )
 
 

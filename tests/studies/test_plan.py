@@ -185,7 +185,6 @@ def test_leakage_is_measured_where_a_study_asks_for_it(write_study: Callable[...
         return {trial.keyed.trial.measure.leakage for trial in trials}
 
     assert leaking(write_study()) == {False}
-    assert leaking(write_study(("[grid]", "[measure]\nleakage = true\n\n[grid]"))) == {True}
     assert leaking(write_study(leaky=True)) == {True}
 
 

@@ -6,7 +6,7 @@ Importing this package does not import torch; `gossamer.recipes.workshop` does.
 from gossamer.recipes.checks import check_recipe
 from gossamer.recipes.keys import KeyedTrial, keyed, origin
 from gossamer.recipes.steps import Pack, Prune, RecipeStep, Regrow, Rewind, Train, Transfer
-from gossamer.recipes.trial import DataSpec, MeasureSpec, Trial
+from gossamer.recipes.trial import DataSpec, MeasureSpec, SampleSpec, Trial
 
 __all__ = [
     "DataSpec",
@@ -17,6 +17,7 @@ __all__ = [
     "RecipeStep",
     "Regrow",
     "Rewind",
+    "SampleSpec",
     "Train",
     "Transfer",
     "Trial",

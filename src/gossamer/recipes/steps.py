@@ -126,15 +126,20 @@ class Pack(Options):
     "vector-glorot" as if the non-zeros of a layer were one vector."""
 
 
-class Source(Options):
-    """The recipe that a mask is borrowed from: same network, another run."""
+class Lender(Options):
+    """Which run a mask is borrowed from: same network, other dataset or seed."""
 
     data: str | None = None
-    """Its dataset; None for the trial's own."""
-    recipe: tuple["RecipeStep", ...] = Field(min_length=1)
+    """Its dataset; None for that of the trial that borrows."""
     seed_offset: NonNegativeInt = 1000
     """Added to the trial's seed, so that the source starts from other weights. With 0 source and
     trial start alike, and a transferred mask is a lottery ticket."""
+
+
+class Source(Lender):
+    """The recipe that a mask is borrowed from."""
+
+    recipe: tuple["RecipeStep", ...] = Field(min_length=1)
 
 
 class Transfer(Options):

@@ -33,11 +33,16 @@ class DataSpec(Options):
     is then the test set."""
 
 
-class MeasureSpec(Options):
-    """What is measured of every network of a study."""
+class SampleSpec(Options):
+    """How much of the data the networks of a study are measured on."""
 
     train_examples: PositiveInt | None = None
     """Measure the training accuracy on so many stratified examples; None is all of them."""
+
+
+class MeasureSpec(SampleSpec):
+    """What is measured of a network."""
+
     leakage: bool = False
     """Measure what the network gives away about its training examples, and keep the statistics
     of every example that attacks on it need."""

@@ -177,41 +177,27 @@ class Workshop:
         )
 
     def _after_cheap_step(self, keyed: KeyedTrial, done: int) -> State:
-        """Prune or rewind: quick enough to do again, so the result is not kept."""
-        step = keyed.trial.steps[done - 1]
+        """Do a step that is no training: quick enough to do again, so that nothing is kept."""
+        step, seed = keyed.trial.steps[done - 1], keyed.trial.seed
         before = self.state(keyed, done - 1)
+        start = self.state(keyed, step.to) if isinstance(step, Rewind) else before
+        network = self._loaded(keyed, start)
         match step:
             case Prune():
-                network = self._loaded(keyed, before)
-                mask = prune(network, **pruning_choices(step), seed=keyed.trial.seed)
+                mask = prune(network, **pruning_choices(step), seed=seed)
                 return _masked(network, mask, step.enforce, before)
             case Transfer():
-                network = self._loaded(keyed, before)
                 mask = self._borrowed(keyed, done - 1)
                 mask.apply(network)
                 return _masked(network, mask, step.enforce, before)
             case Regrow():
-                network = unpack(self._loaded(keyed, before))
-                return State(snapshot(network), epochs=before.epochs)
+                return State(snapshot(unpack(network)), epochs=before.epochs)
             case Pack():
-                assert before.mask is not None
-                if before.mask.attached:
-                    raise InputError(
-                        "pack is for single weights, but the mask prunes whole units, with their "
-                        "biases: leave it out"
-                    )
-                network = pack(
-                    self._loaded(keyed, before),
-                    before.mask.weights,
-                    initialisation=step.initialisation,
-                    seed=keyed.trial.seed,
-                )
-                return State(snapshot(network), before.mask, epochs=before.epochs, packed=True)
-        assert isinstance(step, Rewind)
-        network = self._loaded(keyed, self.state(keyed, step.to))
-        if before.mask is not None:
-            before.mask.apply(network)
-        return State(snapshot(network), before.mask, epochs=before.epochs)
+                return _packed(network, step, before, seed)
+            case Rewind():
+                return _rewound(network, before)
+            case Train():
+                raise AssertionError("the state after a training is kept in a file")
 
     def _borrowed(self, keyed: KeyedTrial, position: int) -> Mask:
         """Return the mask that a transfer brings, shuffled if it asks for that."""
@@ -326,6 +312,32 @@ def _masked(network: nn.Module, mask: Mask, enforce: bool, before: State) -> Sta
     if before.mask is not None:
         mask = before.mask & mask  # what went stays away, whatever chose it
     return replace(before, network=snapshot(network), mask=mask)
+
+
+def _packed(network: nn.Module, step: Pack, before: State, seed: int) -> State:
+    """Return the state of a network whose masked layers hold their non-zeros only.
+
+    Raises
+    ------
+    InputError
+        If the mask prunes whole units.
+    """
+    mask = before.mask
+    assert mask is not None
+    if mask.attached:
+        raise InputError(
+            "pack is for single weights, but the mask prunes whole units, with their biases: leave "
+            "it out"
+        )
+    network = pack(network, mask.weights, initialisation=step.initialisation, seed=seed)
+    return State(snapshot(network), mask, epochs=before.epochs, packed=True)
+
+
+def _rewound(network: nn.Module, before: State) -> State:
+    """Return the state of a network that holds earlier weights, under the mask of now."""
+    if before.mask is not None:
+        before.mask.apply(network)
+    return State(snapshot(network), before.mask, epochs=before.epochs)
 
 
 def _environment(device: str) -> Environment:

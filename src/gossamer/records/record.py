@@ -129,11 +129,12 @@ class ControlComparison(Value):
 class Claim(Value):
     """What a study claims: which arms are compared, where, and by what margin that matters.
 
-    A comparison is the paired difference ``compare - against`` of a measure. It *supports* a claim
+    A comparison is the paired difference ``compare - against`` of a measure. What is claimed of it
+    is
 
-    - ``higher`` (``lower``) if it is above (below) zero and may reach the margin,
-    - ``not-lower`` (``not-higher``) if it is above minus (below plus) the margin,
-    - ``on-par`` if it is within plus or minus the margin.
+    - ``higher`` (``lower``): above the margin (below minus the margin),
+    - ``not-lower`` (``not-higher``): above minus the margin (below the margin),
+    - ``on-par``: within plus or minus the margin.
     """
 
     name: str
@@ -157,7 +158,7 @@ class Claim(Value):
     points of all other arms, in the order given, is interpolated where it first passes the value
     that `compare` has."""
     margin: float
-    """The smallest difference that matters, in the measure's unit."""
+    """The smallest difference that matters, in the measure's unit; 0 for any at all."""
     control: ControlComparison | None = None
 
 

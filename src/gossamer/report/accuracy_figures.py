@@ -1,9 +1,10 @@
 """Accuracy against the axis of the study."""
 
-from gossamer.report.aggregate import ACCURACY, Results, comparisons
 from gossamer.report.charts import Figure, Panel, Row
 from gossamer.report.dots import dot_panel, dot_rows
 from gossamer.report.lines import Intervals, Quantity, level_rows, line_panel, point
+from gossamer.report.published_comparisons import comparisons
+from gossamer.report.results import ACCURACY, Results
 from gossamer.report.series import PUBLISHED, Group, all_series, by_arm, groups
 from gossamer.stats.intervals import Interval
 

@@ -5,7 +5,7 @@ from itertools import combinations
 
 from gossamer.formats import decimal, inside, listed, percent, sentence, short_spread
 from gossamer.records.record import Arm
-from gossamer.report.aggregate import Results, same_setting
+from gossamer.report.results import Results, same_setting
 from gossamer.stats.intervals import Interval, bounded, simultaneous_confidence
 
 MARGIN = 0.005

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from gossamer.formats import sentence
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import AttackResult, Estimate, Leakage
-from gossamer.report.aggregate import Results
 from gossamer.report.curves import LEAST_FIXED, spread_out
 from gossamer.report.lines import Quantity
+from gossamer.report.results import Results
 from gossamer.report.series import Group, along_axis, short_label
 from gossamer.stats.intervals import Interval
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gossamer.formats import inside, listed, percent, sentence
 from gossamer.records.record import Arm
-from gossamer.report.aggregate import SPARSE_STEPS, Results, same_setting
+from gossamer.report.results import SPARSE_STEPS, Results, same_setting
 
 OPERATING_POINTS = 5
 SEVERAL = 3
@@ -108,22 +108,28 @@ def _dense(results: Results, arm: Arm) -> Arm | None:
 
 
 def _operating_points(results: Results) -> ChecklistItem:
-    text = f"At least {OPERATING_POINTS} operating points, up to where the network collapses"
+    text = (
+        f"Every main arm that prunes has {OPERATING_POINTS} operating points or more, one of them "
+        "where the network has collapsed"
+    )
     arms = _pruned(results)
     if not arms:
         return _no_pruned_arm(text)
     points = {arm.name: _measured_levels(results, arm) for arm in arms}
     if not any(points.values()):
         return _nothing_yet(text)
-    collapsed = [arm for arm in arms if _collapses(results, arm, points[arm.name])]
-    enough = all(len(levels) >= OPERATING_POINTS for levels in points.values())
-    counts = listed([f"{inside(arm.label)} {len(points[arm.name])}" for arm in arms])
-    who = f"as {_names(collapsed)} does" if len(collapsed) == 1 else f"as {_names(collapsed)} do"
+    counts = [f"{inside(arm.label)} {len(points[arm.name])}" for arm in arms]
+    few = [arm for arm in arms if len(points[arm.name]) < OPERATING_POINTS]
+    standing = [arm for arm in arms if not _collapses(results, arm, points[arm.name])]
+    whole = "every pruned arm" if len(arms) > 1 else _names(arms)
+    does = "does" if len(standing) == 1 else "do"
+    who = f"{_names(standing)} {does} not so far" if standing else f"{whole} does"
     return ChecklistItem(
         text,
-        enough and bool(collapsed),
-        f"Points by arm: {counts}. A network has collapsed where its test accuracy is less than "
-        f"half-way from chance to that of the dense network, {who if collapsed else 'as none is'}.",
+        not few and not standing,
+        f"Points by arm: {listed(counts)}. A network has collapsed where its mean test accuracy is "
+        f"less than half-way from chance (one over the classes) to that of the dense network: "
+        f"{who}.",
     )
 
 

@@ -5,14 +5,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gossamer.formats import inside
+from gossamer.records.measures import is_count
 from gossamer.records.record import Claim
-from gossamer.report.aggregate import Results, is_count, same_level
 from gossamer.report.glossary import label
+from gossamer.report.results import Results, same_level
 from gossamer.stats.matching import value_at
 
 Gap = Literal["", "not run", "not measured", "not comparable"]
 """Why there are no differences: no such trial at this scale; no number in its record, or no
 record yet; nowhere equal in the measure that is matched. Empty if there are."""
+
+
+Side = tuple[tuple[str, ...], float]
+"""Arms and where on the axis they are looked at; -1 where they make a curve."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,25 @@ class Evidence:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What it is a comparison of; two claims with the same one share it."""
-        return self.compare, self.measure, self.matched_on, self.places
+        """What it is a comparison of; two claims with the same one share it.
+
+        So do mirror images, of which one interval is the other's opposite.
+        """
+        sides = self._sides()
+        mirrored = tuple((theirs, ours) for ours, theirs in sides)
+        return self.measure, self.matched_on, min(sides, mirrored)
+
+    def _sides(self) -> tuple[tuple[Side, Side], ...]:
+        """Return what is compared with what: arms with their levels."""
+        return tuple(
+            (((self.compare,), one.level), (one.against, _level(one.against_level)))
+            for one in self.places
+        )
+
+
+def _level(level: float | None) -> float:
+    """Return a level to sort by; a curve has none."""
+    return -1.0 if level is None else level
 
 
 def claim_evidence(results: Results, claim: Claim) -> tuple[Evidence, ...]:

@@ -3,18 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gossamer.formats import decimal, inside, listed, sentence
+from gossamer.formats import inside, listed, sentence
 from gossamer.records.record import Claim
-from gossamer.report.aggregate import Results, is_count, is_fraction
 from gossamer.report.claim_evidence import Gap
 from gossamer.report.glossary import label
+from gossamer.report.results import Results
+from gossamer.report.units import Unit, unit_of
 from gossamer.stats.intervals import Interval
-from gossamer.stats.power import (
-    MOST_UNITS,
-    distance_to_verdict,
-    smallest_detectable_difference,
-    units_needed,
-)
 from gossamer.stats.verdicts import Verdict
 
 
@@ -35,56 +30,15 @@ class JudgedComparison:
     interval: Interval | None
     """None where there is a gap; without ends if there is one unit."""
     deviation: float | None
-    """Standard deviation over the units; None if there are fewer than two."""
+    """Standard deviation over the units, at least that of rounding; None if they are too few."""
+    tied: bool
+    """Whether every unit gives exactly the same difference."""
     verdict: Verdict | None
     """None for a control, of which nothing is claimed."""
     gap: Gap = ""
     note: str = ""
     matched: bool = False
     """Whether the other arms make one curve, looked at where a measure is equal."""
-
-
-MOST_DIGITS = 9
-
-
-@dataclass(frozen=True)
-class Unit:
-    """How a measure is written."""
-
-    factor: float
-    digits: int
-    name: str
-    """With a space before it; empty for a measure without one."""
-
-    def text(self, value: float, *, apart: float | None = None, signed: bool = False) -> str:
-        """Return a value, with as many digits as it takes to be told apart from another.
-
-        Examples
-        --------
-        >>> points = Unit(100, 2, " points")
-        >>> points.text(0.01), points.text(0.00499, apart=0.005), points.text(0.00001, apart=0)
-        ('1.00', '0.499', '0.001')
-        """
-        scaled = self.factor * value
-        digits = self.digits
-        while apart is not None and value != apart and digits < MOST_DIGITS:
-            if decimal(scaled, digits) != decimal(self.factor * apart, digits):
-                break
-            digits += 1
-        return decimal(scaled, digits, signed=signed)
-
-    def short(self, value: float) -> str:
-        """Return a margin, as its author wrote it."""
-        return f"{self.factor * value:.9g}"
-
-
-def unit_of(measure: str) -> Unit:
-    """Return how a measure is written: fractions in points, losses in nats."""
-    if is_fraction(measure):
-        return Unit(100, 2, " points")
-    if is_count(measure):
-        return Unit(1, 0, "")
-    return Unit(1, 4, " nats" if measure.endswith("loss") else "")
 
 
 def evidence_sentence(
@@ -263,31 +217,38 @@ def _low_high(row: JudgedComparison) -> tuple[float, float]:
 
 
 def _bound(claim: Claim, verdict: Verdict, rows: Sequence[JudgedComparison], admits: str) -> str:
+    """Name the bound nearest to the threshold, on the side where the verdict has it."""
     unit, direction = unit_of(claim.measure), _DIRECTION[claim.says]
     smallest, largest = _ends(rows, direction)
     margin = f"the margin of {unit.short(claim.margin)}"
-    has_effect = claim.says in ("higher", "lower")
-    if has_effect and verdict == "supported":
-        value = unit.text(smallest, apart=0)
-        return f"the smallest {direction} that {admits} is {value}{unit.name}, above zero"
-    if has_effect or verdict == "supported":
-        if largest <= 0:
-            return f"{admits} no {direction}"
-        value = unit.text(largest, apart=claim.margin)
-        return f"the largest {direction} that {admits} is {value}{unit.name}, less than {margin}"
-    value = unit.text(smallest, apart=claim.margin)
-    return f"the smallest {direction} that {admits} is {value}{unit.name}, more than {margin}"
+    beyond = verdict == ("supported" if _asks_for_an_effect(claim) else "refuted")
+    if beyond:
+        value = unit.text(smallest, apart=claim.margin)
+        threshold = f"more than {margin}" if claim.margin else "above zero"
+        return f"the smallest {direction} that {admits} is {value}{unit.name}, {threshold}"
+    if largest <= 0:
+        return f"{admits} no {direction}"
+    value = unit.text(largest, apart=claim.margin)
+    there = f": there is a {direction}, but none that matters" if smallest > 0 else ""
+    note = there if _asks_for_an_effect(claim) else ""
+    return f"the largest {direction} that {admits} is {value}{unit.name}, less than {margin}{note}"
+
+
+def _asks_for_an_effect(claim: Claim) -> bool:
+    return claim.says in ("higher", "lower")
 
 
 def _left_open(claim: Claim, rows: Sequence[JudgedComparison], reach: str) -> str:
     unit, direction = unit_of(claim.measure), _DIRECTION[claim.says]
     lows, highs = zip(*map(_low_high, rows), strict=True)
     low, high = (unit.text(one, signed=True) for one in (min(lows), max(highs)))
-    margin = f"{unit.short(claim.margin)}{unit.name}"
     opening = f"{reach} from {low} to {high}{unit.name}"
-    if claim.says in ("higher", "lower"):
-        return f"{opening}, which excludes neither no {direction} nor one of {margin}, the margin"
-    return f"{opening}, which neither shows nor excludes a {direction} of {margin}, the margin"
+    if not claim.margin:
+        return f"{opening}, which neither shows nor excludes a {direction}"
+    size = f"of {unit.amount(claim.margin)}, the margin"
+    if _asks_for_an_effect(claim) and _ends(rows, direction)[0] > 0:
+        return f"{opening}, which shows a {direction}, but neither shows nor excludes one {size}"
+    return f"{opening}, which neither shows nor excludes a {direction} {size}"
 
 
 def _gap_notes(results: Results, rows: Sequence[JudgedComparison]) -> str:
@@ -308,70 +269,6 @@ def _gap_notes(results: Results, rows: Sequence[JudgedComparison]) -> str:
             place = place or f"against {_others(results, them)}"
             found.append(f" {kind}: {place}{f' ({notes})' if notes else ''}.")
     return "".join(found)
-
-
-def power_sentence(
-    results: Results,
-    claim: Claim,
-    verdict: Verdict,
-    rows: Sequence[JudgedComparison],
-    confidence: float,
-) -> str:
-    """Say what so many seeds could have seen, and how many an undecided claim would need."""
-    ended = [row for row in rows if row.deviation is not None]
-    if not ended:
-        measured = any(row.interval is not None for row in rows)
-        return f"One {results.unit} says nothing about the spread between them." if measured else ""
-    if all(row.deviation == 0 for row in ended):
-        return f"Every {results.unit} gives exactly the same difference."
-    text = _seen(results, unit_of(claim.measure), ended, confidence)
-    undecided = [row for row in ended if row.verdict == "undecided"]
-    if verdict != "undecided" or not undecided:
-        return text
-    return f"{text} {_need(results, claim, undecided, confidence)}"
-
-
-def _count(row: JudgedComparison) -> int:
-    return row.interval.count if row.interval else 0
-
-
-def _seen(results: Results, unit: Unit, rows: Sequence[JudgedComparison], confidence: float) -> str:
-    """Say which differences so many units can see, where that is easiest and where hardest."""
-    seen = [
-        smallest_detectable_difference(row.deviation or 0.0, _count(row), confidence)
-        for row in rows
-    ]
-    easiest, hardest = (unit.text(one) for one in (min(seen), max(seen)))
-    reach = easiest if easiest == hardest else f"{easiest} to {hardest}"
-    where = "" if easiest == hardest else ", depending on where,"
-    few, many = min(map(_count, rows)), max(map(_count, rows))
-    number = f"{few} to " if few < many else ""
-    return (
-        f"{number}{results.counted_units(many)} would show a difference of {reach}{unit.name}"
-        f"{where} four times out of five."
-    )
-
-
-def _need(
-    results: Results, claim: Claim, rows: Sequence[JudgedComparison], confidence: float
-) -> str:
-    """Say how many units it takes if everything stays as it is: all rows, or for "any" one."""
-    needs = [_units_needed(claim, row, confidence) for row in rows]
-    need = (min if claim.over == "any" else max)(needs)
-    many = (
-        f"more than {results.counted_units(MOST_UNITS)}"
-        if need > MOST_UNITS
-        else f"about {results.counted_units(need)}"
-    )
-    return f"To decide the claim would take {many}, if means and spreads stay as they are."
-
-
-def _units_needed(claim: Claim, row: JudgedComparison, confidence: float) -> int:
-    """Return how many units it takes, more than there are; one too many if that is beyond all."""
-    mean = row.interval.mean if row.interval else 0.0
-    distance = distance_to_verdict(claim.says, claim.margin, mean)
-    found = units_needed(row.deviation or 0.0, distance, confidence)
-    return MOST_UNITS + 1 if found is None else max(found, _count(row) + 1)
 
 
 def control_sentence(results: Results, claim: Claim, row: JudgedComparison) -> str:

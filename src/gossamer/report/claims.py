@@ -5,19 +5,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gossamer.records.leakage import has_references
+from gossamer.records.measures import is_fraction
 from gossamer.records.record import Claim
-from gossamer.report.aggregate import Results, interval_of, is_fraction
 from gossamer.report.claim_evidence import Evidence, claim_evidence, control_evidence
+from gossamer.report.claim_power import power_sentence
 from gossamer.report.claim_sentences import (
     JudgedComparison,
     control_sentence,
     evidence_sentence,
-    power_sentence,
 )
+from gossamer.report.results import Results, interval_of
 from gossamer.stats.intervals import (
     Interval,
     bounded,
     mutual_widening,
+    rounding_deviation,
     simultaneous_confidence,
 )
 from gossamer.stats.verdicts import Verdict, claim_verdict, comparison_verdict
@@ -49,8 +51,9 @@ def judged_claims(results: Results) -> tuple[JudgedClaim, ...]:
     """Judge every claim of a study.
 
     All intervals that a verdict rests on hold together with 95%, by Bonferroni's bound over their
-    number; a comparison that two claims share counts once. A control decides nothing, and its
-    interval holds with 95% by itself.
+    number. A comparison that two claims share counts once, and so do mirror images, a against b
+    and b against a: their intervals are opposite. A control decides nothing, and its interval
+    holds with 95% by itself.
 
     The bound is used as it is because nothing sharper can be trusted here: with 4 to 16 units the
     correlations between comparisons cannot be estimated, 4 pairs admit no permutation test at the
@@ -120,14 +123,16 @@ def _with_verdict(claim: Claim, row: JudgedComparison) -> JudgedComparison:
 def _comparison(results: Results, evidence: Evidence, confidence: float) -> JudgedComparison:
     """Return the comparison with its interval, not judged."""
     values = results.units(evidence.differences)
+    least = rounding_deviation(results.resolution(evidence.measure), terms=2)
     against_levels = {place.against_level for place in evidence.places}
     return JudgedComparison(
         compare=evidence.compare,
         against=tuple(dict.fromkeys(arm for place in evidence.places for arm in place.against)),
         levels=tuple(dict.fromkeys(place.axis_level for place in evidence.places)),
         against_level=against_levels.pop() if len(against_levels) == 1 else None,
-        interval=_interval(values, evidence.measure, confidence),
-        deviation=_deviation(values, evidence.measure),
+        interval=_interval(values, evidence.measure, confidence, least),
+        deviation=_deviation(values, evidence.measure, least),
+        tied=_tied(values),
         verdict=None,
         gap=evidence.gap if values or evidence.gap else "not measured",
         note=evidence.note,
@@ -135,20 +140,27 @@ def _comparison(results: Results, evidence: Evidence, confidence: float) -> Judg
     )
 
 
-def _deviation(values: Sequence[float], measure: str) -> float | None:
-    """Return the standard deviation; zero where values differ by no more than rounding.
+def _deviation(values: Sequence[float], measure: str, least: float) -> float | None:
+    """Return the standard deviation, at least that of rounding.
 
     It is widened where the interval is, so that it says what so many units can see.
     """
     mutual = has_references(measure)
     if len(values) < (3 if mutual else 2):
         return None
-    deviation = statistics.stdev(values) * (mutual_widening(len(values)) if mutual else 1)
-    return deviation if deviation > 1e-12 * max(map(abs, values)) else 0.0
+    deviation = max(0.0 if _tied(values) else statistics.stdev(values), least)
+    return deviation * (mutual_widening(len(values)) if mutual else 1)
 
 
-def _interval(values: Sequence[float], measure: str, confidence: float) -> Interval | None:
-    interval = interval_of(values, measure, confidence)
+def _tied(values: Sequence[float]) -> bool:
+    """Whether values differ by no more than the rounding of their computation."""
+    return len(values) > 1 and statistics.stdev(values) <= 1e-12 * max(map(abs, values))
+
+
+def _interval(
+    values: Sequence[float], measure: str, confidence: float, least: float
+) -> Interval | None:
+    interval = interval_of(values, measure, confidence, least)
     if interval is None:
         return None
     # Two fractions differ by at most one; a gain is a difference of fractions already.

@@ -6,11 +6,12 @@ import altair as alt
 
 from gossamer.formats import decimal, inside
 from gossamer.records.record import Claim
-from gossamer.report.aggregate import Results
 from gossamer.report.charts import GREY, INK, QUIET, Figure, Layer, Panel, Row
-from gossamer.report.claim_sentences import JudgedComparison, Unit, unit_of
+from gossamer.report.claim_sentences import JudgedComparison
 from gossamer.report.claims import JudgedClaim
+from gossamer.report.results import Results
 from gossamer.report.series import short_label, titled_label
+from gossamer.report.units import Unit, unit_of
 from gossamer.stats.intervals import Interval
 
 VERDICTS = {"supported": "#00795a", "refuted": "#b84a00", "undecided": GREY}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gossamer.records.record import Arm, Epoch, Phase, TrialLabel
-from gossamer.report.aggregate import Results
+from gossamer.report.results import Results
 from gossamer.report.series import along_axis
 
 CURVES = (

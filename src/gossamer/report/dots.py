@@ -5,9 +5,9 @@ from collections import Counter
 import altair as alt
 
 from gossamer.formats import spread
-from gossamer.report.aggregate import Results
 from gossamer.report.charts import GREY, INK, STRONG, Layer, Panel, Row
 from gossamer.report.lines import Intervals, Quantity, point, tooltips
+from gossamer.report.results import Results
 from gossamer.report.series import (
     PUBLISHED,
     Group,

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from gossamer.report.accuracy_figures import accuracy_figure
-from gossamer.report.aggregate import Results
 from gossamer.report.charts import Figure
 from gossamer.report.claims import JudgedClaim
 from gossamer.report.claims_figure import claims_figure
 from gossamer.report.heat_figures import class_figure, layer_figure
 from gossamer.report.leakage_figures import accuracy_leakage_figure, leakage_figure, roc_figure
 from gossamer.report.overlap_figure import overlap_figure
+from gossamer.report.results import Results
 from gossamer.report.size_figures import effective_figure, size_figure
 from gossamer.report.training_figure import curve_figure
 

@@ -9,9 +9,9 @@ from gossamer.errors import InputError
 from gossamer.files import replacing
 from gossamer.records.leakage import AttackResult, Estimate
 from gossamer.records.record import Record
-from gossamer.report.aggregate import Results
 from gossamer.report.audits import audited
 from gossamer.report.claims import JudgedClaim
+from gossamer.report.results import Results
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """What each measure of the page means, in one sentence each."""
 
-from gossamer.report.aggregate import Results, comparisons
+from gossamer.report.published_comparisons import comparisons
+from gossamer.report.results import Results
 
 MEASURES: dict[str, tuple[str, str]] = {
     "test_accuracy": (
@@ -164,7 +165,25 @@ LEAKAGE = (
 INTERVAL = (
     "± and [ , ]",
     "95% confidence interval of a mean over seeds (Student's t). Paired differences are taken "
-    "seed by seed, so that what two networks share falls out.",
+    "seed by seed, so that what two networks share falls out. Accuracies move in steps of one "
+    "example: where all seeds agree, their spread counts as that of rounding to one.",
+)
+VERDICTS = (
+    (
+        "Margin",
+        "The smallest difference that matters, which every claim states. Each claim has its "
+        "threshold there: “higher” says higher by more than the margin, “lower” lower by more; "
+        "“not lower” says lower by less than the margin, if at all, “not higher” higher by less; "
+        "“on a par” says a difference of less than the margin, either way. With a margin of 0 "
+        "“higher” and “lower” are about the direction alone.",
+    ),
+    (
+        "Supported, refuted, undecided",
+        "Supported: the whole interval lies where the claim says. Refuted: the whole interval lies "
+        "on the other side of the threshold, as that of a rise does that is there but smaller "
+        "than the margin. Undecided: the interval holds the threshold. With ever more seeds every "
+        "claim gets the verdict of the true difference.",
+    ),
 )
 POINT = ("Point", "One percent of the examples: from 97% to 96% is one point.")
 PAIRS = (
@@ -209,4 +228,5 @@ def definitions(results: Results) -> list[tuple[str, str]]:
     if any(joint.kind == "leakage" for joint in results.joints):
         terms += LEAKAGE
     pairs = [PAIRS] if results.study.paired else []
-    return [*terms, POINT, INTERVAL, *pairs] if used else []
+    verdicts = VERDICTS if results.study.claims else ()
+    return [*terms, POINT, INTERVAL, *pairs, *verdicts] if used else []

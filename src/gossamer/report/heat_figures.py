@@ -6,14 +6,14 @@ import altair as alt
 
 from gossamer.formats import decimal, percent, sentence
 from gossamer.records.record import Arm
-from gossamer.report.aggregate import (
+from gossamer.report.breakdowns import (
     ClassAccuracy,
     LayerSparsity,
-    Results,
     class_accuracies,
     layer_sparsities,
 )
 from gossamer.report.charts import INK, SHADES, Figure, Panel, Row
+from gossamer.report.results import Results
 from gossamer.report.series import along_axis, by_arm, groups
 
 VISIBLE = 0.005

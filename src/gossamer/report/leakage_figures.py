@@ -4,7 +4,6 @@ import altair as alt
 
 from gossamer.formats import spread
 from gossamer.report.accuracy_figures import TEST_ACCURACY
-from gossamer.report.aggregate import Results
 from gossamer.report.audits import (
     AUC,
     LOW_TPR,
@@ -27,6 +26,7 @@ from gossamer.report.lines import (
     point,
     tooltips,
 )
+from gossamer.report.results import Results
 from gossamer.report.roc import Curve, roc_panel
 from gossamer.report.series import Group, Ink, all_series, along_axis, by_arm, groups, ink
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from gossamer.formats import decimal
 from gossamer.records.leakage import Exposed, Leakage
-from gossamer.report.aggregate import Results
 from gossamer.report.audits import Audited, audited, detailed
 from gossamer.report.leakage_tables import (
     attack_table,
@@ -16,6 +15,7 @@ from gossamer.report.leakage_tables import (
     precision_table,
     release_table,
 )
+from gossamer.report.results import Results
 from gossamer.report.series import along_axis, groups
 from gossamer.report.tables import Table
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from gossamer.formats import NOTHING, decimal, percent
 from gossamer.records.leakage import AttackResult, Estimate, Leakage, Precision, RateAt
-from gossamer.report.aggregate import Results
 from gossamer.report.audits import (
     AUC,
     BALANCED,
@@ -18,6 +17,7 @@ from gossamer.report.audits import (
     releases,
 )
 from gossamer.report.lines import Quantity
+from gossamer.report.results import Results
 from gossamer.report.tables import Section, Table
 
 LOSS = "loss"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import altair as alt
 
 from gossamer.formats import decimal
-from gossamer.report.aggregate import Results
 from gossamer.report.charts import QUIET, Layer, Panel, Row
+from gossamer.report.results import Results
 from gossamer.report.series import (
     PUBLISHED,
     Group,

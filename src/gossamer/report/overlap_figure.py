@@ -8,9 +8,9 @@ import altair as alt
 from gossamer.formats import inside, percent, spread
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Layer, TrialLabel
-from gossamer.report.aggregate import Results
 from gossamer.report.charts import GREY, INK, STRONG, Figure, Panel, Row
 from gossamer.report.charts import Layer as Drawing
+from gossamer.report.results import Results
 from gossamer.report.series import axis_levels, short_label, titled_label
 from gossamer.stats.intervals import Interval, mean_interval
 

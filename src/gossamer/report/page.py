@@ -6,15 +6,17 @@ from typing import Any
 
 from gossamer.formats import compact, counted, duration, listed, sentence
 from gossamer.records.record import Phase
-from gossamer.report.aggregate import Cost, Results, cost, used_phases
 from gossamer.report.answer import answer
 from gossamer.report.charts import Figure
 from gossamer.report.checklist import checklist
 from gossamer.report.claims import JudgedClaim, claims_note
 from gossamer.report.claims_figure import VERDICTS, panel_name
+from gossamer.report.cost import Cost, cost, used_phases
 from gossamer.report.glossary import definitions
+from gossamer.report.interval_note import interval_note
 from gossamer.report.leakage_section import leakage_section
 from gossamer.report.rendering import PageFigure, PagePanel, library, page_figure, render
+from gossamer.report.results import Results
 from gossamer.report.tables import (
     arm_table,
     control_tables,
@@ -53,6 +55,7 @@ def report_page(results: Results, judged: Sequence[JudgedClaim], drawn: Sequence
         "claims": _cards(judged, drawn, shown),
         "tally": _tally(judged),
         "claims_note": claims_note(judged),
+        "interval_note": interval_note(results),
         "leakage": leakage_section(results),
         "published": published_tables(results),
         "not_run": not_run(results),

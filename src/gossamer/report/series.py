@@ -9,8 +9,9 @@ import altair as alt
 
 from gossamer.formats import inside, sentence
 from gossamer.records.record import Arm
-from gossamer.report.aggregate import ACCURACY, Results, comparisons
 from gossamer.report.charts import DASHES, INK, MUTED, STRONG
+from gossamer.report.published_comparisons import comparisons
+from gossamer.report.results import ACCURACY, Results
 
 PUBLISHED = "published"
 SOLID = (1, 0)

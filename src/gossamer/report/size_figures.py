@@ -8,9 +8,9 @@ import altair as alt
 
 from gossamer.formats import compact
 from gossamer.report.accuracy_figures import TEST_ACCURACY, measured, over
-from gossamer.report.aggregate import Results, reaching
 from gossamer.report.charts import INK, Figure, Layer, Panel, Row
 from gossamer.report.lines import marks, point, tooltips
+from gossamer.report.results import Results
 from gossamer.report.series import (
     Group,
     Ink,
@@ -19,6 +19,7 @@ from gossamer.report.series import (
     groups,
     ink,
 )
+from gossamer.report.sizes import reaching
 from gossamer.stats.intervals import Interval
 
 VISIBLE = 0.02

@@ -7,19 +7,15 @@ from itertools import accumulate
 from typing import Any
 
 from gossamer.formats import NOTHING, compact, decimal, inside, percent, sentence, spread
+from gossamer.records.measures import is_fraction
 from gossamer.records.record import Arm, Phase
-from gossamer.report.aggregate import (
-    Comparison,
-    Results,
-    Size,
-    comparisons,
-    is_fraction,
-    sizes,
-    used_phases,
-)
+from gossamer.report.cost import used_phases
 from gossamer.report.glossary import label
+from gossamer.report.published_comparisons import Comparison, comparisons
+from gossamer.report.results import Results
 from gossamer.report.series import groups
 from gossamer.report.size_figures import Network, front, networks
+from gossamer.report.sizes import Size, sizes
 from gossamer.stats.intervals import Interval
 
 WIDE = 3

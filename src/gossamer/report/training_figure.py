@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 
 from gossamer.records.record import Phase
-from gossamer.report.aggregate import Results
 from gossamer.report.charts import INK, MUTED, QUIET, STRONG, Figure, Layer, Panel, Row
 from gossamer.report.curves import Chain, boundaries, chosen_chains, curve_points, histories
+from gossamer.report.results import Results
 from gossamer.report.series import Group, along_axis, axis_levels, by_arm, groups
 
 MOST_BOUNDARIES = 4

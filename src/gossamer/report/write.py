@@ -5,13 +5,13 @@ from pathlib import Path
 
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun
-from gossamer.report.aggregate import Results
 from gossamer.report.charts import Figure
 from gossamer.report.claims import judged_claims
 from gossamer.report.figures import figures
 from gossamer.report.files import claims_table, leakage_lines, results_table, write_whole
 from gossamer.report.page import report_page
 from gossamer.report.rendering import pictures
+from gossamer.report.results import Results
 
 
 def write_report(

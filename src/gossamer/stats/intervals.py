@@ -25,7 +25,9 @@ class Interval:
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95, least_deviation: float = 0.0
+) -> Interval:
     """Mean of independent values with a two-sided Student-t interval.
 
     Parameters
@@ -34,6 +36,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
         One number a seed; finite.
     confidence
         Coverage of the interval, between 0 and 1.
+    least_deviation
+        What the standard deviation counts as where it is smaller; see `rounding_deviation`.
 
     Raises
     ------
@@ -60,9 +64,67 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     mean = math.fsum(array) / array.size
     if array.size == 1:
         return Interval(mean, None, None, 1)
-    error = float(array.std(ddof=1)) / math.sqrt(array.size)
+    error = max(float(array.std(ddof=1)), least_deviation) / math.sqrt(array.size)
     reach = float(special.stdtrit(array.size - 1, (1 + confidence) / 2)) * error
     return Interval(mean, mean - reach, mean + reach, int(array.size))
+
+
+def rounding_deviation(resolution: float, terms: int = 1) -> float:
+    """Return the standard deviation that rounding alone gives a number, or a sum of such numbers.
+
+    A share of n examples moves in steps of 1/n. That all seeds give the same one does not show
+    that nothing varies, only that it varies by less than can be read off: the true value lies
+    anywhere within half a step.
+
+    Parameters
+    ----------
+    resolution
+        The step between neighbouring values, at least 0.
+    terms
+        How many rounded numbers are added or subtracted.
+
+    References
+    ----------
+    JCGM 100:2008, "Guide to the expression of uncertainty in measurement", F.2.2.1: "even if the
+    repeated indications were all identical, the uncertainty of the measurement attributable to
+    repeatability would not be zero"; after Sheppard (1898), Proceedings of the London
+    Mathematical Society 29.
+
+    Examples
+    --------
+    >>> round(rounding_deviation(1.0), 4), round(rounding_deviation(1.0, terms=2), 4)
+    (0.2887, 0.4082)
+    """
+    return resolution * math.sqrt(terms / 12)
+
+
+def binomial_half_width(share: float, count: int, confidence: float = 0.95) -> float:
+    """Return half the width of the interval of a share of independent examples.
+
+    It is Wilson's interval, which holds near 0 and 1 too.
+
+    Parameters
+    ----------
+    share
+        The share that was found, from 0 to 1.
+    count
+        Of how many examples, at least 1.
+    confidence
+        Coverage of the interval, between 0 and 1.
+
+    References
+    ----------
+    Wilson (1927), "Probable inference, the law of succession, and statistical inference", Journal
+    of the American Statistical Association 22.
+
+    Examples
+    --------
+    >>> round(binomial_half_width(0.9, 10_000), 4), round(binomial_half_width(1.0, 100), 4)
+    (0.0059, 0.0185)
+    """
+    z = float(special.ndtri((1 + confidence) / 2))
+    spread = math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return z * spread / (1 + z**2 / count)
 
 
 def mutual_widening(count: int) -> float:
@@ -94,7 +156,9 @@ def mutual_widening(count: int) -> float:
     return math.sqrt(2 * (count - 1) / (count - 2))
 
 
-def mutual_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def mutual_interval(
+    values: Sequence[float], confidence: float = 0.95, least_deviation: float = 0.0
+) -> Interval:
     """Mean of values of units that are each other's references, with its widened interval.
 
     Without an interval for fewer than three units; see `mutual_widening`.
@@ -105,7 +169,7 @@ def mutual_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
     >>> wide.half_width / plain.half_width
     2.0
     """
-    plain = mean_interval(values, confidence)
+    plain = mean_interval(values, confidence, least_deviation)
     if plain.half_width is None or plain.count < 3:
         return Interval(plain.mean, None, None, plain.count)
     reach = plain.half_width * mutual_widening(plain.count)

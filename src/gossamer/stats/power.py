@@ -1,4 +1,4 @@
-"""Power: which differences so many seeds can see, and how many seeds a difference needs."""
+"""Power: which distances so many seeds can see, and how many seeds a distance needs."""
 
 import math
 
@@ -102,23 +102,33 @@ def units_needed(
     return enough
 
 
-def distance_to_verdict(says: Says, margin: float, mean: float) -> float:
-    """Return how far a mean is from the nearest value whose exclusion decides the claim.
+def distance_to_threshold(says: Says, margin: float, mean: float) -> float:
+    """Return how far a mean is from the nearest threshold of a claim.
 
-    See `verdicts.comparison_verdict`: ``higher`` is decided by an interval of this mean that
-    excludes either zero or the margin, whichever is further off; the others have one bound.
+    An interval that excludes the threshold decides the claim; see `verdicts.comparison_verdict`.
 
     Examples
     --------
-    >>> distance_to_verdict("higher", 0.5, 0.75), distance_to_verdict("higher", 0.5, 0.0)
-    (0.75, 0.5)
-    >>> distance_to_verdict("not-lower", 0.5, -0.25), distance_to_verdict("on-par", 2.0, -0.5)
+    >>> distance_to_threshold("higher", 0.5, 0.75), distance_to_threshold("higher", 0.5, 0.0)
+    (0.25, 0.5)
+    >>> distance_to_threshold("not-lower", 0.5, -0.25), distance_to_threshold("on-par", 2.0, -0.5)
     (0.25, 1.5)
     """
-    if says in ("lower", "not-higher"):
-        mean = -mean
-    if says in ("higher", "lower"):
-        return max(mean, margin - mean)
-    if says in ("not-lower", "not-higher"):
+    if says in ("higher", "not-higher"):
+        return abs(mean - margin)
+    if says in ("lower", "not-lower"):
         return abs(mean + margin)
     return abs(margin - abs(mean))
+
+
+def power_at_each_threshold(says: Says) -> float:
+    """Return how often an interval must exclude a threshold for a claim to be decided often enough.
+
+    That is `POWER`; but "on-par" has two thresholds, and is supported if both are excluded.
+
+    Examples
+    --------
+    >>> power_at_each_threshold("higher"), power_at_each_threshold("on-par")
+    (0.8, 0.9)
+    """
+    return (1 + POWER) / 2 if says == "on-par" else POWER

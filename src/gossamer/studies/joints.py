@@ -25,6 +25,7 @@ from gossamer.records.environment import describe_environment
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import AttackResult, Leakage
 from gossamer.records.store import checkpoint_path, state_path, statistics_path
+from gossamer.studies.complaints import complaining_at
 from gossamer.studies.pictures import png
 from gossamer.studies.plan import PlannedTrial
 from gossamer.studies.spec import StudySpec
@@ -70,7 +71,7 @@ def joint_tasks(spec: StudySpec, trials: Sequence[PlannedTrial]) -> tuple[JointT
 
     Raises
     ------
-    InputError
+    StudyFileError
         If an arm whose masks are to be compared ends without one.
     """
     groups: dict[tuple[str, float], list[KeyedTrial]] = {}
@@ -102,12 +103,13 @@ def _same_data(one: Sequence[KeyedTrial], other: Sequence[KeyedTrial]) -> bool:
 
 
 def _overlaps(spec: StudySpec, groups: Groups) -> Iterator[JointTask]:
-    for first, second in spec.overlaps:
+    for position, (first, second) in enumerate(spec.overlaps):
         for (arm, level), group in groups.items():
             other = groups.get((second, level)) or groups.get((second, 0.0))
             if arm == first and other:
-                _must_be_masked(first, group)
-                _must_be_masked(second, other)
+                with complaining_at("overlaps", position):
+                    _must_be_masked(first, group)
+                    _must_be_masked(second, other)
                 yield JointTask("overlap", arm, level, tuple(group), tuple(other))
 
 

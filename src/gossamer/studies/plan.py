@@ -9,29 +9,24 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gossamer.data import Dataset
 from gossamer.errors import InputError
 from gossamer.recipes import (
     KeyedTrial,
+    MeasureSpec,
     RecipeStep,
     Rewind,
     Train,
     Transfer,
     Trial,
-    check_recipe,
     keyed,
     origin,
 )
 from gossamer.recipes.keys import Datasets
+from gossamer.recipes.split import train_count
 from gossamer.recipes.trial import Device
-from gossamer.studies.complaints import ArmError
-from gossamer.studies.spec import (
-    ArmSpec,
-    Scale,
-    ScaleSpec,
-    StudySpec,
-    mentioned,
-    resolve_recipe,
-)
+from gossamer.studies.complaints import complaining_at
+from gossamer.studies.spec import ArmSpec, Scale, ScaleSpec, StudySpec
 
 _TRIALS_A_TASK = 8
 """How many trials are measured in one task: few enough to balance, enough to share a state."""
@@ -152,28 +147,36 @@ def study_trials(
 
     Raises
     ------
-    InputError
-        If a recipe mentions an unknown value, its steps do not go together, or paired seeds
-        are not even in number.
+    StudyFileError
+        If a recipe mentions an unknown value, its steps do not go together, or data or network
+        are not there or do not suit.
     """
-    if spec.leakage == "paired-halves" and seeds % 2:
-        raise InputError(
-            f"the study {spec.name} trains seeds in pairs, on complementary halves of the data, "
-            f"so their number must be even, not {seeds}"
-        )
     arms = [(arm, list(_arm_recipes(spec, scale, arm))) for arm in arms_at(spec, scale)]
     starts: dict[Trial, dict[str, Any]] = {}
     planned: list[PlannedTrial] = []
     for seed in range(seeds):
         for arm, recipes in arms:
             bare = _bare_trial(spec, scale, arm, seed, device)
-            dataset = datasets(bare.data)
-            start = starts.setdefault(bare, {}) or origin(bare, dataset)
-            starts[bare] = start
+            dataset = _dataset(spec, scale, arm, bare, datasets)
+            if bare not in starts:
+                with complaining_at(*spec.network_place(arm)):
+                    starts[bare] = origin(bare, dataset)
             for level, steps in recipes:
-                trial = keyed(replace(bare, steps=steps), dataset, start, datasets)
+                with complaining_at(*spec.place_of(arm, "recipe")):
+                    trial = keyed(replace(bare, steps=steps), dataset, starts[bare], datasets)
                 planned.append(PlannedTrial(arm.name, level, trial))
     return tuple(planned)
+
+
+def _dataset(
+    spec: StudySpec, scale: Scale, arm: ArmSpec, trial: Trial, datasets: Datasets
+) -> Dataset:
+    """Return the dataset of an arm, of which there are as many examples as it asks for."""
+    with complaining_at(*spec.data_place(arm, scale, "name")):
+        dataset = datasets(trial.data)
+    with complaining_at(*spec.data_place(arm, scale, "examples")):
+        train_count(trial.data, dataset, trial.seed)
+    return dataset
 
 
 def arms_at(spec: StudySpec, scale: Scale) -> tuple[ArmSpec, ...]:
@@ -187,9 +190,7 @@ def _bare_trial(spec: StudySpec, scale: Scale, arm: ArmSpec, seed: int, device: 
         network=arm.network or spec.network,
         seed=seed,
         steps=(),
-        measure=spec.measure.model_copy(
-            update={"leakage": spec.measure.leakage or spec.leakage is not None}
-        ),
+        measure=MeasureSpec(**spec.measure.model_dump(), leakage=spec.leakage is not None),
         precision=spec.precision,
         device=device,
     )
@@ -240,17 +241,8 @@ def _arm_recipes(
     spec: StudySpec, scale: Scale, arm: ArmSpec
 ) -> Iterator[tuple[float, tuple[RecipeStep, ...]]]:
     """Yield the recipe of an arm at each level, or once at level 0 if it mentions none."""
-    template = spec.steps_of(arm)
-    over_grid = spec.axis in mentioned(template)
-    values = spec.scales[scale].values
-    validation = spec.data_of(arm, scale).validation
-    for level in spec.levels_at(scale) if over_grid else (0.0,):
-        steps = resolve_recipe(arm.name, template, {**values, spec.axis: level})
-        try:
-            check_recipe(steps, validation)
-        except InputError as error:
-            raise ArmError(arm.name, str(error)) from error
-        yield level, steps
+    for level in spec.levels_at(scale) if spec.varies(arm) else (0.0,):
+        yield level, spec.recipe_of(arm, scale, level)
 
 
 def _training_step(trial: KeyedTrial, position: int) -> Train:

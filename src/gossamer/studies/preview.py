@@ -18,7 +18,7 @@ from gossamer.studies.plan import (
     steps_alone,
     training_steps,
 )
-from gossamer.studies.run import Prepared
+from gossamer.studies.run import Prepared, rehearse_study
 from gossamer.studies.tuning import tune_process, usable_cores
 from gossamer.studies.work import Failure, Hand, Pulse, Site
 
@@ -109,10 +109,8 @@ def _try(prepared: Prepared) -> tuple[float, float]:
     InputError
         If the network cannot be trained or measured, or a pruning cannot be done.
     """
-    from gossamer.studies.rehearsal import rehearse  # imports torch
-
     tune_process(prepared.threads)
-    rehearse(prepared.plan, prepared.datasets)
+    rehearse_study(prepared)
     pulses: list[tuple[float, int]] = []
 
     def watch(pulse: Pulse) -> bool:

@@ -1,45 +1,60 @@
 """Trying every pruning of a study on an untrained network, before hours of training lead to it."""
 
+from collections.abc import Sequence
+
 from gossamer.errors import InputError
 from gossamer.masks import find_mask
 from gossamer.nets import build
 from gossamer.recipes import KeyedTrial, Prune
 from gossamer.recipes.choosing import pruning_choices
 from gossamer.recipes.keys import Datasets
+from gossamer.studies.complaints import StudyFileError, complaining_at
 from gossamer.studies.plan import Plan
+from gossamer.studies.problems import Place
+from gossamer.studies.spec import StudySpec
 
 
-def rehearse(plan: Plan, datasets: Datasets) -> None:
+def rehearse(spec: StudySpec, plan: Plan, datasets: Datasets) -> None:
     """Refuse a study that has a pruning which cannot be done.
 
     Raises
     ------
-    InputError
+    StudyFileError
         If a step excludes a layer that is not there, names one that is not, or leaves nothing;
         the sentence names the arm.
     """
     left = {trial.record for task in plan.measurings for trial in task.trials}
     tried: set[str] = set()
     for planned in plan.trials:
-        if planned.keyed.record in left:
-            for trial in (planned.keyed, *planned.keyed.sources.values()):
-                _rehearse_trial(planned.arm, trial, datasets, tried)
+        if planned.keyed.record not in left:
+            continue
+        arm = spec.arm(planned.arm)
+        own = [one.place for one in spec.steps_of(arm)]
+        recipe = spec.place_of(arm, "recipe")
+        with complaining_at(*spec.network_place(arm)):
+            _rehearse_trial(arm.name, planned.keyed, own, datasets, tried)
+            for source in planned.keyed.sources.values():
+                places = [recipe] * len(source.trial.steps)
+                _rehearse_trial(arm.name, source, places, datasets, tried)
 
 
-def _rehearse_trial(arm: str, trial: KeyedTrial, datasets: Datasets, tried: set[str]) -> None:
-    steps = [step for step in trial.trial.steps if isinstance(step, Prune)]
-    alike = {_alike(step, trial): step for step in steps}
-    new = {name: step for name, step in alike.items() if name not in tried}
+def _rehearse_trial(
+    arm: str, trial: KeyedTrial, places: Sequence[Place], datasets: Datasets, tried: set[str]
+) -> None:
+    """Try the prunings of a trial that are like none before; `places` are those of its steps."""
+    steps = zip(trial.trial.steps, places, strict=True)
+    alike = {_alike(step, trial): (step, at) for step, at in steps if isinstance(step, Prune)}
+    new = {name: placed for name, placed in alike.items() if name not in tried}
     if not new:
         return
     tried.update(new)
     dataset = datasets(trial.trial.data)
     network = build(trial.trial.network, dataset.input_shape, dataset.classes, trial.trial.seed)
-    for step in new.values():
+    for step, place in new.values():
         try:
             find_mask(network, **pruning_choices(step))
         except InputError as error:
-            raise InputError(f"arm {arm}, prune: {error}") from error
+            raise StudyFileError(f"arm {arm}, prune: {error}", *place) from error
 
 
 def _alike(step: Prune, trial: KeyedTrial) -> str:

@@ -13,7 +13,7 @@ from gossamer.recipes.trial import Device
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.records.store import Store
-from gossamer.studies.complaints import ArmError
+from gossamer.studies.complaints import StudyFileError, located
 from gossamer.studies.joints import Bench, JointTask, joint_tasks, measure_jointly
 from gossamer.studies.plan import (
     Plan,
@@ -28,9 +28,9 @@ from gossamer.studies.published_tables import published_figures
 from gossamer.studies.spec import (
     ArmSpec,
     Scale,
+    ScaleSpec,
     StudySpec,
     builtin_names,
-    located,
     read_study,
 )
 from gossamer.studies.tuning import usable_cores
@@ -96,15 +96,14 @@ def prepare(request: Request, store: Store | None) -> Prepared:
     """
     spec, text = read_study(request.study)
     scale, options = chosen_scale(spec, request.scale)
-    seeds = options.seeds if request.seeds is None else request.seeds
-    if seeds < 1:
-        raise InputError(f"--seeds must be at least 1, not {seeds}")
+    seeds = _seeds(spec, options, request)
     datasets = partial(dataset_of, root=request.data_root)
     try:
         trials = study_trials(spec, scale, seeds, datasets, request.device)
-    except ArmError as error:
-        raise located(error, request.study, spec, text) from error
-    plan, joints = _left(trials, store), joint_tasks(spec, trials)
+        joints = joint_tasks(spec, trials)
+    except StudyFileError as error:
+        raise located(error, request.study, text) from error
+    plan = _left(trials, store)
     jobs = request.jobs or _sensible_jobs(plan, seeds, request.device)
     return Prepared(
         request=request,
@@ -119,6 +118,21 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         jobs=jobs,
         threads=request.threads or _sensible_threads(plan, datasets, jobs),
     )
+
+
+def _seeds(spec: StudySpec, options: ScaleSpec, request: Request) -> int:
+    """Return how many seeds are run: those of the scale, unless the user says otherwise."""
+    seeds = request.seeds
+    if seeds is None:
+        return options.seeds
+    if seeds < 1:
+        raise InputError(f"--seeds must be at least 1, not {seeds}")
+    if spec.leakage and seeds % 2:
+        raise InputError(
+            f"--seeds: the study {spec.name} trains seeds in pairs, on complementary halves of "
+            f"the data, so their number must be even, not {seeds}"
+        )
+    return seeds
 
 
 def _left(trials: Sequence[PlannedTrial], store: Store | None) -> Plan:
@@ -179,7 +193,7 @@ def _arm_shown(spec: StudySpec, scale: Scale, arm: ArmSpec) -> Arm:
         name=arm.name,
         label=arm.label,
         role=arm.role,
-        recipe=tuple(spec.steps_of(arm)),
+        recipe=tuple(one.step for one in spec.steps_of(arm)),
         dataset=data.name,
         network=(arm.network or spec.network).name,
         pool=data.pool,
@@ -221,9 +235,7 @@ def carry_out(
     store.sweep()
     store.save_study(describe_run(prepared))
     if plan.tasks:
-        from gossamer.studies.rehearsal import rehearse  # imports torch
-
-        rehearse(plan, prepared.datasets)
+        rehearse_study(prepared)
         site = Site(store.folder, prepared.request.data_root, prepared.threads)
         if prepared.jobs == 1:
             do_here(plan, site, handle, should_stop)
@@ -233,6 +245,22 @@ def carry_out(
             do_in_processes(plan, site, prepared.jobs, handle, should_stop)
     _do_joints(prepared, store, handle, should_stop)
     return failures
+
+
+def rehearse_study(prepared: Prepared) -> None:
+    """Try every pruning that is left on an untrained network.
+
+    Raises
+    ------
+    InputError
+        If one cannot be done; the sentence names the line of the recipe.
+    """
+    from gossamer.studies.rehearsal import rehearse  # imports torch
+
+    try:
+        rehearse(prepared.spec, prepared.plan, prepared.datasets)
+    except StudyFileError as error:
+        raise located(error, prepared.request.study, prepared.text) from error
 
 
 def _do_joints(

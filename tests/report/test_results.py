@@ -2,20 +2,12 @@ import math
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import Leakage
-from gossamer.records.record import Arm, Environment, Published, PublishedFigure, StudyRun
-from gossamer.report.aggregate import (
-    Results,
-    class_accuracies,
-    comparisons,
-    cost,
-    is_fraction,
-    layer_sparsities,
-    reaching,
-    sizes,
-)
+from gossamer.records.record import Arm, Environment, StudyRun
+from gossamer.report.results import Results
 from gossamer.stats.intervals import mean_interval, paired_difference
 
 ENVIRONMENT = Environment(
@@ -40,9 +32,23 @@ def brute(run: Any, arm: str, level: float, measure: str = "test_accuracy") -> d
     }
 
 
-@pytest.fixture(scope="module")
-def results(run: Any) -> Results:
-    return Results(run.study, run.records)
+def joint(
+    kind: str, records: list[str], measures: Any, others: tuple[str, ...] = (), **given: Any
+) -> JointRecord:
+    return JointRecord(
+        key=f"{kind} of {len(records)}",
+        kind=kind,
+        records=tuple(records),
+        others=others,
+        measures=measures,
+        seconds=1.0,
+        environment=ENVIRONMENT,
+        **given,
+    )
+
+
+def keys_of(made: Any, arm: str, level: float) -> list[str]:
+    return [t.key for t in made.study.trials if (t.arm, t.level) == (arm, level)]
 
 
 def test_every_cell_equals_brute_force(run: Any, results: Results) -> None:
@@ -108,31 +114,6 @@ def test_own_trial_at_level_zero_is_not_replaced(make_run: Any) -> None:
     assert Results(made.study, made.records).values("weight", 0.0) == {0: 0.97}
 
 
-def test_difference_to_published_is_in_points(make_run: Any) -> None:
-    figures = (
-        PublishedFigure(arm="weight", measure="test_accuracy", level=0.6, value=0.8994),
-        PublishedFigure(arm="weight", measure="test_loss", level=0.6, value=0.5),
-        PublishedFigure(arm="weight", measure="test_accuracy", level=0.9, value=0.1832),
-    )
-    made = make_run(
-        {("dense", 0.0): [0.98, 0.98], ("weight", 0.6): [0.9794, 0.9594]},
-        published=Published(source="", figures=figures),
-    )
-    accuracy, loss, absent = comparisons(Results(made.study, made.records))
-    assert accuracy.difference == pytest.approx(7.0)
-    assert accuracy.measured == mean_interval([0.9794, 0.9594])
-    assert loss.difference == pytest.approx((2.4 - 2.3 * 0.9694) - 0.5)
-    assert absent.measured is None
-    assert absent.difference is None
-
-
-def test_published_level_zero_is_compared_with_the_baseline(run: Any, results: Results) -> None:
-    first = comparisons(results)[0]
-    assert (first.arm, first.level) == ("weight", 0.0)
-    dense = list(brute(run, "dense", 0.0).values())
-    assert first.difference == pytest.approx(100 * (math.fsum(dense) / 5 - 0.9709))
-
-
 def test_absent_and_unfinite_measures_are_left_out(make_run: Any) -> None:
     made = make_run({("weight", 0.5): [0.9, 0.8]})
     first, second = made.records.values()
@@ -141,87 +122,6 @@ def test_absent_and_unfinite_measures_are_left_out(make_run: Any) -> None:
     results = Results(made.study, {one.key: one for one in (lacking, infinite)})
     assert results.interval("weight", 0.5, "test_loss") is None
     assert results.values("weight", 0.5, "bytes_compressed").keys() == {1}
-
-
-def test_sizes_are_means_over_seeds(run: Any, results: Results) -> None:
-    row = next(size for size in sizes(results) if size.arm == "unit" and size.level == 0.9)
-    for measure, mean in row.means.items():
-        values = brute(run, "unit", 0.9, measure).values()
-        assert mean == pytest.approx(math.fsum(values) / 5)
-
-
-def test_reaching_counts_weights_that_reach_the_output(results: Results) -> None:
-    assert reaching(results, "weight", 0.0) == 2_386_000
-    assert reaching(results, "weight", 0.5) == 2_384_000 / 2 + 2_000
-    unit = 784_000 * 0.5 + (1_000_000 + 500_000 + 100_000) * 0.25 + 2_000 * 0.5
-    assert reaching(results, "unit", 0.5) == unit
-
-
-def test_layers_hold_masked_and_effective_sparsity(results: Results) -> None:
-    rows = {(one.arm, one.level, one.layer): one for one in layer_sparsities(results)}
-    hidden = rows["unit", 0.5, "hidden2.weight"]
-    assert (hidden.masked, hidden.effective) == (0.5, 0.75)
-    output = rows["unit", 0.5, "output.weight"]
-    assert (output.prunable, output.masked, output.effective) == (False, 0.0, 0.5)
-    assert rows["weight", 0.0, "hidden1.weight"].masked == 0.0
-    assert len(rows) == (1 + 2 * 10 + 4 * 9) * 5
-
-
-def test_unknown_connectivity_is_left_out(make_run: Any, forget: Any) -> None:
-    made = make_run({("weight", 0.5): [0.9, 0.8], ("unit", 0.5): [0.9, 0.8]})
-    unknown = {t.key for t in made.study.trials if t.arm == "weight" or t.seed == 1}
-    records = {key: forget(one) if key in unknown else one for key, one in made.records.items()}
-    results = Results(made.study, records)
-    assert reaching(results, "weight", 0.5) is None
-    assert reaching(results, "unit", 0.5) == 784_000 * 0.5 + 1_600_000 * 0.25 + 2_000 * 0.5
-    rows = {(one.arm, one.layer): one for one in layer_sparsities(results)}
-    weight, unit = rows["weight", "hidden2.weight"], rows["unit", "hidden2.weight"]
-    assert (weight.masked, weight.effective) == (0.5, None)
-    assert (unit.masked, unit.effective) == (0.5, 0.75)
-
-
-def test_class_accuracies_are_means_over_seeds(run: Any, results: Results) -> None:
-    keys = [t.key for t in run.study.trials if t.arm == "unit" and t.level == 0.7]
-    row = next(
-        one
-        for one in class_accuracies(results)
-        if (one.arm, one.level, one.class_index) == ("unit", 0.7, 3)
-    )
-    assert row.accuracy == pytest.approx(
-        math.fsum(run.records[key].per_class["test"][3] for key in keys) / 5
-    )
-
-
-def test_cost_counts_each_training_once(run: Any, results: Results) -> None:
-    total = cost(results, run.phases)
-    assert (total.trainings, total.steps_shared, total.steps_alone) == (5, 30_000, 275 * 6_000)
-    assert total.factor == 55
-    assert total.training_seconds == pytest.approx(5 * 31.4)
-    assert total.measuring_seconds == pytest.approx(275 * 0.4)
-
-
-def test_cost_of_a_half_finished_run_counts_done_trials_alone(run: Any) -> None:
-    some = {trial.key: run.records[trial.key] for trial in run.study.trials[:20]}
-    assert cost(Results(run.study, some), run.phases).steps_alone == 20 * 6_000
-    one = {run.study.trials[0].key: run.records[run.study.trials[0].key]}
-    alone = cost(Results(run.study, one), run.phases)
-    assert (alone.trainings, alone.steps_shared, alone.factor) == (5, 6_000, 1)
-    assert cost(Results(run.study, {}), {}).factor is None
-
-
-def test_cost_of_trainings_that_stopped_early_counts_the_steps_they_took(run: Any) -> None:
-    phases = {
-        key: phase.model_copy(update={"optimizer_steps": 1_500, "stopped": "no progress"})
-        for key, phase in run.phases.items()
-    }
-    total = cost(Results(run.study, run.records), phases)
-    assert (total.steps_shared, total.steps_alone, total.factor) == (7_500, 275 * 1_500, 55)
-
-
-def test_cost_takes_the_plan_where_a_training_is_unknown(run: Any, results: Results) -> None:
-    first, *_ = run.phases
-    total = cost(results, {first: run.phases[first].model_copy(update={"optimizer_steps": 1_000})})
-    assert (total.steps_shared, total.steps_alone) == (1_000, 55 * 1_000 + 220 * 6_000)
 
 
 def test_axis_without_fractions_is_no_percentage(make_run: Any) -> None:
@@ -241,25 +141,6 @@ def test_levels_are_the_same_however_they_were_computed(make_run: Any) -> None:
 def test_study_is_not_changed(run: Any, results: Results) -> None:
     assert isinstance(results.study, StudyRun)
     assert results.study is run.study
-
-
-def joint(
-    kind: str, records: list[str], measures: Any, others: tuple[str, ...] = (), **given: Any
-) -> JointRecord:
-    return JointRecord(
-        key=f"{kind} of {len(records)}",
-        kind=kind,
-        records=tuple(records),
-        others=others,
-        measures=measures,
-        seconds=1.0,
-        environment=ENVIRONMENT,
-        **given,
-    )
-
-
-def keys_of(made: Any, arm: str, level: float) -> list[str]:
-    return [t.key for t in made.study.trials if (t.arm, t.level) == (arm, level)]
 
 
 def test_joint_measures_are_measures_of_their_records(make_run: Any) -> None:
@@ -379,97 +260,6 @@ def test_basis_names_fewest_and_most(make_run: Any) -> None:
     assert Results(made.study, made.records).basis == "mean over 1 to 3 pairs of seeds"
 
 
-@pytest.mark.parametrize(
-    ("measure", "fraction"),
-    [
-        ("test_accuracy", True),
-        ("gap_attack_accuracy", True),
-        ("best_threshold_attack_accuracy", True),
-        ("one_hot_attack_accuracy", True),
-        ("lira_online_balanced_accuracy", True),
-        ("lira_online_auc", True),
-        ("lira_online_advantage", True),
-        ("lira_online_tpr@0.01", True),
-        ("lira_online_fpr@0.001", True),
-        ("mask_overlap", True),
-        ("effective_sparsity", True),
-        ("validation_gain_second_half", True),
-        ("test_loss", False),
-        ("nonzero_parameters", False),
-        ("macs_dense", False),
-        ("train_examples", False),
-    ],
-)
-def test_fractions_are_told_from_other_numbers(measure: str, fraction: bool) -> None:
-    assert is_fraction(measure) is fraction
-
-
-def after_training(made: Any, *accuracies: float | None) -> Results:
-    """Return results whose records all end in one training with these validation accuracies."""
-    (phase,) = list(made.phases.values())[:1]
-    epochs = tuple(
-        epoch.model_copy(update={"validation_accuracy": accuracy})
-        for epoch, accuracy in zip(phase.history, accuracies, strict=False)
-    )
-    phase = phase.model_copy(update={"history": epochs})
-    records = {
-        key: one.model_copy(
-            update={"phases": (phase.key,), "identity": {"steps": [{"step": "train"}]}}
-        )
-        for key, one in made.records.items()
-    }
-    return Results(made.study, records, phases={phase.key: phase})
-
-
-def test_validation_measures_come_from_the_last_training(make_run: Any) -> None:
-    made = make_run({("dense", 0.0): [0.9]})
-    results = after_training(made, 0.5, 0.6, 0.8, 0.85)
-    assert results.values("dense", 0.0, "validation_accuracy") == {0: 0.85}
-    gain = results.values("dense", 0.0, "validation_gain_second_half")
-    assert gain == {0: pytest.approx(0.25)}
-    odd = after_training(made, 0.5, 0.6, 0.8)
-    assert odd.values("dense", 0.0, "validation_gain_second_half") == {0: pytest.approx(0.3)}
-
-
-def test_training_without_validation_has_no_such_measure(make_run: Any) -> None:
-    made = make_run({("dense", 0.0): [0.9]})
-    for accuracies in ((None, None), ()):
-        results = after_training(made, *accuracies)
-        assert results.values("dense", 0.0, "validation_accuracy") == {}
-    one = after_training(made, 0.5)
-    assert one.values("dense", 0.0, "validation_accuracy") == {0: 0.5}
-    assert one.values("dense", 0.0, "validation_gain_second_half") == {}
-
-
-def test_halves_of_a_training_that_stopped_early_are_not_compared(make_run: Any) -> None:
-    results = after_training(make_run({("dense", 0.0): [0.9]}), 0.5, 0.6, 0.8, 0.85)
-    ((key, phase),) = results.phases.items()
-    early = phase.model_copy(update={"stopped": "train_accuracy reached 0.9, the target 0.9"})
-    stopped = Results(results.study, results.records, phases={key: early})
-    assert stopped.values("dense", 0.0, "validation_accuracy") == {0: 0.85}
-    assert stopped.values("dense", 0.0, "validation_gain_second_half") == {}
-
-
-def test_running_averages_are_those_of_the_last_epoch(make_run: Any) -> None:
-    results = after_training(make_run({("dense", 0.0): [0.9]}), 0.5, 0.6)
-    (phase,) = results.phases.values()
-    for name in ("accuracy", "loss"):
-        running = results.values("dense", 0.0, f"running_train_{name}")
-        assert running == {0: getattr(phase.history[-1], f"train_{name}")}
-
-
-def test_network_pruned_after_training_has_no_validation_measure(make_run: Any) -> None:
-    made = make_run({("dense", 0.0): [0.9]})
-    trained = after_training(made, 0.5, 0.6)
-    steps = [{"step": "train"}, {"step": "prune"}]
-    records = {
-        key: one.model_copy(update={"identity": {"steps": steps}})
-        for key, one in trained.records.items()
-    }
-    results = Results(made.study, records, phases=trained.phases)
-    assert results.values("dense", 0.0, "validation_accuracy") == {}
-
-
 def test_unpruned_arm_is_of_the_same_dataset_and_network(
     make_run: Any, longer: tuple[Arm, ...]
 ) -> None:
@@ -507,3 +297,23 @@ def test_places_name_levels_with_their_axis(make_run: Any) -> None:
     assert Results(made.study, {}).places([2.0, 20.0]) == "epsilon 2 and 20"
     assert Results(made.study, {}).has_levels
     assert not Results(make_run({("dense", 0.0): [0.9]}).study, {}).has_levels
+
+
+def test_resolution_is_one_example_of_the_fewest(make_run: Any) -> None:
+    made = make_run({("dense", 0.0): [0.9, 0.8]})
+    first, second = made.records.items()
+    few = {**second[1].measures, "test_examples": 500}
+    records = {first[0]: first[1], second[0]: second[1].model_copy(update={"measures": few})}
+    results = Results(made.study, records)
+    assert results.resolution("test_accuracy") == 1 / 500
+    assert results.resolution("train_accuracy") == 1 / 60_000
+    assert results.resolution("test_loss") == results.resolution("sparsity") == 0
+
+
+def test_equal_accuracies_have_the_interval_of_one_example(make_run: Any) -> None:
+    results = make_run({("dense", 0.0): [0.9] * 3, ("weight", 0.5): [0.8] * 3}).results
+    step = 1 / 10_000
+    reach = stats.t.ppf(0.975, 2) * step / math.sqrt(3 * 12)
+    assert results.interval("dense", 0.0).half_width == pytest.approx(reach)
+    paired = results.paired(("dense", 0.0), ("weight", 0.5))
+    assert paired.half_width == pytest.approx(math.sqrt(2) * reach)

@@ -1,20 +1,21 @@
-"""From records to the rows that the page shows: pure functions, frozen values.
+"""A study's records by arm, level and seed: what everything on the page is made from.
 
 Displays hold data first and plot second: everything that a figure draws or a table prints is
-computed here, and can be checked without drawing or printing it.
+computed by pure functions of `Results`, and can be checked without drawing or printing it.
 """
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from gossamer.formats import counted, listed
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import Leakage, has_references
-from gossamer.records.record import Arm, Layer, Phase, Record, StudyRun, TrialLabel
-from gossamer.stats.intervals import Interval, mean_interval, mutual_interval
+from gossamer.records.measures import counted_examples
+from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
+from gossamer.report.training_measures import training_measures
+from gossamer.stats.intervals import Interval, mean_interval, mutual_interval, rounding_deviation
 
 ACCURACY = "test_accuracy"
 
@@ -253,7 +254,9 @@ class Results:
 
     def interval(self, arm: str, level: float, measure: str = ACCURACY) -> Interval | None:
         """Mean over the units with its 95% interval; None where nothing was measured."""
-        return interval_of(self.units(self.values(arm, level, measure)), measure)
+        values = self.units(self.values(arm, level, measure))
+        least = rounding_deviation(self.resolution(measure))
+        return interval_of(values, measure, least_deviation=least)
 
     def paired(
         self,
@@ -263,9 +266,9 @@ class Results:
         measure: str = ACCURACY,
     ) -> Interval | None:
         """Mean of first minus second over the units that both have; None without one."""
-        return interval_of(
-            self.units(self.differences(first, second, measure)), measure, confidence
-        )
+        values = self.units(self.differences(first, second, measure))
+        least = rounding_deviation(self.resolution(measure), terms=2)
+        return interval_of(values, measure, confidence, least)
 
     def differences(
         self, first: tuple[str, float], second: tuple[str, float], measure: str = ACCURACY
@@ -273,6 +276,24 @@ class Results:
         """Return first minus second of a measure, by seed, for the seeds that both have."""
         ours, theirs = self.values(*first, measure), self.values(*second, measure)
         return {seed: ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()}
+
+    def resolution(self, measure: str) -> float:
+        """Return the step in which a measure moves: one example of those it is a share of.
+
+        0 where nothing says how many these are; where records differ, the coarsest step.
+        """
+        examples = counted_examples(measure)
+        return self._largest_steps.get(examples, 0.0) if examples else 0.0
+
+    @cached_property
+    def _largest_steps(self) -> dict[str, float]:
+        """One over the smallest number of examples, by the measure that says it."""
+        steps: dict[str, float] = {}
+        for record in self.records.values():
+            for name, count in record.measures.items():
+                if name.endswith("_examples") and count > 0:
+                    steps[name] = max(steps.get(name, 0.0), 1 / count)
+        return steps
 
     @cached_property
     def axis_in_percent(self) -> bool:
@@ -317,261 +338,15 @@ def same_setting(first: Arm, second: Arm) -> bool:
     )
 
 
-def training_measures(phase: Phase) -> dict[str, float]:
-    """Return the measures that are read off the history of a network's last training.
-
-    ``running_train_accuracy`` and ``running_train_loss`` are means over the last epoch, under
-    augmentation and dropout, while the weights change; ``validation_accuracy`` and
-    ``validation_loss`` are those after it. ``validation_gain_second_half`` is how far the accuracy
-    lies above that of the epoch at half of the training, where none stopped early: halves of
-    different lengths cannot be compared.
-    """
-    if not phase.history:
-        return {}
-    last = phase.history[-1]
-    found = {
-        "running_train_accuracy": last.train_accuracy,
-        "running_train_loss": last.train_loss,
-        "validation_accuracy": last.validation_accuracy,
-        "validation_loss": last.validation_loss,
-    }
-    if len(phase.history) > 1 and phase.stopped is None and last.validation_accuracy is not None:
-        half = phase.history[len(phase.history) // 2 - 1].validation_accuracy
-        if half is not None:
-            found["validation_gain_second_half"] = last.validation_accuracy - half
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _size_of(joint: JointRecord) -> int:
     return len(joint.records) + len(joint.others)
 
 
-def interval_of(values: Sequence[float], measure: str, confidence: float = 0.95) -> Interval | None:
+def interval_of(
+    values: Sequence[float], measure: str, confidence: float = 0.95, least_deviation: float = 0.0
+) -> Interval | None:
     """Mean of a measure over units with the interval that suits it; None without values."""
     if not values:
         return None
-    return (mutual_interval if has_references(measure) else mean_interval)(values, confidence)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _mean_of_known(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return _mean(known) if known else None
-
-
-_COUNTS = {"parameters", "prunable", "bytes", "macs", "examples"}
-_FRACTIONS = {"accuracy", "sparsity", "auc", "tpr", "fpr", "advantage", "overlap", "gain"}
-
-
-def is_fraction(measure: str) -> bool:
-    """Whether a measure is a fraction, to be shown in percent and compared in points.
-
-    Examples
-    --------
-    >>> is_fraction("test_accuracy"), is_fraction("lira_online_tpr@0.01"), is_fraction("test_loss")
-    (True, True, False)
-    """
-    return not _FRACTIONS.isdisjoint(re.split(r"[_@]", measure))
-
-
-def is_count(measure: str) -> bool:
-    """Whether a measure counts something, so that its ratios are what matters.
-
-    Examples
-    --------
-    >>> is_count("effective_parameters"), is_count("effective_sparsity"), is_count("test_loss")
-    (True, False, False)
-    """
-    return not is_fraction(measure) and not _COUNTS.isdisjoint(measure.split("_"))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One published number beside what was measured."""
-
-    arm: str
-    measure: str
-    level: float
-    published: float
-    measured: Interval | None
-
-    @property
-    def difference(self) -> float | None:
-        """Measured minus published: in points for a fraction, else in the measure's unit."""
-        if self.measured is None:
-            return None
-        scale = 100 if is_fraction(self.measure) else 1
-        return scale * (self.measured.mean - self.published)
-
-
-def comparisons(results: Results) -> tuple[Comparison, ...]:
-    """Every published number beside what was measured, in the published order."""
-    published = results.study.published
-    return tuple(
-        Comparison(
-            figure.arm,
-            figure.measure,
-            same_level(figure.level),
-            figure.value,
-            results.interval(figure.arm, figure.level, figure.measure),
-        )
-        for figure in (published.figures if published else ())
-    )
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large one arm is at one level: means over the seeds, by measure."""
-
-    arm: str
-    level: float
-    means: Mapping[str, float]
-
-
-SIZE_MEASURES = (
-    "sparsity_requested",
-    "sparsity",
-    "sparsity_all",
-    "effective_sparsity",
-    "nonzero_parameters",
-    "bytes_compressed",
-    "macs_dense",
-    "macs_nonzero",
-)
-
-
-def sizes(results: Results) -> tuple[Size, ...]:
-    """Sizes of every arm at each of its own levels that has a record."""
-    rows = []
-    for arm in results.study.arms:
-        for level in sorted(level for name, level in results.asked if name == arm.name):
-            found = {m: results.interval(arm.name, level, m) for m in SIZE_MEASURES}
-            means = {m: interval.mean for m, interval in found.items() if interval}
-            if means:
-                rows.append(Size(arm.name, level, means))
-    return tuple(rows)
-
-
-def reaching(results: Results, arm: str, level: float) -> float | None:
-    """Weights of all layers that still reach the output, mean over the seeds; None if unknown."""
-    counts = [_reaching(record.layers) for record in results.found(arm, level).values()]
-    return _mean_of_known(counts)
-
-
-def _reaching(layers: Sequence[Layer]) -> float | None:
-    known = [layer.effective for layer in layers if layer.effective is not None]
-    return float(sum(known)) if layers and len(known) == len(layers) else None
-
-
-@dataclass(frozen=True)
-class LayerSparsity:
-    """Zeros of one layer, mean over the seeds, as fractions; effective is None if unknown."""
-
-    arm: str
-    level: float
-    layer: str
-    prunable: bool
-    masked: float
-    effective: float | None
-
-
-def layer_sparsities(results: Results) -> tuple[LayerSparsity, ...]:
-    """Sparsity of each layer at each level of every arm."""
-    return tuple(
-        row
-        for arm in results.study.arms
-        for level in results.levels(arm.name)
-        for row in _layers_of(arm.name, level, list(results.found(arm.name, level).values()))
-    )
-
-
-def _layers_of(arm: str, level: float, records: list[Record]) -> list[LayerSparsity]:
-    layers: dict[str, list[Layer]] = {}
-    for record in records:
-        for layer in record.layers:
-            layers.setdefault(layer.name, []).append(layer)
-    return [
-        LayerSparsity(
-            arm,
-            level,
-            name,
-            all(one.prunable for one in same),
-            _mean([1 - one.nonzero / one.weights for one in same]),
-            _mean_of_known(
-                None if one.effective is None else 1 - one.effective / one.weights for one in same
-            ),
-        )
-        for name, same in layers.items()
-    ]
-
-
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """Test accuracy of one class, mean over the seeds, as a fraction."""
-
-    arm: str
-    level: float
-    class_index: int
-    accuracy: float
-
-
-def class_accuracies(results: Results) -> tuple[ClassAccuracy, ...]:
-    """Test accuracy of each class at each level of the main arms."""
-    rows = []
-    for arm in results.arms("main"):
-        for level in results.levels(arm.name):
-            found = results.found(arm.name, level).values()
-            columns = [record.per_class["test"] for record in found if "test" in record.per_class]
-            means = [_mean(one) for one in zip(*columns, strict=True)]
-            rows += [ClassAccuracy(arm.name, level, i, mean) for i, mean in enumerate(means)]
-    return tuple(rows)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the study took, and what its done trials would have taken without sharing."""
-
-    trainings: int
-    steps_shared: int
-    """Optimizer steps of the trainings that the done trials rest on, each once."""
-    steps_alone: int
-    """The same, counted once for every done trial."""
-    examples: int
-    training_seconds: float
-    measuring_seconds: float
-
-    @property
-    def factor(self) -> float | None:
-        """Optimizer steps of the done trials run alone, over those of sharing."""
-        return self.steps_alone / self.steps_shared if self.steps_shared else None
-
-
-def used_phases(results: Results, phases: Mapping[str, Phase]) -> dict[str, Phase]:
-    """Trainings that the study's trials rest on, each once, in the order of the trials."""
-    keys = dict.fromkeys(key for trial in results.study.trials for key in trial.phases)
-    return {key: phases[key] for key in keys if key in phases}
-
-
-def cost(results: Results, phases: Mapping[str, Phase]) -> Cost:
-    """Add up the trainings that were done, and what the done trials rest on."""
-    used = used_phases(results, phases).values()
-    distinct = {trial.key for trial in results.done}
-    shared = {key for trial in results.done for key in trial.phases if key in phases}
-    return Cost(
-        trainings=len(used),
-        steps_shared=sum(phases[key].optimizer_steps for key in shared),
-        steps_alone=sum(_steps_alone(trial, phases) for trial in results.done),
-        examples=sum(phase.examples for phase in used),
-        training_seconds=math.fsum(phase.seconds for phase in used),
-        measuring_seconds=math.fsum(results.records[key].seconds for key in distinct),
-    )
-
-
-def _steps_alone(trial: TrialLabel, phases: Mapping[str, Phase]) -> int:
-    """Return the steps that a trial really rests on; those planned where one is unknown."""
-    if any(key not in phases for key in trial.phases):
-        return trial.optimizer_steps
-    return sum(phases[key].optimizer_steps for key in trial.phases)
+    interval = mutual_interval if has_references(measure) else mean_interval
+    return interval(values, confidence, least_deviation)

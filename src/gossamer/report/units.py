@@ -1,0 +1,59 @@
+"""How the numbers of a measure are written: in points, in nats, or as they are."""
+
+from dataclasses import dataclass
+
+from gossamer.formats import decimal
+from gossamer.records.measures import is_count, is_fraction
+
+MOST_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a measure is written."""
+
+    factor: float
+    digits: int
+    name: str
+    """With a space before it; empty for a measure without one."""
+
+    def text(self, value: float, *, apart: float | None = None, signed: bool = False) -> str:
+        """Return a value, with as many digits as it takes to be told apart from another.
+
+        Examples
+        --------
+        >>> points = Unit(100, 2, " points")
+        >>> points.text(0.01), points.text(0.00499, apart=0.005), points.text(0.00001, apart=0)
+        ('1.00', '0.499', '0.001')
+        """
+        scaled = self.factor * value
+        digits = self.digits
+        while apart is not None and value != apart and digits < MOST_DIGITS:
+            if decimal(scaled, digits) != decimal(self.factor * apart, digits):
+                break
+            digits += 1
+        return decimal(scaled, digits, signed=signed)
+
+    def short(self, value: float) -> str:
+        """Return a margin, as its author wrote it."""
+        return f"{self.factor * value:.9g}"
+
+    def amount(self, value: float) -> str:
+        """Return a margin with its unit.
+
+        Examples
+        --------
+        >>> Unit(100, 2, " points").amount(0.01), Unit(100, 2, " points").amount(0.005)
+        ('1 point', '0.5 points')
+        """
+        short = self.short(value)
+        return f"{short}{self.name.removesuffix('s') if short == '1' else self.name}"
+
+
+def unit_of(measure: str) -> Unit:
+    """Return how a measure is written: fractions in points, losses in nats."""
+    if is_fraction(measure):
+        return Unit(100, 2, " points")
+    if is_count(measure):
+        return Unit(1, 0, "")
+    return Unit(1, 4, " nats" if measure.endswith("loss") else "")

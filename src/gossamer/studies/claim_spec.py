@@ -1,0 +1,83 @@
+"""A claim as a study file says it."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat
+
+from gossamer.records.measures import is_fraction
+from gossamer.records.record import Claim, ControlComparison
+from gossamer.studies.texts import Line
+from gossamer.train.options import Options
+
+ACCURACY_MARGIN = 0.005
+ATTACK_MARGIN = 0.01
+PAR_MARGIN = 0.02
+
+
+class ControlSpec(ControlComparison):
+    """The comparison that could explain a claim, as the file has it."""
+
+    text: Line
+
+
+class ClaimSpec(Options):
+    """A claim as the file has it; see `gossamer.records.record.Claim`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9'-]*$")
+    text: Line
+    says: Literal["higher", "lower", "not-lower", "not-higher", "on-par"]
+    compare: str
+    against: Annotated[tuple[str, ...], Field(min_length=1)] | str
+    measure: str = "test_accuracy"
+    levels: tuple[float, ...] = ()
+    against_level: float | None = None
+    over: Literal["each", "any", "mean"] = "each"
+    matched_on: str | None = None
+    margin: NonNegativeFloat | None = None
+    """The smallest difference that matters: "higher" says higher by more than this, "not-lower"
+    lower by less. None for 0.005, half a point of accuracy, or 0.01 of an attack's; 0.02 for
+    "on-par". What is no fraction has no margin but the one that is given."""
+    control: ControlSpec | None = None
+
+    def resolved(self) -> Claim:
+        """Return the claim with its defaults."""
+        margin = self._default_margin() if self.margin is None else self.margin
+        return Claim(**{**self.model_dump(), "against": self.others, "margin": margin})
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The arms that it is compared to."""
+        return (self.against,) if isinstance(self.against, str) else self.against
+
+    @property
+    def lacks_margin(self) -> bool:
+        """Whether it must state its margin, and does not."""
+        return self.margin is None and not is_fraction(self.measure)
+
+    def arms(self) -> Iterator[tuple[str, str]]:
+        """Yield every arm that the claim is about, with the field that says so."""
+        yield "compare", self.compare
+        yield from (("against", arm) for arm in self.others)
+        if self.control is not None:
+            yield from (("control", self.control.compare), ("control", self.control.against))
+
+    def measures(self) -> Iterator[tuple[str, str]]:
+        """Yield every measure that the claim is about, with the field that says so."""
+        yield "measure", self.measure
+        if self.matched_on is not None:
+            yield "matched_on", self.matched_on
+        if self.control is not None and self.control.measure is not None:
+            yield "control", self.control.measure
+
+    def fixed_levels(self) -> Iterator[tuple[str, float]]:
+        """Yield every level that the claim names, with the field that says so."""
+        yield from (("levels", level) for level in self.levels)
+        if self.against_level is not None:
+            yield "against_level", self.against_level
+
+    def _default_margin(self) -> float:
+        if self.says == "on-par":
+            return PAR_MARGIN
+        accuracy = self.measure.startswith(("train_", "validation_", "test_"))
+        return ACCURACY_MARGIN if accuracy else ATTACK_MARGIN
