@@ -8,7 +8,8 @@ from torch import nn
 
 from gossamer import Mask
 from gossamer.studies.plan import chosen_scale
-from gossamer.studies.spec import read_study, resolve_recipe
+from gossamer.studies.spec import read_study
+from gossamer.studies.written_recipes import resolve_recipe
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -443,6 +443,8 @@ def test_mirror_images_count_once(judge: Any) -> None:
     )
     expected = paired_difference(CELLS["weight", 0.3], CELLS["unit", 0.3], 0.95)
     assert mirrored[0].comparisons[0].interval == expected
+    assert expected.low is not None
+    assert expected.high is not None
     assert ends(mirrored[1].comparisons[0]) == pytest.approx((-expected.high, -expected.low))
     apart = judge(
         CELLS,

@@ -1,0 +1,301 @@
+// The Python module gossamer.kernels._native. What it takes is checked by `check` (plan.cpp).
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <stdexcept>
+#include <utility>
+
+#include "engine.hpp"
+#include "instruction_sets.hpp"
+#include "peak.hpp"
+
+namespace nb = nanobind;
+
+namespace gossamer {
+
+namespace {
+
+template <class Number>
+using Numbers = nb::ndarray<const Number, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using WritableRows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Sizes = std::pair<std::int64_t, std::int64_t>;
+
+template <class Number>
+std::vector<Number> copied(const Numbers<Number>& array) {
+    return std::vector<Number>(array.data(), array.data() + array.size());
+}
+
+template <class Number>
+std::vector<Number> copied(const std::optional<Numbers<Number>>& array) {
+    return array ? copied(*array) : std::vector<Number>();
+}
+
+Pair pair_of(const Sizes& sizes) { return {sizes.first, sizes.second}; }
+
+template <class Kind>
+Kind named(const std::map<std::string, Kind>& names, const std::string& name) {
+    const auto found = names.find(name);
+    if (found == names.end()) throw std::invalid_argument("\"" + name + "\" is not known");
+    return found->second;
+}
+
+const std::map<std::string, ActivationKind> activations = {
+    {"identity", ActivationKind::identity},
+    {"relu", ActivationKind::relu},
+    {"relu6", ActivationKind::relu6},
+    {"leaky-relu", ActivationKind::leaky_relu},
+    {"elu", ActivationKind::elu},
+    {"gelu", ActivationKind::gelu},
+    {"gelu-tanh", ActivationKind::gelu_tanh},
+    {"silu", ActivationKind::silu},
+    {"hardswish", ActivationKind::hardswish},
+    {"sigmoid", ActivationKind::sigmoid},
+    {"tanh", ActivationKind::tanh},
+};
+const std::map<std::string, WeightsKind> weights_kinds = {
+    {"dense", WeightsKind::dense},
+    {"sparse", WeightsKind::sparse},
+    {"block", WeightsKind::block},
+};
+const std::map<std::string, PoolingKind> pooling_kinds = {
+    {"max", PoolingKind::max},
+    {"average", PoolingKind::average},
+};
+
+Shape shape_of(const std::vector<std::int64_t>& sizes) {
+    if (sizes.size() == 1) return {false, sizes[0], 1, 1};
+    if (sizes.size() == 3) return {true, sizes[0], sizes[1], sizes[2]};
+    throw std::invalid_argument("a shape must be (features,) or (channels, height, width)");
+}
+
+std::vector<std::int64_t> sizes_of(const Shape& shape) {
+    if (!shape.image) return {shape.channels};
+    return {shape.channels, shape.height, shape.width};
+}
+
+Layer reading(LayerKind kind, std::vector<int> inputs) {
+    Layer layer;
+    layer.kind = kind;
+    layer.inputs = std::move(inputs);
+    return layer;
+}
+
+void add_weights(nb::module_& module) {
+    nb::class_<Weights>(module, "Weights")
+        .def(
+            "__init__",
+            [](Weights* self, const std::string& kind, std::int64_t rows, std::int64_t columns,
+               const Numbers<float>& values, const Numbers<std::int64_t>& starts,
+               const Numbers<std::int32_t>& indices) {
+                new (self) Weights{named(weights_kinds, kind), rows, columns, copied(values),
+                                   copied(starts), copied(indices)};
+            },
+            nb::arg("kind"), nb::arg("rows"), nb::arg("columns"), nb::arg("values"),
+            nb::arg("starts"), nb::arg("indices"));
+}
+
+void add_epilogue(nb::module_& module) {
+    nb::class_<Pooling>(module, "Pooling")
+        .def(
+            "__init__",
+            [](Pooling* self, const std::string& kind, Sizes kernel, Sizes stride, Sizes padding,
+               Sizes dilation, bool ceil, bool counts_padding) {
+                new (self) Pooling{named(pooling_kinds, kind), pair_of(kernel), pair_of(stride),
+                                   pair_of(padding), pair_of(dilation), ceil, counts_padding};
+            },
+            nb::arg("kind"), nb::arg("kernel"), nb::arg("stride"), nb::arg("padding"),
+            nb::arg("dilation"), nb::arg("ceil"), nb::arg("counts_padding"));
+    nb::class_<Epilogue>(module, "Epilogue")
+        .def(
+            "__init__",
+            [](Epilogue* self, std::optional<int> residual, const std::string& activation,
+               float alpha, const std::optional<Numbers<float>>& scale,
+               const std::optional<Numbers<float>>& shift, const std::optional<Pooling>& pooling) {
+                if (residual && *residual < 0) {
+                    throw std::invalid_argument("residual must be the number of a value");
+                }
+                new (self) Epilogue{residual.value_or(-1),
+                                    {named(activations, activation), alpha},
+                                    copied(scale), copied(shift), pooling};
+            },
+            nb::arg("residual").none(), nb::arg("activation"), nb::arg("alpha"),
+            nb::arg("scale").none(), nb::arg("shift").none(), nb::arg("pooling").none());
+}
+
+void add_plan(nb::module_& module) {
+    nb::class_<Plan>(module, "Plan")
+        .def(
+            "__init__",
+            [](Plan* self, const std::vector<std::int64_t>& input_shape) {
+                new (self) Plan{};
+                self->input = shape_of(input_shape);
+            },
+            nb::arg("input_shape"))
+        .def("add_linear",
+             [](Plan& self, int input, const Weights& weights,
+                const std::optional<Numbers<float>>& bias, const Epilogue& epilogue) {
+                 Layer layer = reading(LayerKind::linear, {input});
+                 layer.weights = weights;
+                 layer.bias = copied(bias);
+                 layer.epilogue = epilogue;
+                 self.layers.push_back(std::move(layer));
+             },
+             nb::arg("input"), nb::arg("weights"), nb::arg("bias").none(), nb::arg("epilogue"))
+        .def("add_convolution",
+             [](Plan& self, int input, const Weights& weights, Sizes kernel, Sizes stride,
+                Sizes padding, Sizes dilation, std::int64_t groups,
+                const std::optional<Numbers<float>>& bias, const Epilogue& epilogue) {
+                 Layer layer = reading(LayerKind::convolution, {input});
+                 layer.weights = weights;
+                 layer.kernel = pair_of(kernel);
+                 layer.stride = pair_of(stride);
+                 layer.padding = pair_of(padding);
+                 layer.dilation = pair_of(dilation);
+                 layer.groups = groups;
+                 layer.bias = copied(bias);
+                 layer.epilogue = epilogue;
+                 self.layers.push_back(std::move(layer));
+             },
+             nb::arg("input"), nb::arg("weights"), nb::arg("kernel"), nb::arg("stride"),
+             nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"), nb::arg("bias").none(),
+             nb::arg("epilogue"))
+        .def("add_pool",
+             [](Plan& self, int input, const Pooling& pooling) {
+                 Layer layer = reading(LayerKind::pool, {input});
+                 layer.epilogue.pooling = pooling;
+                 self.layers.push_back(std::move(layer));
+             },
+             nb::arg("input"), nb::arg("pooling"))
+        .def("add_pointwise",
+             [](Plan& self, int input, const Epilogue& epilogue) {
+                 Layer layer = reading(LayerKind::pointwise, {input});
+                 layer.epilogue = epilogue;
+                 self.layers.push_back(std::move(layer));
+             },
+             nb::arg("input"), nb::arg("epilogue"))
+        .def("add_concatenate",
+             [](Plan& self, std::vector<int> inputs) {
+                 self.layers.push_back(reading(LayerKind::concatenate, std::move(inputs)));
+             },
+             nb::arg("inputs"))
+        .def("add_reshape",
+             [](Plan& self, int input, const std::vector<std::int64_t>& shape) {
+                 Layer layer = reading(LayerKind::reshape, {input});
+                 layer.target = shape_of(shape);
+                 self.layers.push_back(std::move(layer));
+             },
+             nb::arg("input"), nb::arg("shape"))
+        .def("add_softmax",
+             [](Plan& self, int input, bool logarithm) {
+                 Layer layer = reading(LayerKind::softmax, {input});
+                 layer.logarithm = logarithm;
+                 self.layers.push_back(std::move(layer));
+             },
+             nb::arg("input"), nb::arg("logarithm"))
+        .def_rw("output", &Plan::output)
+        .def("check",
+             [](Plan& self) {
+                 check(self);
+                 std::vector<std::vector<std::int64_t>> shapes;
+                 for (const Shape& shape : self.shapes) shapes.push_back(sizes_of(shape));
+                 return shapes;
+             },
+             "Check every number; return the shape of every value.");
+}
+
+// That the arrays are what the engine was made for.
+void check_call(const Engine& engine, std::int64_t count, std::int64_t size, int threads) {
+    if (size != engine.input_size()) {
+        throw std::invalid_argument("inputs must have " + std::to_string(engine.input_size()) +
+                                    " numbers an example");
+    }
+    if (threads < 1 || threads > 1024) {
+        throw std::invalid_argument("threads must be between 1 and 1024");
+    }
+    (void)count;
+}
+
+void run(const Engine& engine, const Rows& inputs, const WritableRows& outputs, int threads) {
+    const auto count = static_cast<std::int64_t>(inputs.shape(0));
+    check_call(engine, count, static_cast<std::int64_t>(inputs.shape(1)), threads);
+    if (outputs.shape(0) != inputs.shape(0) ||
+        static_cast<std::int64_t>(outputs.shape(1)) != engine.output_size()) {
+        throw std::invalid_argument("outputs must have a row for each example");
+    }
+    nb::gil_scoped_release release;
+    engine.run(inputs.data(), outputs.data(), count, threads, nullptr);
+}
+
+// The least time of each layer over the repeats.
+std::vector<double> layer_seconds(const Engine& engine, const Rows& inputs, int threads,
+                                  int repeats) {
+    const auto count = static_cast<std::int64_t>(inputs.shape(0));
+    check_call(engine, count, static_cast<std::int64_t>(inputs.shape(1)), threads);
+    nb::gil_scoped_release release;
+    std::vector<float> outputs(static_cast<std::size_t>(count * engine.output_size()));
+    std::vector<double> least(engine.layers());
+    for (int repeat = 0; repeat < repeats; ++repeat) {
+        std::vector<double> seconds(engine.layers());
+        engine.run(inputs.data(), outputs.data(), count, threads, seconds.data());
+        for (std::size_t layer = 0; layer < least.size(); ++layer) {
+            least[layer] = repeat == 0 ? seconds[layer] : std::min(least[layer], seconds[layer]);
+        }
+    }
+    return least;
+}
+
+void add_engine(nb::module_& module) {
+    nb::class_<Engine>(module, "Engine")
+        .def("__init__",
+             [](Engine* self, const Plan& plan, const std::string& instruction_set) {
+                 new (self) Engine(plan, instruction_set_named(instruction_set));
+             },
+             nb::arg("plan"), nb::arg("instruction_set"))
+        .def_prop_ro("instruction_set",
+                     [](const Engine& self) { return name_of(self.instruction_set()); })
+        .def("run", &run, nb::arg("inputs"), nb::arg("outputs"), nb::arg("threads"))
+        .def("layer_seconds", &layer_seconds, nb::arg("inputs"), nb::arg("threads"),
+             nb::arg("repeats"));
+}
+
+}  // namespace
+
+}  // namespace gossamer
+
+NB_MODULE(_native, module) {
+    using namespace gossamer;
+    add_weights(module);
+    add_epilogue(module);
+    add_plan(module);
+    add_engine(module);
+    module.def("available_instruction_sets", [] {
+        std::vector<std::string> names;
+        for (const InstructionSet set : available_instruction_sets()) names.push_back(name_of(set));
+        return names;
+    });
+    module.def("fma_peak",
+               [](const std::string& set, double seconds) {
+                   const InstructionSet found = instruction_set_named(set);
+                   nb::gil_scoped_release release;
+                   return multiply_add_peak(found, seconds);
+               },
+               nb::arg("instruction_set"), nb::arg("seconds"),
+               "Floating-point operations a second of one core, in registers.");
+    module.def("read_bandwidth",
+               [](const std::string& set, std::int64_t bytes, double seconds) {
+                   const InstructionSet found = instruction_set_named(set);
+                   nb::gil_scoped_release release;
+                   return read_bandwidth(found, bytes, seconds);
+               },
+               nb::arg("instruction_set"), nb::arg("bytes"), nb::arg("seconds"),
+               "Bytes a second that one core reads of an array of so many bytes, over and over.");
+}

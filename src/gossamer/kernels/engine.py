@@ -1,0 +1,305 @@
+"""A network compiled for this machine and run on batches of examples.
+
+Every weight that is not stored is skipped, and so is the input it would be multiplied by: a NaN or
+an infinity that only pruned weights read does not reach the output, where PyTorch would multiply it
+by 0 and give NaN. Elsewhere NaN and infinities spread as they do in PyTorch.
+"""
+
+import importlib
+import os
+import warnings
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import InputError
+from gossamer.kernels.checks import check_network
+from gossamer.kernels.network import (
+    Concatenate,
+    Convolution,
+    Epilogue,
+    Floats,
+    Layer,
+    Linear,
+    Network,
+    Pointwise,
+    Pool,
+    Pooling,
+    Reshape,
+    Softmax,
+    Weights,
+)
+from gossamer.kernels.portable import run_portable
+
+_native: ModuleType | None
+try:
+    _native = importlib.import_module("gossamer.kernels._native")
+except ImportError:
+    _native = None
+
+INSTRUCTION_SET_VARIABLE = "GOSSAMER_INSTRUCTION_SET"
+WITHOUT_KERNELS = (
+    "gossamer was installed without its compiled kernels, so networks run on NumPy alone, many "
+    "times slower: install it where a C++ compiler is present, with `pip install "
+    "--force-reinstall --no-deps gossamer`."
+)
+MOST_THREADS = 1024
+
+
+def available_instruction_sets() -> tuple[str, ...]:
+    """Return what `Engine` can run on here, the fastest first.
+
+    Examples
+    --------
+    >>> available_instruction_sets()[-1]
+    'numpy'
+    """
+    compiled = () if _native is None else tuple(_native.available_instruction_sets())
+    return (*compiled, "numpy")
+
+
+class Engine:
+    """A network made ready to run; constant afterwards, so that threads may share it.
+
+    Parameters
+    ----------
+    network
+        What to compute. Its arrays are copied.
+    instruction_set
+        One of `available_instruction_sets()`. If None, the environment variable
+        GOSSAMER_INSTRUCTION_SET names it, or else it is the fastest.
+
+    Attributes
+    ----------
+    instruction_set : str
+        "avx512", "avx2", "baseline" or "numpy".
+
+    Raises
+    ------
+    InputError
+        If the network is not sound, or the instruction set not available.
+
+    Examples
+    --------
+    >>> from gossamer.kernels.weights import pack_weights
+    >>> weights = pack_weights(np.array([[0.0, 2.0], [3.0, 0.0]]), "sparse")
+    >>> engine = Engine(Network((2,), (Linear(0, weights),), output=1))
+    >>> engine(np.array([[1.0, 10.0]], np.float32)).tolist()
+    [[20.0, 3.0]]
+    """
+
+    def __init__(self, network: Network, instruction_set: str | None = None) -> None:
+        shapes = check_network(network)
+        self.instruction_set = _chosen(instruction_set)
+        self._network = network
+        self._output_shape = shapes[network.output]
+        self._compiled: Any = None
+        if self.instruction_set != "numpy":
+            self._compiled = _compiled(network, self.instruction_set)
+
+    def __call__(self, inputs: NDArray[np.generic], threads: int = 1) -> Floats:
+        """Return what the network gives for each example.
+
+        Parameters
+        ----------
+        inputs
+            Examples, float32 [N, *input shape]; N may be 0. Other types of numbers are converted
+            where no digit can be lost.
+        threads
+            Processor threads to use, between 1 and 1024.
+
+        Returns
+        -------
+        float32 [N, *output shape].
+
+        Raises
+        ------
+        InputError
+            If the inputs do not fit the network, or `threads` is out of range.
+        """
+        examples = self._examples(inputs, threads)
+        if self._compiled is None:
+            return np.asarray(run_portable(self._network, examples), np.float32)
+        outputs = np.empty((len(examples), *self._output_shape), np.float32)
+        self._compiled.run(_rows(examples), _rows(outputs), threads)
+        return outputs
+
+    def layer_seconds(
+        self, inputs: NDArray[np.generic], threads: int = 1, repeats: int = 10
+    ) -> list[float]:
+        """Return the least time that each layer took over so many runs, in seconds.
+
+        With several threads it is the mean over them. What a layer took in with the one before it
+        costs nothing by itself.
+
+        Raises
+        ------
+        InputError
+            If the inputs do not fit, or this engine runs on NumPy, which measures no layers.
+        """
+        examples = self._examples(inputs, threads)
+        if self._compiled is None:
+            raise InputError(
+                "layer_seconds needs an engine with compiled kernels, but this one runs on NumPy."
+            )
+        measured: list[float] = self._compiled.layer_seconds(_rows(examples), threads, repeats)
+        return measured
+
+    def _examples(self, inputs: NDArray[np.generic], threads: int) -> Floats:
+        """Return the inputs as contiguous float32 after a check of them and of the threads."""
+        if not 1 <= threads <= MOST_THREADS:
+            raise InputError(f"threads is {threads}; it must be between 1 and {MOST_THREADS}.")
+        given = np.asarray(inputs)
+        expected = self._network.input_shape
+        if given.ndim != len(expected) + 1 or given.shape[1:] != expected:
+            named = ", ".join(map(str, expected))
+            raise InputError(
+                f"inputs have the shape {given.shape}, but this network takes (N, {named})."
+            )
+        if not np.can_cast(given.dtype, np.float32):
+            raise InputError(
+                f"inputs are {given.dtype}, which float32 cannot hold without loss; convert them "
+                "with `inputs.astype('float32')`."
+            )
+        return np.ascontiguousarray(given, np.float32)
+
+
+def fma_peak(instruction_set: str | None = None, seconds: float = 0.1) -> float:
+    """Return how many floating-point operations a second one core does on its registers.
+
+    Examples
+    --------
+    >>> fma_peak(seconds=0.001) > 1e6  # doctest: +SKIP
+    True
+    """
+    return float(_kernels().fma_peak(_chosen(instruction_set), seconds))
+
+
+def read_bandwidth(size: int, instruction_set: str | None = None, seconds: float = 0.1) -> float:
+    """Return how many bytes a second one core reads of an array of `size` bytes, again and again.
+
+    Examples
+    --------
+    >>> read_bandwidth(2**14, seconds=0.001) > 1e6  # doctest: +SKIP
+    True
+    """
+    return float(_kernels().read_bandwidth(_chosen(instruction_set), size, seconds))
+
+
+def _kernels() -> ModuleType:
+    if _native is None:
+        raise InputError(WITHOUT_KERNELS)
+    return _native
+
+
+_warned = False
+
+
+def _chosen(instruction_set: str | None) -> str:
+    available = available_instruction_sets()
+    asked = instruction_set or os.environ.get(INSTRUCTION_SET_VARIABLE)
+    if asked is not None and asked not in available:
+        source = "instruction_set" if instruction_set else INSTRUCTION_SET_VARIABLE
+        raise InputError(
+            f"{source} is {asked!r}, which is not available here; it must be one of "
+            f"{', '.join(available)}."
+        )
+    chosen = asked or available[0]
+    if chosen == "numpy" and asked is None:
+        _warn_once()
+    return chosen
+
+
+def _warn_once() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(WITHOUT_KERNELS, RuntimeWarning, stacklevel=4)
+
+
+def _rows(array: Floats) -> Floats:
+    """Return a view [N, numbers of one example]; the size is named for N = 0."""
+    return array.reshape(len(array), int(np.prod(array.shape[1:], dtype=np.int64)))
+
+
+def _compiled(network: Network, instruction_set: str) -> Any:
+    kernels = _kernels()
+    try:
+        plan = kernels.Plan(list(network.input_shape))
+        for layer in network.layers:
+            _add(plan, layer)
+        plan.output = network.output
+        return kernels.Engine(plan, instruction_set)
+    except ValueError as problem:
+        raise InputError(f"the network cannot be run: {problem}.") from problem
+
+
+def _add(plan: Any, layer: Layer) -> None:
+    match layer:
+        case Linear():
+            plan.add_linear(
+                layer.input, _weights(layer.weights), _floats(layer.bias), _epilogue(layer.epilogue)
+            )
+        case Convolution():
+            plan.add_convolution(
+                layer.input,
+                _weights(layer.weights),
+                layer.kernel,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
+                layer.groups,
+                _floats(layer.bias),
+                _epilogue(layer.epilogue),
+            )
+        case Pool():
+            plan.add_pool(layer.input, _pooling(layer.pooling))
+        case Pointwise():
+            plan.add_pointwise(layer.input, _epilogue(layer.epilogue))
+        case Concatenate():
+            plan.add_concatenate(list(layer.inputs))
+        case Reshape():
+            plan.add_reshape(layer.input, list(layer.shape))
+        case Softmax():
+            plan.add_softmax(layer.input, layer.logarithm)
+
+
+def _floats(array: Floats | None) -> Floats | None:
+    return None if array is None else np.ascontiguousarray(array, np.float32).reshape(-1)
+
+
+def _weights(weights: Weights) -> Any:
+    return _kernels().Weights(
+        weights.kind,
+        weights.rows,
+        weights.columns,
+        np.ascontiguousarray(weights.values, np.float32).reshape(-1),
+        np.ascontiguousarray(weights.starts, np.int64),
+        np.ascontiguousarray(weights.indices, np.int32),
+    )
+
+
+def _pooling(pooling: Pooling) -> Any:
+    return _kernels().Pooling(
+        pooling.kind,
+        pooling.kernel,
+        pooling.stride,
+        pooling.padding,
+        pooling.dilation,
+        pooling.ceil,
+        pooling.counts_padding,
+    )
+
+
+def _epilogue(epilogue: Epilogue) -> Any:
+    pooling = epilogue.pooling
+    return _kernels().Epilogue(
+        epilogue.residual,
+        epilogue.activation.name,
+        epilogue.activation.alpha,
+        _floats(epilogue.scale),
+        _floats(epilogue.shift),
+        None if pooling is None else _pooling(pooling),
+    )

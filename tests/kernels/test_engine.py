@@ -1,0 +1,314 @@
+"""The engine on networks whose answers are known, and on what it must refuse."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gossamer.errors import InputError
+from gossamer.kernels import engine as engine_module
+from gossamer.kernels.engine import Engine, available_instruction_sets
+from gossamer.kernels.network import (
+    Activation,
+    Concatenate,
+    Convolution,
+    Epilogue,
+    Kind,
+    Linear,
+    Network,
+    Pointwise,
+    Pool,
+    Pooling,
+    Reshape,
+    Shape,
+    Softmax,
+    Weights,
+)
+from gossamer.kernels.portable import run_portable
+from gossamer.kernels.weights import pack_weights
+
+COMPILED = tuple(name for name in available_instruction_sets() if name != "numpy")
+compiled = pytest.mark.skipif(not COMPILED, reason="built without compiled kernels")
+on_every_set = pytest.mark.parametrize("instruction_set", available_instruction_sets())
+
+
+def drawn(shape: Shape, density: float = 1.0, seed: int = 0) -> NDArray[np.float32]:
+    random = np.random.default_rng(seed)
+    numbers = random.standard_normal(shape)
+    return np.where(random.random(shape) < density, numbers, 0.0).astype(np.float32)
+
+
+def assert_near(outputs: NDArray[np.float32], expected: NDArray[np.floating]) -> None:
+    assert outputs.shape == expected.shape
+    error = np.abs(outputs - expected).max(initial=0.0)
+    assert error <= 1e-5 * np.abs(expected).max(initial=0.0)
+
+
+def convolution(
+    reads: int, rows: int, channels: int, kind: Kind = "sparse", epilogue: Epilogue | None = None
+) -> Convolution:
+    """Return one of 3 x 3, padded to keep the size, with a third of its weights."""
+    weights = pack_weights(drawn((rows, 9 * channels), 1 / 3, seed=rows) / np.sqrt(channels), kind)
+    bias = drawn((rows,), seed=1)
+    epilogue = epilogue or Epilogue()
+    return Convolution(reads, weights, (3, 3), padding=(1, 1), bias=bias, epilogue=epilogue)
+
+
+def branching_network() -> Network:
+    """Return one with every kind of layer, residuals, halves joined, images after features."""
+    scale, shift = drawn((12,), seed=5), drawn((12,), seed=6)
+    layers = (
+        convolution(0, 8, 3, epilogue=Epilogue(activation=Activation("relu"))),  # 1: 8 x 9 x 7
+        convolution(1, 8, 8, "block", Epilogue(1, Activation("gelu"))),  # 2
+        Concatenate((2, 0, 1)),  # 3: 19 x 9 x 7
+        convolution(3, 12, 19, "dense", Epilogue(scale=scale, shift=shift)),  # 4: 12 x 9 x 7
+        Pool(4, Pooling("max", (3, 3), (2, 2), (1, 1))),  # 5: 12 x 5 x 4
+        Reshape(5, (240,)),  # 6
+        Linear(6, pack_weights(drawn((60, 240), 0.2) / 7, "sparse")),  # 7
+        Pointwise(7, Epilogue(activation=Activation("tanh"))),  # 8
+        Reshape(8, (3, 5, 4)),  # 9
+        convolution(9, 12, 3, epilogue=Epilogue(residual=5)),  # 10: 12 x 5 x 4
+        Reshape(10, (240,)),  # 11
+        Concatenate((8, 11, 7)),  # 12: 360
+        Linear(12, pack_weights(drawn((9, 360), 0.1) / 9, "block"), drawn((9,))),  # 13
+        Softmax(13),  # 14
+    )
+    return Network((3, 9, 7), layers, 14)
+
+
+@on_every_set
+@pytest.mark.parametrize("examples", [0, 1, 2, 3, 8, 9, 63, 64, 65, 130])
+def test_a_network_with_every_kind_of_layer(instruction_set: str, examples: int) -> None:
+    network = branching_network()
+    inputs = drawn((examples, 3, 9, 7), seed=2)
+    expected = run_portable(network, inputs, dtype=np.float64)
+    for threads in (1, 2, 3):
+        outputs = Engine(network, instruction_set)(inputs, threads)
+        assert_near(outputs, expected)
+
+
+@on_every_set
+def test_any_value_may_be_the_output(instruction_set: str) -> None:
+    network = branching_network()
+    inputs = drawn((70, 3, 9, 7), seed=3)
+    for output in range(len(network.layers) + 1):
+        part = replace(network, output=output)
+        expected = run_portable(part, inputs, dtype=np.float64)
+        assert_near(Engine(part, instruction_set)(inputs), expected)
+
+
+@on_every_set
+def test_the_corner_of_a_padded_convolution(instruction_set: str) -> None:
+    ones = pack_weights(np.ones((1, 9)), "sparse")
+    network = Network((1, 5, 4), (Convolution(0, ones, (3, 3), padding=(1, 1)),), 1)
+    outputs = Engine(network, instruction_set)(np.ones((17, 1, 5, 4), np.float32))
+    expected = np.full((5, 4), 9.0)
+    expected[[0, -1]] = 6.0
+    expected[:, [0, -1]] = 6.0
+    expected[np.ix_([0, -1], [0, -1])] = 4.0
+    assert (outputs == expected).all()
+
+
+@on_every_set
+@pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
+def test_inputs_of_large_dynamic_range(instruction_set: str, kind: Kind) -> None:
+    inputs = drawn((40, 600)) * np.logspace(-12, 12, 600, dtype=np.float32)
+    matrix = drawn((30, 600), 0.3) * np.logspace(12, -12, 600, dtype=np.float32)
+    network = Network((600,), (Linear(0, pack_weights(matrix, kind)),), 1)
+    expected = inputs.astype(np.float64) @ matrix.T.astype(np.float64)
+    outputs = Engine(network, instruction_set)(inputs)
+    assert np.abs(outputs - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@on_every_set
+@pytest.mark.parametrize(
+    "name",
+    ["relu", "relu6", "leaky-relu", "elu", "gelu", "gelu-tanh", "silu", "hardswish", "sigmoid",
+     "tanh"],
+)  # fmt: skip
+def test_each_activation_to_the_last_digits(instruction_set: str, name: str) -> None:
+    activation = Activation(name, 0.3)  # type: ignore[arg-type]
+    network = Network((64,), (Pointwise(0, Epilogue(activation=activation)),), 1)
+    small = np.logspace(-30, 1.5, 32, dtype=np.float32)
+    inputs = np.concatenate([-small, small])[None].repeat(9, axis=0)
+    expected = run_portable(network, inputs, dtype=np.float64)
+    outputs = Engine(network, instruction_set)(inputs)
+    near = np.abs(inputs) < 5
+    np.testing.assert_allclose(outputs[near], expected[near], rtol=3e-6)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-9)
+
+
+@on_every_set
+def test_nan_and_infinity_spread(instruction_set: str) -> None:
+    inputs = np.ones((9, 1, 4, 4), np.float32)
+    inputs[0, 0, 0, 0] = np.nan
+    inputs[1, 0, 3, 3] = np.inf
+    pooled = Epilogue(activation=Activation("relu"), pooling=Pooling("max", (2, 2), (2, 2)))
+    weights = pack_weights(np.ones((1, 1)), "sparse")
+    network = Network((1, 4, 4), (Convolution(0, weights, (1, 1), epilogue=pooled),), 1)
+    outputs = Engine(network, instruction_set)(inputs)
+    assert np.isnan(outputs[0, 0, 0, 0])
+    assert np.isposinf(outputs[1, 0, 1, 1])
+    assert np.isnan(outputs).sum() + np.isinf(outputs).sum() == 2
+
+
+@on_every_set
+def test_a_pruned_weight_skips_its_input(instruction_set: str) -> None:
+    weights = pack_weights(np.array([[0.0, 1.0]]), "sparse")
+    network = Network((2,), (Linear(0, weights),), 1)
+    inputs = np.array([[np.nan, 3.0]] * 8, np.float32)
+    if instruction_set != "numpy":
+        assert Engine(network, instruction_set)(inputs).tolist() == [[3.0]] * 8
+
+
+def test_softmax_does_not_overflow() -> None:
+    network = Network((3,), (Softmax(0),), 1)
+    inputs = np.array([[1e4, 1e4, -1e4], [-3e38, 0.0, 0.0]] * 4, np.float32)
+    expected = [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]] * 4
+    np.testing.assert_allclose(Engine(network)(inputs), expected, atol=1e-7)
+
+
+def small_network() -> Network:
+    return Network((40,), (Linear(0, pack_weights(drawn((30, 40), 0.3), "sparse")),), 1)
+
+
+def test_many_callers_of_one_engine() -> None:
+    engine = Engine(small_network())
+    batches = [drawn((size, 40), seed=size) for size in range(1, 90)]
+    expected = [engine(batch) for batch in batches]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            found = list(pool.map(lambda batch: engine(batch, threads=3), batches))
+            for given, wanted in zip(found, expected, strict=True):
+                np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-5)
+
+
+@compiled
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_an_engine_works_on_in_a_child_process() -> None:
+    program = """
+import os
+import numpy as np
+from gossamer.kernels.engine import Engine
+from gossamer.kernels.network import Linear, Network
+from gossamer.kernels.weights import pack_weights
+engine = Engine(Network((40,), (Linear(0, pack_weights(np.ones((30, 40)), "sparse")),), 1))
+inputs = np.ones((200, 40), np.float32)
+assert (engine(inputs, threads=2) == 40).all()
+child = os.fork()
+if child == 0:
+    os._exit(0 if (engine(inputs, threads=2) == 40).all() else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert (engine(inputs, threads=2) == 40).all()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_inputs_are_converted_where_nothing_is_lost() -> None:
+    engine = Engine(small_network())
+    inputs = np.arange(120, dtype=np.uint8).reshape(40, 3).T
+    np.testing.assert_array_equal(engine(inputs), engine(inputs.astype(np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "threads", "message"),
+    [
+        (np.zeros((2, 41), np.float32), 1, r"shape \(2, 41\), but this network takes \(N, 40\)"),
+        (np.zeros(40, np.float32), 1, r"shape \(40,\)"),
+        (np.zeros((2, 40)), 1, "inputs are float64"),
+        (np.zeros((2, 40), np.float32), 0, "threads is 0"),
+        (np.zeros((2, 40), np.float32), 10**6, "threads is 1000000"),
+    ],
+)
+def test_inputs_that_do_not_fit(inputs: NDArray[np.generic], threads: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Engine(small_network())(inputs, threads)
+
+
+def test_an_instruction_set_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="instruction_set is 'mmx'"):
+        Engine(small_network(), "mmx")
+
+
+def test_the_environment_may_choose_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSAMER_INSTRUCTION_SET", "numpy")
+    assert Engine(small_network()).instruction_set == "numpy"
+    monkeypatch.setenv("GOSSAMER_INSTRUCTION_SET", "mmx")
+    with pytest.raises(InputError, match="GOSSAMER_INSTRUCTION_SET is 'mmx'"):
+        Engine(small_network())
+
+
+def test_without_kernels_it_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(engine_module, "_native", None)
+    monkeypatch.setattr(engine_module, "_warned", False)
+    monkeypatch.delenv("GOSSAMER_INSTRUCTION_SET", raising=False)
+    engine = Engine(small_network())
+    Engine(small_network())
+    assert engine.instruction_set == "numpy"
+    assert [warning.category for warning in recwarn] == [RuntimeWarning]
+    inputs = drawn((5, 40))
+    np.testing.assert_allclose(engine(inputs), run_portable(small_network(), inputs), rtol=1e-6)
+
+
+@compiled
+def test_each_layer_is_timed() -> None:
+    network = branching_network()
+    seconds = Engine(network, COMPILED[0]).layer_seconds(drawn((64, 3, 9, 7)), repeats=3)
+    assert len(seconds) == len(network.layers)
+    assert seconds[0] > 0
+    assert seconds[7] > 0
+    assert all(second >= 0 for second in seconds)
+
+
+@compiled
+def test_the_module_trusts_no_number() -> None:
+    """The checks in C++, which stand even where those in Python are passed by."""
+    kernels = engine_module._kernels()
+
+    def refused(change: dict[str, object], message: str) -> None:
+        values = {
+            "kind": "sparse",
+            "rows": 2,
+            "columns": 3,
+            "values": np.ones(2, np.float32),
+            "starts": np.array([0, 1, 2]),
+            "indices": np.array([0, 2], np.int32),
+        }
+        plan = kernels.Plan([3])
+        epilogue = kernels.Epilogue(None, "identity", 1.0, None, None, None)
+        plan.add_linear(0, kernels.Weights(**(values | change)), None, epilogue)
+        plan.output = 1
+        with pytest.raises(ValueError, match=message):
+            kernels.Engine(plan, COMPILED[0])
+
+    refused({"indices": np.array([0, 3], np.int32)}, "indices of a row must ascend")
+    refused({"indices": np.array([-1, 0], np.int32)}, "indices of a row must ascend")
+    refused({"starts": np.array([0, 5, 2])}, "starts must ascend")
+    refused({"starts": np.array([0, 2])}, "one for each row")
+    refused({"starts": np.array([0, -(2**62), 2])}, "starts must ascend")
+    refused({"values": np.ones(1, np.float32)}, "as many values")
+    refused({"rows": 2**62}, "rows and columns")
+    refused({"columns": 4}, "must read a value of 4 features")
+
+
+@compiled
+@pytest.mark.parametrize(
+    "weights",
+    [
+        Weights("dense", 2, 3, np.ones((2, 3), np.float32)),
+        Weights(
+            "block", 4, 3, np.ones((1, 4), np.float32), np.array([0, 1]), np.array([2], np.int32)
+        ),
+    ],
+)
+def test_weights_written_by_hand(weights: Weights) -> None:
+    network = Network((3,), (Linear(0, weights),), 1)
+    expected = run_portable(network, drawn((9, 3)), dtype=np.float64)
+    np.testing.assert_allclose(Engine(network)(drawn((9, 3))), expected, rtol=1e-6)
