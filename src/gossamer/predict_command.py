@@ -1,0 +1,209 @@
+"""`gossamer predict`: a compressed network at work on a file of examples, with NumPy alone."""
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import GossamerError, InputError
+from gossamer.files import replacing
+from gossamer.kernels.network import Floats
+from gossamer.runtime.examples import check_finite, open_examples
+from gossamer.runtime.prediction_table import classifies, described, probabilities
+from gossamer.runtime.predictor import Predictor, load
+
+Kind = Literal["logits", "labels", "probabilities"]
+
+_FAILED = 1
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+_PATIENCE = 2.0
+"""Seconds between two lines that tell how far it is."""
+
+_EXAMPLES = """\
+examples:
+  gossamer predict fashion.gsm images.npy
+  gossamer predict fashion.gsm images.npy --out labels.npy --labels
+  gossamer predict fashion.gsm images.npy --out probabilities.npy --probabilities --threads 4
+
+INPUT.npy holds floating-point numbers of shape [examples, ...], scaled and normalised as in
+training; numpy.save writes it. Exit codes: 0 predicted, 2 wrong input, 130 interrupted.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; what a user can mend is said in one sentence, without a traceback.
+
+    Parameters
+    ----------
+    arguments
+        What stands behind `gossamer predict`.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    try:
+        _predict(_parser().parse_args(arguments))
+        sys.stdout.flush()
+    except SystemExit as done:  # argparse printed the help.
+        return int(done.code or 0)
+    except GossamerError as error:
+        _say(f"gossamer: {error}")
+        return _BAD_INPUT
+    except KeyboardInterrupt:
+        _say("gossamer: interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        _print_to_nobody()
+        return _FAILED
+    except OSError as error:
+        _print_to_nobody()
+        _say(f"gossamer: the output cannot be printed ({_reason(error)}).")
+        return _BAD_INPUT
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one sentence, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `gossamer predict --help`.")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="gossamer predict",
+        description="Predict from a compressed network. Without --out, print a table of the first\n"
+        "predictions and how many examples fell to each class.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("network", metavar="NET.gsm", type=Path, help="what to predict with")
+    parser.add_argument("input", metavar="INPUT.npy", type=Path, help="what to predict from")
+    parser.add_argument("--out", metavar="FILE.npy", type=Path, help="write the predictions there")
+    kinds = parser.add_mutually_exclusive_group()
+    for kind, text in (("labels", "the number of the class"), ("probabilities", "the softmax")):
+        kinds.add_argument(
+            f"--{kind}", dest="kind", action="store_const", const=kind, default="logits",
+            help=f"write {text} of each example, not what the network gives",
+        )  # fmt: skip
+    parser.add_argument(
+        "--threads", metavar="N", type=_positive, help="threads to use (default: one a core)"
+    )
+    parser.add_argument(
+        "--batch", metavar="N", type=_positive, default=1024,
+        help="examples computed at once (default: 1024)",
+    )  # fmt: skip
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    if options.out is None and options.kind != "logits":
+        raise InputError(f"--{options.kind}: says what a file is to hold; give --out FILE.npy.")
+    predictor = _loaded(options.network)
+    if options.kind != "logits":
+        _check_classes(options.network, options.kind, predictor)
+    examples = open_examples(options.input, predictor.input_shape)
+    if options.out is not None:
+        _check_out(options.out)
+    outputs = _outputs(predictor, options.input, examples, options.batch, options.threads)
+    if options.out is None:
+        for line in described(predictor, outputs):
+            print(line)
+        return
+    results = _converted(predictor, outputs, options.kind)
+    _write(options.out, results)
+    shape = " x ".join(f"{length:,}" for length in results.shape)
+    print(f"{options.out}: {options.kind}, {shape} {results.dtype}")
+
+
+def _loaded(path: Path) -> Predictor:
+    """Load a network; what the library warns of becomes a line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        predictor = load(path)
+    for warning in caught:
+        _say(f"gossamer: {warning.message}")
+    return predictor
+
+
+def _outputs(
+    predictor: Predictor, path: Path, examples: NDArray[Any], batch: int, threads: int | None
+) -> Floats:
+    """Predict batch by batch, and tell on stderr how far it is if it takes its time."""
+    outputs = np.empty((len(examples), *predictor.output_shape), np.float32)
+    told = time.monotonic()
+    for start in range(0, len(examples), batch):
+        part = np.asarray(examples[start : start + batch])
+        check_finite(path, part, start)
+        outputs[start : start + batch] = predictor(part, threads)
+        if time.monotonic() - told > _PATIENCE and start + batch < len(examples):
+            told = time.monotonic()
+            _say(f"{start + batch:,} of {len(examples):,} examples")
+    return outputs
+
+
+def _check_classes(path: Path, kind: Kind, predictor: Predictor) -> None:
+    if not classifies(predictor):
+        raise InputError(
+            f"{path}: gives {list(predictor.output_shape)} for each example, expected two classes "
+            f"or more for --{kind}; leave it out."
+        )
+
+
+def _check_out(path: Path) -> None:
+    """Find out before the work, not after it, that the result cannot be written."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise InputError(f"--out {path}: is a folder, expected a file to write.")
+    if not folder.is_dir():
+        raise InputError(f"--out {path}: there is no folder {folder}; make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--out {path}: nothing can be written to the folder {folder}.")
+
+
+def _write(path: Path, results: NDArray[Any]) -> None:
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, results, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written ({_reason(error)}).") from error
+
+
+def _converted(predictor: Predictor, outputs: Floats, kind: Kind) -> NDArray[Any]:
+    if kind == "labels":
+        labels: NDArray[np.intp] = outputs.argmax(axis=1)
+        return labels
+    return probabilities(predictor.network, outputs) if kind == "probabilities" else outputs
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # Nobody listens.
+        print(text, file=sys.stderr, flush=True)
+
+
+def _print_to_nobody() -> None:
+    """Send what is still to be printed nowhere, or Python would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

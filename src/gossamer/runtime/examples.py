@@ -1,0 +1,120 @@
+"""Examples to predict from, in an ``.npy`` file: checked by its header, read piece by piece."""
+
+import warnings
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from gossamer.errors import InputError
+from gossamer.kernels.network import Shape
+
+_ZIP_MAGIC = b"PK\x03\x04"
+
+
+def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
+    """Open the examples of a file; their numbers stay on the disk until they are used.
+
+    Parameters
+    ----------
+    path
+        An ``.npy`` file of floating-point numbers.
+    shape
+        Of one example.
+
+    Returns
+    -------
+    NDArray
+        [N, *shape], read-only.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds something else.
+    """
+    expected = f"expected an .npy file of shape [examples, {', '.join(map(str, shape))}]"
+    _check_start(path, expected)
+    examples = _mapped(path, expected)
+    if examples.shape[1:] != shape or examples.ndim == 0:
+        raise InputError(f"{path}: has shape {list(examples.shape)}, {expected}.")
+    if examples.dtype.kind != "f":
+        raise InputError(
+            f"{path}: holds numbers of type {examples.dtype}, expected floating-point numbers, "
+            "scaled and normalised as in training; convert them first, for instance by "
+            "`(x / 255).astype('float32')`."
+        )
+    return examples
+
+
+def check_finite(path: Path, examples: NDArray[np.floating], first: int) -> None:
+    """Refuse examples with NaN or infinite numbers, of which nothing can be predicted.
+
+    Parameters
+    ----------
+    path
+        Where they come from.
+    examples
+        Some of them, [n, ...].
+    first
+        The number of the first of these in the file.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    sound = np.isfinite(examples).all(axis=tuple(range(1, examples.ndim)))
+    if not sound.all():
+        raise InputError(
+            f"{path}: example {first + int(np.argmin(sound))} holds NaN or infinite numbers, "
+            "expected finite ones; repair or leave it out."
+        )
+
+
+def _check_start(path: Path, expected: str) -> None:
+    try:
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "no file" if path.exists() else "not there"
+            raise InputError(f"{path}: is {found}, {expected}.")
+        with path.open("rb") as file:
+            start = file.read(len(npy.MAGIC_PREFIX))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}), {expected}.") from error
+    if start[: len(_ZIP_MAGIC)] == _ZIP_MAGIC:
+        raise InputError(f"{path}: is an .npz archive, {expected}; save one array by numpy.save.")
+    if start != npy.MAGIC_PREFIX:
+        found = "is empty" if not start else "is no .npy file"
+        raise InputError(f"{path}: {found}, {expected}, as numpy.save writes it.")
+
+
+def _mapped(path: Path, expected: str) -> NDArray[Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns where it repairs a header.
+            array: NDArray[Any] = npy.open_memmap(path, mode="r")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}), {expected}.") from error
+    # What NumPy raises at damaged headers is of many kinds.
+    except (
+        ArithmeticError,
+        EOFError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        TokenError,
+        TypeError,
+        ValueError,
+        Warning,
+    ) as error:
+        raise InputError(
+            f"{path}: is damaged, not whole, or holds Python objects, {expected}; write it again."
+        ) from error
+    return array
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

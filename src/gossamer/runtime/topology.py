@@ -1,0 +1,309 @@
+"""A network as the header of a file describes it: JSON objects that name arrays by their number.
+
+Each object has the fields of the dataclass in `gossamer.kernels.network` that it stands for, all of
+them and no others. What the fields hold is checked afterwards, by `check_network`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import InputError
+from gossamer.kernels.checks import MOST_LAYERS, MOST_NUMBERS, MOST_WEIGHTS, check_network
+from gossamer.kernels.network import (
+    BLOCK_ROWS,
+    Activation,
+    Concatenate,
+    Convolution,
+    Epilogue,
+    Floats,
+    Layer,
+    Linear,
+    Network,
+    Pointwise,
+    Pool,
+    Pooling,
+    Reshape,
+    Softmax,
+    Weights,
+)
+from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
+from gossamer.runtime.container import Stored, shown_keys
+from gossamer.runtime.patterns import (
+    Pattern,
+    bitmap_bytes,
+    from_bitmap,
+    from_columns,
+    smallest_encoding,
+    to_bitmap,
+    to_columns,
+)
+
+Precision = Literal["float32", "bfloat16"]
+
+_TYPES: dict[str, type[Layer]] = {
+    "linear": Linear,
+    "convolution": Convolution,
+    "pool": Pool,
+    "pointwise": Pointwise,
+    "concatenate": Concatenate,
+    "reshape": Reshape,
+    "softmax": Softmax,
+}
+_PARTS: dict[str, type[Any]] = {"epilogue": Epilogue, "activation": Activation, "pooling": Pooling}
+"""Fields that hold a value of several fields."""
+_ARRAYS = frozenset({"bias", "scale", "shift"})
+"""Fields that hold an array of float32, or nothing."""
+_WEIGHTS_KEYS = frozenset({"kind", "rows", "columns", "encoding", "pattern", "values"})
+_PATTERN_ARRAYS = {"full": 0, "bitmap": 1, "columns": 2}
+
+
+def describe_network(
+    network: Network, precision: Precision = "float32"
+) -> tuple[dict[str, Any], list[Stored]]:
+    """Return a network as JSON and the arrays that it names by number.
+
+    Parameters
+    ----------
+    network
+        A sound one.
+    precision
+        Of the weights; everything else is stored as float32.
+    """
+    arrays: list[Stored] = []
+    names = {layer_type: name for name, layer_type in _TYPES.items()}
+    layers = [
+        {"type": names[type(layer)], **_described(layer, arrays, precision)}
+        for layer in network.layers
+    ]
+    header = {
+        "input_shape": list(network.input_shape),
+        "layers": layers,
+        "output": network.output,
+    }
+    return header, arrays
+
+
+def build_network(header: Any, arrays: Sequence[Stored]) -> Network:
+    """Undo `describe_network`, and check the network.
+
+    Raises
+    ------
+    InputError
+        If anything is missing, too much or wrong.
+    """
+    _check_keys("network", header, {"input_shape", "layers", "output"})
+    if not isinstance(header["layers"], list) or len(header["layers"]) > MOST_LAYERS:
+        raise InputError(f"network: layers must be a list of at most {MOST_LAYERS}.")
+    reader = _Arrays(arrays)
+    layers = tuple(
+        _built_layer(f"layer {i}", layer, reader) for i, layer in enumerate(header["layers"])
+    )
+    reader.check_all_read()
+    network = Network(_tupled(header["input_shape"]), layers, header["output"])
+    check_network(network)
+    return network
+
+
+class _Arrays:
+    """The arrays of a file, each to be read once."""
+
+    def __init__(self, arrays: Sequence[Stored]) -> None:
+        self._arrays = dict(enumerate(arrays))
+        self._count = len(arrays)
+
+    def take(self, where: str, number: Any, dtypes: Sequence[str]) -> NDArray[Any]:
+        """Return the array of a number, which has one of these types."""
+        if type(number) is not int or number not in self._arrays:
+            raise InputError(
+                f"{where} is {number!r:.80}, expected the number of an array, from 0 to "
+                f"{self._count - 1}, that nothing else names."
+            )
+        name, array = self._arrays.pop(number)
+        if name not in dtypes:
+            raise InputError(f"{where} is of type {name}, expected {' or '.join(dtypes)}.")
+        return from_bfloat16(array) if name == "bfloat16" else array
+
+    def check_all_read(self) -> None:
+        """Refuse arrays that belong to nothing."""
+        if self._arrays:
+            raise InputError(f"array {min(self._arrays)} belongs to no layer.")
+
+
+def _described(value: Any, arrays: list[Stored], precision: Precision) -> dict[str, Any]:
+    """Describe a layer, or a part of one, field by field."""
+    found: dict[str, Any] = {}
+    for field in fields(value):
+        content = getattr(value, field.name)
+        if isinstance(content, Weights):
+            found[field.name] = _described_weights(content, arrays, precision)
+        elif isinstance(content, np.ndarray):
+            found[field.name] = _added(arrays, "float32", content)
+        elif field.name in _PARTS and content is not None:
+            found[field.name] = _described(content, arrays, precision)
+        else:
+            found[field.name] = content
+    return found
+
+
+def _described_weights(
+    weights: Weights, arrays: list[Stored], precision: Precision
+) -> dict[str, Any]:
+    encoding, pattern, values = _encoded(weights)
+    described = {
+        "kind": weights.kind,
+        "rows": weights.rows,
+        "columns": weights.columns,
+        "encoding": encoding,
+        "pattern": [_added(arrays, *stored) for stored in pattern],
+    }
+    if precision == "bfloat16":
+        values = to_bfloat16(values)
+        if not np.isfinite(from_bfloat16(values)).all():
+            raise InputError("a weight is beyond the range of bfloat16; store float32 instead.")
+    return {**described, "values": _added(arrays, precision, values)}
+
+
+def _encoded(weights: Weights) -> tuple[str, list[Stored], NDArray[Any]]:
+    """Return the name of an encoding, the arrays of the pattern, and the values that are stored."""
+    if weights.kind == "dense":
+        return _encoded_dense(weights)
+    pattern = Pattern(len(weights.starts) - 1, weights.columns, weights.starts, weights.indices)
+    if smallest_encoding(pattern) == "bitmap":
+        return "bitmap", [("uint8", to_bitmap(pattern))], weights.values
+    return "columns", [*to_columns(pattern)], weights.values
+
+
+def _encoded_dense(weights: Weights) -> tuple[str, list[Stored], NDArray[Any]]:
+    """Leave zeros out where that takes less room: a layer may be dense for its speed alone."""
+    values = np.ascontiguousarray(weights.values)
+    held = values.view(np.uint32) != 0  # Negative zeros are kept.
+    if np.count_nonzero(held) * 4 + bitmap_bytes(*held.shape) >= values.nbytes:
+        return "full", [], values
+    return "bitmap", [("uint8", np.packbits(held, bitorder="little"))], values[held]
+
+
+def _added(arrays: list[Stored], name: str, array: NDArray[Any]) -> int:
+    arrays.append((name, array))
+    return len(arrays) - 1
+
+
+def _built_layer(where: str, header: Any, arrays: _Arrays) -> Layer:
+    if not isinstance(header, dict):
+        raise InputError(f"{where}: is {header!r:.80}, expected an object.")
+    name = header.get("type")
+    if not isinstance(name, str) or name not in _TYPES:
+        raise InputError(f"{where}: type is {name!r:.80}, expected one of {', '.join(_TYPES)}.")
+    rest = {key: value for key, value in header.items() if key != "type"}
+    layer: Layer = _built(where, _TYPES[name], rest, arrays)
+    return layer
+
+
+def _built(where: str, wanted: type[Any], header: Any, arrays: _Arrays) -> Any:
+    """Build a layer, or a part of one, from an object with all of its fields."""
+    _check_keys(where, header, {field.name for field in fields(wanted)})
+    found: dict[str, Any] = {}
+    for key, content in header.items():
+        if key == "weights":
+            found[key] = _built_weights(f"{where}: weights", content, arrays)
+        elif key in _ARRAYS and content is not None:
+            found[key] = arrays.take(f"{where}: {key}", content, ["float32"])
+        elif key in _PARTS and content is not None:
+            found[key] = _built(f"{where}: {key}", _PARTS[key], content, arrays)
+        else:
+            found[key] = _tupled(content)
+    return wanted(**found)
+
+
+def _built_weights(where: str, header: Any, arrays: _Arrays) -> Weights:
+    _check_keys(where, header, _WEIGHTS_KEYS)
+    kind, rows, columns = header["kind"], header["rows"], header["columns"]
+    if kind not in ("dense", "sparse", "block"):
+        raise InputError(f"{where}: kind is {kind!r:.80}, expected dense, sparse or block.")
+    _check_size(where, rows, columns)
+    encoding, numbers = header["encoding"], header["pattern"]
+    if (
+        not isinstance(encoding, str)
+        or encoding not in _PATTERN_ARRAYS
+        or ((kind, encoding) in (("dense", "columns"), ("sparse", "full"), ("block", "full")))
+    ):
+        raise InputError(f"{where}: encoding is {encoding!r:.80}, which is none of kind {kind}.")
+    if not isinstance(numbers, list) or len(numbers) != _PATTERN_ARRAYS[encoding]:
+        raise InputError(
+            f"{where}: pattern is {numbers!r:.80}, expected {_PATTERN_ARRAYS[encoding]} arrays."
+        )
+    dtypes = ["uint8"] if encoding == "bitmap" else ["uint8", "uint16", "uint32"]
+    pattern = [arrays.take(f"{where}: pattern", number, dtypes) for number in numbers]
+    values = arrays.take(f"{where}: values", header["values"], ["float32", "bfloat16"])
+    if kind == "dense":
+        return _decoded_dense(where, rows, columns, pattern, values)
+    return _decoded(where, kind, rows, columns, pattern, values)
+
+
+def _decoded(
+    where: str,
+    kind: Literal["sparse", "block"],
+    rows: int,
+    columns: int,
+    arrays: list[NDArray[Any]],
+    values: Floats,
+) -> Weights:
+    groups = -(-rows // BLOCK_ROWS) if kind == "block" else rows
+    try:
+        if len(arrays) == 1:
+            pattern = from_bitmap(arrays[0], groups, columns, len(values))
+        else:
+            pattern = from_columns(arrays[0], arrays[1], groups, columns)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return Weights(kind, rows, columns, values, pattern.starts, pattern.indices)
+
+
+def _decoded_dense(
+    where: str, rows: int, columns: int, arrays: list[NDArray[Any]], values: Floats
+) -> Weights:
+    if not arrays:
+        return Weights("dense", rows, columns, values)
+    bits = np.unpackbits(arrays[0], bitorder="little").view(bool)
+    size = rows * columns
+    if bits.size != 8 * bitmap_bytes(rows, columns) or bits[size:].any():
+        raise InputError(f"{where}: bitmap of {bits.size} bits, expected {size}, and then zeros.")
+    matrix = np.zeros((rows, columns), np.float32)
+    held = bits[:size].reshape(rows, columns)
+    if values.shape != (np.count_nonzero(held),):
+        raise InputError(
+            f"{where}: values have shape {list(values.shape)}, expected "
+            f"[{np.count_nonzero(held)}], one for each bit that is set."
+        )
+    matrix[held] = values
+    return Weights("dense", rows, columns, matrix)
+
+
+def _check_size(where: str, rows: Any, columns: Any) -> None:
+    """Check the size of a matrix before anything is made of it."""
+    if (
+        type(rows) is not int
+        or type(columns) is not int
+        or not 1 <= rows <= MOST_NUMBERS
+        or not 1 <= columns <= MOST_WEIGHTS
+        or math.prod((rows, columns)) > MOST_WEIGHTS
+    ):
+        raise InputError(
+            f"{where}: {rows!r:.40} rows and {columns!r:.40} columns, expected at most "
+            f"{MOST_WEIGHTS} weights in all."
+        )
+
+
+def _check_keys(where: str, header: Any, wanted: set[str] | frozenset[str]) -> None:
+    if not isinstance(header, dict) or set(header) != wanted:
+        found = shown_keys(header) if isinstance(header, dict) else f"{header!r:.120}"
+        raise InputError(f"{where}: has {found}, expected {', '.join(sorted(wanted))}.")
+
+
+def _tupled(content: Any) -> Any:
+    """Return a list as a tuple: a network holds nothing that changes."""
+    return tuple(content) if isinstance(content, list) else content

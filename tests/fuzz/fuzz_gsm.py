@@ -1,0 +1,379 @@
+"""Damage ``.gsm`` files in every way, load and run each: an answer or an InputError, nothing else.
+
+    python tests/fuzz/fuzz_gsm.py --count 10000 --seed 0
+
+A mutated file that loads must give results of the right shape that agree with the NumPy reference,
+on every instruction set of the machine, for small batches and large ones. The same seed makes the
+same files; a failure prints the number of the mutation and keeps its file.
+
+Under AddressSanitizer and UndefinedBehaviorSanitizer, from the root of the repository, with kernels
+built into a copy of the package:
+
+    build=$(mktemp -d) && cp -r src/gossamer $build && rm -f $build/gossamer/kernels/_native*.so
+    cmake -S . -B $build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo \\
+        -DGOSSAMER_SANITIZE=address,undefined -DPython_EXECUTABLE=$(which python)
+    cmake --build $build/cmake -j && cp $build/cmake/_native*.so $build/gossamer/kernels
+    libraries=$(for name in asan ubsan stdc++; do g++ -print-file-name=lib$name.so; done)
+    LD_PRELOAD=$(echo $libraries) PYTHONPATH=$build PYTHONMALLOC=malloc \\
+        ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \\
+        UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \\
+        python tests/fuzz/fuzz_gsm.py --count 10000
+
+(Leaks are not looked for: Python itself leaves much behind at its end.)
+"""
+
+import argparse
+import json
+import math
+import struct
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.errors import InputError
+from gossamer.kernels.checks import check_network
+from gossamer.kernels.engine import Engine, available_instruction_sets
+from gossamer.kernels.network import (
+    Activation,
+    ActivationName,
+    Concatenate,
+    Convolution,
+    Epilogue,
+    Kind,
+    Linear,
+    Network,
+    Pointwise,
+    Pool,
+    Pooling,
+    Reshape,
+    Softmax,
+    Weights,
+)
+from gossamer.kernels.portable import run_portable
+from gossamer.kernels.weights import pack_weights
+from gossamer.runtime import load, write_network
+
+Generator = np.random.Generator
+Mutation = Callable[[bytes, bytes, Generator], bytes]
+
+PREAMBLE = 64
+EXTREMES: tuple[Any, ...] = (
+    0, 1, -1, 2, 3, 7, 255, 256, 2**15, 2**16, 2**28, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63,
+    -(2**31), -(2**63), 10**30, 0.5, -1.5, 1e30, 1e308, True, False, None, "", "sparse", "block",
+    "dense", "max", "average", "gelu", "é", [], {}, [0], [1, 1], [2**31, 2**31], [0, 0, 0], [[]],
+)  # fmt: skip
+RAW_EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80\x7f", b"\0\0\x80\x7f", b"\xff\xff\xff\x7f")
+RUNS = ((1, 1), (3, 2), (17, 1))
+"""Examples and threads: small batches and large ones take different ways through the kernels."""
+MOST_NUMBERS_RUN = 2**20
+"""Networks whose values hold more are loaded, not run."""
+
+
+def networks() -> dict[str, tuple[Network, str]]:
+    """Return small networks with every kind of layer and weights, and the precision to store."""
+    generator = np.random.default_rng(0)
+    return {
+        "mlp": (mlp(generator), "float32"),
+        "convolutions": (convolutions(generator), "float32"),
+        "branches": (branches(generator), "bfloat16"),
+        "wide": (wide(generator), "float32"),
+    }
+
+
+def weights(generator: Generator, rows: int, columns: int, kind: Kind, density: float) -> Weights:
+    matrix = generator.standard_normal((rows, columns)) * (
+        generator.random((rows, columns)) < density
+    )
+    return pack_weights(matrix, kind)
+
+
+def numbers(generator: Generator, *shape: int) -> NDArray[np.float32]:
+    return generator.standard_normal(shape).astype(np.float32)
+
+
+def mlp(generator: Generator) -> Network:
+    relu = Epilogue(activation=Activation("relu"))
+    return Network(
+        (20,),
+        (
+            Linear(0, weights(generator, 13, 20, "sparse", 0.3), numbers(generator, 13), relu),
+            Linear(1, weights(generator, 10, 13, "block", 0.3)),
+            Pointwise(2, Epilogue(2, Activation("elu", 0.5), *numbers(generator, 2, 10))),
+            Linear(3, weights(generator, 5, 10, "dense", 0.2), numbers(generator, 5)),
+            Softmax(4),
+        ),
+        5,
+    )
+
+
+def convolutions(generator: Generator) -> Network:
+    pooled = Epilogue(None, Activation("relu"), None, None, Pooling("max", (2, 2), (2, 2)))
+    return Network(
+        (2, 9, 9),
+        (
+            Convolution(
+                0, weights(generator, 8, 18, "sparse", 0.4), (3, 3), padding=(1, 1),
+                bias=numbers(generator, 8, 9, 9), epilogue=pooled,
+            ),
+            Convolution(
+                1, weights(generator, 8, 36, "block", 0.4), (3, 3), padding=(2, 2),
+                dilation=(2, 2), groups=2, bias=numbers(generator, 8),
+                epilogue=Epilogue(1, Activation("gelu"), *numbers(generator, 2, 8)),
+            ),
+            Convolution(2, weights(generator, 4, 8, "dense", 1), (1, 1), stride=(2, 1)),
+            Pool(3, Pooling("average", (2, 2), (1, 2), (1, 0), ceil=True, counts_padding=False)),
+            Reshape(4, (24,)),
+            Linear(5, weights(generator, 3, 24, "sparse", 0.2)),
+        ),
+        6,
+    )  # fmt: skip
+
+
+def branches(generator: Generator) -> Network:
+    return Network(
+        (4, 6, 6),
+        (
+            Convolution(
+                0, weights(generator, 4, 9, "sparse", 0.6), (3, 3), padding=(1, 1), groups=4
+            ),
+            Pool(0, Pooling("max", (3, 3), (1, 1), (1, 1))),
+            Concatenate((1, 2, 0)),
+            Pointwise(3, Epilogue(activation=Activation("hardswish"))),
+            Convolution(4, weights(generator, 6, 12, "block", 0.3), (1, 1)),
+            Softmax(5, logarithm=True),
+        ),
+        6,
+    )
+
+
+def wide(generator: Generator) -> Network:
+    """Return a network of which columns are stored, not a bitmap."""
+    return Network(
+        (3000,),
+        (
+            Linear(0, weights(generator, 9, 3000, "sparse", 0.002), numbers(generator, 9)),
+            Linear(1, weights(generator, 9, 9, "block", 0.0)),
+        ),
+        2,
+    )
+
+
+def sealed(start: bytes, rest: bytes) -> bytes:
+    """Return a file whose checksum is right."""
+    digest = sha256(start[:24] + start[56:PREAMBLE] + rest).digest()
+    return start[:24] + digest + start[56:PREAMBLE] + rest
+
+
+def parts(data: bytes) -> tuple[bytes, bytes]:
+    """Return the header and what follows it."""
+    length = struct.unpack_from("<I", data, 12)[0]
+    return data[PREAMBLE : PREAMBLE + length], data[PREAMBLE + -(-length // 64) * 64 :]
+
+
+def assembled(header: bytes, body: bytes) -> bytes:
+    rest = header + bytes(-len(header) % 64) + body
+    start = struct.pack("<8sIIQ", b"\x89GSM\r\n\x1a\n", 1, len(header), PREAMBLE + len(rest))
+    return sealed(start + bytes(40), rest)
+
+
+def flipped(data: bytes, other: bytes, generator: Generator) -> bytes:
+    changed = bytearray(data)
+    for _ in range(generator.integers(1, 9)):
+        changed[generator.integers(len(changed))] ^= 1 << generator.integers(8)
+    return bytes(changed)
+
+
+def truncated(data: bytes, other: bytes, generator: Generator) -> bytes:
+    return data[: generator.integers(len(data))]
+
+
+def extended(data: bytes, other: bytes, generator: Generator) -> bytes:
+    return data + generator.bytes(int(generator.integers(1, 200)))
+
+
+def spliced(data: bytes, other: bytes, generator: Generator) -> bytes:
+    whole = data[: generator.integers(len(data))] + other[generator.integers(len(other)) :]
+    return sealed(whole[:PREAMBLE], whole[PREAMBLE:]) if len(whole) >= PREAMBLE else whole
+
+
+def misdeclared(data: bytes, other: bytes, generator: Generator) -> bytes:
+    start = bytearray(data[:PREAMBLE])
+    struct.pack_into(
+        "<I", start, 8 + 4 * int(generator.integers(4)), int(generator.integers(2**32))
+    )
+    return sealed(bytes(start), data[PREAMBLE:])
+
+
+def renumbered(data: bytes, other: bytes, generator: Generator) -> bytes:
+    """Change one to three places of the header, keep it JSON, and make the checksum right."""
+    text, body = parts(data)
+    header = json.loads(text)
+    for _ in range(generator.integers(1, 4)):
+        places = _some_places(header, generator)
+        if not places:
+            break
+        holder, key = places[generator.integers(len(places))]
+        _change(holder, key, generator)
+    return assembled(json.dumps(header, separators=(",", ":")).encode(), body)
+
+
+def scribbled(data: bytes, other: bytes, generator: Generator) -> bytes:
+    """Change bytes of the header's text and make the checksum right."""
+    text, body = parts(data)
+    changed = bytearray(text)
+    for _ in range(generator.integers(1, 4)):
+        place = generator.integers(len(changed))
+        changed[place : place + generator.integers(2)] = generator.choice(
+            np.frombuffer(b'0123456789-.eE[]{},:"ntf\\ \xff\0', "S1")
+        )
+    return assembled(bytes(changed), body)
+
+
+def revalued(data: bytes, other: bytes, generator: Generator) -> bytes:
+    """Put extremes and noise in the arrays and make the checksum right."""
+    text, body = parts(data)
+    changed = bytearray(body)
+    for _ in range(generator.integers(1, 4)):
+        place = int(generator.integers(len(changed)))
+        noise = RAW_EXTREMES[generator.integers(len(RAW_EXTREMES))]
+        if generator.random() < 0.5:
+            noise = generator.bytes(int(generator.integers(1, 9)))
+        changed[place : place + len(noise)] = noise[: len(changed) - place]
+    return assembled(text, bytes(changed))
+
+
+MUTATIONS: tuple[tuple[Mutation, float], ...] = (
+    (flipped, 0.05), (truncated, 0.05), (extended, 0.02), (spliced, 0.08), (misdeclared, 0.05),
+    (renumbered, 0.45), (scribbled, 0.1), (revalued, 0.2),
+)  # fmt: skip
+
+
+def _some_places(header: Any, generator: Generator) -> list[tuple[Any, Any]]:
+    """Return the places of one layer, which more often leave a sound network, or all places."""
+    places = list(_places(header))
+    layers = [value for holder, key in places if isinstance(value := holder[key], dict)]
+    layers = [value for value in layers if "type" in value]
+    if layers and generator.random() < 0.7:
+        return list(_places(layers[generator.integers(len(layers))]))
+    return places
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every place of nested JSON as what holds it and the key there."""
+    if isinstance(value, dict | list):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from _places(value[key])
+
+
+def _change(holder: Any, key: Any, generator: Generator) -> None:
+    value, chance = holder[key], generator.random()
+    if chance < 0.08:
+        del holder[key]
+    elif chance < 0.16 and isinstance(holder, list):
+        holder.insert(key, value)
+    elif chance < 0.8 and type(value) is bool:
+        holder[key] = not value
+    elif chance < 0.8 and key == "name":
+        holder[key] = generator.choice(get_args(ActivationName)).item()
+    elif chance < 0.8 and type(value) is int:
+        holder[key] = value + int(generator.integers(-3, 4))
+    else:
+        holder[key] = EXTREMES[generator.integers(len(EXTREMES))]
+
+
+def tried(path: Path) -> str:
+    """Load and run a file; return what came of it, and raise if that must not be."""
+    try:
+        network = load(path).network
+    except InputError as error:
+        text = str(error)
+        if not text.startswith(f"{path}: ") or "\n" in text or not text.endswith("."):
+            raise AssertionError(f"not one sentence that names the file: {text!r}") from error
+        return "refused"
+    shapes = check_network(network)
+    if sum(map(math.prod, shapes)) > MOST_NUMBERS_RUN:
+        return "too large to run"
+    for name in available_instruction_sets():
+        engine = Engine(network, name)
+        for examples, threads in RUNS:
+            shape = (examples, *network.input_shape)
+            inputs = np.random.default_rng(0).standard_normal(shape, np.float32)
+            _compare(network, engine(inputs, threads), inputs)
+    return "ran"
+
+
+def _compare(network: Network, outputs: NDArray[np.float32], inputs: NDArray[np.float32]) -> None:
+    expected = run_portable(network, inputs, np.float64)
+    if outputs.shape != expected.shape or outputs.dtype != np.float32:
+        raise AssertionError(f"{outputs.dtype} {outputs.shape}, expected {expected.shape}")
+    # Sums of huge numbers of both signs may come to anything in float32.
+    if _largest(network) < 100 and np.isfinite(expected).all():
+        error = np.abs(outputs - expected).max() / (1 + np.abs(expected).max())
+        if not error < 1e-3:
+            raise AssertionError(f"relative error {error}")
+
+
+def _largest(value: Any) -> float:
+    """Return the largest number in the arrays of a network."""
+    if isinstance(value, np.ndarray):
+        return float(np.abs(value).max(initial=0)) if value.dtype == np.float32 else 0
+    if isinstance(value, tuple):
+        return max(map(_largest, value), default=0)
+    if isinstance(value, float):
+        return abs(value)
+    if is_dataclass(value):
+        return max(_largest(getattr(value, field.name)) for field in fields(value))
+    return 0
+
+
+def run(count: int, seed: int, folder: Path) -> Counter[str]:
+    """Try so many mutated files; return how many came to what, by mutation."""
+    originals = []
+    for name, (network, precision) in networks().items():
+        write_network(folder / f"{name}.gsm", network, {"name": name}, precision)  # type: ignore[arg-type]
+        if tried(folder / f"{name}.gsm") != "ran":
+            raise AssertionError(f"{name} does not run")
+        originals.append((folder / f"{name}.gsm").read_bytes())
+    found: Counter[str] = Counter()
+    mutations, chances = zip(*MUTATIONS, strict=True)
+    for number in range(count):
+        generator = np.random.default_rng((seed, number))
+        first, second = generator.integers(len(originals), size=2)
+        mutation = mutations[generator.choice(len(mutations), p=chances)]
+        path = folder / "mutated.gsm"
+        path.write_bytes(mutation(originals[first], originals[second], generator))
+        try:
+            found[f"{mutation.__name__}: {tried(path)}"] += 1
+        except BaseException:
+            kept = Path(tempfile.gettempdir()) / f"gossamer-fuzz-{seed}-{number}.gsm"
+            kept.write_bytes(path.read_bytes())
+            print(f"mutation {number} ({mutation.__name__}) of seed {seed}: {kept}")
+            raise
+    return found
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(options.count, options.seed, Path(folder))
+    for outcome, times in sorted(found.items()):
+        print(f"{times:7,}  {outcome}")
+    print(f"{found.total():7,}  in {time.monotonic() - started:.0f} s, none wrong")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gossamer
+from gossamer import predict_command
+from gossamer.kernels.network import Activation, Epilogue, Linear, Network, Pointwise
+from gossamer.kernels.weights import pack_weights
+from gossamer.predict_command import main
+from gossamer.runtime import Predictor, write_network
+
+ABSENT = (
+    "torch", "scipy", "sklearn", "pydantic", "typer", "rich", "safetensors", "pooch", "altair",
+    "vl_convert", "jinja2", "click",
+)  # fmt: skip
+"""What is not there where NumPy alone is installed beside gossamer."""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Return a network of three classes and twelve examples, of which it tells the largest part."""
+    network = Network((3,), (Linear(0, pack_weights(np.eye(3), "sparse")),), 1)
+    write_network(tmp_path / "n.gsm", network, {"classes": ["cat", "dog", "owl"]})
+    examples = np.zeros((12, 3), np.float32)
+    examples[:7, 1] = examples[7:, 2] = np.log(2)
+    np.save(tmp_path / "x.npy", examples)
+    return str(tmp_path / "n.gsm"), str(tmp_path / "x.npy")
+
+
+def run(*arguments: str, absent: tuple[str, ...] = (), **options: Any) -> Any:
+    """Run the command in a process of its own, where some packages are not to be found."""
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}));"
+        "from gossamer.predict_command import main; sys.exit(main(sys.argv[1:]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(gossamer.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=False, text=True,
+        env=environment, **{"capture_output": True, **options},
+    )  # fmt: skip
+
+
+def test_a_table_shows_the_first_predictions_and_counts(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*files]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["Example  Probability  Class", "      0        50.0%  dog"]
+    assert lines[11] == "and 2 more examples"
+    assert lines[-3:] == ["       7  58.3%  dog", "       5  41.7%  owl", "       0   0.0%  cat"]
+
+
+@pytest.mark.parametrize("batch", ["1", "5", "12", "1000"])
+def test_predictions_are_written_whatever_the_batch(
+    files: tuple[str, str], tmp_path: Path, batch: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.npy"
+    examples = np.load(files[1])
+    for option, expected in (
+        ([], examples),
+        (["--labels"], [1] * 7 + [2] * 5),
+        (["--probabilities"], [[0.25, 0.5, 0.25]] * 7 + [[0.25, 0.25, 0.5]] * 5),
+    ):
+        assert main([*files, "--out", str(out), "--batch", batch, *option]) == 0
+        np.testing.assert_allclose(np.load(out), expected, rtol=1e-6)
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"{out}: logits, 12 x 3 float32",
+        f"{out}: labels, 12 int64",
+        f"{out}: probabilities, 12 x 3 float32",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["n.gsm", "out.npy", "x.npy"]
+
+
+def test_it_works_where_numpy_alone_is_installed(files: tuple[str, str], tmp_path: Path) -> None:
+    done = run(*files, absent=ABSENT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "dog" in done.stdout
+    done = run(*files, "--out", str(tmp_path / "o.npy"), "--threads", "2", absent=ABSENT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_kernels_it_says_so_in_a_line(files: tuple[str, str]) -> None:
+    done = run(*files, absent=(*ABSENT, "gossamer.kernels._native"))
+    assert done.returncode == 0
+    assert done.stderr.startswith("gossamer: gossamer was installed without its compiled kernels")
+    assert done.stderr.count("\n") == 1
+    assert "dog" in done.stdout
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "gossamer predict fashion.gsm images.npy --out labels.npy --labels" in text
+    assert "Exit codes: 0 predicted, 2 wrong input, 130 interrupted." in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "the following arguments are required: NET.gsm, INPUT.npy"),
+        (["{net}", "{x}", "{x}"], "unrecognized arguments"),
+        (["{net}", "{x}", "--thread", "1"], "unrecognized arguments: --thread"),
+        (["{net}", "{x}", "--threads", "0"], "argument --threads: '0' is no whole number from 1"),
+        (["{net}", "{x}", "--threads", "2000"], "from 1 to 1024"),
+        (["{net}", "{x}", "--batch", "2.5"], "argument --batch: '2.5' is no whole number from 1"),
+        (["{net}", "{x}", "--labels"], "--labels: says what a file is to hold; give --out"),
+        (["{net}", "{x}", "--labels", "--probabilities"], "not allowed with argument --labels"),
+        (["{x}", "{x}"], "x.npy: is no .gsm file"),
+        (
+            ["{net}", "{net}"],
+            "n.gsm: is no .npy file, expected an .npy file of shape [examples, 3]",
+        ),
+        (["none.gsm", "{x}"], "none.gsm: is not there"),
+        (["{net}", "none.npy"], "none.npy: is not there"),
+        (["{net}", "{x}", "--out", "{folder}"], "is a folder, expected a file"),
+        (["{net}", "{x}", "--out", "{folder}/no/o.npy"], "there is no folder"),
+    ],
+)
+def test_wrong_input_is_said_in_one_sentence(
+    files: tuple[str, str],
+    tmp_path: Path,
+    arguments: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    net, x = files
+    given = [text.format(net=net, x=x, folder=tmp_path) for text in arguments]
+    assert main(given) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("gossamer: ")
+    assert printed.err.count("\n") == 1
+    assert complaint in printed.err
+    assert printed.out == ""
+
+
+def test_an_example_with_nan_is_named_and_nothing_is_written(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = np.load(files[1])
+    examples[8, 0] = np.nan
+    np.save(files[1], examples)
+    assert main([*files, "--out", str(tmp_path / "o.npy"), "--batch", "3"]) == 2
+    assert "example 8 holds NaN or infinite numbers" in capsys.readouterr().err
+    assert not (tmp_path / "o.npy").exists()
+
+
+def test_a_network_of_one_output_has_no_classes(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = Network((3,), (Linear(0, pack_weights(np.ones((1, 3)), "dense")),), 1)
+    write_network(files[0], network)
+    assert main([*files, "--out", str(tmp_path / "o.npy"), "--labels"]) == 2
+    assert "gives [1] for each example, expected two classes or more" in capsys.readouterr().err
+    assert main([*files]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["0", "0.69315"]
+
+
+def test_a_full_disk_is_said_and_leaves_the_older_file(
+    files: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "o.npy").write_bytes(b"older")
+    monkeypatch.setattr(np, "save", full)
+    assert main([*files, "--out", str(tmp_path / "o.npy")]) == 2
+    assert "cannot be written (no space left on device)" in capsys.readouterr().err
+    assert (tmp_path / "o.npy").read_bytes() == b"older"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_ctrl_c_ends_with_130(
+    files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "__call__", interrupted)
+    assert main([*files]) == 130
+    assert capsys.readouterr().err == "gossamer: interrupted\n"
+
+
+def test_long_work_tells_how_far_it_is(
+    files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(predict_command, "_PATIENCE", -1.0)
+    assert main([*files, "--batch", "5"]) == 0
+    assert capsys.readouterr().err == "5 of 12 examples\n10 of 12 examples\n"
+
+
+def test_a_reader_who_leaves_ends_it_quietly(files: tuple[str, str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(*files, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_output_that_cannot_be_printed_is_said(files: tuple[str, str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run(*files, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == ("gossamer: the output cannot be printed (no space left on device).\n")
+
+
+def test_probabilities_need_no_logits(files: tuple[str, str], tmp_path: Path) -> None:
+    relu = Pointwise(0, Epilogue(activation=Activation("relu")))
+    write_network(files[0], Network((3,), (relu,), 1))
+    np.save(files[1], np.zeros((0, 3)))
+    assert main([*files, "--out", str(tmp_path / "o.npy"), "--probabilities"]) == 0
+    assert np.load(tmp_path / "o.npy").shape == (0, 3)
