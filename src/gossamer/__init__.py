@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gossamer.compress import Compressed, compact, compress
+    from gossamer.compress.onnx import export_onnx
     from gossamer.errors import GossamerError, InputError, StoreError, TrainingError
     from gossamer.leakage import audit
     from gossamer.masks import (
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     )
     from gossamer.nets import SparseLinear
     from gossamer.records.leakage import Leakage
+    from gossamer.runtime import Predictor, load
 
 _HOMES = {
     "Block": "gossamer.masks",
+    "Compressed": "gossamer.compress",
     "ERK": "gossamer.masks",
     "ErdosRenyi": "gossamer.masks",
     "FixedFanIn": "gossamer.masks",
@@ -34,11 +38,16 @@ _HOMES = {
     "Mask": "gossamer.masks",
     "NByM": "gossamer.masks",
     "OUTPUT_LAYER": "gossamer.masks",
+    "Predictor": "gossamer.runtime",
     "SparseLinear": "gossamer.nets",
     "StoreError": "gossamer.errors",
     "TrainingError": "gossamer.errors",
     "audit": "gossamer.leakage",
+    "compact": "gossamer.compress",
+    "compress": "gossamer.compress",
+    "export_onnx": "gossamer.compress.onnx",
     "find_mask": "gossamer.masks",
+    "load": "gossamer.runtime",
     "prune": "gossamer.masks",
 }
 
@@ -46,6 +55,7 @@ __all__ = [
     "ERK",
     "OUTPUT_LAYER",
     "Block",
+    "Compressed",
     "ErdosRenyi",
     "FixedFanIn",
     "GossamerError",
@@ -53,11 +63,16 @@ __all__ = [
     "Leakage",
     "Mask",
     "NByM",
+    "Predictor",
     "SparseLinear",
     "StoreError",
     "TrainingError",
     "audit",
+    "compact",
+    "compress",
+    "export_onnx",
     "find_mask",
+    "load",
     "prune",
 ]
 

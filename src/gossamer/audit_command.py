@@ -1,8 +1,6 @@
 """`gossamer audit`: read a file of predictions, audit it, say what was found, write the page."""
 
 import json
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from gossamer.commands import PatientConsole, check_folder, echo
 from gossamer.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def audit(
     tests itself, and writes a page with the ROC curves.
     """
     names = _attack_names(attacks)
-    console = _PatientConsole(highlight=False)
+    console = PatientConsole(highlight=False)
     if dry_run and as_json:
         raise InputError(
             "--json: a dry run has no numbers to print; leave out --json or --dry-run."
@@ -71,35 +70,9 @@ def audit(
     leakage = _audited(file, folder, names, seed)
     # What was found is said before anything is written: a full disk must not lose it.
     _say(console, leakage, file.name, as_json=as_json)
-    _echo(str(_written(leakage, folder, file.name).resolve()), err=as_json)
+    echo(str(_written(leakage, folder, file.name).resolve()), err=as_json)
     if not leakage.passed:
         raise typer.Exit(_SELF_TEST_FAILED)
-
-
-class _PatientConsole(Console):
-    """Goes on without a reader who has left, as `head` does when it has seen enough.
-
-    The page is still to be written, and an exit code of 1 means that a self-test failed.
-    """
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        _print_to_nobody()
-
-
-def _echo(text: str, *, err: bool = False) -> None:
-    """Print, unless the reader has left."""
-    try:
-        typer.echo(text, err=err)
-    except BrokenPipeError:
-        _print_to_nobody()
-
-
-def _print_to_nobody() -> None:
-    """Send what is still to be printed nowhere, or Python would complain of it at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def _attack_names(text: str | None) -> tuple[str, ...]:
@@ -132,7 +105,7 @@ def _audited(file: Path, folder: Path, names: tuple[str, ...], seed: int) -> "Le
         from gossamer.leakage.archive import read_archive
 
         given = read_archive(file)
-        _check_folder(folder)
+        check_folder(folder)
         with _naming(file):
             return audit_arrays(
                 given.logits,
@@ -144,18 +117,6 @@ def _audited(file: Path, folder: Path, names: tuple[str, ...], seed: int) -> "Le
                 seed=seed,
                 progress=follow,
             )
-
-
-def _check_folder(folder: Path) -> None:
-    """Find out before the work, not after it, that the page cannot be written."""
-    try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        what = "is no folder" if not there.is_dir() else "cannot be written"
-        possible = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    except OSError as error:
-        there, what, possible = folder, f"is impossible ({error.strerror})", False
-    if not possible:
-        raise InputError(f"--out {folder}: {there} {what}, expected a folder for the page.")
 
 
 @contextmanager
@@ -176,7 +137,7 @@ def _say(console: Console, leakage: "Leakage", name: str, *, as_json: bool) -> N
         return
     for failure in failures(leakage):
         Console(stderr=True).print(failure)
-    _echo(json.dumps(leakage.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+    echo(json.dumps(leakage.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def _written(leakage: "Leakage", folder: Path, title: str) -> Path:

@@ -18,6 +18,8 @@ from rich.table import Table
 
 from gossamer.audit_command import EPILOG as AUDIT_EPILOG
 from gossamer.audit_command import audit
+from gossamer.bench_command import EPILOG as BENCH_EPILOG
+from gossamer.bench_command import bench
 from gossamer.errors import GossamerError, InputError
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ app = typer.Typer(
     help="Sparse neural networks: how sparse can it be, what does it cost, what does it buy?",
     epilog="Start with `gossamer studies`, then `gossamer run demo`.",
 )
-app.command(epilog=AUDIT_EPILOG)(audit)
 
 
 class ScaleName(StrEnum):
@@ -213,6 +214,21 @@ def report(
 
     with Store.open(folder) as store:
         _report(store)
+
+
+app.command(epilog=AUDIT_EPILOG)(audit)
+app.command(epilog=BENCH_EPILOG)(bench)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def predict(context: typer.Context) -> None:
+    """Predict with a compressed network; needs NumPy alone."""
+    from gossamer.predict_command import main as answer
+
+    raise typer.Exit(answer(context.args))
 
 
 @contextmanager

@@ -1,0 +1,278 @@
+"""`gossamer bench`: time a network dense and sparse on this machine, and say where sparse pays."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from gossamer.commands import PatientConsole, check_folder, echo
+from gossamer.errors import GossamerError, InputError
+from gossamer.formats import counted
+
+if TYPE_CHECKING:
+    from gossamer.compress.benching import Case, Subject
+    from gossamer.records.speed import Row, Speed
+
+EPILOG = (
+    "MODEL is mlp, fashion-cnn, mnist-cnn, cifar-cnn, cifar-dropout-cnn, cifar-wide-cnn, "
+    "wide-head, or `package.module:callable` for your own.\n\n"
+    "Exit codes: 0 measured, 1 a process died, 2 wrong input, 130 interrupted; what was measured "
+    "until then is shown all the same.\n\n"
+    "Examples:\n\n"
+    "`gossamer bench fashion-cnn`  \n"
+    "`gossamer bench mlp --sparsity 0.9 --batch 64 --threads 1`  \n"
+    "`gossamer bench my.networks:small --input-shape 3,224,224 --classes 1000`  \n"
+    "`gossamer bench cifar-cnn --weights trained.safetensors --pattern block --json > speed.json`"
+)
+"""What follows the options in the command's help."""
+
+SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+BATCHES = (1, 64, 1024)
+_PREPARING_SECONDS = 4.0
+"""What pruning, converting and choosing take a row, about."""
+_COMPILING_SECONDS = 40.0
+_STEADY = 1.2
+"""Ratio of the quartiles that an idle machine stays below."""
+_FAILED, _INTERRUPTED = 1, 130
+
+
+class PatternName(StrEnum):
+    """What is pruned as one."""
+
+    weight = "weight"
+    unit = "unit"
+    block = "block"
+
+
+def bench(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A built-in network, or package.module:callable.")
+    ],
+    sparsity: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of zeros; may be repeated. [default: 0.5 to 0.99]"),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Batch size; may be repeated. [default: 1, 64, 1024]"),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Threads; may be repeated. [default: 1, and all cores]"),
+    ] = None,
+    pattern: Annotated[
+        PatternName, typer.Option(help="What is pruned as one; blocks are of 4×1 weights.")
+    ] = PatternName.weight,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(metavar="C,H,W", help="Of one example. [default: the published dataset's]"),
+    ] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Outputs of the network.")] = 10,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.safetensors", help="Its state_dict. [default: initial ones]"),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="For timing each row of a table, all columns together.")
+    ] = 4.0,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Time torch.compile in one row, too.")
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the page. [default: runs/bench-MODEL]"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all numbers as JSON and nothing else.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes.")
+    ] = False,
+) -> None:
+    """Compare the speed of a network, dense and sparse, on this machine.
+
+    Prunes the network at several sparsities and times PyTorch (plain, channels_last, bf16,
+    compiled), ONNX Runtime and sparse PyTorch against gossamer; prints a table with the
+    sparsity from which gossamer is faster, and writes a page with a figure.
+    """
+    if dry_run and as_json:
+        raise InputError(
+            "--json: a dry run has no numbers to print; leave out --json or --dry-run."
+        )
+    _check_numbers(sparsity or (), threads or (), seconds)
+    shape = None if input_shape is None else _shape(input_shape)
+    folder = out or Path("runs") / f"bench-{model.replace(':', '-')}"
+    check_folder(folder)
+    from gossamer.compress.benching import cases, subject
+
+    chosen = subject(model, shape, classes, weights, pattern.value)
+    rows = cases(sparsity or SPARSITIES, batch or BATCHES, threads or _usual_threads())
+    parameters = _parameters(chosen)
+    if dry_run:
+        _preview(model, rows, seconds, compiled=compiled)
+        return
+    found, code = _measured(chosen, rows, seconds, compiled=compiled)
+    speed = _summarised(chosen, parameters, seconds, found, finished=code == 0)
+    # What was found is said before anything is written: a full disk must not lose it.
+    _say(speed, as_json=as_json)
+    if found:
+        from gossamer.report.speed import write_speed
+
+        echo(str(write_speed(speed, folder).resolve()), err=as_json)
+    raise typer.Exit(code)
+
+
+def _check_numbers(sparsities: Sequence[float], threads: Sequence[int], seconds: float) -> None:
+    from gossamer.studies.tuning import usable_cores
+
+    for sparsity in sparsities:
+        if not 0 <= sparsity < 1:
+            hint = f"; {sparsity:g}% is {sparsity / 100:g}" if 1 < sparsity < 100 else ""
+            raise InputError(
+                f"--sparsity {sparsity:g}: a share of zeros from 0 to below 1 was expected{hint}."
+            )
+    cores = usable_cores()
+    for count in threads:
+        if count > cores:
+            raise InputError(
+                f"--threads {count}: there are {cores} cores here, and more threads than cores "
+                f"wait for each other; give at most {cores}."
+            )
+    if not 0 < seconds < math.inf:
+        raise InputError(f"--seconds {seconds:g}: a positive time was expected.")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise InputError(
+            f"--input-shape {text}: sizes of one example from 1 on, with commas between them, "
+            "were expected, such as 1,28,28."
+        )
+    return sizes
+
+
+def _usual_threads() -> tuple[int, ...]:
+    from gossamer.studies.tuning import usable_cores
+
+    return (1, usable_cores())
+
+
+def _parameters(chosen: "Subject") -> int:
+    """Count the parameters of the network; complain early of one that cannot be built."""
+    from gossamer.compress.benching import build_network
+
+    with _progress().status("Building the network"):
+        network = build_network(chosen)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _progress() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _preview(model: str, rows: Sequence["Case"], seconds: float, *, compiled: bool) -> None:
+    from gossamer.bench_console import previewed
+    from gossamer.compress.benching import compiled_case
+
+    compiling = _COMPILING_SECONDS if compiled else 0
+    expected = len(rows) * (seconds + _PREPARING_SECONDS) + compiling
+    place = compiled_case(rows) if compiled else None
+    PatientConsole(highlight=False).print(previewed(model, rows, expected, place))
+
+
+def _measured(
+    chosen: "Subject", rows: Sequence["Case"], seconds: float, *, compiled: bool
+) -> tuple[list["Row"], int]:
+    """Measure until all is done or somebody or something puts an end to it."""
+    from gossamer.bench_console import followed
+    from gossamer.compress.benching import compiled_case
+    from gossamer.compress.benching_measuring import measured_rows
+    from gossamer.studies.tuning import tune_process
+
+    found: list[Row] = []
+    console = _progress()
+    try:
+        with followed(console) as follow:
+            for row in measured_rows(
+                chosen,
+                rows,
+                seconds=seconds,
+                compiled=compiled_case(rows) if compiled else None,
+                follow=lambda what: follow(len(found), len(rows), what),
+                begin=partial(tune_process, 1),
+            ):
+                found.append(row)
+                follow(len(found), len(rows), "")
+    except KeyboardInterrupt:
+        console.print(f"Interrupted after {counted(len(found), 'row')} of {len(rows)}.")
+        return found, _INTERRUPTED
+    except InputError:
+        raise
+    except GossamerError as error:
+        console.print(f"gossamer: {error}", markup=False, soft_wrap=True)
+        return found, _FAILED
+    return found, 0
+
+
+def _summarised(
+    chosen: "Subject", parameters: int, seconds: float, rows: Sequence["Row"], *, finished: bool
+) -> "Speed":
+    from gossamer.compress.benching_measuring import machine, method
+    from gossamer.records.speed import Speed, break_evens
+
+    here = machine(max((row.threads for row in rows), default=1))
+    return Speed(
+        model=chosen.model,
+        input_shape=chosen.input_shape,
+        parameters=parameters,
+        weights="" if chosen.weights is None else chosen.weights.name,
+        pattern=chosen.pattern,
+        seconds=seconds,
+        machine=here,
+        method=method(seconds),
+        finished=finished,
+        rows=tuple(rows),
+        break_even=break_evens(rows),
+        notes=tuple(_notes(rows, here.instruction_set)),
+    )
+
+
+def _notes(rows: Sequence["Row"], kernels: str) -> Iterator[str]:
+    """Yield what a reader should know before relying on the numbers."""
+    from gossamer.records.speed import typical_spread
+    from gossamer.studies.tuning import processor_has_bf16
+
+    if kernels == "numpy":
+        yield (
+            "gossamer was installed without its compiled kernels, so its columns are those of "
+            "NumPy alone: install it where a C++ compiler is present."
+        )
+    spread = typical_spread(rows)
+    if spread > _STEADY:
+        yield (
+            f"The quartiles of a column typically lie {spread:.2f}× apart: the machine was busy "
+            "with other things. Measure again when it is idle."
+        )
+    if any(row.latency("bf16") for row in rows) and processor_has_bf16() is False:
+        yield "This processor has no bf16 instructions, so bf16 is slow here."
+
+
+def _say(speed: "Speed", *, as_json: bool) -> None:
+    from gossamer.bench_console import described
+
+    if as_json:
+        echo(json.dumps(speed.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+        return
+    console = PatientConsole(highlight=False)
+    for part in described(speed):
+        console.print(part)

@@ -1,0 +1,52 @@
+"""What commands share that print results, to standard output alone, and write a folder."""
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from gossamer.errors import InputError
+
+
+class PatientConsole(Console):
+    """Goes on without a reader who has left, as `head` does when it has seen enough."""
+
+    def on_broken_pipe(self) -> None:
+        """Print no more."""
+        self.quiet = True
+        _print_to_nobody()
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print, unless the reader has left."""
+    try:
+        typer.echo(text, err=err)
+    except BrokenPipeError:
+        _print_to_nobody()
+
+
+def _print_to_nobody() -> None:
+    """Send what is still to be printed nowhere, or Python would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def check_folder(folder: Path) -> None:
+    """Find out before the work, not after it, that the page cannot be written.
+
+    Raises
+    ------
+    InputError
+        If `--out` is no folder that can be made or written.
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        what = "is no folder" if not there.is_dir() else "cannot be written"
+        possible = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError as error:
+        there, what, possible = folder, f"is impossible ({error.strerror})", False
+    if not possible:
+        raise InputError(f"--out {folder}: {there} {what}, expected a folder for the page.")

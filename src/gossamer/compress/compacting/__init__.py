@@ -1,0 +1,1 @@
+"""How compaction works: following channels, finding what is needed, cutting layers."""

@@ -1,0 +1,126 @@
+"""The graph of a network for its compaction: which module or function follows which, and shapes.
+
+Layers of `torch.nn` stay whole. So does a module that cannot be followed, because what it computes
+depends on data: the rest of the network is followed around it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gossamer.measure.running import told
+
+Shape = tuple[int, ...]
+
+LAYERS = (
+    nn.Linear,
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+)
+"""What stays whole also where a user derives from it."""
+
+
+class UntraceableError(Exception):
+    """A network, as a whole, cannot be followed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """The calls of a network in order."""
+
+    graph: fx.Graph
+    shapes: Mapping[fx.Node, Shape]
+    """Of every value that is a tensor, for the example."""
+    unfollowed: Mapping[str, str]
+    """Modules that were kept whole because tracing them failed, and why."""
+
+
+def trace(network: nn.Module, example: Tensor) -> Trace:
+    """Follow a network in its present mode.
+
+    Parameters
+    ----------
+    network
+        Its forward is called, with symbols and with the example; attributes that the forward sets
+        are lost to the network, so give a copy.
+    example
+        An input.
+
+    Raises
+    ------
+    UntraceableError
+        If the outermost forward cannot be followed, or fails on the example when it is run as it
+        was followed.
+    """
+    tracer = _Tracer()
+    training = [module for module in network.modules() if module.training]
+    try:
+        graph = tracer.trace(network)
+        # The normalisation of a batch of one fails in training mode; shapes are the same in both.
+        runner = _ShapeRecorder(network.eval(), graph)
+        with torch.random.fork_rng(devices=[]):
+            runner.run(example)
+    except Exception as error:
+        raise UntraceableError(told(error)) from error
+    finally:
+        for module in training:
+            module.training = True
+    return Trace(graph, runner.shapes, tracer.unfollowed)
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unfollowed: dict[str, str] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, LAYERS) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        nodes, depth = len(self.graph.nodes), len(self.module_stack)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - a user's forward may raise anything
+            for node in list(self.graph.nodes)[: nodes - 1 : -1]:
+                self.graph.erase_node(node)
+            while len(self.module_stack) > depth:
+                self.module_stack.popitem()
+            name = self.path_of_module(m)
+            self.unfollowed[name] = told(error)
+            return self.create_proxy("call_module", name, args, kwargs)
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **by: Any
+    ) -> Any:
+        """Take an argument's default for itself: a symbol in its place is never None, say."""
+        if kind == "placeholder" and args:
+            return args[0]
+        return super().create_proxy(kind, target, args, kwargs, *more, **by)
+
+
+class _ShapeRecorder(fx.Interpreter):
+    def __init__(self, network: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(network, graph=graph)
+        self.extra_traceback = False
+        self.shapes: dict[fx.Node, Shape] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            self.shapes[n] = tuple(value.shape)
+        return value

@@ -1,0 +1,1 @@
+"""From what PyTorch records of a model to networks of the runtime."""

@@ -1,0 +1,171 @@
+"""The graph of a PyTorch model: which operations of PyTorch it runs on which values.
+
+`torch.export` records the model in evaluation mode; what it writes in place is made explicit, so
+that every value in the graph is computed once and never changes.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gossamer.errors import InputError
+from gossamer.measure.running import told
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The graph of a model over its parameters, and whether it takes batches of any size."""
+
+    graph: fx.GraphModule
+    any_batch: bool
+
+
+def trace(model: nn.Module, example: Tensor) -> Trace:
+    """Record what a model computes from an example, for batches of any size where it allows them.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode. It runs, and must not mind: give a copy.
+    example
+        Its input, [batch, ...].
+
+    Raises
+    ------
+    InputError
+        If PyTorch cannot record it, with its reason inside the sentence.
+    """
+    # A dimension of 1 is taken for a constant, so that a batch of 1 would never become another.
+    several = example if len(example) > 1 else torch.cat([example, example])
+    with contextlib.suppress(Exception):  # a user's forward may raise anything under tracing
+        return Trace(_exported(model, several, dynamic=True), any_batch=True)
+    try:
+        return Trace(_exported(model, example, dynamic=False), any_batch=False)
+    except Exception as error:
+        reason = told(error).partition(". ")[0]
+        raise InputError(
+            f"The network {type(model).__name__} cannot be recorded by torch.export ({reason})"
+        ) from error
+
+
+def _exported(model: nn.Module, example: Tensor, *, dynamic: bool) -> fx.GraphModule:
+    dimensions = ({0: torch.export.Dim("batch")},) if dynamic else None
+    with torch.no_grad(), _quietly():
+        program = torch.export.export(model, (example,), dynamic_shapes=dimensions)
+        graph = program.run_decompositions({}).module(check_guards=False)
+    assert isinstance(graph, fx.GraphModule)
+    _forget_effects(graph)
+    return graph
+
+
+def _forget_effects(graph: fx.GraphModule) -> None:
+    """Drop checks, and what a model writes into its input: a compressed one leaves it alone.
+
+    Raises
+    ------
+    InputError
+        If it also writes into its buffers, and so computes something else the next time.
+    """
+    for node in [n for n in computing(graph) if not n.users]:
+        name = operation_name(node)
+        written = node.args[0] if name == "copy_" else None
+        if isinstance(written, fx.Node) and written.op != "placeholder":
+            raise InputError(f"it changes its {written} in evaluation mode")
+        if written is not None or name.startswith("_assert"):
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep PyTorch from writing about its internals, and printing whole graphs where it fails."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def constants(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
+    """Return the value of every node that depends on parameters and buffers alone."""
+    found: dict[fx.Node, Tensor] = {}
+    with torch.no_grad():
+        for node in graph.graph.nodes:
+            if node.op == "get_attr":
+                value = _attribute(graph, str(node.target))
+            elif _is_constant(node, found):
+                value = _computed(node, found)
+            elif operation_name(node) in _FILLED and node.all_input_nodes == [node.args[0]]:
+                value = _computed(node, {node.args[0]: torch.empty(0)})
+            else:
+                continue
+            if isinstance(value, Tensor):
+                found[node] = value
+    return found
+
+
+_FILLED = frozenset({"new_ones", "new_zeros", "new_full"})
+"""Functions that take nothing but its type and place from the tensor that they are given."""
+
+
+def _is_constant(node: fx.Node, found: dict[fx.Node, Tensor]) -> bool:
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    random = torch.Tag.nondeterministic_seeded in node.target.tags
+    return not random and bool(node.args) and all(n in found for n in node.all_input_nodes)
+
+
+def _computed(node: fx.Node, found: Mapping[Any, Tensor]) -> object:
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: found[n])
+    assert callable(node.target)
+    with contextlib.suppress(Exception):
+        return node.target(*args, **kwargs)
+    return None
+
+
+def _attribute(graph: fx.GraphModule, path: str) -> object:
+    found: object = graph
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def is_size(node: fx.Node) -> bool:
+    """Tell whether a node gives no tensor but a number, such as the size of the batch."""
+    return isinstance(node.meta.get("val"), int | torch.SymInt)
+
+
+def values_read(node: fx.Node, fixed: Container[fx.Node]) -> list[fx.Node]:
+    """Return the nodes whose tensors a node reads, without what depends on parameters alone."""
+    return [n for n in node.all_input_nodes if n not in fixed and not is_size(n)]
+
+
+def module_path(node: fx.Node) -> str:
+    """Return the name of the module whose forward calls a node."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [path for path, _ in stack.values() if isinstance(path, str)]
+    return paths[-1] if paths and paths[-1] else "the network"
+
+
+def operation_name(node: fx.Node) -> str:
+    """Return the name of the function of PyTorch that a node calls, without its overload."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return node.target._schema.name.removeprefix("aten::")
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def computing(graph: fx.GraphModule) -> Iterator[fx.Node]:
+    """Yield the nodes that compute something."""
+    return (node for node in graph.graph.nodes if node.op.startswith("call_"))

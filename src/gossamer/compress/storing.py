@@ -1,0 +1,126 @@
+"""How the weights of each layer are stored: dense, sparse, or in blocks of four rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gossamer.kernels.network import (
+    BLOCK_ROWS,
+    Convolution,
+    Floats,
+    Kind,
+    Layer,
+    Linear,
+    Network,
+)
+from gossamer.kernels.weights import pack_weights, unpack_weights
+
+KINDS: tuple[Kind, ...] = ("dense", "sparse", "block")
+
+_MOST_DENSE = 0.9
+"""Share of non-zeros above which weights are never stored sparse: the pattern alone costs more."""
+_USUALLY_DENSE = 0.5
+"""Share of non-zeros from which on a layer is usually faster dense."""
+_MOST_FILL = 1.25
+"""How many more numbers blocks may hold than there are non-zeros."""
+
+
+def suitable_kinds(layer: Layer) -> tuple[Kind, ...]:
+    """Return how the weights of a layer may be stored; none for a layer without weights.
+
+    Examples
+    --------
+    >>> suitable_kinds(Linear(0, pack_weights(np.eye(8), "sparse")))
+    ('dense', 'sparse')
+    >>> suitable_kinds(Linear(0, pack_weights(np.ones((8, 8)), "dense")))
+    ('dense',)
+    """
+    if not isinstance(layer, Linear | Convolution):
+        return ()
+    matrix = unpack_weights(layer.weights)
+    nonzero = np.count_nonzero(matrix)
+    if nonzero > _MOST_DENSE * matrix.size:
+        return ("dense",)
+    groups = layer.groups if isinstance(layer, Convolution) else 1
+    return KINDS if suits_blocks(matrix, groups) else KINDS[:2]
+
+
+def suits_blocks(matrix: Floats, groups: int = 1) -> bool:
+    """Tell whether four rows at a time share their pattern, up to a few zeros.
+
+    Examples
+    --------
+    >>> suits_blocks(np.repeat(np.eye(4, dtype=np.float32), 4, axis=0))
+    True
+    >>> suits_blocks(np.eye(16, dtype=np.float32))
+    False
+    """
+    if groups > 1 and len(matrix) // groups % BLOCK_ROWS:
+        return False  # no block may span two groups
+    begin = np.arange(0, len(matrix), BLOCK_ROWS)
+    blocks = np.logical_or.reduceat(matrix != 0, begin, axis=0).sum(axis=1)
+    held = (blocks * np.minimum(BLOCK_ROWS, len(matrix) - begin)).sum()
+    return bool(held <= _MOST_FILL * np.count_nonzero(matrix))
+
+
+def with_usual_kinds(network: Network) -> Network:
+    """Return the network with each layer stored in the way that is usually fastest."""
+    return stored_as(network, [_usual_kind(layer) for layer in network.layers])
+
+
+def _usual_kind(layer: Layer) -> Kind | None:
+    suitable = suitable_kinds(layer)
+    if not suitable or not isinstance(layer, Linear | Convolution):
+        return None
+    matrix = unpack_weights(layer.weights)
+    sparse = np.count_nonzero(matrix) < _USUALLY_DENSE * matrix.size
+    return suitable[-1] if sparse else "dense"
+
+
+def stored_as(network: Network, kinds: Sequence[Kind | None]) -> Network:
+    """Return the network with the weights of each layer stored in another way; None keeps them."""
+    layers = tuple(
+        _stored_as(layer, kind) for layer, kind in zip(network.layers, kinds, strict=True)
+    )
+    return replace(network, layers=layers)
+
+
+def _stored_as(layer: Layer, kind: Kind | None) -> Layer:
+    if kind is None or not isinstance(layer, Linear | Convolution) or layer.weights.kind == kind:
+        return layer
+    return replace(layer, weights=pack_weights(unpack_weights(layer.weights), kind))
+
+
+def kinds_in_words(network: Network) -> str:
+    """Return how many layers are stored how, such as '2 sparse, 1 dense'.
+
+    Examples
+    --------
+    >>> layer = Linear(0, pack_weights(np.eye(2), "sparse"))
+    >>> kinds_in_words(Network((2,), (layer, layer), 2))
+    '2 sparse'
+    """
+    layers = (layer for layer in network.layers if isinstance(layer, Linear | Convolution))
+    counts = Counter(layer.weights.kind for layer in layers)
+    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) or "none"
+
+
+def layers_in_words(network: Network) -> list[str]:
+    """Return how each layer with weights is stored, in the order in which they run.
+
+    Examples
+    --------
+    >>> layer = Linear(0, pack_weights(np.eye(2), "sparse"))
+    >>> layers_in_words(Network((2,), (layer,), 1))
+    ['linear [2, 2]: sparse, 2 of 4 weights']
+    """
+    lines = []
+    for layer in network.layers:
+        if isinstance(layer, Linear | Convolution):
+            weights = layer.weights
+            shape = f"[{weights.rows}, {weights.columns}]"
+            of = f"{weights.stored} of {weights.rows * weights.columns} weights"
+            lines.append(f"{type(layer).__name__.lower()} {shape}: {weights.kind}, {of}")
+    return lines

@@ -1,0 +1,265 @@
+"""`gossamer bench` as a user meets it: what it prints, what it exits with, what it refuses."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gossamer.bench_console import followed
+from gossamer.cli import main
+from gossamer.compress import benching_measuring
+from gossamer.compress.benching import Case
+from gossamer.errors import GossamerError
+from gossamer.records.speed import Column, Latency, Row, Speed
+
+TINY = """
+from torch import nn
+
+def tiny():
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3))
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Gossamer = Callable[..., Outcome]
+
+
+@pytest.fixture
+def gossamer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Gossamer:
+    """Run the command in an empty folder of its own, on a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["gossamer", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        code = caught.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+def row(case: Case) -> Row:
+    """Return a row in which gossamer's time falls with the zeros, and ONNX Runtime's does not."""
+    medians = {
+        "eager": 0.004, "onnxruntime": 0.002, "gossamer": 0.008 * (1 - case.sparsity),
+        "gossamer_chosen": 0.001,
+    }  # fmt: skip
+    columns = [
+        Column(
+            name=name,
+            latency=Latency(median=value, low=value, high=value, fastest=value, repeats=9),
+            remark="engine" if name == "gossamer_chosen" else "",
+        )
+        for name, value in medians.items()
+    ]
+    absent = Column(name="csr", absent="the network has a convolution")
+    return Row(
+        sparsity=case.sparsity, achieved=case.sparsity, threads=case.threads, batch=case.batch,
+        columns=(*columns, absent),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Replace the measuring by known times; an exception ends it after the first row."""
+
+    def replace(ends_with: BaseException | None = None) -> None:
+        def rows(_: object, cases: tuple[Case, ...], **options: Any) -> Iterator[Row]:
+            for case in cases:
+                options["follow"]("timing")
+                yield row(case)
+                if ends_with is not None:
+                    raise ends_with
+
+        monkeypatch.setattr(benching_measuring, "measured_rows", rows)
+
+    return replace
+
+
+SMALL = (
+    "bench",
+    "mlp",
+    "--threads",
+    "1",
+    "--batch",
+    "64",
+    "--sparsity",
+    "0.5",
+    "--sparsity",
+    "0.9",
+)
+
+
+def test_the_table_holds_times_factors_and_the_break_even(
+    gossamer: Gossamer, measured: Callable[..., None]
+) -> None:
+    measured()
+    found = gossamer(*SMALL)
+    assert found.code == 0
+    text = " ".join(found.out.split())
+    assert "is 2.5× as fast as the fastest of the others (ONNX Runtime)" in text
+    assert "50% 4.00 1.00 4.00 2.00 engine 1.0× 0.50×" in text
+    assert "90% 0.800 1.00 4.00 2.00 engine 5.0× 2.5×" in text
+    assert "even below 67% at 50%" in text
+    assert "PyTorch CSR: not there: the network has a convolution" in text
+    assert "halted" in text
+    assert all(len(line) <= 80 for line in found.out.splitlines()[:-1])
+    assert Path(found.out.splitlines()[-1]).is_file()
+
+
+def test_the_page_lies_where_it_is_said(
+    gossamer: Gossamer, measured: Callable[..., None], tmp_path: Path
+) -> None:
+    measured()
+    gossamer(*SMALL, "--out", "mine")
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {
+        "speed.html", "speed.json", "speed.csv", "figures",
+    }  # fmt: skip
+
+
+def test_json_is_one_document_and_nothing_else(
+    gossamer: Gossamer, measured: Callable[..., None]
+) -> None:
+    measured()
+    found = gossamer(*SMALL, "--json")
+    speed = Speed.model_validate_json(found.out)
+    assert [one.sparsity for one in speed.rows] == [0.5, 0.9]
+    (rival,) = [one for one in speed.break_even if one.column == "onnxruntime"]
+    # ln(0.5) at 50%, ln(2.5) at 90%: even at 0.5 + 0.4 ln 2 / (ln 2 + ln 2.5)
+    assert rival.sparsity == pytest.approx(0.5 + 0.4 * 0.693147 / (0.693147 + 0.916291), abs=1e-5)
+    assert speed.finished
+    assert "speed.html" in found.err
+    assert json.loads(Path("runs/bench-mlp/speed.json").read_text()) == json.loads(found.out)
+
+
+def test_ctrl_c_keeps_what_was_measured(gossamer: Gossamer, measured: Callable[..., None]) -> None:
+    measured(KeyboardInterrupt())
+    found = gossamer(*SMALL, "--json")
+    assert found.code == 130
+    speed = Speed.model_validate_json(found.out)
+    assert len(speed.rows) == 1
+    assert not speed.finished
+    assert "Interrupted after 1 row of 2" in found.err
+    assert Path("runs/bench-mlp/speed.html").is_file()
+
+
+def test_a_process_that_dies_while_it_is_timed_loses_nothing(
+    gossamer: Gossamer, measured: Callable[..., None]
+) -> None:
+    measured(GossamerError("the process of bf16 died (killed, perhaps for want of memory)"))
+    found = gossamer(*SMALL)
+    assert found.code == 1
+    assert "the process of bf16 died" in found.err
+    assert "Batch 64, 1 thread" in found.out
+
+
+def test_interrupted_before_the_first_row(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: object, **__: object) -> Iterator[Row]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(benching_measuring, "measured_rows", nothing)
+    assert gossamer(*SMALL).code == 130
+    assert not Path("runs").exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(benching_measuring, "measured_rows")
+    found = gossamer(*SMALL, "--dry-run")
+    assert found.code == 0
+    text = " ".join(found.out.split())
+    assert "mlp: 2 rows, of 50% and 90% zeros, batch 64, 1 thread; about" in text
+    assert "torch.compile at 90% zeros, batch 64, 1 thread" in text
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("mlp", "--sparsity", "1"), "--sparsity 1: a share of zeros from 0 to below 1"),
+        (("mlp", "--sparsity", "90"), "90% is 0.9"),
+        (("mlp", "--sparsity", "nan"), "--sparsity nan"),
+        (("mlp", "--threads", "5000"), "--threads 5000: there"),
+        (("mlp", "--seconds", "0"), "--seconds 0: a positive time"),
+        (("mlp", "--input-shape", "1,x"), "--input-shape 1,x: sizes of one example"),
+        (("mlp", "--input-shape", "0"), "--input-shape 0: sizes of one example"),
+        (("mpl",), "There is no network 'mpl' (did you mean 'mlp'?)"),
+        (("my.networks:small",), "--input-shape 3,224,224"),
+        (("gone_module:small", "--input-shape", "3"), "no module 'gone_module'"),
+        (("mlp", "--weights", "gone.safetensors"), "gone.safetensors: cannot be read"),
+        (("mlp", "--json", "--dry-run"), "--json: a dry run has no numbers"),
+        (("fashion-cnn", "--input-shape", "1,4,4"), "fashion-cnn"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    arguments: tuple[str, ...], complaint: str, gossamer: Gossamer
+) -> None:
+    found = gossamer("bench", *arguments)
+    assert found.code == 2
+    assert complaint in found.err
+    assert "Traceback" not in found.err
+    assert found.out == ""
+
+
+def test_a_file_in_the_place_of_the_folder_is_said_before_the_work(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(benching_measuring, "measured_rows")
+    Path("taken").touch()
+    found = gossamer(*SMALL, "--out", "taken")
+    assert found.code == 2
+    assert "--out taken: taken is no folder" in found.err
+
+
+def test_a_network_of_ones_own_from_end_to_end(gossamer: Gossamer) -> None:
+    """Everything as it is, with processes of their own, on a tiny network for a tiny time."""
+    Path("tiny_networks.py").write_text(TINY)
+    found = gossamer(
+        "bench", "tiny_networks:tiny", "--input-shape", "3,2,2", "--classes", "3", "--no-compile",
+        "--sparsity", "0.8", "--batch", "4", "--threads", "1",
+        "--seconds", "0.1", "--json",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    speed = Speed.model_validate_json(found.out)
+    assert speed.parameters == 12 * 16 + 16 + 16 * 3 + 3
+    assert [(one.sparsity, one.batch) for one in speed.rows] == [(0.8, 4)]
+    for one in speed.rows:
+        timed = {column.name for column in one.columns if column.latency}
+        assert timed == {"eager", "bf16", "onnxruntime", "csr", "gossamer", "gossamer_chosen"}
+        assert one.achieved == pytest.approx(one.sparsity, abs=0.02)
+        for column in one.columns:
+            exact = column.name not in ("eager", "bf16") and column.difference is not None
+            assert not exact or column.difference <= 1e-5  # type: ignore[operator]
+    assert speed.absences() == {"channels_last": "the network has no convolution"}
+
+
+def test_plain_lines_tell_now_and_then_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 6.0, 6.0, 7.0, 20.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    text = io.StringIO()
+    with followed(Console(file=text)) as follow:
+        follow(0, 3, "too early")
+        follow(1, 3, "timing [bold]")
+        follow(2, 3, "too early again")
+        follow(3, 3, "")
+    assert text.getvalue() == "1 of 3 rows done; next: timing [bold]\n"
