@@ -41,8 +41,13 @@ def beginning(prepared: Prepared) -> str:
         f"{prepared.spec.name}, {prepared.scale} scale, {counted(prepared.seeds, 'seed')}: "
         f"{counted(len(plan.trainings), 'training')} and {plan.trials_left} of "
         f"{counted(len(plan.trials), 'trial')} to do, in {counted(prepared.jobs, 'process')} of "
-        f"{counted(prepared.threads, 'thread')}."
+        f"{counted(prepared.threads, 'thread')}{_then_jointly(len(prepared.joints_left))}."
     )
+
+
+def _then_jointly(joints: int) -> str:
+    """Say what follows, one by one, once every network is there."""
+    return f", then {counted(joints, 'joint measure')}" if joints else ""
 
 
 def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
@@ -64,13 +69,15 @@ def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
         f"a factor of {seen.sharing:.1f}."
     )
     if seen.seconds is None:
-        yield "Left: nothing, every trial is done."
+        joints = counted(seen.joints_left, "joint measure")
+        yield f"Left: {joints if seen.joints_left else 'nothing'}, every trial is done."
         return
     yield (
         f"Left: {counted(seen.trainings_left, 'training')} "
         f"({counted(seen.steps_left, 'optimizer step')}) and "
         f"{counted(seen.trials_left, 'trial')} to measure; about {duration(seen.seconds)} in "
-        f"{counted(prepared.jobs, 'process')} of {counted(prepared.threads, 'thread')}."
+        f"{counted(prepared.jobs, 'process')} of {counted(prepared.threads, 'thread')}"
+        f"{_then_jointly(seen.joints_left)}."
     )
 
 

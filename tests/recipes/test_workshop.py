@@ -497,6 +497,32 @@ def test_an_unpruned_network_has_no_sparsity(make_workshop: MakeWorkshop, points
     assert measures["train_examples"] == 60
 
 
+def test_the_network_of_a_trial_is_a_copy_in_evaluation_mode(
+    make_workshop: MakeWorkshop, points: Dataset
+) -> None:
+    workshop, found = make_workshop(points), keyed(trial(training(), Prune(sparsity=0.5)), points)
+    state = do_all(workshop, found)
+    network = workshop.network(found)
+    assert not network.training
+    assert network.state_dict().keys() == state.network.keys()
+    assert all(torch.equal(value, state.network[n]) for n, value in network.state_dict().items())
+    with torch.no_grad():
+        next(network.parameters()).fill_(7.0)
+    again = workshop.network(found).state_dict()
+    assert all(torch.equal(value, state.network[name]) for name, value in again.items())
+
+
+def test_inputs_are_those_of_the_training_and_come_again(
+    make_workshop: MakeWorkshop, points: Dataset
+) -> None:
+    workshop, found = make_workshop(points), keyed(trial(training()), points)
+    count = len(points.x_train)
+    inputs = workshop.inputs(found, count + 2)
+    expected = (torch.tensor(points.x_train, dtype=torch.float32) / points.scale).reshape(count, -1)
+    torch.testing.assert_close(inputs[:count].reshape(count, -1), expected)
+    assert torch.equal(inputs[count:], inputs[:2])
+
+
 def test_a_violated_mask_is_noticed(
     make_workshop: MakeWorkshop, points: Dataset, tmp_path: Path
 ) -> None:

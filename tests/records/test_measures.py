@@ -3,12 +3,14 @@ import pytest
 from gossamer.records.measures import (
     MEASURES,
     OF_ATTACKS,
+    OF_LATENCY,
     OF_LEAKAGE,
     OF_MASKS,
     OF_VALIDATION,
     counted_examples,
     is_count,
     is_fraction,
+    needs_latency,
     needs_leakage,
     needs_overlaps,
     needs_validation,
@@ -31,6 +33,7 @@ from gossamer.records.measures import (
         ("effective_sparsity", True),
         ("validation_gain_second_half", True),
         ("test_loss", False),
+        ("latency_ratio", False),
         ("nonzero_parameters", False),
         ("macs_dense", False),
         ("train_examples", False),
@@ -44,6 +47,8 @@ def test_kinds_of_measures_are_told_apart() -> None:
     assert [name for name in MEASURES if needs_overlaps(name)] == list(OF_MASKS)
     assert {name for name in MEASURES if needs_leakage(name)} == {*OF_LEAKAGE, *OF_ATTACKS}
     assert {name for name in MEASURES if needs_validation(name)} == {*OF_VALIDATION}
+    assert [name for name in MEASURES if needs_latency(name)] == list(OF_LATENCY)
+    assert not any(is_count(name) or is_fraction(name) for name in OF_LATENCY)
     assert len(set(MEASURES)) == len(MEASURES)
     assert not any(is_fraction(name) and is_count(name) for name in MEASURES)
 

@@ -22,7 +22,7 @@ from gossamer.studies.written_recipes import mentioned
 SHAPES = {
     "mnist": (20_000, (1, 28, 28)),
     "fashion-mnist": (20_000, (1, 28, 28)),
-    "cifar10": (3_000, (3, 32, 32)),
+    "cifar10": (5_000, (3, 32, 32)),
 }
 """As many examples as the quick scales take, and the shape of one."""
 SCALES: list[tuple[str, Scale]] = [

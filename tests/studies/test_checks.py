@@ -152,9 +152,9 @@ SMALL += [
     (*claiming('measure = "mask_overlap"'), "mask_overlap",
      "claims.1.measure: claim a is about 'mask_overlap', which is measured of the first arms of "
      "overlaps only: add weight to them"),
-    (*claiming('measure = "latency"'), "[[claims]]",
+    (*claiming('measure = "test_loss"'), "[[claims]]",
      "claims.1: claim a must state its margin, the smallest difference that matters: for "
-     "'latency', which is no fraction, there is none that suits everyone"),
+     "'test_loss', which is no fraction, there is none that suits everyone"),
     (*claiming("levels = [0.5, 0.5]"), "levels = [0.5, 0.5]",
      "claims.1.levels: 0.5 is given twice"),
     (*claiming('text = "x"')[:1], CLAIM.replace("T.", r"\u0007") + '[[arms]]\nname = "rewound"',
@@ -216,6 +216,31 @@ SMALL += [
      "There is no network 'mpl' (did you mean 'mlp'?)"),
 ]  # fmt: skip
 
+
+def timing(lines: str) -> tuple[str, str]:
+    return "[[arms]]", f"[latency]\n{lines}\n\n[[arms]]"
+
+
+SMALL += [
+    (*timing('arms = ["wieght"]'), '"wieght"',
+     "latency.arms.1: 'wieght' is no arm: did you mean 'weight'?"),
+    (*timing('arms = ["weight", "dense"]'), '"dense"]',
+     "latency.arms.2: 'dense' is the baseline, which is timed in any case: leave it out"),
+    (*timing('arms = ["weight", "weight"]'), '"weight", "weight"',
+     "latency.arms.2: 'weight' is given twice"),
+    (*timing("arms = []"), "arms = []", "latency.arms: must not be empty"),
+    (*timing('arms = ["weight"]\nlevels = [0.5, 0.6]'), "levels = [0.5, 0.6]",
+     "latency.levels: 0.6 is not in the grid"),
+    (*timing('arms = ["weight"]\nlevels = [0.5, 0.5]'), "levels = [0.5, 0.5]",
+     "latency.levels: 0.5 is given twice"),
+    (*timing('arms = ["weight"]\nbatch = 0'), "batch = 0",
+     "latency.batch: must be greater than 0 (given: 0)"),
+    (*timing('arms = ["weight"]\nthreads = 0'), "threads = 0",
+     "latency.threads: must be greater than 0 (given: 0)"),
+    (*claiming('measure = "latency_ratio"', "margin = 0.1"), "latency_ratio",
+     "claims.1.measure: claim a is about 'latency_ratio', which is measured of arms that "
+     "[latency] names only: add weight to its arms"),
+]  # fmt: skip
 
 LEAKY = [
     (
@@ -432,3 +457,29 @@ def test_seeds_asked_for_come_in_pairs(write_study: WriteStudy) -> None:
     study = write_study(leaky=True)
     with pytest.raises(InputError, match="--seeds: the study leaky trains seeds in pairs"):
         prepare(Request(study=str(study), folder=study.parent, seeds=3), None)
+
+
+NO_BASELINE = (
+    'role = "baseline"',
+    'role = "control"',
+    'arms = ["weight"]',
+    "[latency]",
+    'latency: networks are timed beside those of the baseline, but no arm has role = "baseline"',
+)
+OTHER_NETWORK = (
+    'role = "control"',
+    'network = { name = "mlp", hidden = [4] }',
+    'arms = ["weight", "rewound"]',
+    '"rewound"]',
+    "latency.arms.2: 'rewound' has another network or other data than the baseline 'dense', so "
+    "that their times say nothing about pruning",
+)
+
+
+@pytest.mark.parametrize(("old", "new", "arms", "at", "message"), [NO_BASELINE, OTHER_NETWORK])
+def test_what_is_timed_needs_an_unpruned_network_of_its_kind(
+    write_study: WriteStudy, old: str, new: str, arms: str, at: str, message: str
+) -> None:
+    path = write_study((old, new), timing(arms))
+    line = 1 + path.read_text()[: path.read_text().index(at)].count(NEWLINE)
+    assert f", line {line}: {message}" in refusal(path)

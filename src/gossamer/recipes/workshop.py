@@ -148,6 +148,24 @@ class Workshop:
             raise InputError("a recipe whose masks are compared ends without a mask")
         return mask
 
+    def network(self, keyed: KeyedTrial) -> nn.Module:
+        """Return the network that a trial ends with, in evaluation mode on the CPU.
+
+        It is a copy of its own; the trial's trainings must have been done.
+        """
+        state = self.state(keyed, len(keyed.trial.steps))
+        network = self._loaded(keyed, state).cpu().eval()
+        return network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
+
+    def inputs(self, keyed: KeyedTrial, count: int) -> Tensor:
+        """Return so many examples that a trial is trained on, as its network gets them.
+
+        ``[count, ...]`` on the CPU; where there are fewer, the first ones come again.
+        """
+        inputs = self._data(keyed).train.inputs
+        positions = torch.arange(count, device=inputs.device) % len(inputs)
+        return inputs[positions].cpu().contiguous()
+
     def measure(self, keyed: KeyedTrial) -> Record:
         """Measure the network that a trial ends with; its trainings must have been done.
 

@@ -10,9 +10,13 @@ OF_NETWORKS = (
     *("prunable_parameters", "nonzero_prunable"),
     *("sparsity", "sparsity_requested", "sparsity_all", "effective_sparsity"),
     *("bytes_dense", "bytes_compressed", "macs_dense", "macs_nonzero"),
-    *("running_train_accuracy", "running_train_loss", "latency"),
+    *("running_train_accuracy", "running_train_loss"),
 )
 OF_VALIDATION = ("validation_accuracy", "validation_loss", "validation_gain_second_half")
+OF_LATENCY = (
+    *("latency", "latency_masked", "latency_dense"),
+    *("latency_ratio", "latency_ratio_masked"),
+)
 OF_MASKS = ("mask_overlap", "mask_overlap_by_chance")
 OF_LEAKAGE = ("gap_attack_accuracy", "best_threshold_attack_accuracy", "one_hot_attack_accuracy")
 
@@ -26,7 +30,7 @@ READINGS = (
 )
 OF_ATTACKS = tuple(f"{attack}_{reading}" for attack, reading in product(ATTACKS, READINGS))
 
-MEASURES = (*OF_NETWORKS, *OF_VALIDATION, *OF_MASKS, *OF_LEAKAGE, *OF_ATTACKS)
+MEASURES = (*OF_NETWORKS, *OF_VALIDATION, *OF_LATENCY, *OF_MASKS, *OF_LEAKAGE, *OF_ATTACKS)
 """Every measure; the overlap of one layer's masks is ``"mask_overlap:NAME"`` besides."""
 
 _COUNTS = {"parameters", "prunable", "bytes", "macs", "examples"}
@@ -59,6 +63,11 @@ def needs_validation(measure: str) -> bool:
 def needs_overlaps(measure: str) -> bool:
     """Whether a measure is taken only of arms whose masks a study compares."""
     return measure.startswith("mask_overlap")
+
+
+def needs_latency(measure: str) -> bool:
+    """Whether a measure is taken only of arms that a study times."""
+    return measure in OF_LATENCY
 
 
 def is_fraction(measure: str) -> bool:

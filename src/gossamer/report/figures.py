@@ -7,6 +7,7 @@ from gossamer.report.charts import Figure
 from gossamer.report.claims import JudgedClaim
 from gossamer.report.claims_figure import claims_figure
 from gossamer.report.heat_figures import class_figure, layer_figure
+from gossamer.report.latency_figure import latency_figure
 from gossamer.report.leakage_figures import accuracy_leakage_figure, leakage_figure, roc_figure
 from gossamer.report.overlap_figure import overlap_figure
 from gossamer.report.results import Results
@@ -24,6 +25,7 @@ def figures(results: Results, judged: Iterable[JudgedClaim] = ()) -> tuple[Figur
         roc_figure(results),
         size_figure(results),
         effective_figure(results),
+        latency_figure(results),
         layer_figure(results),
         overlap_figure(results),
         curve_figure(results),

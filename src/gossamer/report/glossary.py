@@ -60,7 +60,27 @@ MEASURES: dict[str, tuple[str, str]] = {
     ),
     "latency": (
         "Latency",
-        "Time of one prediction, in seconds: measured alone, warm, the median over repeats.",
+        "Time to predict one batch, in seconds, with the network as gossamer.compress makes it: "
+        "measured alone, warm, the median over repeats. That of an unpruned network is the time of "
+        "its fastest way.",
+    ),
+    "latency_masked": (
+        "Latency with zeros kept",
+        "The same with the network as it is, in PyTorch, which computes its zeros too.",
+    ),
+    "latency_dense": (
+        "Latency of the unpruned network",
+        "That of the unpruned network of the same seed, timed in turn, in its fastest way: in "
+        "PyTorch, or by gossamer's engine on all weights.",
+    ),
+    "latency_ratio": (
+        "Relative latency",
+        "Latency over that of the unpruned network; 100% if nothing is gained. A time is compared "
+        "with one that was taken in turn with it, so that no drift of the machine enters.",
+    ),
+    "latency_ratio_masked": (
+        "Relative latency with zeros kept",
+        "Time with the zeros kept over that of the unpruned network, both in PyTorch.",
     ),
     "running_train_accuracy": (
         "Running training accuracy",

@@ -14,6 +14,7 @@ from gossamer.report.claims_figure import VERDICTS, panel_name
 from gossamer.report.cost import Cost, cost, used_phases
 from gossamer.report.glossary import definitions
 from gossamer.report.interval_note import interval_note
+from gossamer.report.latencies import latency_section
 from gossamer.report.leakage_section import leakage_section
 from gossamer.report.rendering import PageFigure, PagePanel, library, page_figure, render
 from gossamer.report.results import Results
@@ -62,6 +63,7 @@ def report_page(results: Results, judged: Sequence[JudgedClaim], drawn: Sequence
         "controls": control_tables(results),
         "front": front_table(results),
         "sizes": [table for table in (size_table(results),) if table],
+        "latency": latency_section(results),
         "checklist": checklist(results) if results.done else (),
         "arms": arm_table(results),
         "sources": source_table(results),
@@ -82,6 +84,7 @@ FIGURES = (
     "roc",
     "size",
     "effective",
+    "latency",
     "layers",
     "overlap",
     "curves",

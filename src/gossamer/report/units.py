@@ -51,9 +51,14 @@ class Unit:
 
 
 def unit_of(measure: str) -> Unit:
-    """Return how a measure is written: fractions in points, losses in nats."""
+    """Return how a measure is written: fractions in points, losses in nats, times in milliseconds.
+
+    A relative latency is written in percent of the unpruned network's.
+    """
     if is_fraction(measure):
         return Unit(100, 2, " points")
     if is_count(measure):
         return Unit(1, 0, "")
+    if measure.startswith("latency"):
+        return Unit(100, 1, "%") if "ratio" in measure else Unit(1000, 3, " ms")
     return Unit(1, 4, " nats" if measure.endswith("loss") else "")

@@ -14,6 +14,7 @@ from gossamer.recipes import DataSpec
 from gossamer.records.measures import (
     MEASURES,
     is_measure,
+    needs_latency,
     needs_leakage,
     needs_overlaps,
     needs_validation,
@@ -48,6 +49,8 @@ def check_study(spec: "StudySpec") -> None:
         _pairs_are_whole,
         _recipes_can_be_written_out,
         _overlaps_are_of_arms,
+        _timed_arms_stand_beside_the_baseline,
+        _timed_levels_are_in_the_grid,
         _claims_are_about_arms,
         _claims_are_about_measures,
     ):
@@ -183,6 +186,45 @@ def _overlaps_are_of_arms(spec: "StudySpec") -> None:
             raise StudyFileError(f"{' and '.join(pair)} are given twice", "overlaps", position)
 
 
+def _timed_arms_stand_beside_the_baseline(spec: "StudySpec") -> None:
+    if spec.latency is None:
+        return
+    baseline = spec.baseline
+    if baseline is None:
+        raise StudyFileError(
+            'networks are timed beside those of the baseline, but no arm has role = "baseline"',
+            "latency",
+        )
+    names = spec.latency.arms
+    for position, name in enumerate(names):
+        place: Place = ("latency", "arms", position)
+        if lack := _no_arm(spec, name):
+            raise StudyFileError(f"{name!r} {lack}", *place)
+        if name == baseline.name:
+            message = f"{name!r} is the baseline, which is timed in any case: leave it out"
+            raise StudyFileError(message, *place)
+        if name in names[:position]:
+            raise StudyFileError(f"{name!r} is given twice", *place)
+        if _task(spec, spec.arm(name)) != _task(spec, baseline):
+            raise StudyFileError(
+                f"{name!r} has another network or other data than the baseline {baseline.name!r}, "
+                "so that their times say nothing about pruning",
+                *place,
+            )
+
+
+def _task(spec: "StudySpec", arm: "ArmSpec") -> tuple[object, object]:
+    return arm.network or spec.network, arm.data.get("name", spec.data.name)
+
+
+def _timed_levels_are_in_the_grid(spec: "StudySpec") -> None:
+    levels = spec.latency.levels if spec.latency else ()
+    _must_differ(levels, "latency", "levels")
+    for level in levels:
+        if level not in spec.levels:
+            raise StudyFileError(f"{level:g} is not in the grid", "latency", "levels")
+
+
 def _no_arm(spec: "StudySpec", name: str) -> str:
     """Say that a name is no arm; nothing if it is one."""
     names = [arm.name for arm in spec.arms]
@@ -233,9 +275,18 @@ def _why_absent(spec: "StudySpec", claim: "ClaimSpec", measure: str) -> str:
     arms = [spec.arm(name) for _, name in claim.arms()]
     if needs_validation(measure) and not _all_hold_out(spec, arms):
         return "is measured where part of the data is held out only: set validation in [data]"
+    if needs_latency(measure) and (untimed := _untimed(spec, arms)):
+        return f"is measured of arms that [latency] names only: add {untimed} to its arms"
     if needs_overlaps(measure) and claim.compare not in {first for first, _ in spec.overlaps}:
         return f"is measured of the first arms of overlaps only: add {claim.compare} to them"
     return ""
+
+
+def _untimed(spec: "StudySpec", arms: Iterable["ArmSpec"]) -> str:
+    """Return the first arm that is not timed; empty if all are."""
+    timed = spec.latency.arms if spec.latency else ()
+    named = [arm.name for arm in arms if arm.role != "baseline" and arm.name not in timed]
+    return next(iter(named), "" if spec.latency else "the arms")
 
 
 def _all_hold_out(spec: "StudySpec", arms: Iterable["ArmSpec"]) -> bool:

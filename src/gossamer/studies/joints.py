@@ -1,12 +1,13 @@
-"""What is measured of several networks together: attacks that need other seeds, and overlaps.
+"""What is measured of several networks together: attacks of other seeds, overlaps, latencies.
 
 These wait until every network of a study is measured; then each is quick, and is done in the
-driving process. What they need is imported when they start: planning does without it.
+driving process, one after the other. So what is timed is timed alone. What they need is imported
+when they start: planning does without it.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,13 +33,25 @@ from gossamer.studies.spec import StudySpec
 
 if TYPE_CHECKING:
     from gossamer.leakage import Statistics
+    from gossamer.recipes.workshop import Workshop
+    from gossamer.studies.latencies import Runnable
 
-_VERSIONS = {"leakage": 3, "releases": 3, "overlap": 1}
+_VERSIONS = {"leakage": 3, "releases": 3, "overlap": 1, "latency": 1}
 
 _MODELS_FOR_RELEASES = 6
 """Three pairs: two references a side then remain for each target."""
 
-Kind = Literal["leakage", "releases", "overlap"]
+Kind = Literal["leakage", "releases", "overlap", "latency"]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the time of a prediction depends on, beside the network."""
+
+    batch: int
+    threads: int
+    processor: str
+    torch: str
 
 
 @dataclass(frozen=True)
@@ -52,18 +65,26 @@ class JointTask:
     """Of the arm, in the order of the seeds."""
     others: tuple[KeyedTrial, ...] = ()
     """Of the other arm, the same seeds."""
+    conditions: Conditions | None = None
+    """Where something is timed: on another processor it is another measure."""
 
     @cached_property
     def key(self) -> str:
         """Hash of everything that determines the numbers."""
-        return key_of(
-            {
-                "kind": self.kind,
-                "version": _VERSIONS[self.kind],
-                "records": [trial.record for trial in self.trials],
-                "others": [trial.record for trial in self.others],
-            }
-        )
+        identity: dict[str, Any] = {
+            "kind": self.kind,
+            "version": _VERSIONS[self.kind],
+            "records": [trial.record for trial in self.trials],
+            "others": [trial.record for trial in self.others],
+        }
+        if self.conditions is not None:
+            identity["conditions"] = asdict(self.conditions)
+        return key_of(identity)
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether it works on the statistics that networks left, rather than on their states."""
+        return self.kind in ("leakage", "releases")
 
 
 def joint_tasks(spec: StudySpec, trials: Sequence[PlannedTrial]) -> tuple[JointTask, ...]:
@@ -77,7 +98,7 @@ def joint_tasks(spec: StudySpec, trials: Sequence[PlannedTrial]) -> tuple[JointT
     groups: dict[tuple[str, float], list[KeyedTrial]] = {}
     for planned in trials:
         groups.setdefault((planned.arm, planned.level), []).append(planned.keyed)
-    tasks = [*_attacks(spec, groups), *_overlaps(spec, groups)]
+    tasks = [*_attacks(spec, groups), *_overlaps(spec, groups), *_latencies(spec, groups)]
     return tuple({task.key: task for task in tasks}.values())
 
 
@@ -113,6 +134,29 @@ def _overlaps(spec: StudySpec, groups: Groups) -> Iterator[JointTask]:
                 yield JointTask("overlap", arm, level, tuple(group), tuple(other))
 
 
+def _latencies(spec: StudySpec, groups: Groups) -> Iterator[JointTask]:
+    """Yield one task a network, seed after seed, the unpruned one first.
+
+    So a drift of the machine meets all arms and levels alike, and what a stopped run has timed is
+    whole seeds.
+    """
+    timed, baseline = spec.latency, spec.baseline
+    if timed is None or baseline is None:
+        return
+    unpruned = groups.get((baseline.name, 0.0), [])
+    environment = describe_environment(timed.threads, "cpu")
+    conditions = Conditions(timed.batch, timed.threads, environment.processor, environment.torch)
+    chosen = {
+        (arm, level): group
+        for (arm, level), group in groups.items()
+        if arm in timed.arms and (level in timed.levels or not timed.levels or level == 0)
+    }
+    for position, dense in enumerate(unpruned):
+        yield JointTask("latency", baseline.name, 0.0, (dense,), conditions=conditions)
+        for (arm, level), group in chosen.items():
+            yield JointTask("latency", arm, level, (group[position],), (dense,), conditions)
+
+
 def _must_be_masked(arm: str, group: Sequence[KeyedTrial]) -> None:
     if not masks_in_force(group[0].trial.steps):
         raise InputError(f"overlaps compares the masks of arms, but {arm} ends without one")
@@ -126,6 +170,23 @@ class Bench:
     datasets: Datasets
     threads: int
 
+    @cached_property
+    def workshop(self) -> "Workshop":
+        """What makes the networks again from the states that training left."""
+        from gossamer.recipes.workshop import Workshop  # imports torch
+
+        return Workshop(
+            dataset=self.datasets,
+            state_path=partial(state_path, self.folder),
+            checkpoint_path=partial(checkpoint_path, self.folder),
+            statistics_path=partial(statistics_path, self.folder),
+        )
+
+    @cached_property
+    def unpruned(self) -> dict[str, "Runnable"]:
+        """The unpruned network of the seed that is being timed, by its record: made once."""
+        return {}
+
 
 def measure_jointly(task: JointTask, bench: Bench) -> JointRecord:
     """Measure several networks together.
@@ -136,15 +197,21 @@ def measure_jointly(task: JointTask, bench: Bench) -> JointRecord:
         If statistics or a state are missing or damaged.
     """
     started = time.perf_counter()
-    find = {"leakage": _attack, "releases": _attack_releases, "overlap": _overlap}[task.kind]
-    found = find(task, bench)
+    find = {
+        "leakage": _attack,
+        "releases": _attack_releases,
+        "overlap": _overlap,
+        "latency": _latency,
+    }
+    found = find[task.kind](task, bench)
+    threads = task.conditions.threads if task.conditions else bench.threads
     return JointRecord(
         key=task.key,
         kind=task.kind,
         records=tuple(trial.record for trial in task.trials),
         others=tuple(trial.record for trial in task.others),
         seconds=time.perf_counter() - started,
-        environment=describe_environment(bench.threads, "cpu"),
+        environment=describe_environment(threads, "cpu"),
         **found,
     )
 
@@ -236,14 +303,7 @@ def _attack_releases(task: JointTask, bench: Bench) -> dict[str, Any]:
 
 def _overlap(task: JointTask, bench: Bench) -> dict[str, Any]:
     """Compare the masks of two arms seed by seed."""
-    from gossamer.recipes.workshop import Workshop  # imports torch
-
-    workshop = Workshop(
-        dataset=bench.datasets,
-        state_path=partial(state_path, bench.folder),
-        checkpoint_path=partial(checkpoint_path, bench.folder),
-        statistics_path=partial(statistics_path, bench.folder),
-    )
+    workshop = bench.workshop
     measures = {}
     for trial, other in zip(task.trials, task.others, strict=True):
         mine, theirs = workshop.mask(trial), workshop.mask(other)
@@ -253,3 +313,23 @@ def _overlap(task: JointTask, bench: Bench) -> dict[str, Any]:
             **{f"mask_overlap:{name}": v for name, v in mine.overlaps(theirs).items()},
         }
     return {"measures": measures}
+
+
+def _latency(task: JointTask, bench: Bench) -> dict[str, Any]:
+    """Time one network, beside the unpruned one of its seed."""
+    from gossamer.studies.latencies import latency_measures, make_runnable, time_networks
+
+    assert task.conditions is not None
+    (trial,), conditions, workshop = task.trials, task.conditions, bench.workshop
+    inputs = workshop.inputs(trial, conditions.batch)
+
+    def runnable(keyed: KeyedTrial) -> "Runnable":
+        return make_runnable(workshop.network(keyed), inputs, threads=conditions.threads)
+
+    for other in task.others:
+        if other.record not in bench.unpruned:
+            bench.unpruned.clear()
+            bench.unpruned[other.record] = runnable(other)
+    dense = next((bench.unpruned[other.record] for other in task.others), None)
+    timed = time_networks(runnable(trial), dense, inputs)
+    return {"timed": timed, "measures": {trial.record: latency_measures(timed)}}

@@ -46,6 +46,8 @@ class Preview:
     steps_left: int
     trials_left: int
     trainings_left: int
+    joints_left: int
+    """What is left to measure of several networks together; it is not in the time."""
     seconds: float | None
     """Estimated time of what is left; None if nothing is."""
 
@@ -81,6 +83,7 @@ def preview(
         steps_left=plan.steps_left,
         trials_left=plan.trials_left,
         trainings_left=len(plan.trainings),
+        joints_left=len(prepared.joints_left),
         seconds=_estimated_seconds(prepared, phases, records) if plan.tasks else None,
     )
 

@@ -276,7 +276,7 @@ def _do_joints(
         needed = {trial.record for trial in (*task.trials, *task.others)}
         if should_stop():
             return
-        if needed <= ready and (task.kind == "overlap" or needed <= kept):
+        if needed <= ready and (not task.needs_statistics or needed <= kept):
             handle(_attempt(task, bench))
 
 

@@ -61,6 +61,19 @@ class ScaleSpec(Options):
     """What a reader of the report must know: what was shortened or chosen."""
 
 
+class LatencySpec(Options):
+    """Which networks are timed, and how."""
+
+    arms: tuple[str, ...] = Field(min_length=1)
+    """Each is timed beside the baseline, which is timed by itself, too."""
+    levels: tuple[float, ...] = ()
+    """Where on the grid; empty for everywhere that the arms are."""
+    batch: PositiveInt = 64
+    """Examples that are predicted at once."""
+    threads: PositiveInt = 1
+    """One leaves no doubt: more, and idle threads of PyTorch may disturb those of the engine."""
+
+
 class StudySpec(Options):
     """A study file."""
 
@@ -84,6 +97,8 @@ class StudySpec(Options):
     claims: tuple[ClaimSpec, ...] = ()
     overlaps: tuple[tuple[str, str], ...] = ()
     """Pairs of arms whose masks are compared, seed by seed."""
+    latency: LatencySpec | None = None
+    """Time predictions, once everything is trained and measured."""
 
     @model_validator(mode="after")
     def _its_parts_go_together(self) -> "StudySpec":
@@ -114,6 +129,11 @@ class StudySpec(Options):
         there = {arm.name for arm in self.arms if scale in arm.scales}
         claims = [claim.resolved() for claim in self.claims]
         return tuple(c for c in claims if {c.compare, *c.against} <= there)
+
+    @property
+    def baseline(self) -> ArmSpec | None:
+        """The arm that the others are compared to."""
+        return next((arm for arm in self.arms if arm.role == "baseline"), None)
 
     @property
     def cookbook(self) -> Cookbook:

@@ -1,0 +1,241 @@
+"""How fast pruned networks predict: times by arm and level, in numbers and in words."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gossamer.formats import NOTHING, counted, decimal, listed, sentence, spread
+from gossamer.records.joint import JointRecord
+from gossamer.records.record import Arm
+from gossamer.report.results import ACCURACY, Results
+from gossamer.report.tables import Section, Table
+from gossamer.stats.intervals import Interval, mean_interval
+
+RATIO, RATIO_MASKED = "latency_ratio", "latency_ratio_masked"
+
+
+@dataclass(frozen=True)
+class LatencySection:
+    """Everything of the section but its figure."""
+
+    sentences: tuple[str, ...]
+    table: Table
+
+
+def latency_section(results: Results) -> LatencySection | None:
+    """Return what is said of the speed of predictions; None if nothing was timed."""
+    if not timed_arms(results):
+        return None
+    return LatencySection((*_sentences(results), _conditions(results)), latency_table(results))
+
+
+def speed_up(results: Results, arm: str, level: float, ratio: str = RATIO) -> Interval | None:
+    """Return how many times faster an arm is than the unpruned network timed beside it.
+
+    It is the geometric mean over the units, with Student's interval of the logarithms: ten times
+    faster and ten times slower have the mean one, whichever network is divided by which.
+
+    Parameters
+    ----------
+    results
+        The study.
+    arm, level
+        Which networks.
+    ratio
+        `RATIO`, or `RATIO_MASKED` for networks whose zeros are kept in PyTorch.
+
+    References
+    ----------
+    Fleming and Wallace (1986), "How not to lie with statistics: the correct way to summarize
+    benchmark results", Communications of the ACM 29.
+    """
+    ratios = results.values(arm, level, ratio)
+    logarithms = results.units({seed: -math.log(value) for seed, value in ratios.items()})
+    if not logarithms:
+        return None
+    interval = mean_interval(logarithms)
+    low, high = (None if e is None else math.exp(e) for e in (interval.low, interval.high))
+    return Interval(math.exp(interval.mean), low, high, interval.count)
+
+
+def timed_arms(results: Results) -> tuple[Arm, ...]:
+    """Return the pruned arms that were timed, in the study's order."""
+    return tuple(
+        arm
+        for arm in results.study.arms
+        if arm.role != "baseline" and timed_levels(results, arm.name)
+    )
+
+
+def timed_levels(results: Results, arm: str) -> tuple[float, ...]:
+    """Return an arm's own levels at which it was timed, ascending."""
+    levels = results.own_levels(arm)
+    return tuple(level for level in levels if speed_up(results, arm, level) is not None)
+
+
+def faster_from(results: Results, arm: str) -> float | None:
+    """Return the lowest level from which on every interval lies above once; None if none does."""
+    found = None
+    for level in reversed(timed_levels(results, arm)):
+        gain = speed_up(results, arm, level)
+        if gain is None or gain.low is None or gain.low <= 1:
+            break
+        found = level
+    return found
+
+
+def times(factor: Interval) -> str:
+    """Return a speed-up with its interval.
+
+    Examples
+    --------
+    >>> times(Interval(12.34, 11.0, 13.9, 6)), times(Interval(0.987, None, None, 1))
+    ('12.3× [11.0, 13.9]', '0.99×')
+    """
+    digits = _digits(factor.mean)
+    mean = f"{decimal(factor.mean, digits)}×"
+    if factor.low is None or factor.high is None:
+        return mean
+    return f"{mean} [{decimal(factor.low, digits)}, {decimal(factor.high, digits)}]"
+
+
+def _digits(factor: float) -> int:
+    return 2 if factor < 9.995 else 1 if factor < 99.95 else 0
+
+
+def _sentences(results: Results) -> list[str]:
+    each = [_arm_sentence(results, arm.name) for arm in timed_arms(results)]
+    kept = [
+        gain.mean
+        for arm in timed_arms(results)
+        for level in timed_levels(results, arm.name)
+        if (gain := speed_up(results, arm.name, level, RATIO_MASKED))
+    ]
+    low, high = (f"{decimal(end, 2)}×" for end in (min(kept), max(kept)))
+    reach = low if low == high else f"{low} to {high}"
+    return [
+        *each,
+        f"With their zeros kept, in PyTorch, the same networks are {reach} as fast as the unpruned "
+        "one there.",
+    ]
+
+
+def _arm_sentence(results: Results, arm: str) -> str:
+    """Say from which level on an arm is faster, and by how much."""
+    name, levels = sentence(results.label(arm)), timed_levels(results, arm)
+    gains = {level: speed_up(results, arm, level) for level in levels}
+    texts = {level: times(gain) for level, gain in gains.items() if gain}
+    first, last = faster_from(results, arm), levels[-1]
+    if results.one_seed:
+        return f"{name}, compressed, is {_reach(results, texts)} as fast as the unpruned network."
+    if first is None:
+        return (
+            f"{name}, compressed, is not shown to be faster at {results.place(last)}: it is "
+            f"{_reach(results, texts)} as fast as the unpruned network."
+        )
+    if first == last:
+        return f"{name}, compressed, is faster at {results.place(last)}: {texts[last]}."
+    below = [level for level in levels if level < first]
+    rest = f" Below, it is {_reach(results, {b: texts[b] for b in below})}." if below else ""
+    return (
+        f"{name}, compressed, is faster from {results.place(first)} on: {texts[first]} there, "
+        f"{texts[last]} at {results.level_text(last)}.{rest}"
+    )
+
+
+def _reach(results: Results, texts: dict[float, str]) -> str:
+    """Return the speed-ups at the first and the last of some levels."""
+    ends = dict.fromkeys((min(texts), max(texts)))
+    return listed([f"{texts[level]} at {results.level_text(level)}" for level in ends])
+
+
+def _conditions(results: Results) -> str:
+    """Say how, where and when it was timed."""
+    joints = [joint for joint in results.joints if joint.timed is not None]
+    places = listed(sorted({_place(joint) for joint in joints}))
+    several = len({joint.environment.processor for joint in joints}) > 1
+    warning = " Times of different processors cannot be compared, their ratios can." * several
+    return (
+        f"Timed on {places}, in float32, after all training and with nothing else of the run "
+        "going on; warm, the ways to run a network and the unpruned one of its seed in turn, "
+        f"medians over the repeats.{warning}"
+    )
+
+
+def _place(joint: JointRecord) -> str:
+    timed = joint.timed
+    assert timed is not None
+    return (
+        f"{joint.environment.processor} ({timed.instruction_set} in gossamer's engine) with "
+        f"{counted(timed.threads, 'thread')} and batches of {timed.batch}"
+    )
+
+
+def latency_table(results: Results) -> Table:
+    """Return the times of the unpruned network, and of pruned ones as they are and compressed."""
+    base = results.baseline
+    unpruned = [_unpruned_row(results, base.name)] if base else []
+    sections = [Section(sentence(results.label(base.name)), tuple(unpruned))] if base else []
+    sections += [
+        Section(
+            sentence(arm.label),
+            tuple(_row(results, arm.name, level) for level in timed_levels(results, arm.name)),
+        )
+        for arm in timed_arms(results)
+    ]
+    return Table(
+        "Speed of prediction",
+        (("Accuracy, %", 1), ("Milliseconds a batch", 3), ("Times faster", 2)),
+        (
+            sentence(results.axis),
+            "test",
+            "unpruned, fastest way",
+            "zeros kept, in PyTorch",
+            "compressed",
+            "zeros kept, in PyTorch",
+            "compressed",
+        ),
+        tuple(sections),
+        _note(results),
+    )
+
+
+def _note(results: Results) -> str:
+    what = (
+        f"With one {results.unit}: numbers, never a verdict."
+        if results.one_seed
+        else f"{sentence(results.basis)}: milliseconds ± half the width of their 95% interval, "
+        "speed-ups as geometric means with theirs."
+    )
+    return (
+        f"{what} The unpruned network stands beside each pruned one, timed in turn with it, in its "
+        "fastest way: PyTorch, or gossamer's engine on all weights. Zeros kept: the pruned network "
+        "in PyTorch, against the unpruned one in PyTorch. Compressed: what gossamer.compress makes "
+        "of it, against the unpruned one in its fastest way."
+    )
+
+
+def _unpruned_row(results: Results, arm: str) -> tuple[str, ...]:
+    plain, fastest = (_milliseconds(results, arm, 0.0, m) for m in ("latency_masked", "latency"))
+    return (NOTHING, _accuracy(results, arm, 0.0), fastest, plain, NOTHING, NOTHING, NOTHING)
+
+
+def _row(results: Results, arm: str, level: float) -> tuple[str, ...]:
+    measures: Sequence[str] = ("latency_dense", "latency_masked", "latency")
+    gains = (speed_up(results, arm, level, ratio) for ratio in (RATIO_MASKED, RATIO))
+    return (
+        results.level_text(level),
+        _accuracy(results, arm, level),
+        *(_milliseconds(results, arm, level, measure) for measure in measures),
+        *(times(gain) if gain else NOTHING for gain in gains),
+    )
+
+
+def _milliseconds(results: Results, arm: str, level: float, measure: str) -> str:
+    interval = results.interval(arm, level, measure)
+    return spread(interval, 3, 1000) if interval else NOTHING
+
+
+def _accuracy(results: Results, arm: str, level: float) -> str:
+    interval = results.interval(arm, level, ACCURACY)
+    return spread(interval) if interval else NOTHING
