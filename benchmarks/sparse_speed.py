@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks._common import write_result
-from gossamer.compress import compact, compress
-from gossamer.compress.benching import (
+from gossamer.compression import compact, compress
+from gossamer.compression.benching import (
     Case,
     PatternName,
     cases,
@@ -28,9 +28,9 @@ from gossamer.compress.benching import (
     random_inputs,
     subject,
 )
-from gossamer.compress.benching_columns import CHOOSING_SECONDS
-from gossamer.compress.benching_measuring import machine, measured_rows
-from gossamer.compress.onnx import export_onnx, open_session
+from gossamer.compression.benching_columns import CHOOSING_SECONDS
+from gossamer.compression.benching_measuring import machine, measured_rows
+from gossamer.compression.onnx import export_onnx, open_session
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.engine import Engine, fma_peak, read_bandwidth
 from gossamer.kernels.network import Convolution, Linear, Network, window_positions

@@ -12,7 +12,7 @@ import gossamer
 HOUSE = Path(gossamer.__file__).parent
 ROOMS = (
     "stats", "records", "leakage", "kernels", "runtime", "data", "nets", "masks", "measure",
-    "train", "recipes", "compress", "studies", "report",
+    "train", "recipes", "compression", "studies", "report",
 )  # fmt: skip
 FOUNDATION = {"arrays", "errors", "files", "formats", "streams"}
 WITHOUT_TORCH = ROOMS[:5]

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from gossamer.bench_console import followed
 from gossamer.cli import main
-from gossamer.compress import benching_measuring
-from gossamer.compress.benching import Case
+from gossamer.compression import benching_measuring
+from gossamer.compression.benching import Case
 from gossamer.errors import GossamerError
 from gossamer.records.speed import Column, Latency, Row, Speed
 

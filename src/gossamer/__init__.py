@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gossamer.compress import Compressed, compact, compress
-    from gossamer.compress.onnx import export_onnx
+    from gossamer.compression import Compressed, compact, compress
+    from gossamer.compression.onnx import export_onnx
     from gossamer.errors import GossamerError, InputError, StoreError, TrainingError
     from gossamer.leakage import audit
     from gossamer.masks import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Block": "gossamer.masks",
-    "Compressed": "gossamer.compress",
+    "Compressed": "gossamer.compression",
     "ERK": "gossamer.masks",
     "ErdosRenyi": "gossamer.masks",
     "FixedFanIn": "gossamer.masks",
@@ -43,9 +43,9 @@ _HOMES = {
     "StoreError": "gossamer.errors",
     "TrainingError": "gossamer.errors",
     "audit": "gossamer.leakage",
-    "compact": "gossamer.compress",
-    "compress": "gossamer.compress",
-    "export_onnx": "gossamer.compress.onnx",
+    "compact": "gossamer.compression",
+    "compress": "gossamer.compression",
+    "export_onnx": "gossamer.compression.onnx",
     "find_mask": "gossamer.masks",
     "load": "gossamer.runtime",
     "prune": "gossamer.masks",

@@ -16,7 +16,7 @@ from gossamer.errors import GossamerError, InputError
 from gossamer.formats import counted
 
 if TYPE_CHECKING:
-    from gossamer.compress.benching import Case, Subject
+    from gossamer.compression.benching import Case, Subject
     from gossamer.records.speed import Row, Speed
 
 EPILOG = (
@@ -109,7 +109,7 @@ def bench(
     shape = None if input_shape is None else _shape(input_shape)
     folder = out or Path("runs") / f"bench-{model.replace(':', '-')}"
     check_folder(folder)
-    from gossamer.compress.benching import cases, subject
+    from gossamer.compression.benching import cases, subject
 
     chosen = subject(model, shape, classes, weights, pattern.value)
     rows = cases(sparsity or SPARSITIES, batch or BATCHES, threads or _usual_threads())
@@ -169,7 +169,7 @@ def _usual_threads() -> tuple[int, ...]:
 
 def _parameters(chosen: "Subject") -> int:
     """Count the parameters of the network; complain early of one that cannot be built."""
-    from gossamer.compress.benching import build_network
+    from gossamer.compression.benching import build_network
 
     with _progress().status("Building the network"):
         network = build_network(chosen)
@@ -182,7 +182,7 @@ def _progress() -> Console:
 
 def _preview(model: str, rows: Sequence["Case"], seconds: float, *, compiled: bool) -> None:
     from gossamer.bench_console import previewed
-    from gossamer.compress.benching import compiled_case
+    from gossamer.compression.benching import compiled_case
 
     compiling = _COMPILING_SECONDS if compiled else 0
     expected = len(rows) * (seconds + _PREPARING_SECONDS) + compiling
@@ -195,8 +195,8 @@ def _measured(
 ) -> tuple[list["Row"], int]:
     """Measure until all is done or somebody or something puts an end to it."""
     from gossamer.bench_console import followed
-    from gossamer.compress.benching import compiled_case
-    from gossamer.compress.benching_measuring import measured_rows
+    from gossamer.compression.benching import compiled_case
+    from gossamer.compression.benching_measuring import measured_rows
     from gossamer.studies.tuning import tune_process
 
     found: list[Row] = []
@@ -227,7 +227,7 @@ def _measured(
 def _summarised(
     chosen: "Subject", parameters: int, seconds: float, rows: Sequence["Row"], *, finished: bool
 ) -> "Speed":
-    from gossamer.compress.benching_measuring import machine, method
+    from gossamer.compression.benching_measuring import machine, method
     from gossamer.records.speed import Speed, break_evens
 
     here = machine(max((row.threads for row in rows), default=1))

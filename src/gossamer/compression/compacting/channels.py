@@ -1,0 +1,197 @@
+"""Which units the channels of a value come from, which are constant, and what ties units together.
+
+Every output of a linear layer or convolution is a *unit* and has a number. Most operations keep
+channels apart, so that each channel of a value comes from one unit; a flattened image has several
+channels (features) of each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from gossamer.compression.compacting.layers import (
+    ChannelwiseLayer,
+    WeightedLayer,
+    connections,
+    foldable,
+    groups_of,
+    inputs_of,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """The channels of a value: `axis` is the dimension they lie along.
+
+    `origins`, int64 [origins, channels], are the units that each is computed from: one, or several
+    where values were added or multiplied. `constants`, float64
+    [channels], are their values where these are the same for all inputs at all places, else NaN.
+    """
+
+    axis: int
+    origins: Tensor
+    constants: Tensor
+
+    @property
+    def units(self) -> Tensor:
+        """Return one unit of each channel, [channels]; its others are tied to it."""
+        return self.origins[0]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers that a forward computes from sizes; `units` are those of the channels it counted."""
+
+    units: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class WholeShape:
+    """The shape of a value that has `rank` dimensions."""
+
+    channels: Channels
+    rank: int
+
+    def size(self, dimensions: int | slice) -> Sizes:
+        """Return what the size of one dimension, or of some, was computed from."""
+        chosen = range(self.rank)[dimensions]
+        counted = self.channels.axis in ([chosen] if isinstance(chosen, int) else chosen)
+        return Sizes((self.channels.units,) if counted else ())
+
+
+Description = Channels | Sizes | WholeShape | None
+"""What is known of a value; None for one of fixed width, such as the network's input."""
+
+
+@dataclass(eq=False)
+class Layer:
+    """A linear layer or convolution with the numbers of its units and what it reads in each call.
+
+    A call that reads a value of fixed width is None in `sources`. `followers` are the names of the
+    normalisations that directly follow, with None for anything else that reads its result.
+    """
+
+    module: WeightedLayer
+    units: Tensor
+    connected: Tensor
+    sources: list[Channels | None] = field(default_factory=list)
+    followers: set[str | None] = field(default_factory=set)
+
+    @property
+    def groups(self) -> int:
+        """Return into how many groups inputs and outputs fall."""
+        return groups_of(self.module)
+
+    @property
+    def input_units(self) -> Tensor | None:
+        """Return the unit of each input; None if the width of the input is fixed."""
+        widths = [source.units for source in self.sources if source is not None]
+        return widths[0] if widths and len(widths) == len(self.sources) else None
+
+    @property
+    def foldable_inputs(self) -> Tensor:
+        """Return the constant of each input that a bias can stand for in all calls, NaN else."""
+        if self.input_units is None:
+            return torch.full((inputs_of(self.module),), torch.nan, dtype=torch.float64)
+        return same([foldable(self.module, s.constants) for s in self.sources if s is not None])
+
+
+@dataclass(eq=False)
+class Channelwise:
+    """A layer with numbers for each channel, the units of these, and who gives its input.
+
+    `sources` holds the name of the layer that it directly follows, or None, of each call.
+    """
+
+    module: ChannelwiseLayer
+    units: Tensor
+    sources: set[str | None] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class Findings:
+    """What following a network found; grows call by call."""
+
+    layers: dict[str, Layer] = field(default_factory=dict)
+    channelwise: dict[str, Channelwise] = field(default_factory=dict)
+    fixed: list[tuple[Tensor, str]] = field(default_factory=list)
+    """Units that must stay, and why."""
+    ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Units that go together or not at all."""
+    called_otherwise: set[str] = field(default_factory=set)
+    """Modules with a call that cannot be cut, so that no call of theirs can."""
+    count: int = 0
+    """How many units there are."""
+
+    def new_units(self, count: int) -> Tensor:
+        """Give numbers to further units."""
+        self.count += count
+        return torch.arange(self.count - count, self.count)
+
+    def layer(self, name: str, module: WeightedLayer, outputs: int) -> Layer:
+        """Return the layer of that name; its units are numbered when it is first asked for."""
+        if name not in self.layers:
+            self.layers[name] = Layer(module, self.new_units(outputs), connections(module))
+        return self.layers[name]
+
+    def tie(self, first: Tensor, second: Tensor) -> None:
+        """Let units go together."""
+        if first is not second:
+            self.ties.append((first, second))
+
+    def fix(self, descriptions: Sequence[Description], reason: str) -> None:
+        """Let the units behind some values stay."""
+        for description in descriptions:
+            self.fixed += [(units, reason) for units in _units_behind(description)]
+
+    def fix_called_otherwise(self) -> None:
+        """Let the units stay of layers that have also been called in a way that cannot be cut."""
+        for name in self.called_otherwise:
+            for record in (self.layers.get(name), self.channelwise.get(name)):
+                if record is not None:
+                    widths = [record.units, *_input_units(record)]
+                    self.fixed += [(units, "it is called in several ways") for units in widths]
+
+    def bundles(self) -> Tensor:
+        """Return the number of the bundle that each unit is in; what is tied has one number."""
+        if not self.ties:
+            return torch.arange(self.count)
+        first, second = (torch.cat(side).numpy() for side in zip(*self.ties, strict=True))
+        edges = coo_array((first * 0 + 1, (first, second)), shape=(self.count, self.count))
+        return torch.from_numpy(connected_components(edges, directed=False)[1]).long()
+
+
+def _input_units(record: Layer | Channelwise) -> list[Tensor]:
+    units = record.input_units if isinstance(record, Layer) else None
+    return [] if units is None else [units]
+
+
+def _units_behind(description: Description) -> tuple[Tensor, ...]:
+    match description:
+        case Channels(origins=origins) | WholeShape(channels=Channels(origins=origins)):
+            return (origins.flatten(),)
+        case Sizes(units=several):
+            return several
+    return ()
+
+
+def not_constant(count: int) -> Tensor:
+    """Return the constants of channels of which none is constant."""
+    return torch.full((count,), torch.nan, dtype=torch.float64)
+
+
+def same(constants: Sequence[Tensor]) -> Tensor:
+    """Return the constants that are finite and equal in all of several, NaN for others.
+
+    Examples
+    --------
+    >>> same([torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0])])
+    tensor([1., nan])
+    """
+    stacked = torch.stack(list(constants))
+    equal = (stacked == stacked[0]).all(0) & stacked[0].isfinite()
+    return torch.where(equal, stacked[0], torch.nan)

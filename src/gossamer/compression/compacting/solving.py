@@ -1,0 +1,191 @@
+"""Which units stay: what the output needs, and what keeps its place.
+
+A unit is needed if it must stay (it gives the output, or something of fixed width reads it), or if
+a needed unit reads it, or a sum or product with it, through a weight that is not zero and no bias
+can stand for what is read. All else goes, but for idle units that fill a place: what is added to a
+needed unit has a unit there too, a layer keeps at least one unit, and the groups of a convolution
+stay equal in size. Nothing reads an idle unit, and it reads nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gossamer.compression.compacting.channels import Findings, Layer
+from gossamer.compression.compacting.layers import (
+    ChannelwiseLayer,
+    WeightedLayer,
+    contribution,
+    cut_channels,
+    cut_layer,
+    inputs_of,
+    silence,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCut:
+    """What becomes of a layer.
+
+    `inputs` and `outputs` stay, both bool; of these the `idle` ones (first inputs, then outputs)
+    are not read, or read nothing, any more; `shift` is what each output that there was gains
+    instead, float64.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    idle: tuple[Tensor, Tensor]
+    shift: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelCut:
+    """What a normalisation or PReLU keeps, and what goes from its running mean; both [channels]."""
+
+    kept: Tensor
+    shift: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How to cut a network, by the names of its modules."""
+
+    layers: Mapping[str, LayerCut]
+    channelwise: Mapping[str, ChannelCut]
+
+    def apply(self, network: nn.Module) -> None:
+        """Cut a network in place."""
+        modules = dict(network.named_modules())
+        for name, cut in self.layers.items():
+            layer = modules[name]
+            assert isinstance(layer, WeightedLayer)
+            silence(layer, *cut.idle)
+            cut_layer(layer, cut.inputs, cut.outputs, cut.shift)
+        for name, channels in self.channelwise.items():
+            module = modules[name]
+            assert isinstance(module, ChannelwiseLayer)
+            cut_channels(module, channels.kept, channels.shift)
+
+
+def solve(found: Findings) -> Plan:
+    """Return the plan that removes all that can go."""
+    kept = _Kept(found)
+    cuts = {name: _layer_cut(layer, kept) for name, layer in found.layers.items()}
+    norms = {name: _norm_behind(name, found) for name in cuts}
+    return Plan(
+        {name: cut if norms[name] is None else _unshifted(cut) for name, cut in cuts.items()},
+        {
+            name: ChannelCut(
+                kept.units(channelwise.units),
+                sum(
+                    (cuts[layer].shift for layer, norm in norms.items() if norm == name),
+                    start=torch.zeros(len(channelwise.units), dtype=torch.float64),
+                ),
+            )
+            for name, channelwise in found.channelwise.items()
+        },
+    )
+
+
+class _Kept:
+    """Which units are needed, and which stay."""
+
+    def __init__(self, found: Findings) -> None:
+        self._layers = list(found.layers.values())
+        self._bundles = found.bundles()
+        self._needed = torch.zeros(found.count, dtype=torch.bool)
+        for units, _ in found.fixed:
+            self._needed[units] = True
+        self._find_needed()
+        self._kept = torch.zeros(found.count, dtype=torch.bool)
+        self._keep(self._needed.nonzero().flatten())
+        self._fill_up()
+
+    def units(self, units: Tensor) -> Tensor:
+        """Return which of these units stay."""
+        return self._kept[self._bundles[units]]
+
+    def inputs(self, layer: Layer) -> Tensor:
+        """Return which inputs of a layer stay."""
+        if layer.input_units is None:
+            return torch.ones(inputs_of(layer.module), dtype=torch.bool)
+        return self.units(layer.input_units)
+
+    def idle_units(self, layer: Layer) -> Tensor:
+        """Return which units of a layer are not needed."""
+        return ~self._needed[layer.units]
+
+    def idle_inputs(self, layer: Layer) -> Tensor:
+        """Return which inputs of a layer are not needed, or not all that they are computed from."""
+        idle = torch.zeros(inputs_of(layer.module), dtype=torch.bool)
+        for source in layer.sources:
+            if source is not None:
+                idle |= ~self._needed[source.origins].all(0)
+        return idle
+
+    def _find_needed(self) -> None:
+        before = -1
+        while before != (before := int(self._needed.sum())):
+            for layer in reversed(self._layers):  # a need travels from the last layer to the first
+                read = layer.connected[self._needed[layer.units]].any(0)
+                read &= layer.foldable_inputs.isnan()
+                for source in layer.sources:
+                    if source is not None:
+                        self._needed[source.origins[:, read]] = True
+
+    def _fill_up(self) -> None:
+        before = -1
+        while before != (before := int(self._kept.sum())):
+            for layer in self._layers:
+                outputs = self.units(layer.units).view(layer.groups, -1)
+                inputs = self.inputs(layer).view(layer.groups, -1)
+                alive = outputs.any(1) | inputs.any(1)
+                if not alive.any():
+                    alive[0] = True
+                self._keep(layer.units[_filled(outputs, alive)])
+                if layer.input_units is not None:
+                    self._keep(layer.input_units[_filled(inputs, alive)])
+
+    def _keep(self, units: Tensor) -> None:
+        self._kept[self._bundles[units]] = True
+
+
+def _filled(kept: Tensor, alive: Tensor) -> Tensor:
+    """Return what is kept and, in the groups alive, more, until all have as many as the largest.
+
+    `kept` is bool [groups, members], `alive` bool [groups], and the result bool [members of all].
+    """
+    count = max(int(kept.sum(1).max()), 1)
+    kept_first = (~kept).int().argsort(dim=1, stable=True)
+    first = torch.zeros_like(kept).scatter(1, kept_first[:, :count], True)
+    return (kept | (first & alive[:, None])).flatten()
+
+
+def _layer_cut(layer: Layer, kept: _Kept) -> LayerCut:
+    idle_inputs, idle_units = kept.idle_inputs(layer), kept.idle_units(layer)
+    constants = layer.foldable_inputs.nan_to_num(0.0).masked_fill(~idle_inputs, 0.0)
+    return LayerCut(
+        inputs=kept.inputs(layer),
+        outputs=kept.units(layer.units),
+        idle=(idle_inputs, idle_units),
+        shift=contribution(layer.module, constants).masked_fill(idle_units, 0.0),
+    )
+
+
+def _norm_behind(name: str, found: Findings) -> str | None:
+    """Return the normalisation that can take in the constants folded into a layer without bias."""
+    layer = found.layers[name]
+    follower = next(iter(layer.followers)) if len(layer.followers) == 1 else None
+    if layer.module.bias is not None or follower not in found.channelwise:
+        return None
+    norm = found.channelwise[follower]
+    fed_by_it_alone = norm.sources == {name}
+    averaged = isinstance(norm.module, _BatchNorm) and norm.module.running_mean is not None
+    return follower if fed_by_it_alone and averaged else None
+
+
+def _unshifted(cut: LayerCut) -> LayerCut:
+    return replace(cut, shift=torch.zeros_like(cut.shift))

@@ -1,0 +1,252 @@
+"""Compaction: a smaller network that computes the same, without the units that contribute nothing.
+
+A unit is an output of a linear layer or convolution: a neuron, a filter, a channel. It contributes
+nothing if no non-zero weight reads it, and nothing that a bias could not give if it has the same
+value for every input. Both are found by following the channels of the network from operation to
+operation; see `compacting.rules` for what is known of each, and `compacting.solving` for what goes.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from gossamer.compression.compacting.channels import Findings
+from gossamer.compression.compacting.copying import in_double, plain_copy
+from gossamer.compression.compacting.rules import follow
+from gossamer.compression.compacting.solving import Plan, solve
+from gossamer.compression.compacting.tracing import UntraceableError, trace
+from gossamer.errors import InputError
+from gossamer.measure.modes import evaluation
+from gossamer.measure.running import run, told
+
+
+@dataclass(frozen=True, eq=False)
+class CompactedLayer:
+    """What a linear layer or convolution kept.
+
+    Attributes
+    ----------
+    inputs, outputs
+        Which inputs and which units stay, bool [inputs] and bool [units] as they were before.
+    fixed
+        Why units had to stay whatever their weights are; empty where they were free to go.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    fixed: str
+
+
+@dataclass(frozen=True, eq=False)
+class CompactionReport:
+    """A compacted network and what became of its layers.
+
+    Attributes
+    ----------
+    network
+        The smaller network.
+    layers
+        By module name, the layers whose units and inputs could be told apart.
+    unfollowed
+        By module name, the parts that could not be followed, and why; what they read and give kept
+        its width. The name "" stands for the whole network, of which nothing was removed then.
+    """
+
+    network: nn.Module
+    layers: Mapping[str, CompactedLayer]
+    unfollowed: Mapping[str, str]
+
+
+def compact(model: nn.Module, example: Tensor) -> nn.Module:
+    """Return a smaller network that computes the same in evaluation mode.
+
+    Units that contribute nothing are removed, forwards and backwards through linear layers,
+    convolutions (grouped, depthwise and transposed ones too), batch normalisation, activations,
+    pooling, flattening, sums, products and concatenations. What a constant unit added goes into the
+    bias of what reads it, or the running mean of the normalisation behind that. The classes, the
+    forward and all names stay; only widths shrink.
+
+    Parameters
+    ----------
+    model
+        Any module; it is left as it is. Zeros in its weights say what goes. A compiled or
+        data-parallel one gives the bare network; sparse layers become dense ones.
+    example
+        An input of it, [batch, ...].
+
+    Returns
+    -------
+    nn.Module
+        A copy with fewer units, in the same modes. It trains, saves and exports as the model does.
+        A layer without a bias may have gained one. Hooks and optimizers are not carried over.
+
+    Raises
+    ------
+    InputError
+        If `model` is no module or cannot be copied, `example` is no tensor, or the model fails on
+        it.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the model, or a part of it, cannot be followed, because what it computes depends on data;
+        these parts, or all, keep their widths.
+
+    Notes
+    -----
+    The networks agree up to rounding in evaluation mode, which is checked on the example in
+    float64. In training mode a constant channel before a batch normalisation adds its shift by
+    other statistics, so the two may differ; dropout draws other numbers.
+
+    A constant channel other than 0 stays before zero padding, as it is not constant at the border.
+    Inputs of layer and group normalisations, and of whatever else is not known to keep channels
+    apart, all stay; so do the network's inputs and outputs, layers with shared or parametrized
+    weights, and layers before a reshape to a fixed size such as ``x.view(-1, 9216)``. A layer keeps
+    at least one unit, and the groups of a convolution stay equal in size; a unit that stays for its
+    place alone has weights of zero. See `compaction_report` for what stayed and why.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> _ = network[0].weight.data[2:].zero_()
+    >>> compact(network, torch.ones(1, 3))
+    Sequential(
+      (0): Linear(in_features=3, out_features=2, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=2, out_features=2, bias=True)
+    )
+    """
+    report = compaction_report(model, example)
+    if "" in report.unfollowed:
+        warnings.warn(
+            f"The network {type(report.network).__name__} cannot be followed "
+            f"({report.unfollowed['']}), so nothing is removed from it.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    elif report.unfollowed:
+        parts = "; ".join(f"{name}: {why}" for name, why in report.unfollowed.items())
+        warnings.warn(
+            f"Parts of the network {type(report.network).__name__} cannot be followed ({parts}), "
+            "so these, and what they read, keep their widths.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return report.network
+
+
+def compaction_report(model: nn.Module, example: Tensor) -> CompactionReport:
+    """Do what `compact` does, and tell what stayed and why.
+
+    Parameters and errors are those of `compact`; what could not be followed is in the result.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> _ = network[2].weight.data[:, 1].zero_()
+    >>> report = compaction_report(network, torch.ones(1, 3))
+    >>> report.layers["0"].outputs.tolist(), report.layers["2"].fixed
+    ([True, False, True, True], "it gives the network's output")
+    """
+    if not isinstance(example, Tensor):
+        raise InputError(
+            f"The example is of type {type(example).__name__}, but a tensor was expected: give a "
+            "batch of inputs that the network takes."
+        )
+    with torch.inference_mode(mode=False), torch.no_grad():
+        network = plain_copy(model)
+        with torch.random.fork_rng(devices=[]):
+            _outputs(network, example)
+        try:
+            found, unfollowed = _followed(network, example)
+        except UntraceableError as error:
+            return CompactionReport(network, {}, {"": str(error)})
+        plan = solve(found)
+        smaller = copy.deepcopy(network)
+        plan.apply(smaller)
+        if problem := _difference(network, smaller, plan, example):
+            return CompactionReport(network, {}, {"": problem})
+    return CompactionReport(smaller, _layers(found, plan), unfollowed)
+
+
+def _followed(network: nn.Module, example: Tensor) -> tuple[Findings, dict[str, str]]:
+    """Follow a network as it evaluates, and as it trains where that is different."""
+    found = Findings()
+    twin = copy.deepcopy(network).eval()
+    evaluating = trace(twin, example)
+    follow(evaluating, twin, found)
+    learner = copy.deepcopy(network).train()
+    training = trace(learner, example)
+    if str(training.graph) != str(evaluating.graph):
+        follow(training, learner.eval(), found)
+    found.fix_called_otherwise()
+    return found, {**training.unfollowed, **evaluating.unfollowed}
+
+
+def _outputs(network: nn.Module, example: Tensor) -> list[Any]:
+    """Return what a network gives in evaluation mode, as a flat list."""
+    with evaluation(network), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # for a network that draws numbers even then
+        return tree_flatten(run(network, example))[0]
+
+
+def _difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Tensor) -> str:
+    """Tell how the outputs of the smaller network differ; empty if only by rounding."""
+    try:
+        double = in_double(network)
+        values = example.cpu().double() if example.is_floating_point() else example.cpu()
+        expected = _outputs(double, values)
+        plan.apply(double)
+        given = _outputs(double, values)
+    except InputError:  # it makes tensors of its own dtype, and can only run in that
+        expected, given = _outputs(copy.deepcopy(network), example), None
+    try:
+        own = _outputs(copy.deepcopy(smaller), example)
+    except InputError as error:
+        return f"without its unused units, it fails: {told(error)}"
+    given = own if given is None else given
+    same_length = len(expected) == len(given)
+    if same_length and all(_agree(a, b) for a, b in zip(expected, given, strict=True)):
+        return ""
+    return "without its unused units, it gives other outputs on the example"
+
+
+def _agree(expected: Any, given: Any) -> bool:
+    """Tell whether two outputs are the same, up to rounding on the way to them."""
+    if not isinstance(expected, Tensor):
+        return bool(expected == given)
+    if not expected.is_floating_point() or expected.shape != given.shape:
+        return torch.equal(expected, given)
+    # The square root leaves room for intermediate values far larger than the output.
+    tolerance = torch.finfo(given.dtype).eps ** 0.5 * _largest(expected)
+    return torch.allclose(given, expected, rtol=0, atol=tolerance, equal_nan=True)
+
+
+def _largest(values: Tensor) -> float:
+    finite = values[values.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
+def _layers(found: Findings, plan: Plan) -> dict[str, CompactedLayer]:
+    bundles = found.bundles()
+    reasons = {
+        name: next(
+            (
+                why
+                for units, why in found.fixed
+                if torch.isin(bundles[layer.units], bundles[units]).any()
+            ),
+            "",
+        )
+        for name, layer in found.layers.items()
+    }
+    return {
+        name: CompactedLayer(cut.inputs, cut.outputs, reasons[name])
+        for name, cut in plan.layers.items()
+    }

@@ -1,0 +1,253 @@
+"""A compressed network: a callable that computes what the masked network computes."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from gossamer.compression.storing import kinds_in_words, layers_in_words
+from gossamer.errors import InputError
+from gossamer.kernels.network import Convolution, Linear, Network, Shape
+from gossamer.measure.latency import Timing
+
+
+class Runner(Protocol):
+    """What runs a network: the compiled engine."""
+
+    def __call__(self, inputs: NDArray[np.float32], threads: int = ...) -> NDArray[np.float32]:
+        """Return [batch, *output_shape] for inputs [batch, *input_shape]."""
+        ...
+
+
+class RunnerModule(nn.Module):
+    """A network of the runtime as a module of PyTorch, without gradients.
+
+    Parameters
+    ----------
+    runner
+        What computes it.
+    network
+        What it computes.
+    input_shape, output_shape
+        Of one example, as in PyTorch; whatever axes stand before are examples.
+    threads
+        How many threads it takes.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        network: Network,
+        input_shape: Shape,
+        output_shape: Shape,
+        threads: int,
+    ) -> None:
+        super().__init__()
+        self.runner = runner
+        self.network = network
+        self.input_shape = input_shape
+        self.output_shape = output_shape
+        self.threads = threads
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [..., *output_shape] for inputs [..., *input_shape]."""
+        numbers = (inputs.detach() if inputs.requires_grad else inputs).numpy()
+        return torch.from_numpy(self.compute(numbers))
+
+    def compute(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return [..., *output_shape] for an array [..., *input_shape]."""
+        if numbers.shape[1:] == self.input_shape == self.network.input_shape:
+            found = self.runner(numbers, threads=self.threads)
+            before = numbers.shape[:1]
+        else:
+            before = numbers.shape[: numbers.ndim - len(self.input_shape)]
+            # An empty batch leaves no number to tell a length of -1 from.
+            examples = numbers.reshape(math.prod(before), *self.network.input_shape)
+            found = self.runner(examples, threads=self.threads)
+        shape = (*before, *self.output_shape)
+        return found if found.shape == shape else found.reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """What `compress` returns: call it with a batch of inputs.
+
+    Tensors give tensors, which require no gradient; arrays of NumPy give arrays.
+
+    Attributes
+    ----------
+    choice
+        What is run: "engine" (gossamer's own), or the model in PyTorch, "dense" as it was given or
+        "compact" without the units that contribute nothing, each perhaps with " channels_last".
+    network
+        The whole network as the engine and the file hold it; None where a part stays in PyTorch.
+    remaining
+        The parts that stay in PyTorch, each as 'module path (operation)'.
+    timings
+        What was timed on the example, by the names of `choice`; empty if nothing was.
+    input_shape
+        Of one example.
+    batch, any_batch
+        Size of the batch that was timed, and whether other sizes can be given.
+    threads
+        How many threads are used.
+    """
+
+    choice: str
+    network: Network | None
+    remaining: tuple[str, ...]
+    timings: Mapping[str, Timing]
+    input_shape: Shape
+    batch: int
+    any_batch: bool
+    threads: int
+    _module: nn.Module
+    _networks: tuple[Network, ...]
+
+    @overload
+    def __call__(self, inputs: Tensor) -> Any: ...
+    @overload
+    def __call__(self, inputs: NDArray[np.floating]) -> Any: ...
+    def __call__(self, inputs: Tensor | NDArray[np.floating]) -> Any:
+        """Return what the network gives for a batch of inputs [batch, ...].
+
+        Raises
+        ------
+        InputError
+            If the inputs have another shape than the example had, or are no numbers of
+            floating point.
+        """
+        if isinstance(inputs, np.ndarray):
+            return self._of_array(inputs)
+        engine_alone = isinstance(self._module, RunnerModule)  # PyTorch has nothing to set up
+        if engine_alone and inputs.dtype is torch.float32 and inputs.is_cpu:
+            array = (inputs.detach() if inputs.requires_grad else inputs).numpy()
+            return torch.from_numpy(self._of_array(array))
+        self._check(inputs.shape, inputs.dtype, inputs.is_floating_point())
+        numbers = inputs.detach() if inputs.requires_grad else inputs
+        if numbers.dtype != torch.float32 or not numbers.is_cpu:
+            numbers = numbers.to("cpu", torch.float32)
+        with torch.no_grad(), threads_of_torch(self.threads):
+            return _for_each_tensor(self._module(numbers), Tensor.detach)
+
+    def _of_array(self, inputs: NDArray[np.floating]) -> Any:
+        if isinstance(self._module, RunnerModule):
+            self._check(inputs.shape, inputs.dtype, inputs.dtype.kind == "f")
+            floats = inputs if inputs.dtype == np.float32 else inputs.astype(np.float32)
+            return self._module.compute(floats)
+        found = self(torch.from_numpy(np.ascontiguousarray(inputs)))
+        return _for_each_tensor(found, Tensor.numpy)
+
+    def _check(self, shape: tuple[int, ...], dtype: object, is_floating_point: bool) -> None:
+        if shape[1:] != self.input_shape or not is_floating_point:
+            raise InputError(
+                f"The inputs are {dtype} of shape {tuple(shape)}, but this network was "
+                f"compressed for floating-point numbers of shape {('batch', *self.input_shape)}: "
+                "compress it with an example of the new shape."
+            )
+        if not self.any_batch and shape[0] != self.batch:
+            raise InputError(
+                f"The inputs are a batch of {shape[0]}, but the network computes batches of "
+                f"{self.batch} only, as its forward fixes the size: give that many, or compress "
+                "with an example of the new size."
+            )
+
+    @property
+    def size(self) -> int:
+        """How many weights and biases are stored, by the engine and the file."""
+        return sum(stored_numbers(network) for network in self._networks)
+
+    def save(self, path: str | Path, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
+        """Write the network to one file, for `gossamer.load` and `gossamer predict`.
+
+        Raises
+        ------
+        InputError
+            If a part of the network stays in PyTorch, so that the file could not be run without.
+        """
+        from gossamer.runtime.file import write_network
+
+        if self.network is None:
+            raise InputError(
+                f"{path}: this network cannot be written to a file that needs no PyTorch, as "
+                f"these parts of it stay there: {_listed(self.remaining) or 'its axes of places'}; "
+                "replace them by layers that gossamer knows, or use torch.export.save."
+            )
+        metadata = {"example_shape": list(self.input_shape)}
+        write_network(path, self.network, metadata, precision=dtype)
+
+    def report(self) -> str:
+        """Return in words what is run, what was timed, and what stays in PyTorch."""
+        lines = [f"Runs: {_CHOICES.get(self.choice.split()[0], self.choice)}."]
+        if self.timings:
+            lines.append(
+                f"Timed on a batch of {self.batch}, {self.threads} thread"
+                f"{'s' if self.threads > 1 else ''} (median and middle half, milliseconds):"
+            )
+            lines += [f"  {_timing_line(name, t)}" for name, t in self.timings.items()]
+        for network in self._networks:
+            lines.append(f"Stored: {kinds_in_words(network)} layers")
+            lines += [f"  {line}" for line in layers_in_words(network)]
+        if self.remaining:
+            lines.append(f"In PyTorch: {_listed(self.remaining)}")
+        if not self.any_batch:
+            lines.append(f"Batches of {self.batch} only.")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.report()
+
+
+def _for_each_tensor(output: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Return an output, perhaps nested in lists and dictionaries, with each tensor changed."""
+    if isinstance(output, Tensor):
+        return change(output)
+    return pytree.tree_map_only(Tensor, change, output)
+
+
+_CHOICES = {
+    "engine": "gossamer's engine",
+    "compact": "PyTorch on the network without the units that contribute nothing",
+    "dense": "the dense network in PyTorch, as nothing else was faster",
+}
+
+
+def _timing_line(name: str, timing: Timing) -> str:
+    low, high = timing.quartiles
+    return f"{name:<22} {timing.median * 1e3:9.3f}  ({low * 1e3:.3f} to {high * 1e3:.3f})"
+
+
+def _listed(names: tuple[str, ...], most: int = 8) -> str:
+    shown = list(dict.fromkeys(names))
+    more = f", and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
+
+def stored_numbers(network: Network) -> int:
+    """Return how many weights and biases a network stores."""
+    layers = [layer for layer in network.layers if isinstance(layer, Linear | Convolution)]
+    return sum(
+        layer.weights.stored + (0 if layer.bias is None else layer.bias.size) for layer in layers
+    )
+
+
+@contextlib.contextmanager
+def threads_of_torch(threads: int) -> Iterator[None]:
+    """Have PyTorch use so many threads for a while."""
+    before = torch.get_num_threads()
+    if threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,235 @@
+"""Which parts of a graph the runtime can compute, and the model that lets it.
+
+A part is a piece of the graph that one value enters and one value leaves. The whole graph is one
+part where everything in it can be lowered; otherwise the rest stays in PyTorch around the parts.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from gossamer.compression.lowering.folding import fold
+from gossamer.compression.lowering.fusing import fuse
+from gossamer.compression.lowering.operations import Operation, Product, Program, network_shape
+from gossamer.compression.lowering.rules import Lowered, lower, step_name
+from gossamer.compression.lowering.tracing import (
+    computing,
+    constants,
+    is_size,
+    module_path,
+    operation_name,
+    values_read,
+)
+from gossamer.errors import InputError
+from gossamer.kernels.checks import check_network
+from gossamer.kernels.network import Network, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The nodes of a part, and the network that computes them.
+
+    `input_shape` and `output_shape` are those of one example in PyTorch; the axes before them, the
+    batch or, in rows, all but the last, are examples.
+    """
+
+    entry: fx.Node
+    exit: fx.Node
+    nodes: frozenset[fx.Node]
+    network: Network
+    input_shape: Shape
+    output_shape: Shape
+    in_rows: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """The parts of a graph, and what stays in PyTorch, as 'module path (operations)'."""
+
+    parts: tuple[Part, ...]
+    rest: tuple[str, ...]
+
+    def whole(self, graph: fx.GraphModule) -> Part | None:
+        """Return the part that is the whole graph, from its one input to its one output."""
+        if len(self.parts) != 1 or self.parts[0].in_rows:
+            return None
+        (part,) = self.parts
+        placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+        (output,) = (node for node in graph.graph.nodes if node.op == "output")
+        alone = placeholders == [part.entry] and output.all_input_nodes == [part.exit]
+        return part if alone else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """The values that a network may hold, each as examples of a shape.
+
+    `examples` says which axes count them, as PyTorch writes their sizes; values of a part agree in
+    it. `lowered` holds the nodes that can be lowered, in the order of the graph.
+    """
+
+    shapes: Mapping[fx.Node, Shape]
+    examples: Mapping[fx.Node, tuple[str, ...]]
+    lowered: dict[fx.Node, Lowered]
+    in_rows: bool
+
+
+def divide(graph: fx.GraphModule) -> Division:
+    """Find the parts of a traced model that the runtime can compute.
+
+    Values are taken as batches of images, sequences or features first, and what is left as rows of
+    features, such as the tokens of a transformer. A part that multiplies no weights stays in
+    PyTorch, as nothing would be gained.
+    """
+    fixed = constants(graph)
+    parts: list[Part] = []
+    for in_rows in (False, True):
+        taken = {node for part in parts for node in part.nodes}
+        parts += _parts(graph, _layout(graph, fixed, taken, in_rows=in_rows), fixed)
+    done = {node for part in parts for node in part.nodes}
+    order = {node: number for number, node in enumerate(graph.graph.nodes)}
+    parts.sort(key=lambda part: order[part.entry])
+    return Division(tuple(parts), _remaining(graph, done, fixed))
+
+
+def _layout(
+    graph: fx.GraphModule,
+    fixed: Mapping[fx.Node, Tensor],
+    taken: Collection[fx.Node],
+    *,
+    in_rows: bool,
+) -> _Layout:
+    batch = (
+        next(node for node in graph.graph.nodes if node.op == "placeholder").meta["val"].shape[0]
+    )
+    sizes = {
+        node: found
+        for node in graph.graph.nodes
+        if node not in fixed and (found := _sizes(node, batch, in_rows=in_rows)) is not None
+    }
+    shapes = {node: shape for node, (_, shape) in sizes.items()}
+    lowered = {
+        node: operations
+        for node in computing(graph)
+        if node not in fixed and node not in taken
+        if (operations := lower(node, shapes, fixed, in_rows=in_rows))
+    }
+    examples = {node: counted for node, (counted, _) in sizes.items()}
+    return _Layout(shapes, examples, lowered, in_rows)
+
+
+def _sizes(
+    node: fx.Node, batch: int | torch.SymInt, *, in_rows: bool
+) -> tuple[tuple[str, ...], Shape] | None:
+    """Return the axes that count examples and the shape of one; None for what is no such value."""
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)) and _only_first_is_read(node):
+        value = value[0]
+    if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.dim() < 2:
+        return None
+    first = value.dim() - 1 if in_rows else 1
+    counted, shape = value.shape[:first], value.shape[first:]
+    # Symbols are compared as they are written: comparing them as numbers would guess.
+    if len(shape) > 3 or not all(isinstance(size, int) and size for size in shape):
+        return None
+    if not in_rows and str(counted[0]) != str(batch):
+        return None
+    return tuple(map(str, counted)), tuple(int(size) for size in shape)
+
+
+def _parts(graph: fx.GraphModule, layout: _Layout, fixed: Collection[fx.Node]) -> Iterator[Part]:
+    for entry in list(graph.graph.nodes):
+        while entry in layout.shapes and (nodes := _part_from(entry, layout, fixed)):
+            part = _part(entry, nodes, layout)
+            for node in nodes:
+                del layout.lowered[node]
+            if part is not None:
+                yield part
+
+
+def _only_first_is_read(node: fx.Node) -> bool:
+    return bool(node.users) and all(
+        user.target.__name__ == "getitem" and user.args[1] == 0
+        for user in node.users
+        if callable(user.target) and user.users
+    )
+
+
+def _part_from(entry: fx.Node, layout: _Layout, fixed: Collection[fx.Node]) -> frozenset[fx.Node]:
+    """Return the nodes of the largest part that begins with a value; empty if there is none."""
+    reached: dict[fx.Node, frozenset[fx.Node]] = {}
+    for node in layout.lowered:
+        values = values_read(node, fixed)
+        alike = layout.examples[node] == layout.examples[entry]
+        if alike and values and all(n is entry or n in reached for n in values):
+            behind = [reached[n] for n in values if n is not entry]
+            reached[node] = frozenset({node}).union(*behind)
+    parts = [
+        nodes
+        for last, nodes in reached.items()
+        if _multiplies(nodes, layout.lowered) and _leaves_by(last, nodes, fixed)
+    ]
+    return max(parts, key=len, default=frozenset())
+
+
+def _multiplies(nodes: Collection[fx.Node], lowered: Mapping[fx.Node, Lowered]) -> bool:
+    return any(isinstance(op, Product) for node in nodes for op in lowered[node])
+
+
+def _leaves_by(last: fx.Node, nodes: Collection[fx.Node], fixed: Collection[fx.Node]) -> bool:
+    """Tell whether nothing but the last value of some nodes is read outside of them."""
+    readers = (user for node in nodes if node is not last for user in node.users)
+    return all(
+        # What nobody reads in turn, or knows its result without the value, does not count.
+        reader in nodes or reader in fixed or not (reader.users or reader.op == "output")
+        for reader in readers
+    )
+
+
+def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part | None:
+    """Return the part of some nodes; None if the runtime cannot hold it."""
+    ordered = [node for node in layout.lowered if node in nodes]
+    operations: dict[str, Operation] = {}
+    for node in ordered:
+        lowered = layout.lowered[node]
+        for number, operation in enumerate(lowered, start=1):
+            name = node.name if number == len(lowered) else step_name(node, number - 1)
+            operations[name] = operation
+    shape, result = layout.shapes[entry], layout.shapes[ordered[-1]]
+    program = Program(entry.name, network_shape(shape), operations, ordered[-1].name)
+    network = fuse(fold(program))
+    try:
+        check_network(network)
+    except InputError:  # some number is beyond what the runtime holds
+        return None
+    return Part(entry, ordered[-1], nodes, network, shape, result, layout.in_rows)
+
+
+def _remaining(
+    graph: fx.GraphModule, done: Collection[fx.Node], fixed: Collection[fx.Node]
+) -> tuple[str, ...]:
+    """Return what stays in PyTorch, 'module path (operations)' for each module."""
+    found: dict[str, dict[str, None]] = {}
+    for node in computing(graph):
+        if node not in done and node not in fixed and not is_size(node):
+            found.setdefault(module_path(node), {})[operation_name(node)] = None
+    return tuple(f"{path} ({', '.join(names)})" for path, names in found.items())
+
+
+def with_parts(graph: fx.GraphModule, modules: Mapping[Part, nn.Module]) -> nn.Module:
+    """Return the model whose parts are computed by modules; the graph is changed for it."""
+    calls: dict[fx.Node, fx.Node] = {}
+    for number, (part, module) in enumerate(modules.items()):
+        name = f"part{number}"
+        graph.add_submodule(name, module)
+        # A part may begin where another one ended.
+        entry = calls.get(part.entry, part.entry)
+        with graph.graph.inserting_after(part.exit):
+            calls[part.exit] = graph.graph.call_module(name, (entry,))
+        part.exit.replace_all_uses_with(calls[part.exit])
+    graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph

@@ -1,0 +1,346 @@
+"""Folding and fusing leave what a program computes as it is; PyTorch in float64 is the judge."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from gossamer.compression.lowering.folding import fold
+from gossamer.compression.lowering.fusing import fuse
+from gossamer.compression.lowering.operations import (
+    Activate,
+    Affine,
+    Concatenate,
+    Operation,
+    Pad,
+    Pool,
+    Product,
+    Program,
+    Reshape,
+    Softmax,
+    Sum,
+    Window,
+    inputs_of,
+    numbers,
+    result_shape,
+)
+from gossamer.kernels import network as layers
+from gossamer.kernels.network import Activation, Network, Pooling, Shape
+from gossamer.kernels.portable import run_portable
+
+ACTIVATIONS = (
+    Activation("relu"), Activation("relu6"), Activation("leaky-relu", 0.2), Activation("sigmoid"),
+    Activation("leaky-relu", -0.5), Activation("elu", 0.7), Activation("gelu"), Activation("tanh"),
+    Activation("elu", -0.5),
+)  # fmt: skip
+
+
+def activated(values: Tensor, activation: Activation) -> Tensor:
+    match activation.name:
+        case "relu":
+            return values.relu()
+        case "relu6":
+            return functional.relu6(values)
+        case "leaky-relu":
+            return functional.leaky_relu(values, activation.alpha)
+        case "elu":
+            return functional.elu(values, activation.alpha)
+        case "gelu":
+            return functional.gelu(values)
+        case "sigmoid":
+            return values.sigmoid()
+        case "tanh":
+            return values.tanh()
+    raise AssertionError(activation)
+
+
+def pooled(values: Tensor, pooling: Pooling) -> Tensor:
+    place = (pooling.kernel, pooling.stride, pooling.padding)
+    if pooling.kind == "max":
+        return functional.max_pool2d(values, *place, pooling.dilation, pooling.ceil)
+    return functional.avg_pool2d(values, *place, pooling.ceil, pooling.counts_padding)
+
+
+def multiplied(values: Tensor, product: Product) -> Tensor:
+    matrix, bias = torch.from_numpy(product.matrix), torch.from_numpy(product.bias)
+    window = product.window
+    if window is None:
+        return functional.linear(values, matrix, bias)
+    weight = matrix.view(len(matrix), -1, *window.kernel)
+    return functional.conv2d(
+        values, weight, bias, window.stride, window.padding, window.dilation, window.groups
+    )
+
+
+def computed(operation: Operation, values: dict[str, Tensor]) -> Tensor:
+    read = [values[name] for name in inputs_of(operation)]
+    match operation:
+        case Product():
+            return multiplied(read[0], operation)
+        case Affine(scale=scale, shift=shift):
+            shape = (-1, *[1] * (read[0].dim() - 2))
+            return read[0] * torch.tensor(scale).view(shape) + torch.tensor(shift).view(shape)
+        case Activate(activation=activation):
+            return activated(read[0], activation)
+        case Sum():
+            return read[0] + read[1]
+        case Pad(before=before, after=after):
+            return functional.pad(read[0], (before[1], after[1], before[0], after[0]))
+        case Pool(pooling=pooling):
+            return pooled(read[0], pooling)
+        case Concatenate():
+            return torch.cat(read, 1)
+        case Reshape(shape=shape):
+            return read[0].reshape(len(read[0]), *shape)
+        case Softmax(logarithm=logarithm):
+            return (torch.log_softmax if logarithm else torch.softmax)(read[0], 1)
+
+
+def expected(program: Program, inputs: Tensor) -> Tensor:
+    values = {program.input: inputs}
+    for name, operation in program.operations.items():
+        values[name] = computed(operation, values)
+    return values[program.output]
+
+
+class Drawing:
+    """Draws one operation after the other."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+        self.shapes: dict[str, Shape] = {"x": self.drawn_shape()}
+        self.operations: dict[str, Operation] = {}
+
+    def drawn_shape(self) -> Shape:
+        lengths = st.integers(1, 6)
+        return tuple(self.draw(lengths) for _ in range(self.draw(st.sampled_from([1, 3, 3]))))
+
+    def array(self, *shape: int) -> np.ndarray:
+        values = self.generator.standard_normal(shape)
+        kind = self.draw(st.sampled_from(["any", "positive", "with zeros"]))
+        if kind == "positive":
+            return np.asarray(np.abs(values))
+        return values * (self.generator.random(shape) < 0.5) if kind == "with zeros" else values
+
+    def step(self) -> None:
+        names = list(self.shapes)
+        name = self.draw(st.sampled_from([names[-1]] * 3 + names))
+        operation = self.operation(name, self.shapes[name])
+        self.operations[f"v{len(names)}"] = operation
+        self.shapes[f"v{len(names)}"] = result_shape(operation, self.shapes)
+
+    def operation(self, name: str, shape: Shape) -> Operation:
+        flat = ["product", "affine", "activate", "affine", "sum", "concatenate", "softmax"]
+        kind = self.draw(
+            st.sampled_from([*flat, *(["pool", "pad", "reshape"] if shape[1:] else [])])
+        )
+        match kind:
+            case "product":
+                return self.convolution(name, shape) if shape[1:] else self.linear(name, shape)
+            case "affine":
+                return Affine(name, self.array(shape[0]), self.array(shape[0]) + 3)
+            case "activate":
+                return Activate(name, self.draw(st.sampled_from(ACTIVATIONS)))
+            case "sum":
+                same = [other for other, found in self.shapes.items() if found == shape]
+                return Sum((name, self.draw(st.sampled_from(same))))
+            case "concatenate":
+                beside = [other for other, found in self.shapes.items() if found[1:] == shape[1:]]
+                return Concatenate((name, self.draw(st.sampled_from(beside))))
+            case "pool":
+                return Pool(name, self.pooling(shape))
+            case "pad":
+                sizes = [self.draw(st.integers(0, 2)) for _ in range(4)]
+                return Pad(name, (sizes[0], sizes[1]), (sizes[2], sizes[3]))
+            case "reshape":
+                turned = (shape[0], 1, shape[1] * shape[2])
+                return Reshape(name, self.draw(st.sampled_from([(numbers(shape),), shape, turned])))
+        return Softmax(name, self.draw(st.booleans()))
+
+    def linear(self, name: str, shape: Shape) -> Product:
+        rows = self.draw(st.integers(1, 6))
+        return Product(name, self.array(rows, shape[0]), self.array(rows))
+
+    def convolution(self, name: str, shape: Shape) -> Product:
+        channels, *size = shape
+        groups = self.draw(st.sampled_from([1, channels]))
+        rows = groups * self.draw(st.integers(1, 3))
+        kernel = tuple(self.draw(st.integers(1, min(3, extent))) for extent in size)
+        padding = tuple(self.draw(st.integers(0, 1)) for _ in size)
+        reach = [extent + 2 * pad for extent, pad in zip(size, padding, strict=True)]
+        roomy = all(2 * (k - 1) < room for k, room in zip(kernel, reach, strict=True))
+        dilation = self.draw(st.integers(1, 2)) if roomy else 1
+        window = Window(
+            (kernel[0], kernel[1]), (self.draw(st.integers(1, 2)), 1), (padding[0], padding[1]),
+            (dilation, dilation), groups,
+        )  # fmt: skip
+        columns = channels // groups * kernel[0] * kernel[1]
+        return Product(name, self.array(rows, columns), self.array(rows), window)
+
+    def pooling(self, shape: Shape) -> Pooling:
+        kernel = (min(2, shape[1]), min(2, shape[2]))
+        padding = (self.draw(st.integers(0, kernel[0] // 2)), 0)
+        stride, ceil = (self.draw(st.integers(1, 2)), 2), self.draw(st.booleans())
+        if self.draw(st.booleans()):
+            return Pooling("max", kernel, stride, padding, ceil=ceil)
+        return Pooling(
+            "average", kernel, stride, padding, ceil=ceil, counts_padding=self.draw(st.booleans())
+        )
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Program:
+    drawing = Drawing(draw)
+    for _ in range(draw(st.integers(1, 10))):
+        drawing.step()
+    *_, last = drawing.operations
+    return Program("x", drawing.shapes["x"], drawing.operations, last)
+
+
+def difference(network: Network, program: Program) -> float:
+    inputs = torch.randn(2, *program.input_shape, generator=torch.Generator().manual_seed(0))
+    reference = expected(program, inputs.double()).numpy()
+    found = run_portable(network, inputs.double().numpy(), np.float64)
+    return float(np.abs(found - reference).max() / max(np.abs(reference).max(), 1.0))
+
+
+@settings(max_examples=300, deadline=None)
+@given(programs())
+def test_folding_and_fusing_keep_what_is_computed(program: Program) -> None:
+    # Float64 up to the constants, which are rounded to float32 once.
+    assert difference(fuse(program), program) <= 1e-5
+    assert difference(fuse(fold(program)), program) <= 1e-5
+
+
+@settings(max_examples=100, deadline=None)
+@given(programs())
+def test_folding_leaves_no_more_layers(program: Program) -> None:
+    assert len(fuse(fold(program)).layers) <= len(fuse(program).layers)
+
+
+def image_program(*operations: tuple[str, Operation]) -> Program:
+    return Program("x", (2, 6, 6), dict(operations), operations[-1][0])
+
+
+def convolution(name: str, padding: int = 0) -> Product:
+    generator = np.random.default_rng(0)
+    window = Window((3, 3), padding=(padding, padding))
+    return Product(name, generator.standard_normal((2, 18)), np.ones(2), window)
+
+
+AFFINE = (np.array([2.0, -3.0]), np.array([5.0, 7.0]))
+RELU = Activation("relu")
+MAXIMUM = Pooling("max", (2, 2), (2, 2))
+
+
+def only_layer(program: Program) -> layers.Convolution:
+    (layer,) = fuse(fold(program)).layers
+    assert isinstance(layer, layers.Convolution)
+    return layer
+
+
+def test_normalisation_behind_a_convolution_is_folded_into_it() -> None:
+    layer = only_layer(image_program(("a", convolution("x", 1)), ("b", Affine("a", *AFFINE))))
+    assert layer.epilogue.scale is None
+    assert layer.bias is not None
+    assert layer.bias.tolist() == [7.0, 4.0]
+
+
+def test_activation_normalisation_and_pooling_make_one_layer() -> None:
+    layer = only_layer(
+        image_program(
+            ("a", convolution("x")),
+            ("b", Activate("a", RELU)),
+            ("c", Affine("b", *AFFINE)),
+            ("d", Pool("c", MAXIMUM)),
+        )
+    )
+    assert layer.epilogue.activation == RELU
+    assert layer.epilogue.scale is not None
+    assert layer.epilogue.pooling == MAXIMUM
+
+
+def test_relu_behind_a_max_pooling_moves_before_it() -> None:
+    layer = only_layer(
+        image_program(
+            ("a", convolution("x")), ("b", Pool("a", MAXIMUM)), ("c", Activate("b", RELU))
+        )
+    )
+    assert layer.epilogue.activation == RELU
+    assert layer.epilogue.pooling == MAXIMUM
+
+
+def test_negative_scales_stay_behind_a_max_pooling() -> None:
+    program = image_program(
+        ("a", convolution("x")), ("b", Pool("a", MAXIMUM)), ("c", Affine("b", *AFFINE))
+    )
+    network = fuse(fold(program))
+    assert [type(layer) for layer in network.layers] == [layers.Convolution, layers.Pointwise]
+    assert difference(network, program) <= 1e-6
+
+
+def test_a_normalisation_goes_forwards_through_flattening_into_a_linear_layer() -> None:
+    linear = Product("d", np.random.default_rng(0).standard_normal((3, 32)), np.zeros(3))
+    program = image_program(
+        ("a", convolution("x")),
+        ("b", Activate("a", RELU)),
+        ("c", Affine("b", *AFFINE)),
+        ("d", Reshape("c", (32,))),
+        ("e", linear),
+    )
+    network = fuse(fold(program))
+    first = network.layers[0]
+    assert isinstance(first, layers.Convolution)
+    assert first.epilogue.scale is None
+    assert difference(network, program) <= 1e-6
+
+
+def test_a_shift_does_not_cross_zero_padding() -> None:
+    program = image_program(
+        ("a", convolution("x")),
+        ("b", Activate("a", RELU)),
+        ("c", Affine("b", *AFFINE)),
+        ("d", convolution("c", padding=1)),
+    )
+    network = fuse(fold(program))
+    first = network.layers[0]
+    assert isinstance(first, layers.Convolution)
+    assert first.epilogue.shift is not None
+    assert difference(network, program) <= 1e-6
+
+
+def test_a_residual_sum_joins_the_convolution_before_it() -> None:
+    layer = only_layer(
+        image_program(
+            ("a", convolution("x", 1)),
+            ("b", Affine("a", *AFFINE)),
+            ("c", Sum(("b", "x"))),
+            ("d", Activate("c", RELU)),
+        )
+    )
+    assert layer.epilogue.residual == 0
+    assert layer.epilogue.activation == RELU
+
+
+def test_what_is_read_elsewhere_is_not_changed() -> None:
+    program = image_program(
+        ("a", convolution("x", 1)),
+        ("b", Affine("a", *AFFINE)),
+        ("c", Concatenate(("a", "b"))),
+    )
+    assert difference(fuse(fold(program)), program) <= 1e-6
+
+
+def test_dead_operations_go() -> None:
+    program = image_program(("a", convolution("x", 1)), ("b", Activate("x", RELU)))
+    assert list(fold(program).operations) == ["b"]
+
+
+def test_uneven_margins_become_zeros_of_the_kernel() -> None:
+    program = image_program(("a", Pad("x", (0, 1), (1, 0))), ("b", convolution("a")))
+    layer = only_layer(program)
+    assert (layer.kernel, layer.padding) == ((4, 4), (1, 1))
+    assert difference(fuse(fold(program)), program) <= 1e-6

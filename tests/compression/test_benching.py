@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gossamer.compression.benching import (
+    Case,
+    Subject,
+    build_network,
+    cases,
+    compiled_case,
+    pruned_network,
+    random_inputs,
+    share_of_zeros,
+    subject,
+)
+from gossamer.errors import InputError
+
+SMALL = Subject("mlp", (4, 5))
+
+
+def test_cases_are_each_once_and_change_sparsity_last() -> None:
+    found = cases([0.9, 0.5, 0.9], [64, 1], [2, 1, 1])
+    assert len(found) == 2 * 2 * 2
+    assert [case.sparsity for case in found] == [0.5] * 4 + [0.9] * 4
+    assert found[0] == Case(0.5, 1, 1)
+
+
+def test_compiling_is_for_batch_64_at_90_percent_on_one_thread() -> None:
+    grid = cases([0.5, 0.9, 0.95], [1, 64, 1024], [1, 2])
+    assert compiled_case(grid) == Case(0.9, 1, 64)
+    assert compiled_case(cases([0.5, 0.8], [8, 1024], [4])) == Case(0.8, 4, 8)
+
+
+@pytest.mark.parametrize("pattern", ["weight", "block"])
+def test_each_layer_has_the_same_share_of_zeros(pattern: str) -> None:
+    network = pruned_network(Subject("mlp", (20, 20), pattern=pattern), 0.9)  # type: ignore[arg-type]
+    for weight in network.parameters():
+        if weight.numel() > 10_000:
+            assert (weight == 0).float().mean().item() == pytest.approx(0.9, abs=0.002)
+    assert share_of_zeros(network) == pytest.approx(0.9, abs=0.002)
+    assert not network.training
+
+
+def test_blocks_have_one_pattern_in_four_rows() -> None:
+    network = pruned_network(Subject("mlp", (20, 20), pattern="block"), 0.9)
+    first = network.get_parameter("dense1.weight")
+    kept = (first != 0).view(-1, 4, 400)
+    assert (kept == kept[:, :1]).all()
+
+
+def test_units_go_whole_but_never_the_classes() -> None:
+    network = pruned_network(Subject("mlp", (4, 5), pattern="unit"), 0.75)
+    rows = (network.get_parameter("dense1.weight") != 0).any(dim=1)
+    assert rows.sum().item() == 250
+    assert (network.get_parameter("output.weight") != 0).any(dim=1).all()
+
+
+def test_no_sparsity_prunes_nothing() -> None:
+    assert share_of_zeros(pruned_network(SMALL, 0.0)) == 0.0
+
+
+def test_the_network_is_the_same_in_every_process() -> None:
+    first, second = pruned_network(SMALL, 0.5), pruned_network(SMALL, 0.5)
+    assert all(map(torch.equal, first.parameters(), second.parameters()))
+    np.testing.assert_array_equal(random_inputs((3, 4)), random_inputs((3, 4)))
+
+
+def test_the_wide_head_is_that_of_the_wide_network() -> None:
+    widths = [tuple(weight.shape) for weight in build_network(subject("wide-head")).parameters()]
+    assert widths == [(2048, 8192), (512, 2048), (128, 512), (32, 128), (10, 32)]
+
+
+def test_weights_are_taken_from_a_file(tmp_path: Path) -> None:
+    weights = {name: one + 1 for name, one in build_network(SMALL).state_dict().items()}
+    save_file(weights, tmp_path / "mine.safetensors")
+    chosen = Subject("mlp", (4, 5), weights=tmp_path / "mine.safetensors")
+    for name, one in build_network(chosen).state_dict().items():
+        assert torch.equal(one, weights[name])
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"dense1.weight": torch.zeros(2, 2)}, path)
+    with pytest.raises(InputError, match=r"other.safetensors: holds other weights.*Missing key"):
+        build_network(Subject("mlp", (4, 5), weights=path))
+
+
+@pytest.mark.parametrize("content", [None, b"no tensors"])
+def test_a_file_that_is_none_of_weights_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"mine.safetensors: cannot be read as weights"):
+        build_network(Subject("mlp", (4, 5), weights=path))
+
+
+def test_the_shape_of_ones_own_network_must_be_given() -> None:
+    with pytest.raises(InputError, match="--input-shape"):
+        subject("my.networks:small")
+    assert subject("my.networks:small", (3, 8, 8)).input_shape == (3, 8, 8)

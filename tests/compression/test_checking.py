@@ -1,0 +1,181 @@
+"""What cannot be compressed is refused in one sentence; what only looks odd is not."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+from torch.nn.utils import weight_norm
+from torch.nn.utils.parametrizations import weight_norm as parametrized_weight_norm
+
+from gossamer.compression import compress
+from gossamer.compression.checking import check_example, check_model, relative_difference
+from gossamer.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("example", "sentence"),
+    [
+        ([1.0], "a list, but a tensor"),
+        (torch.zeros(3), r"shape \(3,\), but a batch"),
+        (torch.zeros(0, 3), r"shape \(0, 3\), but a batch"),
+        (torch.full((2, 3), torch.nan), "not finite"),
+        (torch.ones(2, 3, dtype=torch.int64), "torch.int64 on cpu"),
+        (torch.ones(2, 3, dtype=torch.float16), "torch.float16 on cpu"),
+        (torch.ones(2, 3, device="meta"), "on meta"),
+        (torch.ones(2, 3).to_sparse(), "not stored dense"),
+    ],
+)
+def test_examples_are_refused(example: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check_example(example)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (nn.Linear(2, 2).half(), "'weight' of Linear is torch.float16"),
+        (nn.Linear(2, 2).double(), "convert the network with model.float"),
+        (nn.Linear(2, 2, dtype=torch.complex64), "torch.complex64"),
+        (nn.Linear(2, 2, device="meta"), "is on meta"),
+        (nn.Sequential(nn.LazyLinear(2)), "'0.weight' of Sequential has no values yet"),
+    ],
+)
+def test_models_are_refused(model: nn.Module, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check_model(model)
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    model = nn.Linear(2, 2)
+    nn.init.constant_(model.bias, torch.inf)
+    with pytest.raises(InputError, match="'bias' of Linear holds values that are not finite"):
+        check_model(model)
+
+
+def test_hooks_that_could_do_anything_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    handle = model[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(InputError, match="layer '0' of Sequential has the hook <lambda>"):
+        compress(model, torch.ones(1, 2))
+    handle.remove()
+    check_model(model)
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(InputError, match=r"a torch.nn.Module was expected, not str"):
+        compress("model", torch.ones(1, 2))  # type: ignore[arg-type]
+
+
+def test_an_example_that_the_model_cannot_take_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Linear fails on torch.float32 input of shape \(2, 3\)"):
+        compress(nn.Linear(4, 2), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+def test_threads_are_checked(threads: Any) -> None:
+    with pytest.raises(InputError, match="'threads' is"):
+        compress(nn.Linear(2, 2), torch.ones(1, 2), threads=threads)
+
+
+def test_an_unknown_way_to_choose_is_refused() -> None:
+    with pytest.raises(InputError, match="'choose' is 'best'"):
+        compress(nn.Linear(2, 2), torch.ones(1, 2), choose="best")  # type: ignore[arg-type]
+
+
+class AlwaysDrops(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.dropout(inputs)
+
+
+class Counts(nn.Module):
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls += 1
+        return inputs * self.calls
+
+
+@pytest.mark.parametrize("odd", [AlwaysDrops(), Counts()])
+def test_models_of_changing_answers_are_refused(odd: nn.Module) -> None:
+    with pytest.raises(InputError, match="different answers for the same inputs"):
+        compress(nn.Sequential(nn.Linear(50, 50), odd), torch.ones(2, 50))
+
+
+def weight_normed() -> nn.Module:
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        return nn.Sequential(weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2))
+
+
+def parametrized() -> nn.Module:
+    return nn.Sequential(parametrized_weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2))
+
+
+def pruned_by_torch() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    torch_prune.l1_unstructured(model[0], "weight", 0.5)  # type: ignore[no-untyped-call]
+    return model
+
+
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    return model
+
+
+def compiled() -> nn.Module:
+    model: Any = torch.compile(nn.Sequential(nn.Linear(4, 6), nn.ReLU()), backend="eager")
+    return nn.Sequential(model, nn.Linear(6, 2))
+
+
+def parallel() -> nn.Module:
+    return nn.DataParallel(nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    "make", [weight_normed, parametrized, pruned_by_torch, tied, compiled, parallel]
+)
+def test_wrapped_and_computed_weights_run_in_the_engine(make: Any) -> None:
+    torch.manual_seed(0)
+    model, example = make(), torch.randn(3, 4)
+    with torch.no_grad():
+        wanted = model(example)
+    names = [name for name, _ in model.named_parameters()]
+    small = compress(model, example, threads=1, choose="engine")
+    assert small.choice == "engine"
+    assert small.remaining == ()
+    assert torch.allclose(small(example), wanted, atol=1e-6)
+    assert [name for name, _ in model.named_parameters()] == names
+
+
+def test_a_model_left_in_an_autograd_graph_is_taken() -> None:
+    model = pruned_by_torch()
+    model(torch.ones(1, 4)).sum().backward()
+    small = compress(model, torch.ones(1, 4), choose="engine")
+    assert torch.allclose(small(torch.ones(1, 4)), model(torch.ones(1, 4)), atol=1e-6)
+
+
+def test_a_frozen_copy_is_what_was_compressed() -> None:
+    model, example = nn.Linear(3, 2), torch.ones(1, 3)
+    twin = copy.deepcopy(model)
+    small = compress(model, example, choose="engine")
+    nn.init.zeros_(model.weight)
+    assert torch.allclose(small(example), twin(example), atol=1e-6)
+
+
+def test_relative_differences() -> None:
+    one, inf, nan = torch.ones(2), torch.full((2,), torch.inf), torch.full((2,), torch.nan)
+    assert relative_difference(one * 1.5, one) == 0.5
+    assert relative_difference(inf, inf) == 0
+    assert relative_difference(nan, nan) == 0
+    assert not relative_difference(nan, one) <= 1
+    assert not relative_difference(one, nan) <= 1
+    assert relative_difference(inf, one) == torch.inf
+    assert not relative_difference(torch.ones(3), one) <= 1
+    assert relative_difference(torch.ones(0), torch.ones(0)) == 0

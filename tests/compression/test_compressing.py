@@ -1,0 +1,423 @@
+"""Compressed networks give what their masked models give, or refuse in one sentence."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import gossamer.compression.compressing as compressing
+from gossamer.compression import Compressed, compress
+from gossamer.compression.checking import relative_difference
+from gossamer.errors import InputError
+from gossamer.kernels.network import Convolution, Linear
+from gossamer.masks import Block, prune
+from gossamer.nets import SparseLinear, pack
+from gossamer.nets import published as nets
+from gossamer.runtime import load
+
+TOLERANCE = 1e-5
+
+
+def unusual_statistics(model: nn.Module) -> nn.Module:
+    """Give batch normalisations means far from zero and negative scales."""
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.uniform_(-3, 3)
+            norm.running_var.uniform_(0.1, 10)
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+    return model
+
+
+def in_engine(model: nn.Module, example: Tensor) -> Compressed:
+    return compress(model, example, threads=1, choose="engine")
+
+
+def error(small: Compressed, model: nn.Module, example: Tensor) -> float:
+    with torch.no_grad():
+        reference = copy.deepcopy(model).eval().double()(example.double())
+    return relative_difference(small(example), reference)
+
+
+# --- networks
+
+
+class Residual(nn.Module):
+    """The basic block of ResNet."""
+
+    def __init__(self, before: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut = nn.Sequential()
+        if stride > 1 or before != channels:
+            convolution = nn.Conv2d(before, channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(channels))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.relu(self.bn1(self.conv1(inputs)))
+        hidden = self.bn2(self.conv2(hidden))
+        hidden += self.shortcut(inputs)
+        out: Tensor = self.relu(hidden)
+        return out
+
+
+class Inverted(nn.Module):
+    """The block of MobileNetV2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        wide = 4 * channels
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False), nn.BatchNorm2d(wide),
+            nn.ReLU6(), nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels),
+        )  # fmt: skip
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = inputs + self.layers(inputs)
+        return out
+
+
+class DenseBlock(nn.Module):
+    """The block of DenseNet: normalisation, ReLU, convolution, concatenation."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels + i * growth) for i in range(3))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels + i * growth, growth, 3, padding=1, bias=False) for i in range(3)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = inputs
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            found = torch.cat([found, conv(functional.relu(norm(found)))], 1)
+        return found
+
+
+def headed(*blocks: nn.Module, channels: int) -> nn.Module:
+    stem = nn.Conv2d(3, 8, 3, padding=1)
+    return nn.Sequential(
+        stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5)
+    )
+
+
+BLOCKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet": lambda: headed(Residual(8, 8, 1), Residual(8, 16, 2), channels=16),
+    "mobilenet": lambda: headed(Inverted(8), Inverted(8), channels=8),
+    "densenet": lambda: headed(
+        DenseBlock(8, 4), nn.BatchNorm2d(20), nn.ReLU(), nn.AvgPool2d(2), channels=20
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_usual_architectures_run_whole_in_the_engine(name: str) -> None:
+    torch.manual_seed(0)
+    model = unusual_statistics(BLOCKS[name]())
+    prune(model, 0.7)
+    example = torch.randn(3, 3, 12, 12)
+    small = in_engine(model, example)
+    assert small.choice == "engine"
+    assert small.remaining == ()
+    assert small.network is not None
+    assert error(small, model, torch.randn(5, 3, 12, 12)) <= TOLERANCE
+
+
+PUBLISHED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (lambda: nets.mlp(64, 10, (80, 40)), (1, 8, 8)),
+    "fashion-cnn": (lambda: nets.fashion_cnn((1, 12, 12), 10), (1, 12, 12)),
+    "mnist-cnn": (lambda: nets.mnist_cnn((1, 12, 12), 10), (1, 12, 12)),
+    "cifar-cnn": (lambda: nets.cifar_cnn((3, 8, 8), 10), (3, 8, 8)),
+    "cifar-dropout-cnn": (lambda: nets.cifar_dropout_cnn((3, 8, 8), 10), (3, 8, 8)),
+    "cifar-wide-cnn": (lambda: nets.cifar_wide_cnn((3, 8, 8), 10, (64, 32)), (3, 8, 8)),
+}
+PATTERNS: dict[str, Any] = {"weight": "weight", "unit": "unit", "block": Block(4, 1)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    ("pattern", "sparsity"), [("weight", 0.0), ("weight", 0.95), ("unit", 0.75), ("block", 0.9)]
+)
+def test_published_networks(name: str, pattern: str, sparsity: float) -> None:
+    torch.manual_seed(0)
+    make, shape = PUBLISHED[name]
+    model = unusual_statistics(make())
+    prune(model, sparsity, allocation="uniform", pattern=PATTERNS[pattern], exclude="output layer")
+    example = torch.randn(3, *shape)
+    small = in_engine(model, example)
+    assert small.choice == "engine"
+    assert error(small, model, example) <= TOLERANCE
+
+
+def test_weights_pruned_in_blocks_are_stored_in_blocks() -> None:
+    model = nets.mlp(64, 10, (80, 40))
+    prune(model, 0.9, pattern=Block(4, 1), exclude="output layer")
+    network = in_engine(model, torch.randn(2, 64)).network
+    assert network is not None
+    kinds = [layer.weights.kind for layer in network.layers if isinstance(layer, Linear)]
+    assert kinds == ["block", "block", "dense"]
+
+
+def test_sparse_layers_are_lowered_as_their_dense_twins() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+    packed = pack(model, prune(model, 0.8))
+    example = torch.randn(2, 3, 6, 6)
+    small = in_engine(packed, example)
+    assert small.remaining == ()
+    assert torch.allclose(small(example), model(example), atol=1e-5)
+
+
+def test_random_connections() -> None:
+    model = nn.Sequential(SparseLinear(20, 30, connections=60, seed=0), nn.ELU(), nn.Linear(30, 2))
+    example = torch.randn(4, 20)
+    small = in_engine(model, example)
+    assert torch.allclose(small(example), model(example), atol=1e-5)
+
+
+# --- what stays in PyTorch
+
+
+class Squeeze(nn.Module):
+    """Channels weighted by a function of their means: a product of values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.weigh = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 8), nn.Sigmoid())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.relu(self.conv(inputs))
+        out: Tensor = hidden * self.weigh(hidden.mean((2, 3)))[:, :, None, None]
+        return out
+
+
+def test_what_cannot_be_lowered_stays_in_pytorch_and_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), Squeeze(), nn.GroupNorm(2, 8), nn.Flatten(),
+        nn.Linear(288, 4),
+    )  # fmt: skip
+    prune(model, 0.8)
+    example = torch.randn(2, 3, 6, 6)
+    small = in_engine(model, example)
+    assert small.choice == "engine"
+    assert small.network is None
+    assert set(small.remaining) == {"2 (mul)", "3 (group_norm)"}
+    assert error(small, model, torch.randn(5, 3, 6, 6)) <= TOLERANCE
+    with pytest.raises(InputError, match=r"cannot be written .* 2 \(mul\), 3 \(group_norm\)"):
+        small.save(tmp_path / "net.gsm")
+    assert not list(tmp_path.iterdir())
+
+
+def test_linear_layers_of_a_transformer_run_in_the_engine() -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    prune(model, 0.8)
+    example = torch.randn(3, 5, 16)
+    small = in_engine(model, example)
+    assert small.choice == "engine"
+    assert any("scaled_dot_product_attention" in name for name in small.remaining)
+    assert error(small, model, torch.randn(2, 5, 16)) <= TOLERANCE
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.left, self.right = nn.Linear(6, 8), nn.Linear(8, 2), nn.Linear(8, 3)
+
+    def forward(self, inputs: Tensor) -> dict[str, Any]:
+        hidden = functional.relu(self.trunk(inputs))
+        return {"left": self.left(hidden), "others": [self.right(hidden), len(inputs)]}
+
+
+def test_outputs_in_a_dictionary_keep_their_shape() -> None:
+    model, example = TwoHeads(), torch.randn(4, 6)
+    small = in_engine(model, example)
+    found, wanted = small(example), model(example)
+    assert small.choice == "engine"
+    assert torch.allclose(found["left"], wanted["left"], atol=1e-6)
+    assert torch.allclose(found["others"][0], wanted["others"][0], atol=1e-6)
+    assert small(example.numpy())["others"][0].shape == (4, 3)
+
+
+class ByValue(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.first(inputs) if inputs.sum() > 0 else self.second(inputs)
+        return out
+
+
+def test_a_model_that_cannot_be_recorded_stays_as_it_is(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, example = ByValue(), torch.ones(2, 4)
+    small = in_engine(model, example)
+    assert small.choice == "dense"
+    assert "ByValue cannot be recorded" in small.remaining[0]
+    assert torch.equal(small(-example), model(-example))
+    assert capfd.readouterr().err == ""
+    with pytest.raises(InputError, match="cannot be recorded"):
+        small.save(tmp_path / "net.gsm")
+
+
+class FixedBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.layer(inputs.view(3, 4))
+        return out
+
+
+def test_a_batch_size_that_the_forward_fixes_is_kept() -> None:
+    model, example = FixedBatch(), torch.randn(3, 4)
+    small = in_engine(model, example)
+    assert not small.any_batch
+    assert torch.allclose(small(example), model(example), atol=1e-6)
+    with pytest.raises(InputError, match="batches of 3 only"):
+        small(torch.randn(2, 4))
+
+
+# --- the compressed network
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    network = nets.fashion_cnn((1, 12, 12), 10)
+    prune(network, 0.9, allocation="uniform")
+    return network
+
+
+@pytest.fixture(scope="module")
+def small(model: nn.Module) -> Compressed:
+    return in_engine(model, torch.randn(4, 1, 12, 12))
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2, 7, 65])
+def test_any_batch_size(model: nn.Module, small: Compressed, batch: int) -> None:
+    inputs = torch.randn(batch, 1, 12, 12)
+    with torch.no_grad():
+        assert torch.allclose(small(inputs), model(inputs), atol=1e-5)
+
+
+def test_arrays_give_arrays_and_no_gradient_is_kept(small: Compressed) -> None:
+    inputs = torch.randn(2, 1, 12, 12, requires_grad=True)
+    found = small(inputs)
+    assert not found.requires_grad
+    array = small(inputs.detach().numpy().astype(np.float64))
+    assert isinstance(array, np.ndarray)
+    assert np.array_equal(array, found.numpy())
+    strided = inputs.detach().transpose(2, 3)
+    assert torch.equal(small(strided), small(strided.contiguous()))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        (torch.zeros(2, 1, 12, 13), r"shape \(2, 1, 12, 13\)"),
+        (torch.zeros(1, 12, 12), "compressed for"),
+        (torch.zeros(2, 1, 12, 12, dtype=torch.int64), r"torch.int64"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(
+    small: Compressed, inputs: Tensor, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        small(inputs)
+
+
+def test_the_model_stays_as_it_is() -> None:
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.ReLU(inplace=True), nn.Linear(8, 2)
+    )
+    model[1].eval()
+    before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    example = torch.randn(3, 4)
+    given, random, threads = example.clone(), torch.random.get_rng_state(), torch.get_num_threads()
+    small = compress(model, example, threads=2, seconds=0.05)
+    assert [m.training for m in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(example, given)
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert torch.get_num_threads() == threads
+    answer = small(example)
+    nn.init.zeros_(next(model.parameters()))
+    assert torch.equal(small(example), answer)
+
+
+def test_the_file_predicts_the_same(small: Compressed, tmp_path: Path) -> None:
+    small.save(tmp_path / "net.gsm")
+    inputs = np.random.default_rng(0).standard_normal((5, 1, 12, 12)).astype(np.float32)
+    predictor = load(tmp_path / "net.gsm")
+    assert np.allclose(predictor(inputs), small(inputs), atol=1e-6)
+    small.save(tmp_path / "half.gsm", dtype="bfloat16")
+    assert (tmp_path / "half.gsm").stat().st_size < (tmp_path / "net.gsm").stat().st_size
+
+
+def test_stored_numbers_shrink_with_the_mask(model: nn.Module, small: Compressed) -> None:
+    dense = sum(parameter.numel() for parameter in model.parameters())
+    nonzero = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+    assert nonzero * 0.5 < small.size < 0.2 * dense
+    assert small.network is not None
+    first = small.network.layers[0]
+    assert isinstance(first, Convolution)
+
+
+def test_measuring_says_what_was_timed() -> None:
+    model = nets.fashion_cnn((1, 12, 12), 10)
+    prune(model, 0.5, pattern="unit", exclude="output layer")
+    small = compress(model, torch.randn(2, 1, 12, 12), threads=1, seconds=0.1)
+    assert list(small.timings) == [
+        "dense", "compact", "engine", "dense channels_last", "compact channels_last",
+    ]  # fmt: skip
+    assert small.choice in small.timings
+    text = str(small)
+    assert "batch of 2, 1 thread" in text
+    assert all(name in text for name in small.timings)
+    assert "Stored: " in text
+
+
+def test_never_slower_than_the_dense_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gossamer.measure.latency import Timing
+
+    def all_alike(calls: dict[str, Any], *_: Any) -> dict[str, Timing]:
+        return {name: Timing((1.0,)) for name in calls}
+
+    monkeypatch.setattr(compressing, "time_candidates", all_alike)
+    model, example = nn.Sequential(nn.Linear(4, 4)), torch.randn(2, 4)
+    small = compress(model, example)
+    assert small.choice == "dense"
+    assert "the dense network in PyTorch, as nothing else was faster" in str(small)
+    assert torch.equal(small(example), model(example))
+
+
+def test_a_wrong_answer_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong:
+        def __init__(self, network: Any) -> None:
+            pass
+
+        def __call__(self, inputs: np.ndarray, threads: int) -> np.ndarray:
+            return np.zeros((len(inputs), 4), np.float32)
+
+    monkeypatch.setattr(compressing, "Engine", Wrong)
+    with pytest.raises(InputError, match="differs from the network"):
+        in_engine(nn.Linear(4, 4), torch.randn(2, 4))
