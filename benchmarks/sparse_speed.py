@@ -37,7 +37,8 @@ from gossamer.kernels.network import Convolution, Linear, Network, window_positi
 from gossamer.measure.latency import time_alternately
 from gossamer.records.speed import LABELS, RIVALS, SPARSE, Row, break_evens
 from gossamer.report.speed_words import break_even_text
-from gossamer.studies.tuning import tune_process, usable_cores
+from gossamer.studies.tuning import tune_process
+from gossamer.system import available_cores
 
 NETWORKS = ("fashion-cnn", "mlp", "cifar-dropout-cnn", "wide-head")
 SPARSITY, UNITS_REMOVED = 0.9, 0.75
@@ -67,7 +68,7 @@ def main() -> None:
 
 def measured(name: str, seconds: float, peak: float) -> dict[str, Any]:
     """Return all that is measured of one network."""
-    threads = sorted({1, min(2, usable_cores())})
+    threads = sorted({1, min(2, available_cores())})
     grid = cases([SPARSITY], BATCHES, threads)
     scattered = rows_of(name, "weight", grid, seconds)
     levels = rows_of(name, "weight", cases(BREAK_EVEN_SPARSITIES, BATCHES[:2], [1]), seconds)

@@ -10,10 +10,11 @@ import pytest
 
 import gossamer
 from gossamer import predict_command
-from gossamer.kernels.network import Activation, Epilogue, Linear, Network, Pointwise
+from gossamer.kernels.network import Activation, Convolution, Epilogue, Linear, Network, Pointwise
 from gossamer.kernels.weights import pack_weights
 from gossamer.predict_command import main
 from gossamer.runtime import Predictor, write_network
+from gossamer.runtime.example_shapes import ExampleShapes
 
 ABSENT = (
     "torch", "scipy", "sklearn", "pydantic", "typer", "rich", "safetensors", "pooch", "altair",
@@ -98,7 +99,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert "gossamer predict fashion.gsm images.npy --out labels.npy --labels" in text
-    assert "Exit codes: 0 predicted, 2 wrong input, 130 interrupted." in text
+    assert "Exit codes: 0 predicted, 1 the reader of the output left, 2 wrong\ninput" in text
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,42 @@ def test_an_example_with_nan_is_named_and_nothing_is_written(
     assert main([*files, "--out", str(tmp_path / "o.npy"), "--batch", "3"]) == 2
     assert "example 8 holds NaN or infinite numbers" in capsys.readouterr().err
     assert not (tmp_path / "o.npy").exists()
+
+
+def test_an_example_beyond_float32_is_named(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = np.load(files[1]).astype(np.float64)
+    examples[3, 1] = 1e300
+    np.save(files[1], examples)
+    assert main([*files]) == 2
+    assert "example 3 holds NaN or infinite numbers, or some beyond" in capsys.readouterr().err
+
+
+def test_what_a_reading_system_refuses_is_not_blamed_on_the_output(
+    files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "x.npy")
+
+    monkeypatch.setattr(Predictor, "__call__", broken)
+    assert main([*files]) == 2
+    assert capsys.readouterr().err == "gossamer: x.npy: cannot be used (input/output error).\n"
+
+
+def test_examples_have_the_shape_that_the_model_took(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = Convolution(0, pack_weights(np.eye(3), "sparse"), (1, 1))
+    shapes = ExampleShapes((3, 2), (3, 2))
+    write_network(files[0], Network((3, 1, 2), (layer,), 1), shapes=shapes)
+    examples = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    np.save(files[1], examples)
+    assert main([*files, "--out", str(tmp_path / "o.npy")]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), examples)
+    np.save(files[1], examples.reshape(4, 3, 1, 2))
+    assert main([*files]) == 2
+    assert "expected an .npy file of shape [examples, 3, 2]" in capsys.readouterr().err
 
 
 def test_a_network_of_one_output_has_no_classes(
@@ -212,6 +249,15 @@ def test_output_that_cannot_be_printed_is_said(files: tuple[str, str]) -> None:
         done = run(*files, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
     assert done.stderr == ("gossamer: the output cannot be printed (no space left on device).\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_help_that_cannot_be_printed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with Path("/dev/full").open("w") as full:
+        done = run("--help", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == "gossamer: the output cannot be printed (no space left on device).\n"
 
 
 def test_probabilities_need_no_logits(files: tuple[str, str], tmp_path: Path) -> None:

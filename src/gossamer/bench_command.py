@@ -129,7 +129,7 @@ def bench(
 
 
 def _check_numbers(sparsities: Sequence[float], threads: Sequence[int], seconds: float) -> None:
-    from gossamer.studies.tuning import usable_cores
+    from gossamer.system import available_cores
 
     for sparsity in sparsities:
         if not 0 <= sparsity < 1:
@@ -137,7 +137,7 @@ def _check_numbers(sparsities: Sequence[float], threads: Sequence[int], seconds:
             raise InputError(
                 f"--sparsity {sparsity:g}: a share of zeros from 0 to below 1 was expected{hint}."
             )
-    cores = usable_cores()
+    cores = available_cores()
     for count in threads:
         if count > cores:
             raise InputError(
@@ -162,9 +162,9 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _usual_threads() -> tuple[int, ...]:
-    from gossamer.studies.tuning import usable_cores
+    from gossamer.system import available_cores
 
-    return (1, usable_cores())
+    return (1, available_cores())
 
 
 def _parameters(chosen: "Subject") -> int:

@@ -18,6 +18,7 @@ from gossamer.kernels.network import Floats
 from gossamer.runtime.examples import check_finite, open_examples
 from gossamer.runtime.prediction_table import classifies, described, probabilities
 from gossamer.runtime.predictor import Predictor, load
+from gossamer.system import failure_reason
 
 Kind = Literal["logits", "labels", "probabilities"]
 
@@ -34,7 +35,8 @@ examples:
   gossamer predict fashion.gsm images.npy --out probabilities.npy --probabilities --threads 4
 
 INPUT.npy holds floating-point numbers of shape [examples, ...], scaled and normalised as in
-training; numpy.save writes it. Exit codes: 0 predicted, 2 wrong input, 130 interrupted.
+training; numpy.save writes it. Exit codes: 0 predicted, 1 the reader of the output left, 2 wrong
+input or no room for the output, 130 interrupted.
 """
 
 
@@ -52,22 +54,33 @@ def main(arguments: list[str]) -> int:
         The exit code.
     """
     try:
-        _predict(_parser().parse_args(arguments))
-        sys.stdout.flush()
-    except SystemExit as done:  # argparse printed the help.
-        return int(done.code or 0)
+        return _print(_predict(_parser().parse_args(arguments)))
+    except SystemExit:  # argparse printed the help.
+        return _print([])
     except GossamerError as error:
         _say(f"gossamer: {error}")
         return _BAD_INPUT
     except KeyboardInterrupt:
         _say("gossamer: interrupted")
         return _INTERRUPTED
+    except OSError as error:
+        of = f"{error.filename}: " if error.filename else ""
+        _say(f"gossamer: {of}cannot be used ({failure_reason(error)}).")
+        return _BAD_INPUT
+
+
+def _print(lines: list[str]) -> int:
+    """Print what there is to say, and return the exit code."""
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
     except BrokenPipeError:
         _print_to_nobody()
         return _FAILED
     except OSError as error:
         _print_to_nobody()
-        _say(f"gossamer: the output cannot be printed ({_reason(error)}).")
+        _say(f"gossamer: the output cannot be printed ({failure_reason(error)}).")
         return _BAD_INPUT
     return 0
 
@@ -113,7 +126,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _predict(options: argparse.Namespace) -> None:
+def _predict(options: argparse.Namespace) -> list[str]:
+    """Return what is to be printed."""
     if options.out is None and options.kind != "logits":
         raise InputError(f"--{options.kind}: says what a file is to hold; give --out FILE.npy.")
     predictor = _loaded(options.network)
@@ -124,13 +138,11 @@ def _predict(options: argparse.Namespace) -> None:
         _check_out(options.out)
     outputs = _outputs(predictor, options.input, examples, options.batch, options.threads)
     if options.out is None:
-        for line in described(predictor, outputs):
-            print(line)
-        return
+        return list(described(predictor, outputs))
     results = _converted(predictor, outputs, options.kind)
     _write(options.out, results)
     shape = " x ".join(f"{length:,}" for length in results.shape)
-    print(f"{options.out}: {options.kind}, {shape} {results.dtype}")
+    return [f"{options.out}: {options.kind}, {shape} {results.dtype}"]
 
 
 def _loaded(path: Path) -> Predictor:
@@ -183,7 +195,7 @@ def _write(path: Path, results: NDArray[Any]) -> None:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, results, allow_pickle=False)
     except OSError as error:
-        raise InputError(f"--out {path}: cannot be written ({_reason(error)}).") from error
+        raise InputError(f"--out {path}: cannot be written ({failure_reason(error)}).") from error
 
 
 def _converted(predictor: Predictor, outputs: Floats, kind: Kind) -> NDArray[Any]:
@@ -203,7 +215,3 @@ def _print_to_nobody() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

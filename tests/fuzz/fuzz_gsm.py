@@ -28,8 +28,10 @@ import math
 import struct
 import tempfile
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -59,7 +61,7 @@ from gossamer.kernels.network import (
 )
 from gossamer.kernels.portable import run_portable
 from gossamer.kernels.weights import pack_weights
-from gossamer.runtime import load, write_network
+from gossamer.runtime import load, read_network, write_network
 
 Generator = np.random.Generator
 Mutation = Callable[[bytes, bytes, Generator], bytes]
@@ -70,9 +72,17 @@ EXTREMES: tuple[Any, ...] = (
     -(2**31), -(2**63), 10**30, 0.5, -1.5, 1e30, 1e308, True, False, None, "", "sparse", "block",
     "dense", "max", "average", "gelu", "é", [], {}, [0], [1, 1], [2**31, 2**31], [0, 0, 0], [[]],
 )  # fmt: skip
+SIZES = tuple(
+    bound + more for bound in (8, 32, 1024, 4096, 2**14, 2**16, 2**22, 2**24, 2**26, 2**28)
+    for more in (-1, 0, 1)
+)  # fmt: skip
+"""Near the bounds of what a file may claim."""
 RAW_EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80\x7f", b"\0\0\x80\x7f", b"\xff\xff\xff\x7f")
 RUNS = ((1, 1), (3, 2), (17, 1))
 """Examples and threads: small batches and large ones take different ways through the kernels."""
+MEMORY = 48
+SOME_MEMORY = 2**19
+"""What reading may take: so many times the file, and some for Python's own sake."""
 MOST_NUMBERS_RUN = 2**20
 """Networks whose values hold more are loaded, not run."""
 
@@ -225,6 +235,45 @@ def renumbered(data: bytes, other: bytes, generator: Generator) -> bytes:
     return assembled(json.dumps(header, separators=(",", ":")).encode(), body)
 
 
+def resized(data: bytes, other: bytes, generator: Generator) -> bytes:
+    """Claim sizes near the bounds: of paddings, or of a matrix and the arrays that bear it out."""
+    text, body = parts(data)
+    header = json.loads(text)
+    layers = header["network"]["layers"]
+    layer = layers[-1 if generator.random() < 0.3 else generator.integers(len(layers))]
+    if "padding" in layer and generator.random() < 0.5:
+        layer["padding"] = generator.choice(SIZES, 2).tolist()
+    elif "inputs" in layer:
+        layer["inputs"] *= int(generator.choice(SIZES[:15]))
+    elif "weights" in layer:
+        body = _stretched(header, layer["weights"], body, generator)
+    else:
+        header["input_shape"] = header["network"]["input_shape"] = generator.choice(
+            SIZES, generator.choice([1, 3])
+        ).tolist()
+    return assembled(json.dumps(header, separators=(",", ":")).encode(), body)
+
+
+def _stretched(header: Any, claimed: Any, body: bytes, generator: Generator) -> bytes:
+    """Give a matrix another number of rows and a first array of its pattern to match, of zeros."""
+    claimed["rows"] = int(generator.choice(SIZES[:21]))
+    header["output_shape"] = [claimed["rows"]]  # Right where the layer is the last.
+    if not claimed["pattern"]:
+        return body
+    number = claimed["pattern"][0]
+    groups = -(-claimed["rows"] // 4) if claimed["kind"] == "block" else claimed["rows"]
+    bits = claimed["encoding"] == "bitmap"
+    entry = header["arrays"][number]
+    size = -(-groups * claimed["columns"] // 8) if bits else groups
+    more = size * (1 if bits else int(entry["dtype"].removeprefix("uint")) // 8)
+    begin, end = entry["offset"], entry["offset"] + -(-entry["length"] // 64) * 64
+    moved = -(-more // 64) * 64 - (end - begin)
+    for later in header["arrays"][number + 1 :]:
+        later["offset"] += moved
+    entry["shape"], entry["length"] = [size], more
+    return body[:begin] + bytes(end - begin + moved) + body[end:]
+
+
 def scribbled(data: bytes, other: bytes, generator: Generator) -> bytes:
     """Change bytes of the header's text and make the checksum right."""
     text, body = parts(data)
@@ -252,7 +301,7 @@ def revalued(data: bytes, other: bytes, generator: Generator) -> bytes:
 
 MUTATIONS: tuple[tuple[Mutation, float], ...] = (
     (flipped, 0.05), (truncated, 0.05), (extended, 0.02), (spliced, 0.08), (misdeclared, 0.05),
-    (renumbered, 0.45), (scribbled, 0.1), (revalued, 0.2),
+    (renumbered, 0.4), (resized, 0.1), (scribbled, 0.1), (revalued, 0.15),
 )  # fmt: skip
 
 
@@ -292,6 +341,7 @@ def _change(holder: Any, key: Any, generator: Generator) -> None:
 
 def tried(path: Path) -> str:
     """Load and run a file; return what came of it, and raise if that must not be."""
+    _check_memory(path)
     try:
         network = load(path).network
     except InputError as error:
@@ -309,6 +359,18 @@ def tried(path: Path) -> str:
             inputs = np.random.default_rng(0).standard_normal(shape, np.float32)
             _compare(network, engine(inputs, threads), inputs)
     return "ran"
+
+
+def _check_memory(path: Path) -> None:
+    """Compare the memory that reading takes with what `gossamer.runtime.file` promises."""
+    tracemalloc.start()
+    with suppress(InputError):
+        read_network(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    most = MEMORY * path.stat().st_size + SOME_MEMORY
+    if peak > most:
+        raise AssertionError(f"reading took {peak} bytes, expected at most {most}")
 
 
 def _compare(network: Network, outputs: NDArray[np.float32], inputs: NDArray[np.float32]) -> None:

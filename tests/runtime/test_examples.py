@@ -76,7 +76,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         open_examples(tmp_path, (3,))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, -3.5e38])
 def test_the_example_that_is_not_finite_is_named(tmp_path: Path, bad: float) -> None:
     examples = np.zeros((4, 2, 3))
     check_finite(tmp_path, examples, 100)

@@ -10,6 +10,7 @@ import pytest
 from gossamer.kernels.network import Convolution, Linear, Network
 from gossamer.kernels.weights import unpack_weights
 from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
+from gossamer.runtime.example_shapes import ExampleShapes
 from gossamer.runtime.file import write_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "gsm-format.md"
@@ -28,9 +29,11 @@ def reader() -> dict[str, Any]:
 def test_the_reader_on_the_page_reads_a_file(
     reader: dict[str, Any], network: Network, tmp_path: Path, precision: Any
 ) -> None:
-    write_network(tmp_path / "n.gsm", network, {"name": "é"}, precision)
-    found, metadata = reader["read"](tmp_path / "n.gsm")
-    assert metadata == {"name": "é"}
+    shapes = ExampleShapes((2, 36), (2, 2))
+    write_network(tmp_path / "n.gsm", network, {"name": "é"}, precision, shapes)
+    found, header = reader["read"](tmp_path / "n.gsm")
+    assert header["metadata"] == {"name": "é"}
+    assert (header["input_shape"], header["output_shape"]) == ([2, 36], [2, 2])
     assert found["input_shape"] == [2, 6, 6]
     assert found["output"] == 10
     compared = 0

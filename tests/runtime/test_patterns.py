@@ -60,7 +60,8 @@ def test_the_encoding_chosen_is_the_smaller(mask: np.ndarray) -> None:
     pattern = pattern_of(mask)
     columns = sum(array.nbytes for _, array in to_columns(pattern))
     bitmap = to_bitmap(pattern).nbytes
-    assert smallest_encoding(pattern) == ("columns" if columns < bitmap else "bitmap")
+    few = mask.shape[1] < 8  # Readers refuse bitmaps of these.
+    assert smallest_encoding(pattern) == ("columns" if few or columns < bitmap else "bitmap")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import pytest
 
 import gossamer.runtime.predictor as module
 from gossamer.errors import InputError
-from gossamer.kernels.network import Linear, Network
+from gossamer.kernels.network import Convolution, Linear, Network
 from gossamer.kernels.portable import run_portable
 from gossamer.kernels.weights import pack_weights
 from gossamer.runtime import Predictor, load, write_network
+from gossamer.runtime.example_shapes import ExampleShapes
 
 
 def test_a_loaded_network_predicts(network: Network, tmp_path: Path) -> None:
@@ -49,15 +50,46 @@ def test_threads_are_a_positive_number(network: Network, threads: Any) -> None:
         Predictor(network, {})(np.zeros((1, 2, 6, 6)), threads)
 
 
-@pytest.mark.parametrize("inputs", [np.zeros((2, 6, 6)), np.zeros((1, 2, 6, 5)), 3, [["a"]]])
+@pytest.mark.parametrize(
+    "inputs", [np.zeros((2, 6, 6)), np.zeros((1, 2, 6, 5)), 3, [["a"]], [[1], [1, 2]]]
+)
 def test_inputs_of_another_shape_are_refused(network: Network, inputs: Any) -> None:
     with pytest.raises(InputError, match=r"expected \[examples, 2, 6, 6\]"):
         Predictor(network, {})(inputs)
 
 
+def test_an_example_may_be_a_single_number() -> None:
+    network = Network((1,), (Linear(0, pack_weights(np.full((1, 1), 2.0), "dense")),), 1)
+    predictor = Predictor(network, {}, ExampleShapes((), ()))
+    np.testing.assert_array_equal(predictor([1, 2, 3]), np.array([2, 4, 6], np.float32))
+    with pytest.raises(InputError, match=r"expected \[examples\]"):
+        predictor([[1], [2]])
+
+
 def test_complex_inputs_are_refused(network: Network) -> None:
     with pytest.raises(InputError, match="of type complex128, expected real numbers"):
         Predictor(network, {})(np.zeros((1, 2, 6, 6), complex))
+
+
+@pytest.mark.parametrize("value", [1e300, -1e39])
+def test_numbers_beyond_float32_are_refused(network: Network, value: float) -> None:
+    with pytest.raises(InputError, match=r"beyond 3.403e\+38"):
+        Predictor(network, {})(np.full((1, 2, 6, 6), value))
+
+
+def test_examples_come_and_go_in_the_shapes_of_the_model(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    weights = pack_weights(generator.standard_normal((5, 9)), "dense")
+    network = Network((3, 1, 20), (Convolution(0, weights, (1, 3)),), 1)
+    write_network(tmp_path / "n.gsm", network, shapes=ExampleShapes((3, 20), (5, 18)))
+    predictor = load(tmp_path / "n.gsm")
+    assert (predictor.input_shape, predictor.output_shape) == ((3, 20), (5, 18))
+    inputs = generator.standard_normal((7, 3, 20))
+    expected = run_portable(network, inputs.reshape(7, 3, 1, 20), np.float64).reshape(7, 5, 18)
+    np.testing.assert_allclose(predictor(inputs), expected, rtol=1e-5, atol=1e-5)
+    assert predictor(inputs[:0]).shape == (0, 5, 18)
+    with pytest.raises(InputError, match=r"expected \[examples, 3, 20\]"):
+        predictor(inputs.reshape(7, 3, 1, 20))
 
 
 def test_an_unsound_network_is_refused() -> None:
@@ -81,7 +113,12 @@ def test_as_many_threads_as_cores_are_the_default(
 ) -> None:
     seen = []
     predictor = Predictor(network, {})
-    monkeypatch.setattr(predictor, "_engine", lambda _, threads: seen.append(threads))
+
+    def engine(inputs: np.ndarray, threads: int) -> np.ndarray:
+        seen.append(threads)
+        return np.zeros((len(inputs), 4), np.float32)
+
+    monkeypatch.setattr(predictor, "_engine", engine)
     monkeypatch.setattr(module, "available_cores", lambda: 5)
     predictor(np.zeros((1, 2, 6, 6)))
     predictor(np.zeros((1, 2, 6, 6)), 2)

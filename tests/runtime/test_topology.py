@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gossamer.errors import InputError
+from gossamer.kernels.checks import check_network
 from gossamer.kernels.network import Convolution, Linear, Network
 from gossamer.kernels.weights import pack_weights
 from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
@@ -116,7 +117,8 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         (_set("layers", 0, "weights", "rows", 2**62), "expected at most 2147483647 weights"),
         (_set("layers", 0, "weights", "columns", 2**30), "expected at most 2147483647 weights"),
         (_set("layers", 0, "weights", "columns", 1.0), "1.0 columns"),
-        (_set("layers", 0, "weights", "columns", 7), "bitmap has 9 bytes, expected 4"),
+        (_set("layers", 0, "weights", "columns", 9), "bitmap has 9 bytes, expected 5"),
+        (_set("layers", 0, "weights", "columns", 7), "a bitmap of 7 columns"),
         (_set("layers", 0, "weights", "kind", "csr"), "kind is 'csr'"),
         (_set("layers", 4, "weights", "kind", "block"), "bitmap has 4 bytes, expected 1"),
         (_set("layers", 4, "weights", "columns", 7), "bitmap of 32 bits, expected 28"),
@@ -139,7 +141,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
     header = json.loads(json.dumps(header))
     change(header)
     with pytest.raises(InputError) as caught:
-        build_network(copy.deepcopy(header), arrays)
+        check_network(build_network(copy.deepcopy(header), arrays))
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -33,7 +33,7 @@ from gossamer.studies.plan import (
 )
 from gossamer.studies.run import Request, prepare
 from gossamer.studies.spec import read_study
-from gossamer.studies.tuning import usable_cores
+from gossamer.system import available_cores
 
 DIGITS = load("digits")
 
@@ -233,4 +233,4 @@ def test_a_short_study_of_large_batches_gets_every_core(
     np.savez(tmp_path / "wide.npz", x_train=draws, y_train=labels, x_test=draws, y_test=labels)
     study = write_study(('name = "digits"', f'name = "{tmp_path / "wide.npz"}"'))
     wide = prepare(Request(study=str(study), folder=tmp_path), None)
-    assert (wide.jobs, wide.threads) == (1, usable_cores())
+    assert (wide.jobs, wide.threads) == (1, available_cores())

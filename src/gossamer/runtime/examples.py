@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError
 from gossamer.kernels.network import Shape
+from gossamer.system import failure_reason
 
 _ZIP_MAGIC = b"PK\x03\x04"
 
@@ -35,7 +36,7 @@ def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
     InputError
         If the file cannot be read, or holds something else.
     """
-    expected = f"expected an .npy file of shape [examples, {', '.join(map(str, shape))}]"
+    expected = f"expected an .npy file of shape [{', '.join(map(str, ('examples', *shape)))}]"
     _check_start(path, expected)
     examples = _mapped(path, expected)
     if examples.shape[1:] != shape or examples.ndim == 0:
@@ -50,7 +51,7 @@ def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
 
 
 def check_finite(path: Path, examples: NDArray[np.floating], first: int) -> None:
-    """Refuse examples with NaN or infinite numbers, of which nothing can be predicted.
+    """Refuse examples of which nothing can be predicted in float32.
 
     Parameters
     ----------
@@ -64,13 +65,15 @@ def check_finite(path: Path, examples: NDArray[np.floating], first: int) -> None
     Raises
     ------
     InputError
-        If there is one.
+        If one holds NaN, infinite numbers, or some that are too large for float32.
     """
-    sound = np.isfinite(examples).all(axis=tuple(range(1, examples.ndim)))
+    with np.errstate(over="ignore"):  # What is too large becomes infinite, and is found so.
+        numbers = examples.astype(np.float32, copy=False)
+    sound = np.isfinite(numbers).all(axis=tuple(range(1, examples.ndim)))
     if not sound.all():
         raise InputError(
             f"{path}: example {first + int(np.argmin(sound))} holds NaN or infinite numbers, "
-            "expected finite ones; repair or leave it out."
+            "or some beyond the range of float32, expected finite ones; repair or leave it out."
         )
 
 
@@ -82,7 +85,9 @@ def _check_start(path: Path, expected: str) -> None:
         with path.open("rb") as file:
             start = file.read(len(npy.MAGIC_PREFIX))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}), {expected}.") from error
+        raise InputError(
+            f"{path}: cannot be read ({failure_reason(error)}), {expected}."
+        ) from error
     if start[: len(_ZIP_MAGIC)] == _ZIP_MAGIC:
         raise InputError(f"{path}: is an .npz archive, {expected}; save one array by numpy.save.")
     if start != npy.MAGIC_PREFIX:
@@ -96,7 +101,9 @@ def _mapped(path: Path, expected: str) -> NDArray[Any]:
             warnings.simplefilter("error")  # NumPy warns where it repairs a header.
             array: NDArray[Any] = npy.open_memmap(path, mode="r")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}), {expected}.") from error
+        raise InputError(
+            f"{path}: cannot be read ({failure_reason(error)}), {expected}."
+        ) from error
     # What NumPy raises at damaged headers is of many kinds.
     except (
         ArithmeticError,
@@ -114,7 +121,3 @@ def _mapped(path: Path, expected: str) -> NDArray[Any]:
             f"{path}: is damaged, not whole, or holds Python objects, {expected}; write it again."
         ) from error
     return array
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -1,11 +1,12 @@
 """Networks in ``.gsm`` files: written whole or not at all, and believed in nothing when read.
 
-Reading one runs no code, allocates no more than a few times what the file holds, and either gives
-the network that was written or says in one sentence what is wrong.
+Reading one runs no code, takes no more memory than 48 times the size of the file, and either gives
+the network that was written or says in one sentence what is wrong. What a network holds while it
+computes one example is bounded by `claims`, too.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -14,13 +15,23 @@ from gossamer.errors import InputError
 from gossamer.files import replacing
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.network import Network
-from gossamer.runtime.container import PREAMBLE_BYTES, check_preamble, pack, shown_keys, unpack
-from gossamer.runtime.topology import Precision, build_network, describe_network
+from gossamer.runtime.claims import check_values
+from gossamer.runtime.container import (
+    PREAMBLE_BYTES,
+    Stored,
+    check_preamble,
+    pack,
+    shown_keys,
+    unpack,
+)
+from gossamer.runtime.example_shapes import ExampleShapes, check_example_shapes
+from gossamer.runtime.topology import Precision, build_network, describe_network, tupled
+from gossamer.system import failure_reason
 
 Metadata = dict[str, Any]
 """What is said about a network: JSON values by name."""
 
-_HEADER_KEYS = {"metadata", "network", "writer"}
+_HEADER_KEYS = {"input_shape", "metadata", "network", "output_shape", "writer"}
 
 
 def write_network(
@@ -28,6 +39,7 @@ def write_network(
     network: Network,
     metadata: Mapping[str, Any] | None = None,
     precision: Precision = "float32",
+    shapes: ExampleShapes | None = None,
 ) -> None:
     """Write a network to a ``.gsm`` file, which appears whole or not at all.
 
@@ -43,12 +55,15 @@ def write_network(
     precision
         "float32" keeps the weights as they are; "bfloat16" rounds them to 8 significant bits,
         which halves their room.
+    shapes
+        In which examples are given to the loaded network, and results returned; by default those
+        of the network itself.
 
     Raises
     ------
     InputError
-        If the network is not sound, holds numbers that are not finite, the metadata are not JSON,
-        or the file cannot be written.
+        If the network is not sound, holds numbers that are not finite, or too many for what is
+        stored, the shapes do not fit it, the metadata are not JSON, or the file cannot be written.
 
     Examples
     --------
@@ -60,28 +75,38 @@ def write_network(
     >>> network = Network((2,), (Linear(0, weights),), output=1)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_network(f"{folder}/mine.gsm", network, {"classes": ["cat", "dog"]})
-    ...     found, metadata = read_network(f"{folder}/mine.gsm")
-    >>> metadata["classes"], found.layers[0].weights.values.tolist()
-    (['cat', 'dog'], [2.0, 1.5])
+    ...     found, metadata, shapes = read_network(f"{folder}/mine.gsm")
+    >>> metadata["classes"], found.layers[0].weights.values.tolist(), shapes.input
+    (['cat', 'dog'], [2.0, 1.5], (2,))
     """
     path = Path(path)
     if precision not in get_args(Precision):
         raise InputError(f"precision is {precision!r}, expected float32 or bfloat16.")
     try:
-        check_network(network)
+        values = check_network(network)
+        own = ExampleShapes(network.input_shape, values[network.output])
+        given = own if shapes is None else shapes
+        check_example_shapes(given, own)
         description, arrays = describe_network(network, precision)
-        header = {"metadata": _checked(metadata), "network": description, "writer": _writer()}
+        check_values(network, values, _bytes(arrays))
+        header = {
+            "input_shape": list(given.input),
+            "metadata": _checked(metadata),
+            "network": description,
+            "output_shape": list(given.output),
+            "writer": _writer(),
+        }
         data = pack(header, arrays)
         with replacing(path) as temporary:
             temporary.write_bytes(data)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({_reason(error)}).") from error
+        raise InputError(f"{path}: cannot be written ({failure_reason(error)}).") from error
 
 
-def read_network(path: Path | str) -> tuple[Network, Metadata]:
-    """Read a network and its metadata from a ``.gsm`` file.
+def read_network(path: Path | str) -> tuple[Network, Metadata, ExampleShapes]:
+    """Read a network, its metadata and the shapes of its examples from a ``.gsm`` file.
 
     Returns
     -------
@@ -89,22 +114,30 @@ def read_network(path: Path | str) -> tuple[Network, Metadata]:
         The very numbers that were written; those stored as bfloat16 come back as float32.
     metadata : dict
         What was written with it.
+    shapes : ExampleShapes
+        In which its model takes and gives examples.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or is anything but a whole, sound file of a known version.
+        If the file cannot be read, or is anything but a whole, sound file of a known version whose
+        claims are in proportion to what it holds.
     """
     path = Path(path)
     try:
         header, arrays = unpack(_read(path))
         _check_header(header)
-        return build_network(header["network"], arrays), header["metadata"]
+        network = build_network(header["network"], arrays)
+        values = check_network(network)
+        check_values(network, values, _bytes(arrays))
+        shapes = ExampleShapes(tupled(header["input_shape"]), tupled(header["output_shape"]))
+        check_example_shapes(shapes, ExampleShapes(network.input_shape, values[network.output]))
+        return network, header["metadata"], shapes
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({_reason(error)}), expected a .gsm file."
+            f"{path}: cannot be read ({failure_reason(error)}), expected a .gsm file."
         ) from error
     except MemoryError as error:
         raise InputError(f"{path}: is larger than the memory that is left.") from error
@@ -130,6 +163,10 @@ def _check_header(header: dict[str, Any]) -> None:
         )
 
 
+def _bytes(arrays: Sequence[Stored]) -> int:
+    return sum(array.nbytes for _, array in arrays)
+
+
 def _checked(metadata: Mapping[str, Any] | None) -> Metadata:
     found = dict(metadata or {})
     if not all(isinstance(name, str) for name in found):
@@ -142,7 +179,3 @@ def _writer() -> str:
         return f"gossamer {version('gossamer')}"
     except PackageNotFoundError:  # Run from a source tree that is not installed.
         return "gossamer"
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

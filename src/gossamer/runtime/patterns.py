@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import InputError
+from gossamer.runtime.claims import LEAST_BITMAP_COLUMNS
 from gossamer.runtime.container import Stored
 
 Bytes = NDArray[np.uint8]
@@ -33,12 +34,16 @@ class Pattern:
 def smallest_encoding(pattern: Pattern) -> str:
     """Return what stores a pattern in the fewest bytes, "bitmap" or "columns".
 
+    Bitmaps of very few columns are refused by readers, and so are not chosen.
+
     Examples
     --------
     >>> starts = np.array([0, 1, 1], np.int64)
     >>> smallest_encoding(Pattern(2, 1000, starts, np.array([7], np.int32)))
     'columns'
     """
+    if pattern.columns < LEAST_BITMAP_COLUMNS:
+        return "columns"
     bitmap = bitmap_bytes(pattern.groups, pattern.columns)
     itemsize = _column_type(pattern.columns).itemsize
     columns = itemsize * (pattern.groups + len(pattern.indices))

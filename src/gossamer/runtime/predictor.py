@@ -1,16 +1,17 @@
 """A network from a file at work."""
 
-import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gossamer.errors import InputError
-from gossamer.kernels.checks import check_inputs, check_network
 from gossamer.kernels.engine import MOST_THREADS, Engine
 from gossamer.kernels.network import Floats, Network, Shape
+from gossamer.runtime.example_shapes import ExampleShapes, own_shapes
 from gossamer.runtime.file import Metadata, read_network
+from gossamer.system import available_cores
 
 
 def load(path: Path | str) -> "Predictor":
@@ -47,8 +48,7 @@ def load(path: Path | str) -> "Predictor":
     >>> predictor.input_shape, predictor.output_shape, predictor.metadata["name"]
     ((2,), (3,), 'mine')
     """
-    network, metadata = read_network(path)
-    return Predictor(network, metadata)
+    return Predictor(*read_network(path))
 
 
 class Predictor:
@@ -60,11 +60,18 @@ class Predictor:
         What to compute.
     metadata
         What is known about it.
+    shapes
+        In which it takes and gives examples, as `read_network` returns them; by default those of
+        the network itself.
 
     Attributes
     ----------
     network : Network
     metadata : dict
+    input_shape : tuple[int, ...]
+        The shape of one example.
+    output_shape : tuple[int, ...]
+        The shape of what is computed for one example; (classes,) in a classifier.
 
     Raises
     ------
@@ -72,21 +79,15 @@ class Predictor:
         If the network is not sound.
     """
 
-    def __init__(self, network: Network, metadata: Metadata) -> None:
+    def __init__(
+        self, network: Network, metadata: Metadata, shapes: ExampleShapes | None = None
+    ) -> None:
         self.network = network
         self.metadata = metadata
-        self._shapes = check_network(network)
+        shapes = own_shapes(network) if shapes is None else shapes
+        self.input_shape = shapes.input
+        self.output_shape = shapes.output
         self._engine = Engine(network)
-
-    @property
-    def input_shape(self) -> Shape:
-        """The shape of one example."""
-        return self.network.input_shape
-
-    @property
-    def output_shape(self) -> Shape:
-        """The shape of what is computed for one example; (classes,) in a classifier."""
-        return self._shapes[self.network.output]
 
     def __call__(self, inputs: ArrayLike, threads: int | None = None) -> Floats:
         """Compute the outputs for some examples.
@@ -106,17 +107,18 @@ class Predictor:
         Raises
         ------
         InputError
-            If the inputs have another shape, `threads` is no positive number, or memory runs out.
+            If the inputs have another shape or numbers beyond float32, `threads` is no positive
+            number, or memory runs out.
         """
-        given = np.asarray(inputs)
-        check_inputs(self.network, given)
+        given = _checked(inputs, self.input_shape)
         count = min(available_cores(), MOST_THREADS) if threads is None else threads
         if type(count) is not int or not 1 <= count <= MOST_THREADS:
             raise InputError(
                 f"threads is {threads!r}, expected a whole number from 1 to {MOST_THREADS}."
             )
         try:
-            return self._engine(np.ascontiguousarray(given, np.float32), count)
+            examples = _as_floats(given).reshape(len(given), *self.network.input_shape)
+            return self._engine(examples, count).reshape(len(given), *self.output_shape)
         except MemoryError as error:
             raise InputError(
                 f"inputs: {len(given)} examples of shape {list(self.input_shape)} take more memory "
@@ -131,8 +133,26 @@ class Predictor:
         )
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _checked(inputs: ArrayLike, shape: Shape) -> NDArray[Any]:
+    """Return inputs as an array of real numbers [N, *shape]."""
+    expected = f"expected [{', '.join(map(str, ('examples', *shape)))}]"
+    try:
+        given = np.asarray(inputs)
+    except ValueError as error:
+        raise InputError(f"inputs: lists of different lengths, {expected}.") from error
+    if given.ndim == 0 or given.shape[1:] != shape:
+        raise InputError(f"inputs: shape {list(given.shape)}, {expected}.")
+    if given.dtype.kind not in "fiub":
+        raise InputError(f"inputs: of type {given.dtype}, expected real numbers such as float32.")
+    return given
+
+
+def _as_floats(given: NDArray[Any]) -> Floats:
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(given, np.float32)
+    except FloatingPointError as error:
+        raise InputError(
+            f"inputs: hold numbers beyond {np.finfo(np.float32).max:.4g}, the largest of float32, "
+            "expected numbers scaled as in training."
+        ) from error

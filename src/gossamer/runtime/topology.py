@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.errors import InputError
-from gossamer.kernels.checks import MOST_LAYERS, MOST_NUMBERS, MOST_WEIGHTS, check_network
+from gossamer.kernels.checks import MOST_LAYERS, MOST_NUMBERS, MOST_WEIGHTS
 from gossamer.kernels.network import (
     BLOCK_ROWS,
     Activation,
@@ -32,6 +32,7 @@ from gossamer.kernels.network import (
     Weights,
 )
 from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
+from gossamer.runtime.claims import LEAST_BITMAP_COLUMNS, dense_as_bitmap
 from gossamer.runtime.container import Stored, shown_keys
 from gossamer.runtime.patterns import (
     Pattern,
@@ -89,7 +90,7 @@ def describe_network(
 
 
 def build_network(header: Any, arrays: Sequence[Stored]) -> Network:
-    """Undo `describe_network`, and check the network.
+    """Undo `describe_network`; whether the network is sound is for `check_network` to say.
 
     Raises
     ------
@@ -104,9 +105,7 @@ def build_network(header: Any, arrays: Sequence[Stored]) -> Network:
         _built_layer(f"layer {i}", layer, reader) for i, layer in enumerate(header["layers"])
     )
     reader.check_all_read()
-    network = Network(_tupled(header["input_shape"]), layers, header["output"])
-    check_network(network)
-    return network
+    return Network(tupled(header["input_shape"]), layers, header["output"])
 
 
 class _Arrays:
@@ -182,7 +181,9 @@ def _encoded_dense(weights: Weights) -> tuple[str, list[Stored], NDArray[Any]]:
     """Leave zeros out where that takes less room: a layer may be dense for its speed alone."""
     values = np.ascontiguousarray(weights.values)
     held = values.view(np.uint32) != 0  # Negative zeros are kept.
-    if np.count_nonzero(held) * 4 + bitmap_bytes(*held.shape) >= values.nbytes:
+    count = int(np.count_nonzero(held))
+    larger = count * 4 + bitmap_bytes(*held.shape) >= values.nbytes
+    if larger or not dense_as_bitmap(held.size, count):
         return "full", [], values
     return "bitmap", [("uint8", np.packbits(held, bitorder="little"))], values[held]
 
@@ -215,7 +216,7 @@ def _built(where: str, wanted: type[Any], header: Any, arrays: _Arrays) -> Any:
         elif key in _PARTS and content is not None:
             found[key] = _built(f"{where}: {key}", _PARTS[key], content, arrays)
         else:
-            found[key] = _tupled(content)
+            found[key] = tupled(content)
     return wanted(**found)
 
 
@@ -255,6 +256,7 @@ def _decoded(
     groups = -(-rows // BLOCK_ROWS) if kind == "block" else rows
     try:
         if len(arrays) == 1:
+            _check_bitmap_columns(columns)
             pattern = from_bitmap(arrays[0], groups, columns, len(values))
         else:
             pattern = from_columns(arrays[0], arrays[1], groups, columns)
@@ -263,13 +265,26 @@ def _decoded(
     return Weights(kind, rows, columns, values, pattern.starts, pattern.indices)
 
 
+def _check_bitmap_columns(columns: int) -> None:
+    if columns < LEAST_BITMAP_COLUMNS:
+        raise InputError(
+            f"a bitmap of {columns} columns, expected the encoding columns below "
+            f"{LEAST_BITMAP_COLUMNS} columns; write it again."
+        )
+
+
 def _decoded_dense(
     where: str, rows: int, columns: int, arrays: list[NDArray[Any]], values: Floats
 ) -> Weights:
     if not arrays:
         return Weights("dense", rows, columns, values)
-    bits = np.unpackbits(arrays[0], bitorder="little").view(bool)
     size = rows * columns
+    if not dense_as_bitmap(size, values.size):
+        raise InputError(
+            f"{where}: a bitmap of {size} numbers with {values.size} values, expected the encoding "
+            "full where so few are held; write it again."
+        )
+    bits = np.unpackbits(arrays[0], bitorder="little").view(bool)
     if bits.size != 8 * bitmap_bytes(rows, columns) or bits[size:].any():
         raise InputError(f"{where}: bitmap of {bits.size} bits, expected {size}, and then zeros.")
     matrix = np.zeros((rows, columns), np.float32)
@@ -304,6 +319,12 @@ def _check_keys(where: str, header: Any, wanted: set[str] | frozenset[str]) -> N
         raise InputError(f"{where}: has {found}, expected {', '.join(sorted(wanted))}.")
 
 
-def _tupled(content: Any) -> Any:
-    """Return a list as a tuple: a network holds nothing that changes."""
+def tupled(content: Any) -> Any:
+    """Return a list as a tuple: a network holds nothing that changes.
+
+    Examples
+    --------
+    >>> tupled([3, 4]), tupled(5)
+    ((3, 4), 5)
+    """
     return tuple(content) if isinstance(content, list) else content

@@ -19,8 +19,9 @@ from gossamer.studies.plan import (
     training_steps,
 )
 from gossamer.studies.run import Prepared, rehearse_study
-from gossamer.studies.tuning import tune_process, usable_cores
+from gossamer.studies.tuning import tune_process
 from gossamer.studies.work import Failure, Hand, Pulse, Site
+from gossamer.system import available_cores
 
 _TRY_SECONDS = 1.5
 
@@ -101,7 +102,7 @@ def _estimated_seconds(
         step_seconds, trial_seconds = step_seconds or tried_step, trial_seconds or tried_trial
     work = plan.steps_left * (step_seconds or 0.0) + plan.trials_left * trial_seconds
     longest = max((task.steps for task in plan.trainings), default=0) * (step_seconds or 0.0)
-    return max(longest, work / min(prepared.jobs, usable_cores()))
+    return max(longest, work / min(prepared.jobs, available_cores()))
 
 
 def _try(prepared: Prepared) -> tuple[float, float]:

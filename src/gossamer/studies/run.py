@@ -33,8 +33,8 @@ from gossamer.studies.spec import (
     builtin_names,
     read_study,
 )
-from gossamer.studies.tuning import usable_cores
 from gossamer.studies.work import Event, Failure, Site, dataset_of, do_here
+from gossamer.system import available_cores
 
 REPORT = "report.html"
 _WORTH_THREADS = 16_384
@@ -312,7 +312,7 @@ def _sensible_jobs(plan: Plan, seeds: int, device: Device) -> int:
     """
     if device != "cpu" or plan.examples_trained < _WORTH_PROCESSES:
         return 1
-    return min(seeds, usable_cores())
+    return min(seeds, available_cores())
 
 
 def _sensible_threads(plan: Plan, datasets: Datasets, jobs: int) -> int:
@@ -326,4 +326,4 @@ def _sensible_threads(plan: Plan, datasets: Datasets, jobs: int) -> int:
     largest = max(math.prod(datasets(p.keyed.trial.data).input_shape) for p in plan.trials)
     if max(batches, default=0) * largest < _WORTH_THREADS:
         return 1
-    return max(1, usable_cores() // jobs)
+    return max(1, available_cores() // jobs)

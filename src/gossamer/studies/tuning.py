@@ -5,7 +5,6 @@ worker processes that it starts.
 """
 
 import ctypes
-import os
 from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
@@ -29,11 +28,6 @@ def tune_process(threads: int) -> None:
         return  # not glibc
     mallopt(_M_MMAP_THRESHOLD, _LARGE)
     mallopt(_M_TRIM_THRESHOLD, _LARGE)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_has_bf16() -> bool | None:

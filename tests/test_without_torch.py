@@ -1,0 +1,126 @@
+"""What needs no torch works in a process where NumPy alone can be imported."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gossamer
+from gossamer.masks import prune
+
+DECLARED = (
+    "torch", "scipy", "sklearn", "pydantic", "typer", "click", "rich", "safetensors", "pooch",
+    "altair", "vl_convert", "jinja2", "onnx", "onnxruntime", "onnxscript", "tensorboard",
+)  # fmt: skip
+"""Everything that gossamer may import beside NumPy."""
+KERNELS = "gossamer.kernels._native"
+
+BLOCKER = """
+import json, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name in BLOCKED or name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+BLOCKED = set(json.loads(sys.argv.pop(1)))
+sys.meta_path.insert(0, Blocker())
+"""
+LOADING = """
+import warnings
+import numpy as np
+import gossamer
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(2):
+        network = gossamer.load(sys.argv[1])
+        np.save(sys.argv[3], network(np.load(sys.argv[2])))
+loaded = {name.partition(".")[0] for name in sys.modules} & BLOCKED
+print(json.dumps([[w.category.__name__, str(w.message)] for w in caught] + sorted(loaded)))
+"""
+COMMAND = "from gossamer.__main__ import main; main()"
+
+
+def run(
+    code: str, *arguments: str | Path, absent: tuple[str, ...]
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, in which some packages cannot be imported."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(gossamer.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKER + code, json.dumps(absent), *map(str, arguments)],
+        capture_output=True, check=False, env=environment, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a compressed network, inputs, and PyTorch's answers to them."""
+    found = tmp_path_factory.mktemp("compressed")
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ELU(), nn.BatchNorm2d(8), nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, groups=2), nn.GELU(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(72, 30), nn.Tanh(), nn.Linear(30, 10), nn.Softmax(1),
+    )  # fmt: skip
+    prune(model, 0.6)
+    images = torch.randn(37, 3, 16, 16)
+    model(images)  # moves the statistics of the normalisation
+    small = gossamer.compress(model.eval(), images, threads=1, choose="engine")
+    small.save(found / "net.gsm")
+    np.save(found / "images.npy", images.numpy())
+    with torch.no_grad():
+        np.save(found / "answers.npy", model(images).numpy())
+    return found
+
+
+def assert_answers(found: Path, folder: Path) -> None:
+    answers = np.load(folder / "answers.npy")
+    assert np.ptp(answers, axis=0).min() > 1e-3  # they differ from image to image
+    np.testing.assert_allclose(np.load(found), answers, rtol=0, atol=1e-5 * answers.max())
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_network_is_loaded_and_predicts(folder: Path, tmp_path: Path, kernels: bool) -> None:
+    absent = DECLARED if kernels else (*DECLARED, KERNELS)
+    files = (folder / "net.gsm", folder / "images.npy", tmp_path / "out.npy")
+    done = run(LOADING, *files, absent=absent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_answers(tmp_path / "out.npy", folder)
+    said = json.loads(done.stdout)
+    if kernels:
+        assert said == []
+    else:
+        ((category, message),) = said
+        assert category == "RuntimeWarning"
+        assert "without its compiled kernels" in message
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_the_command_predicts(folder: Path, tmp_path: Path, kernels: bool) -> None:
+    absent = DECLARED if kernels else (*DECLARED, KERNELS)
+    files = (folder / "net.gsm", folder / "images.npy")
+    done = run(COMMAND, "predict", *files, "--out", tmp_path / "out.npy", absent=absent)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == (0 if kernels else 1)
+    assert_answers(tmp_path / "out.npy", folder)
+
+
+def test_the_other_commands_say_what_they_need() -> None:
+    done = run(COMMAND, "studies", absent=DECLARED)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("gossamer: this command needs the package typer")
+
+
+def test_a_name_that_needs_torch_says_so() -> None:
+    done = run("import gossamer; print('there'); gossamer.prune", absent=DECLARED)
+    assert done.stdout == "there\n"
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'torch'"
