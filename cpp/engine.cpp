@@ -15,6 +15,31 @@ namespace {
 // granule of them side by side: measured on networks of study sizes, 90% of their weights pruned.
 std::int64_t most_narrow(std::int64_t granule) { return std::min<std::int64_t>(granule / 2, 4); }
 
+// Batches of fewer multiplications (some 50 microseconds) are left to one thread.
+constexpr double shared_multiplications = 2e6;
+
+double multiplications(const Plan& plan) {
+    double sum = 0.0;
+    for (const Layer& layer : plan.layers) {
+        sum += static_cast<double>(layer.weights.values.size()) *
+               static_cast<double>(layer.sums.height * layer.sums.width);
+    }
+    return sum;
+}
+
+// None where examples side by side would take more memory than this, for each thread: one after the
+// other they take less, and are as quick where a single one fills the caches by far.
+constexpr std::size_t largest_wide_scratch = std::size_t{1} << 29;  // floats
+
+std::unique_ptr<Executor> wide_executor(const Plan& plan, InstructionSet set) {
+    try {
+        auto executor = make_wide_executor(plan, set);
+        if (executor->scratch_floats() <= largest_wide_scratch) return executor;
+    } catch (const TooLarge&) {
+    }
+    return nullptr;
+}
+
 std::int64_t divided_up(std::int64_t number, std::int64_t by) { return (number + by - 1) / by; }
 
 }  // namespace
@@ -24,19 +49,19 @@ Engine::Engine(Plan plan, InstructionSet set) : set_(set) {
     input_size_ = plan.input.size();
     output_size_ = plan.shapes[static_cast<std::size_t>(plan.output)].size();
     layers_ = plan.layers.size();
-    wide_ = make_wide_executor(plan, set);
-#ifdef GOSSAMER_NARROW
+    multiplications_ = multiplications(plan);
+    wide_ = wide_executor(plan, set);
     narrow_ = make_narrow_executor(plan, set);
-#endif
-    scratch_floats_ = std::max(wide_->scratch_floats(), narrow_ ? narrow_->scratch_floats() : 0);
+    scratch_floats_ = std::max(wide_ ? wide_->scratch_floats() : 0, narrow_->scratch_floats());
 }
 
 void Engine::run(const float* inputs, float* outputs, std::int64_t count, int threads,
                  double* layer_seconds) const {
     if (count <= 0) return;
     Team team(threads);
+    if (!wide_) return run_narrow(inputs, outputs, count, team, layer_seconds);
     std::int64_t alone = count % wide_->granule();
-    if (alone > most_narrow(wide_->granule()) || !narrow_) alone = 0;
+    if (alone > most_narrow(wide_->granule())) alone = 0;
     const std::int64_t together = count - alone;
     if (together > 0) run_wide(inputs, outputs, together, team, layer_seconds);
     if (alone > 0) {
@@ -48,11 +73,14 @@ void Engine::run(const float* inputs, float* outputs, std::int64_t count, int th
 void Engine::run_wide(const float* inputs, float* outputs, std::int64_t count, Team& team,
                       double* layer_seconds) const {
     const std::int64_t granule = wide_->granule();
+    const bool shared = multiplications_ * static_cast<double>(count) >= shared_multiplications;
     // No member is to be idle while another has more than it must.
-    const std::int64_t share = divided_up(divided_up(count, granule), team.size()) * granule;
+    const std::int64_t share =
+        divided_up(divided_up(count, granule), shared ? team.size() : 1) * granule;
     const std::int64_t lanes = std::min(wide_->lanes(), share);
     const std::int64_t tiles = divided_up(count, lanes);
-    const auto members = static_cast<std::size_t>(std::min<std::int64_t>(team.size(), tiles));
+    const auto members =
+        shared ? static_cast<std::size_t>(std::min<std::int64_t>(team.size(), tiles)) : 1;
     std::vector<Scratch> scratch;
     for (std::size_t member = 0; member < members; ++member) scratch.push_back(take_scratch());
     std::vector<double> seconds(layer_seconds ? members * layers_ : 0);

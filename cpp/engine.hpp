@@ -44,7 +44,8 @@ class Engine {
     std::int64_t input_size_;
     std::int64_t output_size_;
     std::size_t layers_;
-    std::unique_ptr<Executor> wide_;
+    double multiplications_;  // of one example
+    std::unique_ptr<Executor> wide_;  // none where its values are too large
     std::unique_ptr<Executor> narrow_;
     std::size_t scratch_floats_;
     // Scratch of earlier calls: fresh memory would cost a page fault for every 4 KB.

@@ -1,8 +1,7 @@
 // One sample through a network, each layer split over the threads.
 #include <algorithm>
 #include <chrono>
-#include <limits>
-#include <stdexcept>
+#include <functional>
 #include <vector>
 
 #include "narrow_kernels.hpp"
@@ -17,8 +16,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Below this many multiplications threads cost more to bring together than they save.
-constexpr std::int64_t shared_work = 20000;
+// A step of fewer nanoseconds is not worth bringing threads together for, which takes about one
+// microsecond; and a network whose shared steps take less is not worth calling a thread for.
+constexpr double shared_nanoseconds = 4000.0;
+constexpr double called_nanoseconds = 40000.0;
 
 const Kernels& kernels_of(InstructionSet set) {
 #ifdef GOSSAMER_X86
@@ -54,37 +55,44 @@ class NarrowExecutor final : public Executor {
     void run_member(const Worker& worker, const float* input, float* output,
                     double* layer_seconds) const;
     void take(const Worker& worker, const float* input) const;
+    void clear_behind(std::size_t value, float* scratch) const;
     void give(const Worker& worker, float* output) const;
 
     Layouts layouts_;
     std::vector<std::unique_ptr<Step>> steps_;  // null where nothing is to be done
-    std::vector<bool> shared_;
+    std::vector<bool> shared_;  // over all members
+    double shared_nanoseconds_ = 0.0;
     int output_;
     std::int64_t floats_ = 0;
 };
 
 NarrowExecutor::NarrowExecutor(const Plan& plan, const Kernels& kernels)
     : layouts_(layouts_of(plan, kernels.lanes)), output_(plan.output) {
-    // Distances within a value are kept in 32 bits.
-    if (layouts_.floats > std::numeric_limits<std::int32_t>::max())
-        throw std::invalid_argument("the values of one example take more than 8 GiB");
     std::int64_t room = 0;
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
         const Site site{plan, layouts_, kernels, layouts_.floats, number};
         steps_.push_back(make_step(site));
-        shared_.push_back(steps_.back() && steps_.back()->work() >= shared_work);
+        const double nanoseconds = steps_.back() ? steps_.back()->nanoseconds() : 0.0;
+        shared_.push_back(nanoseconds >= shared_nanoseconds);
+        if (shared_.back()) shared_nanoseconds_ += nanoseconds;
         if (steps_.back()) room = std::max(room, steps_.back()->room());
     }
     floats_ = layouts_.floats + room + slack;
 }
 
-// The input into its place, and zeros behind every value of features.
+// Zeros behind a value of features, which the kernels count on. Whatever had its place before may
+// have left others there.
+void NarrowExecutor::clear_behind(std::size_t value, float* scratch) const {
+    const Layout& layout = layouts_.values[value];
+    if (layout.contiguous())
+        std::fill_n(scratch + layout.place + layout.floats(), slack, 0.0f);
+}
+
+// The input into its place.
 void NarrowExecutor::take(const Worker& worker, const float* input) const {
     const Layout& layout = layouts_.values[0];
     const std::int64_t size = layout.height * layout.width;
-    for (const Layout& value : layouts_.values)
-        if (value.contiguous())
-            std::fill_n(worker.scratch + value.place + value.floats(), slack, 0.0f);
+    clear_behind(0, worker.scratch);
     if (layout.contiguous()) {
         std::copy_n(input, layout.floats(), worker.scratch + layout.place);
         return;
@@ -109,15 +117,21 @@ void NarrowExecutor::give(const Worker& worker, float* output) const {
 void NarrowExecutor::run_member(const Worker& worker, const float* input, float* output,
                                 double* layer_seconds) const {
     if (worker.member == 0) take(worker, input);
-    worker.wait_for_all();
+    bool together = false;  // whether all members know what has been computed so far
     Clock::time_point last = Clock::now();
     for (std::size_t number = 0; number < steps_.size(); ++number) {
-        if (steps_[number]) {
-            if (shared_[number])
-                steps_[number]->run(worker);
-            else if (worker.member == 0)
-                steps_[number]->run({worker.scratch, worker.team, 0, 1});
+        if (shared_[number]) {
+            if (!together) worker.wait_for_all();
+            if (worker.member == 0) clear_behind(number + 1, worker.scratch);
+            steps_[number]->run(worker);
             worker.wait_for_all();
+            together = true;
+        } else if (steps_[number]) {
+            if (worker.member == 0) {
+                clear_behind(number + 1, worker.scratch);
+                steps_[number]->run({worker.scratch, worker.team, 0, 1});
+            }
+            together = false;
         }
         if (layer_seconds == nullptr || worker.member != 0) continue;
         const Clock::time_point now = Clock::now();
@@ -129,9 +143,17 @@ void NarrowExecutor::run_member(const Worker& worker, const float* input, float*
 
 void NarrowExecutor::run(const float* inputs, float* outputs, std::int64_t, float* scratch,
                          Team& team, double* layer_seconds) const noexcept {
-    team.run([&](int member) {
-        run_member({scratch, &team, member, team.size()}, inputs, outputs, layer_seconds);
-    });
+    if (shared_nanoseconds_ < called_nanoseconds)
+        return run_member({scratch, &team, 0, 1}, inputs, outputs, layer_seconds);
+    // Members that sleep take some 50 microseconds to come: longer than this is better used.
+    const auto nanoseconds = static_cast<std::int64_t>(shared_nanoseconds_);
+    const std::chrono::microseconds patience(nanoseconds / 8000);
+    const auto work = [&](int member) {
+        const int members = team.gather(member, patience);
+        run_member({scratch, &team, member, members}, inputs, outputs, layer_seconds);
+    };
+    // By reference, for which a std::function needs no memory: nothing here may throw.
+    team.run(std::cref(work));
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 #include "narrow_layout.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <numeric>
 
+#include "lifetimes.hpp"
 #include "narrow_kernels.hpp"
 
 namespace gossamer::narrow {
@@ -56,6 +59,33 @@ Layout layout_of(const Plan& plan, std::size_t value, const Wishes& wish,
     if (!shape.image || wish.contiguous) return contiguous_layout(shape);
     const Layer* producer = value > 0 ? &plan.layers[value - 1] : nullptr;
     return plane_layout(shape, wish.halo, pitch_of(shape, wish, producer, values), lanes);
+}
+
+// The value whose numbers each value is: its own, or those that it gives another shape.
+std::vector<int> sources_of(const Plan& plan) {
+    std::vector<int> sources(plan.shapes.size());
+    std::iota(sources.begin(), sources.end(), 0);
+    for (std::size_t number = 0; number < plan.layers.size(); ++number)
+        if (plan.layers[number].kind == LayerKind::reshape)
+            sources[number + 1] = sources[plan.layers[number].inputs[0]];
+    return sources;
+}
+
+// By the steps that write or read each value: the input is taken before the first, the output
+// given away after the last.
+std::vector<Lifetime> lifetimes_of(const Plan& plan, const std::vector<int>& sources) {
+    std::vector<Lifetime> lifetimes(plan.shapes.size(), unused_lifetime());
+    lifetimes[0].use(0);
+    for (std::size_t number = 0; number < plan.layers.size(); ++number) {
+        const auto position = static_cast<std::int64_t>(number) + 1;
+        const Layer& layer = plan.layers[number];
+        lifetimes[sources[number + 1]].use(position);
+        for (const int input : layer.inputs) lifetimes[sources[input]].use(position);
+        if (layer.epilogue.residual >= 0)
+            lifetimes[sources[layer.epilogue.residual]].use(position);
+    }
+    lifetimes[sources[plan.output]].use(static_cast<std::int64_t>(plan.layers.size()) + 1);
+    return lifetimes;
 }
 
 }  // namespace
@@ -139,19 +169,23 @@ std::int64_t window_offset(const Windows& windows, const Layer& layer, std::int6
 
 Layouts layouts_of(const Plan& plan, int lanes) {
     const std::vector<Wishes> wishes = wishes_of(plan);
+    const std::vector<int> sources = sources_of(plan);
+    std::vector<Lifetime> lifetimes = lifetimes_of(plan, sources);
     Layouts layouts;
     for (std::size_t value = 0; value < plan.shapes.size(); ++value) {
-        if (value > 0 && plan.layers[value - 1].kind == LayerKind::reshape) {
-            Layout layout = contiguous_layout(plan.shapes[value]);
-            layout.place = layouts.values[plan.layers[value - 1].inputs[0]].place;
-            layouts.values.push_back(layout);
-            continue;
-        }
-        Layout layout = layout_of(plan, value, wishes[value], layouts.values, lanes);
-        layout.place = layouts.floats;
-        layouts.floats += rounded_up(layout.floats() + slack, line);
-        layouts.values.push_back(layout);
+        const bool reshaped = sources[value] != static_cast<int>(value);
+        layouts.values.push_back(
+            reshaped ? contiguous_layout(plan.shapes[value])
+                     : layout_of(plan, value, wishes[value], layouts.values, lanes));
+        const std::int64_t floats = layouts.values.back().floats() + slack;
+        // Distances within a value are kept in 32 bits.
+        if (floats > std::numeric_limits<std::int32_t>::max())
+            throw TooLarge("a value of one example takes 8 GiB or more");
+        lifetimes[value].size = rounded_up(floats, line);
     }
+    layouts.floats = assign_offsets(lifetimes);
+    for (std::size_t value = 0; value < plan.shapes.size(); ++value)
+        layouts.values[value].place = lifetimes[sources[value]].offset;
     return layouts;
 }
 

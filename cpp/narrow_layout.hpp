@@ -55,7 +55,8 @@ Windows windows_of(const Layer& layer, const Layout& input);
 std::int64_t window_offset(const Windows& windows, const Layer& layer, std::int64_t row,
                            std::int64_t column);
 
-// The layouts of all values, and the floats that they take. A reshaped value is its source.
+// The layouts of all values, and the floats that they take. A reshaped value is its source; values
+// that are not needed at the same time may lie in the same place.
 struct Layouts {
     std::vector<Layout> values;
     std::int64_t floats = 0;

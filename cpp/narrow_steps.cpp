@@ -86,8 +86,8 @@ class Pool final : public Step {
           task_(pool_task(*site.layer().epilogue.pooling, site.plan.shapes[site.layer().inputs[0]],
                           input_.pitch, output_)) {}
 
-    std::int64_t work() const override {
-        return pixels(output_) * task_.kernel[0] * task_.kernel[1];
+    double nanoseconds() const override {
+        return 0.1 * static_cast<double>(pixels(output_) * task_.kernel[0] * task_.kernel[1]);
     }
     std::int64_t room() const override { return output_.channels * (input_.width + slack); }
 
@@ -120,7 +120,7 @@ class Pointwise final : public Step {
           has_residual_(site.residual() != nullptr),
           epilogue_(site.layer().epilogue) {}
 
-    std::int64_t work() const override { return 4 * pixels(output_); }
+    double nanoseconds() const override { return 0.2 * static_cast<double>(pixels(output_)); }
 
     void run(const Worker& worker) const noexcept override {
         const Range channels = worker.part(output_.channels);
@@ -159,7 +159,7 @@ class Concatenate final : public Step {
             inputs_.push_back(site.input(which));
     }
 
-    std::int64_t work() const override { return pixels(output_); }
+    double nanoseconds() const override { return 0.1 * static_cast<double>(pixels(output_)); }
 
     void run(const Worker& worker) const noexcept override {
         std::int64_t channel = 0;
@@ -185,7 +185,7 @@ class Softmax final : public Step {
     explicit Softmax(const Site& site)
         : input_(site.input()), output_(site.output()), logarithm_(site.layer().logarithm) {}
 
-    std::int64_t work() const override { return 10 * pixels(output_); }
+    double nanoseconds() const override { return 5.0 * static_cast<double>(pixels(output_)); }
 
     void run(const Worker& worker) const noexcept override {
         const Range rows = worker.part(output_.height);
@@ -206,16 +206,18 @@ class Softmax final : public Step {
         float largest = input[0];
         for (std::int64_t channel = 1; channel < input_.channels; ++channel)
             largest = std::max(largest, input[channel * input_.plane]);
-        float sum = 0.0f;
+        double sum = 0.0;  // of thousands of numbers, for which a float has too few digits
         for (std::int64_t channel = 0; channel < input_.channels; ++channel) {
             const float power = std::exp(input[channel * input_.plane] - largest);
             output[channel * output_.plane] = power;
             sum += power;
         }
+        const auto total = static_cast<float>(sum);
+        const auto logarithm = static_cast<float>(std::log(sum));
         for (std::int64_t channel = 0; channel < input_.channels; ++channel) {
             float& value = output[channel * output_.plane];
-            value = logarithm_ ? input[channel * input_.plane] - largest - std::log(sum)
-                               : value / sum;
+            value = logarithm_ ? input[channel * input_.plane] - largest - logarithm
+                               : value / total;
         }
     }
 

@@ -39,8 +39,8 @@ class Step {
   public:
     virtual ~Step() = default;
     virtual void run(const Worker& worker) const noexcept = 0;
-    // Multiplications, or something near; little work is not worth a second thread.
-    virtual std::int64_t work() const = 0;
+    // About how long it takes one thread of 8 lanes; little work is not worth a second thread.
+    virtual double nanoseconds() const = 0;
     // Floats of scratch beside the values, in the region that all steps share.
     virtual std::int64_t room() const { return 0; }
 };

@@ -2,18 +2,12 @@
 // can make an executor read or write outside of its buffers.
 #include "plan.hpp"
 
-#include <limits>
 #include <stdexcept>
 #include <string>
 
 namespace gossamer {
 
 namespace {
-
-// Numbers in one value of one example, padding included. With 64 examples side by side this is
-// still far from what a 64-bit count of bytes holds.
-constexpr std::int64_t largest_value = std::int64_t{1} << 26;
-constexpr std::int64_t largest_step = std::int64_t{1} << 20;  // of kernels, strides, paddings
 
 class Checker {
   public:
@@ -22,6 +16,8 @@ class Checker {
     void check() {
         where_ = "input";
         plan_.shapes.assign(1, checked(plan_.input));
+        require(static_cast<std::int64_t>(plan_.layers.size()) <= most_layers,
+                "must have at most 2^16 layers");
         for (std::size_t number = 0; number < plan_.layers.size(); ++number) {
             where_ = "layer " + std::to_string(number);
             plan_.shapes.push_back(checked(output_of(plan_.layers[number])));
@@ -41,8 +37,8 @@ class Checker {
         const std::int64_t sizes[] = {shape.channels, shape.height, shape.width};
         std::int64_t total = 1;
         for (const std::int64_t size : sizes) {
-            require(size >= 1 && size <= largest_value && total * size <= largest_value,
-                    "every size of a value must be at least 1 and their product at most 2^26");
+            require(size >= 1 && size <= most_numbers && total * size <= most_numbers,
+                    "every size of a value must be at least 1 and their product at most 2^28");
             total *= size;
         }
         require(shape.image || (shape.height == 1 && shape.width == 1),
@@ -58,6 +54,8 @@ class Checker {
 
     Shape output_of(Layer& layer) const {
         require(!layer.inputs.empty(), "must read a value");
+        require(static_cast<std::int64_t>(layer.inputs.size()) <= most_layers,
+                "must read at most 2^16 values");
         require(layer.kind == LayerKind::concatenate || layer.inputs.size() == 1,
                 "must read one value");
         const Shape input = read(layer.inputs[0]);
@@ -112,8 +110,7 @@ class Checker {
         const std::int64_t taps = layer.kernel.height * layer.kernel.width;
         require(layer.weights.columns == input.channels / layer.groups * taps,
                 "columns must be channels / groups times the size of the kernel");
-        checked(Shape{true, input.channels, input.height + 2 * layer.padding.height,
-                      input.width + 2 * layer.padding.width});
+        check_padded(input, layer.padding);
         layer.sums = checked(
             Shape{true, layer.weights.rows,
                   window_positions(input.height, layer.kernel.height, layer.stride.height,
@@ -124,10 +121,15 @@ class Checker {
         return finished(layer);
     }
 
+    void check_padded(const Shape& input, const Pair& padding) const {
+        checked(Shape{true, input.channels, input.height + 2 * padding.height,
+                      input.width + 2 * padding.width});
+    }
+
     void check_pair(const Pair& pair, std::int64_t least, const std::string& name) const {
-        require(pair.height >= least && pair.width >= least && pair.height <= largest_step &&
-                    pair.width <= largest_step,
-                name + " must be between " + std::to_string(least) + " and 2^20");
+        require(pair.height >= least && pair.width >= least && pair.height <= longest &&
+                    pair.width <= longest,
+                name + " must be between " + std::to_string(least) + " and 2^16");
     }
 
     void check_bias(Layer& layer) const {
@@ -162,12 +164,10 @@ class Checker {
         require(pooling.kind == PoolingKind::max ||
                     (pooling.dilation.height == 1 && pooling.dilation.width == 1),
                 "an average must have no dilation");
-        const auto half = [](std::int64_t kernel, std::int64_t dilation) {
-            return (dilation * (kernel - 1) + 1) / 2;
-        };
-        require(pooling.padding.height <= half(pooling.kernel.height, pooling.dilation.height) &&
-                    pooling.padding.width <= half(pooling.kernel.width, pooling.dilation.width),
+        require(2 * pooling.padding.height <= pooling.kernel.height &&
+                    2 * pooling.padding.width <= pooling.kernel.width,
                 "padding of the pooling must be at most half of its kernel");
+        check_padded(input, pooling.padding);
         return checked(
             Shape{true, input.channels,
                   window_positions(input.height, pooling.kernel.height, pooling.stride.height,
@@ -185,15 +185,15 @@ class Checker {
                         shape.width == first.width,
                     "must concatenate values of one height and width");
             all.channels += shape.channels;
-            require(all.channels <= largest_value, "concatenates too many channels");
+            require(all.channels <= most_numbers, "concatenates too many channels");
         }
         return all;
     }
 
     void check_weights(const Weights& weights) const {
-        require(weights.rows >= 1 && weights.rows <= largest_value && weights.columns >= 1 &&
-                    weights.columns <= largest_value,
-                "weights must have between 1 and 2^26 rows and columns");
+        require(weights.rows >= 1 && weights.rows <= most_numbers && weights.columns >= 1 &&
+                    weights.columns <= most_weights / weights.rows,
+                "weights must have 1 to 2^28 rows, 1 column or more, and at most 2^31 - 1 numbers");
         const auto stored = static_cast<std::int64_t>(weights.values.size());
         if (weights.kind == WeightsKind::dense) {
             require(weights.starts.empty() && weights.indices.empty(),
@@ -206,7 +206,6 @@ class Checker {
         const std::int64_t groups =
             block ? (weights.rows + block_rows - 1) / block_rows : weights.rows;
         const auto indices = static_cast<std::int64_t>(weights.indices.size());
-        require(indices < std::numeric_limits<std::int32_t>::max(), "has too many weights");
         require(stored == (block ? block_rows : 1) * indices,
                 "weights must have as many values as their indices ask for");
         require(static_cast<std::int64_t>(weights.starts.size()) == groups + 1 &&

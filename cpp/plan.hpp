@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include "kinds.hpp"
@@ -103,6 +104,17 @@ struct Plan {
     std::vector<Shape> shapes;  // set by `check`: of every value
 };
 
+// The limits of kernels/checks.py. With them no product of the sizes of a layer overflows 64 bits.
+inline constexpr std::int64_t most_numbers = std::int64_t{1} << 28;  // of a value, padding included
+inline constexpr std::int64_t most_weights = (std::int64_t{1} << 31) - 1;  // zeros included
+inline constexpr std::int64_t most_layers = std::int64_t{1} << 16;
+inline constexpr std::int64_t longest = std::int64_t{1} << 16;  // kernel, stride, padding, dilation
+
+// A sound plan that an executor cannot hold.
+struct TooLarge : std::overflow_error {
+    using std::overflow_error::overflow_error;
+};
+
 // Fill in what is "set by check", after every index, start, shape and number has been seen to be
 // sound. Throws std::invalid_argument with one sentence otherwise.
 void check(Plan& plan);
@@ -136,7 +148,7 @@ class Executor {
                      Team& team, double* layer_seconds) const noexcept = 0;
 };
 
-// Both copy what they need: the plan may go. Many examples at once, on the calling thread.
+// Both copy what they need: the plan may go. Both may throw TooLarge. Many examples at once, on the calling thread.
 std::unique_ptr<Executor> make_wide_executor(const Plan& plan, InstructionSet set);
 
 // One example (lanes() == 1), split over the team within each layer (narrow.cpp).

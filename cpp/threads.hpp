@@ -1,6 +1,7 @@
 // A small pool of threads that spin briefly and then sleep.
 #pragma once
 
+#include <chrono>
 #include <functional>
 
 namespace gossamer {
@@ -19,11 +20,17 @@ class Team {
 
     int size() const { return size_; }
 
-    // Call work(member) on every member at once, 0 <= member < size(), and return when all have
-    // returned. `work` must not throw.
+    // Call work(member) on the calling thread (member 0) and, at once, on others: members 1, 2...
+    // in the order in which they come. Members who have not come when member 0 is done, or when it
+    // has gathered the team, take no part; the others are waited for. `work` must not throw.
     void run(const std::function<void(int)>& work);
 
-    // Within `run` only: return once every member of the team has come here (spins, then yields).
+    // Within `run`, once by every member and before `wait_for_all`: return how many members take
+    // part. Member 0 waits for the whole team so long at most.
+    int gather(int member, std::chrono::microseconds patience);
+
+    // Within `run` only: return once every member that takes part has come here (spins, then
+    // yields).
     void wait_for_all();
 
   private:

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
-#include <stdexcept>
+#include <string>
+
+#include "lifetimes.hpp"
 
 namespace gossamer {
 
@@ -16,38 +18,6 @@ bool reads_only_features(const Plan& plan, int value) {
         if (read && (layer.kind != LayerKind::reshape || layer.target.image)) return false;
     }
     return plan.output != value;
-}
-
-// When a place is in use, as positions.
-struct Lifetime {
-    std::int64_t first, last;
-    Place* place;
-};
-
-void use(Lifetime& lifetime, std::int64_t position) {
-    lifetime.first = std::min(lifetime.first, position);
-    lifetime.last = std::max(lifetime.last, position);
-}
-
-// Give every place the lowest offset that is free during its life.
-std::int64_t assign_offsets(std::vector<Lifetime>& lifetimes) {
-    std::vector<const Lifetime*> placed;
-    std::int64_t size = 0;
-    for (Lifetime& lifetime : lifetimes) {
-        std::int64_t offset = 0;
-        for (const Lifetime* other : placed) {  // by offset
-            if (other->last < lifetime.first || lifetime.last < other->first) continue;
-            if (offset + lifetime.place->size <= other->place->offset) break;
-            offset = std::max(offset, other->place->offset + other->place->size);
-        }
-        lifetime.place->offset = offset;
-        size = std::max(size, offset + lifetime.place->size);
-        const auto after = std::upper_bound(
-            placed.begin(), placed.end(), offset,
-            [](std::int64_t value, const Lifetime* other) { return value < other->place->offset; });
-        placed.insert(after, &lifetime);
-    }
-    return size;
 }
 
 }  // namespace
@@ -118,12 +88,12 @@ void WideLayout::find_segments(const Plan& plan) {
 }
 
 void WideLayout::find_offsets(const Plan& plan) {
-    constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
     const auto layers = static_cast<std::int64_t>(plan.layers.size());
-    std::vector<Lifetime> lifetimes;
-    for (Place& value : places_) lifetimes.push_back({never, -1, &value});
+    std::vector<Lifetime> lifetimes(places_.size(), unused_lifetime());
+    std::vector<Place*> places;
+    for (Place& value : places_) places.push_back(&value);
     const auto used = [&](int value, std::int64_t position) {
-        use(lifetimes[index(root(value))], position);
+        lifetimes[index(root(value))].use(position);
     };
     used(0, 0);
     used(plan.output, layers + 1);
@@ -135,15 +105,16 @@ void WideLayout::find_offsets(const Plan& plan) {
     }
     // A segment of images is gone through once for every group: what enters it or leaves it must
     // be kept for all groups, and throughout. That goes for features too, filled group by group.
-    for (Lifetime& lifetime : lifetimes) {
+    for (std::size_t value = 0; value < places.size(); ++value) {
+        Lifetime& lifetime = lifetimes[value];
         const std::int64_t first = lifetime.first, last = lifetime.last;
         for (const Segment& segment : segments_) {
             if (last < segment.begin || segment.end <= first || !segment.images) continue;
             const bool crosses = first < segment.begin || last >= segment.end;
-            if (!crosses && lifetime.place->shape.image) continue;
-            lifetime.place->every_group = true;
-            use(lifetime, segment.begin);
-            use(lifetime, segment.end - 1);
+            if (!crosses && places[value]->shape.image) continue;
+            places[value]->every_group = true;
+            lifetime.use(segment.begin);
+            lifetime.use(segment.end - 1);
         }
     }
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
@@ -152,17 +123,28 @@ void WideLayout::find_offsets(const Plan& plan) {
         if (pools_in_registers(layer)) continue;
         sums_[number].shape = layer.sums;
         const auto position = static_cast<std::int64_t>(number) + 1;
-        lifetimes.push_back({position, position, &sums_[number]});
+        lifetimes.push_back({position, position});
+        places.push_back(&sums_[number]);
     }
-    lifetimes.erase(std::remove_if(lifetimes.begin(), lifetimes.end(),
-                                   [](const Lifetime& lifetime) { return lifetime.last < 0; }),
-                    lifetimes.end());
-    for (Lifetime& lifetime : lifetimes) measure(*lifetime.place);
+    for (std::size_t at = 0; at < places.size(); ++at) {
+        if (!lifetimes[at].used()) continue;
+        measure(*places[at]);
+        lifetimes[at].size = places[at]->size;
+    }
     size_ = assign_offsets(lifetimes);
+    for (std::size_t at = 0; at < places.size(); ++at) places[at]->offset = lifetimes[at].offset;
 }
 
 void WideLayout::measure(Place& place) const {
     const Shape& shape = place.shape;
+    const std::int64_t pixels =
+        (shape.height + 2 * place.halo[0]) * (shape.width + 2 * place.halo[1]);
+    const std::int64_t side_by_side = shape.image ? tile_.width : tile_.lanes();
+    // Offsets within a value are kept in 32 bits.
+    if (pixels > std::numeric_limits<std::int32_t>::max() / side_by_side / shape.channels) {
+        throw TooLarge("a value of " + std::to_string(side_by_side) +
+                                " examples side by side takes 8 GiB or more");
+    }
     if (shape.image) {
         place.row = (shape.width + 2 * place.halo[1]) * tile_.width;
         place.channel = (shape.height + 2 * place.halo[0]) * place.row;
@@ -172,10 +154,6 @@ void WideLayout::measure(Place& place) const {
         place.row = place.channel = tile_.lanes();
         place.group = tile_.width;
         place.size = shape.channels * place.channel;
-    }
-    // Offsets within a value are kept in 32 bits.
-    if (place.channel * shape.channels > std::numeric_limits<std::int32_t>::max()) {
-        throw std::invalid_argument("a value of the network is too large to be computed");
     }
     if (!place.every_group && shape.image) place.group = 0;
     place.size = (place.size + 15) / 16 * 16;

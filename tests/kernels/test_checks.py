@@ -1,11 +1,18 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gossamer.errors import InputError
-from gossamer.kernels.checks import MOST_NUMBERS, check_network
+from gossamer.kernels.checks import (
+    LONGEST,
+    MOST_LAYERS,
+    MOST_NUMBERS,
+    MOST_WEIGHTS,
+    check_network,
+)
 from gossamer.kernels.network import (
     Activation,
     Concatenate,
@@ -109,6 +116,8 @@ WRONG = [
     (block(values=BLOCK.values + 1), "must be 0 in the rows beyond the last"),
     (block(rows=9), "weights.starts is int64 [3], expected int64 [4]"),
     (of((4,), CONVOLUTION), "expected [channels, height, width]"),
+    (convolution(weights=None), "weights is None, expected Weights"),
+    (of((4,), Linear(0, None)), "weights is None"),  # type: ignore[arg-type]
     (convolution(kernel=(3,)), "kernel is (3,)"),
     (convolution(kernel=[3, 3]), "kernel is [3, 3]"),
     (convolution(kernel=(3, 2)), "18 columns, expected 12"),
@@ -176,3 +185,15 @@ def test_empty_weights_are_sound(kind: Kind) -> None:
     packed = pack_weights(np.zeros((3, 4)), kind)
     assert packed.stored == 0
     assert check_network(of((4,), Linear(0, packed))) == ((4,), (3,))
+
+
+def test_the_page_on_the_file_states_these_limits() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gsm-format.md").read_text()
+    words = " ".join(page.split())
+    assert MOST_NUMBERS == 2**28
+    assert "of at most 2^28 numbers, the zeros of a padding included" in words
+    assert "at most 2^28 rows" in words
+    assert MOST_WEIGHTS == 2**31 - 1
+    assert "a matrix [rows, columns] of at most 2^31 - 1 numbers, zeros included" in words
+    assert f"at most {MOST_LAYERS:,} layers" in words
+    assert f"along the height and along the width, each at most {LONGEST:,}" in words

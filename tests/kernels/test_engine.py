@@ -1,10 +1,13 @@
 """The engine on networks whose answers are known, and on what it must refuse."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,6 +176,17 @@ def test_softmax_does_not_overflow() -> None:
     np.testing.assert_allclose(Engine(network)(inputs), expected, atol=1e-7)
 
 
+@on_every_set
+@pytest.mark.parametrize("logarithm", [False, True])
+@pytest.mark.parametrize("examples", [1, 16])
+def test_softmax_of_many_numbers(instruction_set: str, logarithm: bool, examples: int) -> None:
+    network = Network((30_000,), (Softmax(0, logarithm),), 1)
+    inputs = drawn((examples, 30_000)) / 10
+    expected = run_portable(network, inputs, dtype=np.float64)
+    found = Engine(network, instruction_set)(inputs)
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+
+
 def small_network() -> Network:
     return Network((40,), (Linear(0, pack_weights(drawn((30, 40), 0.3), "sparse")),), 1)
 
@@ -223,11 +237,41 @@ def test_inputs_are_converted_where_nothing_is_lost() -> None:
         (np.zeros((2, 40)), 1, "inputs are float64"),
         (np.zeros((2, 40), np.float32), 0, "threads is 0"),
         (np.zeros((2, 40), np.float32), 10**6, "threads is 1000000"),
+        (np.zeros((2, 40), np.float32), 2.5, "threads is 2.5, expected a whole number from 1"),
+        (np.zeros((2, 40), np.float32), "2", "threads is '2'"),
+        (np.zeros((2, 40), np.float32), None, "threads is None"),
+        (np.zeros((2, 40), np.float32), True, "threads is True"),
     ],
 )
-def test_inputs_that_do_not_fit(inputs: NDArray[np.generic], threads: int, message: str) -> None:
+def test_inputs_that_do_not_fit(inputs: NDArray[np.generic], threads: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Engine(small_network())(inputs, threads)
+
+
+@compiled
+@pytest.mark.parametrize("repeats", [0, -1, 2.5, None])
+def test_repeats_of_the_timing_that_cannot_be(repeats: Any) -> None:
+    with pytest.raises(InputError, match="repeats is"):
+        Engine(small_network()).layer_seconds(drawn((2, 40)), repeats=repeats)
+
+
+@on_every_set
+def test_an_engine_may_be_copied_and_pickled(instruction_set: str) -> None:
+    engine = Engine(small_network(), instruction_set)
+    inputs = drawn((9, 40))
+    for again in (copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
+        assert again.instruction_set == instruction_set
+        np.testing.assert_array_equal(again(inputs), engine(inputs))
+
+
+def test_a_pickled_engine_runs_where_its_instruction_set_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(small_network())
+    monkeypatch.setattr(engine, "instruction_set", "avx4096")
+    again = pickle.loads(pickle.dumps(engine))
+    assert again.instruction_set == Engine(small_network()).instruction_set
+    np.testing.assert_array_equal(again(drawn((9, 40))), engine(drawn((9, 40))))
 
 
 def test_an_instruction_set_that_is_not_there() -> None:
@@ -294,7 +338,7 @@ def test_the_module_trusts_no_number() -> None:
     refused({"starts": np.array([0, 2])}, "one for each row")
     refused({"starts": np.array([0, -(2**62), 2])}, "starts must ascend")
     refused({"values": np.ones(1, np.float32)}, "as many values")
-    refused({"rows": 2**62}, "rows and columns")
+    refused({"rows": 2**62}, "weights must have 1 to 2.28 rows")
     refused({"columns": 4}, "must read a value of 4 features")
 
 

@@ -40,10 +40,12 @@ MOST_WEIGHTS = 2**31 - 1
 """The most weights a layer may have, zeros included."""
 
 MOST_LAYERS = 2**16
+"""The most layers, and the most values that one of them may join."""
+
+LONGEST = 2**16
+"""The largest kernel, stride, padding or dilation."""
 
 _LARGEST = float(np.finfo(np.float32).max)
-_LONGEST = 2**16
-"""The largest kernel, stride, padding or dilation."""
 
 
 def check_network(network: Network) -> tuple[Shape, ...]:
@@ -145,6 +147,7 @@ def _checked_linear(where: str, layer: Linear, shapes: list[Shape]) -> Shape:
 
 def _checked_convolution(where: str, layer: Convolution, shapes: list[Shape]) -> Shape:
     channels, height, width = _image_read(where, layer.input, shapes)
+    _check_is(where, "weights", layer.weights, Weights)
     for name, least in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
         _check_pair(where, name, getattr(layer, name), least)
     _check_groups(where, layer, channels)
@@ -376,11 +379,11 @@ def _check_pair(where: str, name: str, pair: Pair, least: int) -> None:
     if (
         not isinstance(pair, tuple)
         or len(pair) != 2
-        or not all(_is_whole(number, least, _LONGEST) for number in pair)
+        or not all(_is_whole(number, least, LONGEST) for number in pair)
     ):
         raise InputError(
             f"{where}: {name} is {pair!r:.80}, expected two whole numbers from {least} to "
-            f"{_LONGEST}."
+            f"{LONGEST}."
         )
 
 

@@ -46,6 +46,9 @@ WITHOUT_KERNELS = (
     "--force-reinstall --no-deps gossamer`."
 )
 MOST_THREADS = 1024
+_MOST_REPEATS = 10**6
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 def available_instruction_sets() -> tuple[str, ...]:
@@ -74,7 +77,8 @@ class Engine:
     Attributes
     ----------
     instruction_set : str
-        "avx512", "avx2", "baseline" or "numpy".
+        "avx512", "avx2", "baseline" or "numpy". It is "numpy", after a RuntimeWarning, where the
+        network is sound but has a value too large for the compiled kernels.
 
     Raises
     ------
@@ -94,10 +98,19 @@ class Engine:
         shapes = check_network(network)
         self.instruction_set = _chosen(instruction_set)
         self._network = network
+        self._input_shape = network.input_shape
         self._output_shape = shapes[network.output]
         self._compiled: Any = None
         if self.instruction_set != "numpy":
-            self._compiled = _compiled(network, self.instruction_set)
+            try:
+                self._compiled = _compiled(network, self.instruction_set)
+            except OverflowError as problem:
+                _warn_that_it_is_too_large(problem)
+                self.instruction_set = "numpy"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as the network; what was compiled is made again."""
+        return _restored, (self._network, self.instruction_set)
 
     def __call__(self, inputs: NDArray[np.generic], threads: int = 1) -> Floats:
         """Return what the network gives for each example.
@@ -123,7 +136,7 @@ class Engine:
         if self._compiled is None:
             return np.asarray(run_portable(self._network, examples), np.float32)
         outputs = np.empty((len(examples), *self._output_shape), np.float32)
-        self._compiled.run(_rows(examples), _rows(outputs), threads)
+        self._compiled.run(examples, outputs, threads)
         return outputs
 
     def layer_seconds(
@@ -137,22 +150,43 @@ class Engine:
         Raises
         ------
         InputError
-            If the inputs do not fit, or this engine runs on NumPy, which measures no layers.
+            If the inputs do not fit, `threads` or `repeats` is out of range, or this engine runs on
+            NumPy, which measures no layers.
         """
         examples = self._examples(inputs, threads)
+        if type(repeats) is not int or not 1 <= repeats <= _MOST_REPEATS:
+            raise InputError(
+                f"repeats is {repeats!r:.80}, expected a whole number from 1 to {_MOST_REPEATS}."
+            )
         if self._compiled is None:
             raise InputError(
                 "layer_seconds needs an engine with compiled kernels, but this one runs on NumPy."
             )
-        measured: list[float] = self._compiled.layer_seconds(_rows(examples), threads, repeats)
+        measured: list[float] = self._compiled.layer_seconds(examples, threads, repeats)
         return measured
 
-    def _examples(self, inputs: NDArray[np.generic], threads: int) -> Floats:
+    def _examples(self, inputs: Any, threads: int) -> Floats:
         """Return the inputs as contiguous float32 after a check of them and of the threads."""
-        if not 1 <= threads <= MOST_THREADS:
-            raise InputError(f"threads is {threads}; it must be between 1 and {MOST_THREADS}.")
+        if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+            raise InputError(
+                f"threads is {threads!r:.80}, expected a whole number from 1 to {MOST_THREADS}."
+            )
+        # Small networks take no longer than the checks below, so what needs none is let pass.
+        if (
+            type(inputs) is np.ndarray
+            and inputs.dtype is _FLOAT32
+            and inputs.shape[1:] == self._input_shape
+            and inputs.flags.c_contiguous
+            and inputs.flags.aligned
+        ):
+            examples: Floats = inputs
+            return examples
+        return self._converted(inputs)
+
+    def _converted(self, inputs: NDArray[np.generic]) -> Floats:
+        """Return inputs of any type and order as contiguous float32."""
         given = np.asarray(inputs)
-        expected = self._network.input_shape
+        expected = self._input_shape
         if given.ndim != len(expected) + 1 or given.shape[1:] != expected:
             named = ", ".join(map(str, expected))
             raise InputError(
@@ -163,7 +197,7 @@ class Engine:
                 f"inputs are {given.dtype}, which float32 cannot hold without loss; convert them "
                 "with `inputs.astype('float32')`."
             )
-        return np.ascontiguousarray(given, np.float32)
+        return np.require(given, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def fma_peak(instruction_set: str | None = None, seconds: float = 0.1) -> float:
@@ -219,21 +253,35 @@ def _warn_once() -> None:
         warnings.warn(WITHOUT_KERNELS, RuntimeWarning, stacklevel=4)
 
 
-def _rows(array: Floats) -> Floats:
-    """Return a view [N, numbers of one example]; the size is named for N = 0."""
-    return array.reshape(len(array), int(np.prod(array.shape[1:], dtype=np.int64)))
+def _warn_that_it_is_too_large(problem: OverflowError) -> None:
+    warnings.warn(
+        f"{problem}, too much for the compiled kernels: this network runs on NumPy alone, many "
+        "times slower.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def _restored(network: Network, instruction_set: str) -> Engine:
+    """Return an engine of the same kind, or the fastest where this machine has no such."""
+    return Engine(
+        network, instruction_set if instruction_set in available_instruction_sets() else None
+    )
 
 
 def _compiled(network: Network, instruction_set: str) -> Any:
-    kernels = _kernels()
     try:
-        plan = kernels.Plan(list(network.input_shape))
-        for layer in network.layers:
-            _add(plan, layer)
-        plan.output = network.output
-        return kernels.Engine(plan, instruction_set)
+        return _kernels().Engine(_plan(network), instruction_set)
     except ValueError as problem:
         raise InputError(f"the network cannot be run: {problem}.") from problem
+
+
+def _plan(network: Network) -> Any:
+    plan = _kernels().Plan(list(network.input_shape))
+    for layer in network.layers:
+        _add(plan, layer)
+    plan.output = network.output
+    return plan
 
 
 def _add(plan: Any, layer: Layer) -> None:

@@ -1,0 +1,27 @@
+// Which values of a plan may share memory, because none is needed while another is.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace gossamer {
+
+// A buffer, and when it is in use: from the first position to the last, both included.
+struct Lifetime {
+    std::int64_t first;
+    std::int64_t last;
+    std::int64_t size = 0;
+    std::int64_t offset = 0;  // set by `assign_offsets`
+
+    bool used() const { return last >= first; }
+    void use(std::int64_t position);
+};
+
+// One that is not used yet.
+Lifetime unused_lifetime();
+
+// Give every buffer the lowest offset that is free during its life; return the size of them all.
+// Those that are not used stay where they are.
+std::int64_t assign_offsets(std::vector<Lifetime>& lifetimes);
+
+}  // namespace gossamer
