@@ -9,7 +9,9 @@ import json
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gossamer.stats.intervals import Interval, mean_interval
 from gossamer.studies.published_tables import published_figures
@@ -99,6 +101,68 @@ def measured_table() -> str:
     return "\n".join(lines)
 
 
+NETWORKS = {
+    "fashion-cnn": "FashionMNIST CNN",
+    "mlp": "MNIST MLP",
+    "cifar-dropout-cnn": "CIFAR-10 CNN",
+    "wide-head": "head 8192-2048-512-128-32-10",
+}
+
+
+def speed_table() -> str:
+    """Return how fast 90% sparse networks are on one thread, beside the dense ones."""
+    speed = json.loads((BENCHMARKS / "sparse-speed.json").read_text())
+    lines = [
+        f"90% of the weights zero, one thread of {speed['environment']['processor']}, milliseconds "
+        "a batch, medians (`python -m benchmarks.sparse_speed`):",
+        "",
+        "| network | batch | PyTorch | PyTorch bf16 | ONNX Runtime | gossamer | faster than "
+        "ONNX Runtime | in 4×1 blocks |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, found in speed["networks"].items():
+        blocks = {(row["threads"], row["batch"]): row for row in found["blocks"]}
+        lines += [
+            speed_line(NETWORKS[name], row, blocks[1, row["batch"]])
+            for row in found["scattered"]
+            if row["threads"] == 1
+        ]
+    lines += ["", *(f"- {line}" for line in speed_remarks(speed["networks"]))]
+    return "\n".join(lines)
+
+
+def speed_line(network: str, row: Any, blocks: Any) -> str:
+    """Return one line of the table of speeds."""
+    taken = row["milliseconds"]
+    plain = min(taken["eager"], taken["channels_last"])
+    times = [f"{one['times_faster']['onnxruntime']:.1f}x" for one in (row, blocks)]
+    cells = [plain, taken["bf16"], taken["onnxruntime"], taken["gossamer"]]
+    return f"| {network} | {row['batch']} | {' | '.join(f'{c:.3g}' for c in cells)} | " + (
+        f"{times[0]} | {times[1]} |"
+    )
+
+
+def speed_remarks(networks: Any) -> list[str]:
+    """Return where it begins to pay, what a second thread and removed units bring."""
+
+    def listed(value: Callable[[Any], str]) -> str:
+        return ", ".join(f"{NETWORKS[name]} {value(found)}" for name, found in networks.items())
+
+    return [
+        "Faster than dense ONNX Runtime from this sparsity on, batch 64: "
+        + listed(lambda found: found["break_even"]["ONNX Runtime, batch 64"])
+        + "; batch 1: "
+        + listed(lambda found: found["break_even"]["ONNX Runtime, batch 1"])
+        + ".",
+        "A second thread, batch 1024: "
+        + listed(lambda found: f"{found['threads_gain_at_largest_batch']:.2f}x")
+        + ".",
+        "75% of the units removed, and no sparse kernel at all, in ONNX Runtime, batch 64: "
+        + listed(lambda found: f"{found['units_removed']['times_faster']:.1f}x")
+        + ".",
+    ]
+
+
 def claims_table(study: str) -> str:
     """Return the claims of a study with their verdicts and evidence."""
     with (RESULTS / study / "claims.csv").open(newline="") as file:
@@ -119,7 +183,8 @@ def filled(text: str) -> str:
     def block(marked: re.Match[str]) -> str:
         name = marked["name"]
         kind, _, study = name.partition(" ")
-        table = {"table": study_table, "measured": measured_table}.get(kind)
+        tables = {"table": study_table, "measured": measured_table, "speed": speed_table}
+        table = tables.get(kind)
         content = table() if table else claims_table(study)
         return f"<!-- {name}:begin -->\n{content}\n<!-- {name}:end -->"
 

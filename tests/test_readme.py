@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -18,15 +20,20 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     model = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2))
     optimizer = torch.optim.AdamW(model.parameters())
+    example = torch.ones(4, 20)
     (code,) = blocks("python")
-    path = tmp_path / "mask.safetensors"
-    exec(code.replace("mask.safetensors", str(path)), {"model": model, "optimizer": optimizer})
-    model(torch.ones(4, 20)).sum().backward()
+    names: dict[str, Any] = {"model": model, "optimizer": optimizer, "example": example}
+    exec(code, names)
+    expected = model(example)
+    for found in (names["logits"], torch.from_numpy(names["predictor"](example.numpy()))):
+        torch.testing.assert_close(found, expected.detach())
+    expected.sum().backward()
     optimizer.step()
-    mask = Mask.load(path)
+    mask = Mask.load(tmp_path / "mask.safetensors")
     assert mask.sparsity == 0.9
     assert mask.violations(model) == {}
 

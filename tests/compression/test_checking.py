@@ -5,13 +5,20 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 from torch.nn.utils import weight_norm
 from torch.nn.utils.parametrizations import weight_norm as parametrized_weight_norm
 
 from gossamer.compression import compress
-from gossamer.compression.checking import check_example, check_model, relative_difference
+from gossamer.compression.checking import (
+    check_example,
+    check_model,
+    relative_difference,
+    wrong_answers,
+)
 from gossamer.errors import InputError
 
 
@@ -74,7 +81,7 @@ def test_an_example_that_the_model_cannot_take_is_refused() -> None:
         compress(nn.Linear(4, 2), torch.ones(2, 3))
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, 5000])
 def test_threads_are_checked(threads: Any) -> None:
     with pytest.raises(InputError, match="'threads' is"):
         compress(nn.Linear(2, 2), torch.ones(1, 2), threads=threads)
@@ -167,6 +174,105 @@ def test_a_frozen_copy_is_what_was_compressed() -> None:
     small = compress(model, example, choose="engine")
     nn.init.zeros_(model.weight)
     assert torch.allclose(small(example), twin(example), atol=1e-6)
+
+
+# --- answers
+
+
+def scaled(rows: list[float]) -> nn.Linear:
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3)
+    model.weight.data *= torch.tensor(rows)[:, None]
+    return model
+
+
+def problem_of(other: nn.Module, model: nn.Module, example: Tensor) -> str:
+    return wrong_answers({"dense": model, "other": other}, example, True).get("other", "")
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_wrong_output_beside_a_large_one_is_seen(batch: int) -> None:
+    model = scaled([1e5, 1, 1])
+    other = copy.deepcopy(model)
+    assert problem_of(other, model, torch.randn(batch, 6)) == ""
+    other.weight.data[1], other.bias.data[1] = 0, 0
+    assert "differs from the network's" in problem_of(other, model, torch.randn(batch, 6))
+
+
+@pytest.mark.parametrize("axis", ["channels", "last"])
+def test_a_wrong_channel_beside_a_large_one_is_seen(axis: str) -> None:
+    scales = torch.tensor([1e5, 1, 1])
+    exact = nn.Conv2d(3, 3, 1) if axis == "channels" else nn.Linear(3, 3)
+    exact.weight.data *= scales.view(-1, *[1] * (exact.weight.dim() - 1))
+    other = copy.deepcopy(exact)
+    other.weight.data[2] *= 1 + 1e-4
+    example = torch.randn(2, 3, 4, 3)
+    assert "differs" in problem_of(other, exact, example)
+    assert problem_of(copy.deepcopy(exact), exact, example) == ""
+
+
+class Overflows(nn.Module):
+    """One of two outputs is too large for float32, but not for float64."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        large = inputs[:, :1].abs() * 1e38 * 1e5
+        return torch.cat([large, self.factor * inputs[:, 1:]], 1)
+
+
+def test_an_overflow_of_pytorch_allows_no_other_error() -> None:
+    example = torch.randn(5, 3)
+    assert problem_of(Overflows(1.0), Overflows(1.0), example) == ""
+    assert "differs" in problem_of(Overflows(1.001), Overflows(1.0), example)
+
+
+class Silent(nn.Module):
+    """Gives zeros for inputs that are not negative."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.relu(-inputs)
+
+
+def test_answers_are_compared_beyond_the_example() -> None:
+    zeros = nn.Linear(4, 4)
+    nn.init.zeros_(zeros.weight)
+    nn.init.zeros_(zeros.bias)
+    assert "differs" in problem_of(zeros, Silent(), torch.rand(3, 4).ceil())
+
+
+class Fails(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        raise InputError("This is too large.")
+
+
+def test_what_fails_is_told() -> None:
+    assert "This is too large" in problem_of(Fails(), Silent(), torch.ones(2, 3))
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 2**31), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_rounding_alone_is_never_refused(batch: int, width: int, seed: int, shift: bool) -> None:
+    """The order of a sum is what another kernel changes."""
+    torch.manual_seed(seed)
+    first, second = nn.Linear(300, width), nn.Linear(width, 3)
+    order = torch.randperm(300)
+    reordered = copy.deepcopy(first)
+    reordered.weight.data = first.weight.data[:, order]
+    other = nn.Sequential(Reordered(order), reordered, nn.ReLU(), second)
+    example = torch.randn(batch, 300) + 100 * shift
+    assert problem_of(other, nn.Sequential(first, nn.ReLU(), second), example) == ""
+
+
+class Reordered(nn.Module):
+    def __init__(self, order: Tensor) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs[:, self.order]
 
 
 def test_relative_differences() -> None:

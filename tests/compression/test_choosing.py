@@ -9,6 +9,7 @@ from torch import nn
 
 from gossamer.compression import choosing
 from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest
+from gossamer.kernels.engine import INSTRUCTION_SET_VARIABLE
 from gossamer.kernels.network import Linear, Network
 from gossamer.kernels.weights import pack_weights
 from gossamer.measure.latency import Timing
@@ -30,6 +31,8 @@ def test_each_layer_takes_the_kind_in_which_it_was_fastest(
     seconds = {"dense": (3.0, 1.0, 1.0), "sparse": (2.0, 2.0, 1.0), "block": (1.0, 3.0, 1.0)}
 
     class FakeEngine:
+        instruction_set = "avx2"
+
         def __init__(self, network: Network) -> None:
             self.kind = kinds_of(network)[0]
 
@@ -37,15 +40,42 @@ def test_each_layer_takes_the_kind_in_which_it_was_fastest(
             return list(seconds[self.kind])
 
     monkeypatch.setattr(choosing, "Engine", FakeEngine)
-    monkeypatch.setattr(choosing, "available_instruction_sets", lambda: ("avx2", "numpy"))
-    chosen = choose_kinds(three_layers(), np.ones((1, 8), np.float32), threads=1)
+    chosen = choose_kinds(three_layers(), np.ones((1, 8), np.float32), threads=1, seconds=0.01)
     assert kinds_of(chosen) == ["block", "dense", "dense"]
 
 
-def test_without_compiled_kernels_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "available_instruction_sets", lambda: ("numpy",))
-    chosen = choose_kinds(three_layers(), np.ones((1, 8), np.float32), threads=1)
+def test_on_numpy_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, "numpy")
+    chosen = choose_kinds(three_layers(), np.ones((1, 8), np.float32), threads=1, seconds=1)
     assert kinds_of(chosen) == ["block", "block", "dense"]
+
+
+@pytest.mark.parametrize(
+    ("one_run", "seconds", "runs"),
+    [(1.0, 0.1, 1), (1.0, 13.0, 4), (1.0, 1000.0, 31), (0.0, 1.0, 31)],
+)
+def test_how_weights_are_stored_is_chosen_in_the_time_that_there_is(
+    monkeypatch: pytest.MonkeyPatch, one_run: float, seconds: float, runs: int
+) -> None:
+    now, made = 0.0, []
+
+    class SlowEngine:
+        instruction_set = "avx2"
+
+        def __init__(self, network: Network) -> None:
+            self.layers = len(network.layers)
+
+        def layer_seconds(self, inputs: object, threads: int, repeats: int) -> list[float]:
+            nonlocal now
+            now += repeats * one_run
+            made.append(repeats)
+            return [one_run] * self.layers
+
+    monkeypatch.setattr(choosing, "Engine", SlowEngine)
+    inputs = np.ones((1, 8), np.float32)
+    choose_kinds(three_layers(), inputs, threads=1, seconds=seconds, clock=lambda: now)
+    assert sum(made) == 3 * runs  # dense, sparse and in blocks
+    assert now <= max(seconds, 3 * one_run)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +91,39 @@ def test_the_dense_model_stays_unless_something_is_clearly_faster(
     seconds: dict[str, float], name: str
 ) -> None:
     assert fastest({key: Timing((value,)) for key, value in seconds.items()}) == name
+
+
+NOISY = (0.8, 0.9, 1.0, 1.1, 1.2)
+
+
+def times(*seconds: float, factor: float = 1.0) -> Timing:
+    return Timing(tuple(factor * second for second in seconds))
+
+
+def test_a_shorter_median_among_noise_does_not_win() -> None:
+    timings = {"dense": times(*NOISY), "engine": times(*NOISY, factor=0.9)}
+    assert timings["engine"].median < timings["dense"].median
+    assert fastest(timings) == "dense"
+    assert fastest({**timings, "engine": times(*NOISY, factor=0.7)}) == "engine"
+
+
+def test_one_slow_repeat_decides_nothing() -> None:
+    slow_once = times(1.0, 1.0, 1.0, 1.0, 50.0)
+    assert fastest({"dense": slow_once, "engine": times(1.0, 1.0, 1.0, 1.0, 1.0)}) == "dense"
+    engine = times(0.5, 0.5, 0.5, 0.5, 50.0)
+    assert fastest({"dense": times(1.0, 1.0, 1.0, 1.0, 1.0), "engine": engine}) == "engine"
+
+
+def test_the_luckiest_of_many_alike_does_not_win() -> None:
+    """By medians alone, the dense model would lose three times in four."""
+    random, names = np.random.default_rng(0), ("dense", "compact", "engine", "dense channels_last")
+    draws = [{name: times(*random.lognormal(0, 0.1, 9)) for name in names} for _ in range(300)]
+    assert sum(fastest(drawn) != "dense" for drawn in draws) <= 0.05 * len(draws)
+
+
+def test_a_way_to_lay_out_images_has_to_be_surely_faster_as_well() -> None:
+    timings = {"dense": times(*NOISY), "dense channels_last": times(*NOISY, factor=0.95)}
+    assert fastest(timings) == "dense"
 
 
 def test_channels_last_computes_the_same_and_leaves_the_model_alone() -> None:

@@ -16,7 +16,9 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as torch_prune
 
 from gossamer import nets
-from gossamer.compression.compaction import compact, compaction_report
+from gossamer.compression import compaction
+from gossamer.compression.compacting.solving import solve
+from gossamer.compression.compaction import _followed, compact, compaction_report
 from gossamer.errors import InputError
 from gossamer.masks import prune
 
@@ -596,7 +598,7 @@ def test_a_network_that_draws_numbers_in_evaluation_mode_is_copied() -> None:
 
     network = Dropping().double()
     remove(network.first, 1)
-    with pytest.warns(RuntimeWarning, match="it gives other outputs on the example"):
+    with pytest.warns(RuntimeWarning, match="it gives other outputs"):
         smaller = compact(network, torch.randn(2, 3).double())
     assert widths(smaller) == {"first": 4, "last": 2}
 
@@ -949,9 +951,21 @@ def test_a_compaction_that_would_change_the_outputs_is_undone() -> None:
 
     network = Sized().double()
     remove(network.first, 0)
-    with pytest.warns(RuntimeWarning, match="it gives other outputs on the example"):
+    with pytest.warns(RuntimeWarning, match="it gives other outputs"):
         smaller = compacted(network, torch.randn(2, 3).double())
     assert widths(smaller) == {"first": 4, "last": 2}
+
+
+def test_a_unit_that_the_example_leaves_silent_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that drops a live unit is found out although all is zero on the example."""
+    live = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)).double()
+    dead = copy.deepcopy(live)
+    remove(dead[0], 1)
+    plan = solve(_followed(dead, torch.zeros(2, 3).double())[0])
+    monkeypatch.setattr(compaction, "solve", lambda _: plan)
+    report = compaction_report(live, torch.zeros(2, 3).double())
+    assert report.unfollowed == {"": "without its unused units, it gives other outputs"}
+    assert widths(report.network) == {"0": 4, "2": 2}
 
 
 @pytest.mark.parametrize(

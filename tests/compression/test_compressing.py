@@ -15,8 +15,10 @@ import gossamer.compression.compressing as compressing
 from gossamer.compression import Compressed, compress
 from gossamer.compression.checking import relative_difference
 from gossamer.errors import InputError
-from gossamer.kernels.network import Convolution, Linear
+from gossamer.kernels.engine import INSTRUCTION_SET_VARIABLE, Engine
+from gossamer.kernels.network import Convolution, Linear, Network
 from gossamer.masks import Block, prune
+from gossamer.measure.latency import Timing
 from gossamer.nets import SparseLinear, pack
 from gossamer.nets import published as nets
 from gossamer.runtime import load
@@ -290,10 +292,40 @@ class FixedBatch(nn.Module):
 def test_a_batch_size_that_the_forward_fixes_is_kept() -> None:
     model, example = FixedBatch(), torch.randn(3, 4)
     small = in_engine(model, example)
-    assert not small.any_batch
     assert torch.allclose(small(example), model(example), atol=1e-6)
-    with pytest.raises(InputError, match="batches of 3 only"):
+    assert not small.any_batch
+    with pytest.raises(InputError, match=r"batches of 3 only \(.*Error"):
         small(torch.randn(2, 4))
+    assert f"Batches of 3 only: {small.fixed_batch}" in str(small)
+
+
+def test_an_adaptive_pooling_that_does_not_divide_stays_in_pytorch() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+    small = in_engine(model, torch.randn(2, 3, 13, 8))
+    assert small.choice == "engine"
+    assert small.remaining == ("0 (adaptive_max_pool2d)",)
+    assert error(small, model, torch.randn(3, 3, 13, 8)) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1e4, 1e4), (-1e6, None), (-1.0, 1.0)])
+def test_clamps_far_from_the_numbers_keep_their_digits(low: float, high: float | None) -> None:
+    class Clamped(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs.clamp(low, high)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 30), Clamped(), nn.Linear(30, 4))
+    small = in_engine(model, torch.randn(5, 20))
+    assert small.remaining == ()
+    assert error(small, model, torch.randn(50, 20)) <= TOLERANCE
+
+
+def test_what_compact_could_not_follow_is_told() -> None:
+    small = in_engine(nn.Sequential(nn.Linear(4, 4), ByValue()), torch.ones(2, 4))
+    assert small.unfollowed
+    assert all(f"({why})" in str(small) for why in small.unfollowed.values())
+    assert in_engine(nn.Linear(4, 4), torch.ones(2, 4)).unfollowed == {}
 
 
 # --- the compressed network
@@ -397,8 +429,6 @@ def test_measuring_says_what_was_timed() -> None:
 
 
 def test_never_slower_than_the_dense_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gossamer.measure.latency import Timing
-
     def all_alike(calls: dict[str, Any], *_: Any) -> dict[str, Timing]:
         return {name: Timing((1.0,)) for name in calls}
 
@@ -419,5 +449,60 @@ def test_a_wrong_answer_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> No
             return np.zeros((len(inputs), 4), np.float32)
 
     monkeypatch.setattr(compressing, "Engine", Wrong)
-    with pytest.raises(InputError, match="differs from the network"):
-        in_engine(nn.Linear(4, 4), torch.randn(2, 4))
+    model, example = nn.Linear(4, 4), torch.randn(2, 4)
+    with pytest.warns(RuntimeWarning, match=r"engine form of Linear is not used: .* differs"):
+        small = in_engine(model, example)
+    assert small.choice == "dense"
+    assert small.network is None
+    assert torch.equal(small(example), model(example))
+    assert "differs" in small.remaining[0]
+
+
+def test_a_part_that_the_engine_refuses_stays_in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choosy(network: Network) -> Engine:
+        if any(isinstance(layer, Linear) for layer in network.layers):
+            raise InputError("the network cannot be run: too large.")
+        return Engine(network)
+
+    monkeypatch.setattr(compressing, "Engine", choosy)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(64, 3))
+    example = torch.randn(2, 3, 6, 6)
+    small = in_engine(model, example)
+    assert small.choice == "engine"
+    assert small.remaining == (
+        "what leads to 3 (the network cannot be run: too large)", "1 (group_norm)",
+    )  # fmt: skip
+    assert error(small, model, example) <= TOLERANCE
+    linear = in_engine(model[2:], torch.randn(2, 4, 4, 4))
+    assert linear.choice == "dense"
+    assert "too large" in str(linear)
+
+
+def test_the_instruction_set_that_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, example = nn.Linear(4, 4), torch.randn(2, 4)
+    monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, "numpy")
+    small = compress(model, example, threads=1, seconds=0.05)
+    assert torch.allclose(small(example), model(example), atol=1e-6)
+    monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, "none such")
+    with pytest.raises(InputError, match="none such"):
+        compress(model, example)
+
+
+def test_what_is_timed_is_what_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    plain = Compressed.__call__
+
+    def noted(self: Compressed, inputs: Any) -> Any:
+        called.append(self.choice)
+        return plain(self, inputs)
+
+    def once(calls: dict[str, Callable[[], object]], *_: Any) -> dict[str, Timing]:
+        for call in calls.values():
+            call()
+        return {name: Timing((1.0 if name == "engine" else 2.0,)) for name in calls}
+
+    monkeypatch.setattr(Compressed, "__call__", noted)
+    monkeypatch.setattr(compressing, "time_candidates", once)
+    small = compress(nn.Conv2d(3, 4, 3), torch.randn(2, 3, 6, 6))
+    assert called == ["engine", "dense channels_last"]
+    assert small.choice == "engine"

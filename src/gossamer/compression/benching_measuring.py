@@ -1,7 +1,6 @@
 """The rows of `gossamer bench`, measured one after the other."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from gossamer.kernels.network import Floats, Network
 from gossamer.measure.latency import Timing, time_blocks
 from gossamer.records.environment import describe_environment
 from gossamer.records.speed import LABELS, Column, Latency, Machine, Row
+from gossamer.system import available_cores
 
 PROCESSES: Mapping[str, tuple[str, ...]] = {
     "PyTorch": ("eager", "channels_last", "bf16", "csr"),
@@ -215,9 +215,7 @@ def machine(threads: int) -> Machine:
     """Return what the times are measured on."""
     return Machine(
         environment=describe_environment(threads, "cpu"),
-        cores=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
+        cores=available_cores(),
         caches=_caches(),
         instruction_set=Engine(_EMPTY).instruction_set,
         versions=dict(_versions()),

@@ -1,6 +1,7 @@
 """What is refused: models and examples that cannot be compressed, and answers that are wrong."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,19 +13,21 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils import _pytree as pytree
 
 from gossamer.compression.compacting.copying import in_double
+from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
 from gossamer.measure.running import run
 
 _TRACED_HOOKS = (torch_prune.BasePruningMethod, WeightNorm, SpectralNorm)
 """Hooks that only compute a weight from others."""
 
-_TOLERANCE = 1e-4
-"""Largest difference from the float64 model, relative to its largest output."""
+_TOLERANCE = 1e-5
+"""Largest difference from the float64 model, relative to the largest number at that index."""
+_ROUGH_TOLERANCE = 1e-4
+"""The same from the model in float32, where it has no other and both are rounded."""
 _BEYOND_PYTORCH = 10
 """How many times the rounding error of the model itself may be exceeded, where that is larger."""
-
-_SEED = 0
-"""Of the random inputs on which answers are compared beside the example's."""
+_NOTHING = 1e-12
+"""Share of the largest number of an output that counts as 0."""
 
 
 def check_model(model: nn.Module) -> None:
@@ -131,22 +134,52 @@ def run_twice(model: nn.Module, example: Tensor) -> Any:
     return output
 
 
-def check_answers_of(modules: Mapping[str, nn.Module], example: Tensor, any_batch: bool) -> None:
+@dataclass(frozen=True, eq=False)
+class _Expected:
+    """What a model gives for one batch, as flat lists: in float32 and, where it can, in float64."""
+
+    inputs: Tensor
+    plain: list[Any]
+    exact: list[Any]
+
+
+def wrong_answers(
+    modules: Mapping[str, nn.Module], example: Tensor, any_batch: bool
+) -> dict[str, str]:
     """Compare what several modules give with what the first of them, the model, gives.
 
-    They are given the example, random numbers of its shape, and a batch of another size.
+    They are given the example, random numbers like it, and a batch of another size. Each index of
+    each axis behind the batch, such as a class or a channel, is held to its own largest number over
+    all of these: a small output beside a large one has to be right, too.
 
-    Raises
-    ------
-    InputError
-        If one differs by more than rounding does.
+    Parameters
+    ----------
+    modules
+        By name, the model in evaluation mode first.
+    example
+        [batch, ...].
+    any_batch
+        Whether other sizes of the batch can be given.
+
+    Returns
+    -------
+    dict of str to str
+        By the names of those whose answers are wrong, in a sentence how.
     """
-    model, *others = modules.values()
-    other = torch.randn(example.shape, generator=torch.Generator().manual_seed(_SEED))
+    (_, model), *others = modules.items()
     double = _running_in_double(model, example)
-    for inputs in [example, other, other[:1]] if any_batch else [example, other]:
-        for module in others:
-            check_answers(module, model, double, inputs)
+    expected = list(_expected(model, double, _batches(example, any_batch)))
+    tolerance = _ROUGH_TOLERANCE if double is None else _TOLERANCE
+    found = {name: _problem(module, expected, tolerance) for name, module in others}
+    return {name: problem for name, problem in found.items() if problem}
+
+
+def _batches(example: Tensor, any_batch: bool) -> list[Tensor]:
+    others = inputs_like(example)
+    if not any_batch:
+        return [example, *others]
+    of_another_size = example[:1] if len(example) > 1 else torch.cat(others)
+    return [example, *others, of_another_size]
 
 
 def _running_in_double(model: nn.Module, example: Tensor) -> nn.Module | None:
@@ -160,46 +193,90 @@ def _running_in_double(model: nn.Module, example: Tensor) -> nn.Module | None:
     return double
 
 
-def check_answers(
-    found: Callable[[Tensor], Any],
-    model: nn.Module,
-    model_in_double: nn.Module | None,
-    inputs: Tensor,
-) -> None:
-    """Compare what a compressed network gives with what its model gives.
-
-    Parameters
-    ----------
-    found
-        The compressed network.
-    model, model_in_double
-        The model in evaluation mode, and in float64 if it can be run so.
-    inputs
-        What both are given, [batch, ...].
-
-    Raises
-    ------
-    InputError
-        If they differ by more than rounding does.
-    """
+def _expected(
+    model: nn.Module, double: nn.Module | None, batches: Sequence[Tensor]
+) -> Iterator[_Expected]:
+    """Yield what the model gives for each batch, but for those that it does not take."""
     with torch.no_grad():
-        answers = pytree.tree_leaves(found(inputs.clone()))
-        plain = pytree.tree_leaves(run(model, inputs.clone()))
-        exact = plain
-        if model_in_double is not None:
-            exact = pytree.tree_leaves(model_in_double(inputs.double()))
-    for answer, near, reference in zip(answers, plain, exact, strict=True):
-        if not isinstance(reference, Tensor):
-            continue
-        difference = relative_difference(answer, reference)
-        allowed = max(_TOLERANCE, _BEYOND_PYTORCH * relative_difference(near, reference))
-        # Written so that a difference that is no number is refused as well.
-        if answer.shape != near.shape or not difference <= allowed:
-            raise InputError(
-                f"The compressed {type(model).__name__} differs from the network by "
-                f"{difference:.1e} of its largest output, but at most {allowed:.1e} was expected; "
-                "this is a fault of gossamer: please report the network."
-            )
+        for inputs in batches:
+            try:
+                plain = pytree.tree_leaves(run(model, inputs.clone()))
+                exact = plain
+                if double is not None:
+                    exact = pytree.tree_leaves(run(double, inputs.double()))
+            except InputError:
+                continue
+            yield _Expected(inputs, plain, exact)
+
+
+def _problem(module: nn.Module, expected: Sequence[_Expected], tolerance: float) -> str:
+    """Tell how what a module gives is wrong; empty if it is not."""
+    try:
+        with torch.no_grad():
+            found = [pytree.tree_leaves(run(module, one.inputs.clone())) for one in expected]
+    except InputError as error:
+        return str(error)
+    for number, near in enumerate(expected[0].plain):
+        if isinstance(near, Tensor):
+            triples = [
+                (answers[number], one.plain[number], one.exact[number])
+                for answers, one in zip(found, expected, strict=True)
+            ]
+            if problem := _problem_of_output(triples, tolerance):
+                return problem
+    return ""
+
+
+def _problem_of_output(triples: Sequence[tuple[Tensor, Tensor, Tensor]], tolerance: float) -> str:
+    """Tell how an output is wrong; of each batch are given what is found, float32 and float64."""
+    if any(found.shape != near.shape for found, near, _ in triples):
+        return "It gives an output of another shape than the network does."
+    excess = _largest_excess([_deviations(*triple) for triple in triples], tolerance)
+    if excess <= 1:
+        return ""
+    return (
+        f"An output differs from the network's by {excess:.1e} times what rounding allows; this is "
+        "a fault of gossamer: please report the network."
+    )
+
+
+def _deviations(found: Tensor, near: Tensor, exact: Tensor) -> Tensor:
+    """Return, for each number, its error, PyTorch's own error and its size, [3, ...] in float64.
+
+    What PyTorch gives in float32 is right as well, where that overflows for instance.
+    """
+    found, near, exact = found.double(), near.double(), exact.double()
+    as_pytorch = (found == near) | (found.isnan() & near.isnan())
+    error = torch.where(as_pytorch | (found == exact), 0.0, (found - exact).abs())
+    # Where PyTorch overflows, an error or a size without bound would allow everything elsewhere.
+    own, size = (
+        torch.where(near.isfinite() & exact.isfinite(), values.abs(), 0.0)
+        for values in (near - exact, exact)
+    )
+    return torch.stack([error.nan_to_num(torch.inf, torch.inf), own, size])
+
+
+def _largest_excess(deviations: Sequence[Tensor], tolerance: float) -> float:
+    """Return by what factor errors exceed what is allowed for their index, at the most."""
+    largest = max((float(one[2].max()) for one in deviations if one.numel()), default=0.0)
+    axes = range(2, deviations[0].dim()) or [0]
+    excess = 0.0
+    for axis in axes:
+        by_index = [_largest_by_index(one, axis) for one in deviations if one.numel()]
+        if len({one.shape for one in by_index}) == 1:
+            by_index = [torch.stack(by_index).amax(0)]
+        for error, own, size in by_index:
+            allowed = torch.stack([tolerance * size, _BEYOND_PYTORCH * own]).amax(0)
+            allowed = allowed.clamp(min=_NOTHING * largest + torch.finfo(torch.float32).tiny)
+            excess = max(excess, float((error / allowed).max()))
+    return excess
+
+
+def _largest_by_index(deviations: Tensor, axis: int) -> Tensor:
+    """Return the largest numbers for each index of an axis, [3, indices]; 0 is for no axis."""
+    if axis == 0:
+        return deviations.reshape(3, -1).amax(1, keepdim=True)
+    return deviations.movedim(axis, 1).flatten(2).amax(2)
 
 
 def relative_difference(found: Tensor, reference: Tensor) -> float:

@@ -1,7 +1,8 @@
 """The fastest of what computes the same, found by timing it on this machine."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,30 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.compression.storing import KINDS, stored_as, suitable_kinds, with_usual_kinds
-from gossamer.kernels.engine import Engine, available_instruction_sets
+from gossamer.kernels.engine import Engine
 from gossamer.kernels.network import Floats, Kind, Network
-from gossamer.measure.latency import Timing, time_alternately
+from gossamer.measure.latency import Clock, Timing, time_alternately
 
 _WINS_BELOW = 0.98
-"""Share of the dense model's time below which something else is faster, and not by chance."""
+"""Share of the dense model's time below which something else is worth the change."""
 _ROUNDS = 3
-"""How often the layers of each candidate are timed, in turn."""
+"""How often the layers of each candidate are timed, in turn, if there is time."""
+_MOST_REPEATS = 10
+"""How often they run each time, at the most."""
 
 
-def choose_kinds(network: Network, inputs: Floats, threads: int) -> Network:
+def choose_kinds(
+    network: Network,
+    inputs: Floats,
+    threads: int,
+    seconds: float,
+    clock: Clock = time.perf_counter,
+) -> Network:
     """Return the network with the weights of each layer stored in the way that runs fastest.
 
     Networks that store all layers dense, sparse, or in blocks where these suit are run in turn,
-    and each layer is taken from the one in which it was fastest.
+    and each layer is taken from the one in which it was fastest. They run once each whatever the
+    time, and more often where there is some left.
     """
     suitable = [suitable_kinds(layer) for layer in network.layers]
     candidates = [
@@ -31,17 +41,25 @@ def choose_kinds(network: Network, inputs: Floats, threads: int) -> Network:
         for kind in KINDS
         if any(kind in kinds for kinds in suitable)
     ]
-    if available_instruction_sets() == ("numpy",):  # which measures no layers
-        return with_usual_kinds(network)
     engines = [Engine(stored_as(network, kinds)) for kinds in candidates]
-    rounds = [
-        [engine.layer_seconds(inputs, threads=threads) for engine in engines]
-        for _ in range(_ROUNDS)
-    ]
-    seconds = np.min(np.asarray(rounds, np.float64), axis=0) if candidates else np.zeros((1, 0))
-    fastest = seconds.argmin(axis=0)
+    if any(engine.instruction_set == "numpy" for engine in engines):  # which measures no layers
+        return with_usual_kinds(network)
+    started = clock()
+    rounds = [[engine.layer_seconds(inputs, threads, repeats=1) for engine in engines]]
+    one_round = clock() - started
+    repeats = _repeats(one_round, seconds)
+    while repeats and len(rounds) <= _ROUNDS and clock() - started < seconds:
+        rounds.append([engine.layer_seconds(inputs, threads, repeats) for engine in engines])
+    fastest = np.min(np.asarray(rounds, np.float64), axis=0).argmin(axis=0)
     best = [candidates[choice][layer] for layer, choice in enumerate(fastest)]
-    return stored_as(network, best) if candidates else network
+    return stored_as(network, best)
+
+
+def _repeats(one_round: float, seconds: float) -> int:
+    """Return how often each engine runs in a round, if every engine once takes so long."""
+    if one_round <= 0:
+        return _MOST_REPEATS
+    return min(_MOST_REPEATS, int((seconds - one_round) / (_ROUNDS * one_round)))
 
 
 def _nearest(kind: Kind, suitable: Sequence[Kind]) -> Kind | None:
@@ -73,15 +91,31 @@ def time_candidates(
 
 
 def fastest(timings: Mapping[str, Timing]) -> str:
-    """Return the name of the shortest median, or of the dense model where that is about as fast.
+    """Return the name of what is surely the fastest, or "dense" where nothing surely beats it.
+
+    A slower quarter of one's repeats that is still faster than the faster quarter of the other's
+    is no accident of a few repeats; medians alone would differ by chance, and the shortest of
+    several would be the luckiest.
 
     Examples
     --------
     >>> fastest({"dense": Timing((2.0,)), "compact": Timing((1.99,)), "engine": Timing((3.0,))})
     'dense'
     """
-    best = min(timings, key=lambda name: timings[name].median)
-    dense = min(
-        (name for name in timings if name.startswith("dense")), key=lambda n: timings[n].median
-    )
-    return best if timings[best].median < _WINS_BELOW * timings[dense].median else dense
+    in_pytorch = [name for name in timings if name.startswith("dense")]
+    best_dense = _surely_fastest(timings, in_pytorch, "dense")
+    return _surely_fastest(timings, timings, best_dense)
+
+
+def _surely_fastest(
+    timings: Mapping[str, Timing], names: Collection[str], unless_faster: str
+) -> str:
+    """Return the shortest median among those that surely beat one, or else that one."""
+    other = timings[unless_faster]
+    sure = [name for name in names if _surely_faster(timings[name], other)]
+    return min(sure, key=lambda name: timings[name].median, default=unless_faster)
+
+
+def _surely_faster(timing: Timing, other: Timing) -> bool:
+    apart = timing.quartiles[1] < other.quartiles[0]
+    return apart and timing.median < _WINS_BELOW * other.median

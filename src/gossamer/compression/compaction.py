@@ -6,6 +6,7 @@ value for every input. Both are found by following the channels of the network f
 operation; see `compacting.rules` for what is known of each, and `compacting.solving` for what goes.
 """
 
+import contextlib
 import copy
 import warnings
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from gossamer.compression.compacting.copying import in_double, plain_copy
 from gossamer.compression.compacting.rules import follow
 from gossamer.compression.compacting.solving import Plan, solve
 from gossamer.compression.compacting.tracing import UntraceableError, trace
+from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
 from gossamer.measure.modes import evaluation
 from gossamer.measure.running import run, told
@@ -100,9 +102,9 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
 
     Notes
     -----
-    The networks agree up to rounding in evaluation mode, which is checked on the example in
-    float64. In training mode a constant channel before a batch normalisation adds its shift by
-    other statistics, so the two may differ; dropout draws other numbers.
+    The networks agree up to rounding in evaluation mode, which is checked in float64 on the example
+    and on random numbers like it. In training mode a constant channel before a batch normalisation
+    adds its shift by other statistics, so the two may differ; dropout draws other numbers.
 
     A constant channel other than 0 stays before zero padding, as it is not constant at the border.
     Inputs of layer and group normalisations, and of whatever else is not known to keep channels
@@ -170,7 +172,7 @@ def compaction_report(model: nn.Module, example: Tensor) -> CompactionReport:
         plan = solve(found)
         smaller = copy.deepcopy(network)
         plan.apply(smaller)
-        if problem := _difference(network, smaller, plan, example):
+        if problem := _first_difference(network, smaller, plan, example):
             return CompactionReport(network, {}, {"": problem})
     return CompactionReport(smaller, _layers(found, plan), unfollowed)
 
@@ -196,6 +198,17 @@ def _outputs(network: nn.Module, example: Tensor) -> list[Any]:
         return tree_flatten(run(network, example))[0]
 
 
+def _first_difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Tensor) -> str:
+    """Tell how outputs differ on the example, or on random numbers like it; empty if nowhere."""
+    problem = _difference(network, smaller, plan, example)
+    finite = example.is_floating_point() and example.numel() and bool(example.isfinite().all())
+    for inputs in inputs_like(example) if finite else ():
+        # The network need not take random numbers.
+        with contextlib.suppress(InputError):
+            problem = problem or _difference(network, smaller, plan, inputs)
+    return problem
+
+
 def _difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Tensor) -> str:
     """Tell how the outputs of the smaller network differ; empty if only by rounding."""
     try:
@@ -214,7 +227,7 @@ def _difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Ten
     same_length = len(expected) == len(given)
     if same_length and all(_agree(a, b) for a, b in zip(expected, given, strict=True)):
         return ""
-    return "without its unused units, it gives other outputs on the example"
+    return "without its unused units, it gives other outputs"
 
 
 def _agree(expected: Any, given: Any) -> bool:

@@ -1,8 +1,7 @@
 """A compressed network: a callable that computes what the masked network computes."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
@@ -16,7 +15,7 @@ from torch.utils import _pytree as pytree
 from gossamer.compression.storing import kinds_in_words, layers_in_words
 from gossamer.errors import InputError
 from gossamer.kernels.network import Convolution, Linear, Network, Shape
-from gossamer.measure.latency import Timing
+from gossamer.measure.latency import Timing, threads_of_torch
 
 
 class Runner(Protocol):
@@ -91,12 +90,16 @@ class Compressed:
         The whole network as the engine and the file hold it; None where a part stays in PyTorch.
     remaining
         The parts that stay in PyTorch, each as 'module path (operation)'.
+    unfollowed
+        By module name, the parts whose units all stayed, and why; "" stands for the whole network.
     timings
         What was timed on the example, by the names of `choice`; empty if nothing was.
     input_shape
         Of one example.
-    batch, any_batch
-        Size of the batch that was timed, and whether other sizes can be given.
+    batch
+        Size of the batch that was timed.
+    fixed_batch
+        Why no other size can be given; empty if any can.
     threads
         How many threads are used.
     """
@@ -104,10 +107,11 @@ class Compressed:
     choice: str
     network: Network | None
     remaining: tuple[str, ...]
+    unfollowed: Mapping[str, str]
     timings: Mapping[str, Timing]
     input_shape: Shape
     batch: int
-    any_batch: bool
+    fixed_batch: str
     threads: int
     _module: nn.Module
     _networks: tuple[Network, ...]
@@ -153,26 +157,50 @@ class Compressed:
                 f"compressed for floating-point numbers of shape {('batch', *self.input_shape)}: "
                 "compress it with an example of the new shape."
             )
-        if not self.any_batch and shape[0] != self.batch:
+        if self.fixed_batch and shape[0] != self.batch:
             raise InputError(
                 f"The inputs are a batch of {shape[0]}, but the network computes batches of "
-                f"{self.batch} only, as its forward fixes the size: give that many, or compress "
-                "with an example of the new size."
+                f"{self.batch} only ({self.fixed_batch}): give that many, or compress with an "
+                "example of the new size."
             )
+
+    @property
+    def any_batch(self) -> bool:
+        """Whether batches of other sizes than the example's can be given."""
+        return not self.fixed_batch
 
     @property
     def size(self) -> int:
         """How many weights and biases are stored, by the engine and the file."""
         return sum(stored_numbers(network) for network in self._networks)
 
-    def save(self, path: str | Path, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
+    def save(
+        self,
+        path: str | Path,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write the network to one file, for `gossamer.load` and `gossamer predict`.
+
+        Parameters
+        ----------
+        path
+            The file; its folder must exist. An older file is replaced.
+        dtype
+            How the weights are stored; "bfloat16" rounds them to 8 significant bits.
+        metadata
+            What else to keep, as JSON: `gossamer predict` shows the names in ``"classes"``, if
+            there is one for each output. Beside it stands where the file comes from (see
+            `gossamer.compression.provenance`), unless it says so itself.
 
         Raises
         ------
         InputError
-            If a part of the network stays in PyTorch, so that the file could not be run without.
+            If a part of the network stays in PyTorch, so that the file could not be run without,
+            if the metadata are not JSON, or the file cannot be written.
         """
+        from gossamer.compression.provenance import provenance
+        from gossamer.runtime.example_shapes import ExampleShapes
         from gossamer.runtime.file import write_network
 
         if self.network is None:
@@ -181,8 +209,10 @@ class Compressed:
                 f"these parts of it stay there: {_listed(self.remaining) or 'its axes of places'}; "
                 "replace them by layers that gossamer knows, or use torch.export.save."
             )
-        metadata = {"example_shape": list(self.input_shape)}
-        write_network(path, self.network, metadata, precision=dtype)
+        output = self(np.zeros((self.batch, *self.input_shape), np.float32))
+        shapes = ExampleShapes(self.input_shape, output.shape[1:])
+        known = {**provenance(self.network), **(metadata or {})}
+        write_network(path, self.network, known, dtype, shapes)
 
     def report(self) -> str:
         """Return in words what is run, what was timed, and what stays in PyTorch."""
@@ -198,8 +228,10 @@ class Compressed:
             lines += [f"  {line}" for line in layers_in_words(network)]
         if self.remaining:
             lines.append(f"In PyTorch: {_listed(self.remaining)}")
-        if not self.any_batch:
-            lines.append(f"Batches of {self.batch} only.")
+        for name, why in self.unfollowed.items():
+            lines.append(f"All units stay: {name or 'the whole network'} ({why})")
+        if self.fixed_batch:
+            lines.append(f"Batches of {self.batch} only: {self.fixed_batch}")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -237,17 +269,3 @@ def stored_numbers(network: Network) -> int:
     return sum(
         layer.weights.stored + (0 if layer.bias is None else layer.bias.size) for layer in layers
     )
-
-
-@contextlib.contextmanager
-def threads_of_torch(threads: int) -> Iterator[None]:
-    """Have PyTorch use so many threads for a while."""
-    before = torch.get_num_threads()
-    if threads == before:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,29 +1,34 @@
 """From a masked model to the fastest thing that computes the same."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from gossamer.compression.checking import check_answers_of, check_example, check_model, run_twice
+from gossamer.compression.checking import check_example, check_model, run_twice, wrong_answers
 from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest, time_candidates
 from gossamer.compression.compacting.copying import plain_copy
-from gossamer.compression.compaction import compact
+from gossamer.compression.compaction import compaction_report
 from gossamer.compression.compressed import Compressed, RunnerModule
-from gossamer.compression.lowering.parts import Division, Part, divide, with_parts
+from gossamer.compression.lowering.parts import Division, Part, divide, refusal, with_parts
 from gossamer.compression.lowering.tracing import Trace, trace
 from gossamer.compression.storing import suits_blocks, with_usual_kinds
 from gossamer.errors import InputError
-from gossamer.kernels.engine import Engine
+from gossamer.kernels.engine import MOST_THREADS, Engine
 from gossamer.kernels.network import Floats, Network
 from gossamer.masks.names import bare_module
 
-_BLOCK_SECONDS = 0.5
-"""How long to time whether blocks or fewer units are faster."""
+_KINDS_SHARE = 0.2
+"""Share of the time for how the weights of the layers are stored."""
+_BLOCKS_SHARE = 0.15
+"""Share of the time for whether blocks or fewer units are faster."""
+_CANDIDATES_SHARE = 0.5
+"""Share of the time for what is chosen from in the end; the first is spent twice for blocks."""
+_NOTHING = Network((1,), (), output=0)
 _PRUNED_BELOW = 0.7
 """Share of non-zeros below which blocks matter."""
 
@@ -58,7 +63,7 @@ def compress(
     choose
         "measure", or "engine" to take the engine without timing anything, wherever it can be used.
     seconds
-        How long to time.
+        How long to time; more is taken where three calls of each candidate take longer.
 
     Returns
     -------
@@ -70,6 +75,11 @@ def compress(
     ------
     InputError
         If the model or the example is not as described, or the network draws random numbers.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a faster form of the network gave other answers than the network, and so is not used.
 
     Examples
     --------
@@ -87,18 +97,23 @@ def compress(
     check_model(root)
     check_example(example)
     threads = _valid_threads(threads)
+    Engine(_NOTHING)  # a wrong instruction set would be found only where it is taken for a limit
     if choose not in ("measure", "engine"):
         raise InputError(f"'choose' is {choose!r}, but 'measure' or 'engine' was expected.")
     with torch.random.fork_rng(devices=[]):
         twin = plain_copy(root).eval()
-        return _compress(twin, example.detach().clone(), threads, choose == "measure", seconds)
+        timed = seconds if choose == "measure" else None
+        return _compress(twin, example.detach().clone(), threads, timed)
 
 
 def _valid_threads(threads: int | None) -> int:
     if threads is None:
-        return torch.get_num_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InputError(f"'threads' is {threads!r}, but a whole number from 1 was expected.")
+        return min(torch.get_num_threads(), MOST_THREADS)
+    whole = isinstance(threads, int) and not isinstance(threads, bool)
+    if not whole or not 1 <= threads <= MOST_THREADS:
+        raise InputError(
+            f"'threads' is {threads!r}, but a whole number from 1 to {MOST_THREADS} was expected."
+        )
     return threads
 
 
@@ -110,48 +125,63 @@ class _Lowered:
     networks: tuple[Network, ...]
     remaining: tuple[str, ...]
     whole: Network | None
-    any_batch: bool
+    fixed_batch: str
 
 
-def _compress(
-    model: nn.Module, example: Tensor, threads: int, measure: bool, seconds: float
-) -> Compressed:
+def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | None) -> Compressed:
+    """Compress a model in evaluation mode; without seconds nothing is timed."""
     output = run_twice(model, example)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the result says what stays as it is
-        small = compact(model, example)
-    lowered = _lower_best(model, small, example, threads, measure, isinstance(output, Tensor))
+    compacted = compaction_report(model, example)
+    small = compacted.network
+    lowered = _lower_best(model, small, example, threads, seconds, isinstance(output, Tensor))
     modules = {"dense": model}
     if _parameters(small) < _parameters(model):
         modules["compact"] = small
     if lowered.module is not None:
         modules["engine"] = lowered.module
-    check_answers_of(modules, example, lowered.any_batch)
-    if measure and example.dim() == 4:
-        in_pytorch = [name for name in modules if name != "engine"]
-        modules |= {f"{name} channels_last": ChannelsLast(modules[name]) for name in in_pytorch}
-    timings = {}
-    choice = list(modules)[-1]
-    if measure:
-        calls = {name: _call(module, example) for name, module in modules.items()}
-        timings = time_candidates(calls, seconds, threads)
-        choice = fastest(timings)
-    return Compressed(
-        choice=choice,
+    wrong = wrong_answers(modules, example, not lowered.fixed_batch)
+    for name, problem in wrong.items():
+        message = f"The {name} form of {type(model).__name__} is not used: {problem}"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        del modules[name]
+    if "engine" in wrong:
+        lowered = _Lowered(None, (), (wrong["engine"],), None, lowered.fixed_batch)
+    dense = Compressed(
+        choice="dense",
         network=lowered.whole,
         remaining=lowered.remaining,
-        timings=timings,
+        unfollowed=compacted.unfollowed,
+        timings={},
         input_shape=tuple(example.shape[1:]),
         batch=len(example),
-        any_batch=lowered.any_batch,
+        fixed_batch=lowered.fixed_batch,
         threads=threads,
-        _module=modules[choice],
+        _module=model,
         _networks=lowered.networks,
     )
+    if seconds is not None:
+        return _fastest_of(modules, dense, example, seconds)
+    choice = list(modules)[-1]
+    return replace(dense, choice=choice, _module=modules[choice])
 
 
-def _call(module: nn.Module, example: Tensor) -> Callable[[], object]:
-    return lambda: module(example)
+def _fastest_of(
+    modules: Mapping[str, nn.Module], dense: Compressed, example: Tensor, seconds: float
+) -> Compressed:
+    """Return what is fastest as it will be called; the model is timed as it was given."""
+    timed = dict(modules)
+    if example.dim() == 4:
+        in_pytorch = [name for name in modules if name != "engine"]
+        timed |= {f"{name} channels_last": ChannelsLast(modules[name]) for name in in_pytorch}
+    found = {name: replace(dense, choice=name, _module=module) for name, module in timed.items()}
+    calls = {name: _call(compressed, example) for name, compressed in found.items()}
+    calls["dense"] = _call(modules["dense"], example)
+    timings = time_candidates(calls, _CANDIDATES_SHARE * seconds, dense.threads)
+    return replace(found[fastest(timings)], timings=timings)
+
+
+def _call(network: Callable[[Tensor], object], example: Tensor) -> Callable[[], object]:
+    return lambda: network(example)
 
 
 def _lower_best(
@@ -159,7 +189,7 @@ def _lower_best(
     small: nn.Module,
     example: Tensor,
     threads: int,
-    measure: bool,
+    seconds: float | None,
     gives_tensor: bool,
 ) -> _Lowered:
     """Lower the smaller model; or the model itself, if it was pruned in blocks and so is faster.
@@ -167,14 +197,14 @@ def _lower_best(
     A unit that goes from among four rows that share their pattern saves nothing, and the rows
     behind it no longer share theirs.
     """
-    lowered = _lower(small, example, threads, measure, gives_tensor)
+    lowered = _lower(small, example, threads, seconds, gives_tensor)
     if _parameters(small) == _parameters(model) or not _is_in_blocks(model):
         return lowered
-    aligned = _lower(model, example, threads, measure, gives_tensor)
-    if lowered.module is None or aligned.module is None or not measure:
+    aligned = _lower(model, example, threads, seconds, gives_tensor)
+    if lowered.module is None or aligned.module is None or seconds is None:
         return aligned
     calls = {"small": _call(lowered.module, example), "aligned": _call(aligned.module, example)}
-    timings = time_candidates(calls, _BLOCK_SECONDS, threads)
+    timings = time_candidates(calls, _BLOCKS_SHARE * seconds, threads)
     return lowered if timings["small"].median < timings["aligned"].median else aligned
 
 
@@ -192,30 +222,46 @@ def _is_in_blocks(model: nn.Module) -> bool:
 
 
 def _lower(
-    model: nn.Module, example: Tensor, threads: int, measure: bool, gives_tensor: bool
+    model: nn.Module, example: Tensor, threads: int, seconds: float | None, gives_tensor: bool
 ) -> _Lowered:
     try:
         traced = trace(model, example)
     except InputError as reason:
-        return _Lowered(None, (), (str(reason),), None, any_batch=True)
+        return _Lowered(None, (), (str(reason),), None, fixed_batch="")
     division = divide(traced.graph)
-    if not division.parts:
-        return _Lowered(None, (), division.rest, None, traced.any_batch)
-    inputs = _inputs_of_parts(traced, division, example) if measure else {}
-    modules = {part: _part_module(part, inputs.get(part), threads) for part in division.parts}
+    modules, refused = _part_modules(traced, division, example, threads, seconds)
+    remaining = (*division.refused, *refused, *division.rest)
+    if not modules:
+        return _Lowered(None, (), remaining, None, traced.fixed_batch)
     networks = tuple(module.network for module in modules.values())
     whole = division.whole(traced.graph) if gives_tensor else None
-    if whole is not None:
-        return _Lowered(modules[whole], networks, (), networks[0], traced.any_batch)
+    if whole in modules:
+        return _Lowered(modules[whole], networks, (), networks[0], traced.fixed_batch)
     module = with_parts(traced.graph, modules)
-    return _Lowered(module, networks, division.rest, None, traced.any_batch)
+    return _Lowered(module, networks, remaining, None, traced.fixed_batch)
 
 
-def _part_module(part: Part, inputs: Floats | None, threads: int) -> RunnerModule:
+def _part_modules(
+    traced: Trace, division: Division, example: Tensor, threads: int, seconds: float | None
+) -> tuple[dict[Part, RunnerModule], list[str]]:
+    """Return the parts in the engine, and why others stay in PyTorch that it cannot hold."""
+    inputs = {} if seconds is None else _inputs_of_parts(traced, division, example)
+    share = _KINDS_SHARE * (seconds or 0) / max(1, len(division.parts))
+    modules: dict[Part, RunnerModule] = {}
+    refused = []
+    for part in division.parts:
+        try:
+            modules[part] = _part_module(part, inputs.get(part), threads, share)
+        except InputError as reason:
+            refused.append(refusal(part.exit, reason))
+    return modules, refused
+
+
+def _part_module(part: Part, inputs: Floats | None, threads: int, seconds: float) -> RunnerModule:
     network = (
         with_usual_kinds(part.network)
         if inputs is None
-        else choose_kinds(part.network, inputs, threads)
+        else choose_kinds(part.network, inputs, threads, seconds)
     )
     return RunnerModule(Engine(network), network, part.input_shape, part.output_shape, threads)
 

@@ -1,9 +1,5 @@
 """A network as an ONNX file, checked against what ONNX Runtime computes from it."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.compression.checking import relative_difference
+from gossamer.compression.lowering.tracing import quietly, several_examples
 from gossamer.errors import InputError
 from gossamer.files import replacing
 from gossamer.measure.modes import evaluation
@@ -123,13 +120,11 @@ def open_session(file: Path | bytes, threads: int, batch: int | None = None) -> 
 
 def _exported(model: nn.Module, example: Tensor) -> Any:
     shapes = ({0: torch.export.Dim(BATCH)},)
-    # A batch of one would be taken for a size that is always one.
-    several = example if len(example) > 1 else torch.cat([example, example])
     try:
-        with _quiet():
+        with quietly():
             return torch.onnx.export(
                 model,
-                (several,),
+                (several_examples(example),),
                 dynamo=True,
                 dynamic_shapes=shapes,
                 input_names=["input"],
@@ -148,17 +143,3 @@ def _difference(path: Path, example: Tensor, expected: Tensor) -> float:
     session = open_session(path, threads=1)
     (found,) = session.run(None, {"input": example.numpy()})
     return relative_difference(torch.from_numpy(found), expected)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter from talking of torchvision and of its own deprecated calls."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)

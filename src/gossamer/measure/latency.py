@@ -77,15 +77,16 @@ def time_alternately(
     """Time callables in turn and return the seconds that one call of each takes.
 
     Each is first called until it gets no faster. Then each has as many repeats as fit into its
-    share of the time, at least three; or one alone, where a single call takes longer than that
-    share. The garbage collector is off meanwhile.
+    share of the time, and at least three however long a call takes, as a single one tells nothing
+    of how much they vary. The garbage collector is off meanwhile.
 
     Parameters
     ----------
     callables
         What is compared, by name; called without arguments.
     seconds
-        Time for all of it together, warm-up included.
+        Time for all of it together, warm-up included; more is taken where the least repeats need
+        it.
     threads
         Threads of torch meanwhile; None leaves them as they are.
     clock
@@ -110,7 +111,7 @@ def time_alternately(
     if threads is not None and threads < 1:
         raise InputError(f"The number of threads is {threads}, but at least 1 was expected.")
     blocks = {name: block_of(call, clock) for name, call in callables.items()}
-    with _threads_set(threads), _no_garbage_collection():
+    with threads_of_torch(threads), _no_garbage_collection():
         return time_blocks(blocks, seconds=seconds, clock=clock)
 
 
@@ -159,11 +160,7 @@ def time_blocks(
             started = clock()
             found[name].append(_repeat(blocks[name], _calls(warm[name], share)))
             left[name] -= clock() - started
-        waiting = [
-            name
-            for name in waiting
-            if left[name] > 0 or len(found[name]) < (LEAST_REPEATS if warm[name] < share else 1)
-        ]
+        waiting = [name for name in waiting if left[name] > 0 or len(found[name]) < LEAST_REPEATS]
     return {name: Timing(tuple(values)) for name, values in found.items()}
 
 
@@ -211,11 +208,13 @@ def _repeat(block: Block, calls: int) -> float:
 
 
 @contextmanager
-def _threads_set(threads: int | None) -> Iterator[None]:
-    """Have torch use so many threads for a while."""
+def threads_of_torch(threads: int | None) -> Iterator[None]:
+    """Have torch use so many threads for a while; None leaves them as they are."""
     before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if threads is None or threads == before:  # setting them takes longer than a small network
+        yield
+        return
+    torch.set_num_threads(threads)
     try:
         yield
     finally:

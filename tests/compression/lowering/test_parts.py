@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from gossamer.compression.lowering.parts import divide
 from gossamer.compression.lowering.tracing import trace
-from gossamer.kernels.network import Network
+from gossamer.kernels.network import Convolution, Linear, Network
 from gossamer.kernels.portable import run_portable
 
 TOLERANCE = 1e-5
@@ -206,6 +207,10 @@ MIDDLE: dict[str, Callable[[Tensor], Tensor]] = {
     "functions in a row": lambda x: functional.hardtanh(functional.elu(x).clamp(min=-0.5), -1, 0.5),
     "relu as a method": lambda x: x.relu().sigmoid().tanh(),
     "clamp as relu6": lambda x: x.clamp(0, 6) + torch.clamp_min(x, 0),
+    "clamps with bounds far from the numbers": lambda x: (
+        x.clamp(-1e4, 1e4) + x.clamp(min=-1e6) + x.clamp(-1e-6, 1e6)
+    ),
+    "clamps on one side of zero": lambda x: x.clamp(max=0.3) - x.clamp(-0.5, 0) + x.clamp(0, 0.2),
     "arithmetic with numbers": lambda x: 3 - (2 * x + 1) / 4 - x,
     "difference of values": lambda x: torch.relu(x) - 2 * x,
     "subtraction with a factor": lambda x: torch.sub(x, torch.relu(x), alpha=3),
@@ -264,6 +269,78 @@ def test_functions_of_features(name: str) -> None:
     model = Function(FLAT_MIDDLE[name], flat=True)
     model(example)
     assert error(model, example) <= TOLERANCE
+
+
+@pytest.mark.parametrize("bounds", [(0.1, 0.5), (-2.0, -1.0), (-1e9, 1.0), (-1e-9, 1.0), (0, 0)])
+def test_a_clamp_that_would_lose_digits_stays_in_pytorch(bounds: tuple[float, float]) -> None:
+    model = Function(lambda x: x.clamp(*bounds), flat=True)
+    model(torch.randn(2, 6))
+    assert divide(trace(model, torch.randn(2, 6)).graph).rest == ("the network (clamp)",)
+
+
+def test_a_number_for_each_of_many_features_is_no_square_matrix() -> None:
+    """As a matrix, the numbers of one 128 x 128 image would take 18 GiB."""
+    places = torch.arange(3.0 * 128 * 128).view(3, 128, 128) / 5e4
+    image = nn.Sequential(Subtracts(places), nn.ReLU(), nn.Conv2d(3, 2, 1))
+    features = nn.Sequential(nn.BatchNorm1d(20000), nn.ReLU(), nn.Linear(20000, 2))
+    for model, shape in ((image, (3, 128, 128)), (features, (20000,))):
+        example = torch.randn(2, *shape)
+        assert error(model.eval(), example) <= TOLERANCE
+        layers = network_of(model, example).layers
+        products = [layer for layer in layers if isinstance(layer, Linear | Convolution)]
+        assert len(products) == 1
+
+
+class Subtracts(nn.Module):
+    offset: Tensor
+
+    def __init__(self, offset: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("offset", offset)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs - self.offset
+
+
+def test_numbers_that_float32_cannot_hold_keep_only_what_has_them_in_pytorch() -> None:
+    norm = nn.BatchNorm1d(4).eval()
+    norm.running_var = torch.full((4,), -1.0)
+    model = nn.Sequential(nn.Linear(3, 4), norm, nn.Linear(4, 2)).eval()
+    division = divide(trace(model, torch.randn(2, 3)).graph)
+    assert division.rest == ("1 (_native_batch_norm_legit_no_training)",)
+    assert division.refused == ()
+    assert len(division.parts) == 2
+
+
+def test_what_overflows_when_it_is_folded_stays_in_pytorch_and_says_so() -> None:
+    norm = nn.BatchNorm1d(4).eval()
+    nn.init.constant_(norm.weight, 1e30)
+    layer = nn.Linear(3, 4)
+    nn.init.constant_(layer.weight, 1e30)
+    model = nn.Sequential(layer, norm).eval()
+    division = divide(trace(model, torch.randn(2, 3)).graph)
+    assert [part.exit.name for part in division.parts] == ["linear"]
+    assert division.rest == ("1 (_native_batch_norm_legit_no_training)",)
+    (refused,) = division.refused
+    assert refused.startswith("what leads to 1 (layer 0 (Linear): ")
+    assert "finite" in refused
+
+
+@pytest.mark.parametrize("indices", [False, True])
+def test_a_part_begins_with_one_value_where_pytorch_gives_several(indices: bool) -> None:
+    pool = nn.AdaptiveMaxPool2d(2, return_indices=indices)  # 13 x 8 is no multiple of 2 x 2
+    model = nn.Sequential(pool, First(), nn.Flatten(), nn.Linear(12, 5)).eval()
+    division = divide(trace(model, torch.randn(2, 3, 13, 8)).graph)
+    assert division.rest == ("0 (adaptive_max_pool2d)",)
+    (part,) = division.parts
+    assert part.entry.name == "getitem"
+    assert part.network.input_shape == (3, 2, 2)
+
+
+class First(nn.Module):
+    def forward(self, values: Any) -> Tensor:
+        out: Tensor = values[0] if isinstance(values, tuple) else values
+        return out
 
 
 class Beside(nn.Module):

@@ -70,7 +70,8 @@ def fuse(program: Program) -> Network:
 def _with_products_for_affines(program: Program) -> Program:
     """Write what no epilogue takes in as products of one weight a channel, which have epilogues.
 
-    These are affine functions that something fusable follows, and margins of zeros.
+    These are affine functions of images that something fusable follows, and margins of zeros. An
+    affine function of features stays by itself: as a product it would be a square matrix of them.
     """
     reads, shapes = read_counts(program), value_shapes(program)
     leading = {
@@ -83,7 +84,14 @@ def _with_products_for_affines(program: Program) -> Program:
         if isinstance(operation, Pad):
             operations[name] = _padding_product(operation, shapes[operation.input])
         alone = isinstance(operation, Affine) and not _joins(program, name, reads)
-        if isinstance(operation, Affine) and alone and reads[name] == 1 and name in leading:
+        image = len(shapes[name]) == 3
+        if (
+            isinstance(operation, Affine)
+            and image
+            and alone
+            and reads[name] == 1
+            and name in leading
+        ):
             operations[name] = _scaling_product(operation, shapes[name])
     return replace(program, operations=operations)
 
@@ -97,8 +105,6 @@ def _joins(program: Program, name: str, reads: Mapping[str, int]) -> bool:
 
 
 def _scaling_product(affine: Affine, shape: Shape) -> Product:
-    if len(shape) == 1:
-        return Product(affine.input, np.diag(affine.scale), affine.shift)
     window = Window((1, 1), groups=shape[0])
     return Product(affine.input, affine.scale[:, None], affine.shift, window)
 

@@ -7,13 +7,15 @@ part where everything in it can be lowered; otherwise the rest stays in PyTorch 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from gossamer.compression.lowering.calls import Lowered, step_name
 from gossamer.compression.lowering.folding import fold
 from gossamer.compression.lowering.fusing import fuse
 from gossamer.compression.lowering.operations import Operation, Product, Program, network_shape
-from gossamer.compression.lowering.rules import Lowered, lower, step_name
+from gossamer.compression.lowering.rules import lower
 from gossamer.compression.lowering.tracing import (
     computing,
     constants,
@@ -46,10 +48,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """The parts of a graph, and what stays in PyTorch, as 'module path (operations)'."""
+    """The parts of a graph, and what stays in PyTorch, as 'module path (operations)'.
+
+    `refused` says of pieces that could be lowered but not held by the runtime why they stay, too.
+    """
 
     parts: tuple[Part, ...]
     rest: tuple[str, ...]
+    refused: tuple[str, ...]
 
     def whole(self, graph: fx.GraphModule) -> Part | None:
         """Return the part that is the whole graph, from its one input to its one output."""
@@ -85,13 +91,18 @@ def divide(graph: fx.GraphModule) -> Division:
     """
     fixed = constants(graph)
     parts: list[Part] = []
+    refused: list[str] = []
     for in_rows in (False, True):
         taken = {node for part in parts for node in part.nodes}
-        parts += _parts(graph, _layout(graph, fixed, taken, in_rows=in_rows), fixed)
+        for found in _parts(graph, _layout(graph, fixed, taken, in_rows=in_rows), fixed):
+            if isinstance(found, Part):
+                parts.append(found)
+            else:
+                refused.append(found)
     done = {node for part in parts for node in part.nodes}
     order = {node: number for number, node in enumerate(graph.graph.nodes)}
     parts.sort(key=lambda part: order[part.entry])
-    return Division(tuple(parts), _remaining(graph, done, fixed))
+    return Division(tuple(parts), _remaining(graph, done, fixed), tuple(dict.fromkeys(refused)))
 
 
 def _layout(
@@ -139,14 +150,34 @@ def _sizes(
     return tuple(map(str, counted)), tuple(int(size) for size in shape)
 
 
-def _parts(graph: fx.GraphModule, layout: _Layout, fixed: Collection[fx.Node]) -> Iterator[Part]:
+def _parts(
+    graph: fx.GraphModule, layout: _Layout, fixed: Collection[fx.Node]
+) -> Iterator[Part | str]:
+    """Yield the parts of a layout, and for what the runtime cannot hold the reason."""
     for entry in list(graph.graph.nodes):
-        while entry in layout.shapes and (nodes := _part_from(entry, layout, fixed)):
-            part = _part(entry, nodes, layout)
+        if entry not in layout.shapes or _gives_several(entry):
+            continue
+        while nodes := _part_from(entry, layout, fixed):
+            try:
+                yield _part(entry, nodes, layout)
+            except InputError as reason:  # some number is beyond what the runtime holds
+                yield refusal(_in_order(nodes, layout)[-1], reason)
             for node in nodes:
                 del layout.lowered[node]
-            if part is not None:
-                yield part
+
+
+def refusal(last: fx.Node, reason: InputError) -> str:
+    """Return what stays in PyTorch, named by its last node, as the runtime cannot hold it."""
+    return f"what leads to {module_path(last)} ({str(reason).rstrip('.')})"
+
+
+def _in_order(nodes: Collection[fx.Node], layout: _Layout) -> list[fx.Node]:
+    return [node for node in layout.lowered if node in nodes]
+
+
+def _gives_several(node: fx.Node) -> bool:
+    """Tell whether a node gives several values, of which `getitem` takes one."""
+    return isinstance(node.meta.get("val"), (tuple, list))
 
 
 def _only_first_is_read(node: fx.Node) -> bool:
@@ -169,7 +200,9 @@ def _part_from(entry: fx.Node, layout: _Layout, fixed: Collection[fx.Node]) -> f
     parts = [
         nodes
         for last, nodes in reached.items()
-        if _multiplies(nodes, layout.lowered) and _leaves_by(last, nodes, fixed)
+        if _multiplies(nodes, layout.lowered)
+        and _leaves_by(last, nodes, fixed)
+        and not _gives_several(last)
     ]
     return max(parts, key=len, default=frozenset())
 
@@ -188,9 +221,15 @@ def _leaves_by(last: fx.Node, nodes: Collection[fx.Node], fixed: Collection[fx.N
     )
 
 
-def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part | None:
-    """Return the part of some nodes; None if the runtime cannot hold it."""
-    ordered = [node for node in layout.lowered if node in nodes]
+def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part:
+    """Return the part of some nodes.
+
+    Raises
+    ------
+    InputError
+        If the runtime cannot hold it.
+    """
+    ordered = _in_order(nodes, layout)
     operations: dict[str, Operation] = {}
     for node in ordered:
         lowered = layout.lowered[node]
@@ -199,11 +238,9 @@ def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part | 
             operations[name] = operation
     shape, result = layout.shapes[entry], layout.shapes[ordered[-1]]
     program = Program(entry.name, network_shape(shape), operations, ordered[-1].name)
-    network = fuse(fold(program))
-    try:
-        check_network(network)
-    except InputError:  # some number is beyond what the runtime holds
-        return None
+    with np.errstate(all="ignore"):  # what overflows is refused just below
+        network = fuse(fold(program))
+    check_network(network)
     return Part(entry, ordered[-1], nodes, network, shape, result, layout.in_rows)
 
 
@@ -213,7 +250,8 @@ def _remaining(
     """Return what stays in PyTorch, 'module path (operations)' for each module."""
     found: dict[str, dict[str, None]] = {}
     for node in computing(graph):
-        if node not in done and node not in fixed and not is_size(node):
+        taking = operation_name(node) == "getitem"  # computes nothing
+        if node not in done and node not in fixed and not is_size(node) and not taking:
             found.setdefault(module_path(node), {})[operation_name(node)] = None
     return tuple(f"{path} ({', '.join(names)})" for path, names in found.items())
 

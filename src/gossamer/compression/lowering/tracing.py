@@ -21,10 +21,13 @@ from gossamer.measure.running import told
 
 @dataclass(frozen=True)
 class Trace:
-    """The graph of a model over its parameters, and whether it takes batches of any size."""
+    """The graph of a model over its parameters.
+
+    `fixed_batch` says why it takes batches of the example's size only; empty where it takes any.
+    """
 
     graph: fx.GraphModule
-    any_batch: bool
+    fixed_batch: str
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
@@ -42,22 +45,35 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     InputError
         If PyTorch cannot record it, with its reason inside the sentence.
     """
-    # A dimension of 1 is taken for a constant, so that a batch of 1 would never become another.
-    several = example if len(example) > 1 else torch.cat([example, example])
-    with contextlib.suppress(Exception):  # a user's forward may raise anything under tracing
-        return Trace(_exported(model, several, dynamic=True), any_batch=True)
     try:
-        return Trace(_exported(model, example, dynamic=False), any_batch=False)
+        return Trace(_exported(model, several_examples(example), dynamic=True), fixed_batch="")
+    except Exception as error:  # noqa: BLE001 - a user's forward may raise anything under tracing
+        fixed_batch = _first_sentence(error)
+    try:
+        return Trace(_exported(model, example, dynamic=False), fixed_batch)
     except Exception as error:
-        reason = told(error).partition(". ")[0]
         raise InputError(
-            f"The network {type(model).__name__} cannot be recorded by torch.export ({reason})"
+            f"The network {type(model).__name__} cannot be recorded by torch.export "
+            f"({_first_sentence(error)})"
         ) from error
+
+
+def several_examples(example: Tensor) -> Tensor:
+    """Return an example of which a recording stays open for any size of the batch.
+
+    A dimension of 1 is taken for a constant, so that a batch of 1 would never become another.
+    """
+    return example if len(example) > 1 else torch.cat([example, example])
+
+
+def _first_sentence(error: Exception) -> str:
+    """Return the beginning of what PyTorch says of a model, which goes on over its internals."""
+    return told(error).partition(". ")[0]
 
 
 def _exported(model: nn.Module, example: Tensor, *, dynamic: bool) -> fx.GraphModule:
     dimensions = ({0: torch.export.Dim("batch")},) if dynamic else None
-    with torch.no_grad(), _quietly():
+    with torch.no_grad(), quietly():
         program = torch.export.export(model, (example,), dynamic_shapes=dimensions)
         graph = program.run_decompositions({}).module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
@@ -85,7 +101,7 @@ def _forget_effects(graph: fx.GraphModule) -> None:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep PyTorch from writing about its internals, and printing whole graphs where it fails."""
     logger = logging.getLogger("torch")
     before = logger.level

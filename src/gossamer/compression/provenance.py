@@ -1,0 +1,52 @@
+"""Where a compressed file comes from: what is written in its metadata beside the caller's own."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+from gossamer.kernels.network import Convolution, Linear, Network
+
+
+def provenance(network: Network) -> dict[str, str | float]:
+    """Return what to remember of a network that is being written.
+
+    Parameters
+    ----------
+    network
+        As the file holds it.
+
+    Returns
+    -------
+    dict
+        "sparsity", the share of zeros among its weights; "torch", the version of PyTorch; and
+        "written", the time in UTC by ISO 8601. Which gossamer wrote it the file says anyway.
+
+    Examples
+    --------
+    >>> from gossamer.kernels.weights import pack_weights
+    >>> layer = Linear(0, pack_weights(np.eye(4), "sparse"))
+    >>> provenance(Network((4,), (layer,), 1))["sparsity"]
+    0.75
+    """
+    return {
+        "sparsity": stored_sparsity(network),
+        "torch": str(torch.__version__),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def stored_sparsity(network: Network) -> float:
+    """Return the share of zeros among the weights of a network, 0 if it has none.
+
+    Weights are counted as they stand, units that were removed no longer among them.
+
+    Examples
+    --------
+    >>> stored_sparsity(Network((4,), (), 0))
+    0.0
+    """
+    weights = [layer.weights for layer in network.layers if isinstance(layer, Linear | Convolution)]
+    held = sum(int(np.count_nonzero(each.values)) for each in weights)
+    every = sum(each.rows * each.columns for each in weights)
+    return 1 - held / every if every else 0.0
