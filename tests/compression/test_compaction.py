@@ -6,7 +6,7 @@ import pickle
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import pytest
 import torch
@@ -1087,3 +1087,14 @@ def test_the_report_says_what_stayed() -> None:
         "what it gives is read by 1 (LayerNorm), whose inputs keep their width"
     )
     assert layers["3"].fixed == "it gives the network's output"
+
+
+def test_the_example_stays_as_it_is_where_the_forward_works_in_place() -> None:
+    network = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        cast("nn.Linear", network[1]).weight[:4] = 0
+    example = torch.randn(3, 6)
+    before = example.clone()
+    smaller = compact(network, example)
+    assert torch.equal(example, before)
+    assert cast("nn.Linear", smaller.get_submodule("1")).out_features == 4

@@ -506,3 +506,47 @@ def test_what_is_timed_is_what_is_called(monkeypatch: pytest.MonkeyPatch) -> Non
     small = compress(nn.Conv2d(3, 4, 3), torch.randn(2, 3, 6, 6))
     assert called == ["engine", "dense channels_last"]
     assert small.choice == "engine"
+
+
+class GatedByBatch(nn.Module):
+    """Computes something else for large batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.layer(inputs)
+        return found.neg() if inputs.shape[0] > 32 else found
+
+
+def test_a_network_of_one_batch_size_is_not_written(tmp_path: Path) -> None:
+    small = in_engine(GatedByBatch(), torch.randn(4, 6))
+    assert small.fixed_batch
+    with pytest.raises(InputError, match="batches of 4 only"):
+        small.save(tmp_path / "net.gsm")
+    assert not list(tmp_path.iterdir())
+
+
+def test_why_several_outputs_are_not_written(tmp_path: Path) -> None:
+    small = in_engine(TwoHeads(), torch.randn(4, 6))
+    with pytest.raises(InputError, match="gives several outputs"):
+        small.save(tmp_path / "net.gsm")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [[[1.0] * 6], None, torch.randn(2, 6).to_sparse(), torch.empty(2, 6, device="meta")],
+    ids=["list", "None", "sparse", "meta"],
+)
+def test_what_is_no_dense_tensor_is_refused(inputs: Any) -> None:
+    small = in_engine(nn.Linear(6, 4), torch.randn(4, 6))
+    with pytest.raises(InputError, match="was expected"):
+        small(inputs)
+
+
+def test_channels_last_is_for_networks_of_images() -> None:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
+    assert not any("channels_last" in n for n in compress(flat, torch.randn(2, 4, 3, 3)).timings)
+    image = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten())
+    assert "dense channels_last" in compress(image, torch.randn(2, 4, 3, 3)).timings

@@ -59,6 +59,7 @@ def test_a_file_keeps_where_it_comes_from_and_what_the_caller_says(tmp_path: Pat
     small = compress(model, torch.ones(2, 10), threads=1, choose="engine")
     small.save(tmp_path / "n.gsm", metadata={"name": "mine", "classes": list("abcd")})
     metadata = load(tmp_path / "n.gsm").metadata
+    assert metadata["network"] == "Sequential"
     assert metadata["sparsity"] == pytest.approx(0.9)
     assert metadata["torch"] == torch.__version__
     assert datetime.fromisoformat(metadata["written"])

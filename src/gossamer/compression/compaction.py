@@ -195,7 +195,8 @@ def _outputs(network: nn.Module, example: Tensor) -> list[Any]:
     """Return what a network gives in evaluation mode, as a flat list."""
     with evaluation(network), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # for a network that draws numbers even then
-        return tree_flatten(run(network, example))[0]
+        # A forward may work in place: the example stays as it is.
+        return tree_flatten(run(network, example.clone()))[0]
 
 
 def _first_difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Tensor) -> str:

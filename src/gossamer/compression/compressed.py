@@ -102,6 +102,8 @@ class Compressed:
         Why no other size can be given; empty if any can.
     threads
         How many threads are used.
+    model_class
+        Name of the class of the model that it was made from.
     """
 
     choice: str
@@ -113,6 +115,7 @@ class Compressed:
     batch: int
     fixed_batch: str
     threads: int
+    model_class: str
     _module: nn.Module
     _networks: tuple[Network, ...]
 
@@ -131,6 +134,7 @@ class Compressed:
         """
         if isinstance(inputs, np.ndarray):
             return self._of_array(inputs)
+        _check_kind(inputs)
         engine_alone = isinstance(self._module, RunnerModule)  # PyTorch has nothing to set up
         if engine_alone and inputs.dtype is torch.float32 and inputs.is_cpu:
             array = (inputs.detach() if inputs.requires_grad else inputs).numpy()
@@ -197,7 +201,8 @@ class Compressed:
         ------
         InputError
             If a part of the network stays in PyTorch, so that the file could not be run without,
-            if the metadata are not JSON, or the file cannot be written.
+            if the network computes batches of one size only, if the metadata are not JSON, or the
+            file cannot be written.
         """
         from gossamer.compression.provenance import provenance
         from gossamer.runtime.example_shapes import ExampleShapes
@@ -206,13 +211,22 @@ class Compressed:
         if self.network is None:
             raise InputError(
                 f"{path}: this network cannot be written to a file that needs no PyTorch, as "
-                f"these parts of it stay there: {_listed(self.remaining) or 'its axes of places'}; "
-                "replace them by layers that gossamer knows, or use torch.export.save."
+                f"{self._needs_pytorch()}; change that, or use torch.export.save."
+            )
+        if self.fixed_batch:
+            raise InputError(
+                f"{path}: this network computes batches of {self.batch} only "
+                f"({self.fixed_batch}), but a file gives the same answers in batches of any size."
             )
         output = self(np.zeros((self.batch, *self.input_shape), np.float32))
         shapes = ExampleShapes(self.input_shape, output.shape[1:])
-        known = {**provenance(self.network), **(metadata or {})}
+        known = {"network": self.model_class, **provenance(self.network), **(metadata or {})}
         write_network(path, self.network, known, dtype, shapes)
+
+    def _needs_pytorch(self) -> str:
+        if self.remaining:
+            return f"these parts of it stay there: {_listed(self.remaining)}"
+        return "it gives several outputs, or runs along further axes of its input"
 
     def report(self) -> str:
         """Return in words what is run, what was timed, and what stays in PyTorch."""
@@ -236,6 +250,19 @@ class Compressed:
 
     def __str__(self) -> str:
         return self.report()
+
+
+def _check_kind(inputs: object) -> None:
+    if not isinstance(inputs, Tensor):
+        raise InputError(
+            f"The inputs are of type {type(inputs).__name__}, but a tensor or a NumPy array was "
+            "expected."
+        )
+    if inputs.layout is not torch.strided or inputs.is_meta:
+        raise InputError(
+            f"The inputs are a tensor of layout {inputs.layout} on {inputs.device}, but a dense "
+            "one that holds numbers was expected."
+        )
 
 
 def _for_each_tensor(output: Any, change: Callable[[Tensor], Any]) -> Any:

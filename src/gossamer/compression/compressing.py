@@ -156,6 +156,7 @@ def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | 
         batch=len(example),
         fixed_batch=lowered.fixed_batch,
         threads=threads,
+        model_class=type(model).__name__,
         _module=model,
         _networks=lowered.networks,
     )
@@ -170,7 +171,7 @@ def _fastest_of(
 ) -> Compressed:
     """Return what is fastest as it will be called; the model is timed as it was given."""
     timed = dict(modules)
-    if example.dim() == 4:
+    if example.dim() == 4 and any(weight.dim() == 4 for weight in modules["dense"].parameters()):
         in_pytorch = [name for name in modules if name != "engine"]
         timed |= {f"{name} channels_last": ChannelsLast(modules[name]) for name in in_pytorch}
     found = {name: replace(dense, choice=name, _module=module) for name, module in timed.items()}

@@ -68,7 +68,7 @@ def trace(network: nn.Module, example: Tensor) -> Trace:
         # The normalisation of a batch of one fails in training mode; shapes are the same in both.
         runner = _ShapeRecorder(network.eval(), graph)
         with torch.random.fork_rng(devices=[]):
-            runner.run(example)
+            runner.run(example.clone())
     except Exception as error:
         raise UntraceableError(told(error)) from error
     finally:
