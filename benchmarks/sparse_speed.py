@@ -1,6 +1,6 @@
 """How fast sparse inference is, against the strongest ways to run the dense network.
 
-    python -m benchmarks.sparse_speed [--seconds 6] [--networks fashion-cnn mlp]
+    python -m benchmarks.sparse_speed [--seconds 6] [--networks fashion-cnn mlp] [--levels 0.3 0.5]
 
 Four networks with initial weights. Measured as `gossamer bench` does, each library in a process of
 its own while the others are halted, medians: 90% scattered zeros and 90% zeros in blocks of 4×1 at
@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=6.0, help="for timing each row")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--levels", nargs="*", type=float, default=list(BREAK_EVEN_SPARSITIES))
     arguments = parser.parse_args()
     tune_process(1)
     peak = fma_peak()
@@ -61,17 +62,21 @@ def main() -> None:
         "fma_peak_gflops": round(peak / 1e9, 1),
         "read_bandwidth_gb_per_s": round(read_bandwidth(L2_BYTES) / 1e9, 1),
         "seconds_a_row": arguments.seconds,
-        "networks": {name: measured(name, arguments.seconds, peak) for name in arguments.networks},
+        "levels_for_the_break_even": arguments.levels,
+        "networks": {
+            name: measured(name, arguments.seconds, peak, arguments.levels)
+            for name in arguments.networks
+        },
     }
     print(write_result("sparse-speed", 1, result))
 
 
-def measured(name: str, seconds: float, peak: float) -> dict[str, Any]:
+def measured(name: str, seconds: float, peak: float, sparsities: list[float]) -> dict[str, Any]:
     """Return all that is measured of one network."""
     threads = sorted({1, min(2, available_cores())})
     grid = cases([SPARSITY], BATCHES, threads)
     scattered = rows_of(name, "weight", grid, seconds)
-    levels = rows_of(name, "weight", cases(BREAK_EVEN_SPARSITIES, BATCHES[:2], [1]), seconds)
+    levels = rows_of(name, "weight", cases(sparsities, BATCHES[:2], [1]), seconds)
     alone = [row for row in scattered if row.threads == 1 and row.batch in BATCHES[:2]]
     return {
         "scattered": [row_numbers(row) for row in scattered],

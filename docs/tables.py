@@ -112,9 +112,10 @@ NETWORKS = {
 def speed_table() -> str:
     """Return how fast 90% sparse networks are on one thread, beside the dense ones."""
     speed = json.loads((BENCHMARKS / "sparse-speed.json").read_text())
+    named = " ".join(speed["networks"])
     lines = [
         f"90% of the weights zero, one thread of {speed['environment']['processor']}, milliseconds "
-        "a batch, medians (`python -m benchmarks.sparse_speed`):",
+        f"a batch, medians (`python -m benchmarks.sparse_speed --networks {named}`):",
         "",
         "| network | batch | PyTorch | PyTorch bf16 | ONNX Runtime | gossamer | faster than "
         "ONNX Runtime | in 4×1 blocks |",
@@ -137,8 +138,9 @@ def speed_line(network: str, row: Any, blocks: Any) -> str:
     plain = min(taken["eager"], taken["channels_last"])
     times = [f"{one['times_faster']['onnxruntime']:.1f}x" for one in (row, blocks)]
     cells = [plain, taken["bf16"], taken["onnxruntime"], taken["gossamer"]]
-    return f"| {network} | {row['batch']} | {' | '.join(f'{c:.3g}' for c in cells)} | " + (
-        f"{times[0]} | {times[1]} |"
+    return (
+        f"| {network} | {row['batch']} | {' | '.join(f'{float(f"{c:.3g}"):,g}' for c in cells)} | "
+        + (f"{times[0]} | {times[1]} |")
     )
 
 
@@ -149,6 +151,8 @@ def speed_remarks(networks: Any) -> list[str]:
         return ", ".join(f"{NETWORKS[name]} {value(found)}" for name, found in networks.items())
 
     return [
+        "The weights are untrained, pruned by magnitude layer by layer; units that are empty then "
+        "are removed before the zeros are skipped.",
         "Faster than dense ONNX Runtime from this sparsity on, batch 64: "
         + listed(lambda found: found["break_even"]["ONNX Runtime, batch 64"])
         + "; batch 1: "
