@@ -138,10 +138,14 @@ def speed_line(network: str, row: Any, blocks: Any) -> str:
     plain = min(taken["eager"], taken["channels_last"])
     times = [f"{one['times_faster']['onnxruntime']:.1f}x" for one in (row, blocks)]
     cells = [plain, taken["bf16"], taken["onnxruntime"], taken["gossamer"]]
-    return (
-        f"| {network} | {row['batch']} | {' | '.join(f'{float(f"{c:.3g}"):,g}' for c in cells)} | "
-        + (f"{times[0]} | {times[1]} |")
+    return f"| {network} | {row['batch']} | {' | '.join(map(milliseconds, cells))} | " + (
+        f"{times[0]} | {times[1]} |"
     )
+
+
+def milliseconds(taken: float) -> str:
+    """Return a time with three digits that count."""
+    return f"{float(format(taken, '.3g')):,g}"
 
 
 def speed_remarks(networks: Any) -> list[str]:
