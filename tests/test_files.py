@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.files import replacing
+from gossamer.errors import InputError
+from gossamer.files import as_path, replacing
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -67,3 +68,13 @@ def test_a_link_stays_and_permissions_too(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_bytes() == b"new"
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("path", [None, 3, b"", "", "a\0b"])
+def test_what_can_be_no_path_is_refused_in_one_sentence(path: object) -> None:
+    with pytest.raises(InputError, match="expected the path of a file"):
+        as_path(path)
+
+
+def test_paths_are_taken_as_text_and_as_paths(tmp_path: Path) -> None:
+    assert as_path(str(tmp_path)) == as_path(tmp_path) == tmp_path

@@ -6,6 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gossamer.errors import InputError
+
+
+def as_path(path: object) -> Path:
+    """Return the path of a file that a user gave.
+
+    Raises
+    ------
+    InputError
+        If it cannot be one: no text, empty, or with a null character.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{path!r}: expected the path of a file, not {type(path).__name__}.")
+    text = os.fsdecode(path)
+    if not text or "\0" in text:
+        raise InputError(f"{text!r}: expected the path of a file.")
+    return Path(text)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

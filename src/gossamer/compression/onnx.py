@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gossamer.compression.checking import relative_difference
 from gossamer.compression.lowering.tracing import quietly, several_examples
 from gossamer.errors import InputError
-from gossamer.files import replacing
+from gossamer.files import as_path, replacing
 from gossamer.measure.modes import evaluation
 from gossamer.measure.running import run, told
 
@@ -58,7 +58,7 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)
-    path = Path(path)
+    path = as_path(path)
     with evaluation(model), torch.no_grad():
         expected = run(model, example)
         program = _exported(model, example)

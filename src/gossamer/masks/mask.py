@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from gossamer.errors import InputError
+from gossamer.files import as_path
 from gossamer.masks.checks import valid_seed
 from gossamer.masks.enforcement import Enforcement, enforce
 from gossamer.masks.names import bare_module, bare_name, parameters_by_name
@@ -306,7 +307,7 @@ class Mask(Mapping[str, Tensor]):
             "units": json.dumps(dict(self.unit_dimensions)),
             "groups": json.dumps(dict(self.unit_groups)),
         }
-        write_packed(Path(path), {"weights": self.weights, "attached": self.attached}, notes)
+        write_packed(as_path(path), {"weights": self.weights, "attached": self.attached}, notes)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -317,7 +318,7 @@ class Mask(Mapping[str, Tensor]):
         InputError
             If the file is missing, damaged or no mask.
         """
-        kinds, notes = read_packed(Path(path))
+        kinds, notes = read_packed(as_path(path))
         try:
             if unknown := set(kinds) - {"weights", "attached"}:
                 raise ValueError(f"it holds {min(unknown)!r}")

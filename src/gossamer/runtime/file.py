@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gossamer.errors import InputError
-from gossamer.files import replacing
+from gossamer.files import as_path, replacing
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.network import Network
 from gossamer.runtime.claims import check_values
@@ -79,7 +79,7 @@ def write_network(
     >>> metadata["classes"], found.layers[0].weights.values.tolist(), shapes.input
     (['cat', 'dog'], [2.0, 1.5], (2,))
     """
-    path = Path(path)
+    path = as_path(path)
     if precision not in get_args(Precision):
         raise InputError(f"precision is {precision!r}, expected float32 or bfloat16.")
     try:
@@ -123,7 +123,7 @@ def read_network(path: Path | str) -> tuple[Network, Metadata, ExampleShapes]:
         If the file cannot be read, or is anything but a whole, sound file of a known version whose
         claims are in proportion to what it holds.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         header, arrays = unpack(_read(path))
         _check_header(header)
