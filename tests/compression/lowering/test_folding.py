@@ -221,6 +221,17 @@ def test_folding_leaves_no_more_layers(program: Program) -> None:
     assert len(fuse(fold(program)).layers) <= len(fuse(program).layers)
 
 
+def test_a_value_added_to_itself_stays_one_layer_with_its_activation() -> None:
+    doubled: dict[str, Operation] = {"sum": Sum(("x", "x")), "out": Activate("sum", RELU)}
+    assert len(fuse(fold(Program("x", (1,), doubled, "out"))).layers) == 1
+    product: dict[str, Operation] = {
+        "p": Product("x", np.ones((1, 1)), np.zeros(1)),
+        "sum": Sum(("p", "p")),
+    }
+    (layer,) = fuse(fold(Program("x", (1,), product, "sum"))).layers
+    assert isinstance(layer, layers.Linear)
+
+
 def image_program(*operations: tuple[str, Operation]) -> Program:
     return Program("x", (2, 6, 6), dict(operations), operations[-1][0])
 

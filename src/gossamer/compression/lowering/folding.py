@@ -214,11 +214,14 @@ def _padded(product: Product, pad: Pad) -> Product | None:
 
 
 def _double(name: str, operation: Operation, view: _View) -> Changes | None:
-    """Write a value that is added to itself as twice the value."""
+    """Write a value that is added to itself as twice the value, for what gives it to take in."""
     if not isinstance(operation, Sum) or operation.inputs[0] != operation.inputs[1]:
         return None
+    value = operation.inputs[0]
+    if not isinstance(view.before(value), Product | Affine) or view.reads[value] != 2:
+        return None  # a sum can take in an activation, which twice a value cannot
     channels = view.shapes[name][0]
-    return {name: Affine(operation.inputs[0], np.full(channels, 2.0), np.zeros(channels))}
+    return {name: Affine(value, np.full(channels, 2.0), np.zeros(channels))}
 
 
 def _activate_before_pool(name: str, operation: Operation, view: _View) -> Changes | None:
