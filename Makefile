@@ -9,7 +9,7 @@ demo: $(READY)
 	$(VENV)/bin/gossamer run demo --out runs/demo
 
 test: lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 lint: $(READY)
 	$(VENV)/bin/ruff format --check

@@ -126,7 +126,8 @@ def studies(
     "`gossamer run demo`  \n"
     "`gossamer run weight-vs-unit --data ~/data --seeds 5`  \n"
     "`gossamer run weight-vs-unit --scale paper --dry-run`  \n"
-    "`gossamer run my-study.toml --out results/mine`"
+    "`gossamer run my-study.toml --out results/mine`  \n"
+    "`gossamer run mask-transfer --scheduler tcp://host:8786 --out /shared/mask-transfer`"
 )
 def run(
     study: Annotated[str, typer.Argument(help="A built-in study, or a TOML file.")],
@@ -139,11 +140,21 @@ def run(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes. [default: one a core for long studies, else 1]"),
+        typer.Option(
+            min=1,
+            help="Processes, or workers of a cluster at most. "
+            "[default: one a core for long studies, else 1; all workers]",
+        ),
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Threads of each process. [default: what suits the study]"),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Let the workers of a Dask cluster do it, which share the folders."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -180,8 +191,9 @@ def run(
         seeds=seeds,
         jobs=jobs,
         threads=threads,
+        scheduler=scheduler,
         data_root=data,
-        device=_resolved(device),
+        device=_resolved(device, here=scheduler is None),
         command=shlex.join(["gossamer", *sys.argv[1:]]),
     )
     with _store_there(request.folder) as store:
@@ -243,8 +255,10 @@ def _store_there(folder: Path) -> Iterator["Store | None"]:
         yield store
 
 
-def _resolved(device: DeviceName) -> "Device":
-    """Return the device that "auto" means here."""
+def _resolved(device: DeviceName, *, here: bool) -> "Device":
+    """Return the device that "auto" means here; what a cluster has, the user must know."""
+    if device is DeviceName.cuda and not here:
+        return "cuda"
     if device is DeviceName.cpu or (device is DeviceName.auto and _torch_is_cpu_only()):
         return "cpu"
     import torch

@@ -40,9 +40,26 @@ def beginning(prepared: Prepared) -> str:
     return (
         f"{prepared.spec.name}, {prepared.scale} scale, {counted(prepared.seeds, 'seed')}: "
         f"{counted(len(plan.trainings), 'training')} and {plan.trials_left} of "
-        f"{counted(len(plan.trials), 'trial')} to do, in {counted(prepared.jobs, 'process')} of "
-        f"{counted(prepared.threads, 'thread')}{_then_jointly(len(prepared.joints_left))}."
+        f"{counted(len(plan.trials), 'trial')} to do, {_by_whom(prepared)}"
+        f"{_then_jointly(len(prepared.joints_left))}."
     )
+
+
+def _by_whom(prepared: Prepared) -> str:
+    """Say who does the work."""
+    threads, scheduler = counted(prepared.threads, "thread"), prepared.request.scheduler
+    if scheduler is None:
+        return f"in {counted(prepared.jobs, 'process')} of {threads}"
+    most = prepared.request.jobs
+    workers = "the workers" if most is None else f"at most {counted(most, 'worker')}"
+    return f"by {workers} of the cluster at {scheduler}, {threads} each"
+
+
+def _in_what(prepared: Prepared) -> str:
+    """Say in what an estimated time passes; how fast the workers of a cluster are, nobody knows."""
+    if prepared.request.scheduler is None:
+        return _by_whom(prepared)
+    return f"of work in one process here, to be done {_by_whom(prepared)}"
 
 
 def _then_jointly(joints: int) -> str:
@@ -75,9 +92,8 @@ def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
     yield (
         f"Left: {counted(seen.trainings_left, 'training')} "
         f"({counted(seen.steps_left, 'optimizer step')}) and "
-        f"{counted(seen.trials_left, 'trial')} to measure; about {duration(seen.seconds)} in "
-        f"{counted(prepared.jobs, 'process')} of {counted(prepared.threads, 'thread')}"
-        f"{_then_jointly(seen.joints_left)}."
+        f"{counted(seen.trials_left, 'trial')} to measure; about {duration(seen.seconds)} "
+        f"{_in_what(prepared)}{_then_jointly(seen.joints_left)}."
     )
 
 

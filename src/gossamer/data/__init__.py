@@ -3,7 +3,7 @@
 Nothing here imports torch; tensors are made by `gossamer.data.resident`, imported by its name.
 """
 
-from gossamer.data.catalog import load, names
+from gossamer.data.catalog import datasets_folder, load, names
 from gossamer.data.cifar import load_cifar10_folder
 from gossamer.data.dataset import Dataset
 from gossamer.data.digits import load_digits
@@ -14,6 +14,7 @@ from gossamer.data.splits import complementary_halves, stratified_sample, strati
 __all__ = [
     "Dataset",
     "complementary_halves",
+    "datasets_folder",
     "load",
     "load_cifar10_folder",
     "load_digits",

@@ -54,7 +54,7 @@ def load(name_or_path: str, root: Path | str | None = None) -> Dataset:
     (1, 8, 8)
     """
     if name_or_path in _BUILT_IN:
-        return _BUILT_IN[name_or_path](_root(root))
+        return _BUILT_IN[name_or_path](datasets_folder(root))
     if name_or_path.endswith(".npz"):
         return load_npz(Path(name_or_path).expanduser())
     similar = difflib.get_close_matches(name_or_path.lower(), _BUILT_IN, n=1)
@@ -65,7 +65,8 @@ def load(name_or_path: str, root: Path | str | None = None) -> Dataset:
     )
 
 
-def _root(root: Path | str | None) -> Path | None:
+def datasets_folder(root: Path | str | None) -> Path | None:
+    """Return the folder of datasets on disk: the given one, else ``GOSSAMER_DATA``, else None."""
     chosen = root or os.environ.get("GOSSAMER_DATA")
     return Path(chosen).expanduser() if chosen else None
 

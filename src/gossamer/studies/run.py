@@ -54,7 +54,10 @@ class Request:
     scale: Scale | None = None
     seeds: int | None = None
     jobs: int | None = None
+    """Processes; workers at most, where there is a scheduler."""
     threads: int | None = None
+    scheduler: str | None = None
+    """Address of a Dask scheduler, whose workers do the work."""
     data_root: Path | None = None
     device: Device = "cpu"
     command: str = ""
@@ -77,8 +80,9 @@ class Prepared:
     """What is measured of several networks together, done or not."""
     joints_left: tuple[JointTask, ...]
     jobs: int
+    """Processes here; 1 where a cluster does the work."""
     threads: int
-    """Threads of each process."""
+    """Threads of each process, or of each worker of a cluster."""
 
     @property
     def anything_left(self) -> bool:
@@ -104,7 +108,7 @@ def prepare(request: Request, store: Store | None) -> Prepared:
     except StudyFileError as error:
         raise located(error, request.study, text) from error
     plan = _left(trials, store)
-    jobs = request.jobs or _sensible_jobs(plan, seeds, request.device)
+    jobs = _jobs(plan, seeds, request)
     return Prepared(
         request=request,
         spec=spec,
@@ -116,7 +120,7 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         joints=joints,
         joints_left=_joints_left(joints, store),
         jobs=jobs,
-        threads=request.threads or _sensible_threads(plan, datasets, jobs),
+        threads=request.threads or _threads(plan, datasets, jobs, request),
     )
 
 
@@ -237,7 +241,18 @@ def carry_out(
     if plan.tasks:
         rehearse_study(prepared)
         site = Site(store.folder, prepared.request.data_root, prepared.threads)
-        if prepared.jobs == 1:
+        if prepared.request.scheduler is not None:
+            from gossamer.studies.cluster import do_on_cluster
+
+            do_on_cluster(
+                plan,
+                site,
+                prepared.request.scheduler,
+                prepared.request.jobs,
+                handle,
+                should_stop,
+            )
+        elif prepared.jobs == 1:
             do_here(plan, site, handle, should_stop)
         else:
             from gossamer.studies.pool import do_in_processes
@@ -304,18 +319,22 @@ def _whose(prepared: Prepared, trial: KeyedTrial) -> str:
     return f"{planned.arm}{level}, seed {trial.trial.seed}"
 
 
-def _sensible_jobs(plan: Plan, seeds: int, device: Device) -> int:
-    """Return how many processes to use if the user does not say.
+def _jobs(plan: Plan, seeds: int, request: Request) -> int:
+    """Return how many processes to use here: what suits the study, if the user does not say.
 
     It depends on the whole study, not on what is left, so that a resumed run has the same number
     of threads and therefore the same bits.
     """
-    if device != "cpu" or plan.examples_trained < _WORTH_PROCESSES:
+    if request.scheduler is not None:
+        return 1
+    if request.jobs is not None:
+        return request.jobs
+    if request.device != "cpu" or plan.examples_trained < _WORTH_PROCESSES:
         return 1
     return min(seeds, available_cores())
 
 
-def _sensible_threads(plan: Plan, datasets: Datasets, jobs: int) -> int:
+def _threads(plan: Plan, datasets: Datasets, jobs: int, request: Request) -> int:
     """Return how many threads each process has if the user does not say."""
     batches = [
         step.batch
@@ -324,6 +343,6 @@ def _sensible_threads(plan: Plan, datasets: Datasets, jobs: int) -> int:
         if isinstance(step, Train)
     ]
     largest = max(math.prod(datasets(p.keyed.trial.data).input_shape) for p in plan.trials)
-    if max(batches, default=0) * largest < _WORTH_THREADS:
+    if request.scheduler is not None or max(batches, default=0) * largest < _WORTH_THREADS:
         return 1
     return max(1, available_cores() // jobs)

@@ -158,6 +158,15 @@ class Waiting:
                 return self._tasks.pop(position)
         return None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all tasks were given out."""
+        return not self._tasks
+
+    def put_back(self, task: Task) -> None:
+        """Take a task back that could not be done where it was given to."""
+        self._tasks.insert(0, task)
+
     def note(self, event: Event) -> None:
         """Take note of a state that is done, or of one that will never be."""
         if isinstance(event, Phase):

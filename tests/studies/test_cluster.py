@@ -1,0 +1,231 @@
+"""Running a study on a Dask cluster: the same numbers, whoever joins, leaves or dies."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gossamer.errors import GossamerError, InputError
+from gossamer.records.record import Phase, Record
+from gossamer.records.store import Store
+from gossamer.studies import cluster
+from gossamer.studies.cluster_worker import Introduction, introduce, token_path, versions
+from gossamer.studies.run import Request, carry_out, prepare
+from gossamer.studies.work import Event, Failure, Pulse, Site
+from running_studies import command, numbers, run_all, wait_for
+
+pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+WriteStudy = Callable[..., Path]
+
+
+class Cluster:
+    """A scheduler and workers in processes of their own, as on several machines."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"tcp://127.0.0.1:{port}"
+        self._folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", f"{port}")
+
+    def worker(self, *options: str) -> subprocess.Popen[bytes]:
+        return self._start("worker", self.url, "--nthreads", "1", "--no-nanny", *options)
+
+    def _start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{what}", *options, "--no-dashboard"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+        )
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setattr(cluster, "_ROLL_CALL_SECONDS", 0.1)
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    there = Cluster(folder)
+    yield there
+    for process in reversed(there.processes):
+        process.kill()
+        process.wait()
+
+
+def run_there(
+    study: Path,
+    folder: Path,
+    there: Cluster,
+    watch: Callable[[Event], None] = lambda event: None,  # noqa: ARG005
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Event]:
+    events: list[Event] = []
+
+    def follow(event: Event) -> None:
+        events.append(event)
+        watch(event)
+
+    with Store.create(folder) as store:
+        request = Request(study=str(study), folder=folder, scheduler=there.url)
+        carry_out(prepare(request, store), store, follow, should_stop)
+    return events
+
+
+def count(events: list[Event]) -> int:
+    return sum(isinstance(event, Phase | Record) for event in events)
+
+
+def test_a_cluster_gives_the_same_bits_whoever_dies_or_joins(
+    write_study: WriteStudy, tmp_path: Path, dask: Cluster
+) -> None:
+    study = write_study(("epochs = 2", "epochs = 20"))
+    first, joined = dask.worker(), list[object]()
+
+    def kill(event: Event) -> None:
+        if isinstance(event, Pulse) and not joined:
+            first.kill()
+            joined.extend([dask.worker(), dask.worker()])
+
+    events = run_there(study, tmp_path / "there", dask, kill)
+    assert joined
+    assert count(events) == 2 * (7 + 5)
+    assert not any(isinstance(event, Failure) for event in events)
+    run_all(study, tmp_path / "here")
+    assert numbers(tmp_path / "there") == numbers(tmp_path / "here")
+    assert run_there(study, tmp_path / "there", dask) == []
+    assert not list((tmp_path / "there" / "states").glob(".*"))
+
+
+def test_a_stop_loses_nothing(write_study: WriteStudy, tmp_path: Path, dask: Cluster) -> None:
+    study = write_study(("epochs = 2", "epochs = 100000"))
+    dask.worker()
+    pulses: list[Pulse] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Pulse):
+            pulses.append(event)
+
+    run_there(study, tmp_path / "out", dask, watch, lambda: len(pulses) == 3)
+    (checkpoint,) = (tmp_path / "out" / "states").iterdir()
+    assert checkpoint.suffix == ".checkpoint"
+    more: list[Pulse] = []
+
+    def watch_more(event: Event) -> None:
+        if isinstance(event, Pulse):
+            more.append(event)
+
+    run_there(study, tmp_path / "out", dask, watch_more, lambda: bool(more))
+    assert more[0].steps > pulses[-1].steps
+
+
+def test_workers_stop_when_the_driving_process_is_killed(
+    write_study: WriteStudy, tmp_path: Path, dask: Cluster
+) -> None:
+    study = write_study(("epochs = 2", "epochs = 100000"))
+    dask.worker()
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(study, out, "--scheduler", dask.url),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert f"by the workers of the cluster at {dask.url}, 1 thread each" in said
+    wait_for(lambda: bool(list(out.glob("states/.cluster-*"))))
+    wait_for(lambda: "epoch" in process.stderr.readline())  # type: ignore[union-attr]
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    wait_for(lambda: bool(list(out.glob("states/*.checkpoint"))))
+
+
+def test_a_task_that_brings_worker_after_worker_down_is_given_up(
+    write_study: WriteStudy, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_MOST_DEATHS", 2)
+    study = write_study(("epochs = 2", "epochs = 100000"), ("seeds = 2", "seeds = 1"))
+    workers = [dask.worker()]
+
+    def kill(event: Event) -> None:
+        if isinstance(event, Pulse) and workers[-1].poll() is None:
+            workers[-1].kill()
+            workers[-1].wait()
+            workers.append(dask.worker())
+
+    with pytest.raises(GossamerError, match="2 workers of the cluster died of the same task"):
+        run_there(study, tmp_path / "out", dask, kill)
+    assert len(workers) == 3
+
+
+def test_a_lost_scheduler_is_a_sentence(
+    write_study: WriteStudy, tmp_path: Path, dask: Cluster
+) -> None:
+    study = write_study(("epochs = 2", "epochs = 100000"))
+    dask.worker()
+
+    def kill(event: Event) -> None:
+        if isinstance(event, Pulse):
+            dask.scheduler.kill()
+
+    with pytest.raises(GossamerError, match="the scheduler is gone; what was done is kept"):
+        run_there(study, tmp_path / "out", dask, kill)
+
+
+def test_no_scheduler_and_no_workers_are_sentences(
+    study_file: Path, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 1.0)
+    with pytest.raises(GossamerError, match="has had no worker for 1 s"):
+        run_there(study_file, tmp_path / "out", dask)
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.5)
+    for url in ("tcp://127.0.0.1:9", "nowhere://x:1", "tcp://127.0.0.1:notaport"):
+        dask.url = url
+        with pytest.raises(InputError, match=f"--scheduler {url}: no Dask scheduler answers"):
+            run_there(study_file, tmp_path / "out", dask)
+
+
+def test_a_worker_says_what_it_sees(tmp_path: Path) -> None:
+    (tmp_path / "states").mkdir()
+    token_path(tmp_path, "abc").write_text("abc")
+    here = Site(tmp_path, tmp_path, threads=1)
+    assert introduce(here, "abc") == Introduction(versions(), "abc", sees_data=True)
+    elsewhere = replace(here, folder=tmp_path / "other", data_root=tmp_path / "other")
+    assert introduce(elsewhere, "abc") == Introduction(versions(), None, sees_data=False)
+    assert introduce(replace(here, data_root=None), "other").sees_data
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (
+            Introduction((("gossamer", "0"), ("torch", "0")), "abc", True),
+            "has gossamer 0, expected",
+        ),
+        (Introduction(versions(), None, True), "does not see the folder"),
+        (Introduction(versions(), "abc", False), "does not see the folder of datasets"),
+    ],
+)
+def test_a_worker_that_would_give_other_numbers_is_refused(
+    found: Introduction,
+    sentence: str,
+    study_file: Path,
+    tmp_path: Path,
+    dask: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda _: "abc")
+    monkeypatch.setattr(cluster, "introduce", lambda *_: found)
+    dask.worker()
+    with pytest.raises(InputError, match=sentence):
+        run_there(study_file, tmp_path / "out", dask)
