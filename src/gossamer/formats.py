@@ -142,9 +142,10 @@ def inside(label: str) -> str:
     --------
     >>> inside("Weight pruning"), inside("ERK"), inside("Erdos-Renyi")
     ('weight pruning', 'ERK', 'Erdos-Renyi')
-    >>> inside("Pruning, then training")
-    '“pruning, then training”'
+    >>> inside("Pruning, then training"), inside("Fashion: dense")
+    ('“pruning, then training”', 'Fashion: dense')
     """
     word = label.split(" ")[0]
-    text = label[:1].lower() + label[1:] if word[1:].islower() else label
+    is_name = not word[1:].islower() or word.endswith(":")
+    text = label if is_name else label[:1].lower() + label[1:]
     return f"“{text}”" if "," in text else text

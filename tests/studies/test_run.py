@@ -17,7 +17,7 @@ from gossamer.recipes import keyed
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store, only_writer
 from gossamer.studies.plan import Measuring
-from gossamer.studies.run import Request, carry_out, prepare
+from gossamer.studies.run import Request, carry_out, describe_run, prepare
 from gossamer.studies.work import Event, Failure, Hand, Pulse, Site
 from gossamer.train.loop import Job
 from running_studies import command, numbers, run_all, wait_for
@@ -225,3 +225,16 @@ def test_the_record_says_what_determines_its_bits(study_file: Path, tmp_path: Pa
     assert record.identity["origin"]["precision"] == "float32"
     assert len(record.identity["origin"]["dataset"]) == 64
     json.dumps(record.model_dump(mode="json"), allow_nan=False)
+
+
+def test_the_report_says_how_much_of_the_data_there_is_to_train_on(
+    write_study: WriteStudy, tmp_path: Path
+) -> None:
+    def data_shown(**changes: tuple[str, str]) -> str:
+        study = write_study(*changes.values())
+        return describe_run(prepare(Request(study=str(study), folder=tmp_path), None)).dataset
+
+    whole = "1,438 training and 359 test examples, 10 classes"
+    assert data_shown() == f"digits: {whole}"
+    fewer = ("values = { epochs = 2 }", "values = { epochs = 2 }\ndata = { examples = 1000 }")
+    assert data_shown(fewer=fewer) == f"digits: 1,000 of {whole}"

@@ -94,18 +94,18 @@ def _layers(
     scale = alt.Scale(domain=_domain(rows), nice=False, zero=False)
     most = quantity.scale * quantity.highest
     axis = alt.Axis(tickCount=8, labelExpr=f"datum.value <= {most:g} ? datum.label : ''")
-    x, low, end = (
-        alt.X(f"{name}:Q", title=quantity.title, scale=scale, axis=axis)
-        for name in ("mean", "low", "end")
+    x, low = (
+        alt.X(f"{name}:Q", title=quantity.title, scale=scale, axis=axis) for name in ("mean", "low")
     )
+    at_the_right = alt.value("width")  # where no dot and no diamond is
     hover = tooltips(results, quantity)
     base = panel.of(measured).encode(**shared, tooltip=hover)
     bars = base.mark_rule(strokeWidth=2, strokeOpacity=0.5)
-    numbers = base.mark_text(align="left", dx=9, fontSize=11)
+    numbers = base.mark_text(align="right", fontSize=11)
     layers: list[Layer] = [
         bars.encode(low, alt.X2("high:Q")),
         base.mark_point(filled=True, size=54, opacity=1).encode(x),
-        numbers.encode(end, alt.Text("short:N"), color=alt.value(GREY)),
+        numbers.encode(alt.Text("short:N"), x=at_the_right, color=alt.value(GREY)),
     ]
     if published:
         diamonds = panel.of(published).mark_point(shape="diamond", size=60, fill="white")

@@ -156,15 +156,13 @@ def _joints_left(joints: Sequence[JointTask], store: Store | None) -> tuple[Join
 def describe_run(prepared: Prepared) -> StudyRun:
     """Return the study as the store and the report keep it."""
     spec, scale = prepared.spec, prepared.scale
-    data = prepared.datasets(spec.data)
     return StudyRun(
         name=spec.name,
         title=spec.title,
         question=" ".join(spec.question.split()),
         scale=scale,
         axis=spec.axis,
-        dataset=f"{data.name}: {len(data.y_train):,} training and {len(data.y_test):,} test "
-        f"examples, {data.classes} classes",
+        dataset=_data_shown(prepared),
         network=spec.network.name,
         notes=spec.scales[scale].notes,
         arms=tuple(_arm_shown(spec, scale, arm) for arm in arms_at(spec, scale)),
@@ -188,6 +186,18 @@ def describe_run(prepared: Prepared) -> StudyRun:
         sources={name: source.model_dump(mode="json") for name, source in spec.sources.items()},
         command=prepared.request.command,
         file=prepared.text,
+    )
+
+
+def _data_shown(prepared: Prepared) -> str:
+    """Say what the first dataset holds, and how much of it there is to train on at this scale."""
+    spec = prepared.spec
+    data = prepared.datasets(spec.data)
+    pool = spec.scales[prepared.scale].data.get("examples", spec.data.examples)
+    of = f"{pool:,} of " if pool else ""
+    return (
+        f"{data.name}: {of}{len(data.y_train):,} training and {len(data.y_test):,} test examples, "
+        f"{data.classes} classes"
     )
 
 
