@@ -40,8 +40,8 @@ REPORT = "report.html"
 _WORTH_THREADS = 16_384
 """Numbers in a batch of inputs, above which more than one thread pays: below it threads wait for
 each other longer than they work, and far longer where something else uses a core."""
-_WORTH_PROCESSES = 1_000_000
-"""Training examples in all, above which starting several processes pays."""
+_WORTH_PROCESSES = 250_000_000
+"""Numbers in all inputs that are trained on, above which starting several processes pays."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def prepare(request: Request, store: Store | None) -> Prepared:
     except StudyFileError as error:
         raise located(error, request.study, text) from error
     plan = _left(trials, store)
-    jobs = _jobs(plan, seeds, request)
+    largest = _largest_input(plan, datasets)
+    jobs = _jobs(plan, seeds, largest, request)
     return Prepared(
         request=request,
         spec=spec,
@@ -120,7 +121,7 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         joints=joints,
         joints_left=_joints_left(joints, store),
         jobs=jobs,
-        threads=request.threads or _threads(plan, datasets, jobs, request),
+        threads=request.threads or _threads(plan, largest, jobs, request),
     )
 
 
@@ -329,7 +330,12 @@ def _whose(prepared: Prepared, trial: KeyedTrial) -> str:
     return f"{planned.arm}{level}, seed {trial.trial.seed}"
 
 
-def _jobs(plan: Plan, seeds: int, request: Request) -> int:
+def _largest_input(plan: Plan, datasets: Datasets) -> int:
+    """Return the numbers of which the largest example of a study consists."""
+    return max(math.prod(datasets(p.keyed.trial.data).input_shape) for p in plan.trials)
+
+
+def _jobs(plan: Plan, seeds: int, largest: int, request: Request) -> int:
     """Return how many processes to use here: what suits the study, if the user does not say.
 
     It depends on the whole study, not on what is left, so that a resumed run has the same number
@@ -339,12 +345,12 @@ def _jobs(plan: Plan, seeds: int, request: Request) -> int:
         return 1
     if request.jobs is not None:
         return request.jobs
-    if request.device != "cpu" or plan.examples_trained < _WORTH_PROCESSES:
+    if request.device != "cpu" or plan.examples_trained * largest < _WORTH_PROCESSES:
         return 1
     return min(seeds, available_cores())
 
 
-def _threads(plan: Plan, datasets: Datasets, jobs: int, request: Request) -> int:
+def _threads(plan: Plan, largest: int, jobs: int, request: Request) -> int:
     """Return how many threads each process has if the user does not say."""
     batches = [
         step.batch
@@ -352,7 +358,6 @@ def _threads(plan: Plan, datasets: Datasets, jobs: int, request: Request) -> int
         for step in planned.keyed.trial.steps
         if isinstance(step, Train)
     ]
-    largest = max(math.prod(datasets(p.keyed.trial.data).input_shape) for p in plan.trials)
     if request.scheduler is not None or max(batches, default=0) * largest < _WORTH_THREADS:
         return 1
     return max(1, available_cores() // jobs)
