@@ -1,4 +1,4 @@
-"""What the README shows works."""
+"""What the README and the pages show works."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,11 @@ from gossamer.studies.plan import chosen_scale
 from gossamer.studies.spec import read_study
 from gossamer.studies.written_recipes import resolve_recipe
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +46,23 @@ def test_the_study_of_the_readme_can_be_run(tmp_path: Path) -> None:
     for arm in spec.arms:
         values = {**scale.values, spec.axis: spec.levels[0]}
         assert resolve_recipe(arm.name, spec.steps_of(arm), values)
+
+
+def test_the_python_of_the_page_on_the_runtime_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    optimizer, images = torch.optim.SGD(model.parameters(), 0.1), torch.rand(5, 1, 8, 8)
+
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        model(images).square().mean().backward()
+        optimizer.step()
+
+    names = {"model": model, "optimizer": optimizer, "images": images, "train": train}
+    compressing, loading, exporting = blocks("python", "docs/runtime.md")
+    exec(compressing, names)
+    torch.testing.assert_close(names["logits"], model(images).detach())
+    exec(loading, names | {"images": images.numpy()})
+    exec(exporting, names)
+    assert {path.name for path in tmp_path.iterdir()} >= {"small.gsm", "small.onnx"}
