@@ -545,6 +545,16 @@ def test_what_is_no_dense_tensor_is_refused(inputs: Any) -> None:
         small(inputs)
 
 
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), True, "3", None])
+def test_a_time_that_is_none_is_refused_before_anything_is_done(seconds: Any) -> None:
+    class Untouchable(nn.Linear):
+        def forward(self, _: Tensor) -> Tensor:
+            raise AssertionError
+
+    with pytest.raises(InputError, match="'seconds' is .*, but a number above 0 was expected"):
+        compress(Untouchable(6, 4), torch.randn(4, 6), seconds=seconds)
+
+
 def test_channels_last_is_for_networks_of_images() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
     assert not any("channels_last" in n for n in compress(flat, torch.randn(2, 4, 3, 3)).timings)

@@ -1,5 +1,6 @@
 """From a masked model to the fastest thing that computes the same."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -81,6 +82,11 @@ def compress(
     RuntimeWarning
         If a faster form of the network gave other answers than the network, and so is not used.
 
+    Notes
+    -----
+    Weights that are zero are not multiplied: a NaN or an infinity that only they read does not
+    reach the output, where PyTorch would multiply it by 0 and give NaN.
+
     Examples
     --------
     >>> from gossamer.masks import prune
@@ -97,6 +103,7 @@ def compress(
     check_model(root)
     check_example(example)
     threads = _valid_threads(threads)
+    _check_seconds(seconds)
     Engine(_NOTHING)  # a wrong instruction set would be found only where it is taken for a limit
     if choose not in ("measure", "engine"):
         raise InputError(f"'choose' is {choose!r}, but 'measure' or 'engine' was expected.")
@@ -115,6 +122,12 @@ def _valid_threads(threads: int | None) -> int:
             f"'threads' is {threads!r}, but a whole number from 1 to {MOST_THREADS} was expected."
         )
     return threads
+
+
+def _check_seconds(seconds: float) -> None:
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 < seconds < math.inf:
+        raise InputError(f"'seconds' is {seconds!r}, but a number above 0 was expected.")
 
 
 @dataclass(frozen=True, eq=False)
