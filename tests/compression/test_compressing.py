@@ -551,7 +551,7 @@ def test_a_time_that_is_none_is_refused_before_anything_is_done(seconds: Any) ->
         def forward(self, _: Tensor) -> Tensor:
             raise AssertionError
 
-    with pytest.raises(InputError, match="'seconds' is .*, but a number above 0 was expected"):
+    with pytest.raises(InputError, match=r"'seconds' is .*, but a number above 0 was expected"):
         compress(Untouchable(6, 4), torch.randn(4, 6), seconds=seconds)
 
 
