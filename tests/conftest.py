@@ -1,8 +1,11 @@
-"""Settings of all tests."""
+"""Settings and fixtures of all tests."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from running_commands import Gossamer, Outcome
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -14,3 +17,33 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def columns() -> int:
+    """Return how wide the terminal is on which the command runs."""
+    return 80
+
+
+@pytest.fixture
+def gossamer(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    columns: int,
+) -> Gossamer:
+    """Run the command in this process, in an empty folder of its own."""
+    from gossamer.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", f"{columns}")
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["gossamer", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        code = caught.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,42 +18,13 @@ from rich.console import Console
 from scipy import stats
 
 from gossamer.audit_console import _DESIGNS, described, followed
-from gossamer.cli import main
 from gossamer.leakage import audit
 from gossamer.leakage.design import Kind
 from gossamer.records.leakage import Leakage
+from running_commands import Gossamer
 
 SHIFT = 1.0
 """By how much margins of members lie above those of others, whose standard deviation is 1."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Gossamer = Callable[..., Outcome]
-
-
-@pytest.fixture
-def gossamer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Gossamer:
-    """Run the command in an empty folder of its own, on a terminal of 80 columns."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["gossamer", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        code = caught.value.code
-        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return run
 
 
 def arrays(models: int = 4, examples: int = 200) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from gossamer.bench_console import followed
-from gossamer.cli import main
 from gossamer.compression import benching_measuring
 from gossamer.compression.benching import Case
 from gossamer.errors import GossamerError
 from gossamer.records.speed import Column, Latency, Row, Speed
+from running_commands import Gossamer
 
 TINY = """
 from torch import nn
@@ -23,35 +22,6 @@ from torch import nn
 def tiny():
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3))
 """
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Gossamer = Callable[..., Outcome]
-
-
-@pytest.fixture
-def gossamer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Gossamer:
-    """Run the command in an empty folder of its own, on a terminal of 80 columns."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["gossamer", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        code = caught.value.code
-        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return run
 
 
 def row(case: Case) -> Row:

@@ -7,14 +7,13 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gossamer.cli import main
+from running_commands import Gossamer, Outcome
 
 STUDY = """
 name = "mine"
@@ -44,33 +43,9 @@ recipe = [
 """
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Gossamer = Callable[..., Outcome]
-
-
 @pytest.fixture
-def gossamer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Gossamer:
-    """Run the command in an empty folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["gossamer", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        code = caught.value.code
-        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return run
+def columns() -> int:
+    return 200
 
 
 def write_study(
