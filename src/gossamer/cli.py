@@ -193,7 +193,7 @@ def run(
         threads=threads,
         scheduler=scheduler,
         data_root=data,
-        device=_resolved(device, here=scheduler is None),
+        device=_resolved(device),
         command=shlex.join(["gossamer", *sys.argv[1:]]),
     )
     with _store_there(request.folder) as store:
@@ -255,10 +255,8 @@ def _store_there(folder: Path) -> Iterator["Store | None"]:
         yield store
 
 
-def _resolved(device: DeviceName, *, here: bool) -> "Device":
-    """Return the device that "auto" means here; what a cluster has, the user must know."""
-    if device is DeviceName.cuda and not here:
-        return "cuda"
+def _resolved(device: DeviceName) -> "Device":
+    """Return the device that "auto" means here."""
     if device is DeviceName.cpu or (device is DeviceName.auto and _torch_is_cpu_only()):
         return "cpu"
     import torch

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gossamer.errors import GossamerError, InputError
@@ -15,10 +16,10 @@ from gossamer.records.store import Store
 from gossamer.studies import cluster
 from gossamer.studies.cluster_worker import Introduction, introduce, token_path, versions
 from gossamer.studies.run import Request, carry_out, prepare
-from gossamer.studies.work import Event, Failure, Pulse, Site
+from gossamer.studies.work import Event, Failure, Pulse, Site, forget_datasets
 from running_studies import command, numbers, run_all, wait_for
 
-pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+Client = pytest.importorskip("distributed", reason="the extra `cluster` is not installed").Client
 
 WriteStudy = Callable[..., Path]
 
@@ -142,12 +143,13 @@ def test_workers_stop_when_the_driving_process_is_killed(
     assert process.stderr is not None
     said = process.stderr.readline()
     assert f"by the workers of the cluster at {dask.url}, 1 thread each" in said
-    wait_for(lambda: bool(list(out.glob("states/.cluster-*"))))
-    wait_for(lambda: "epoch" in process.stderr.readline())  # type: ignore[union-attr]
-    process.kill()
-    process.wait()
-    process.stderr.close()
-    wait_for(lambda: bool(list(out.glob("states/*.checkpoint"))))
+    with Client(dask.url, set_as_default=False) as client:
+        wait_for(lambda: any("do-" in str(keys) for keys in client.processing().values()))
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        # Only then does the worker take other work: it has one thread.
+        assert client.submit(abs, -1).result(timeout=30) == 1
 
 
 def test_a_task_that_brings_worker_after_worker_down_is_given_up(
@@ -229,3 +231,64 @@ def test_a_worker_that_would_give_other_numbers_is_refused(
     dask.worker()
     with pytest.raises(InputError, match=sentence):
         run_there(study_file, tmp_path / "out", dask)
+
+
+def test_a_worker_that_would_give_other_numbers_is_left_out_if_others_do_not(
+    study_file: Path, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = iter(["is wrong"])
+
+    def problem(crew: object, found: Introduction) -> str | None:
+        return next(problems, None)
+
+    monkeypatch.setattr("gossamer.studies.cluster._Crew._problem", problem)
+    dask.worker()
+    dask.worker()
+    with Client(dask.url, set_as_default=False) as client:
+        client.wait_for_workers(2)
+    with pytest.warns(RuntimeWarning, match="is wrong; it gets no work"):
+        events = run_there(study_file, tmp_path / "out", dask)
+    assert count(events) == 2 * (7 + 5)
+
+
+def test_an_answer_that_is_lost_with_its_worker_is_computed_again(
+    study_file: Path, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, fetched = list[object](), cluster._Crew._result
+
+    def result(crew: cluster._Crew, future: object, address: str) -> object:
+        if len(lost) < 2 and crew._busy[address].task is not None:
+            lost.append(future)
+            raise TimeoutError
+        return fetched(crew, future, address)
+
+    monkeypatch.setattr("gossamer.studies.cluster._Crew._result", result)
+    dask.worker()
+    events = run_there(study_file, tmp_path / "out", dask)
+    assert len(lost) == 2
+    assert count(events) == 2 * (7 + 5)
+    run_all(study_file, tmp_path / "here")
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "here")
+
+
+def test_data_and_networks_are_named_from_where_the_run_was_started(
+    write_study: WriteStudy, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    generator = np.random.default_rng(0)
+    for seed in (0, 1):  # the second time it is another file of the same name
+        images = generator.random((60, 4), dtype=np.float32)
+        labels = generator.integers(0, 3, 60)
+        np.savez("mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+        study = write_study(('"digits"', '"mine.npz"'), ("seeds = 2", "seeds = 1"))
+        if seed == 0:
+            dask.worker()
+        there, here = tmp_path / f"there-{seed}", tmp_path / f"here-{seed}"
+        events = run_there(study, there, dask)
+        assert not any(isinstance(event, Failure) for event in events)
+        forget_datasets()
+        run_all(study, here)
+        assert numbers(there) == numbers(here)
+        forget_datasets()

@@ -375,9 +375,14 @@ def _build_template(keyed: KeyedTrial, dataset: Dataset) -> _Template:
     Raises
     ------
     InputError
-        If the network is not the one that the trial's key was made of.
+        If the network or the data are not those that the trial's key was made of.
     """
     trial = keyed.trial
+    if dataset.fingerprint != _origin(keyed)["dataset"]:
+        raise InputError(
+            f"the dataset {trial.data.name} is not what it was when the run was planned: its files "
+            "changed meanwhile, or are others on this machine"
+        )
     if identity(trial.network, dataset.input_shape, dataset.classes, trial.seed) != dict(
         _origin(keyed)["network"]
     ):

@@ -9,8 +9,10 @@ how far trainings are comes as events of the scheduler, about twice a second.
 import queue
 import secrets
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,20 +21,24 @@ from typing import TYPE_CHECKING, Any
 from gossamer.data import datasets_folder
 from gossamer.errors import GossamerError, InputError
 from gossamer.studies.cluster_worker import Introduction, do, introduce, token_path, versions
-from gossamer.studies.plan import Plan, Task, Training
+from gossamer.studies.plan import Measuring, Plan, Task, Training
 from gossamer.studies.work import Event, Pulse, Site, Waiting
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 _CONNECT_SECONDS = 10.0
+_FETCH_SECONDS = 30.0
 _PATIENCE_SECONDS = 30.0
 """How long a cluster may be without any worker."""
 _ROLL_CALL_SECONDS = 2.0
 _LISTEN_SECONDS = 0.2
-_GOODBYE_SECONDS = 20.0
+_GOODBYE_SECONDS = 300.0
+"""How long a trial that is being measured is waited for; trainings stop within a second."""
 _MOST_DEATHS = 3
-"""How many workers may die of one task before it is to blame."""
+"""How many workers may die early in the same task before it is to blame."""
+_EARLY_SECONDS = 60.0
+"""A training that has gone on for longer has kept a checkpoint, and so come nearer to its end."""
 _KEPT = "what was done is kept: run the same command again"
 
 
@@ -41,6 +47,15 @@ class _Finished:
     """Comes when a task, or a worker's introduction, has ended in whatever way."""
 
     future: "Future"
+
+
+@dataclass(frozen=True)
+class _Doing:
+    """What a worker does: a task or, without one, its introduction."""
+
+    future: "Future"
+    task: Task | None
+    since: float
 
 
 def do_on_cluster(
@@ -59,14 +74,19 @@ def do_on_cluster(
     Raises
     ------
     InputError
-        If no scheduler answers, or its workers cannot do the work: another version, or a folder
-        that they do not see.
+        If no scheduler answers, or no worker can do the work: other versions, or folders that they
+        do not see.
     GossamerError
         If the scheduler or all workers are lost, or a task brings worker after worker down.
+
+    Warns
+    -----
+    RuntimeWarning
+        If some workers cannot do the work, and so get none.
     """
     with _connected(url) as client, _token(site.folder) as token:
         crew = _Crew(client, site, token, url, most)
-        waiting = Waiting(plan, plan.tasks)
+        waiting = Waiting(plan, _one_by_one(plan))
         try:
             while not should_stop():
                 crew.call_roll(waiting)
@@ -78,10 +98,20 @@ def do_on_cluster(
             crew.dismiss(waiting, handle)
 
 
+def _one_by_one(plan: Plan) -> Iterator[Task]:
+    """Yield the tasks with one trial at most in each: what a task made comes back at its end."""
+    for task in plan.tasks:
+        if isinstance(task, Measuring):
+            yield from (replace(task, trials=(trial,)) for trial in task.trials)
+        else:
+            yield task
+
+
 @contextmanager
 def _connected(url: str) -> Iterator["Client"]:
     try:
         from distributed import Client
+        from distributed.client import ClosedClientError
     except ImportError as error:
         raise InputError(
             "--scheduler needs Dask, which is not installed: pip install 'gossamer[cluster]'"
@@ -95,8 +125,10 @@ def _connected(url: str) -> Iterator["Client"]:
         ) from error
     try:
         yield client
+    except ClosedClientError as error:
+        raise _lost_scheduler(url) from error
     finally:
-        with suppress(OSError, TimeoutError):  # the scheduler may be gone already
+        with suppress(OSError):  # the scheduler may be gone already
             client.close(timeout=_CONNECT_SECONDS)
 
 
@@ -131,9 +163,9 @@ class _Crew:
         self._news: queue.SimpleQueue[Pulse | _Finished] = queue.SimpleQueue()
         self._topic = f"gossamer-{token}"
         self._stop = Flag(self._topic, client=client)
-        self._busy: dict[str, tuple[Future, Task | None]] = {}
-        """By address: what each worker does, a task or (None) its introduction."""
+        self._busy: dict[str, _Doing] = {}
         self._idle: set[str] = set()
+        self._refused: set[str] = set()
         self._deaths: Counter[str] = Counter()
         self._last_roll = -_ROLL_CALL_SECONDS
         self._last_seen = time.monotonic()
@@ -145,9 +177,8 @@ class _Crew:
         if now - self._last_roll < _ROLL_CALL_SECONDS:
             return
         self._last_roll = now
-        there = self._addresses()
-        for address in (self._busy.keys() | self._idle) - there:
-            self._lose(address, waiting)
+        there = self._addresses() - self._refused
+        self._lose_all_but(there, waiting)
         for address in sorted(there - self._busy.keys() - self._idle):
             if self._most is None or len(self._busy) + len(self._idle) < self._most:
                 self._submit(address, None, introduce, self._site, self._token)
@@ -166,7 +197,7 @@ class _Crew:
 
     def is_done(self, waiting: Waiting) -> bool:
         """Tell whether nothing is left that could be done; asked when tasks were handed out."""
-        at_work = any(task is not None for _, task in self._busy.values())
+        at_work = any(doing.task is not None for doing in self._busy.values())
         return not at_work and (bool(self._idle) or waiting.is_empty)
 
     def listen(self, waiting: Waiting, handle: Callable[[Event], None]) -> None:
@@ -181,107 +212,144 @@ class _Crew:
                 news = self._news.get_nowait()
 
     def dismiss(self, waiting: Waiting, handle: Callable[[Event], None]) -> None:
-        """Ask the workers to stop, take what they still made, and leave the rest."""
+        """Ask the workers to stop, and take what they still make; who is gone needs no word."""
         if self._client.status != "running":
             return  # the scheduler is gone
         until = time.monotonic() + _GOODBYE_SECONDS
-        with suppress(OSError, GossamerError):  # it may go now
+        with suppress(OSError):  # it may go now
             if self._busy:
                 self._stop.set()
             while self._busy and time.monotonic() < until:
-                self.listen(waiting, handle)
-            for future, _ in self._busy.values():
-                future.cancel()
+                with suppress(GossamerError):  # of one worker; another may have made something
+                    self._lose_all_but(self._addresses(), waiting)
+                    self.listen(waiting, handle)
+            for doing in self._busy.values():
+                doing.future.cancel()
             self._client.unsubscribe_topic(self._topic)
 
     def _addresses(self) -> set[str]:
         try:
             return set(self._client.nthreads())
         except OSError as error:
-            raise self._lost_scheduler() from error
-
-    def _lost_scheduler(self) -> GossamerError:
-        return GossamerError(f"--scheduler {self._url}: the scheduler is gone; {_KEPT}")
+            raise _lost_scheduler(self._url) from error
 
     def _is_under_way(self, pulse: Pulse) -> bool:
         """Tell a pulse from one that was overtaken by the end of its training."""
-        tasks = (task for _, task in self._busy.values())
+        tasks = (doing.task for doing in self._busy.values())
         return any(isinstance(task, Training) and task.key == pulse.key for task in tasks)
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         self._news.put(Pulse(**event[1]["pulse"]))
 
     def _submit(
-        self, address: str, task: Task | None, do: Callable[..., Any], *arguments: object
+        self, address: str, task: Task | None, what: Callable[..., Any], *arguments: object
     ) -> None:
         future = self._client.submit(
-            do, *arguments, workers=[address], allow_other_workers=False, pure=False
+            what, *arguments, workers=[address], allow_other_workers=False, pure=False
         )
-        self._busy[address] = (future, task)
+        self._busy[address] = _Doing(future, task, time.monotonic())
         future.add_done_callback(lambda ended: self._news.put(_Finished(ended)))
+
+    def _lose_all_but(self, there: set[str], waiting: Waiting) -> None:
+        for address in (self._busy.keys() | self._idle) - there:
+            self._lose(address, waiting)
 
     def _lose(self, address: str, waiting: Waiting) -> None:
         """Let another worker do what one that is gone was doing."""
         self._idle.discard(address)
-        future, task = self._busy.pop(address, (None, None))
-        if future is None:
+        doing = self._busy.pop(address, None)
+        if doing is None:
             return
-        future.cancel()
-        if task is not None:
-            self._deaths[_name(task)] += 1
-            if self._deaths[_name(task)] == _MOST_DEATHS:
-                raise GossamerError(
-                    f"{_MOST_DEATHS} workers of the cluster died of the same task, perhaps for "
-                    f"want of memory; {_KEPT} with larger ones"
-                )
-            waiting.put_back(task)
+        doing.future.cancel()
+        if doing.task is not None:
+            self._note_death(doing.task, time.monotonic() - doing.since)
+            waiting.put_back(doing.task)
+
+    def _note_death(self, task: Task, seconds: float) -> None:
+        if isinstance(task, Training) and seconds > _EARLY_SECONDS:
+            return
+        self._deaths[_name(task)] += 1
+        if self._deaths[_name(task)] == _MOST_DEATHS:
+            raise GossamerError(
+                f"{_MOST_DEATHS} workers of the cluster died of the same task, perhaps for want "
+                f"of memory; {_KEPT} with larger ones"
+            )
 
     def _receive(self, future: "Future", waiting: Waiting, handle: Callable[[Event], None]) -> None:
-        address = next((a for a, (one, _) in self._busy.items() if one.key == future.key), None)
+        address = next((a for a, doing in self._busy.items() if doing.future is future), None)
         if address is None:
             return  # of a worker that was lost
-        _, task = self._busy[address]
-        if future.status in ("cancelled", "lost"):
-            raise self._lost_scheduler()
-        if future.status == "error":
-            raise GossamerError(
-                f"the worker of the cluster at {address} failed: {_said(future.exception())}; "
-                f"{_KEPT} once that is mended"
-            )
-        found = future.result()
-        del self._busy[address]
-        if isinstance(found, Introduction):
-            self._check(found, address)
-        for event in found if task is not None else ():
+        try:
+            found = self._result(future, address)
+        except TimeoutError:  # it ended its task and was gone before its answer was fetched
+            self._lose(address, waiting)
+            return
+        if self._busy.pop(address).task is None:
+            self._meet(found, address)
+            return
+        self._idle.add(address)
+        for event in found:
             waiting.note(event)
             handle(event)
-        self._idle.add(address)
 
-    def _check(self, found: Introduction, address: str) -> None:
-        """Refuse a worker that would give other numbers, or none."""
+    def _result(self, future: "Future", address: str) -> Any:
+        """Fetch what a worker answered; `TimeoutError` if that is gone with the worker."""
+        if future.status == "lost":
+            raise TimeoutError
+        if future.status == "error":
+            del self._busy[address]
+            raise GossamerError(
+                f"a machine of the cluster failed, of the worker at {address}: "
+                f"{_said(future.exception())}; {_KEPT} once that is mended"
+            )
+        try:
+            return future.result(timeout=_FETCH_SECONDS)
+        except TimeoutError:
+            raise
+        except (OSError, CancelledError) as error:
+            raise _lost_scheduler(self._url) from error
+
+    def _meet(self, found: Introduction, address: str) -> None:
+        """Take in a worker, or leave it out if it would give other numbers, or none."""
+        problem = self._problem(found)
+        if problem is None:
+            self._idle.add(address)
+            return
+        self._refused.add(address)
+        sentence = f"the worker of the cluster at {address} {problem}"
+        if not self._busy and not self._idle:
+            raise InputError(sentence)
+        warnings.warn(f"{sentence}; it gets no work", RuntimeWarning, stacklevel=2)
+
+    def _problem(self, found: Introduction) -> str | None:
         for (name, there), (_, here) in zip(found.versions, versions(), strict=True):
             if there != here:
-                raise InputError(
-                    f"the worker of the cluster at {address} has {name} {there}, expected {here} "
-                    "as here"
-                )
+                return f"has {name} {there}, expected {here} as here"
         if found.token != self._token:
-            raise InputError(
-                f"the worker of the cluster at {address} does not see the folder "
-                f"{self._site.folder}: --out must be a folder that all workers share"
+            return (
+                f"does not see the folder {self._site.folder}: --out must be a folder that all "
+                "workers share"
             )
         if not found.sees_data:
-            raise InputError(
-                f"the worker of the cluster at {address} does not see the folder of datasets "
-                f"{self._site.data_root}: --data must be a folder that all workers share"
+            return (
+                f"does not see the folder of datasets {self._site.data_root}: --data must be a "
+                "folder that all workers share"
             )
+        return None
+
+
+def _lost_scheduler(url: str) -> GossamerError:
+    return GossamerError(f"--scheduler {url}: the scheduler is gone; {_KEPT}")
 
 
 def _as_seen_from_elsewhere(site: Site) -> Site:
     """Return the site without what depends on this process: its folder, its environment."""
     data = datasets_folder(site.data_root)
     return replace(
-        site, folder=site.folder.resolve(), data_root=None if data is None else data.resolve()
+        site,
+        folder=site.folder.resolve(),
+        data_root=None if data is None else data.resolve(),
+        home=Path.cwd(),
     )
 
 

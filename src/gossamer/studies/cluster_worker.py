@@ -1,13 +1,14 @@
 """What the workers of a Dask cluster run: tasks of a study, one at a time."""
 
+from contextlib import AbstractContextManager, chdir, nullcontext, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
 from gossamer.studies.plan import Task
 from gossamer.studies.tuning import tune_process
-from gossamer.studies.work import Event, Hand, Pulse, Site
+from gossamer.studies.work import Event, Hand, Pulse, Site, forget_datasets
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Introduction:
 
 
 def versions() -> tuple[tuple[str, str], ...]:
-    """Return name and version of what determines the numbers here."""
-    return tuple((name, version(name)) for name in ("gossamer", "torch"))
+    """Return name and version of what determines the numbers here, whatever it was built for."""
+    return tuple((name, version(name).partition("+")[0]) for name in ("gossamer", "torch"))
 
 
 def token_path(folder: Path, token: str) -> Path:
@@ -46,19 +47,21 @@ def do(task: Task, site: Site, topic: str) -> list[Event]:
 
     tune_process(site.threads)  # here, for it holds in part for the calling thread alone
     hand, made = _hand(site, topic), list[Event]()
-    try:
-        for event in hand.do(task):
-            made.append(event)
-            if _should_stop(topic):
-                break
-    except Interrupted:
-        pass  # its checkpoint is a file
+    with _at_home(site), suppress(Interrupted):  # when interrupted, its checkpoint is a file
+        made.extend(hand.do(task))
     return made
 
 
-@cache
+def _at_home(site: Site) -> AbstractContextManager[None]:
+    """Work where the driving process was started, from where files may be named, if it is seen."""
+    home = site.home
+    return chdir(home) if home is not None and home.is_dir() else nullcontext()
+
+
+@lru_cache(maxsize=1)
 def _hand(site: Site, topic: str) -> Hand:
-    """Return what does the tasks of a run here; it keeps data and networks at hand."""
+    """Return what does the tasks of a run here; the data of the run before are forgotten."""
+    forget_datasets()
 
     def watch(pulse: Pulse) -> bool:
         from distributed import get_worker
@@ -76,4 +79,9 @@ def _should_stop(topic: str) -> bool:
 
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
-    return task is None or task.state == "cancelled" or Flag(topic).is_set()
+    if task is None or task.state == "cancelled":
+        return True
+    try:
+        return bool(Flag(topic).is_set())
+    except OSError:
+        return False  # a hitch of the network; if the scheduler is gone, the task will be, too

@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Site:
-    """Where the work is done: the store's folder, where data lies, threads of each process."""
+    """Where the work is done."""
 
     folder: Path
+    """The store's."""
     data_root: Path | None
+    """Where datasets lie on disk."""
     threads: int
+    """Of each process."""
+    home: Path | None = None
+    """From where relative paths and modules of the user's own are meant, if not from here."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,11 @@ Watch = Callable[[Pulse], bool]
 @cache
 def _dataset(name: str, root: Path | None) -> Dataset:
     return load(name, root)
+
+
+def forget_datasets() -> None:
+    """Have datasets loaded anew, in a process that outlives a run."""
+    _dataset.cache_clear()
 
 
 def dataset_of(data: DataSpec, root: Path | None) -> Dataset:
