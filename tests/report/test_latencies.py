@@ -155,7 +155,7 @@ def test_claims_are_judged_by_the_ratios(make_run: Any) -> None:
         "Supported: at 50 and 90% sparsity the relative latency of weight pruning is 38.0 to "
         "89.0% below that of"
     )
-    assert half.evidence.endswith("more than the margin of 10.")
+    assert half.evidence.endswith("more than the margin of 10%.")
 
 
 def test_a_gain_within_the_margin_refutes_the_claim(make_run: Any) -> None:

@@ -35,8 +35,15 @@ class Unit:
         return decimal(scaled, digits, signed=signed)
 
     def short(self, value: float) -> str:
-        """Return a margin, as its author wrote it."""
-        return f"{self.factor * value:.9g}"
+        """Return a margin, as its author wrote it; its unit is said before, but for a percent sign.
+
+        Examples
+        --------
+        >>> Unit(100, 2, " points").short(0.005), Unit(100, 1, "%").short(0.1)
+        ('0.5', '10%')
+        """
+        sign = self.name if self.name == "%" else ""
+        return f"{self.factor * value:.9g}{sign}"
 
     def amount(self, value: float) -> str:
         """Return a margin with its unit.
@@ -45,8 +52,12 @@ class Unit:
         --------
         >>> Unit(100, 2, " points").amount(0.01), Unit(100, 2, " points").amount(0.005)
         ('1 point', '0.5 points')
+        >>> Unit(100, 1, "%").amount(0.1), Unit(1, 0, "").amount(3.0)
+        ('10%', '3')
         """
         short = self.short(value)
+        if short.endswith(self.name):
+            return short
         return f"{short}{self.name.removesuffix('s') if short == '1' else self.name}"
 
 
