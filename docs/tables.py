@@ -135,7 +135,7 @@ def speed_table() -> str:
 def speed_line(network: str, row: Any, blocks: Any) -> str:
     """Return one line of the table of speeds."""
     taken, faster = row["milliseconds"], row["times_faster"]
-    plain = min(taken["eager"], taken["channels_last"])
+    plain = min(taken["eager"], taken.get("channels_last", taken["eager"]))
     cells = [plain, taken["bf16"], taken.get("csr"), taken["onnxruntime"], taken["gossamer"]]
     factors = [
         faster["onnxruntime"],
