@@ -140,8 +140,19 @@ def test_killed_with_9_in_the_middle_and_run_again_gives_the_same_bits(
     wait_for(lambda: not only_writer_is_held(out))
     run_all(study, out)
     assert numbers(out) == numbers(tmp_path / "whole")
+    run_all(study, out)  # sweeps what workers that outlived the killed run may still have left
     leftovers = [path.name for path in (out / "states").iterdir() if path.suffix != ".safetensors"]
     assert leftovers == []
+
+
+def test_a_checkpoint_of_a_finished_training_is_swept(study_file: Path, tmp_path: Path) -> None:
+    run_all(study_file, tmp_path / "out")
+    states = tmp_path / "out" / "states"
+    done = next(states.glob("*.safetensors"))
+    done.with_suffix(".checkpoint").write_bytes(b"left by a worker that came late")
+    (states / ("0" * 64 + ".checkpoint")).write_bytes(b"of a training that is not finished")
+    run_all(study_file, tmp_path / "out")
+    assert [path.stem for path in states.glob("*.checkpoint")] == ["0" * 64]
 
 
 def only_writer_is_held(folder: Path) -> bool:

@@ -155,10 +155,15 @@ class Store:
         return state_path(self.folder, key)
 
     def sweep(self) -> None:
-        """Remove what a crash left half-written; only for the one process that writes."""
+        """Remove what a crash left half-written; only for the one process that writes.
+
+        Workers of a run that was killed may keep a checkpoint when another run has got further.
+        """
         for part in ("states", "statistics"):
             for path in (self.folder / part).glob(".*.tmp"):
                 path.unlink(missing_ok=True)
+        for key in self.done_states():
+            checkpoint_path(self.folder, key).unlink(missing_ok=True)
 
     def done_states(self) -> set[str]:
         """Return the keys of all trained states that are done."""
