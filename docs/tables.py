@@ -112,10 +112,10 @@ NETWORKS = {
 def speed_table() -> str:
     """Return how fast 90% sparse networks are on one thread, beside the dense ones."""
     speed = json.loads((BENCHMARKS / "sparse-speed.json").read_text())
-    named = " ".join(speed["networks"])
+    options = f"--seconds {speed['seconds_a_row']:g} --networks {' '.join(speed['networks'])}"
     lines = [
         f"90% of the weights zero, one thread of {speed['environment']['processor']}, milliseconds "
-        f"a batch, medians (`python -m benchmarks.sparse_speed --networks {named}`):",
+        f"a batch, medians (`python -m benchmarks.sparse_speed {options}`):",
         "",
         "| network | batch | PyTorch | PyTorch bf16 | PyTorch CSR | ONNX Runtime | gossamer | "
         "faster than ONNX Runtime | than the best of all | 4×1 blocks, than ONNX Runtime |",
