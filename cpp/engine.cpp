@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <new>
 #include <utility>
+#include <vector>
 
 #include "threads.hpp"
 
@@ -52,7 +52,8 @@ Engine::Engine(Plan plan, InstructionSet set) : set_(set) {
     multiplications_ = multiplications(plan);
     wide_ = wide_executor(plan, set);
     narrow_ = make_narrow_executor(plan, set);
-    scratch_floats_ = std::max(wide_ ? wide_->scratch_floats() : 0, narrow_->scratch_floats());
+    wide_scratch_.emplace(wide_ ? wide_->scratch_floats() : 0);
+    narrow_scratch_.emplace(narrow_->scratch_floats());
 }
 
 void Engine::run(const float* inputs, float* outputs, std::int64_t count, int threads,
@@ -82,7 +83,7 @@ void Engine::run_wide(const float* inputs, float* outputs, std::int64_t count, T
     const auto members =
         shared ? static_cast<std::size_t>(std::min<std::int64_t>(team.size(), tiles)) : 1;
     std::vector<Scratch> scratch;
-    for (std::size_t member = 0; member < members; ++member) scratch.push_back(take_scratch());
+    for (std::size_t member = 0; member < members; ++member) scratch.push_back(wide_scratch_->take());
     std::vector<double> seconds(layer_seconds ? members * layers_ : 0);
     Team alone(1);
     std::atomic<std::int64_t> next{0};
@@ -100,39 +101,17 @@ void Engine::run_wide(const float* inputs, float* outputs, std::int64_t count, T
     for (std::size_t at = 0; at < seconds.size(); ++at) {
         layer_seconds[at % layers_] += seconds[at] / static_cast<double>(members);
     }
-    for (Scratch& used : scratch) keep_scratch(std::move(used));
+    for (Scratch& used : scratch) wide_scratch_->keep(std::move(used));
 }
 
 void Engine::run_narrow(const float* inputs, float* outputs, std::int64_t count, Team& team,
                         double* layer_seconds) const {
-    Scratch scratch = take_scratch();
+    Scratch scratch = narrow_scratch_->take();
     for (std::int64_t example = 0; example < count; ++example) {
         narrow_->run(inputs + example * input_size_, outputs + example * output_size_, 1,
                      scratch.get(), team, layer_seconds);
     }
-    keep_scratch(std::move(scratch));
-}
-
-// Neither of these waits: after a fork the lock may be held by a thread that is no more.
-Scratch Engine::take_scratch() const {
-    if (mutex_.try_lock()) {
-        std::lock_guard<std::mutex> lock(mutex_, std::adopt_lock);
-        if (!idle_.empty()) {
-            Scratch scratch = std::move(idle_.back());
-            idle_.pop_back();
-            return scratch;
-        }
-    }
-    const std::size_t bytes = (std::max<std::size_t>(scratch_floats_, 1) * sizeof(float) + 63) / 64 * 64;
-    auto* memory = static_cast<float*>(std::aligned_alloc(64, bytes));
-    if (!memory) throw std::bad_alloc();
-    return Scratch(memory);
-}
-
-void Engine::keep_scratch(Scratch scratch) const {
-    if (!mutex_.try_lock()) return;
-    std::lock_guard<std::mutex> lock(mutex_, std::adopt_lock);
-    idle_.push_back(std::move(scratch));
+    narrow_scratch_->keep(std::move(scratch));
 }
 
 }  // namespace gossamer

@@ -3,19 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <mutex>
-#include <vector>
+#include <optional>
 
 #include "plan.hpp"
+#include "scratch.hpp"
 
 namespace gossamer {
-
-struct Freed {
-    void operator()(float* memory) const { std::free(memory); }
-};
-using Scratch = std::unique_ptr<float[], Freed>;
 
 class Engine {
   public:
@@ -33,8 +27,6 @@ class Engine {
              double* layer_seconds) const;
 
   private:
-    Scratch take_scratch() const;
-    void keep_scratch(Scratch scratch) const;
     void run_wide(const float* inputs, float* outputs, std::int64_t count, Team& team,
                   double* layer_seconds) const;
     void run_narrow(const float* inputs, float* outputs, std::int64_t count, Team& team,
@@ -47,10 +39,8 @@ class Engine {
     double multiplications_;  // of one example
     std::unique_ptr<Executor> wide_;  // none where its values are too large
     std::unique_ptr<Executor> narrow_;
-    std::size_t scratch_floats_;
-    // Scratch of earlier calls: fresh memory would cost a page fault for every 4 KB.
-    mutable std::mutex mutex_;
-    mutable std::vector<Scratch> idle_;
+    mutable std::optional<ScratchPool> wide_scratch_;
+    mutable std::optional<ScratchPool> narrow_scratch_;
 };
 
 }  // namespace gossamer

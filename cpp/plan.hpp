@@ -137,8 +137,8 @@ class Executor {
     // How many examples take no longer than one.
     virtual std::int64_t granule() const { return 1; }
 
-    // Floats of scratch that one call needs; the caller aligns them to 64 bytes. What is in them
-    // before and after is of no matter.
+    // Floats of scratch that one call needs; the caller aligns them to 64 bytes. They are zeros
+    // before their first call, and as the call before left them before any other.
     virtual std::size_t scratch_floats() const = 0;
 
     // From inputs [count, input size] to outputs [count, output size], 0 < count <= lanes(). May

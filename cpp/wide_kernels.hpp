@@ -103,7 +103,6 @@ struct WideKernels {
     void (*softmax)(const View& input, bool logarithm, const View& output);
     // Of the same numbers in the same order, under another shape.
     void (*copy)(const View& input, const View& output);
-    void (*clear_halo)(const View& value, int64_t rows, int64_t pixels);
     // Between [examples][numbers] and the lanes: features of all groups of the view, or an image of
     // one group. Lanes without an example are set to 0.
     void (*take_features)(const float* inputs, int64_t examples, const View& value);

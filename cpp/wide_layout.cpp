@@ -1,7 +1,9 @@
 #include "wide_layout.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <string>
 
@@ -20,6 +22,31 @@ bool reads_only_features(const Plan& plan, int value) {
     return plan.output != value;
 }
 
+const Layer& layer_at(const Plan& plan, std::int64_t position) {
+    return plan.layers[static_cast<std::size_t>(position - 1)];
+}
+
+std::int64_t bytes_of_pixel(const Tile& tile) { return 4 * tile.width; }
+
+bool has_halo(const Place& place) { return place.halo[0] > 0 || place.halo[1] > 0; }
+
+std::int64_t aligned(std::int64_t floats) { return (floats + 15) / 16 * 16; }
+
+// What is the same in two images whose channels have their zeros in the same places; sizes of them
+// are whole channels, and so is every distance between two that share memory.
+using Geometry = std::array<std::int64_t, 5>;
+
+Geometry geometry(const Place& place) {
+    if (!has_halo(place)) return {};
+    return {place.halo[0], place.halo[1], place.rows, place.shape.width, place.slides};
+}
+
+// Whether rows of the output can be had without the others.
+bool computes_rows(const Layer& layer) {
+    return layer.kind == LayerKind::convolution &&
+           (!layer.epilogue.pooling || pools_in_registers(layer));
+}
+
 }  // namespace
 
 bool pools_in_registers(const Layer& layer) {
@@ -34,7 +61,15 @@ bool pools_in_registers(const Layer& layer) {
            is(pooling.dilation, 1) && layer.stride.width == 1 && !reaches_over;
 }
 
-WideLayout::WideLayout(const Plan& plan, Tile tile) : tile_(tile) {
+Rows rows_read(const Layer& layer, std::int64_t row) {
+    const bool pairs = layer.epilogue.pooling && pools_in_registers(layer);
+    const std::int64_t first = pairs ? 2 * row : row, last = pairs ? first + 1 : first;
+    return {first * layer.stride.height - layer.padding.height,
+            last * layer.stride.height - layer.padding.height +
+                (layer.kernel.height - 1) * layer.dilation.height + 1};
+}
+
+WideLayout::WideLayout(const Plan& plan, Tile tile, const Caches& caches) : tile_(tile) {
     places_.resize(plan.shapes.size());
     sums_.resize(plan.layers.size());
     for (std::size_t value = 0; value < places_.size(); ++value) {
@@ -43,6 +78,7 @@ WideLayout::WideLayout(const Plan& plan, Tile tile) : tile_(tile) {
     find_roots(plan);
     find_halos(plan);
     find_segments(plan);
+    find_stages(plan, caches);
     find_offsets(plan);
 }
 
@@ -74,7 +110,7 @@ void WideLayout::find_segments(const Plan& plan) {
         if (!segments_.empty() && segments_.back().images == images) {
             segments_.back().end = position + 1;
         } else {
-            segments_.push_back({position, position + 1, images});
+            segments_.push_back({position, position + 1, images, {}});
         }
     };
     add(place(0).shape.image);
@@ -87,13 +123,79 @@ void WideLayout::find_segments(const Plan& plan) {
     add(place(plan.output).shape.image);
 }
 
+void WideLayout::find_stages(const Plan& plan, const Caches& caches) {
+    std::vector<int> readers(places_.size());
+    ++readers[index(plan.output)];
+    for (const Layer& layer : plan.layers) {
+        for (const int input : layer.inputs) ++readers[index(input)];
+        if (layer.epilogue.residual >= 0) ++readers[index(layer.epilogue.residual)];
+    }
+    for (Segment& segment : segments_) {
+        for (std::int64_t position = segment.begin; position < segment.end; ++position) {
+            const bool first = position == segment.begin;
+            if (!first && continues(plan, readers, segment.stages.back(), caches)) {
+                segment.stages.back().end = position + 1;
+            } else {
+                segment.stages.push_back({position, position + 1});
+            }
+        }
+        for (const Stage& stage : segment.stages) slide(plan, stage, caches);
+    }
+}
+
+// Whether the position behind a stage is done row by row with it.
+bool WideLayout::continues(const Plan& plan, const std::vector<int>& readers, const Stage& stage,
+                           const Caches& caches) const {
+    const auto layers = static_cast<std::int64_t>(plan.layers.size());
+    if (stage.begin == 0 || stage.end > layers || stage.end - stage.begin == longest_stage) {
+        return false;
+    }
+    const Layer& layer = layer_at(plan, stage.end);
+    const auto between = static_cast<int>(stage.end - 1);  // the value
+    if (!computes_rows(layer_at(plan, between)) || !computes_rows(layer)) return false;
+    if (layer.inputs[0] != between || readers[index(between)] != 1) return false;
+    if (place(between).shape.size() * bytes_of_pixel(tile_) <= caches.second / 2) return false;
+    // Every row needs the weights of all layers, which must not drive the rows out.
+    std::int64_t weights = 0;
+    for (std::int64_t position = stage.begin; position <= stage.end; ++position) {
+        const Weights& stored = layer_at(plan, position).weights;
+        weights += static_cast<std::int64_t>(4 * (stored.values.size() + stored.indices.size()));
+    }
+    return weights <= caches.second / 4;
+}
+
+// Every time that the rows which are kept are full, some are moved to the front: so it is as many
+// as fit.
+void WideLayout::slide(const Plan& plan, const Stage& stage, const Caches& caches) {
+    const std::int64_t between = stage.end - stage.begin - 1;  // values
+    for (std::int64_t value = stage.begin; value + 1 < stage.end; ++value) {
+        Place& kept = places_[index(static_cast<int>(value))];
+        const Shape& shape = kept.shape;
+        const std::int64_t row =
+            shape.channels * (shape.width + 2 * kept.halo[1]) * bytes_of_pixel(tile_);
+        const Rows read = rows_read(layer_at(plan, value + 1), 0);
+        kept.slides = true;
+        kept.rows = std::max({read.end - read.begin, kept.halo[0],
+                              caches.second / 2 / between / row});
+        kept.rows = std::min(kept.rows, shape.height + 2 * kept.halo[0]);
+    }
+}
+
 void WideLayout::find_offsets(const Plan& plan) {
     const auto layers = static_cast<std::int64_t>(plan.layers.size());
     std::vector<Lifetime> lifetimes(places_.size(), unused_lifetime());
     std::vector<Place*> places;
     for (Place& value : places_) places.push_back(&value);
+    std::vector<Stage> stage_of;  // by position
+    for (const Segment& segment : segments_) {
+        for (const Stage& stage : segment.stages) {
+            stage_of.insert(stage_of.end(), static_cast<std::size_t>(stage.end - stage.begin), stage);
+        }
+    }
     const auto used = [&](int value, std::int64_t position) {
-        lifetimes[index(root(value))].use(position);
+        const Stage& stage = stage_of[static_cast<std::size_t>(position)];
+        lifetimes[index(root(value))].use(stage.begin);
+        lifetimes[index(root(value))].use(stage.end - 1);
     };
     used(0, 0);
     used(plan.output, layers + 1);
@@ -126,19 +228,30 @@ void WideLayout::find_offsets(const Plan& plan) {
         lifetimes.push_back({position, position});
         places.push_back(&sums_[number]);
     }
+    // Halos stay as they are from call to call, so an image shares memory only with those that have
+    // theirs in the same places.
+    std::map<Geometry, std::vector<std::size_t>> alike;
     for (std::size_t at = 0; at < places.size(); ++at) {
         if (!lifetimes[at].used()) continue;
         measure(*places[at]);
         lifetimes[at].size = places[at]->size;
+        alike[geometry(*places[at])].push_back(at);
     }
-    size_ = assign_offsets(lifetimes);
-    for (std::size_t at = 0; at < places.size(); ++at) places[at]->offset = lifetimes[at].offset;
+    for (const auto& [_, numbers] : alike) {
+        std::vector<Lifetime> sharing;
+        for (const std::size_t at : numbers) sharing.push_back(lifetimes[at]);
+        const std::int64_t size = assign_offsets(sharing);
+        for (std::size_t i = 0; i < numbers.size(); ++i) {
+            places[numbers[i]]->offset = size_ + sharing[i].offset;
+        }
+        size_ += aligned(size);
+    }
 }
 
 void WideLayout::measure(Place& place) const {
     const Shape& shape = place.shape;
-    const std::int64_t pixels =
-        (shape.height + 2 * place.halo[0]) * (shape.width + 2 * place.halo[1]);
+    if (!place.slides) place.rows = shape.height + 2 * place.halo[0];
+    const std::int64_t pixels = place.rows * (shape.width + 2 * place.halo[1]);
     const std::int64_t side_by_side = shape.image ? tile_.width : tile_.lanes();
     // Offsets within a value are kept in 32 bits.
     if (pixels > std::numeric_limits<std::int32_t>::max() / side_by_side / shape.channels) {
@@ -147,7 +260,7 @@ void WideLayout::measure(Place& place) const {
     }
     if (shape.image) {
         place.row = (shape.width + 2 * place.halo[1]) * tile_.width;
-        place.channel = (shape.height + 2 * place.halo[0]) * place.row;
+        place.channel = place.rows * place.row;
         place.group = shape.channels * place.channel;
         place.size = place.group * (place.every_group ? tile_.groups : 1);
     } else {
@@ -156,13 +269,18 @@ void WideLayout::measure(Place& place) const {
         place.size = shape.channels * place.channel;
     }
     if (!place.every_group && shape.image) place.group = 0;
-    place.size = (place.size + 15) / 16 * 16;
+    if (!has_halo(place)) place.size = aligned(place.size);
 }
 
 View WideLayout::of_group(const Place& place, float* scratch, std::int64_t group) const {
+    return of_rows(place, scratch, group, -place.halo[0]);
+}
+
+View WideLayout::of_rows(const Place& place, float* scratch, std::int64_t group,
+                         std::int64_t first) const {
     const Shape& shape = place.shape;
     float* corner = scratch + place.offset + group * place.group;
-    return {corner + place.halo[0] * place.row + place.halo[1] * tile_.width,
+    return {corner - first * place.row + place.halo[1] * tile_.width,
             place.channel, place.row, shape.channels, shape.height, shape.width};
 }
 
