@@ -176,7 +176,7 @@ void WideLayout::slide(const Plan& plan, const Stage& stage, const Caches& cache
         const Rows read = rows_read(layer_at(plan, value + 1), 0);
         kept.slides = true;
         kept.rows = std::max({read.end - read.begin, kept.halo[0],
-                              caches.second / 2 / between / row});
+                              caches.second * 3 / 4 / between / row});
         kept.rows = std::min(kept.rows, shape.height + 2 * kept.halo[0]);
     }
 }
