@@ -3,8 +3,10 @@ from typing import Any
 import pytest
 
 from gossamer.report.accuracy_figures import TEST_ACCURACY, accuracy_figure, accuracy_rows, measured
+from gossamer.report.charts import Figure, Panel
 from gossamer.report.dots import BARE, dot_rows
-from gossamer.report.lines import Quantity
+from gossamer.report.lines import Quantity, line_panel
+from gossamer.report.rendering import pictures
 from gossamer.report.series import all_series, groups
 from gossamer.stats.intervals import Interval, mean_interval
 
@@ -34,6 +36,16 @@ def test_arms_without_a_level_are_drawn_across(longer: Any, make_run: Any) -> No
     assert across[1]["low"] == pytest.approx(100 * expected.low, abs=1e-4)
     assert {row["series"] for row in along} == {"Weight pruning"}
     assert [row["level"] for row in along] == [0, 30, 50, 90]
+
+
+def test_a_panel_of_arms_without_a_level_is_drawn(longer: Any, make_run: Any) -> None:
+    results = make_run({("dense-longer", 0.0): [0.99, 0.98]}, longer).results
+    (group,) = groups(results)
+    rows = accuracy_rows(results, group)
+    assert not rows[0]
+    panel = line_panel(Panel("accuracy"), results, group, TEST_ACCURACY, rows)
+    svg, _ = pictures(Figure("accuracy", "Accuracy", "", (panel,)).file_spec("title"))
+    assert b"Dense, longer" in svg
 
 
 def test_every_arm_has_its_interval(run: Any) -> None:

@@ -85,7 +85,7 @@ def _panel(results: Results, group: Group, rows: Sequence[Row]) -> Panel:
         *_lines(panel, list(rows), x.axis(tickCount=10), y, style),
         *marks(panel, list(rows), x, y, style, hover),
     ]
-    return panel.showing(layers, 360, group.title)
+    return panel.showing(style.pickable(layers), 360, group.title)
 
 
 def _ends(rows: Sequence[Row]) -> tuple[float, float]:
@@ -97,7 +97,7 @@ def _ends(rows: Sequence[Row]) -> tuple[float, float]:
 
 def _lines(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> list[Layer]:
     """Draw the lines, with bars for intervals: lines that meet would hide each other's bands."""
-    lines = panel.of(rows).mark_line(strokeWidth=2, strokeCap="butt").add_params(style.pick)
+    lines = panel.of(rows).mark_line(strokeWidth=2, strokeCap="butt")
     layers: list[Layer] = [
         lines.encode(x, y, style.colour, style.dash, alt.Order("level:Q"), opacity=style.fade)
     ]

@@ -150,7 +150,7 @@ def _matched_panel(results: Results, group: Group, quantity: Quantity) -> Panel 
     ]
     if quantity.chance is not None:
         layers.append(chance_rule(panel, quantity))
-    return panel.showing(layers, 320, group.title)
+    return panel.showing(style.pickable(layers), 320, group.title)
 
 
 def _unpruned(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y) -> list[Layer]:
@@ -186,7 +186,6 @@ def _marked(
         some = [row for row in rows if row["fixed"] == fixed]
         if some:
             marks = panel.of(some).mark_point(filled=True, shape=shape, size=size)
-            marks = marks if layers else marks.add_params(style.pick)
             layers.append(marks.encode(x, y, style.colour, tooltip=hover, opacity=style.fade))
     moving = [row for row in rows if not row["fixed"] and row["main"]]
     if moving:

@@ -123,7 +123,7 @@ def line_panel(
     ]
     if quantity.chance is not None:
         layers.append(chance_rule(panel, quantity))
-    return panel.showing(layers, height, group.title)
+    return panel.showing(style.pickable(layers), height, group.title)
 
 
 def tooltips(results: Results, quantity: Quantity) -> list[alt.Tooltip]:
@@ -147,7 +147,7 @@ def _lines(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> lis
     if not rows:
         return []
     width = alt.when("datum.main").then(alt.value(2.5)).otherwise(alt.value(1.5))
-    lines = panel.of(rows).mark_line(strokeCap="butt").add_params(style.pick)
+    lines = panel.of(rows).mark_line(strokeCap="butt")
     order = alt.Order("level:Q")
     return [
         lines.encode(x, y, style.colour, style.dash, order, strokeWidth=width, opacity=style.fade)

@@ -9,7 +9,7 @@ import altair as alt
 
 from gossamer.formats import inside, sentence
 from gossamer.records.record import Arm
-from gossamer.report.charts import DASHES, INK, MUTED, STRONG
+from gossamer.report.charts import DASHES, INK, MUTED, STRONG, Layer
 from gossamer.report.published_comparisons import comparisons
 from gossamer.report.results import ACCURACY, Results
 
@@ -129,6 +129,12 @@ class Ink:
     dash: alt.StrokeDash
     fade: Any
     pick: alt.Parameter
+
+    def pickable(self, layers: Sequence[Layer]) -> list[Layer]:
+        """Return the layers, of which the first one in colours listens to the legend."""
+        coloured = (n for n, one in enumerate(layers) if one.encoding.color is not alt.Undefined)
+        first = next(coloured, None)
+        return [one.add_params(self.pick) if n == first else one for n, one in enumerate(layers)]
 
 
 def ink(looks: Iterable[Series]) -> Ink:

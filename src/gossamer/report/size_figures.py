@@ -158,13 +158,13 @@ def _panel(
         *_lines(panel, rows, x, y, style),
         *marks(panel, rows, x, y, style, hover),
     ]
-    return panel.showing(layers, 260 if by_arm(results) else 380, group.title)
+    return panel.showing(style.pickable(layers), 260 if by_arm(results) else 380, group.title)
 
 
 def _lines(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> list[Layer]:
     """Draw a line for each arm, where it has several levels, and bars for the intervals."""
     width = alt.when("datum.main").then(alt.value(2.2)).otherwise(alt.value(1.3))
-    lines = panel.of(rows).mark_line().add_params(style.pick)
+    lines = panel.of(rows).mark_line()
     order = alt.Order("level:Q")
     layers: list[Layer] = [
         lines.encode(x, y, style.colour, style.dash, order, strokeWidth=width, opacity=style.fade)
