@@ -83,7 +83,7 @@ void Engine::run_wide(const float* inputs, float* outputs, std::int64_t count, T
     const auto members =
         shared ? static_cast<std::size_t>(std::min<std::int64_t>(team.size(), tiles)) : 1;
     std::vector<Scratch> scratch;
-    for (std::size_t member = 0; member < members; ++member) scratch.push_back(wide_scratch_->take());
+    while (scratch.size() < members) scratch.push_back(wide_scratch_->take());
     std::vector<double> seconds(layer_seconds ? members * layers_ : 0);
     Team alone(1);
     std::atomic<std::int64_t> next{0};

@@ -148,7 +148,8 @@ class Executor {
                      Team& team, double* layer_seconds) const noexcept = 0;
 };
 
-// Both copy what they need: the plan may go. Both may throw TooLarge. Many examples at once, on the calling thread.
+// Many examples at once, on the calling thread. Both executors copy what they need of the plan, and
+// may throw TooLarge.
 std::unique_ptr<Executor> make_wide_executor(const Plan& plan, InstructionSet set);
 
 // One example (lanes() == 1), split over the team within each layer (narrow.cpp).

@@ -32,8 +32,8 @@ bool has_halo(const Place& place) { return place.halo[0] > 0 || place.halo[1] > 
 
 std::int64_t aligned(std::int64_t floats) { return (floats + 15) / 16 * 16; }
 
-// What is the same in two images whose channels have their zeros in the same places; sizes of them
-// are whole channels, and so is every distance between two that share memory.
+// What is the same in images that may share memory. Their sizes are whole channels, and so are
+// their offsets: what is a zero of the halo in one is a zero of the halo in all of them.
 using Geometry = std::array<std::int64_t, 5>;
 
 Geometry geometry(const Place& place) {
@@ -164,8 +164,9 @@ bool WideLayout::continues(const Plan& plan, const std::vector<int>& readers, co
     return weights <= caches.second / 4;
 }
 
-// Every time that the rows which are kept are full, some are moved to the front: so it is as many
-// as fit.
+// When the rows that are kept are full, those that are read again are moved to the front. So it is
+// as many as fit, and at least twice as many as are read at a time: then no more are moved than
+// are computed.
 void WideLayout::slide(const Plan& plan, const Stage& stage, const Caches& caches) {
     const std::int64_t between = stage.end - stage.begin - 1;  // values
     for (std::int64_t value = stage.begin; value + 1 < stage.end; ++value) {
@@ -175,7 +176,7 @@ void WideLayout::slide(const Plan& plan, const Stage& stage, const Caches& cache
             shape.channels * (shape.width + 2 * kept.halo[1]) * bytes_of_pixel(tile_);
         const Rows read = rows_read(layer_at(plan, value + 1), 0);
         kept.slides = true;
-        kept.rows = std::max({read.end - read.begin, kept.halo[0],
+        kept.rows = std::max({2 * (read.end - read.begin), kept.halo[0],
                               caches.second * 3 / 4 / between / row});
         kept.rows = std::min(kept.rows, shape.height + 2 * kept.halo[0]);
     }
@@ -189,7 +190,8 @@ void WideLayout::find_offsets(const Plan& plan) {
     std::vector<Stage> stage_of;  // by position
     for (const Segment& segment : segments_) {
         for (const Stage& stage : segment.stages) {
-            stage_of.insert(stage_of.end(), static_cast<std::size_t>(stage.end - stage.begin), stage);
+            const auto positions = static_cast<std::size_t>(stage.end - stage.begin);
+            stage_of.insert(stage_of.end(), positions, stage);
         }
     }
     const auto used = [&](int value, std::int64_t position) {
@@ -256,7 +258,7 @@ void WideLayout::measure(Place& place) const {
     // Offsets within a value are kept in 32 bits.
     if (pixels > std::numeric_limits<std::int32_t>::max() / side_by_side / shape.channels) {
         throw TooLarge("a value of " + std::to_string(side_by_side) +
-                                " examples side by side takes 8 GiB or more");
+                       " examples side by side takes 8 GiB or more");
     }
     if (shape.image) {
         place.row = (shape.width + 2 * place.halo[1]) * tile_.width;

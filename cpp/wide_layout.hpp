@@ -38,8 +38,8 @@ struct Rows {
 
 // Positions that are done together; position 0 takes the input in, n + 1 is layer n, the last gives
 // the output. One position, or convolutions of which each alone reads what the one before computes.
-// These go row by row, and keep of the values between them only the rows that are still read: all of
-// them would not stay in the second cache.
+// These go row by row, and keep of the values between them only the rows that are still read: all
+// of them would not stay in the second cache.
 struct Stage {
     std::int64_t begin, end;
 };

@@ -4,10 +4,11 @@
 
 namespace gossamer::wide {
 
-// How far the output of a layer has come.
+// How far the output of a layer has come: these rows are kept. Zeros above it and below it count as
+// rows, too.
 struct RowByRow::Progress {
-    std::int64_t done;   // rows
-    std::int64_t first;  // the one that lies at the beginning of those that are kept
+    std::int64_t done;
+    std::int64_t first;
 };
 
 struct RowByRow::Site {
@@ -95,22 +96,26 @@ void RowByRow::advance(const Site& site, std::size_t layer, std::int64_t rows) c
     }
 }
 
-// Have all of these rows of the output of a layer, zeros where they lie above it or below; those
-// before them may go.
+// Have all of these rows of the output of a layer; those before them may go. They are no more than
+// are kept, since `WideLayout::slide` keeps as many as its one reader reads.
 void RowByRow::provide(const Site& site, std::size_t layer, Rows rows) const {
     const Product& product = *products_[layer];
     const Place& place = site.output(product);
-    const std::int64_t width = site.context.kernels.width;
+    const std::int64_t width = site.context.kernels.width, height = place.shape.height;
     Progress& made = site.progress[layer];
     made.done = std::max(made.done, rows.begin);  // rows that nobody reads are left out
     if (rows.end - made.first > place.rows) {
-        move_rows(site.kept(product, made), {rows.begin, made.done}, made.first,
-                  place.halo[1] * width);
+        timed(site.batch, product.number(), [&] {
+            move_rows(site.kept(product, made), {rows.begin, made.done}, made.first,
+                      place.halo[1] * width);
+        });
         made.first = rows.begin;
     }
-    advance(site, layer, std::min(rows.end, place.shape.height));
-    clear_rows(site.kept(product, made), {std::max(place.shape.height, made.first), rows.end},
-               width);
+    advance(site, layer, std::min(rows.end, height));
+    if (rows.end > std::max(made.done, height)) {
+        clear_rows(site.kept(product, made), {std::max(made.done, height), rows.end}, width);
+        made.done = rows.end;
+    }
 }
 
 }  // namespace gossamer::wide

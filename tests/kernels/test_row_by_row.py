@@ -95,6 +95,8 @@ CHAINS = {
     "rows that are left out": (PLAIN, One((1, 1), (3, 2), (0, 0)), PLAIN),
     "windows that lie outside": (PLAIN, One((1, 1), padding=(3, 2)), PLAIN),
     "far apart": (One((5, 3), padding=(4, 0), dilation=(2, 3)), PLAIN) * 2,
+    "windows as tall as half of the image": (PLAIN, One(dilation=(24, 1), padding=(24, 1)), PLAIN),
+    "zeros far above and below": (PLAIN, One((1, 1), padding=(40, 0)), PLAIN),
     "groups": (One(groups=4), One(groups=8), PLAIN),
     "a residual from before": (PLAIN, PLAIN, One(epilogue=Epilogue(residual=0))),
     "a residual from within": (PLAIN, PLAIN, One(epilogue=Epilogue(residual=1))),
