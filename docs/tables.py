@@ -6,6 +6,7 @@ python docs/tables.py --check  # exits with 1 if one would change
 
 import csv
 import json
+import statistics
 import re
 import sys
 from collections import defaultdict
@@ -156,7 +157,7 @@ def milliseconds(taken: float | None) -> str:
 
 
 def speed_remarks(networks: Any) -> list[str]:
-    """Return where it begins to pay, what a second thread and removed units bring."""
+    """Return where it begins to pay, what a second thread and removed units bring, and how sure."""
 
     def listed(value: Callable[[Any], str]) -> str:
         return ", ".join(f"{NETWORKS[name]} {value(found)}" for name, found in networks.items())
@@ -175,7 +176,19 @@ def speed_remarks(networks: Any) -> list[str]:
         "75% of the units removed, and no sparse kernel at all, in ONNX Runtime, batch 64: "
         + listed(lambda found: f"{found['units_removed']['times_faster']:.1f}x")
         + ".",
+        "The machine shares its host, and its speed drifts: the middle half of the repeats lies "
+        f"within {100 * repeats_spread(networks):.0f}% of a row's median, in the median row.",
     ]
+
+
+def repeats_spread(networks: Any) -> float:
+    """Return half the distance of gossamer's quartiles, relative, in the median row."""
+    spreads = []
+    for found in networks.values():
+        for row in (*found["scattered"], *found["blocks"]):
+            low, high = row["quartiles"]["gossamer"]
+            spreads.append((high - low) / 2 / row["milliseconds"]["gossamer"])
+    return statistics.median(spreads)
 
 
 def claims_table(study: str) -> str:
