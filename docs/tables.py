@@ -6,8 +6,8 @@ python docs/tables.py --check  # exits with 1 if one would change
 
 import csv
 import json
-import statistics
 import re
+import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -183,7 +183,7 @@ def speed_remarks(networks: Any) -> list[str]:
 
 def repeats_spread(networks: Any) -> float:
     """Return half the distance of gossamer's quartiles, relative, in the median row."""
-    spreads = []
+    spreads: list[float] = []
     for found in networks.values():
         for row in (*found["scattered"], *found["blocks"]):
             low, high = row["quartiles"]["gossamer"]
