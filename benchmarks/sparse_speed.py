@@ -4,9 +4,9 @@
 
 Four networks with initial weights. Measured as `gossamer bench` does, each library in a process of
 its own while the others are halted, medians: 90% scattered zeros and 90% zeros in blocks of 4×1 at
-batch 1, 64 and 1024 on one thread and on two; what a second thread gains, timed in turn with one;
-the break-even with ONNX Runtime; what one core reaches in each layer as a share of its peak; and
-what removing 75% of the units gains in ONNX Runtime alone, without sparse kernels.
+batch 1, 64 and 1024 on one thread and on two; the break-even with ONNX Runtime; what one core
+reaches in each layer as a share of its peak; and what removing 75% of the units gains in
+ONNX Runtime alone, without sparse kernels.
 """
 
 import argparse
@@ -87,7 +87,6 @@ def measured(name: str, seconds: float, peak: float, sparsities: list[float]) ->
             f"{LABELS[one.column]}, batch {one.batch}": break_even_text(one)
             for one in break_evens([*levels, *alone])
         },
-        "threads_gain_at_largest_batch": threads_gain(name, seconds),
         "layers": [layer_shares(name, batch, peak) for batch in BATCHES[:2]],
         "units_removed": units_removed(name, seconds),
     }
@@ -125,26 +124,6 @@ def row_numbers(row: Row) -> dict[str, Any]:
         "times_faster": {name: round(value, 2) for name, value in factors.items()},
         "absent": {one.name: one.absent for one in row.columns if one.absent},
     }
-
-
-def threads_gain(name: str, seconds: float) -> float | None:
-    """Return how many times faster two threads are than one at the largest batch, timed in turn.
-
-    Not from the rows above, which are minutes apart: the machine's speed drifts meanwhile.
-    """
-    chosen = subject(name)
-    inputs = random_inputs((BATCHES[-1], *chosen.input_shape))
-    network = engine_network(name, inputs[:MIDDLE])
-    if network is None or available_cores() < 2:
-        return None
-    engine = Engine(network)
-    timings = time_alternately(
-        {count: partial(engine, inputs, threads=int(count)) for count in ("1", "2")},
-        seconds=4 * seconds,
-    )
-    gain = round(timings["1"].median / timings["2"].median, 2)
-    print(f"{name:18} a second thread at batch {BATCHES[-1]}: {gain:6.2f}x", flush=True)
-    return gain
 
 
 def engine_network(name: str, inputs: NDArray[np.float32]) -> Network | None:

@@ -129,7 +129,8 @@ def speed_table() -> str:
             for row in found["scattered"]
             if row["threads"] == 1
         ]
-    lines += ["", *(f"- {line}" for line in speed_remarks(speed["networks"]))]
+    gains = json.loads((BENCHMARKS / "thread-gain.json").read_text())
+    lines += ["", *(f"- {line}" for line in speed_remarks(speed["networks"], gains["networks"]))]
     return "\n".join(lines)
 
 
@@ -156,7 +157,7 @@ def milliseconds(taken: float | None) -> str:
     return f"{float(format(taken, '.3g')):,g}"
 
 
-def speed_remarks(networks: Any) -> list[str]:
+def speed_remarks(networks: Any, gains: Any) -> list[str]:
     """Return where it begins to pay, what a second thread and removed units bring, and how sure."""
 
     def listed(value: Callable[[Any], str]) -> str:
@@ -170,8 +171,8 @@ def speed_remarks(networks: Any) -> list[str]:
         + "; batch 1: "
         + listed(lambda found: found["break_even"]["ONNX Runtime, batch 1"])
         + ".",
-        "A second thread, batch 1024: "
-        + listed(lambda found: f"{found['threads_gain_at_largest_batch']:.2f}x")
+        "A second thread, batch 1024 (`python -m benchmarks.thread_gain`): "
+        + ", ".join(f"{NETWORKS[name]} {one['times_faster']:.2f}x" for name, one in gains.items())
         + ".",
         "75% of the units removed, and no sparse kernel at all, in ONNX Runtime, batch 64: "
         + listed(lambda found: f"{found['units_removed']['times_faster']:.1f}x")

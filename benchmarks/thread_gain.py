@@ -1,0 +1,82 @@
+"""What a second thread brings to sparse inference on large batches.
+
+    python -m benchmarks.thread_gain [--rounds 15] [--networks fashion-cnn mlp]
+
+The four networks of `benchmarks.sparse_speed`, 90% scattered zeros, batch 1024. One thread and two
+take turns of a quarter of a second each, the first tenth of it untimed: so it is batch after batch
+that is compared, and not how long a sleeping thread takes to wake up.
+"""
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks._common import write_result
+from benchmarks.sparse_speed import BATCHES, NETWORKS, SPARSITY
+from gossamer.compression import compress
+from gossamer.compression.benching import pruned_network, random_inputs, subject
+from gossamer.compression.benching_measuring import machine
+from gossamer.kernels.engine import Engine
+from gossamer.studies.tuning import tune_process
+
+BATCH = BATCHES[-1]
+TURN, UNTIMED = 0.25, 0.025  # seconds
+
+
+def main() -> None:
+    """Measure, print, write the result."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    arguments = parser.parse_args()
+    tune_process(1)
+    result = {
+        "machine": machine(2).model_dump(mode="json", exclude={"environment"}),
+        "rounds": arguments.rounds,
+        "batch": BATCH,
+        "networks": {name: gain(name, arguments.rounds) for name in arguments.networks},
+    }
+    print(write_result("thread-gain", 2, result))
+
+
+def gain(name: str, rounds: int) -> dict[str, Any]:
+    """Time one thread and two in turn; the gain is the median over the rounds."""
+    chosen = subject(name)
+    inputs = random_inputs((BATCH, *chosen.input_shape))
+    # What is stored, and not how it is run, is decided here: no measurement is needed for that.
+    network = compress(
+        pruned_network(chosen, SPARSITY), torch.from_numpy(inputs), threads=1, choose="engine"
+    ).network
+    assert network is not None
+    engine = Engine(network)
+    taken = [(turn(engine, inputs, 1), turn(engine, inputs, 2)) for _ in range(rounds)]
+    gains = sorted(one / two for one, two in taken)
+    found = {
+        "one_ms": round(1000 * statistics.median(one for one, _ in taken), 3),
+        "two_ms": round(1000 * statistics.median(two for _, two in taken), 3),
+        "times_faster": round(statistics.median(gains), 2),
+        "quartiles": [round(value, 2) for value in np.quantile(gains, (0.25, 0.75)).tolist()],
+    }
+    print(f"{name:18} {found['times_faster']:.2f}x {found['quartiles']}", flush=True)
+    return found
+
+
+def turn(engine: Engine, inputs: NDArray[np.float32], threads: int) -> float:
+    """Return the seconds of one call, the mean of a turn."""
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < UNTIMED:
+        engine(inputs, threads=threads)
+    calls, started = 0, time.perf_counter()
+    while time.perf_counter() - started < TURN:
+        engine(inputs, threads=threads)
+        calls += 1
+    return (time.perf_counter() - started) / calls
+
+
+if __name__ == "__main__":
+    main()
