@@ -16,9 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks._common import write_result
 from gossamer.compression import compact, compress
@@ -126,21 +124,16 @@ def row_numbers(row: Row) -> dict[str, Any]:
     }
 
 
-def engine_network(name: str, inputs: NDArray[np.float32]) -> Network | None:
-    """Return what `compress` makes of the network at 90% scattered zeros, where the engine wins."""
-    return compress(
-        pruned_network(subject(name), SPARSITY),
-        torch.from_numpy(inputs),
-        threads=1,
-        seconds=CHOOSING_SECONDS,
-    ).network
-
-
 def layer_shares(name: str, batch: int, peak: float) -> dict[str, Any]:
     """Return what one core does in each layer as a share of its peak, at 90% scattered zeros."""
     chosen = subject(name)
     inputs = random_inputs((batch, *chosen.input_shape))
-    network = engine_network(name, inputs)
+    network = compress(
+        pruned_network(chosen, SPARSITY),
+        torch.from_numpy(inputs),
+        threads=1,
+        seconds=CHOOSING_SECONDS,
+    ).network
     if network is None:
         return {"batch": batch, "layers": []}
     seconds = Engine(network).layer_seconds(inputs, threads=1, repeats=50)

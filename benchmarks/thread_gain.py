@@ -3,7 +3,7 @@
     python -m benchmarks.thread_gain [--rounds 15] [--networks fashion-cnn mlp]
 
 The four networks of `benchmarks.sparse_speed`, 90% scattered zeros, batch 1024. One thread and two
-take turns of a quarter of a second each, the first tenth of it untimed: so it is batch after batch
+take turns of a quarter of a second each, after a tenth of that untimed: so it is batch after batch
 that is compared, and not how long a sleeping thread takes to wake up.
 """
 
@@ -48,7 +48,6 @@ def gain(name: str, rounds: int) -> dict[str, Any]:
     """Time one thread and two in turn; the gain is the median over the rounds."""
     chosen = subject(name)
     inputs = random_inputs((BATCH, *chosen.input_shape))
-    # What is stored, and not how it is run, is decided here: no measurement is needed for that.
     network = compress(
         pruned_network(chosen, SPARSITY), torch.from_numpy(inputs), threads=1, choose="engine"
     ).network
