@@ -47,6 +47,7 @@ class ScaleName(StrEnum):
     """How large a study is run."""
 
     quick = "quick"
+    medium = "medium"
     paper = "paper"
 
 
@@ -133,7 +134,10 @@ def run(
     study: Annotated[str, typer.Argument(help="A built-in study, or a TOML file.")],
     scale: Annotated[
         ScaleName | None,
-        typer.Option(help="quick: an answer in minutes; paper: as published. [default: quick]"),
+        typer.Option(
+            help="quick: an answer within about ten minutes on two cores; medium: within an "
+            "hour or two; paper: as published. [default: quick]"
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How many seeds. [default: the scale's]")

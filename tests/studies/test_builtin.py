@@ -2,7 +2,7 @@
 
 import os
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ SHAPES = {
     "fashion-mnist": (20_000, (1, 28, 28)),
     "cifar10": (5_000, (3, 32, 32)),
 }
-"""As many examples as the quick scales take, and the shape of one."""
+"""As many examples as the scales below paper take, and the shape of one."""
 SCALES: list[tuple[str, Scale]] = [
     (name, scale) for name in builtin_names() for scale in read_study(name)[0].scales
 ]
@@ -82,6 +82,19 @@ def test_every_trial_is_planned_and_every_arm_compared(name: str, scale: Scale) 
     kinds = [task.kind for task in joint_tasks(spec, trials)]
     assert ("leakage" in kinds) == ("releases" in kinds) == (spec.leakage is not None)
     assert ("overlap" in kinds) == bool(spec.overlaps)
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_a_larger_scale_trains_no_less(name: str) -> None:
+    spec, _ = read_study(name)
+    scales: list[Scale] = [scale for scale in get_args(Scale) if scale in spec.scales]
+    steps = [
+        make_plan(
+            study_trials(spec, scale, spec.scales[scale].seeds, datasets, "cpu"), set(), set()
+        ).steps_left
+        for scale in scales
+    ]
+    assert steps == sorted(steps)
 
 
 @pytest.mark.parametrize("name", builtin_names())

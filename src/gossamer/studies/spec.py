@@ -29,7 +29,7 @@ from gossamer.studies.written_recipes import (
 )
 from gossamer.train.options import Options, Precision
 
-Scale = Literal["quick", "paper"]
+Scale = Literal["quick", "medium", "paper"]
 
 
 class ArmSpec(Options):
@@ -44,7 +44,7 @@ class ArmSpec(Options):
     """What of the study's data is otherwise in this arm."""
     network: NetworkSpec | None = None
     """Its own network; None for the study's."""
-    scales: tuple[Scale, ...] = ("quick", "paper")
+    scales: tuple[Scale, ...] = ("quick", "medium", "paper")
     """The scales at which it is run."""
 
 
