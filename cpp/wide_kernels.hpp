@@ -43,10 +43,14 @@ struct Entry {
     int32_t offset;
 };
 
-// Some rows of a matrix and some of its columns.
+// Some rows of a matrix and some of its columns. Where a panel has only some of the columns, its
+// scattered rows come by length: a loop that takes as many turns as the one before it ends as the
+// processor expects, and these are short.
 struct Panel {
     int64_t first_row;
     int64_t rows;
+    const int32_t* order;    // parts of scattered rows: [rows + rows_ahead] which row of the panel
+                             //   comes next; at the end the last one over again
     const int32_t* starts;   // [rows + 1] in entries; [groups of 4 rows + 1] in offsets, or null:
     int32_t columns;         //   every group has all these columns
     const Entry* entries;    // scattered
@@ -82,6 +86,7 @@ struct Window {
     bool counts_padding;
 };
 
+constexpr int rows_ahead = 4;    // sums are fetched so many rows before they are needed
 constexpr int strip_pixels = 8;  // most pixels of a strip
 constexpr int pair_pixels = 6;   // most of a strip of two rows that is pooled at once
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <numeric>
 
 namespace gossamer {
 
@@ -50,19 +51,17 @@ class Packer {
         : to_(to), weights_(weights), offset_(offset) {}
 
     void add(Panel panel, std::int64_t from, std::int64_t end) {
-        places_.push_back({to_.starts_.size(), to_.entries_.size(), to_.offsets_.size(),
-                           to_.values_.size()});
+        places_.push_back({to_.order_.size(), to_.starts_.size(), to_.entries_.size(),
+                           to_.offsets_.size(), to_.values_.size()});
         panel.columns = static_cast<std::int32_t>(end - from);
         to_.panels_.push_back(panel);
         if (weights_.kind == WeightsKind::dense) return add_dense(panel, from, end);
-        const std::int64_t lanes = to_.blocks_ ? block_rows : 1;
-        for (std::int64_t row = panel.first_row; row < panel.first_row + panel.rows; row += lanes) {
-            to_.starts_.push_back(stored_in_panel());
-            const std::size_t begin = to_.entries_.size();
-            add_row(row, row / lanes, from, end);
-            for (std::size_t four = begin; four + 4 <= to_.entries_.size(); four += 4) {
-                store_by_fours(&to_.entries_[four]);
+        if (to_.blocks_) {
+            for (std::int64_t row = 0; row < panel.rows; row += block_rows) {
+                add_blocks(panel.first_row + row, from, end);
             }
+        } else {
+            add_scattered(panel, from, end);
         }
         to_.starts_.push_back(stored_in_panel());
     }
@@ -73,6 +72,7 @@ class Packer {
             Panel& panel = to_.panels_[number];
             const Places& place = places_[number];
             const bool dense = weights_.kind == WeightsKind::dense;
+            panel.order = to_.order_.data() + place.order;
             panel.starts = dense ? nullptr : to_.starts_.data() + place.starts;
             panel.entries = to_.entries_.data() + place.entries;
             panel.offsets = to_.offsets_.data() + place.offsets;
@@ -82,8 +82,23 @@ class Packer {
 
   private:
     struct Places {
-        std::size_t starts, entries, offsets, values;
+        std::size_t order, starts, entries, offsets, values;
     };
+
+    // Some of the indices of a row of weights, or of blocks.
+    struct Held {
+        std::int64_t begin, end;
+        std::int64_t size() const { return end - begin; }
+    };
+
+    // Those between two columns.
+    Held held_by(std::int64_t row, std::int64_t from, std::int64_t end) const {
+        const auto indices = weights_.indices.begin();
+        const auto first = indices + weights_.starts[at(row)];
+        const auto last = indices + weights_.starts[at(row + 1)];
+        const auto begin = std::lower_bound(first, last, from);
+        return {begin - indices, std::lower_bound(begin, last, end) - indices};
+    }
 
     std::int32_t stored_in_panel() const {
         const Places& place = places_.back();
@@ -108,21 +123,43 @@ class Packer {
         }
     }
 
-    void add_row(std::int64_t row, std::int64_t group, std::int64_t from, std::int64_t end) {
-        const auto& indices = weights_.indices;
-        const auto first = indices.begin() + weights_.starts[at(group)];
-        const auto last = indices.begin() + weights_.starts[at(group + 1)];
-        for (auto index = std::lower_bound(first, last, from); index < last && *index < end;
-             ++index) {
-            const std::int32_t offset = offset_(row, *index);
-            const std::int64_t number = index - indices.begin();
-            if (!to_.blocks_) {
-                to_.entries_.push_back({weights_.values[at(number)], offset});
-                continue;
-            }
-            to_.offsets_.push_back(offset);
-            const auto values = weights_.values.begin() + block_rows * number;
-            to_.values_.insert(to_.values_.end(), values, values + block_rows);
+    void add_blocks(std::int64_t row, std::int64_t from, std::int64_t end) {
+        to_.starts_.push_back(stored_in_panel());
+        const Held held = held_by(row / block_rows, from, end);
+        for (std::int64_t number = held.begin; number < held.end; ++number) {
+            to_.offsets_.push_back(offset_(row, weights_.indices[at(number)]));
+        }
+        const auto values = weights_.values.begin();
+        to_.values_.insert(to_.values_.end(), values + block_rows * held.begin,
+                           values + block_rows * held.end);
+    }
+
+    void add_scattered(const Panel& panel, std::int64_t from, std::int64_t end) {
+        std::vector<Held> held;
+        for (std::int64_t row = 0; row < panel.rows; ++row) {
+            held.push_back(held_by(panel.first_row + row, from, end));
+        }
+        std::vector<std::int32_t> order(held.size());
+        std::iota(order.begin(), order.end(), 0);
+        if (!panel.begins || !panel.ends) {
+            std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+                return held[at(a)].size() > held[at(b)].size();
+            });
+        }
+        for (const std::int32_t row : order) add_row(panel.first_row + row, held[at(row)]);
+        to_.order_.insert(to_.order_.end(), order.begin(), order.end());
+        to_.order_.insert(to_.order_.end(), rows_ahead, order.back());
+    }
+
+    void add_row(std::int64_t row, Held held) {
+        to_.starts_.push_back(stored_in_panel());
+        const std::size_t begin = to_.entries_.size();
+        for (std::int64_t number = held.begin; number < held.end; ++number) {
+            const std::int32_t offset = offset_(row, weights_.indices[at(number)]);
+            to_.entries_.push_back({weights_.values[at(number)], offset});
+        }
+        for (std::size_t four = begin; four + 4 <= to_.entries_.size(); four += 4) {
+            store_by_fours(&to_.entries_[four]);
         }
     }
 

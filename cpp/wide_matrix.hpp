@@ -36,6 +36,7 @@ class PackedMatrix {
 
     bool blocks_;
     std::vector<Panel> panels_;
+    std::vector<std::int32_t> order_;
     std::vector<std::int32_t> starts_;
     std::vector<Entry> entries_;
     std::vector<std::int32_t> offsets_;
