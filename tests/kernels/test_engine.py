@@ -129,6 +129,25 @@ def test_inputs_of_large_dynamic_range(instruction_set: str, kind: Kind) -> None
 
 
 @on_every_set
+@pytest.mark.parametrize("examples", [3, 64, 100])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
+def test_inputs_that_no_cache_holds_at_once(
+    instruction_set: str, kind: Kind, examples: int
+) -> None:
+    columns, rows, bias = 3000, 1301, drawn((1301,), seed=1)
+    # From rows without a weight to rows that have most, in no order, and weights that lie together.
+    random = np.random.default_rng(2)
+    density = random.choice((0.0, 0.01, 0.1, 0.8), (rows, 1))
+    matrix = np.where(random.random((rows, columns)) < density, drawn((rows, columns)), 0)
+    matrix[5, :], matrix[5, 700:1400] = 0, 1
+    inputs = drawn((examples, columns), seed=3)
+    relu = Epilogue(activation=Activation("relu"))
+    layer = Linear(0, pack_weights(matrix, kind), bias, relu)
+    expected = np.maximum(inputs.astype(np.float64) @ matrix.T.astype(np.float64) + bias, 0)
+    assert_near(Engine(Network((columns,), (layer,), 1), instruction_set)(inputs), expected)
+
+
+@on_every_set
 @pytest.mark.parametrize(
     "name",
     ["relu", "relu6", "leaky-relu", "elu", "gelu", "gelu-tanh", "silu", "hardswish", "sigmoid",
