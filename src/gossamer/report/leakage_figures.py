@@ -1,5 +1,9 @@
 """Leakage against sparsity, against test accuracy, and as ROC curves."""
 
+from collections.abc import Callable
+from itertools import pairwise
+from operator import itemgetter
+
 import altair as alt
 
 from gossamer.formats import spread
@@ -14,9 +18,10 @@ from gossamer.report.audits import (
     place_label,
     reading,
 )
-from gossamer.report.charts import GREY, QUIET, Figure, Layer, Panel, Row
+from gossamer.report.charts import GREY, NARROW, QUIET, Figure, Layer, Panel, Row
 from gossamer.report.curves import MOST_LINES
 from gossamer.report.dots import dot_panel, dot_rows
+from gossamer.report.label_corners import CORNERS, Box, label_corners, line_boxes, point_box
 from gossamer.report.lines import (
     Intervals,
     Quantity,
@@ -31,6 +36,8 @@ from gossamer.report.roc import Curve, roc_panel
 from gossamer.report.series import Group, Ink, all_series, along_axis, by_arm, groups, ink
 
 PAIRS = "95% intervals over pairs of networks"
+MATCHED_HEIGHT = 320
+ACCURACY_KEYS = ("accuracy_low", "accuracy", "accuracy_high")
 
 
 def leakage_figure(results: Results) -> Figure | None:
@@ -147,10 +154,11 @@ def _matched_panel(results: Results, group: Group, quantity: Quantity) -> Panel 
         *_unpruned(panel, rows, x, y),
         *_joined(panel, rows, x, y, style),
         *_marked(panel, rows, x, y, style, hover),
+        *_labelled(panel, rows, x, y, style),
     ]
     if quantity.chance is not None:
         layers.append(chance_rule(panel, quantity))
-    return panel.showing(style.pickable(layers), 320, group.title)
+    return panel.showing(style.pickable(layers), MATCHED_HEIGHT, group.title)
 
 
 def _unpruned(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y) -> list[Layer]:
@@ -180,18 +188,68 @@ def _joined(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> li
 def _marked(
     panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink, hover: list[alt.Tooltip]
 ) -> list[Layer]:
-    """Draw a point for each network, with its level, or a diamond for one without."""
+    """Draw a point for each network, or a diamond where it has no level."""
     layers: list[Layer] = []
     for shape, size, fixed in (("circle", 42, False), ("diamond", 110, True)):
         some = [row for row in rows if row["fixed"] == fixed]
         if some:
             marks = panel.of(some).mark_point(filled=True, shape=shape, size=size)
             layers.append(marks.encode(x, y, style.colour, tooltip=hover, opacity=style.fade))
-    moving = [row for row in rows if not row["fixed"] and row["main"]]
-    if moving:
-        words = panel.of(moving).mark_text(dx=7, dy=-8, align="left", fontSize=10.5, color=GREY)
-        layers.append(words.encode(x, y, alt.Text("place:N"), opacity=style.fade))
     return layers
+
+
+def _labelled(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> list[Layer]:
+    """Write the level of a pruned network beside its point, at the corner where there is room."""
+    named = [row for row in rows if not row["fixed"] and row["main"]]
+    across = _pixels([row[key] for row in rows for key in ACCURACY_KEYS], NARROW)
+    down = _pixels([-value for row in rows for value in _reached(row)], MATCHED_HEIGHT)
+
+    def place(row: Row) -> tuple[float, float]:
+        return across(row["accuracy"]), down(-row["mean"])
+
+    covered: list[Box] = []
+    for row in rows:
+        middle, level = place(row)
+        left, right = across(row["accuracy_low"]), across(row["accuracy_high"])
+        top, bottom = down(-max(_reached(row))), down(-min(_reached(row)))
+        covered += [
+            point_box(middle, level),
+            Box(middle - 1, top, middle + 1, bottom),
+            Box(left, level - 1, right, level + 1),
+        ]
+    for line in _lines(rows):
+        for begin, end in pairwise(line):
+            covered += line_boxes(place(begin), place(end))
+    corners = label_corners([place(row) for row in named], [row["place"] for row in named], covered)
+    layers: list[Layer] = []
+    for corner in CORNERS:
+        here = [row for row, its in zip(named, corners, strict=True) if its == corner]
+        if here:
+            words = panel.of(here).mark_text(
+                dx=corner.dx, dy=corner.dy, align=corner.align, fontSize=10.5, color=GREY
+            )
+            layers.append(words.encode(x, y, alt.Text("place:N"), opacity=style.fade))
+    return layers
+
+
+def _lines(rows: list[Row]) -> list[list[Row]]:
+    """Return the rows that are joined, in order: those of each pruned arm, and all others."""
+    fixed = sorted((row for row in rows if row["fixed"]), key=itemgetter("steps"))
+    moving = sorted((row for row in rows if not row["fixed"]), key=itemgetter("level"))
+    arms = dict.fromkeys(row["series"] for row in moving)
+    return [fixed, *([row for row in moving if row["series"] == arm] for arm in arms)]
+
+
+def _reached(row: Row) -> list[float]:
+    """Return a reading with the ends of its interval, where it has one."""
+    return [row[key] for key in ("low", "mean", "high") if row[key] is not None]
+
+
+def _pixels(values: list[float], size: int) -> Callable[[float], float]:
+    """Return about where a value stands on an axis that shows these."""
+    low, high = min(values), max(values)
+    scale = size / ((high - low) or 1)
+    return lambda value: scale * (value - low)
 
 
 def roc_figure(results: Results) -> Figure | None:

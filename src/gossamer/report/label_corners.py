@@ -1,0 +1,128 @@
+"""At which corner of its point a label stands, so that it covers no other label and no point."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import hypot
+from typing import Literal
+
+LETTER, HEIGHT = 6.2, 11.0
+"""Width of a letter and height of a line, in pixels at a font size of 10.5."""
+POINT = 4.5
+"""Half the width of a mark, in pixels."""
+SWEEPS = 4
+
+
+@dataclass(frozen=True)
+class Corner:
+    """Where a label begins, in pixels from its point; y grows downwards."""
+
+    dx: float
+    dy: float
+    align: Literal["left", "right"]
+
+
+CORNERS = (
+    Corner(7, -8, "left"),
+    Corner(7, 9, "left"),
+    Corner(-7, -8, "right"),
+    Corner(-7, 9, "right"),
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle, in pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def shared(self, other: "Box") -> float:
+        """Return the area that two boxes share.
+
+        Examples
+        --------
+        >>> Box(0, 0, 4, 2).shared(Box(3, 1, 9, 9)), Box(0, 0, 4, 2).shared(Box(4, 0, 9, 9))
+        (1, 0)
+        """
+        across = min(self.right, other.right) - max(self.left, other.left)
+        down = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(across, 0) * max(down, 0)
+
+
+def label_box(x: float, y: float, text: str, corner: Corner) -> Box:
+    """Return what a label takes beside the point at (x, y)."""
+    width, middle = LETTER * len(text), y + corner.dy
+    left = x + corner.dx - (width if corner.align == "right" else 0)
+    return Box(left, middle - HEIGHT / 2, left + width, middle + HEIGHT / 2)
+
+
+def point_box(x: float, y: float) -> Box:
+    """Return what the mark of a point takes."""
+    return Box(x - POINT, y - POINT, x + POINT, y + POINT)
+
+
+def line_boxes(begin: tuple[float, float], end: tuple[float, float]) -> list[Box]:
+    """Return what a line between two points takes, as a row of small boxes.
+
+    Examples
+    --------
+    >>> [box.left for box in line_boxes((0, 0), (6, 0))]
+    [-1.0, 2.0, 5.0]
+    """
+    (left, top), (right, bottom) = begin, end
+    steps = max(1, round(hypot(right - left, bottom - top) / 3))
+    middles = [
+        (left + (right - left) * step / steps, top + (bottom - top) * step / steps)
+        for step in range(steps + 1)
+    ]
+    return [Box(x - 1, y - 1, x + 1, y + 1) for x, y in middles]
+
+
+def label_corners(
+    places: Sequence[tuple[float, float]], texts: Sequence[str], covered: Iterable[Box]
+) -> list[Corner]:
+    """Return a corner for each label, the first one where nothing speaks against it.
+
+    Each label in turn takes the corner where it shares the least area with what is covered and
+    with the other labels, until none would move.
+
+    Parameters
+    ----------
+    places
+        The points that have labels, in pixels.
+    texts
+        Their labels.
+    covered
+        What should not lie under a label: points, with those that have labels, bars and lines.
+
+    Examples
+    --------
+    >>> here, below = (50.0, 50.0), (52.0, 53.0)
+    >>> found = label_corners([here, below], ["30%", "50%"], [point_box(*here), point_box(*below)])
+    >>> found[0] != found[1]
+    True
+    """
+    fixed = tuple(covered)
+    chosen = [CORNERS[0]] * len(places)
+    for _ in range(SWEEPS):
+        before = list(chosen)
+        for number, (place, text) in enumerate(zip(places, texts, strict=True)):
+            others = (
+                label_box(*places[other], texts[other], chosen[other])
+                for other in range(len(places))
+                if other != number
+            )
+            chosen[number] = _freest(place, text, (*fixed, *others))
+        if chosen == before:
+            break
+    return chosen
+
+
+def _freest(place: tuple[float, float], text: str, covered: Sequence[Box]) -> Corner:
+    def hidden(corner: Corner) -> float:
+        box = label_box(*place, text, corner)
+        return sum(box.shared(other) for other in covered)
+
+    return min(CORNERS, key=hidden)
