@@ -44,14 +44,15 @@ struct Entry {
 };
 
 // Some rows of a matrix and some of its columns. Where a panel has only some of the columns, its
-// scattered rows come by length: a loop that takes as many turns as the one before it ends as the
-// processor expects, and these are short.
+// scattered rows are stored in another order, the longest first: a loop that takes as many turns as
+// the one before it ends as the processor expects, and these are short.
 struct Panel {
     int64_t first_row;
     int64_t rows;
     const int32_t* order;    // parts of scattered rows: [rows + rows_ahead] which row of the panel
                              //   comes next; at the end the last one over again
-    const int32_t* starts;   // [rows + 1] in entries; [groups of 4 rows + 1] in offsets, or null:
+    const int32_t* starts;   // [rows + 1] in entries, in that order; [groups of 4 rows + 1] in
+                             //   offsets, or null:
     int32_t columns;         //   every group has all these columns
     const Entry* entries;    // scattered
     const int32_t* offsets;  // blocks

@@ -141,12 +141,14 @@ class Packer {
         }
         std::vector<std::int32_t> order(held.size());
         std::iota(order.begin(), order.end(), 0);
-        if (!panel.begins || !panel.ends) {
+        const bool parts = !panel.begins || !panel.ends;
+        if (parts) {
             std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
                 return held[at(a)].size() > held[at(b)].size();
             });
         }
         for (const std::int32_t row : order) add_row(panel.first_row + row, held[at(row)]);
+        if (!parts) return;
         to_.order_.insert(to_.order_.end(), order.begin(), order.end());
         to_.order_.insert(to_.order_.end(), rows_ahead, order.back());
     }

@@ -129,17 +129,43 @@ def test_inputs_of_large_dynamic_range(instruction_set: str, kind: Kind) -> None
 
 
 @on_every_set
-@pytest.mark.parametrize("examples", [3, 64, 100])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("kind", ["sparse", "block"])
+def test_images_of_more_channels_than_a_cache_holds(
+    instruction_set: str, kind: Kind, pooled: bool, stride: int
+) -> None:
+    rows, channels, size = 52, 120, (13, 18)
+    random = np.random.default_rng(1)
+    density = random.choice((0.0, 0.1, 0.6), (rows, 1))
+    matrix = np.where(random.random((rows, 9 * channels)) < density, drawn((rows, 9 * channels)), 0)
+    epilogue = Epilogue(
+        residual=None if pooled or stride > 1 else 1,
+        activation=Activation("relu"),
+        pooling=Pooling("max", (2, 2), (2, 2)) if pooled else None,
+    )
+    weights = pack_weights(matrix, kind)
+    sliced = Convolution(
+        0, weights, (3, 3), (stride, stride), (1, 1), bias=drawn((rows,)), epilogue=epilogue
+    )
+    network = Network((channels, *size), (convolution(0, rows, channels), sliced), 2)
+    inputs = drawn((17, channels, *size), seed=3)
+    expected = run_portable(network, inputs, dtype=np.float64)
+    assert_near(Engine(network, instruction_set)(inputs), expected)
+
+
+@on_every_set
+@pytest.mark.parametrize("examples", [64, 100])
 @pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
 def test_inputs_that_no_cache_holds_at_once(
     instruction_set: str, kind: Kind, examples: int
 ) -> None:
-    columns, rows, bias = 3000, 1301, drawn((1301,), seed=1)
+    columns, rows, bias = 1500, 4301, drawn((4301,), seed=1)
     # From rows without a weight to rows that have most, in no order, and weights that lie together.
     random = np.random.default_rng(2)
     density = random.choice((0.0, 0.01, 0.1, 0.8), (rows, 1))
     matrix = np.where(random.random((rows, columns)) < density, drawn((rows, columns)), 0)
-    matrix[5, :], matrix[5, 700:1400] = 0, 1
+    matrix[5, :], matrix[5, 300:900] = 0, 1
     inputs = drawn((examples, columns), seed=3)
     relu = Epilogue(activation=Activation("relu"))
     layer = Linear(0, pack_weights(matrix, kind), bias, relu)
