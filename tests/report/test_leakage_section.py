@@ -71,6 +71,11 @@ def test_leakage_is_drawn_against_sparsity_and_accuracy(leaky: Any) -> None:
     figure = accuracy_leakage_figure(leaky.results)
     assert figure is not None
     assert len(figure.panels) == 2
+    for panel in figure.panels:
+        layers = panel.specification["layer"]
+        words = [layer for layer in layers if layer["mark"]["type"] == "text"]
+        named = [row["place"] for layer in words for row in panel.rows[layer["data"]["name"]]]
+        assert sorted(named) == ["50%", "90%"]
     curves = roc_figure(leaky.results)
     assert curves is not None
     assert {row.get("series") for row in curves.panels[0].all_rows} > {"Dense", "Dense, longer"}

@@ -97,10 +97,10 @@ def test_a_larger_scale_trains_no_less(name: str) -> None:
     assert steps == sorted(steps)
 
 
-@pytest.mark.parametrize("name", builtin_names())
-def test_every_pruning_of_a_quick_study_can_be_done(name: str) -> None:
+@pytest.mark.parametrize(("name", "scale"), [one for one in SCALES if one[1] != "paper"])
+def test_every_pruning_of_a_shortened_study_can_be_done(name: str, scale: Scale) -> None:
     spec, _ = read_study(name)
-    plan = make_plan(study_trials(spec, "quick", 2, datasets, "cpu"), set(), set())
+    plan = make_plan(study_trials(spec, scale, 2, datasets, "cpu"), set(), set())
     rehearse(spec, plan, datasets)
 
 

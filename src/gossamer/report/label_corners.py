@@ -9,7 +9,40 @@ LETTER, HEIGHT = 6.2, 11.0
 """Width of a letter and height of a line, in pixels at a font size of 10.5."""
 POINT = 4.5
 """Half the width of a mark, in pixels."""
+ROOM = 0.07
+"""What an axis shows beyond its data at either end, as a part of their range."""
 SWEEPS = 4
+"""How often each label is placed anew, now that others have moved."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What an axis shows, and how long it is in pixels."""
+
+    low: float
+    high: float
+    size: float
+
+    @classmethod
+    def around(cls, values: Iterable[float], size: float) -> "Frame":
+        """Return one with a little room at both ends, but none below zero.
+
+        Examples
+        --------
+        >>> frame = Frame.around([50.0, 150.0, 75.0], 228)
+        >>> frame.low, frame.high, frame.at(50.0), frame.at(100.0)
+        (43.0, 157.0, 14.0, 114.0)
+        >>> Frame.around([0.0, 1.0], 320).low
+        0.0
+        """
+        shown = list(values)
+        low, high = min(shown), max(shown)
+        room = ROOM * (high - low) or 1.0
+        return cls(max(low - room, min(low, 0.0)), high + room, size)
+
+    def at(self, value: float) -> float:
+        """Return how far a value is from the low end, in pixels."""
+        return self.size * (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Leakage against sparsity, against test accuracy, and as ROC curves."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from operator import itemgetter
 
@@ -21,7 +20,7 @@ from gossamer.report.audits import (
 from gossamer.report.charts import GREY, NARROW, QUIET, Figure, Layer, Panel, Row
 from gossamer.report.curves import MOST_LINES
 from gossamer.report.dots import dot_panel, dot_rows
-from gossamer.report.label_corners import CORNERS, Box, label_corners, line_boxes, point_box
+from gossamer.report.label_corners import CORNERS, Box, Frame, label_corners, line_boxes, point_box
 from gossamer.report.lines import (
     Intervals,
     Quantity,
@@ -146,15 +145,18 @@ def _matched_panel(results: Results, group: Group, quantity: Quantity) -> Panel 
     panel = Panel(f"matched-{group.title}-{quantity.name}")
     labels = {row["series"] for row in rows}
     style = ink(look for look in all_series(results, group).values() if look.label in labels)
-    x = alt.X("accuracy:Q", title=TEST_ACCURACY.title).scale(zero=False, nice=True, padding=18)
-    x = x.axis(tickCount=6)
-    y = alt.Y("mean:Q", title=quantity.title).scale(zero=False, nice=True)
+    chance = [] if quantity.chance is None else [quantity.scale * quantity.chance]
+    across = Frame.around([row[key] for row in rows for key in ACCURACY_KEYS], NARROW)
+    up = Frame.around([*chance, *(one for row in rows for one in _reached(row))], MATCHED_HEIGHT)
+    x = alt.X("accuracy:Q", title=TEST_ACCURACY.title).axis(tickCount=6)
+    x = x.scale(domain=[across.low, across.high], nice=False)
+    y = alt.Y("mean:Q", title=quantity.title).scale(domain=[up.low, up.high], nice=False)
     hover = [*tooltips(results, quantity), alt.Tooltip("accuracy_reading:N", title="test accuracy")]
     layers = [
         *_unpruned(panel, rows, x, y),
         *_joined(panel, rows, x, y, style),
         *_marked(panel, rows, x, y, style, hover),
-        *_labelled(panel, rows, x, y, style),
+        *_labelled(panel, rows, across, up, style),
     ]
     if quantity.chance is not None:
         layers.append(chance_rule(panel, quantity))
@@ -198,20 +200,21 @@ def _marked(
     return layers
 
 
-def _labelled(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> list[Layer]:
+def _labelled(panel: Panel, rows: list[Row], across: Frame, up: Frame, style: Ink) -> list[Layer]:
     """Write the level of a pruned network beside its point, at the corner where there is room."""
     named = [row for row in rows if not row["fixed"] and row["main"]]
-    across = _pixels([row[key] for row in rows for key in ACCURACY_KEYS], NARROW)
-    down = _pixels([-value for row in rows for value in _reached(row)], MATCHED_HEIGHT)
+
+    def down(value: float) -> float:
+        return up.size - up.at(value)
 
     def place(row: Row) -> tuple[float, float]:
-        return across(row["accuracy"]), down(-row["mean"])
+        return across.at(row["accuracy"]), down(row["mean"])
 
     covered: list[Box] = []
     for row in rows:
         middle, level = place(row)
-        left, right = across(row["accuracy_low"]), across(row["accuracy_high"])
-        top, bottom = down(-max(_reached(row))), down(-min(_reached(row)))
+        left, right = across.at(row["accuracy_low"]), across.at(row["accuracy_high"])
+        top, bottom = down(max(_reached(row))), down(min(_reached(row)))
         covered += [
             point_box(middle, level),
             Box(middle - 1, top, middle + 1, bottom),
@@ -228,7 +231,10 @@ def _labelled(panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink) -> 
             words = panel.of(here).mark_text(
                 dx=corner.dx, dy=corner.dy, align=corner.align, fontSize=10.5, color=GREY
             )
-            layers.append(words.encode(x, y, alt.Text("place:N"), opacity=style.fade))
+            text = alt.Text("place:N")
+            layers.append(
+                words.encode(alt.X("accuracy:Q"), alt.Y("mean:Q"), text, opacity=style.fade)
+            )
     return layers
 
 
@@ -243,13 +249,6 @@ def _lines(rows: list[Row]) -> list[list[Row]]:
 def _reached(row: Row) -> list[float]:
     """Return a reading with the ends of its interval, where it has one."""
     return [row[key] for key in ("low", "mean", "high") if row[key] is not None]
-
-
-def _pixels(values: list[float], size: int) -> Callable[[float], float]:
-    """Return about where a value stands on an axis that shows these."""
-    low, high = min(values), max(values)
-    scale = size / ((high - low) or 1)
-    return lambda value: scale * (value - low)
 
 
 def roc_figure(results: Results) -> Figure | None:

@@ -30,6 +30,7 @@ from gossamer.studies.written_recipes import (
 from gossamer.train.options import Options, Precision
 
 Scale = Literal["quick", "medium", "paper"]
+"""How large a study is run, from the smallest on."""
 
 
 class ArmSpec(Options):
