@@ -135,7 +135,7 @@ def run(
     scale: Annotated[
         ScaleName | None,
         typer.Option(
-            help="quick: a first answer within about ten minutes on two cores; medium: within an "
+            help="quick: a first answer in about ten minutes on two idle cores; medium: within an "
             "hour or two; paper: as published. [default: quick]"
         ),
     ] = None,

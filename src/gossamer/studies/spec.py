@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
@@ -45,7 +45,7 @@ class ArmSpec(Options):
     """What of the study's data is otherwise in this arm."""
     network: NetworkSpec | None = None
     """Its own network; None for the study's."""
-    scales: tuple[Scale, ...] = ("quick", "medium", "paper")
+    scales: tuple[Scale, ...] = get_args(Scale)
     """The scales at which it is run."""
 
 
