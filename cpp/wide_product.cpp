@@ -41,8 +41,11 @@ Cut Product::cut(const Context& context) const {
         4 * context.kernels.width *
         covered(strip_.rows, layer_.stride.height, layer_.kernel.height, layer_.dilation.height) *
         covered(strip_.pixels, layer_.stride.width, layer_.kernel.width, layer_.dilation.width);
-    // Blocks need an input for 4 rows at a time, so seldom that it may come from the second cache.
-    const std::int64_t room = context.caches.first * (weights.kind == WeightsKind::sparse ? 1 : 2);
+    // Blocks need an input for 4 rows at a time, so seldom that it may come from the second cache;
+    // the more so among features, which the taps of a window do not read over and over.
+    const std::int64_t room = weights.kind == WeightsKind::sparse ? context.caches.first
+                              : layer_.sums.image               ? context.caches.first * 2
+                                                                : context.caches.second / 4;
     std::int64_t slices = (inputs_per_group_ * bytes + room - 1) / room;
     // Taking sums out of memory and putting them back must be worth it.
     const auto stored = static_cast<std::int64_t>(weights.values.size());

@@ -174,6 +174,15 @@ def test_inputs_that_no_cache_holds_at_once(
 
 
 @on_every_set
+@pytest.mark.parametrize("shape", [(1,), (7,), (514,), (1031,), (1, 1, 1), (3, 5, 7), (2, 4, 16)])
+def test_numbers_come_out_as_they_went_in(instruction_set: str, shape: tuple[int, ...]) -> None:
+    engine = Engine(Network(shape, (Pointwise(0, Epilogue()),), 1), instruction_set)
+    for examples in (17, 31, 32, 64, 67, 127):
+        inputs = drawn((examples, *shape), seed=examples)
+        assert (engine(inputs) == inputs).all()
+
+
+@on_every_set
 @pytest.mark.parametrize(
     "name",
     ["relu", "relu6", "leaky-relu", "elu", "gelu", "gelu-tanh", "silu", "hardswish", "sigmoid",
