@@ -141,22 +141,12 @@ def _measured_levels(results: Results, arm: Arm) -> list[float]:
 def _collapses(results: Results, arm: Arm, levels: Sequence[float]) -> bool:
     dense = _dense(results, arm)
     start = results.interval(dense.name, 0.0) if dense else None
-    classes = _classes(results, arm)
+    classes = results.classes(arm.name)
     if start is None or not classes:
         return False
     threshold = (1 / classes + start.mean) / 2
     accuracies = [results.interval(arm.name, level) for level in levels]
     return any(one.mean < threshold for one in accuracies if one)
-
-
-def _classes(results: Results, arm: Arm) -> int:
-    """Return how many classes there are; 0 if no record of the arm says so."""
-    records = [
-        record
-        for level in results.own_levels(arm.name)
-        for record in results.found(arm.name, level).values()
-    ]
-    return max((len(record.per_class.get("test", ())) for record in records), default=0)
 
 
 def _seeds(results: Results) -> ChecklistItem:

@@ -7,6 +7,7 @@ from typing import Any
 from gossamer.formats import compact, counted, duration, listed, sentence
 from gossamer.records.record import Phase
 from gossamer.report.answer import answer
+from gossamer.report.chance_note import chance_note
 from gossamer.report.charts import Figure
 from gossamer.report.checklist import checklist
 from gossamer.report.claims import JudgedClaim, claims_note
@@ -51,6 +52,7 @@ def report_page(results: Results, judged: Sequence[JudgedClaim], drawn: Sequence
         "answer": None if judged and len(results.datasets) > 1 else answer(results),
         "done": len(results.done),
         "asked": len(results.study.trials),
+        "chance_note": chance_note(results),
         "facts": _facts(results),
         "figures": {name: shown.get(name) for name in FIGURES},
         "claims": _cards(judged, drawn, shown),

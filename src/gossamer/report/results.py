@@ -205,6 +205,13 @@ class Results:
             if trial.key in self.records
         }
 
+    def classes(self, arm: str) -> int:
+        """Return how many classes there are; 0 if no record of the arm says so."""
+        records = [
+            record for level in self.own_levels(arm) for record in self.found(arm, level).values()
+        ]
+        return max((len(record.per_class.get("test", ())) for record in records), default=0)
+
     @cached_property
     def _joint_measures(self) -> dict[str, dict[str, float]]:
         # A study that was run again with more seeds has joints of both runs: the larger one last.
