@@ -157,10 +157,11 @@ def test_images_of_more_channels_than_a_cache_holds(
 @on_every_set
 @pytest.mark.parametrize("examples", [64, 100])
 @pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
+@pytest.mark.parametrize(("rows", "columns"), [(4301, 1500), (100, 9001)])
 def test_inputs_that_no_cache_holds_at_once(
-    instruction_set: str, kind: Kind, examples: int
+    instruction_set: str, rows: int, columns: int, kind: Kind, examples: int
 ) -> None:
-    columns, rows, bias = 1500, 4301, drawn((4301,), seed=1)
+    bias = drawn((rows,), seed=1)
     # From rows without a weight to rows that have most, in no order, and weights that lie together.
     random = np.random.default_rng(2)
     density = random.choice((0.0, 0.01, 0.1, 0.8), (rows, 1))
