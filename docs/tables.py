@@ -131,7 +131,12 @@ def speed_table() -> str:
             if row["threads"] == 1
         ]
     gains = json.loads((BENCHMARKS / "thread-gain.json").read_text())
-    lines += ["", *(f"- {line}" for line in speed_remarks(speed["networks"], gains["networks"]))]
+    again = json.loads((BENCHMARKS / "sparse-speed-again.json").read_text())
+    remarks = (
+        *speed_remarks(speed["networks"], gains["networks"]),
+        another_run(again["networks"]),
+    )
+    lines += ["", *(f"- {line}" for line in remarks)]
     return "\n".join(lines)
 
 
@@ -173,8 +178,12 @@ def speed_remarks(networks: Any, gains: Any) -> list[str]:
         + "; batch 1: "
         + listed(lambda found: found["break_even"]["ONNX Runtime, batch 1"])
         + ".",
-        "A second thread, batch 1024 (`python -m benchmarks.thread_gain`): "
-        + ", ".join(f"{NETWORKS[name]} {one['times_faster']:.2f}x" for name, one in gains.items())
+        "A second thread, batch 1024, and in brackets, for comparison, what two callers gain, each "
+        "with one thread and half of the batch (`python -m benchmarks.thread_gain`): "
+        + ", ".join(
+            f"{NETWORKS[name]} {one['times_faster']:.2f}x ({one['callers_faster']:.2f}x)"
+            for name, one in gains.items()
+        )
         + ".",
         "75% of the units removed, and no sparse kernel at all, in ONNX Runtime, batch 64: "
         + listed(lambda found: f"{found['units_removed']['times_faster']:.1f}x")
@@ -182,6 +191,28 @@ def speed_remarks(networks: Any, gains: Any) -> list[str]:
         "The machine shares its host, and its speed drifts: the middle half of the repeats lies "
         f"within {100 * repeats_spread(networks):.0f}% of a row's median, in the median row.",
     ]
+
+
+def another_run(networks: Any) -> str:
+    """Return how much faster the same measurement found it at another hour."""
+
+    def listed(pattern: str) -> str:
+        return ", ".join(
+            f"{NETWORKS[name]} {row['times_faster']['onnxruntime']:.1f}x"
+            for name, found in networks.items()
+            for row in found[pattern]
+            if (row["threads"], row["batch"]) == (1, 64)
+        )
+
+    even = ", ".join(
+        f"{NETWORKS[name]} {found['break_even']['ONNX Runtime, batch 64']}"
+        for name, found in networks.items()
+    )
+    return (
+        "The same at another hour (`benchmarks/results/sparse-speed-again.json`), batch 64, faster "
+        f"than ONNX Runtime: {listed('scattered')}; 4×1 blocks: {listed('blocks')}; break-even: "
+        f"{even}."
+    )
 
 
 def repeats_spread(networks: Any) -> float:
