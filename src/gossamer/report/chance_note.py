@@ -28,8 +28,10 @@ def chance_note(results: Results) -> str:
 def _accuracies(results: Results, dataset: str) -> Iterator[tuple[float, str, float]]:
     """Yield the mean accuracy of each arm at each level, its label, and that of guessing."""
     for arm in results.study.arms:
-        classes = results.classes(arm.name) if arm.dataset == dataset else 0
-        for level in results.own_levels(arm.name) if classes else ():
+        classes = results.classes(arm.name)
+        if arm.dataset != dataset or not classes:
+            continue
+        for level in results.own_levels(arm.name):
             interval = results.interval(arm.name, level, ACCURACY)
             if interval:
                 yield interval.mean, arm.label, 1 / classes
