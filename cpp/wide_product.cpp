@@ -30,6 +30,19 @@ StripShape Product::strip_shape(const Context& context) const {
     return {1, std::min<std::int64_t>(strip_pixels, width)};
 }
 
+// How much of the inputs a slice of the columns reads.
+std::int64_t Product::bytes_of_slice(WeightsKind kind, const Caches& caches) const {
+    switch (kind) {
+        case WeightsKind::sparse: return caches.first;
+        // Every 4 rows read all of them, and the weights are many, too.
+        case WeightsKind::dense: return caches.first * 3 / 4;
+        // An input is needed for 4 rows at a time, so seldom that it may come from the second
+        // cache; the more so among features, which the taps of a window do not read over and over.
+        case WeightsKind::block: break;
+    }
+    return layer_.sums.image ? caches.first * 2 : caches.second / 4;
+}
+
 Cut Product::cut(const Context& context) const {
     const Weights& weights = layer_.weights;
     const auto covered = [](std::int64_t outputs, std::int64_t stride, std::int64_t kernel,
@@ -41,11 +54,7 @@ Cut Product::cut(const Context& context) const {
         4 * context.kernels.width *
         covered(strip_.rows, layer_.stride.height, layer_.kernel.height, layer_.dilation.height) *
         covered(strip_.pixels, layer_.stride.width, layer_.kernel.width, layer_.dilation.width);
-    // Blocks need an input for 4 rows at a time, so seldom that it may come from the second cache;
-    // the more so among features, which the taps of a window do not read over and over.
-    const std::int64_t room = weights.kind == WeightsKind::sparse ? context.caches.first
-                              : layer_.sums.image               ? context.caches.first * 2
-                                                                : context.caches.second / 4;
+    const std::int64_t room = bytes_of_slice(weights.kind, context.caches);
     std::int64_t slices = (inputs_per_group_ * bytes + room - 1) / room;
     // Taking sums out of memory and putting them back must be worth it.
     const auto stored = static_cast<std::int64_t>(weights.values.size());
