@@ -194,7 +194,7 @@ def speed_remarks(networks: Any, gains: Any) -> list[str]:
 
 
 def another_run(networks: Any) -> str:
-    """Return how much faster the same measurement found it at another hour."""
+    """Return how much faster the same measurement found older kernels at another hour."""
 
     def listed(pattern: str) -> str:
         return ", ".join(
@@ -210,7 +210,8 @@ def another_run(networks: Any) -> str:
         for name, found in networks.items()
     )
     return (
-        "The same at another hour (`benchmarks/results/sparse-speed-again.json`), batch 64, faster "
+        "The same at another hour, with kernels a little slower "
+        "(`benchmarks/results/sparse-speed-again.json`), batch 64, faster "
         f"than ONNX Runtime, in brackets than the best of all: {listed('scattered')}; "
         f"4×1 blocks: {listed('blocks')}; break-even with ONNX Runtime: {even}."
     )
