@@ -1098,3 +1098,56 @@ def test_the_example_stays_as_it_is_where_the_forward_works_in_place() -> None:
     smaller = compact(network, example)
     assert torch.equal(example, before)
     assert cast("nn.Linear", smaller.get_submodule("1")).out_features == 4
+
+
+def in_blocks(units: int, inputs: int) -> nn.Linear:
+    """Return a layer of which every four rows read three of the inputs."""
+    layer = nn.Linear(inputs, units)
+    read = torch.zeros(-(-units // 4), inputs)
+    for row in read:
+        row[torch.randperm(inputs)[:3]] = 1
+    layer.weight.data *= read.repeat_interleave(4, 0)[:units]
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("unread", "smallest", "in_whole_blocks"),
+    [
+        pytest.param((), 14, 14, id="nothing goes"),
+        pytest.param((4, 5, 6, 7), 10, 10, id="a whole block"),
+        pytest.param((1, 4, 5, 6, 7), 9, 10, id="a block, and one of another that stays for it"),
+        pytest.param((0, 1, 2, 4, 5, 6, 9), 7, 7, id="most of two blocks, which then go apart"),
+        pytest.param((12,), 13, 14, id="one of a last block of two"),
+        pytest.param((12, 13), 12, 12, id="a last block of two"),
+    ],
+)
+def test_blocks_of_four_rows_can_be_kept_whole(
+    unread: tuple[int, ...], smallest: int, in_whole_blocks: int
+) -> None:
+    network = nn.Sequential(in_blocks(14, 9), nn.ReLU(), nn.Linear(14, 3)).double()
+    ignore(network[2], *unread)
+    example = torch.randn(5, 9, dtype=torch.float64)
+    assert widths(compact(network, example))["0"] == smallest
+    smaller = compaction_report(network, example, whole_blocks=True).network
+    assert widths(smaller)["0"] == in_whole_blocks
+    torch.testing.assert_close(smaller(example), network(example), rtol=1e-12, atol=1e-12)
+
+
+def test_units_of_layers_that_are_not_pruned_in_blocks_go_one_by_one() -> None:
+    dense = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 3))
+    scattered = copy.deepcopy(dense)
+    prune(scattered, 0.6, exclude="2")
+    for network in (dense, scattered):
+        ignore(network[2], 1, 6)
+        smaller = compaction_report(network, torch.ones(1, 9), whole_blocks=True).network
+        assert widths(smaller) == widths(compact(network, torch.ones(1, 9)))
+
+
+def test_what_keeps_its_place_in_a_block_reads_nothing() -> None:
+    network = nn.Sequential(in_blocks(12, 9), nn.ReLU(), nn.Linear(12, 3)).double()
+    ignore(network[2], 2)
+    report = compaction_report(network, torch.ones(1, 9).double(), whole_blocks=True)
+    first = cast("nn.Linear", report.network.get_submodule("0"))
+    assert first.out_features == 12
+    assert not first.weight[2].any()
+    assert not first.bias[2].any()

@@ -165,12 +165,29 @@ def test_published_networks(name: str, pattern: str, sparsity: float) -> None:
 
 
 def test_weights_pruned_in_blocks_are_stored_in_blocks() -> None:
-    model = nets.mlp(64, 10, (80, 40))
+    model = nets.mlp(64, 10, (80, 200))
     prune(model, 0.9, pattern=Block(4, 1), exclude="output layer")
     network = in_engine(model, torch.randn(2, 64)).network
     assert network is not None
     kinds = [layer.weights.kind for layer in network.layers if isinstance(layer, Linear)]
     assert kinds == ["block", "block", "dense"]
+
+
+def test_blocks_outlive_the_loss_of_a_row() -> None:
+    torch.manual_seed(0)
+    last = nn.Linear(32, 5)
+    model = nn.Sequential(nn.Linear(40, 32), nn.ReLU(), last)
+    prune(model, 0.8, pattern=Block(4, 1), allocation="uniform", exclude="2")
+    with torch.no_grad():
+        last.weight[:, [1, 14, *range(20, 24)]] = 0
+    example = torch.randn(3, 40)
+    small = in_engine(model, example)
+    assert small.network is not None
+    first = small.network.layers[0]
+    assert isinstance(first, Linear)
+    # Without the six units that nothing reads, rows would no longer lie in blocks.
+    assert (first.weights.kind, first.weights.rows) == ("block", 28)
+    assert error(small, model, example) <= TOLERANCE
 
 
 def test_sparse_layers_are_lowered_as_their_dense_twins() -> None:

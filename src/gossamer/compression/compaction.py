@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten
 from gossamer.compression.compacting.channels import Findings
 from gossamer.compression.compacting.copying import in_double, plain_copy
 from gossamer.compression.compacting.rules import follow
-from gossamer.compression.compacting.solving import Plan, solve
+from gossamer.compression.compacting.solving import Plan, solve, tie_blocks
 from gossamer.compression.compacting.tracing import UntraceableError, trace
 from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
@@ -143,10 +143,21 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
     return report.network
 
 
-def compaction_report(model: nn.Module, example: Tensor) -> CompactionReport:
+def compaction_report(
+    model: nn.Module, example: Tensor, *, whole_blocks: bool = False
+) -> CompactionReport:
     """Do what `compact` does, and tell what stayed and why.
 
-    Parameters and errors are those of `compact`; what could not be followed is in the result.
+    Errors are those of `compact`; what could not be followed is in the result.
+
+    Parameters
+    ----------
+    model, example
+        Those of `compact`.
+    whole_blocks
+        Of layers that were pruned in blocks of four rows and lose few of them, remove whole blocks
+        only: a unit that goes from among four rows that share their pattern saves nothing, and the
+        rows behind it no longer share theirs.
 
     Examples
     --------
@@ -170,6 +181,9 @@ def compaction_report(model: nn.Module, example: Tensor) -> CompactionReport:
         except UntraceableError as error:
             return CompactionReport(network, {}, {"": str(error)})
         plan = solve(found)
+        if whole_blocks:
+            tie_blocks(found, plan)
+            plan = solve(found)
         smaller = copy.deepcopy(network)
         plan.apply(smaller)
         if problem := _first_difference(network, smaller, plan, example):

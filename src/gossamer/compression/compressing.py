@@ -17,7 +17,7 @@ from gossamer.compression.compaction import compaction_report
 from gossamer.compression.compressed import Compressed, RunnerModule
 from gossamer.compression.lowering.parts import Division, Part, divide, refusal, with_parts
 from gossamer.compression.lowering.tracing import Trace, trace
-from gossamer.compression.storing import suits_blocks, with_usual_kinds
+from gossamer.compression.storing import with_usual_kinds
 from gossamer.errors import InputError
 from gossamer.kernels.engine import MOST_THREADS, Engine
 from gossamer.kernels.network import Floats, Network
@@ -30,8 +30,6 @@ _BLOCKS_SHARE = 0.15
 _CANDIDATES_SHARE = 0.5
 """Share of the time for what is chosen from in the end; the first is spent twice for blocks."""
 _NOTHING = Network((1,), (), output=0)
-_PRUNED_BELOW = 0.7
-"""Share of non-zeros below which blocks matter."""
 
 
 def compress(
@@ -206,33 +204,17 @@ def _lower_best(
     seconds: float | None,
     gives_tensor: bool,
 ) -> _Lowered:
-    """Lower the smaller model; or the model itself, if it was pruned in blocks and so is faster.
-
-    A unit that goes from among four rows that share their pattern saves nothing, and the rows
-    behind it no longer share theirs.
-    """
+    """Lower the smallest model, or the one that kept its blocks where it is faster."""
     lowered = _lower(small, example, threads, seconds, gives_tensor)
-    if _parameters(small) == _parameters(model) or not _is_in_blocks(model):
+    in_blocks = compaction_report(model, example, whole_blocks=True).network
+    if _parameters(small) == _parameters(in_blocks):
         return lowered
-    aligned = _lower(model, example, threads, seconds, gives_tensor)
+    aligned = _lower(in_blocks, example, threads, seconds, gives_tensor)
     if lowered.module is None or aligned.module is None or seconds is None:
         return aligned
     calls = {"small": _call(lowered.module, example), "aligned": _call(aligned.module, example)}
     timings = time_candidates(calls, _BLOCKS_SHARE * seconds, threads)
     return lowered if timings["small"].median < timings["aligned"].median else aligned
-
-
-def _is_in_blocks(model: nn.Module) -> bool:
-    """Tell whether a layer with pruned weights has them in blocks of four rows."""
-    weights = [
-        module.weight.detach().flatten(1).numpy()
-        for module in model.modules()
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
-    ]
-    return any(
-        np.count_nonzero(matrix) < _PRUNED_BELOW * matrix.size and suits_blocks(matrix)
-        for matrix in weights
-    )
 
 
 def _lower(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from gossamer.compression.compacting.channels import Findings, Layer
 from gossamer.compression.compacting.layers import (
@@ -24,6 +25,8 @@ from gossamer.compression.compacting.layers import (
     inputs_of,
     silence,
 )
+from gossamer.compression.storing import MOST_FILL, is_pruned_in_blocks
+from gossamer.kernels.network import BLOCK_ROWS
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,29 @@ def solve(found: Findings) -> Plan:
             for name, channelwise in found.channelwise.items()
         },
     )
+
+
+def tie_blocks(found: Findings, plan: Plan) -> None:
+    """Let units go by blocks of four or not at all where that keeps blocks worth having.
+
+    That is in layers that were pruned in blocks of four rows, unless the blocks of which a unit
+    stays in the plan would hold too many numbers for those that are not zero.
+    """
+    for name, cut in plan.layers.items():
+        layer = found.layers[name]
+        if not _is_in_blocks(layer):
+            continue
+        first = torch.arange(len(cut.outputs)) // BLOCK_ROWS * BLOCK_ROWS
+        stays = torch.zeros_like(cut.outputs).index_put_((first[cut.outputs],), torch.tensor(True))
+        if int(stays[first].sum()) <= MOST_FILL * int(cut.outputs.sum()):
+            found.tie(layer.units[first], layer.units)
+
+
+def _is_in_blocks(layer: Layer) -> bool:
+    module = layer.module
+    if isinstance(module, _ConvTransposeNd):
+        return False
+    return is_pruned_in_blocks(module.weight.detach().cpu().flatten(1).numpy(), layer.groups)
 
 
 class _Kept:
