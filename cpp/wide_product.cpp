@@ -33,7 +33,7 @@ StripShape Product::strip_shape(const Context& context) const {
 // How much of the inputs a slice of the columns reads.
 std::int64_t Product::bytes_of_slice(WeightsKind kind, const Caches& caches) const {
     switch (kind) {
-        case WeightsKind::sparse: return caches.first;
+        case WeightsKind::sparse: return caches.first * 3 / 2;
         // Every 4 rows read all of them, and the weights are many, too.
         case WeightsKind::dense: return caches.first * 3 / 4;
         // An input is needed for 4 rows at a time, so seldom that it may come from the second
