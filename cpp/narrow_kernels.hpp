@@ -68,6 +68,30 @@ struct SlicedTask {
     const float* values;
 };
 
+// Rows are taken by 16, a slice, and columns by 31, a table: two vectors of inputs whose last lane
+// is 0. For each slice and each table there are lines of picks, whose lanes hold the columns of six
+// steps in 5 bits each, and a line of weights for each step.
+constexpr int table_rows = 16;
+constexpr int table_columns = 31;
+constexpr int pick_bits = 5;
+constexpr int picks_in_line = 6;
+constexpr int longest_steps = 12;
+
+constexpr int lines_of_picks(int steps) { return (steps + picks_in_line - 1) / picks_in_line; }
+
+struct alignas(64) TableLine {
+    std::uint32_t numbers[table_rows];
+};
+
+// The output has room for whole slices; sums are added to what is there.
+struct TabledTask {
+    const float* input;
+    float* output;
+    std::int64_t tables;
+    int steps;
+    const TableLine* lines;  // [slices][tables][picks, then weights]
+};
+
 // Rows 4 r to 4 r + 3 share their columns. The output has room for whole groups of four.
 struct BlockedTask {
     const float* input;
@@ -123,6 +147,8 @@ struct Kernels {
     void (*convolve_blocks)(const ConvolutionTask&, std::int64_t first, std::int64_t last);
     void (*sliced_16)(const SlicedTask&, std::int64_t first, std::int64_t last);
     void (*sliced_32)(const SlicedTask&, std::int64_t first, std::int64_t last);
+    // Null where no instruction looks up so many numbers.
+    void (*tabled)(const TabledTask&, std::int64_t first, std::int64_t last);
     void (*blocked_16)(const BlockedTask&, std::int64_t first, std::int64_t last);
     void (*blocked_32)(const BlockedTask&, std::int64_t first, std::int64_t last);
     void (*dense)(const DenseTask&, std::int64_t first, std::int64_t last);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "narrow_steps.hpp"
+#include "narrow_tables.hpp"
 
 namespace gossamer::narrow {
 namespace {
@@ -12,6 +13,7 @@ constexpr std::int64_t columns_in_16_bits = 65535;
 
 // Weights as the kernels walk them; `starts` are steps, blocks or nothing.
 struct Packed {
+    Tables tables;  // of sparse weights, some or all; the rest is in slices
     std::vector<float> values;
     std::vector<std::int64_t> starts;
     std::vector<std::uint16_t> short_indices;
@@ -87,10 +89,15 @@ Packed packed_densely(const Weights& weights, int lanes) {
     return packed;
 }
 
-Packed packed(const Weights& weights, int lanes) {
-    if (weights.kind == WeightsKind::dense) return packed_densely(weights, lanes);
+Packed packed(const Weights& weights, const Kernels& kernels) {
+    if (weights.kind == WeightsKind::dense) return packed_densely(weights, kernels.lanes);
     if (weights.kind == WeightsKind::block) return packed_in_blocks(weights);
-    return packed_in_slices(weights);
+    if (kernels.tabled == nullptr) return packed_in_slices(weights);
+    Weights others = weights;
+    Tables tables(others);
+    Packed packed = packed_in_slices(others);
+    packed.tables = std::move(tables);
+    return packed;
 }
 
 // With zeros behind, for vectors that read on.
@@ -109,14 +116,15 @@ class Linear final : public Step {
           kind_(site.layer().weights.kind),
           rows_(site.layer().weights.rows),
           stored_(static_cast<std::int64_t>(site.layer().weights.values.size())),
-          packed_(packed(site.layer().weights, site.kernels.lanes)),
+          packed_(packed(site.layer().weights, site.kernels)),
           bias_(with_slack(site.layer().bias)),
           scale_(with_slack(site.layer().epilogue.scale)),
           shift_(with_slack(site.layer().epilogue.shift)),
           activation_(site.layer().epilogue.activation) {}
 
     double nanoseconds() const override {
-        return (kind_ == WeightsKind::sparse ? 0.4 : 0.15) * static_cast<double>(stored_);
+        const bool slow = kind_ == WeightsKind::sparse && packed_.tables.slices() == 0;
+        return (slow ? 0.4 : 0.15) * static_cast<double>(stored_);
     }
 
     void run(const Worker& worker) const noexcept override {
@@ -164,6 +172,10 @@ void Linear::multiply(const Worker& worker) const {
     const SlicedTask task{input,  output,            packed_.rows.data(),
                           starts, packed_.indices(), packed_.values.data()};
     (few_columns ? kernels_.sliced_16 : kernels_.sliced_32)(task, part.first, part.last);
+    if (packed_.tables.slices() == 0) return;
+    worker.wait_for_all();  // since the rows of a slice are others than those beside a table
+    const Range slices = worker.part(packed_.tables.slices());
+    kernels_.tabled(packed_.tables.task(input, output), slices.first, slices.last);
 }
 
 // Few numbers in comparison: one thread turns them all, in whole vectors.

@@ -260,6 +260,43 @@ def test_columns_beyond_16_bits(columns: int, kind: Kind) -> None:
     assert_right(network, numbers(random, columns))
 
 
+@pytest.mark.parametrize("density", [0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.8])
+@pytest.mark.parametrize(("rows", "columns"), [(16, 31), (5, 62), (33, 63), (160, 93), (47, 500)])
+def test_rows_of_any_density_read_their_own_columns(
+    rows: int, columns: int, density: float
+) -> None:
+    """Whole numbers, whose sums are exact in any order: a wrong column shows."""
+    random = np.random.default_rng(rows)
+    values = random.integers(1, 9, (rows, columns)) * random.choice([-1, 1], (rows, columns))
+    values[random.random(values.shape) >= density] = 0
+    values[0] = 1  # a full row
+    values[-1] = 0  # and an empty one
+    inputs = random.integers(-99, 100, columns)
+    weights = pack_weights(values.astype(np.float32), "sparse")
+    network = Network((columns,), (Linear(0, weights),), 1)
+    for instruction_set in COMPILED:
+        engine = Engine(network, instruction_set)
+        for threads in (1, 2, 3):
+            found = engine(inputs[None].astype(np.float32), threads)[0]
+            np.testing.assert_array_equal(found, values @ inputs)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.2, 0.4])
+def test_what_is_not_finite_stays_in_its_column(density: float) -> None:
+    random = np.random.default_rng(0)
+    values = random.integers(1, 9, (80, 130)).astype(np.float32)
+    values[random.random(values.shape) >= density] = 0
+    inputs = np.ones(130, np.float32)
+    bad = [0, 30, 31, 61, 62, 93, 129]
+    inputs[bad] = np.nan
+    expected = np.where(values[:, bad].any(axis=1), np.nan, values.sum(axis=1))
+    assert 0 < np.isnan(expected).sum() < 80
+    network = Network((130,), (Linear(0, pack_weights(values, "sparse")),), 1)
+    for instruction_set in COMPILED:
+        found = Engine(network, instruction_set)(inputs[None])[0]
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_reaches_the_rows_that_read_it_and_no_others(value: float) -> None:
     """Rows of unequal length are filled up with zeros; these must not be multiplied by it."""
