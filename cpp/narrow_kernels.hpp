@@ -68,9 +68,11 @@ struct SlicedTask {
     const float* values;
 };
 
-// Rows are taken by 16, a slice, and columns by 31, a table: two vectors of inputs whose last lane
-// is 0. For each slice and each table there are lines of picks, whose lanes hold the columns of six
-// steps in 5 bits each, and a line of weights for each step.
+// Rows are taken by 16, a band, and columns by 31, a table: two vectors of inputs, and in their last
+// lane a 0. Lanes without a non-zero pick that, and not an input that their row does not read, which
+// might be no number. For each band and each table there are lines of picks, whose lanes hold the
+// columns of six steps in 5 bits each, as many as 32 bits hold, and a line of weights for each step.
+// The sums of 12 steps, the table and what is in hand take most of the 32 registers.
 constexpr int table_rows = 16;
 constexpr int table_columns = 31;
 constexpr int pick_bits = 5;
@@ -83,13 +85,13 @@ struct alignas(64) TableLine {
     std::uint32_t numbers[table_rows];
 };
 
-// The output has room for whole slices; sums are added to what is there.
+// The output has room for whole bands; sums are added to what is there.
 struct TabledTask {
     const float* input;
     float* output;
     std::int64_t tables;
     int steps;
-    const TableLine* lines;  // [slices][tables][picks, then weights]
+    const TableLine* lines;  // [bands][tables][picks, then weights]
 };
 
 // Rows 4 r to 4 r + 3 share their columns. The output has room for whole groups of four.
@@ -147,7 +149,7 @@ struct Kernels {
     void (*convolve_blocks)(const ConvolutionTask&, std::int64_t first, std::int64_t last);
     void (*sliced_16)(const SlicedTask&, std::int64_t first, std::int64_t last);
     void (*sliced_32)(const SlicedTask&, std::int64_t first, std::int64_t last);
-    // Null where no instruction looks up so many numbers.
+    // Null but for vectors of 16, of which one instruction looks up the numbers of two.
     void (*tabled)(const TabledTask&, std::int64_t first, std::int64_t last);
     void (*blocked_16)(const BlockedTask&, std::int64_t first, std::int64_t last);
     void (*blocked_32)(const BlockedTask&, std::int64_t first, std::int64_t last);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "narrow_steps.hpp"
@@ -93,10 +94,9 @@ Packed packed(const Weights& weights, const Kernels& kernels) {
     if (weights.kind == WeightsKind::dense) return packed_densely(weights, kernels.lanes);
     if (weights.kind == WeightsKind::block) return packed_in_blocks(weights);
     if (kernels.tabled == nullptr) return packed_in_slices(weights);
-    Weights others = weights;
-    Tables tables(others);
-    Packed packed = packed_in_slices(others);
-    packed.tables = std::move(tables);
+    Tabled tabled = in_tables(weights);
+    Packed packed = packed_in_slices(tabled.others);
+    packed.tables = std::move(tabled.tables);
     return packed;
 }
 
@@ -123,7 +123,7 @@ class Linear final : public Step {
           activation_(site.layer().epilogue.activation) {}
 
     double nanoseconds() const override {
-        const bool slow = kind_ == WeightsKind::sparse && packed_.tables.slices() == 0;
+        const bool slow = kind_ == WeightsKind::sparse && packed_.tables.bands() == 0;
         return (slow ? 0.4 : 0.15) * static_cast<double>(stored_);
     }
 
@@ -172,10 +172,10 @@ void Linear::multiply(const Worker& worker) const {
     const SlicedTask task{input,  output,            packed_.rows.data(),
                           starts, packed_.indices(), packed_.values.data()};
     (few_columns ? kernels_.sliced_16 : kernels_.sliced_32)(task, part.first, part.last);
-    if (packed_.tables.slices() == 0) return;
-    worker.wait_for_all();  // since the rows of a slice are others than those beside a table
-    const Range slices = worker.part(packed_.tables.slices());
-    kernels_.tabled(packed_.tables.task(input, output), slices.first, slices.last);
+    if (packed_.tables.bands() == 0) return;
+    worker.wait_for_all();  // tables add to rows that another thread may have begun
+    const Range bands = worker.part(packed_.tables.bands());
+    kernels_.tabled(packed_.tables.task(input, output), bands.first, bands.last);
 }
 
 // Few numbers in comparison: one thread turns them all, in whole vectors.

@@ -14,22 +14,31 @@
 
 namespace gossamer::narrow {
 
+// Non-zeros that lie in tables; none unless `in_tables` found some.
 class Tables {
   public:
     Tables() = default;
-    // Take out of sparse weights the non-zeros for which tables are faster, perhaps none.
-    explicit Tables(Weights& weights);
+    Tables(std::int64_t bands, std::int64_t tables, int steps);
 
-    std::int64_t slices() const { return slices_; }  // 0 where no weights lie in tables
+    std::int64_t bands() const { return bands_; }
+    void put(std::int64_t row, std::int64_t column, int step, float value);
     TabledTask task(const float* input, float* output) const {
         return {input, output, tables_, steps_, lines_.data()};
     }
 
   private:
-    std::int64_t slices_ = 0;
+    std::int64_t bands_ = 0;
     std::int64_t tables_ = 0;
     int steps_ = 0;
     std::vector<TableLine> lines_;
 };
+
+struct Tabled {
+    Tables tables;
+    Weights others;
+};
+
+// Sparse weights, of which those lie in tables that are faster there, perhaps none.
+Tabled in_tables(const Weights& weights);
 
 }  // namespace gossamer::narrow

@@ -31,9 +31,11 @@ StripShape Product::strip_shape(const Context& context) const {
 }
 
 // How much of the inputs a slice of the columns reads.
-std::int64_t Product::bytes_of_slice(WeightsKind kind, const Caches& caches) const {
+std::int64_t Product::bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const {
     switch (kind) {
-        case WeightsKind::sparse: return caches.first * 3 / 2;
+        // Vectors of 16 leave room for half as many columns, which would be too few non-zeros to
+        // take sums out of memory for; a third of the inputs may come from the second cache.
+        case WeightsKind::sparse: return width == 16 ? caches.first * 3 / 2 : caches.first;
         // Every 4 rows read all of them, and the weights are many, too.
         case WeightsKind::dense: return caches.first * 3 / 4;
         // An input is needed for 4 rows at a time, so seldom that it may come from the second
@@ -54,7 +56,7 @@ Cut Product::cut(const Context& context) const {
         4 * context.kernels.width *
         covered(strip_.rows, layer_.stride.height, layer_.kernel.height, layer_.dilation.height) *
         covered(strip_.pixels, layer_.stride.width, layer_.kernel.width, layer_.dilation.width);
-    const std::int64_t room = bytes_of_slice(weights.kind, context.caches);
+    const std::int64_t room = bytes_of_slice(weights.kind, context.kernels.width, context.caches);
     std::int64_t slices = (inputs_per_group_ * bytes + room - 1) / room;
     // Taking sums out of memory and putting them back must be worth it.
     const auto stored = static_cast<std::int64_t>(weights.values.size());

@@ -32,7 +32,7 @@ class Product : public LayerStep {
   private:
     void compute(const Context& context, const Batch& batch, std::int64_t group) const override;
     StripShape strip_shape(const Context& context) const;
-    std::int64_t bytes_of_slice(WeightsKind kind, const Caches& caches) const;
+    std::int64_t bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const;
     Cut cut(const Context& context) const;
     std::int32_t offset(const Place& input, std::int64_t width, std::int64_t row,
                         std::int64_t column) const;

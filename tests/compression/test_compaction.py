@@ -18,9 +18,14 @@ from torch.nn.utils import prune as torch_prune
 from gossamer import nets
 from gossamer.compression import compaction
 from gossamer.compression.compacting.solving import solve
-from gossamer.compression.compaction import _followed, compact, compaction_report
+from gossamer.compression.compaction import (
+    _followed,
+    compact,
+    compaction_report,
+    compactions,
+)
 from gossamer.errors import InputError
-from gossamer.masks import prune
+from gossamer.masks import Block, prune
 
 Mode = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -1100,14 +1105,26 @@ def test_the_example_stays_as_it_is_where_the_forward_works_in_place() -> None:
     assert cast("nn.Linear", smaller.get_submodule("1")).out_features == 4
 
 
-def in_blocks(units: int, inputs: int) -> nn.Linear:
+def in_blocks(units: int, inputs: int, bias: bool = True) -> nn.Linear:
     """Return a layer of which every four rows read three of the inputs."""
-    layer = nn.Linear(inputs, units)
+    layer = nn.Linear(inputs, units, bias=bias)
     read = torch.zeros(-(-units // 4), inputs)
     for row in read:
         row[torch.randperm(inputs)[:3]] = 1
     layer.weight.data *= read.repeat_interleave(4, 0)[:units]
     return layer
+
+
+def with_whole_blocks(network: nn.Module, example: Tensor) -> nn.Module:
+    """Return the network that keeps its blocks, or else the smallest; check that it is right."""
+    report, found = compactions(network, example.clone())
+    found = report.network if found is None else found
+    with torch.no_grad():
+        expected, given = (copy.deepcopy(n).eval()(example.clone()) for n in (network, found))
+    torch.testing.assert_close(
+        given, expected, rtol=1e-12, atol=1e-12 * float(expected.abs().max())
+    )
+    return found
 
 
 @pytest.mark.parametrize(
@@ -1117,7 +1134,7 @@ def in_blocks(units: int, inputs: int) -> nn.Linear:
         pytest.param((4, 5, 6, 7), 10, 10, id="a whole block"),
         pytest.param((1, 4, 5, 6, 7), 9, 10, id="a block, and one of another that stays for it"),
         pytest.param((0, 1, 2, 4, 5, 6, 9), 7, 7, id="most of two blocks, which then go apart"),
-        pytest.param((12,), 13, 14, id="one of a last block of two"),
+        pytest.param((13,), 13, 13, id="the last one, which breaks no block"),
         pytest.param((12, 13), 12, 12, id="a last block of two"),
     ],
 )
@@ -1128,26 +1145,65 @@ def test_blocks_of_four_rows_can_be_kept_whole(
     ignore(network[2], *unread)
     example = torch.randn(5, 9, dtype=torch.float64)
     assert widths(compact(network, example))["0"] == smallest
-    smaller = compaction_report(network, example, whole_blocks=True).network
-    assert widths(smaller)["0"] == in_whole_blocks
-    torch.testing.assert_close(smaller(example), network(example), rtol=1e-12, atol=1e-12)
+    assert widths(with_whole_blocks(network, example))["0"] == in_whole_blocks
 
 
-def test_units_of_layers_that_are_not_pruned_in_blocks_go_one_by_one() -> None:
-    dense = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 3))
-    scattered = copy.deepcopy(dense)
-    prune(scattered, 0.6, exclude="2")
-    for network in (dense, scattered):
-        ignore(network[2], 1, 6)
-        smaller = compaction_report(network, torch.ones(1, 9), whole_blocks=True).network
-        assert widths(smaller) == widths(compact(network, torch.ones(1, 9)))
+def test_only_networks_that_were_pruned_in_blocks_are_made_twice() -> None:
+    def hidden() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(32, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU())
+
+    networks = {name: nn.Sequential(*hidden(), nn.Linear(20, 4)) for name in ("dense", "scattered")}
+    prune(networks["scattered"], 0.6, exclude="4")
+    for network in networks.values():
+        ignore(network[4], 1, 6)
+    # A pattern of whole units has the same zeros in many rows, too.
+    networks["units"] = nn.Sequential(*hidden(), nn.Linear(20, 4))
+    for layer in (0, 2):
+        remove(networks["units"][layer], 3, 7, 11, 15, 19)
+        ignore(networks["units"][layer + 2], 3, 7, 11, 15, 19)
+    for network in networks.values():
+        assert compactions(network.double(), torch.randn(1, 32).double())[1] is None
+
+
+def test_many_patterns_of_units_are_no_blocks() -> None:
+    for _ in range(20):
+        network = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 3))
+        prune(network, 0.5, pattern="unit", score="random", seed=_, exclude="2")
+        assert compactions(network, torch.ones(1, 9))[1] is None
 
 
 def test_what_keeps_its_place_in_a_block_reads_nothing() -> None:
     network = nn.Sequential(in_blocks(12, 9), nn.ReLU(), nn.Linear(12, 3)).double()
     ignore(network[2], 2)
-    report = compaction_report(network, torch.ones(1, 9).double(), whole_blocks=True)
-    first = cast("nn.Linear", report.network.get_submodule("0"))
+    remove(network[0], 7, bias=0.25)  # constant, which goes into the next layer's bias
+    found = with_whole_blocks(network, torch.randn(2, 9).double())
+    first, last = (cast("nn.Linear", found.get_submodule(name)) for name in "02")
     assert first.out_features == 12
-    assert not first.weight[2].any()
-    assert not first.bias[2].any()
+    for unit in (2, 7):
+        assert not first.weight[unit].any()
+        assert not first.bias[unit].any()
+        assert not last.weight[:, unit].any()
+
+
+def test_blocks_are_kept_in_convolutions_and_what_is_tied_to_them() -> None:
+    class Adding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+            self.other = nn.Conv2d(3, 16, 1)
+            self.grouped = nn.Conv2d(16, 16, 3, groups=2, bias=False)
+            self.last = nn.Conv2d(16, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.norm(self.first(x))) + self.other(x)
+            return self.last(torch.relu(self.grouped(x)))  # type: ignore[no-any-return]
+
+    network = settle(Adding())
+    for layer in (network.first, network.grouped):
+        prune(layer, 0.7, pattern=Block(4, 1), allocation="uniform")
+    ignore(network.grouped, 0)  # in both groups: units 0 and 8 of the sum
+    ignore(network.last, 2, 9)
+    small = widths(compacted(network, images()))
+    kept = widths(with_whole_blocks(network, images()))
+    assert small == {"first": 14, "norm": 14, "other": 14, "grouped": 14, "last": 2}
+    assert kept == {"first": 16, "norm": 16, "other": 16, "grouped": 16, "last": 2}

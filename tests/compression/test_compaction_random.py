@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gossamer.compression.compaction import CompactionReport, compact, compaction_report
+from gossamer.compression.compaction import (
+    CompactionReport,
+    compact,
+    compaction_report,
+    compactions,
+)
 
 ACTIVATIONS: list[Callable[[], nn.Module]] = [
     nn.ReLU, nn.Sigmoid, nn.ELU, nn.Identity, lambda: nn.Hardtanh(-0.5, 0.5), nn.PReLU, nn.Dropout,
@@ -179,6 +184,32 @@ def test_the_compact_network_computes_the_same(seed: int, steps: int) -> None:
     assert widths(again) == widths(report), "compacting twice removes no more than once"
     after = network.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), steps=st.integers(1, 8))
+def test_the_network_with_whole_blocks_computes_the_same(seed: int, steps: int) -> None:
+    network = random_network(seed, steps)
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and weight.dim() > 1 and len(weight) > 1:
+            read = torch.rand(weight.flatten(1).shape, generator=generator) < 0.5
+            read = read[torch.arange(len(weight)) // 4 * 4]  # the same for four rows
+            weight.data *= read.view(weight.shape)
+    images = torch.randn(2, 3, 9, 9, dtype=torch.float64) * 10
+    expected = outputs(network, images)
+    report, in_blocks = compactions(network, images.clone())
+    if in_blocks is None:
+        return
+    scale = max(float(expected.abs().max()), 1.0)
+    assert float((outputs(in_blocks, images) - expected).abs().max()) <= 1e-12 * scale
+    smallest, larger = (
+        {name: len(value) for name, value in found.named_parameters()}
+        for found in (report.network, in_blocks)
+    )
+    assert smallest != larger
+    assert all(larger[name] >= count for name, count in smallest.items() if name in larger)
 
 
 class Skipping(nn.Module):

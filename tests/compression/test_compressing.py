@@ -1,7 +1,7 @@
 """Compressed networks give what their masked models give, or refuse in one sentence."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,7 @@ def test_published_networks(name: str, pattern: str, sparsity: float) -> None:
 
 
 def test_weights_pruned_in_blocks_are_stored_in_blocks() -> None:
-    model = nets.mlp(64, 10, (80, 200))
+    model = nets.mlp(64, 10, (80, 200))  # so wide that every unit is read
     prune(model, 0.9, pattern=Block(4, 1), exclude="output layer")
     network = in_engine(model, torch.randn(2, 64)).network
     assert network is not None
@@ -188,6 +188,29 @@ def test_blocks_outlive_the_loss_of_a_row() -> None:
     # Without the six units that nothing reads, rows would no longer lie in blocks.
     assert (first.weights.kind, first.weights.rows) == ("block", 28)
     assert error(small, model, example) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("smallest", "rows"), [(1.0, 26), (3.0, 28)])
+def test_blocks_are_kept_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, smallest: float, rows: int
+) -> None:
+    torch.manual_seed(0)
+    last = nn.Linear(32, 5)
+    model = nn.Sequential(nn.Linear(40, 32), nn.ReLU(), last)
+    prune(model, 0.8, pattern=Block(4, 1), allocation="uniform", exclude="2")
+    with torch.no_grad():
+        last.weight[:, [1, 14, *range(20, 24)]] = 0
+    timed = {"small": Timing((smallest,)), "aligned": Timing((2.0,)), "engine": Timing((0.1,))}
+
+    def timings(calls: Mapping[str, object], *_: object) -> dict[str, Timing]:
+        return {name: timed.get(name, Timing((9.0,))) for name in calls}
+
+    monkeypatch.setattr(compressing, "time_candidates", timings)
+    network = compress(model, torch.randn(3, 40), threads=1, seconds=0.01).network
+    assert network is not None
+    first = network.layers[0]
+    assert isinstance(first, Linear)
+    assert first.weights.rows == rows
 
 
 def test_sparse_layers_are_lowered_as_their_dense_twins() -> None:

@@ -275,10 +275,25 @@ def test_rows_of_any_density_read_their_own_columns(
     weights = pack_weights(values.astype(np.float32), "sparse")
     network = Network((columns,), (Linear(0, weights),), 1)
     for instruction_set in COMPILED:
+        found = Engine(network, instruction_set)(inputs[None].astype(np.float32))[0]
+        np.testing.assert_array_equal(found, values @ inputs)
+
+
+def test_threads_that_share_a_sparse_layer_add_to_the_same_rows() -> None:
+    """So many weights that threads share them; rows of very different lengths."""
+    random = np.random.default_rng(0)
+    values = random.integers(1, 9, (1003, 2000))
+    share = random.permutation(np.linspace(0.02, 0.4, 1003))[:, None]
+    values[random.random(values.shape) >= share] = 0
+    inputs = random.integers(-99, 100, 2000)
+    weights = pack_weights(values.astype(np.float32), "sparse")
+    network = Network((2000,), (Linear(0, weights),), 1)
+    for instruction_set in COMPILED:
         engine = Engine(network, instruction_set)
-        for threads in (1, 2, 3):
-            found = engine(inputs[None].astype(np.float32), threads)[0]
-            np.testing.assert_array_equal(found, values @ inputs)
+        for threads in (1, 2, 3, 4):
+            for _ in range(20):
+                found = engine(inputs[None].astype(np.float32), threads)[0]
+                np.testing.assert_array_equal(found, values @ inputs)
 
 
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.4])

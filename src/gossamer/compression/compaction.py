@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten
 from gossamer.compression.compacting.channels import Findings
 from gossamer.compression.compacting.copying import in_double, plain_copy
 from gossamer.compression.compacting.rules import follow
-from gossamer.compression.compacting.solving import Plan, solve, tie_blocks
+from gossamer.compression.compacting.solving import Plan, solve, with_whole_blocks
 from gossamer.compression.compacting.tracing import UntraceableError, trace
 from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
@@ -143,21 +143,10 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
     return report.network
 
 
-def compaction_report(
-    model: nn.Module, example: Tensor, *, whole_blocks: bool = False
-) -> CompactionReport:
+def compaction_report(model: nn.Module, example: Tensor) -> CompactionReport:
     """Do what `compact` does, and tell what stayed and why.
 
-    Errors are those of `compact`; what could not be followed is in the result.
-
-    Parameters
-    ----------
-    model, example
-        Those of `compact`.
-    whole_blocks
-        Of layers that were pruned in blocks of four rows and lose few of them, remove whole blocks
-        only: a unit that goes from among four rows that share their pattern saves nothing, and the
-        rows behind it no longer share theirs.
+    Parameters and errors are those of `compact`; what could not be followed is in the result.
 
     Examples
     --------
@@ -167,6 +156,24 @@ def compaction_report(
     >>> report.layers["0"].outputs.tolist(), report.layers["2"].fixed
     ([True, False, True, True], "it gives the network's output")
     """
+    return _reports(model, example)[0]
+
+
+def compactions(model: nn.Module, example: Tensor) -> tuple[CompactionReport, nn.Module | None]:
+    """Return the report, and a network that is larger, but has kept the blocks it was pruned in.
+
+    Of layers that were pruned in blocks of four rows it lost whole blocks only, so that sparse
+    kernels may run it faster. It is None if there are none that the smallest network has broken.
+    """
+    report, *others = _reports(model, example, whole_blocks=True)
+    sound = [other.network for other in others if "" not in other.unfollowed]
+    return report, sound[0] if sound else None
+
+
+def _reports(
+    model: nn.Module, example: Tensor, whole_blocks: bool = False
+) -> list[CompactionReport]:
+    """Compact a network, and perhaps once more by whole blocks."""
     if not isinstance(example, Tensor):
         raise InputError(
             f"The example is of type {type(example).__name__}, but a tensor was expected: give a "
@@ -179,15 +186,25 @@ def compaction_report(
         try:
             found, unfollowed = _followed(network, example)
         except UntraceableError as error:
-            return CompactionReport(network, {}, {"": str(error)})
-        plan = solve(found)
-        if whole_blocks:
-            tie_blocks(found, plan)
-            plan = solve(found)
-        smaller = copy.deepcopy(network)
-        plan.apply(smaller)
-        if problem := _first_difference(network, smaller, plan, example):
-            return CompactionReport(network, {}, {"": problem})
+            return [CompactionReport(network, {}, {"": str(error)})]
+        plans = [solve(found)]
+        in_blocks = with_whole_blocks(found, plans[0]) if whole_blocks else None
+        if in_blocks is not None:
+            plans.append(in_blocks)
+        return [_report(network, plan, found, unfollowed, example) for plan in plans]
+
+
+def _report(
+    network: nn.Module,
+    plan: Plan,
+    found: Findings,
+    unfollowed: Mapping[str, str],
+    example: Tensor,
+) -> CompactionReport:
+    smaller = copy.deepcopy(network)
+    plan.apply(smaller)
+    if problem := _first_difference(network, smaller, plan, example):
+        return CompactionReport(network, {}, {"": problem})
     return CompactionReport(smaller, _layers(found, plan), unfollowed)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from gossamer.compression.checking import check_example, check_model, run_twice, wrong_answers
 from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest, time_candidates
 from gossamer.compression.compacting.copying import plain_copy
-from gossamer.compression.compaction import compaction_report
+from gossamer.compression.compaction import compactions
 from gossamer.compression.compressed import Compressed, RunnerModule
 from gossamer.compression.lowering.parts import Division, Part, divide, refusal, with_parts
 from gossamer.compression.lowering.tracing import Trace, trace
@@ -142,9 +142,9 @@ class _Lowered:
 def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | None) -> Compressed:
     """Compress a model in evaluation mode; without seconds nothing is timed."""
     output = run_twice(model, example)
-    compacted = compaction_report(model, example)
+    compacted, in_blocks = compactions(model, example)
     small = compacted.network
-    lowered = _lower_best(model, small, example, threads, seconds, isinstance(output, Tensor))
+    lowered = _lower_best(small, in_blocks, example, threads, seconds, isinstance(output, Tensor))
     modules = {"dense": model}
     if _parameters(small) < _parameters(model):
         modules["compact"] = small
@@ -197,20 +197,21 @@ def _call(network: Callable[[Tensor], object], example: Tensor) -> Callable[[], 
 
 
 def _lower_best(
-    model: nn.Module,
     small: nn.Module,
+    in_blocks: nn.Module | None,
     example: Tensor,
     threads: int,
     seconds: float | None,
     gives_tensor: bool,
 ) -> _Lowered:
-    """Lower the smallest model, or the one that kept its blocks where it is faster."""
+    """Lower the smallest network, or the one that has kept its blocks if it is faster."""
     lowered = _lower(small, example, threads, seconds, gives_tensor)
-    in_blocks = compaction_report(model, example, whole_blocks=True).network
-    if _parameters(small) == _parameters(in_blocks):
+    if in_blocks is None:
         return lowered
     aligned = _lower(in_blocks, example, threads, seconds, gives_tensor)
-    if lowered.module is None or aligned.module is None or seconds is None:
+    if aligned.module is None:
+        return lowered
+    if lowered.module is None or seconds is None:
         return aligned
     calls = {"small": _call(lowered.module, example), "aligned": _call(aligned.module, example)}
     timings = time_candidates(calls, _BLOCKS_SHARE * seconds, threads)

@@ -23,11 +23,10 @@ _MOST_DENSE = 0.9
 """Share of non-zeros above which weights are never stored sparse: the pattern alone costs more."""
 _USUALLY_DENSE = 0.5
 """Share of non-zeros from which on a layer is usually faster dense."""
-MOST_FILL = 1.6
-"""How many numbers blocks may hold for each non-zero: they are so much faster, about."""
-_PRUNED_BELOW = 0.6
-"""Share of non-zeros below which a matrix counts as pruned. Of scattered ones so many, blocks would
-hold too many numbers, too."""
+_MOST_FILL = 1.25
+"""How many more numbers blocks may hold than there are non-zeros."""
+_PRUNED_BELOW = 0.7
+"""Share of non-zeros below which a matrix counts as pruned."""
 
 
 def suitable_kinds(layer: Layer) -> tuple[Kind, ...]:
@@ -65,20 +64,27 @@ def suits_blocks(matrix: Floats, groups: int = 1) -> bool:
     begin = np.arange(0, len(matrix), BLOCK_ROWS)
     blocks = np.logical_or.reduceat(matrix != 0, begin, axis=0).sum(axis=1)
     held = (blocks * np.minimum(BLOCK_ROWS, len(matrix) - begin)).sum()
-    return bool(held <= MOST_FILL * np.count_nonzero(matrix))
+    return bool(held <= _MOST_FILL * np.count_nonzero(matrix))
 
 
 def is_pruned_in_blocks(matrix: Floats, groups: int = 1) -> bool:
-    """Tell whether many weights are zero, and four rows at a time share their pattern.
+    """Tell whether four rows at a time share their pattern, and it leaves out much.
+
+    Columns, and blocks of rows, that are empty throughout do not count: they can be removed.
 
     Examples
     --------
     >>> is_pruned_in_blocks(np.repeat(np.eye(4, dtype=np.float32), 4, axis=0))
     True
-    >>> is_pruned_in_blocks(np.ones((8, 8), np.float32))
+    >>> only_some_units = np.ones((8, 8), np.float32)
+    >>> only_some_units[4:, :] = only_some_units[:, 2:] = 0
+    >>> is_pruned_in_blocks(only_some_units)
     False
     """
-    pruned = bool(np.count_nonzero(matrix) < _PRUNED_BELOW * matrix.size)
+    begin = np.arange(0, len(matrix), BLOCK_ROWS)
+    rows = BLOCK_ROWS * np.logical_or.reduceat(matrix.any(axis=1), begin).sum()
+    columns = matrix.any(axis=0).sum()
+    pruned = bool(np.count_nonzero(matrix) < _PRUNED_BELOW * rows * columns)
     return pruned and suits_blocks(matrix, groups)
 
 

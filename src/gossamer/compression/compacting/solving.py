@@ -7,6 +7,7 @@ needed unit has a unit there too, a layer keeps at least one unit, and the group
 stay equal in size. Nothing reads an idle unit, and it reads nothing.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,7 @@ from gossamer.compression.compacting.layers import (
     inputs_of,
     silence,
 )
-from gossamer.compression.storing import MOST_FILL, is_pruned_in_blocks
+from gossamer.compression.storing import is_pruned_in_blocks, suits_blocks
 from gossamer.kernels.network import BLOCK_ROWS
 
 
@@ -93,27 +94,31 @@ def solve(found: Findings) -> Plan:
     )
 
 
-def tie_blocks(found: Findings, plan: Plan) -> None:
-    """Let units go by blocks of four or not at all where that keeps blocks worth having.
+def with_whole_blocks(found: Findings, plan: Plan) -> Plan | None:
+    """Return a plan that removes whole blocks of four rows where the given one breaks blocks.
 
-    That is in layers that were pruned in blocks of four rows, unless the blocks of which a unit
-    stays in the plan would hold too many numbers for those that are not zero.
+    A unit that goes from among four rows that share their pattern saves nothing, and the rows
+    behind it no longer share theirs. None if no blocks are broken that are worth keeping.
     """
+    tied = replace(found, ties=list(found.ties))
     for name, cut in plan.layers.items():
         layer = found.layers[name]
-        if not _is_in_blocks(layer):
-            continue
-        first = torch.arange(len(cut.outputs)) // BLOCK_ROWS * BLOCK_ROWS
-        stays = torch.zeros_like(cut.outputs).index_put_((first[cut.outputs],), torch.tensor(True))
-        if int(stays[first].sum()) <= MOST_FILL * int(cut.outputs.sum()):
-            found.tie(layer.units[first], layer.units)
+        if _breaks_blocks(layer, cut):
+            first = torch.arange(len(cut.outputs)) // BLOCK_ROWS * BLOCK_ROWS
+            tied.tie(layer.units[first], layer.units)
+    return solve(tied) if len(tied.ties) > len(found.ties) else None
 
 
-def _is_in_blocks(layer: Layer) -> bool:
-    module = layer.module
-    if isinstance(module, _ConvTransposeNd):
-        return False
-    return is_pruned_in_blocks(module.weight.detach().cpu().flatten(1).numpy(), layer.groups)
+def _breaks_blocks(layer: Layer, cut: LayerCut) -> bool:
+    """Tell whether what is left of a layer lay in blocks, and would not any more."""
+    if isinstance(layer.module, _ConvTransposeNd):
+        return False  # it runs in PyTorch, which gains nothing from blocks
+    idle_inputs, idle_units = cut.idle
+    twin = copy.deepcopy(layer.module)
+    silence(twin, ~cut.inputs | idle_inputs, ~cut.outputs | idle_units)
+    left = (twin.weight.detach() != 0).cpu().flatten(1).float().numpy()
+    kept = left[cut.outputs.numpy()]
+    return is_pruned_in_blocks(left, layer.groups) and not suits_blocks(kept, layer.groups)
 
 
 class _Kept:
