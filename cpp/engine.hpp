@@ -19,6 +19,8 @@ class Engine {
     std::int64_t output_size() const { return output_size_; }
     std::size_t layers() const { return layers_; }
     InstructionSet instruction_set() const { return set_; }
+    // Whether it can compute examples side by side, in the lanes of vectors.
+    bool side_by_side() const { return wide_ != nullptr; }
 
     // From inputs [count, input size] to outputs [count, output size]. Several threads may call at
     // once. Where `layer_seconds` [layers] is given, adds the time of each layer to it: the sum

@@ -211,10 +211,10 @@ def on_another_machine(speed: Any) -> str:
         for name, found in networks.items()
     )
     return (
-        f"The same on {speed['environment']['processor']}, a processor of the generation before "
-        f"(`benchmarks/results/sparse-speed-avx2.json`, revision {speed['environment']['revision']}"
-        ", blocks a little slower than now), faster than ONNX Runtime, in brackets than the best "
-        f"of all: batch 64 {listed('scattered', 64)}; batch 1 {listed('scattered', 1)}; "
+        f"The same, at revision {speed['environment']['revision']}, on a processor with "
+        f"{speed['machine']['instruction_set'].upper()} at most "
+        "(`benchmarks/results/sparse-speed-avx2.json`), faster than ONNX Runtime, in brackets than "
+        f"the best of all: batch 64 {listed('scattered', 64)}; batch 1 {listed('scattered', 1)}; "
         f"4×1 blocks, batch 64: {listed('blocks', 64)}; break-even with ONNX Runtime: {even}."
     )
 

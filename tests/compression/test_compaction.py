@@ -1115,10 +1115,11 @@ def in_blocks(units: int, inputs: int, bias: bool = True) -> nn.Linear:
     return layer
 
 
-def with_whole_blocks(network: nn.Module, example: Tensor) -> nn.Module:
-    """Return the network that keeps its blocks, or else the smallest; check that it is right."""
-    report, found = compactions(network, example.clone())
-    found = report.network if found is None else found
+def with_whole_blocks(network: nn.Module, example: Tensor) -> nn.Module | None:
+    """Return the network that has kept its blocks, if there is one; check that it is right."""
+    found = compactions(network, example.clone())[1]
+    if found is None:
+        return None
     with torch.no_grad():
         expected, given = (copy.deepcopy(n).eval()(example.clone()) for n in (network, found))
     torch.testing.assert_close(
@@ -1130,22 +1131,23 @@ def with_whole_blocks(network: nn.Module, example: Tensor) -> nn.Module:
 @pytest.mark.parametrize(
     ("unread", "smallest", "in_whole_blocks"),
     [
-        pytest.param((), 14, 14, id="nothing goes"),
-        pytest.param((4, 5, 6, 7), 10, 10, id="a whole block"),
+        pytest.param((), 14, None, id="nothing goes"),
+        pytest.param((4, 5, 6, 7), 10, None, id="a whole block"),
         pytest.param((1, 4, 5, 6, 7), 9, 10, id="a block, and one of another that stays for it"),
-        pytest.param((0, 1, 2, 4, 5, 6, 9), 7, 7, id="most of two blocks, which then go apart"),
-        pytest.param((13,), 13, 13, id="the last one, which breaks no block"),
-        pytest.param((12, 13), 12, 12, id="a last block of two"),
+        pytest.param((0, 1, 2, 4, 5, 6, 9), 7, None, id="most of two blocks, which then go apart"),
+        pytest.param((13,), 13, None, id="the last one, which breaks no block"),
+        pytest.param((12, 13), 12, None, id="a last block of two"),
     ],
 )
 def test_blocks_of_four_rows_can_be_kept_whole(
-    unread: tuple[int, ...], smallest: int, in_whole_blocks: int
+    unread: tuple[int, ...], smallest: int, in_whole_blocks: int | None
 ) -> None:
     network = nn.Sequential(in_blocks(14, 9), nn.ReLU(), nn.Linear(14, 3)).double()
     ignore(network[2], *unread)
     example = torch.randn(5, 9, dtype=torch.float64)
     assert widths(compact(network, example))["0"] == smallest
-    assert widths(with_whole_blocks(network, example))["0"] == in_whole_blocks
+    found = with_whole_blocks(network, example)
+    assert (found and widths(found)["0"]) == in_whole_blocks
 
 
 def test_only_networks_that_were_pruned_in_blocks_are_made_twice() -> None:
@@ -1165,11 +1167,27 @@ def test_only_networks_that_were_pruned_in_blocks_are_made_twice() -> None:
         assert compactions(network.double(), torch.randn(1, 32).double())[1] is None
 
 
-def test_many_patterns_of_units_are_no_blocks() -> None:
-    for _ in range(20):
-        network = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 3))
-        prune(network, 0.5, pattern="unit", score="random", seed=_, exclude="2")
-        assert compactions(network, torch.ones(1, 9))[1] is None
+def test_units_removed_from_groups_are_no_blocks() -> None:
+    """Different ones from each group, so that all columns of the weight's array are in use."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=2), nn.Conv2d(16, 2, 1)
+    ).double()
+    ignore(network[2], 0, 1, 2)
+    network[2].get_parameter("weight").data[:8, [0, 1, 2]] = 0
+    network[2].get_parameter("weight").data[8:] = torch.randn(8, 8, 3, 3).double()
+    network[2].get_parameter("weight").data[8:, [3, 4, 5]] = 0
+    ignore(network[3], 3, 9)
+    assert compactions(network, images())[1] is None
+
+
+def test_a_group_that_goes_whole_breaks_no_blocks() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=4), nn.Conv2d(16, 2, 1)
+    ).double()
+    prune(network[2], 0.6, pattern=Block(4, 1), allocation="uniform")
+    ignore(network[3], 4, 5, 6, 7)
+    assert widths(compacted(network, images()))["2"] == 12
+    assert compactions(network, images())[1] is None
 
 
 def test_what_keeps_its_place_in_a_block_reads_nothing() -> None:
@@ -1177,6 +1195,7 @@ def test_what_keeps_its_place_in_a_block_reads_nothing() -> None:
     ignore(network[2], 2)
     remove(network[0], 7, bias=0.25)  # constant, which goes into the next layer's bias
     found = with_whole_blocks(network, torch.randn(2, 9).double())
+    assert found is not None
     first, last = (cast("nn.Linear", found.get_submodule(name)) for name in "02")
     assert first.out_features == 12
     for unit in (2, 7):
@@ -1204,6 +1223,8 @@ def test_blocks_are_kept_in_convolutions_and_what_is_tied_to_them() -> None:
     ignore(network.grouped, 0)  # in both groups: units 0 and 8 of the sum
     ignore(network.last, 2, 9)
     small = widths(compacted(network, images()))
-    kept = widths(with_whole_blocks(network, images()))
+    found = with_whole_blocks(network, images())
+    assert found is not None
+    kept = widths(found)
     assert small == {"first": 14, "norm": 14, "other": 14, "grouped": 14, "last": 2}
     assert kept == {"first": 16, "norm": 16, "other": 16, "grouped": 16, "last": 2}

@@ -323,10 +323,46 @@ def test_a_pickled_engine_runs_where_its_instruction_set_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = Engine(small_network())
-    monkeypatch.setattr(engine, "instruction_set", "avx4096")
+    monkeypatch.setattr(engine, "_asked", "avx4096")
     again = pickle.loads(pickle.dumps(engine))
     assert again.instruction_set == Engine(small_network()).instruction_set
     np.testing.assert_array_equal(again(drawn((9, 40))), engine(drawn((9, 40))))
+
+
+@pytest.mark.skipif("avx512" not in COMPILED, reason="without AVX-512")
+@pytest.mark.parametrize(
+    ("asked", "examples", "threads", "expected"),
+    [
+        (None, 4, 1, "avx512"), (None, 5, 1, "avx2"), (None, 8, 1, "avx2"), (None, 9, 1, "avx512"),
+        (None, 6, 2, "avx512"), (None, 7, 2, "avx2"), ("avx512", 8, 1, "avx512"),
+    ],
+)  # fmt: skip
+def test_vectors_of_16_are_not_half_empty(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, examples: int, threads: int, expected: str
+) -> None:
+    monkeypatch.delenv("GOSSAMER_INSTRUCTION_SET", raising=False)
+    ran = []
+
+    class Recording:
+        def __init__(self, compiled: Any) -> None:
+            self.compiled, self.side_by_side = compiled, compiled.side_by_side
+
+        def run(self, *arguments: Any) -> None:
+            ran.append(self.compiled.instruction_set)
+            self.compiled.run(*arguments)
+
+        def layer_seconds(self, *arguments: Any) -> Any:
+            ran.append(self.compiled.instruction_set)
+            return self.compiled.layer_seconds(*arguments)
+
+    compiled = engine_module._compiled
+    monkeypatch.setattr(engine_module, "_compiled", lambda *of: Recording(compiled(*of)))
+    network = small_network()
+    engine = Engine(network, asked)
+    inputs = drawn((examples, 40))
+    assert_near(engine(inputs, threads), run_portable(network, inputs, dtype=np.float64))
+    engine.layer_seconds(inputs, threads, repeats=1)
+    assert ran == [expected, expected]
 
 
 def test_an_instruction_set_that_is_not_there() -> None:

@@ -24,7 +24,7 @@ _MOST_DENSE = 0.9
 _USUALLY_DENSE = 0.5
 """Share of non-zeros from which on a layer is usually faster dense."""
 _MOST_FILL = 1.25
-"""How many more numbers blocks may hold than there are non-zeros."""
+"""How many numbers blocks may hold for each non-zero."""
 _PRUNED_BELOW = 0.7
 """Share of non-zeros below which a matrix counts as pruned."""
 
@@ -81,11 +81,13 @@ def is_pruned_in_blocks(matrix: Floats, groups: int = 1) -> bool:
     >>> is_pruned_in_blocks(only_some_units)
     False
     """
-    begin = np.arange(0, len(matrix), BLOCK_ROWS)
-    rows = BLOCK_ROWS * np.logical_or.reduceat(matrix.any(axis=1), begin).sum()
-    columns = matrix.any(axis=0).sum()
-    pruned = bool(np.count_nonzero(matrix) < _PRUNED_BELOW * rows * columns)
-    return pruned and suits_blocks(matrix, groups)
+    left = 0  # numbers that are not in such rows and columns
+    for group in np.split(matrix, groups):
+        begin = np.arange(0, len(group), BLOCK_ROWS)
+        rows = np.minimum(BLOCK_ROWS, len(group) - begin)
+        alive = np.logical_or.reduceat(group.any(axis=1), begin)
+        left += rows[alive].sum() * group.any(axis=0).sum()
+    return bool(np.count_nonzero(matrix) < _PRUNED_BELOW * left) and suits_blocks(matrix, groups)
 
 
 def with_usual_kinds(network: Network) -> Network:

@@ -47,8 +47,6 @@ WITHOUT_KERNELS = (
 )
 MOST_THREADS = 1024
 _MOST_REPEATS = 10**6
-_EIGHTS = range(5, 9)
-"""Batches that take up to half as long in vectors of 8 as in vectors of 16."""
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -66,7 +64,7 @@ def available_instruction_sets() -> tuple[str, ...]:
 
 
 class Engine:
-    """A network made ready to run; constant afterwards, so that threads may share it.
+    """A network made ready to run; threads may share it.
 
     Parameters
     ----------
@@ -74,7 +72,8 @@ class Engine:
         What to compute. Its arrays are copied.
     instruction_set
         One of `available_instruction_sets()`. If None, the environment variable
-        GOSSAMER_INSTRUCTION_SET names it, or else it is the fastest.
+        GOSSAMER_INSTRUCTION_SET names it, or else it is the fastest; with AVX-512, batches of 5
+        to 8 then run on AVX2, which takes half as long.
 
     Attributes
     ----------
@@ -102,6 +101,7 @@ class Engine:
         self._network = network
         self._input_shape = network.input_shape
         self._output_shape = shapes[network.output]
+        self._asked = _asked(instruction_set)
         self._compiled: Any = None
         self._in_eights: Any = None
         if self.instruction_set != "numpy":
@@ -113,7 +113,8 @@ class Engine:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as the network; what was compiled is made again."""
-        return _restored, (self._network, self.instruction_set)
+        asked = "numpy" if self.instruction_set == "numpy" else self._asked
+        return _restored, (self._network, asked)
 
     def __call__(self, inputs: NDArray[np.generic], threads: int = 1) -> Floats:
         """Return what the network gives for each example.
@@ -139,12 +140,18 @@ class Engine:
         if self._compiled is None:
             return np.asarray(run_portable(self._network, examples), np.float32)
         outputs = np.empty((len(examples), *self._output_shape), np.float32)
-        self._kernels_for(len(examples)).run(examples, outputs, threads)
+        self._compiled_for(len(examples), threads).run(examples, outputs, threads)
         return outputs
 
-    def _kernels_for(self, examples: int) -> Any:
-        """Return the compiled network, or one for vectors of 8 that this fills and 16 do not."""
-        if self.instruction_set != "avx512" or examples not in _EIGHTS:
+    def _compiled_for(self, examples: int, threads: int) -> Any:
+        """Return what runs so many examples fastest, unless the instruction set was asked for.
+
+        Vectors of 16 would be filled to a half by 5 to 8 of them, which vectors of 8 hold. Up to 6
+        are otherwise run one by one, and several threads then share each.
+        """
+        fewest = 5 if threads == 1 else 7
+        in_eights = self.instruction_set == "avx512" and fewest <= examples <= 8
+        if not in_eights or self._asked or not self._compiled.side_by_side:
             return self._compiled
         if self._in_eights is None:  # only now: few ever need it, and it holds the weights again
             self._in_eights = _compiled(self._network, "avx2")
@@ -173,7 +180,8 @@ class Engine:
             raise InputError(
                 "layer_seconds needs an engine with compiled kernels, but this one runs on NumPy."
             )
-        measured: list[float] = self._compiled.layer_seconds(examples, threads, repeats)
+        used = self._compiled_for(len(examples), threads)
+        measured: list[float] = used.layer_seconds(examples, threads, repeats)
         return measured
 
     def _examples(self, inputs: Any, threads: int) -> Floats:
@@ -242,9 +250,13 @@ def _kernels() -> ModuleType:
 _warned = False
 
 
+def _asked(instruction_set: str | None) -> str | None:
+    return instruction_set or os.environ.get(INSTRUCTION_SET_VARIABLE)
+
+
 def _chosen(instruction_set: str | None) -> str:
     available = available_instruction_sets()
-    asked = instruction_set or os.environ.get(INSTRUCTION_SET_VARIABLE)
+    asked = _asked(instruction_set)
     if asked is not None and asked not in available:
         source = "instruction_set" if instruction_set else INSTRUCTION_SET_VARIABLE
         raise InputError(
@@ -273,8 +285,8 @@ def _warn_that_it_is_too_large(problem: OverflowError) -> None:
     )
 
 
-def _restored(network: Network, instruction_set: str) -> Engine:
-    """Return an engine of the same kind, or the fastest where this machine has no such."""
+def _restored(network: Network, instruction_set: str | None) -> Engine:
+    """Return an engine as it was asked for, or the fastest where this machine has no such."""
     return Engine(
         network, instruction_set if instruction_set in available_instruction_sets() else None
     )

@@ -106,19 +106,28 @@ def with_whole_blocks(found: Findings, plan: Plan) -> Plan | None:
         if _breaks_blocks(layer, cut):
             first = torch.arange(len(cut.outputs)) // BLOCK_ROWS * BLOCK_ROWS
             tied.tie(layer.units[first], layer.units)
-    return solve(tied) if len(tied.ties) > len(found.ties) else None
+    if len(tied.ties) == len(found.ties):
+        return None
+    whole = solve(tied)
+    same = all(
+        torch.equal(cut.outputs, plan.layers[name].outputs) for name, cut in whole.layers.items()
+    )
+    return None if same else whole
 
 
 def _breaks_blocks(layer: Layer, cut: LayerCut) -> bool:
     """Tell whether what is left of a layer lay in blocks, and would not any more."""
     if isinstance(layer.module, _ConvTransposeNd):
         return False  # it runs in PyTorch, which gains nothing from blocks
+    if cut.outputs.all():
+        return False
     idle_inputs, idle_units = cut.idle
     twin = copy.deepcopy(layer.module)
     silence(twin, ~cut.inputs | idle_inputs, ~cut.outputs | idle_units)
     left = (twin.weight.detach() != 0).cpu().flatten(1).float().numpy()
     kept = left[cut.outputs.numpy()]
-    return is_pruned_in_blocks(left, layer.groups) and not suits_blocks(kept, layer.groups)
+    groups_kept = int(cut.outputs.view(layer.groups, -1).any(1).sum())
+    return is_pruned_in_blocks(left, layer.groups) and not suits_blocks(kept, groups_kept)
 
 
 class _Kept:
