@@ -173,13 +173,19 @@ def test_weights_pruned_in_blocks_are_stored_in_blocks() -> None:
     assert kinds == ["block", "block", "dense"]
 
 
-def test_blocks_outlive_the_loss_of_a_row() -> None:
+def in_blocks_with_units_unread() -> nn.Module:
+    """Return a network whose 32 units lie in blocks; nothing reads one block and two more units."""
     torch.manual_seed(0)
     last = nn.Linear(32, 5)
     model = nn.Sequential(nn.Linear(40, 32), nn.ReLU(), last)
     prune(model, 0.8, pattern=Block(4, 1), allocation="uniform", exclude="2")
     with torch.no_grad():
         last.weight[:, [1, 14, *range(20, 24)]] = 0
+    return model
+
+
+def test_blocks_outlive_the_loss_of_a_row() -> None:
+    model = in_blocks_with_units_unread()
     example = torch.randn(3, 40)
     small = in_engine(model, example)
     assert small.network is not None
@@ -194,12 +200,7 @@ def test_blocks_outlive_the_loss_of_a_row() -> None:
 def test_blocks_are_kept_where_that_is_faster(
     monkeypatch: pytest.MonkeyPatch, smallest: float, rows: int
 ) -> None:
-    torch.manual_seed(0)
-    last = nn.Linear(32, 5)
-    model = nn.Sequential(nn.Linear(40, 32), nn.ReLU(), last)
-    prune(model, 0.8, pattern=Block(4, 1), allocation="uniform", exclude="2")
-    with torch.no_grad():
-        last.weight[:, [1, 14, *range(20, 24)]] = 0
+    model = in_blocks_with_units_unread()
     timed = {"small": Timing((smallest,)), "aligned": Timing((2.0,)), "engine": Timing((0.1,))}
 
     def timings(calls: Mapping[str, object], *_: object) -> dict[str, Timing]:
