@@ -24,7 +24,7 @@ bench: $(READY)
 clean:
 	rm -rf $(VENV) runs build dist
 
-$(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cpp/*)
+$(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cpp/*.cpp cpp/*/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gossamer needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch

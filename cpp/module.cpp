@@ -14,9 +14,9 @@
 #include <string_view>
 #include <utility>
 
-#include "engine.hpp"
-#include "instruction_sets.hpp"
-#include "peak.hpp"
+#include "core/engine.hpp"
+#include "core/instruction_sets.hpp"
+#include "core/peak.hpp"
 
 namespace nb = nanobind;
 

@@ -1,0 +1,157 @@
+// One sample through a network, each layer split over the threads.
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <vector>
+
+#include "core/plan.hpp"
+#include "core/threads.hpp"
+#include "single/kernels.hpp"
+#include "single/layout.hpp"
+#include "single/steps.hpp"
+
+namespace gossamer {
+namespace single {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A step of fewer nanoseconds is not worth bringing threads together for, which takes about one
+// microsecond; and a network whose shared steps take less is not worth calling a thread for.
+constexpr double shared_nanoseconds = 4000.0;
+constexpr double called_nanoseconds = 40000.0;
+
+std::unique_ptr<Step> make_step(const Site& site) {
+    switch (site.layer().kind) {
+        case LayerKind::linear: return make_linear(site);
+        case LayerKind::convolution: return make_convolution(site);
+        case LayerKind::pool: return make_pool(site);
+        case LayerKind::pointwise: return make_pointwise(site);
+        case LayerKind::concatenate: return make_concatenate(site);
+        case LayerKind::softmax: return make_softmax(site);
+        case LayerKind::reshape: break;
+    }
+    return nullptr;
+}
+
+class SingleExecutor final : public Executor {
+  public:
+    SingleExecutor(const Plan& plan, const Kernels& kernels);
+    std::int64_t lanes() const override { return 1; }
+    std::size_t scratch_floats() const override { return static_cast<std::size_t>(floats_); }
+    void run(const float* inputs, float* outputs, std::int64_t count, float* scratch, Team& team,
+             double* layer_seconds) const noexcept override;
+
+  private:
+    void run_member(const Worker& worker, const float* input, float* output,
+                    double* layer_seconds) const;
+    void take(const Worker& worker, const float* input) const;
+    void clear_behind(std::size_t value, float* scratch) const;
+    void give(const Worker& worker, float* output) const;
+
+    Layouts layouts_;
+    std::vector<std::unique_ptr<Step>> steps_;  // null where nothing is to be done
+    std::vector<bool> shared_;  // over all members
+    double shared_nanoseconds_ = 0.0;
+    int output_;
+    std::int64_t floats_ = 0;
+};
+
+SingleExecutor::SingleExecutor(const Plan& plan, const Kernels& kernels)
+    : layouts_(layouts_of(plan, kernels.lanes)), output_(plan.output) {
+    std::int64_t room = 0;
+    for (std::size_t number = 0; number < plan.layers.size(); ++number) {
+        const Site site{plan, layouts_, kernels, layouts_.floats, number};
+        steps_.push_back(make_step(site));
+        const double nanoseconds = steps_.back() ? steps_.back()->nanoseconds() : 0.0;
+        shared_.push_back(nanoseconds >= shared_nanoseconds);
+        if (shared_.back()) shared_nanoseconds_ += nanoseconds;
+        if (steps_.back()) room = std::max(room, steps_.back()->room());
+    }
+    floats_ = layouts_.floats + room + slack;
+}
+
+// Zeros behind a value of features, which the kernels count on. Whatever had its place before may
+// have left others there.
+void SingleExecutor::clear_behind(std::size_t value, float* scratch) const {
+    const Layout& layout = layouts_.values[value];
+    if (layout.contiguous())
+        std::fill_n(scratch + layout.place + layout.floats(), slack, 0.0f);
+}
+
+// The input into its place.
+void SingleExecutor::take(const Worker& worker, const float* input) const {
+    const Layout& layout = layouts_.values[0];
+    const std::int64_t size = layout.height * layout.width;
+    clear_behind(0, worker.scratch);
+    if (layout.contiguous()) {
+        std::copy_n(input, layout.floats(), worker.scratch + layout.place);
+        return;
+    }
+    for (std::int64_t channel = 0; channel < layout.channels; ++channel) {
+        clear_around(layout, worker.scratch, channel);
+        copy_plane(input + channel * size, layout.width,
+                   worker.scratch + layout.place + channel * layout.plane + layout.origin,
+                   layout.pitch, layout.height, layout.width);
+    }
+}
+
+void SingleExecutor::give(const Worker& worker, float* output) const {
+    const Layout& layout = layouts_.values[output_];
+    const std::int64_t size = layout.height * layout.width;
+    for (std::int64_t channel = 0; channel < layout.channels; ++channel)
+        copy_plane(worker.scratch + layout.place + channel * layout.plane + layout.origin,
+                   layout.pitch, output + channel * size, layout.width, layout.height,
+                   layout.width);
+}
+
+void SingleExecutor::run_member(const Worker& worker, const float* input, float* output,
+                                double* layer_seconds) const {
+    if (worker.member == 0) take(worker, input);
+    bool together = false;  // whether all members know what has been computed so far
+    Clock::time_point last = Clock::now();
+    for (std::size_t number = 0; number < steps_.size(); ++number) {
+        if (shared_[number]) {
+            if (!together) worker.wait_for_all();
+            if (worker.member == 0) clear_behind(number + 1, worker.scratch);
+            steps_[number]->run(worker);
+            worker.wait_for_all();
+            together = true;
+        } else if (steps_[number]) {
+            if (worker.member == 0) {
+                clear_behind(number + 1, worker.scratch);
+                steps_[number]->run({worker.scratch, worker.team, 0, 1});
+            }
+            together = false;
+        }
+        if (layer_seconds == nullptr || worker.member != 0) continue;
+        const Clock::time_point now = Clock::now();
+        layer_seconds[number] += std::chrono::duration<double>(now - last).count();
+        last = now;
+    }
+    if (worker.member == 0) give(worker, output);
+}
+
+void SingleExecutor::run(const float* inputs, float* outputs, std::int64_t, float* scratch,
+                         Team& team, double* layer_seconds) const noexcept {
+    if (shared_nanoseconds_ < called_nanoseconds)
+        return run_member({scratch, &team, 0, 1}, inputs, outputs, layer_seconds);
+    // Members that sleep take some 50 microseconds to come: longer than this is better used.
+    const auto nanoseconds = static_cast<std::int64_t>(shared_nanoseconds_);
+    const std::chrono::microseconds patience(nanoseconds / 8000);
+    const auto work = [&](int member) {
+        const int members = team.gather(member, patience);
+        run_member({scratch, &team, member, members}, inputs, outputs, layer_seconds);
+    };
+    // By reference, for which a std::function needs no memory: nothing here may throw.
+    team.run(std::cref(work));
+}
+
+}  // namespace
+}  // namespace single
+
+std::unique_ptr<Executor> make_single_executor(const Plan& plan, InstructionSet set) {
+    return std::make_unique<single::SingleExecutor>(plan, single::kernels(set));
+}
+
+}  // namespace gossamer

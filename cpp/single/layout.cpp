@@ -1,0 +1,192 @@
+#include "single/layout.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "core/lifetimes.hpp"
+#include "single/kernels.hpp"
+
+namespace gossamer::single {
+namespace {
+
+// Values begin where a line of the cache does.
+constexpr std::int64_t line = 16;
+
+std::int64_t rounded_up(std::int64_t number, std::int64_t multiple) {
+    return (number + multiple - 1) / multiple * multiple;
+}
+
+// How far a kernel reaches along one axis, less one.
+std::int64_t span(std::int64_t kernel, std::int64_t dilation) { return (kernel - 1) * dilation; }
+
+bool unit_stride(const Layer& layer) { return layer.stride.height == 1 && layer.stride.width == 1; }
+
+// What the layers that read a value would like of it.
+struct Wishes {
+    bool contiguous = false;
+    Pair halo{0, 0};
+};
+
+std::vector<Wishes> wishes_of(const Plan& plan) {
+    std::vector<Wishes> wishes(plan.shapes.size());
+    for (const Layer& layer : plan.layers) {
+        for (const int input : layer.inputs) {
+            Wishes& wish = wishes[input];
+            if (layer.kind == LayerKind::reshape) wish.contiguous = true;
+            if (layer.kind != LayerKind::convolution || !unit_stride(layer)) continue;
+            wish.halo.height = std::max(wish.halo.height, layer.padding.height);
+            wish.halo.width = std::max(wish.halo.width, layer.padding.width);
+        }
+    }
+    return wishes;
+}
+
+// The pitch of a value: that of the run that computes it where this costs little, since the run is
+// then stored as it is.
+std::int64_t pitch_of(const Shape& shape, const Wishes& wish, const Layer* producer,
+                      const std::vector<Layout>& values) {
+    const std::int64_t needed = shape.width + wish.halo.width;
+    if (producer == nullptr || producer->kind != LayerKind::convolution) return needed;
+    if (producer->epilogue.pooling) return needed;
+    const std::int64_t run = windows_of(*producer, values[producer->inputs[0]]).pitch;
+    return run >= needed && 4 * run <= 5 * needed + 8 ? run : needed;
+}
+
+Layout layout_of(const Plan& plan, std::size_t value, const Wishes& wish,
+                 const std::vector<Layout>& values, int lanes) {
+    const Shape& shape = plan.shapes[value];
+    if (!shape.image || wish.contiguous) return contiguous_layout(shape);
+    const Layer* producer = value > 0 ? &plan.layers[value - 1] : nullptr;
+    return plane_layout(shape, wish.halo, pitch_of(shape, wish, producer, values), lanes);
+}
+
+// The value whose numbers each value is: its own, or those that it gives another shape.
+std::vector<int> sources_of(const Plan& plan) {
+    std::vector<int> sources(plan.shapes.size());
+    std::iota(sources.begin(), sources.end(), 0);
+    for (std::size_t number = 0; number < plan.layers.size(); ++number)
+        if (plan.layers[number].kind == LayerKind::reshape)
+            sources[number + 1] = sources[plan.layers[number].inputs[0]];
+    return sources;
+}
+
+// By the steps that write or read each value: the input is taken before the first, the output
+// given away after the last.
+std::vector<Lifetime> lifetimes_of(const Plan& plan, const std::vector<int>& sources) {
+    std::vector<Lifetime> lifetimes(plan.shapes.size(), unused_lifetime());
+    lifetimes[0].use(0);
+    for (std::size_t number = 0; number < plan.layers.size(); ++number) {
+        const auto position = static_cast<std::int64_t>(number) + 1;
+        const Layer& layer = plan.layers[number];
+        lifetimes[sources[number + 1]].use(position);
+        for (const int input : layer.inputs) lifetimes[sources[input]].use(position);
+        if (layer.epilogue.residual >= 0)
+            lifetimes[sources[layer.epilogue.residual]].use(position);
+    }
+    lifetimes[sources[plan.output]].use(static_cast<std::int64_t>(plan.layers.size()) + 1);
+    return lifetimes;
+}
+
+}  // namespace
+
+Layout contiguous_layout(const Shape& shape) {
+    Layout layout;
+    layout.channels = shape.channels;
+    layout.height = shape.height;
+    layout.width = shape.width;
+    layout.pitch = shape.width;
+    layout.plane = shape.height * shape.width;
+    return layout;
+}
+
+Layout plane_layout(const Shape& shape, Pair halo, std::int64_t pitch, int lanes) {
+    Layout layout = contiguous_layout(shape);
+    layout.halo = halo;
+    layout.pitch = pitch;
+    layout.origin = halo.height * pitch + halo.width;
+    const std::int64_t pixels = shape.height * pitch;
+    const std::int64_t below = std::max(halo.height * pitch + halo.width, std::int64_t{lanes});
+    layout.plane = layout.origin + pixels + below;
+    return layout;
+}
+
+void clear_around(const Layout& layout, float* scratch, std::int64_t channel) {
+    float* const plane = scratch + layout.place + channel * layout.plane;
+    float* place = plane;
+    for (std::int64_t row = 0; row < layout.height; ++row) {
+        float* const image = plane + layout.origin + row * layout.pitch;
+        std::fill(place, image, 0.0f);
+        place = image + layout.width;
+    }
+    std::fill(place, plane + layout.plane, 0.0f);
+}
+
+void clear_edges(const Layout& layout, float* scratch, std::int64_t channel) {
+    float* const plane = scratch + layout.place + channel * layout.plane;
+    std::fill(plane, plane + layout.origin, 0.0f);
+    const std::int64_t last = layout.origin + (layout.height - 1) * layout.pitch + layout.width;
+    std::fill(plane + last, plane + layout.plane, 0.0f);
+}
+
+Windows windows_of(const Layer& layer, const Layout& input) {
+    Windows windows;
+    // Paddings wider than the kernel may give rows longer than those of the input.
+    const bool reached = input.halo.height >= layer.padding.height &&
+                         input.halo.width >= layer.padding.width &&
+                         input.pitch >= layer.sums.width;
+    if (unit_stride(layer) && reached) {
+        windows.pitch = input.pitch;
+        windows.rows = input.height + 2 * layer.padding.height;
+        windows.channel = input.plane;
+        windows.first =
+            input.origin - layer.padding.height * input.pitch - layer.padding.width;
+    } else {
+        const std::int64_t tall = span(layer.kernel.height, layer.dilation.height);
+        const std::int64_t wide = span(layer.kernel.width, layer.dilation.width);
+        windows.staged = true;
+        windows.phases.height = std::min(layer.stride.height, tall + 1);
+        windows.phases.width = std::min(layer.stride.width, wide + 1);
+        windows.rows = layer.sums.height + tall / layer.stride.height;
+        windows.pitch = layer.sums.width + wide / layer.stride.width;
+        windows.channel =
+            windows.phases.height * windows.phases.width * windows.rows * windows.pitch;
+    }
+    windows.run = (layer.sums.height - 1) * windows.pitch + layer.sums.width;
+    return windows;
+}
+
+std::int64_t window_offset(const Windows& windows, const Layer& layer, std::int64_t row,
+                           std::int64_t column) {
+    const std::int64_t y = row * layer.dilation.height;
+    const std::int64_t x = column * layer.dilation.width;
+    if (!windows.staged) return y * windows.pitch + x;
+    const std::int64_t phase = y % layer.stride.height * windows.phases.width +
+                               x % layer.stride.width;
+    return (phase * windows.rows + y / layer.stride.height) * windows.pitch +
+           x / layer.stride.width;
+}
+
+Layouts layouts_of(const Plan& plan, int lanes) {
+    const std::vector<Wishes> wishes = wishes_of(plan);
+    const std::vector<int> sources = sources_of(plan);
+    std::vector<Lifetime> lifetimes = lifetimes_of(plan, sources);
+    Layouts layouts;
+    for (std::size_t value = 0; value < plan.shapes.size(); ++value) {
+        const bool reshaped = sources[value] != static_cast<int>(value);
+        layouts.values.push_back(
+            reshaped ? contiguous_layout(plan.shapes[value])
+                     : layout_of(plan, value, wishes[value], layouts.values, lanes));
+        const std::int64_t floats = layouts.values.back().floats() + slack;
+        // Distances within a value are kept in 32 bits.
+        if (floats > std::numeric_limits<std::int32_t>::max())
+            throw TooLarge("a value of one example takes 8 GiB or more");
+        lifetimes[value].size = rounded_up(floats, line);
+    }
+    layouts.floats = assign_offsets(lifetimes);
+    for (std::size_t value = 0; value < plan.shapes.size(); ++value)
+        layouts.values[value].place = lifetimes[sources[value]].offset;
+    return layouts;
+}
+
+}  // namespace gossamer::single
