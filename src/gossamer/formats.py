@@ -1,4 +1,9 @@
-"""Numbers as a reader wants them."""
+"""Numbers and names as a reader wants them."""
+
+import difflib
+from collections.abc import Iterable
+from contextlib import suppress
+from numbers import Real
 
 from gossamer.stats.intervals import Interval
 
@@ -80,6 +85,42 @@ def compact(value: float, unit: str = "") -> str:
     number = value / scale
     digits = 0 if not prefix or number >= 99.95 else 1 if number >= 9.995 else 2
     return f"{number:.{digits}f} {prefix}{unit}".strip()
+
+
+def percentage(given: object) -> str:
+    """Say what a percentage is as a fraction, where a number from 0 to 1 was expected.
+
+    Examples
+    --------
+    >>> percentage(90), percentage("80 %"), percentage(-0.5)
+    (': 90% is 0.9', ': 80% is 0.8', '')
+    """
+    percent = 0.0
+    if isinstance(given, str) and given.rstrip().endswith("%"):
+        with suppress(ValueError):
+            percent = float(given.rstrip().rstrip("%"))
+    elif isinstance(given, Real) and not isinstance(given, bool) and given > 1:
+        percent = float(given)
+    return f": {percent:g}% is {percent / 100:g}" if 0 < percent <= 100 else ""
+
+
+def likeliest(given: str, known: Iterable[str]) -> str | None:
+    """Return the name that is most like a misspelt one, whatever its case; None if none is.
+
+    Examples
+    --------
+    >>> likeliest("wieght", ["dense", "weight"]), likeliest("zebra", ["dense"])
+    ('weight', None)
+    >>> likeliest("N_by_M", ["n-by-m", "block"])
+    'n-by-m'
+    """
+    plain = {_plain(name): name for name in sorted(known)}
+    nearest = difflib.get_close_matches(_plain(given), plain, n=1)
+    return plain[nearest[0]] if nearest else None
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "-").replace(" ", "-")
 
 
 def duration(seconds: float) -> str:

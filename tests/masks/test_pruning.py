@@ -303,8 +303,8 @@ def test_numbers_of_any_kind_are_sparsities(sparsity: Any) -> None:
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"sparsity": float("nan")}, r"must lie between 0 and 1, not nan$"),
     ({"sparsity": -0.1}, r"must lie between 0 and 1, not -0.1$"),
-    ({"sparsity": 90}, r"not 90; 90% is 0\.9$"),
-    ({"sparsity": 1.5}, r"not 1\.5; 1\.5% is 0\.015"),
+    ({"sparsity": 90}, r"not 90: 90% is 0\.9$"),
+    ({"sparsity": 1.5}, r"not 1\.5: 1\.5% is 0\.015"),
     ({"sparsity": 1e9}, r"not 1000000000\.0$"),
     ({"sparsity": True}, r"must be a number from 0 to 1, not True"),
     ({"sparsity": "0.5"}, r"must be a number from 0 to 1, not '0\.5'"),

@@ -1,5 +1,6 @@
 """What is refused in a study file: the sentence, the field and the line."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,9 +193,9 @@ SMALL += [
     ('role = "control"', 'role = "control"\ndata = { name = "mnits" }', "mnits",
      "mnits: no such dataset"),
     ("seeds = 2", "seds = 2", "seds",
-     "scales.quick.seds: there is no such key: did you mean 'seeds'?; 1 more problem"),
+     "scales.quick.seds: there is no such key: did you mean 'seeds'?"),
     ('label = "Weights"', 'lable = "Weights"', "lable",
-     "arms.2.lable: there is no such key: did you mean 'label'?; 1 more problem"),
+     "arms.2.lable: there is no such key: did you mean 'label'?"),
     ("optimizer = { name = \"sgd\", rate", "optimizer = { name = \"sgd\", rte", "rte",
      "arm rewound, step 4 (train), optimizer.rte: there is no such key: did you mean 'rate'?"),
     ('optimizer = { name = "sgd"', 'optimizer = { name = "sdg"', "sdg",
@@ -262,13 +263,6 @@ LEAKY = [
         'recipe = [{ step = "transfer", source = "again" }, "half"]\n\n[[arms]]\nname = "dense"',
         'source = "again"',
         "sources.again.recipe.1: sources borrow in a circle: again from again",
-    ),
-    (
-        "[sources.again]",
-        '[sources.other]\nrecipe = [\n{ step = "transfer", source = "more" }]\n'
-        '[sources.more]\nrecipe = [{ step = "transfer", source = "other" }]\n[sources.again]',
-        'recipe = [{ step = "transfer", source = "other" }]',
-        "sources.more.recipe.1: sources borrow in a circle: other from more from other",
     ),
     (
         "[sources.again]",
@@ -386,6 +380,16 @@ def test_a_complaint_names_line_and_field(
     assert NEWLINE not in said
 
 
+def test_a_circle_of_sources_is_told_wherever_it_can_be_cut(write_study: WriteStudy) -> None:
+    circle = (
+        '[sources.other]\nrecipe = [\n{ step = "transfer", source = "more" }]\n'
+        '[sources.more]\nrecipe = [{ step = "transfer", source = "other" }]\n[sources.again]'
+    )
+    said = refusal(write_study(("[sources.again]", circle), leaky=True))
+    assert "line 29: sources.other.recipe.1: sources borrow in a circle: more from other" in said
+    assert "line 31: sources.more.recipe.1: sources borrow in a circle: other from more" in said
+
+
 def nth(text: str, part: str, number: int) -> int:
     """Return where a part stands in a text for the n-th time."""
     at = -1
@@ -431,7 +435,7 @@ JARGON = ("Input should", "Field required", "Extra inputs", "Tuple", "Dictionary
 )
 def test_no_complaint_speaks_as_a_library_does(write_study: WriteStudy, old: str, new: str) -> None:
     said = refusal(write_study((old, new)))
-    assert ", line " in said
+    assert re.search(r"\bline \d+: ", said)
     assert not any(word in said for word in JARGON)
 
 

@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gossamer.studies.problems import first_problem, problems
+from gossamer.studies.problems import problems
 
 
 class Square(BaseModel):
@@ -43,7 +43,7 @@ SQUARE = {"shape": "square", "side": 1}
         (
             {"tilte": "x", "shapes": [SQUARE]},
             ("tilte",),
-            "there is no such key: did you mean 'title'?; 1 more problem",
+            "there is no such key: did you mean 'title'?",
         ),
         ({"shapes": [SQUARE]}, ("title",), "it is missing"),
         (
@@ -54,7 +54,7 @@ SQUARE = {"shape": "square", "side": 1}
         (
             {"title": "x", "shapes": [{"shape": "circle", "side": 1}]},
             ("shapes", 0, "side"),
-            "there is no such key; the keys are radius, shape; 1 more problem",
+            "there is no such key; the keys are radius, shape",
         ),
         (
             {"title": "x", "shapes": [{"shape": "cirle"}]},
@@ -77,10 +77,18 @@ SQUARE = {"shape": "square", "side": 1}
 def test_the_cause_is_said_in_plain_words(
     given: object, place: tuple[str | int, ...], text: str
 ) -> None:
-    first = first_problem(refused(given), (Drawing,))
+    first, *_ = problems(refused(given), (Drawing,))
     assert (first.place, first.text) == (place, text)
 
 
-def test_what_is_missing_comes_after_what_is_misspelt_and_what_is_wrong() -> None:
+def test_what_is_missing_comes_last_unless_it_is_there_misspelt() -> None:
     found = problems(refused({"tilte": "x", "shapes": 3}), (Drawing,))
-    assert [one.place for one in found] == [("tilte",), ("shapes",), ("title",)]
+    assert [one.place for one in found] == [("tilte",), ("shapes",)]
+    found = problems(refused({"zebra": "x", "shapes": 3}), (Drawing,))
+    assert [one.place for one in found] == [("zebra",), ("shapes",), ("title",)]
+
+
+def test_all_problems_of_the_alternative_that_was_meant_are_told() -> None:
+    frame = {"shape": "circle", "radius": -1, "side": 1}
+    found = problems(refused({"title": "x", "shapes": [SQUARE], "frame": frame}), (Drawing,))
+    assert [one.place for one in found] == [("frame", "side"), ("frame", "radius")]

@@ -5,13 +5,17 @@ import pytest
 from gossamer.errors import InputError
 from gossamer.recipes import Prune, Train
 from gossamer.studies.spec import read_study
-from gossamer.studies.written_recipes import PlacedStep, mentioned, resolve_recipe
+from gossamer.studies.written_recipes import PlacedStep, PlacedValue, mentioned, resolve_recipe
+
+
+def values(**given: float) -> dict[str, PlacedValue]:
+    return {name: PlacedValue(value, ("values", name)) for name, value in given.items()}
 
 
 def test_parts_are_written_out_and_values_put_in(study_file: Path) -> None:
     spec, _ = read_study(str(study_file))
     arm = spec.arms[1]
-    steps = resolve_recipe(arm.name, spec.steps_of(arm), {"epochs": 7, "sparsity": 0.25})
+    steps = resolve_recipe(arm.name, spec.steps_of(arm), values(epochs=7, sparsity=0.25))
     assert [step.step for step in steps] == ["train", "prune"]
     assert isinstance(steps[0], Train)
     assert steps[0].epochs == 7
@@ -50,5 +54,5 @@ def test_mentioned_looks_into_nested_values() -> None:
 )
 def test_a_wrong_step_is_refused_with_arm_and_field(step: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        resolve_recipe("mine", [PlacedStep(step, ())], {"sparsity": 0.5})
+        resolve_recipe("mine", [PlacedStep(step, ())], values(sparsity=0.5))
     assert "arm mine" in str(caught.value)

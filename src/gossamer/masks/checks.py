@@ -5,6 +5,7 @@ import operator
 from numbers import Real
 
 from gossamer.errors import InputError
+from gossamer.formats import percentage
 
 
 def valid_sparsity(sparsity: float, field: str = "the sparsity") -> float:
@@ -16,10 +17,11 @@ def valid_sparsity(sparsity: float, field: str = "the sparsity") -> float:
         If it is not a number in [0, 1].
     """
     if isinstance(sparsity, bool) or not isinstance(sparsity, Real):
-        raise InputError(f"{field} must be a number from 0 to 1, not {sparsity!r}")
+        raise InputError(
+            f"{field} must be a number from 0 to 1, not {sparsity!r}{percentage(sparsity)}"
+        )
     if math.isnan(sparsity) or not 0 <= sparsity <= 1:
-        hint = f"; {float(sparsity):g}% is {sparsity / 100:g}" if 1 < sparsity <= 100 else ""
-        raise InputError(f"{field} must lie between 0 and 1, not {sparsity}{hint}")
+        raise InputError(f"{field} must lie between 0 and 1, not {sparsity}{percentage(sparsity)}")
     return float(sparsity)
 
 

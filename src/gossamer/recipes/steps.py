@@ -6,11 +6,19 @@ A new method is one new step here, its doing in `workshop`, and nothing else.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
+from gossamer.recipes.spellings import plain_number, written_as_a_table
 from gossamer.train.options import Options, TrainingOptions
 
-Sparsity = Annotated[float, Field(ge=0, le=1)]
+Sparsity = Annotated[float, BeforeValidator(plain_number), Field(ge=0, le=1)]
 
 
 class Train(TrainingOptions):
@@ -60,6 +68,11 @@ class Block(Options):
 
 NamedAllocation = Annotated[ErdosRenyi | ERK | FixedFanIn, Field(discriminator="name")]
 NamedPattern = Annotated[NByM | Block, Field(discriminator="name")]
+_ALLOCATIONS = {"erk": {}, "erdos-renyi": {"epsilon": 20}, "fixed-fan-in": {"connections": 50}}
+_PATTERNS = {"n-by-m": {"n": 2, "m": 4}, "block": {"rows": 4, "columns": 1}}
+"""How a file has those that are no plain words, each with an example of what it needs."""
+_written_allocation = written_as_a_table("allocation", ("uniform", "global"), _ALLOCATIONS)
+_written_pattern = written_as_a_table("pattern", ("weight", "unit"), _PATTERNS)
 
 
 class Prune(Options):
@@ -70,8 +83,13 @@ class Prune(Options):
     sparsity: Sparsity | None = None
     """None where the allocation or the pattern fixes it."""
     score: Literal["magnitude", "random", "largest"] = "magnitude"
-    allocation: Literal["uniform", "global"] | NamedAllocation | Mapping[str, Sparsity] = "global"
-    pattern: Literal["weight", "unit"] | NamedPattern = "weight"
+    allocation: Annotated[
+        Literal["uniform", "global"] | NamedAllocation | Mapping[str, Sparsity],
+        BeforeValidator(_written_allocation),
+    ] = "global"
+    pattern: Annotated[
+        Literal["weight", "unit"] | NamedPattern, BeforeValidator(_written_pattern)
+    ] = "weight"
     exclude: tuple[str, ...] = ()
     """Name patterns to leave alone, or "output layer"."""
     enforce: bool = True

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import BeforeValidator, Field, NonNegativeFloat
 
+from gossamer.recipes.spellings import plain_number
 from gossamer.records.measures import is_fraction
 from gossamer.records.record import Claim, ControlComparison
 from gossamer.studies.texts import Line
 from gossamer.train.options import Options
+
+Level = Annotated[float, BeforeValidator(plain_number)]
+"""A value of the grid."""
 
 ACCURACY_MARGIN = 0.005
 ATTACK_MARGIN = 0.01
@@ -30,8 +34,8 @@ class ClaimSpec(Options):
     compare: str
     against: Annotated[tuple[str, ...], Field(min_length=1)] | str
     measure: str = "test_accuracy"
-    levels: tuple[float, ...] = ()
-    against_level: float | None = None
+    levels: tuple[Level, ...] = ()
+    against_level: Level | None = None
     over: Literal["each", "any", "mean"] = "each"
     matched_on: str | None = None
     margin: NonNegativeFloat | None = None

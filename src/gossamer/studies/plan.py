@@ -25,7 +25,7 @@ from gossamer.recipes import (
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.split import train_count
 from gossamer.recipes.trial import Device
-from gossamer.studies.complaints import complaining_at
+from gossamer.studies.complaints import Complaints, complaining_at
 from gossamer.studies.spec import ArmSpec, Scale, ScaleSpec, StudySpec
 
 _TRIALS_A_TASK = 8
@@ -151,21 +151,34 @@ def study_trials(
         If a recipe mentions an unknown value, its steps do not go together, or data or network
         are not there or do not suit.
     """
-    arms = [(arm, list(_arm_recipes(spec, scale, arm))) for arm in arms_at(spec, scale)]
+    complaints = Complaints()
+    arms = [(arm, _recipes(spec, scale, arm, complaints)) for arm in arms_at(spec, scale)]
     starts: dict[Trial, dict[str, Any]] = {}
     planned: list[PlannedTrial] = []
     for seed in range(seeds):
         for arm, recipes in arms:
-            bare = _bare_trial(spec, scale, arm, seed, device)
-            dataset = _dataset(spec, scale, arm, bare, datasets)
-            if bare not in starts:
-                with complaining_at(*spec.network_place(arm)):
-                    starts[bare] = origin(bare, dataset)
-            for level, steps in recipes:
-                with complaining_at(*spec.place_of(arm, "recipe")):
+            with complaints.noting(*spec.place_of(arm, "recipe")):
+                bare = _bare_trial(spec, scale, arm, seed, device)
+                dataset = _dataset(spec, scale, arm, bare, datasets)
+                if bare not in starts:
+                    with complaining_at(*spec.network_place(arm)):
+                        starts[bare] = origin(bare, dataset)
+                for level, steps in recipes:
                     trial = keyed(replace(bare, steps=steps), dataset, starts[bare], datasets)
-                planned.append(PlannedTrial(arm.name, level, trial))
+                    planned.append(PlannedTrial(arm.name, level, trial))
+        complaints.settle()  # what is wrong is so for the first seed
     return tuple(planned)
+
+
+def _recipes(
+    spec: StudySpec, scale: Scale, arm: ArmSpec, complaints: Complaints
+) -> list[tuple[float, tuple[RecipeStep, ...]]]:
+    """Return the recipe of an arm at each level, or once at level 0 if it mentions none."""
+    recipes = []
+    for level in spec.levels_at(scale) if spec.varies(arm) else (0.0,):
+        with complaints.noting(*spec.place_of(arm, "recipe")):
+            recipes.append((level, spec.recipe_of(arm, scale, level)))
+    return recipes
 
 
 def _dataset(
@@ -235,14 +248,6 @@ def make_plan(
         trainings=tuple(trainings.values()),
         measurings=tuple(_measurings(list(left.values()))),
     )
-
-
-def _arm_recipes(
-    spec: StudySpec, scale: Scale, arm: ArmSpec
-) -> Iterator[tuple[float, tuple[RecipeStep, ...]]]:
-    """Yield the recipe of an arm at each level, or once at level 0 if it mentions none."""
-    for level in spec.levels_at(scale) if spec.varies(arm) else (0.0,):
-        yield level, spec.recipe_of(arm, scale, level)
 
 
 def _training_step(trial: KeyedTrial, position: int) -> Train:

@@ -1,14 +1,13 @@
 """What a validation found, in plain words, the cause before what follows from it."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from gossamer.formats import counted
+from gossamer.formats import likeliest, percentage
 
 Place = tuple[str | int, ...]
 """Where in a study file a field stands: keys and positions in arrays."""
@@ -26,12 +25,19 @@ class Problem:
     place: Place
     text: str
     """What is wrong there, and what was given if that is short."""
+    kind: str = ""
+    """What pydantic calls this kind of problem."""
+    meant: str | None = None
+    """The key or the word that was misspelt there, as it should be; None where none is like it."""
     cause: Exception | None = None
     """The error that a check raised, if it was one."""
 
 
-def first_problem(error: ValidationError, models: Models) -> Problem:
-    """Return the problem of a validation to tell of, with the number of others in its text.
+def problems(error: ValidationError, models: Models) -> list[Problem]:
+    """Return what a validation found, each field once: misspelt keys first, missing ones last.
+
+    What follows from something else is left out: an array that is too short because of what its
+    elements are, and a key that is missing because it is misspelt.
 
     Parameters
     ----------
@@ -40,28 +46,27 @@ def first_problem(error: ValidationError, models: Models) -> Problem:
     models
         What it should have been, or one of them: their fields are what a misspelt key may mean.
     """
-    first, *others = problems(error, models)
-    more = f"; {counted(len(others), 'more problem')}" if others else ""
-    return replace(first, text=f"{first.text}{more}")
-
-
-def problems(error: ValidationError, models: Models) -> list[Problem]:
-    """Return what a validation found, each field once: misspelt keys first, missing ones last.
-
-    A key that is missing, or an array that is too short, often follows from something else.
-    """
-    meant: dict[tuple[str | int, ...], Mapping[str, Any]] = {}
-    for each in error.errors():
-        field = _without_branches(each["loc"])
+    meant: dict[Place, Place] = {}
+    errors = [each for each in error.errors() if not _follows(each)]
+    for each in errors:
+        field, loc = _without_branches(each["loc"]), each["loc"]
         # Of the alternatives of a union, the one that got furthest is what was meant.
-        further = field not in meant or len(each["loc"]) > len(meant[field]["loc"])
-        if further and not _follows(each):
-            meant[field] = each
-    order = sorted(meant.values(), key=lambda each: _ORDER.get(each["type"], 1))
-    return [_problem(each, models) for each in order]
+        if field not in meant or len(loc) > len(meant[field]):
+            meant[field] = loc
+    told = [each for each in errors if _is_of(each["loc"], meant[_without_branches(each["loc"])])]
+    order = sorted(told, key=lambda each: _ORDER.get(each["type"], 1))
+    found = [_problem(each, models) for each in order]
+    misspelt = {(*one.place[:-1], one.meant) for one in found if one.kind == "extra_forbidden"}
+    return [one for one in found if one.kind != "missing" or one.place not in misspelt]
 
 
 _ORDER = {"extra_forbidden": 0, "missing": 2}
+
+
+def _is_of(loc: Place, meant: Place) -> bool:
+    """Whether a problem is of the alternative that was meant."""
+    branch = len(_without_branches(meant)) + 1
+    return loc[:branch] == meant[:branch]
 
 
 def _follows(each: Mapping[str, Any]) -> bool:
@@ -80,7 +85,22 @@ def _without_branches(loc: Sequence[str | int]) -> tuple[str | int, ...]:
 def _problem(each: Mapping[str, Any], models: Models) -> Problem:
     place, there = _walk(each["loc"], models)
     cause = each.get("ctx", {}).get("error")
-    return Problem(place, _text(each, place, there), cause)
+    known = _known(each, there)
+    given = place[-1] if each["type"] == "extra_forbidden" else _given(each)
+    meant = likeliest(given, known) if isinstance(given, str) else None
+    return Problem(place, _text(each, place, known), each["type"], meant, cause)
+
+
+def _known(each: Mapping[str, Any], there: Models) -> list[str]:
+    """Return the keys or words that could stand there, if there are few."""
+    context = each.get("ctx", {})
+    if each["type"] == "extra_forbidden":
+        return sorted({name for one in there for name in one.model_fields})
+    return re.findall("'([^']*)'", context.get("expected_tags") or context.get("expected") or "")
+
+
+def _given(each: Mapping[str, Any]) -> Any:
+    return each["ctx"]["tag"] if each["type"] == "union_tag_invalid" else each["input"]
 
 
 def _walk(loc: Sequence[str | int], models: Models) -> tuple[Place, Models]:
@@ -145,22 +165,30 @@ _SENTENCES = {
 """By pydantic's kind of error, what is said of it."""
 
 
-def _text(each: Mapping[str, Any], place: Place, there: Models) -> str:
+def _text(each: Mapping[str, Any], place: Place, known: Sequence[str]) -> str:
     kind, context, given = each["type"], each.get("ctx", {}), each["input"]
     if kind == "value_error":
         return str(context["error"])
     if kind == "extra_forbidden":
-        return _unknown_key(str(place[-1]), {name for one in there for name in one.model_fields})
+        near = hint(str(place[-1]), known)
+        return f"there is no such key{near or '; the keys are ' + ', '.join(known)}"
     if kind == "union_tag_invalid":
-        tags = re.findall("'([^']*)'", context["expected_tags"])
-        return f"{_SENTENCES[kind].format(**context)}{hint(str(context['tag']), tags)}"
+        return f"{_SENTENCES[kind].format(**context)}{hint(str(context['tag']), known)}"
     plain = str(each["msg"]).replace("Input should be", "must be")
     text = _SENTENCES.get(kind, plain.replace("{", "{{").replace("}", "}}")).format(**context)
-    return f"{text} (given: {given!r})" if isinstance(given, str | int | float) else text
+    if isinstance(given, bool | str | int | float):
+        text = f"{text} (given: {_written(given)})"
+    if isinstance(given, str):
+        return f"{text}{hint(given, known)}"
+    return f"{text}{percentage(given) if 1 in (context.get('le'), context.get('lt')) else ''}"
 
 
-def _unknown_key(key: str, known: Iterable[str]) -> str:
-    return f"there is no such key{hint(key, known) or '; the keys are ' + ', '.join(sorted(known))}"
+def _written(given: bool | str | float) -> str:
+    """Return a value as the file has it."""
+    if isinstance(given, bool):
+        return str(given).lower()
+    whole = isinstance(given, float) and given.is_integer()  # a level, which the file has as 80
+    return f"{given:g}" if whole else repr(given)
 
 
 def hint(given: str, known: Iterable[str]) -> str:
@@ -170,6 +198,8 @@ def hint(given: str, known: Iterable[str]) -> str:
     --------
     >>> hint("wieght", ["dense", "weight"]), hint("zebra", ["dense", "weight"])
     (": did you mean 'weight'?", '')
+    >>> hint("ERK", ["erk"])
+    ": did you mean 'erk'?"
     """
-    nearest = difflib.get_close_matches(given, sorted(known), n=1)
-    return f": did you mean {nearest[0]!r}?" if nearest else ""
+    meant = likeliest(given, known)
+    return "" if meant is None else f": did you mean {meant!r}?"

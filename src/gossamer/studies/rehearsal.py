@@ -8,7 +8,7 @@ from gossamer.nets import build
 from gossamer.recipes import KeyedTrial, Prune
 from gossamer.recipes.choosing import pruning_choices
 from gossamer.recipes.keys import Datasets
-from gossamer.studies.complaints import StudyFileError, complaining_at
+from gossamer.studies.complaints import Complaints, StudyFileError
 from gossamer.studies.plan import Plan
 from gossamer.studies.problems import Place
 from gossamer.studies.spec import StudySpec
@@ -25,17 +25,19 @@ def rehearse(spec: StudySpec, plan: Plan, datasets: Datasets) -> None:
     """
     left = {trial.record for task in plan.measurings for trial in task.trials}
     tried: set[str] = set()
+    complaints = Complaints()
     for planned in plan.trials:
         if planned.keyed.record not in left:
             continue
         arm = spec.arm(planned.arm)
         own = [one.place for one in spec.steps_of(arm)]
         recipe = spec.place_of(arm, "recipe")
-        with complaining_at(*spec.network_place(arm)):
+        with complaints.noting(*spec.network_place(arm)):
             _rehearse_trial(arm.name, planned.keyed, own, datasets, tried)
             for source in planned.keyed.sources.values():
                 places = [recipe] * len(source.trial.steps)
                 _rehearse_trial(arm.name, source, places, datasets, tried)
+    complaints.settle()
 
 
 def _rehearse_trial(
@@ -50,11 +52,15 @@ def _rehearse_trial(
     tried.update(new)
     dataset = datasets(trial.trial.data)
     network = build(trial.trial.network, dataset.input_shape, dataset.classes, trial.trial.seed)
+    complaints = Complaints()
     for step, place in new.values():
-        try:
-            find_mask(network, **pruning_choices(step))
-        except InputError as error:
-            raise StudyFileError(f"arm {arm}, prune: {error}", *place) from error
+        with complaints.noting(*place):
+            try:
+                find_mask(network, **pruning_choices(step))
+            except InputError as error:
+                what = f"prune: {error}"
+                raise StudyFileError(f"arm {arm}, {what}", *place, what=what) from error
+    complaints.settle()
 
 
 def _alike(step: Prune, trial: KeyedTrial) -> str:

@@ -13,14 +13,21 @@ from gossamer.errors import InputError
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import DataSpec, RecipeStep, SampleSpec
 from gossamer.records.record import Claim
-from gossamer.studies.checks import check_study
-from gossamer.studies.claim_spec import ClaimSpec
-from gossamer.studies.complaints import complaint, located
-from gossamer.studies.problems import Place
+from gossamer.studies.checks import check_study, recipe_complaints
+from gossamer.studies.claim_spec import ClaimSpec, Level
+from gossamer.studies.complaints import (
+    StudyFileError,
+    StudyFileErrors,
+    complaints,
+    located,
+)
+from gossamer.studies.mending import mended
+from gossamer.studies.problems import Place, problems
 from gossamer.studies.texts import Line, Paragraph
 from gossamer.studies.written_recipes import (
     Cookbook,
     PlacedStep,
+    PlacedValue,
     SourceSpec,
     WrittenStep,
     check_together,
@@ -54,7 +61,7 @@ class ScaleSpec(Options):
 
     seeds: PositiveInt
     values: Mapping[str, Any] = {}
-    levels: tuple[float, ...] | None = Field(None, min_length=1)
+    levels: tuple[Level, ...] | None = Field(None, min_length=1)
     """The values of the grid that are run; None for all of them."""
     data: Mapping[str, Any] = {}
     """What of the data is otherwise at this scale, such as the size of the pool."""
@@ -67,7 +74,7 @@ class LatencySpec(Options):
 
     arms: tuple[str, ...] = Field(min_length=1)
     """Each is timed beside the baseline, which is timed by itself, too."""
-    levels: tuple[float, ...] = ()
+    levels: tuple[Level, ...] = ()
     """Where on the grid; empty for everywhere that the arms are."""
     batch: PositiveInt = 64
     """Examples that are predicted at once."""
@@ -88,7 +95,7 @@ class StudySpec(Options):
     leakage: Literal["paired-halves"] | None = None
     """Attack every network with the networks of the other seeds: seeds 2j and 2j + 1 train on
     complementary halves of the pool."""
-    grid: Mapping[Line, tuple[float, ...]] = Field({"sparsity": ()}, min_length=1, max_length=1)
+    grid: Mapping[Line, tuple[Level, ...]] = Field({"sparsity": ()}, min_length=1, max_length=1)
     scales: Mapping[Scale, ScaleSpec] = Field(min_length=1)
     parts: Mapping[str, tuple[WrittenStep, ...]] = {}
     """Steps that several recipes have in common, by name."""
@@ -160,10 +167,17 @@ class StudySpec(Options):
             If a value is not given, a step is not as it should be, or steps do not go together.
         """
         placed = self.steps_of(arm)
-        values = {**self.scales[scale].values, self.axis: level}
-        steps = resolve_recipe(arm.name, placed, values)
+        steps = resolve_recipe(arm.name, placed, self._values(scale, level))
         check_together(arm.name, steps, placed, self.data_of(arm, scale).validation)
         return steps
+
+    def _values(self, scale: Scale, level: float) -> dict[str, PlacedValue]:
+        """Return what recipes may mention, and where the file has it."""
+        at = (self.levels.index(level),) if level in self.levels else ()
+        return {
+            name: PlacedValue(value, ("scales", scale, "values", name))
+            for name, value in self.scales[scale].values.items()
+        } | {self.axis: PlacedValue(level, ("grid", self.axis, *at))}
 
     def data_of(self, arm: ArmSpec, scale: Scale) -> DataSpec:
         """Return the data of an arm at a scale."""
@@ -213,12 +227,36 @@ def read_study(name: str) -> tuple[StudySpec, str]:
     """
     text = _study_text(name)
     try:
-        spec = StudySpec.model_validate(tomllib.loads(text))
+        spec = _validated(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the study {name} is no valid TOML: {error}") from error
-    except ValidationError as error:
-        raise located(complaint(error, StudySpec), name, text) from error
+    except StudyFileError as error:
+        raise located(error, name, text) from error
     return _with_data_beside(spec, Path(name).parent), text
+
+
+def _validated(content: Mapping[str, Any]) -> StudySpec:
+    """Return the study that a file holds.
+
+    Raises
+    ------
+    StudyFileError
+        With all that is wrong with it.
+    """
+    found: list[StudyFileError] = []
+    there: Mapping[str, Any] | None = content
+    while there is not None:
+        try:
+            spec = StudySpec.model_validate(there)
+        except ValidationError as error:
+            found.append(complaints(error, StudySpec))
+            there = mended(there, problems(error, (StudySpec,)), StudySpec)
+            continue
+        if not found:
+            return spec
+        found += recipe_complaints(spec)
+        break
+    raise StudyFileErrors(found)
 
 
 def _with_data_beside(spec: StudySpec, folder: Path) -> StudySpec:

@@ -1,6 +1,7 @@
 """Recipes as a study file has them, written out: parts, sources and values put in."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,8 @@ from gossamer.recipes import (
     check_recipe,
 )
 from gossamer.recipes.steps import Lender
-from gossamer.studies.complaints import StudyFileError, path_text
-from gossamer.studies.problems import Place, first_problem, hint
+from gossamer.studies.complaints import Complaints, StudyFileError, StudyFileErrors, path_text
+from gossamer.studies.problems import Place, Problem, hint, problems
 
 _STEP: TypeAdapter[RecipeStep] = TypeAdapter(RecipeStep)
 _KINDS = (Train, Prune, Regrow, Rewind, Pack, Transfer)
@@ -63,17 +64,25 @@ class Cookbook:
         StudyFileError
             If it names a part or a source that there is not, or sources borrow in a circle.
         """
-        steps: list[PlacedStep] = []
+        complaints, steps = Complaints(), list[PlacedStep]()
         for position, part in enumerate(recipe):
             here = (*place, position)
-            if not isinstance(part, str):
-                steps.append(PlacedStep(part, here))
-            elif part in self.parts:
-                each = enumerate(self.parts[part])
-                steps += [PlacedStep(step, ("parts", part, number)) for number, step in each]
-            else:
-                raise _no_such(f"{owner} has {part!r}", "part", part, self.parts, here)
-        return [self._with_source(one, owner, above) for one in steps]
+            for one in self._steps_of(part, here):
+                with complaints.noting(*one.place):
+                    steps.append(self._with_source(one, owner, above))
+            if isinstance(part, str) and part not in self.parts:
+                complaints.found.append(
+                    _no_such(f"{owner} has {part!r}", "part", part, self.parts, here)
+                )
+        complaints.settle()
+        return steps
+
+    def _steps_of(self, part: WrittenStep | str, here: Place) -> list[PlacedStep]:
+        """Return a step, or those of a part that there is."""
+        if not isinstance(part, str):
+            return [PlacedStep(part, here)]
+        each = enumerate(self.parts.get(part, ()))
+        return [PlacedStep(step, ("parts", part, number)) for number, step in each]
 
     def _with_source(self, one: PlacedStep, owner: str, above: tuple[str, ...]) -> PlacedStep:
         name = one.step.get("source")
@@ -99,34 +108,75 @@ def _no_such(
     return StudyFileError(f"{message}, which is no {kind}{names}", *place)
 
 
+@dataclass(frozen=True)
+class PlacedValue:
+    """A value of the grid or of a scale, and where the file has it."""
+
+    value: Any
+    place: Place
+
+
 def resolve_recipe(
-    arm: str, steps: Sequence[PlacedStep], values: Mapping[str, Any]
+    arm: str, steps: Sequence[PlacedStep], values: Mapping[str, PlacedValue]
 ) -> tuple[RecipeStep, ...]:
     """Return an arm's steps with every ``"$name"`` replaced by its value.
 
     Raises
     ------
     StudyFileError
-        If a value is not given, or a step is not as it should be; the sentence names arm, step
-        and field.
+        If values are not given, or steps are not as they should be: all that is wrong, each with
+        arm, step and field; of a value, where the value stands.
     """
-    return tuple(
-        _resolved(f"arm {arm}, step {number}", one, values)
-        for number, one in enumerate(steps, start=1)
-    )
+    complaints, resolved = Complaints(), list[RecipeStep]()
+    for number, one in enumerate(steps, start=1):
+        with complaints.noting(*one.place):
+            resolved.append(_resolved(f"arm {arm}, step {number}", one, values))
+    complaints.settle()
+    return tuple(resolved)
 
 
-def _resolved(owner: str, one: PlacedStep, values: Mapping[str, Any]) -> RecipeStep:
+def _resolved(owner: str, one: PlacedStep, values: Mapping[str, PlacedValue]) -> RecipeStep:
+    if unknown := sorted(mentioned(one.step) - values.keys()):
+        raise StudyFileErrors([_unknown_value(owner, one, name, values) for name in unknown])
     try:
         return _STEP.validate_python(_substituted(one.step, values))
-    except _UnknownValue as error:
-        raise StudyFileError(f"{owner}: {error}", *one.place) from error
     except ValidationError as error:
-        first = first_problem(error, _KINDS)
-        kind, field = one.step.get("step"), path_text(first.place)
-        where = f"{owner} ({kind})" if isinstance(kind, str) else owner
-        where = f"{where}, {field}" if field else where
-        raise StudyFileError(f"{where}: {first.text}", *one.place, *first.place) from error
+        found = [_complaint(owner, one, each, values) for each in problems(error, _KINDS)]
+        raise StudyFileErrors(found) from error
+
+
+def _unknown_value(
+    owner: str, one: PlacedStep, name: str, values: Mapping[str, PlacedValue]
+) -> StudyFileError:
+    near = hint(name, values) or f"; these are {', '.join(sorted(values)) or 'none'}"
+    what = f"it mentions ${name}, which is no value of the grid or of the scale{near}"
+    return StudyFileError(f"{owner}: {what}", *one.place, what=what)
+
+
+def _complaint(
+    owner: str, one: PlacedStep, problem: Problem, values: Mapping[str, PlacedValue]
+) -> StudyFileError:
+    """Complain of a field of a step, or of the value of the grid or the scale that it takes."""
+    kind, field = one.step.get("step"), path_text(problem.place)
+    whose = f"{owner} ({kind})" if isinstance(kind, str) else owner
+    whose = f"{whose}, {field}" if field else whose
+    written = _at(one.step, problem.place)
+    if isinstance(written, str) and written[1:] in values and written.startswith("$"):
+        place = values[written[1:]].place
+        return StudyFileError(
+            f"{path_text(place)}: {problem.text}; it is for {whose}", *place, what=problem.text
+        )
+    return StudyFileError(f"{whose}: {problem.text}", *one.place, *problem.place, what=problem.text)
+
+
+def _at(value: Any, place: Place) -> Any:
+    """Return what stands at a place of a written step; None where nothing does."""
+    for part in place:
+        with suppress(LookupError, TypeError):
+            value = value[part]
+            continue
+        return None
+    return value
 
 
 def check_together(
@@ -163,19 +213,9 @@ def mentioned(value: object) -> set[str]:
     return set()
 
 
-class _UnknownValue(Exception):  # noqa: N818 - turned into a `StudyFileError` at once
-    pass
-
-
-def _substituted(value: Any, values: Mapping[str, Any]) -> Any:
+def _substituted(value: Any, values: Mapping[str, PlacedValue]) -> Any:
     if isinstance(value, str) and value.startswith("$"):
-        name = value[1:]
-        if name not in values:
-            raise _UnknownValue(
-                f"it mentions {value}, which is no value of the grid or of the scale"
-                + (hint(name, values) or f"; these are {', '.join(sorted(values)) or 'none'}")
-            )
-        return values[name]
+        return values[value[1:]].value
     if isinstance(value, Mapping):
         return {name: _substituted(v, values) for name, v in value.items()}
     if isinstance(value, list | tuple):
