@@ -1,13 +1,15 @@
 """What a trial says of its network, and the network that this means."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import PositiveInt, model_validator
+from pydantic import PositiveInt, field_validator, model_validator
 
 from gossamer.errors import InputError
+from gossamer.nets.arguments import checked_arguments, shown_arguments
 from gossamer.nets.geometry import HIDDEN, check_examples, check_sizes
+from gossamer.records.canonical import canonical_json
 from gossamer.records.record import Value
 
 if TYPE_CHECKING:
@@ -39,11 +41,36 @@ class NetworkSpec(Value):
     """
 
     name: str
-    """A published network, or ``package.module:callable`` for one's own: a function or class that
-    is called without arguments and returns an `nn.Module`."""
+    """A published network, or ``package.module:callable`` or ``folder/file.py:callable`` for one's
+    own: a function or class that returns an `nn.Module` when it is called with `args`."""
     hidden: tuple[PositiveInt, ...] | None = None
     """Units of each hidden dense layer of "mlp", "cifar-dropout-cnn" or "cifar-wide-cnn"; None for
     the published ones."""
+    args: Mapping[str, Any] = {}
+    """What one's own callable is called with, by name; numbers, texts, arrays and tables."""
+
+    def __hash__(self) -> int:
+        """Return a hash of everything; arguments are tables, which have none."""
+        return hash(canonical_json(self.model_dump(mode="json")))
+
+    @property
+    def shown(self) -> str:
+        """The name with the arguments it is called with, as a reader wants it."""
+        return f"{self.name}{shown_arguments(self.args)}"
+
+    @field_validator("args")
+    @classmethod
+    def _args_fit_into_a_key(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        return checked_arguments(given)
+
+    @model_validator(mode="after")
+    def _args_only_for_a_callable(self) -> "NetworkSpec":
+        if self.args and ":" not in self.name:
+            raise InputError(
+                f"'args' was given for the network {self.name!r}, but only one's own callable "
+                "takes arguments: leave it out, or name 'package.module:callable'."
+            )
+        return self
 
     @model_validator(mode="after")
     def _hidden_only_where_it_may_differ(self) -> "NetworkSpec":
@@ -102,7 +129,7 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
     if spec.name not in _VERSIONS:
         from gossamer.nets.imported import imported_network
 
-        return imported_network(spec.name, input_shape, classes, seed)
+        return imported_network(spec.name, input_shape, classes, seed, spec.args)
 
     import torch
 
@@ -122,7 +149,8 @@ def identity(
 
     For a published network: its name, version and resolved options and its initialisation's name
     and version; this needs no torch. For a user's callable: the SHA-256 of the source files that
-    define it and of the initial weights and buffers that it gives. Those files are its module's,
+    define it and of the initial weights and buffers that it gives, and the arguments that it is
+    called with if there are any. Those files are its module's,
     its layers' and their base classes', and what these import, but for the standard library and
     other installed packages; what no import statement names is not followed. Python reads a module
     once: after editing one, start a new process, or the hash would be of source that is not
@@ -153,7 +181,7 @@ def identity(
     if spec.name not in _VERSIONS:
         from gossamer.nets.imported import imported_identity
 
-        return imported_identity(spec.name, input_shape, classes, seed)
+        return imported_identity(spec.name, input_shape, classes, seed, spec.args)
     options: dict[str, Any] = {"input_shape": [int(n) for n in input_shape], "classes": classes}
     if spec.name in HIDDEN:
         options["hidden"] = list(_hidden(spec))

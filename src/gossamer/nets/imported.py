@@ -1,4 +1,7 @@
-"""A user's own network: ``package.module:callable``, imported, called and checked."""
+"""A user's own network: ``package.module:callable``, imported, called and checked.
+
+The module may be given as a file, too: ``folder/nets.py:callable``.
+"""
 
 import ast
 import contextlib
@@ -8,39 +11,54 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from importlib.machinery import PathFinder
 from importlib.util import resolve_name
 from itertools import accumulate
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.nets.arguments import check_call, shown_arguments
 from gossamer.nets.generators import generators_kept, seed_generators
 
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 
-def imported_network(name: str, input_shape: Sequence[int], classes: int, seed: int) -> nn.Module:
+
+def imported_network(
+    name: str,
+    input_shape: Sequence[int],
+    classes: int,
+    seed: int,
+    args: Mapping[str, Any] = NO_ARGUMENTS,
+) -> nn.Module:
     """Return the network that a user's callable gives: see `gossamer.nets.build`."""
-    with _current_directory_importable():
-        return _network(name, _module(name), input_shape, classes, seed)
+    with _importable(name):
+        return _network(name, _module(name), input_shape, classes, seed, args)
 
 
 def imported_identity(
-    name: str, input_shape: Sequence[int], classes: int, seed: int
+    name: str,
+    input_shape: Sequence[int],
+    classes: int,
+    seed: int,
+    args: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> dict[str, Any]:
     """Return the hashes of a user's network: see `gossamer.nets.identity`."""
-    with _current_directory_importable():
+    with _importable(name):
         module = _module(name)
-        network = _network(name, module, input_shape, classes, seed)
+        network = _network(name, module, input_shape, classes, seed, args)
         sources = _source_hashes(module.__name__, network)
     # A buffer that is not persistent shapes the outputs too, and is in no state_dict.
     buffers = dict(network.named_buffers(remove_duplicate=False))
     weights = network.state_dict()
     weights |= {key: buffers[key] for key in buffers if key not in weights}
-    return {"name": name, "sources": sources, "weights": weights_hash(weights)}
+    found = {"name": name, "sources": sources, "weights": weights_hash(weights)}
+    return found | ({"args": dict(args)} if args else {})
 
 
 def weights_hash(state: Mapping[str, Any]) -> str:
@@ -65,10 +83,15 @@ def weights_hash(state: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _current_directory_importable() -> Iterator[None]:
-    """Put the current directory first on `sys.path`, as ``python -m`` does, for a while."""
+def _importable(name: str) -> Iterator[None]:
+    """Put the current directory first on `sys.path`, as ``python -m`` does, for a while.
+
+    Before it comes the folder of a file that a network is named by, as ``python file.py`` does.
+    """
     path = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
+    file = _named_file(name)
+    first = [] if file is None else [str(file.absolute().parent)]
+    sys.path[:0] = [*first, str(Path.cwd())]
     importlib.invalidate_caches()
     try:
         yield
@@ -76,13 +99,40 @@ def _current_directory_importable() -> Iterator[None]:
         sys.path[:] = path
 
 
+def _named_file(name: str) -> Path | None:
+    """Return the file that a network is named by, if it is."""
+    module, _, _ = name.rpartition(":")
+    return Path(module) if module.endswith(".py") else None
+
+
 def _module(name: str) -> ModuleType:
-    module, _, attribute = name.partition(":")
+    module, _, attribute = name.rpartition(":")
+    file = _named_file(name)
+    if file is not None:
+        if not file.is_file():
+            raise InputError(f"The network {name!r} is in {file}, but there is no such file.")
+        module = file.stem
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
         raise InputError(
             f"The network {name!r} is not of the form 'package.module:callable': give the module "
-            "as in an import statement, a colon, and the name of a function or class in it."
+            "as in an import statement, or its file, a colon, and the name of a function or class "
+            "in it."
         )
+    found = _imported(name, module)
+    if file is not None and not _is_file_of(found, file):
+        raise InputError(
+            f"The network {name!r} is in {file}, but Python has another module {module!r} already, "
+            f"from {getattr(found, '__file__', None) or 'itself'}: give the file another name."
+        )
+    return found
+
+
+def _is_file_of(module: ModuleType, file: Path) -> bool:
+    theirs = getattr(module, "__file__", None)
+    return theirs is not None and Path(theirs).exists() and file.samefile(theirs)
+
+
+def _imported(name: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -102,8 +152,8 @@ def _is_part(missing: str | None, module: str) -> bool:
     return missing is not None and f"{module}.".startswith(f"{missing}.")
 
 
-def _callable(name: str, module: ModuleType) -> Callable[[], Any]:
-    attribute = name.partition(":")[2]
+def _callable(name: str, module: ModuleType) -> Callable[..., Any]:
+    attribute = name.rpartition(":")[2]
     if not hasattr(module, attribute):
         raise InputError(
             f"The module {module.__name__!r} of the network {name!r} has no {attribute!r}: name a "
@@ -113,29 +163,36 @@ def _callable(name: str, module: ModuleType) -> Callable[[], Any]:
     if not callable(found):
         raise InputError(
             f"The network {name!r} is of type {type(found).__name__}, but a function or class was "
-            "expected: name one that returns the network when it is called without arguments."
+            "expected: name one that returns the network when it is called."
         )
-    return found  # type: ignore[no-any-return]  # whether it takes no arguments, the call tells
+    return found  # type: ignore[no-any-return]  # what it takes and returns is checked at the call
 
 
 def _network(
-    name: str, module: ModuleType, input_shape: Sequence[int], classes: int, seed: int
+    name: str,
+    module: ModuleType,
+    input_shape: Sequence[int],
+    classes: int,
+    seed: int,
+    args: Mapping[str, Any],
 ) -> nn.Module:
     make = _callable(name, module)
+    check_call(name, make, args)
     with generators_kept(), torch.device("cpu"):
         seed_generators(seed)
-        network = _called(name, make)
+        network = _called(name, make, args)
         _check_output(name, network, input_shape, classes)
     return network.train()
 
 
-def _called(name: str, make: Callable[[], Any]) -> nn.Module:
+def _called(name: str, make: Callable[..., Any], args: Mapping[str, Any]) -> nn.Module:
     try:
-        network = make()
+        network = make(**deepcopy(dict(args)))
     except (Exception, SystemExit) as error:
+        how = f"as {name}{shown_arguments(args)}" if args else "without arguments"
         raise InputError(
-            f"The network {name!r} fails when it is called without arguments ({_told(error)}): "
-            "give a function or class that needs none and returns the network."
+            f"The network {name!r} fails when it is called {how} ({_told(error)}): give a function "
+            "or class that returns the network when it is called so."
         ) from error
     if not isinstance(network, nn.Module):
         raise InputError(

@@ -387,7 +387,7 @@ def _build_template(keyed: KeyedTrial, dataset: Dataset) -> _Template:
         _origin(keyed)["network"]
     ):
         raise InputError(
-            f"the network {trial.network.name} is another one each time it is made: its source "
+            f"the network {trial.network.shown} is another one each time it is made: its source "
             "changed meanwhile, or its initial weights do not come from torch, numpy or random"
         )
     network = build(trial.network, dataset.input_shape, dataset.classes, trial.seed)

@@ -164,7 +164,7 @@ def describe_run(prepared: Prepared) -> StudyRun:
         scale=scale,
         axis=spec.axis,
         dataset=_data_shown(prepared),
-        network=spec.network.name,
+        network=spec.network.shown,
         notes=spec.scales[scale].notes,
         arms=tuple(_arm_shown(spec, scale, arm) for arm in arms_at(spec, scale)),
         published=published_figures(spec.name, [arm.name for arm in arms_at(spec, scale)])
@@ -210,7 +210,7 @@ def _arm_shown(spec: StudySpec, scale: Scale, arm: ArmSpec) -> Arm:
         role=arm.role,
         recipe=tuple(one.step for one in spec.steps_of(arm)),
         dataset=data.name,
-        network=(arm.network or spec.network).name,
+        network=(arm.network or spec.network).shown,
         pool=data.pool,
     )
 

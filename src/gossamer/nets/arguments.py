@@ -1,0 +1,135 @@
+"""Arguments of a user's own network: read from text, held against what its callable takes.
+
+A study file has them as ``args = { width = 32 }`` in its ``[network]``; a command line has one
+``width=32`` for each. Both mean the same.
+"""
+
+import inspect
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gossamer.errors import InputError
+from gossamer.formats import likeliest, listed
+
+
+def parsed_arguments(texts: Iterable[str], field: str = "--network-arg") -> dict[str, Any]:
+    """Read arguments as a command line has them, each ``name=value``.
+
+    The value is read as TOML: a number, true or false, text in quotes, an array or a table.
+    Anything else is text, so that no shell has to pass quotes on.
+
+    Parameters
+    ----------
+    texts
+        What was given, one a time.
+    field
+        What the option is called, for complaints.
+
+    Raises
+    ------
+    InputError
+        If one is not of the form ``name=value``, or a name is given twice.
+
+    Examples
+    --------
+    >>> parsed_arguments(["width=32", "act=relu", "sizes=[8, 4]", "bias=false"])
+    {'width': 32, 'act': 'relu', 'sizes': [8, 4], 'bias': False}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise InputError(f"{field} {text!r}: expected name=value, such as width=32")
+        if name.strip() in found:
+            raise InputError(f"{field}: {name.strip()!r} is given twice")
+        found[name.strip()] = _value(value.strip())
+    return checked_arguments(found, field)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def checked_arguments(given: Mapping[str, Any], field: str = "args") -> dict[str, Any]:
+    """Return arguments that JSON holds, so that the key of a trial can.
+
+    Raises
+    ------
+    InputError
+        If one is a date, a time, or a number that is not finite.
+    """
+    for name, value in given.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{field}: {name} = {value!r} is of no kind that a network can be given: use a "
+                "finite number, text, true, false, an array or a table of these"
+            ) from None
+    return dict(given)
+
+
+def shown_arguments(given: Mapping[str, Any]) -> str:
+    """Return arguments as a reader wants them, in the brackets of the call that they mean.
+
+    Examples
+    --------
+    >>> shown_arguments({"width": 32, "act": "relu"}), shown_arguments({})
+    ("(act='relu', width=32)", '')
+    """
+    each = ", ".join(f"{name}={given[name]!r}" for name in sorted(given))
+    return f"({each})" if given else ""
+
+
+def check_call(name: str, make: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a network's callable does not take, and a lack of those it needs.
+
+    Parameters
+    ----------
+    name
+        Of the network.
+    make
+        What gives it.
+    arguments
+        What it is to be called with, by name.
+
+    Raises
+    ------
+    InputError
+        If a parameter is unknown or lacks its argument.
+    """
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):
+        return  # some that are compiled do not say; the call tells
+    by_name = [one.name for one in parameters if one.kind in _BY_NAME]
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+    unknown = [one for one in arguments if one not in by_name and not takes_any]
+    needed = [one for one in parameters if one.default is one.empty and one.kind not in _OPEN]
+    missing = [one.name for one in needed if one.name not in arguments]
+    if unknown:
+        near = likeliest(unknown[0], by_name)
+        does = f"it takes {listed(by_name)}" if by_name else "it takes none"
+        hint = f" (did you mean {near!r}?)" if near else ""
+        raise InputError(f"The network {name!r} has no parameter {unknown[0]!r}{hint}: {does}.")
+    if closed := [one.name for one in needed if one.kind is inspect.Parameter.POSITIONAL_ONLY]:
+        raise InputError(
+            f"The network {name!r} takes {listed(closed)} by position only, but arguments are "
+            "given by name: name a callable that takes them so."
+        )
+    if missing:
+        values = ", ".join(f"{one} = ..." for one in missing)
+        raise InputError(
+            f"The network {name!r} cannot be called without {listed(missing)}: give args = "
+            f"{{ {values} }} in [network] of a study, --network-arg {missing[0]}=... of a command, "
+            "or name a callable that needs none."
+        )
+
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
