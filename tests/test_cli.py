@@ -348,10 +348,14 @@ BAD_STUDIES: dict[str, tuple[Callable[[], str], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_STUDIES)
-def test_a_bad_study_is_one_sentence_and_leaves_nothing(gossamer: Gossamer, case: str) -> None:
+def test_a_bad_study_is_told_of_and_leaves_nothing(gossamer: Gossamer, case: str) -> None:
     write, message = BAD_STUDIES[case]
     seen = gossamer("run", write(), "--out", "out")
-    assert_one_sentence(seen, message)
+    assert seen.code == 2
+    first, *others = seen.err.strip().splitlines()
+    assert first.startswith("gossamer: the study mine.toml")
+    assert all(line.startswith("  line ") for line in others)  # a sentence for each arm
+    assert message in seen.err
     assert not Path("out").exists()
 
 

@@ -19,6 +19,9 @@ def main() -> None:
             f"gossamer: this command needs the package {missing.name}, which is not installed: "
             "run `pip install gossamer`. With NumPy alone only `gossamer predict` works."
         )
+    except KeyboardInterrupt:
+        print("gossamer: interrupted before anything was done", file=sys.stderr)
+        sys.exit(130)
     others()
 
 

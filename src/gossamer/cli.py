@@ -2,14 +2,12 @@
 
 import os
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,17 +18,17 @@ from gossamer.audit_command import EPILOG as AUDIT_EPILOG
 from gossamer.audit_command import audit
 from gossamer.bench_command import EPILOG as BENCH_EPILOG
 from gossamer.bench_command import bench
-from gossamer.errors import GossamerError, InputError
+from gossamer.errors import GossamerError, InputError, UnwritableError
+from gossamer.stopping import INTERRUPTED, stopped_text, stopping
 
 if TYPE_CHECKING:
     from gossamer.recipes.trial import Device
     from gossamer.records.store import Store
-    from gossamer.studies.run import Prepared
+    from gossamer.studies.run import Prepared, Request
 
 _STDERR = Console(stderr=True)
 _FAILED = 1
 _BAD_INPUT = 2
-_INTERRUPTED = 130
 
 app = typer.Typer(
     name="gossamer",
@@ -68,7 +66,7 @@ def main() -> None:
         sys.exit(_BAD_INPUT)
     except KeyboardInterrupt:
         _say("gossamer: interrupted")
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_FAILED)
@@ -162,7 +160,9 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for results; what is there is used. [default: runs/STUDY]"),
+        typer.Option(
+            help="Folder for results; what is there is used. [default: runs/NAME of study]"
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -178,39 +178,46 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or what is left of it, and write its report."""
+    command = shlex.join(["gossamer", *sys.argv[1:]])
+    with _saying_what_is_there(out, command, study):
+        from gossamer.studies.folders import default_folder
+        from gossamer.studies.run import Request
+
+        request = Request(
+            study=study,
+            folder=out or default_folder(study),
+            scale=scale.value if scale else None,
+            seeds=seeds,
+            jobs=jobs,
+            threads=threads,
+            scheduler=scheduler,
+            data_root=data,
+            device=_resolved(device),
+            command=command,
+        )
+        code = _run(request, tensorboard, own_folder=out is not None, dry_run=dry_run)
+    raise typer.Exit(code)
+
+
+def _run(request: "Request", tensorboard: Path | None, *, own_folder: bool, dry_run: bool) -> int:
     from gossamer.console import beginning
     from gossamer.records.store import Store, only_writer
-    from gossamer.studies.run import (
-        REPORT,
-        Request,
-        describe_run,
-        prepare,
-        with_what_is_done,
-    )
+    from gossamer.studies.folders import check_same_study
+    from gossamer.studies.run import REPORT, describe_run, prepare, with_what_is_done
 
-    request = Request(
-        study=study,
-        folder=out or Path("runs") / Path(study).stem,
-        scale=scale.value if scale else None,
-        seeds=seeds,
-        jobs=jobs,
-        threads=threads,
-        scheduler=scheduler,
-        data_root=data,
-        device=_resolved(device),
-        command=shlex.join(["gossamer", *sys.argv[1:]]),
-    )
     with _store_there(request.folder) as store:
         prepared = prepare(request, store)
+        if store is not None and not own_folder:
+            check_same_study(prepared, store)
         if dry_run:
             _print_plan(prepared, store)
-            return
+            return 0
         reported = store is not None and store.is_reported(describe_run(prepared))
         page = request.folder / REPORT
         if reported and page.is_file() and not prepared.anything_left and tensorboard is None:
             _say(beginning(prepared))
             typer.echo(page.resolve())
-            return
+            return 0
     with Store.create(request.folder) as store, only_writer(request.folder):
         code = _carry_out(with_what_is_done(prepared, store), store)
         _report(store)
@@ -218,7 +225,7 @@ def run(
             from gossamer.studies.tensorboard import write_tensorboard
 
             write_tensorboard(prepared, store, tensorboard)
-    raise typer.Exit(code)
+    return code
 
 
 @app.command(epilog="Example: `gossamer report runs/weight-vs-unit`")
@@ -226,10 +233,12 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `run --out` wrote.")],
 ) -> None:
     """Write the report of a run, finished or not, from what its folder holds."""
-    from gossamer.records.store import Store
+    command = shlex.join(["gossamer", *sys.argv[1:]])
+    with _saying_what_is_there(folder, command):
+        from gossamer.records.store import Store
 
-    with Store.open(folder) as store:
-        _report(store)
+        with Store.open(folder) as store:
+            _report(store)
 
 
 app.command(epilog=AUDIT_EPILOG)(audit)
@@ -293,7 +302,7 @@ def _carry_out(prepared: "Prepared", store: "Store") -> int:
             "This processor has no bf16 instructions: bf16 is far slower here than "
             'precision = "float32".'
         )
-    with _stopping() as should_stop, Display(prepared, _STDERR) as display:
+    with stopping(_say) as should_stop, Display(prepared, _STDERR) as display:
         if plan.tasks and prepared.jobs == 1:
             tune_process(prepared.threads)
         failures = carry_out(prepared, store, display.follow, should_stop)
@@ -302,8 +311,8 @@ def _carry_out(prepared: "Prepared", store: "Store") -> int:
     if prepared.anything_left:
         _say(f"Took {duration(time.monotonic() - started)}.")
     if should_stop():
-        _say("Stopped; nothing is lost. The same command goes on from here.")
-        return _INTERRUPTED
+        _say(stopped_text(store.folder, prepared.request.command))
+        return INTERRUPTED
     return _FAILED if failures else 0
 
 
@@ -320,35 +329,42 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one stops at once."""
-    asked: list[int] = []
+def _saying_what_is_there(
+    folder: Path | None, command: str, study: str | None = None
+) -> Iterator[None]:
+    """When Ctrl-C stops what is done inside, say what the folder holds and how to go on.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        del frame
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        _say("Stopping at the next safe point; Ctrl-C again to stop at once.")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    Without a folder it is the one that a study has.
+    """
     try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        yield
+    except KeyboardInterrupt:
+        if folder is None and study is not None:
+            from gossamer.studies.folders import default_folder
+
+            folder = default_folder(study)
+        _say(stopped_text(folder or Path(), command))
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _report(store: "Store") -> None:
     """Write the report of the study that was asked for last, and say where it is."""
+    from gossamer.formats import counted
     from gossamer.report import write_report
 
     study = store.latest_study()
     records = store.records([trial.key for trial in study.trials])
     phases = store.phases({key for trial in study.trials for key in trial.phases})
     joints = store.joints(study.joints)
-    with _STDERR.status("Writing the report"):
-        path = write_report(study, records, phases, list(joints.values()), store.folder)
+    try:
+        with _STDERR.status("Writing the report"):
+            path = write_report(study, records, phases, list(joints.values()), store.folder)
+    except UnwritableError as error:
+        done, of = len(records), counted(len({trial.key for trial in study.trials}), "trial")
+        raise UnwritableError(
+            f"the report cannot be written, for {error.what}; {done:,} of {of} are done and kept",
+            f"{error.remedy}, then `gossamer report {store.folder}` writes it",
+        ) from error
     if len(records) == len({trial.key for trial in study.trials}) and len(joints) == len(
         set(study.joints)
     ):

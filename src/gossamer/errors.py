@@ -19,3 +19,26 @@ class TrainingError(GossamerError, RuntimeError):
 
 class StoreError(GossamerError, RuntimeError):
     """The store of states and records cannot be read or written."""
+
+
+class UnwritableError(StoreError):
+    """A folder takes no more: its disk or quota is full, or it is read-only or gone.
+
+    Whatever is tried next in it would fail alike, so that nobody should go on.
+
+    Parameters
+    ----------
+    what
+        What is the matter, such as "the disk of runs/demo is full".
+    remedy
+        What to do about it, such as "free some space".
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)  # both, so that a worker process can send it
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """Return the two as one sentence."""
+        return f"{self.what}: {self.remedy}"

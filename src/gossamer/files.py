@@ -2,11 +2,13 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, UnwritableError
+from gossamer.system import failure_reason
 
 
 def as_path(path: object) -> Path:
@@ -50,4 +52,67 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before counts
+            temporary.unlink(missing_ok=True)
+
+
+def unwritable(folder: Path, error: Exception) -> UnwritableError | None:
+    """Return what a failed write in a folder means, and what to do; None if it can be written.
+
+    Parameters
+    ----------
+    folder
+        Where something was to be written.
+    error
+        What failed. Where it is not the operating system's own error, and does not quote its
+        number, a few bytes are written there to see.
+    """
+    if not folder.is_dir():
+        return UnwritableError(
+            f"the folder {folder} is gone",
+            "bring it back, or begin anew in another one; what was in it is not elsewhere",
+        )
+    cause = error if isinstance(error, OSError) else _quoted(error) or _probed(folder)
+    if cause is None:
+        return None
+    if cause.errno == errno.ENOSPC:
+        return UnwritableError(f"the disk of {folder} is full", "free some space")
+    if cause.errno == errno.EDQUOT:
+        return UnwritableError(
+            f"the disk quota for {folder} is used up", "free some space, or ask for more"
+        )
+    reason = failure_reason(cause)
+    if cause.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return UnwritableError(
+            f"the folder {folder} cannot be written ({reason})",
+            "make it writable, or choose another one",
+        )
+    return UnwritableError(
+        f"the folder {folder} cannot be written ({reason})", "see what its disk lacks"
+    )
+
+
+def _quoted(error: Exception) -> OSError | None:
+    """Return the error of the operating system whose number a library quotes, if it does."""
+    found = re.search(r"\bos error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+
+
+_ENOUGH = 1 << 16
+"""Bytes without which nothing of use can be written."""
+
+
+def _probed(folder: Path) -> OSError | None:
+    """Return why nothing can be written in a folder; None if something can."""
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(_ENOUGH))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None

@@ -280,7 +280,10 @@ def test_a_folder_that_cannot_be_written_is_refused(
 
     monkeypatch.setattr(Path, "touch", refuse)
     message = sentence(lambda: Store.create(tmp_path))
-    assert message == f"the folder {tmp_path} cannot be written: Permission denied"
+    assert message == (
+        f"the folder {tmp_path} cannot be written (permission denied): make it writable, or choose "
+        "another one"
+    )
 
 
 def test_a_closed_store_is_a_sentence(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gossamer.errors import InputError, StoreError
-from gossamer.files import replacing
+from gossamer.files import replacing, unwritable
 from gossamer.masks import Mask
 from gossamer.masks.packing import pack, unpack
 
@@ -60,8 +60,10 @@ def save_state(path: Path, state: State, notes: Mapping[str, Any] | None = None)
 
     Raises
     ------
+    UnwritableError
+        If the folder takes no more, for instance because its disk is full.
     StoreError
-        If the file cannot be written, for instance because the disk is full.
+        If the file cannot be written for another reason.
     """
     notes = dict(notes or {})
     extra = {name: notes.pop(name) for name, v in list(notes.items()) if isinstance(v, Tensor)}
@@ -86,7 +88,9 @@ def save_state(path: Path, state: State, notes: Mapping[str, Any] | None = None)
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"the state {path} cannot be written: {error}") from error
+        raise unwritable(path.parent, error) or StoreError(
+            f"the state {path} cannot be written: {error}"
+        ) from error
 
 
 def load_state(path: Path) -> tuple[State, dict[str, Any]]:

@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from gossamer.errors import InputError, StoreError
-from gossamer.files import replacing
+from gossamer.files import replacing, unwritable
 from gossamer.leakage import Statistics
 
 
@@ -17,15 +17,19 @@ def write_statistics(path: Path, found: Statistics) -> None:
 
     Raises
     ------
+    UnwritableError
+        If the folder takes no more, for instance because its disk is full.
     StoreError
-        If the file cannot be written.
+        If the file cannot be written for another reason.
     """
     try:
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as temporary:
             save_file({name: value[0] for name, value in vars(found).items()}, temporary)
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"the statistics {path} cannot be written: {error}") from error
+        raise unwritable(path.parent, error) or StoreError(
+            f"the statistics {path} cannot be written: {error}"
+        ) from error
 
 
 def read_statistics(path: Path) -> Statistics:

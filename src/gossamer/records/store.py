@@ -6,6 +6,7 @@ for each network whose leakage is measured. A trained state counts as done once 
 database, which happens after its file was synced and renamed. One process writes.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -17,9 +18,11 @@ from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
-from gossamer.errors import InputError, StoreError
+from gossamer.errors import InputError, StoreError, UnwritableError
+from gossamer.files import unwritable
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun, Value
+from gossamer.system import failure_reason
 
 _LAYOUT = 2
 _ADDED = {1: "CREATE TABLE joints (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;"}
@@ -84,7 +87,7 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise StoreError(f"the folder {folder} cannot be written: {error.strerror}") from error
+            raise _cannot_be_made(folder, error) from error
         with _connected(folder) as connection:
             store = cls(folder, connection)
             if _is_empty(connection):
@@ -161,9 +164,9 @@ class Store:
         """
         for part in ("states", "statistics"):
             for path in (self.folder / part).glob(".*.tmp"):
-                path.unlink(missing_ok=True)
+                self._remove(path)
         for key in self.done_states():
-            checkpoint_path(self.folder, key).unlink(missing_ok=True)
+            self._remove(checkpoint_path(self.folder, key))
 
     def done_states(self) -> set[str]:
         """Return the keys of all trained states that are done."""
@@ -192,7 +195,7 @@ class Store:
         Only then is its checkpoint no longer needed.
         """
         self._put("phases", phase.key, phase)
-        checkpoint_path(self.folder, phase.key).unlink(missing_ok=True)
+        self._remove(checkpoint_path(self.folder, phase.key))
 
     def add_record(self, record: Record) -> None:
         """Keep what was measured."""
@@ -259,13 +262,26 @@ class Store:
         latest = _parsed(StudyRun, row[0], self.folder)
         return latest == study.model_copy(update={"command": latest.command})
 
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_be_made(self.folder, error) from error
+
     def _put(self, table: str, key: str, value: Value) -> None:
+        self._check_folder()
         with _sentences(self.folder):
             self._connection.execute(
                 f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608 - own names
                 (key, value.model_dump_json()),
             )
             self._connection.execute("UPDATE studies SET reported = 0 WHERE reported")
+
+    def _check_folder(self) -> None:
+        """Refuse to write into a database that was deleted, which would take it without a word."""
+        if not (self.folder / _DATABASE).is_file():
+            gone = FileNotFoundError(errno.ENOENT, f"{_DATABASE} is gone")
+            raise unwritable(self.folder, gone) or gone
 
     def _get(self, table: str, keys: Collection[str], kind: type[Kept]) -> dict[str, Kept]:
         wanted = json.dumps(list(keys))
@@ -312,7 +328,26 @@ def _sentences(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{folder / _DATABASE} cannot be read or written: {error}") from error
+        said = StoreError(f"{folder / _DATABASE} cannot be read or written: {error}")
+        raise _no_more_taken(folder, error) or said from error
+
+
+def _no_more_taken(folder: Path, error: sqlite3.Error) -> UnwritableError | None:
+    """Tell a folder that takes no more from a database that is damaged or locked."""
+    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if kind == sqlite3.SQLITE_FULL:
+        return unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    if kind == sqlite3.SQLITE_READONLY:
+        return unwritable(folder, OSError(errno.EROFS, "it is read-only"))
+    if kind in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        return unwritable(folder, error)
+    return None
+
+
+def _cannot_be_made(folder: Path, error: OSError) -> StoreError:
+    """Say why a folder cannot be made or written."""
+    said = StoreError(f"the folder {folder} cannot be written: {failure_reason(error)}")
+    return (unwritable(folder, error) if folder.is_dir() else None) or said
 
 
 @contextmanager
@@ -329,7 +364,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         lock = (folder / "lock").open("a")
     except OSError as error:
-        raise StoreError(f"the folder {folder} cannot be written: {error.strerror}") from error
+        raise _cannot_be_made(folder, error) from error
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

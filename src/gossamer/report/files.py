@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gossamer.errors import InputError
-from gossamer.files import replacing
+from gossamer.files import replacing, unwritable
 from gossamer.records.leakage import AttackResult, Estimate
 from gossamer.records.record import Record
 from gossamer.report.audits import audited
 from gossamer.report.claims import JudgedClaim
 from gossamer.report.results import Results
+from gossamer.system import failure_reason
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -20,16 +21,18 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises
     ------
     InputError
-        If the folder cannot be written or the disk is full.
+        If there can be no such folder.
+    UnwritableError
+        If it cannot be written or its disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(
-            f"the report's file {path} cannot be written ({reason}); "
+        known = unwritable(path.parent, error) if path.parent.is_dir() else None
+        raise known or InputError(
+            f"the report's file {path} cannot be written ({failure_reason(error)}); "
             "a folder that can be written, with space left on its disk, is needed"
         ) from error
 

@@ -49,8 +49,8 @@ def write_report(
 
     Raises
     ------
-    InputError
-        If the folder cannot be written or the disk is full.
+    UnwritableError
+        If the folder cannot be written or its disk is full.
     """
     results = Results(study, records, tuple(joints), phases)
     write_whole(folder / "results.csv", results_table(results).encode())

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer.data import datasets_folder
-from gossamer.errors import GossamerError, InputError
+from gossamer.errors import GossamerError, InputError, UnwritableError
 from gossamer.studies.cluster_worker import Introduction, do, introduce, token_path, versions
 from gossamer.studies.plan import Measuring, Plan, Task, Training
 from gossamer.studies.work import Event, Pulse, Site, Waiting
@@ -94,6 +94,9 @@ def do_on_cluster(
                 if crew.is_done(waiting):
                     return
                 crew.listen(waiting, handle)
+        except KeyboardInterrupt:
+            crew.abandon()
+            raise
         finally:
             crew.dismiss(waiting, handle)
 
@@ -227,6 +230,14 @@ class _Crew:
                 doing.future.cancel()
             self._client.unsubscribe_topic(self._topic)
 
+    def abandon(self) -> None:
+        """Have the workers stop without waiting for them: they keep their checkpoints."""
+        with suppress(OSError):
+            self._stop.set()
+        for doing in self._busy.values():
+            doing.future.cancel()
+        self._busy.clear()
+
     def _addresses(self) -> set[str]:
         try:
             return set(self._client.nthreads())
@@ -298,9 +309,12 @@ class _Crew:
             raise TimeoutError
         if future.status == "error":
             del self._busy[address]
+            error = future.exception()
+            if isinstance(error, UnwritableError):
+                raise error
             raise GossamerError(
                 f"a machine of the cluster failed, of the worker at {address}: "
-                f"{_said(future.exception())}; {_KEPT} once that is mended"
+                f"{_said(error)}; {_KEPT} once that is mended"
             )
         try:
             return future.result(timeout=_FETCH_SECONDS)

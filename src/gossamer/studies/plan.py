@@ -82,6 +82,11 @@ class Plan:
         return (*self.trainings, *self.measurings)
 
     @property
+    def distinct_trials(self) -> int:
+        """How many networks are measured in all; trials that are alike are one."""
+        return len({planned.keyed.record for planned in self.trials})
+
+    @property
     def trials_left(self) -> int:
         """How many trials are left to measure."""
         return sum(len(task.trials) for task in self.measurings)

@@ -9,12 +9,12 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from gossamer.errors import GossamerError
+from gossamer.errors import GossamerError, UnwritableError
 from gossamer.studies.plan import Plan, Task
 from gossamer.studies.tuning import tune_process
 from gossamer.studies.work import Event, Hand, Pulse, Site, Waiting
@@ -48,6 +48,8 @@ def do_in_processes(
 
     Raises
     ------
+    UnwritableError
+        If the folder takes no more.
     GossamerError
         If a worker process dies; what was done is kept.
     """
@@ -63,6 +65,9 @@ def do_in_processes(
                 worker = next(w for w in busy if w.connection is connection)
                 if not should_stop():
                     _receive(worker, waiting, handle)
+    except KeyboardInterrupt:
+        _kill(workers)
+        raise
     finally:
         _dismiss(workers, handle)
 
@@ -108,6 +113,8 @@ def _receive(worker: _Worker, waiting: Waiting, handle: Callable[[Event], None])
         raise _died(worker) from error
     if isinstance(message, _Finished):
         worker.task = None
+    elif isinstance(message, UnwritableError):
+        raise message
     else:
         waiting.note(message)
         handle(message)
@@ -124,21 +131,32 @@ def _died(worker: _Worker) -> GossamerError:
 
 
 def _dismiss(workers: list[_Worker], handle: Callable[[Event], None]) -> None:
-    """Ask every worker to stop, take what it still made, and wait until it is gone."""
+    """Ask every worker to stop, take what it still made, and wait until it is gone.
+
+    Whatever goes wrong meanwhile, a second Ctrl-C among it, leaves no process behind.
+    """
+    try:
+        for worker in workers:
+            with suppress(OSError):  # it is gone already
+                worker.connection.send(_STOP)
+        for worker in workers:
+            _take_the_rest(worker, handle)
+            worker.process.join(_GOODBYE_SECONDS)
+    finally:
+        _kill(workers)
+
+
+def _take_the_rest(worker: _Worker, handle: Callable[[Event], None]) -> None:
+    """Take what a worker makes until it has closed its end; nothing more will come then."""
+    with suppress(EOFError, OSError):
+        while worker.connection.poll(_GOODBYE_SECONDS):
+            message = worker.connection.recv()
+            if not isinstance(message, _Finished | Pulse | UnwritableError):
+                handle(message)
+
+
+def _kill(workers: list[_Worker]) -> None:
     for worker in workers:
-        try:
-            worker.connection.send(_STOP)
-        except OSError:
-            continue  # it is gone already
-    for worker in workers:
-        try:
-            while worker.connection.poll(_GOODBYE_SECONDS):
-                message = worker.connection.recv()
-                if not isinstance(message, _Finished | Pulse):
-                    handle(message)
-        except (EOFError, OSError):
-            pass  # it has closed its end: nothing more will come
-        worker.process.join(_GOODBYE_SECONDS)
         if worker.process.is_alive():
             worker.process.kill()
 
@@ -166,5 +184,8 @@ def _work(connection: Connection, site: Site) -> None:
                 if connection.poll():
                     return
             connection.send(_Finished())
+    except UnwritableError as error:
+        with suppress(OSError):  # the driving process is gone
+            connection.send(error)
     except (Interrupted, EOFError, OSError):
         return

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from gossamer.errors import GossamerError, InputError
-from gossamer.recipes import KeyedTrial, Train
+from gossamer.errors import GossamerError, InputError, UnwritableError
+from gossamer.formats import counted
+from gossamer.recipes import Train
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.trial import Device
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.records.store import Store
 from gossamer.studies.complaints import StudyFileError, located
+from gossamer.studies.failures import failure_text
 from gossamer.studies.joints import Bench, JointTask, joint_tasks, measure_jointly
 from gossamer.studies.plan import (
     Plan,
@@ -229,48 +231,63 @@ def carry_out(
     ------
     InputError
         If the study has a pruning that cannot be done.
+    UnwritableError
+        If the folder takes no more; the sentence says how much is done.
     StoreError
-        If the store cannot be written.
+        If the store cannot be written for another reason.
     """
-    failures: list[Failure] = []
+    plan, failures = prepared.plan, list[Failure]()
+    left = plan.trials_left
 
     def handle(event: Event) -> None:
+        nonlocal left
         if isinstance(event, Phase):
             store.add_phase(event)
         elif isinstance(event, Record):
             store.add_record(event)
+            left -= 1
         elif isinstance(event, JointRecord):
             store.add_joint(event)
         elif isinstance(event, Failure):
-            event = replace(event, reason=f"{_whose(prepared, event.trial)}: {event.reason}")
+            event = replace(event, reason=failure_text(plan, prepared.spec.axis, event))
             failures.append(event)
         watch(event)
 
-    plan = prepared.plan
-    store.sweep()
-    store.save_study(describe_run(prepared))
-    if plan.tasks:
-        rehearse_study(prepared)
-        site = Site(store.folder, prepared.request.data_root, prepared.threads)
-        if prepared.request.scheduler is not None:
-            from gossamer.studies.cluster import do_on_cluster
-
-            do_on_cluster(
-                plan,
-                site,
-                prepared.request.scheduler,
-                prepared.request.jobs,
-                handle,
-                should_stop,
-            )
-        elif prepared.jobs == 1:
-            do_here(plan, site, handle, should_stop)
-        else:
-            from gossamer.studies.pool import do_in_processes
-
-            do_in_processes(plan, site, prepared.jobs, handle, should_stop)
-    _do_joints(prepared, store, handle, should_stop)
+    try:
+        store.sweep()
+        store.save_study(describe_run(prepared))
+        if plan.tasks:
+            rehearse_study(prepared)
+            _do_tasks(prepared, store, handle, should_stop)
+        _do_joints(prepared, store, handle, should_stop)
+    except UnwritableError as error:
+        of = counted(plan.distinct_trials, "trial")
+        raise UnwritableError(
+            f"{error.what}; {plan.distinct_trials - left:,} of {of} are done and kept",
+            f"{error.remedy}, then the same command goes on",
+        ) from error
     return failures
+
+
+def _do_tasks(
+    prepared: Prepared,
+    store: Store,
+    handle: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Train and measure what is left: here, in processes of their own, or on a cluster."""
+    plan, request = prepared.plan, prepared.request
+    site = Site(store.folder, request.data_root, prepared.threads)
+    if request.scheduler is not None:
+        from gossamer.studies.cluster import do_on_cluster
+
+        do_on_cluster(plan, site, request.scheduler, request.jobs, handle, should_stop)
+    elif prepared.jobs == 1:
+        do_here(plan, site, handle, should_stop)
+    else:
+        from gossamer.studies.pool import do_in_processes
+
+        do_in_processes(plan, site, prepared.jobs, handle, should_stop)
 
 
 def rehearse_study(prepared: Prepared) -> None:
@@ -310,6 +327,8 @@ def _attempt(task: JointTask, bench: Bench) -> JointRecord | Failure:
     """Measure together; what goes wrong with some networks must not cost the others."""
     try:
         return measure_jointly(task, bench)
+    except UnwritableError:
+        raise
     except GossamerError as error:
         return Failure(task.trials[0], None, str(error))
 
@@ -321,13 +340,6 @@ def with_what_is_done(prepared: Prepared, store: Store) -> Prepared:
         plan=_left(prepared.plan.trials, store),
         joints_left=_joints_left(prepared.joints, store),
     )
-
-
-def _whose(prepared: Prepared, trial: KeyedTrial) -> str:
-    """Name a trial as the study does: arm, level, seed."""
-    planned = next(p for p in prepared.plan.trials if p.keyed.record == trial.record)
-    level = f", {prepared.spec.axis} {planned.level:g}" if planned.level else ""
-    return f"{planned.arm}{level}, seed {trial.trial.seed}"
 
 
 def _largest_input(plan: Plan, datasets: Datasets) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gossamer.data import Dataset, load
-from gossamer.errors import GossamerError
+from gossamer.errors import GossamerError, UnwritableError
 from gossamer.recipes import DataSpec, KeyedTrial
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record
@@ -87,6 +87,8 @@ def _attempt(
     """Do one thing for a trial; what goes wrong with it must not cost other trials."""
     try:
         return do(trial)
+    except UnwritableError:
+        raise  # of the others, too
     except GossamerError as error:
         return Failure(trial, state, str(error))
 
@@ -112,6 +114,8 @@ class Hand:
 
         Raises
         ------
+        UnwritableError
+            If the folder takes no more.
         Interrupted
             If the watch asked a training to stop; a checkpoint was kept.
         """
