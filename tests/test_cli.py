@@ -313,7 +313,7 @@ def test_a_report_that_was_deleted_is_written_again(gossamer: Gossamer) -> None:
 
 
 BAD_STUDIES: dict[str, tuple[Callable[[], str], str]] = {
-    "sparsity above one": (lambda: write_study(levels="1.5"), "sparsity: must be at most 1"),
+    "sparsity above one": (lambda: write_study(levels="1.5"), "grid.sparsity.1: must be at most 1"),
     "sparsity as text": (lambda: write_study(levels='"half"'), "grid.sparsity.1: must be a number"),
     "no levels": (lambda: write_study(levels=""), "grid.sparsity"),
     "unknown field": (lambda: write_study(prune=", amount = 3"), "amount: there is no such key"),

@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -145,12 +145,14 @@ def run(
         typer.Option(
             min=1,
             help="Processes, or workers of a cluster at most. "
-            "[default: one a core for long studies, else 1; all workers]",
+            "[default: what is fastest; all workers]",
         ),
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads of each process. [default: what suits the study]"),
+        typer.Option(
+            min=1, help="Threads of each process. [default: OMP_NUM_THREADS, else what is fastest]"
+        ),
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -292,11 +294,19 @@ def _carry_out(prepared: "Prepared", store: "Store") -> int:
     """Do what is left, say how it went, and return the exit code."""
     from gossamer.console import Display, beginning
     from gossamer.formats import counted, duration
+    from gossamer.studies.remarks import remarks
     from gossamer.studies.run import carry_out
     from gossamer.studies.tuning import tune_process
 
-    plan, started = prepared.plan, time.monotonic()
+    plan = prepared.plan
+    if plan.tasks:
+        # What cannot be trained is told of as a failure of its own arms.
+        with suppress(InputError), _STDERR.status("Trying the first trainings"):
+            prepared = _settled(prepared)
+    started = time.monotonic()
     _say(beginning(prepared))
+    for remark in remarks(prepared) if prepared.anything_left else ():
+        _say(f"- {remark}")
     if plan.tasks and _bf16_is_slow(prepared):
         _say(
             "This processor has no bf16 instructions: bf16 is far slower here than "
@@ -375,12 +385,25 @@ def _report(store: "Store") -> None:
 def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
     from gossamer.console import plan_table
     from gossamer.studies.preview import preview
+    from gossamer.studies.remarks import remarks
+    from gossamer.studies.run import rehearse_study
 
-    keys = [planned.keyed for planned in prepared.plan.trials]
-    records = store.records([keyed.record for keyed in keys]) if store else {}
-    phases = store.phases({key for keyed in keys for key in keyed.phases}) if store else {}
-    with _STDERR.status("Estimating the time"):
-        seen = preview(prepared, phases, records)
+    if prepared.plan.tasks:
+        with _STDERR.status("Estimating the time"):
+            rehearse_study(prepared)
+            prepared = _settled(prepared)
+    done = store.done_records() if store else set()
     console = Console(highlight=False)
-    for part in plan_table(prepared, seen):
+    for part in plan_table(prepared, preview(prepared, done)):
         console.print(part, soft_wrap=True, markup=False)
+    for remark in remarks(prepared):
+        console.print(f"- {remark}", soft_wrap=True, markup=False)
+
+
+def _settled(prepared: "Prepared") -> "Prepared":
+    """Choose processes and threads, and estimate what the study takes, by trying if need be."""
+    from gossamer.studies.settling import settled  # imports torch
+    from gossamer.studies.tuning import tune_process
+
+    tune_process(prepared.threads)
+    return settled(prepared)

@@ -18,11 +18,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.formats import counted, duration
+from gossamer.formats import compact, counted, duration
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record
+from gossamer.studies.plan import arms_at
 from gossamer.studies.preview import Preview
-from gossamer.studies.run import Prepared
+from gossamer.studies.run import Estimate, Prepared
 from gossamer.studies.work import Event, Failure, Pulse
 
 _PLAIN_SECONDS = 10.0
@@ -40,9 +41,19 @@ def beginning(prepared: Prepared) -> str:
     return (
         f"{prepared.spec.name}, {prepared.scale} scale, {counted(prepared.seeds, 'seed')}: "
         f"{counted(len(plan.trainings), 'training')} and {plan.trials_left} of "
-        f"{counted(len(plan.trials), 'trial')} to do, {_by_whom(prepared)}"
-        f"{_then_jointly(len(prepared.joints_left))}."
+        f"{counted(len(plan.trials), 'trial')} to do{_about(prepared.estimate)} "
+        f"{_in_what(prepared)}{_then_jointly(len(prepared.joints_left))}."
     )
+
+
+def _about(estimate: Estimate | None) -> str:
+    """Say about what something takes, in time and on disk."""
+    if estimate is None:
+        return ","
+    size = compact(estimate.kept_bytes, "B")
+    if estimate.seconds is None:
+        return f", about {size} on disk,"
+    return f", about {duration(estimate.seconds)} and {size} on disk,"
 
 
 def _by_whom(prepared: Prepared) -> str:
@@ -72,7 +83,7 @@ def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
     yield Text(prepared.spec.title, style="bold")
     yield (
         f"{prepared.scale} scale, {counted(prepared.seeds, 'seed')}, {prepared.spec.data.name}, "
-        f"results in {prepared.request.folder}\n"
+        f"{_networks(prepared)}, results in {prepared.request.folder}\n"
     )
     table = Table(box=None, pad_edge=False)
     table.add_column("Arm")
@@ -85,16 +96,23 @@ def plan_table(prepared: Prepared, seen: Preview) -> Iterator[RenderableType]:
         f"\nShared: {seen.steps_shared:,} optimizer steps instead of {seen.steps_alone:,}, "
         f"a factor of {seen.sharing:.1f}."
     )
-    if seen.seconds is None:
+    if not seen.trials_left:
         joints = counted(seen.joints_left, "joint measure")
         yield f"Left: {joints if seen.joints_left else 'nothing'}, every trial is done."
         return
     yield (
         f"Left: {counted(seen.trainings_left, 'training')} "
         f"({counted(seen.steps_left, 'optimizer step')}) and "
-        f"{counted(seen.trials_left, 'trial')} to measure; about {duration(seen.seconds)} "
+        f"{counted(seen.trials_left, 'trial')} to measure{_about(seen.estimate)} "
         f"{_in_what(prepared)}{_then_jointly(seen.joints_left)}."
     )
+
+
+def _networks(prepared: Prepared) -> str:
+    """Name the networks, with what one's own are called with."""
+    arms = arms_at(prepared.spec, prepared.scale)
+    named = [(arm.network or prepared.spec.network).shown for arm in arms]
+    return " and ".join(dict.fromkeys(named))
 
 
 class Display(AbstractContextManager["Display"]):

@@ -1,19 +1,84 @@
 """What the operating system says: how many cores there are, and why something failed."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use.
+    """Return how many cores this process may use: by its affinity and its control group's quota.
 
     Examples
     --------
     >>> available_cores() >= 1
     True
     """
+    quotas = _quotas(_CGROUPS, Path("/proc/self/cgroup"))
+    return max(1, min([permitted_cores(), *(int(quota) for quota in quotas)]))
+
+
+def permitted_cores() -> int:
+    """Return on how many cores this process may run, whatever share of them it may use.
+
+    Examples
+    --------
+    >>> permitted_cores() >= available_cores()
+    True
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def environment_threads(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return how many threads OMP_NUM_THREADS or MKL_NUM_THREADS ask for; the smaller of the two.
+
+    Examples
+    --------
+    >>> environment_threads({"OMP_NUM_THREADS": "4,2"}), environment_threads({})
+    (4, None)
+    """
+    found = []
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        with suppress(ValueError):  # what is no number, OpenMP passes over, too
+            found.append(int(environment.get(name, "").partition(",")[0]))
+    return min((threads for threads in found if threads > 0), default=None)
+
+
+def _quotas(root: Path, own: Path) -> Iterator[float]:
+    """Yield the cores' worth of time that the control groups of this process allow, above it, too.
+
+    Both layouts of the kernel are read: one tree (``cpu.max``), and one for each controller.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        tree = root if not controllers else root / controllers
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        place = tree / group.lstrip("/")
+        for folder in (place, *place.parents):
+            if folder != tree and tree not in folder.parents:
+                break
+            yield from _quota(folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    with suppress(OSError, ValueError):  # "max" is no number, and -1 no limit
+        quota, period = (folder / "cpu.max").read_text().split()
+        yield int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        quota, period = (
+            (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+        )
+        if int(quota) > 0:
+            yield int(quota) / int(period)
 
 
 def failure_reason(error: OSError) -> str:

@@ -7,6 +7,7 @@ from gossamer.formats import decimal, inside, listed, percent, sentence, short_s
 from gossamer.records.record import Arm
 from gossamer.report.results import Results, same_setting
 from gossamer.stats.intervals import Interval, bounded, simultaneous_confidence
+from gossamer.stats.verdicts import one_unit_note
 
 MARGIN = 0.005
 """What counts as the same accuracy, unless a study says otherwise."""
@@ -58,9 +59,7 @@ def answer(results: Results) -> Answer:
 
 def _note(results: Results, found: Contrast | None) -> str:
     if results.one_seed:
-        return (
-            f"One {results.unit} gives a number, never a verdict: run more seeds for an interval."
-        )
+        return one_unit_note(results.unit)
     what = "pairs of seeds" if results.study.paired else "seeds"
     note = f"Means over {what} with 95% Student-t intervals, each for its own level alone"
     if found is None or found.searched == 1 or found.difference.low is None:

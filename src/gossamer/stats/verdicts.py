@@ -15,6 +15,17 @@ Over = Literal["each", "any", "mean"]
 Verdict = Literal["supported", "refuted", "undecided"]
 
 
+def one_unit_note(unit: str) -> str:
+    """Say what a single seed, or pair of seeds, is worth.
+
+    Examples
+    --------
+    >>> one_unit_note("seed")
+    'One seed gives a number, never a verdict: run more seeds for an interval.'
+    """
+    return f"One {unit} gives a number, never a verdict: run more seeds for an interval."
+
+
 def comparison_verdict(says: Says, margin: float, interval: Interval) -> Verdict:
     """Return what the interval of one difference says.
 

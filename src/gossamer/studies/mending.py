@@ -48,7 +48,7 @@ def _mend(content: Any, problem: Problem, model: type[BaseModel]) -> bool:
     """Mend one problem in place, and tell whether that could be done."""
     *above, last = problem.place or (None,)
     holder = _at(content, tuple(above)) if problem.place else None
-    if isinstance(holder, list) and problem.place[0] == "grid":
+    if isinstance(holder, list) and isinstance(last, int) and problem.place[0] == "grid":
         holder[last] = _level(holder[last], last)
         return True
     if not isinstance(holder, dict) or last not in holder:

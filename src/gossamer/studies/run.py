@@ -1,6 +1,5 @@
 """Running a study: what is asked for, what is done already, and doing the rest."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,7 +7,6 @@ from pathlib import Path
 
 from gossamer.errors import GossamerError, InputError, UnwritableError
 from gossamer.formats import counted
-from gossamer.recipes import Train
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.trial import Device
 from gossamer.records.joint import JointRecord
@@ -17,6 +15,12 @@ from gossamer.records.store import Store
 from gossamer.studies.complaints import StudyFileError, located
 from gossamer.studies.failures import failure_text
 from gossamer.studies.joints import Bench, JointTask, joint_tasks, measure_jointly
+from gossamer.studies.parallelism import (
+    Parallelism,
+    known_parallelism,
+    noted_name,
+    write_note,
+)
 from gossamer.studies.plan import (
     Plan,
     PlannedTrial,
@@ -36,14 +40,8 @@ from gossamer.studies.spec import (
     read_study,
 )
 from gossamer.studies.work import Event, Failure, Site, dataset_of, do_here
-from gossamer.system import available_cores
 
 REPORT = "report.html"
-_WORTH_THREADS = 16_384
-"""Numbers in a batch of inputs, above which more than one thread pays: below it threads wait for
-each other longer than they work, and far longer where something else uses a core."""
-_WORTH_PROCESSES = 250_000_000
-"""Numbers in all inputs that are trained on, above which starting several processes pays."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,16 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What a study is about to take."""
+
+    seconds: float | None
+    """Of what is left, without joint measures; None where it cannot be told."""
+    kept_bytes: int
+    """What its folder will hold more."""
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A study that was read and planned, before anything is done."""
 
@@ -81,10 +89,14 @@ class Prepared:
     joints: tuple[JointTask, ...]
     """What is measured of several networks together, done or not."""
     joints_left: tuple[JointTask, ...]
+    known: Parallelism
+    """Processes and threads as far as they are known; the rest is for `settling` to find out."""
     jobs: int
     """Processes here; 1 where a cluster does the work."""
     threads: int
     """Threads of each process, or of each worker of a cluster."""
+    estimate: Estimate | None = None
+    """Where that was settled."""
 
     @property
     def anything_left(self) -> bool:
@@ -110,8 +122,8 @@ def prepare(request: Request, store: Store | None) -> Prepared:
     except StudyFileError as error:
         raise located(error, request.study, text) from error
     plan = _left(trials, store)
-    largest = _largest_input(plan, datasets)
-    jobs = _jobs(plan, seeds, largest, request)
+    name = noted_name(spec.name, scale)
+    known = known_parallelism(request, plan, seeds, datasets, store, name)
     return Prepared(
         request=request,
         spec=spec,
@@ -122,8 +134,9 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         plan=plan,
         joints=joints,
         joints_left=_joints_left(joints, store),
-        jobs=jobs,
-        threads=request.threads or _threads(plan, largest, jobs, request),
+        known=known,
+        jobs=known.jobs or 1,
+        threads=known.threads or 1,
     )
 
 
@@ -257,6 +270,8 @@ def carry_out(
         store.sweep()
         store.save_study(describe_run(prepared))
         if plan.tasks:
+            name = noted_name(prepared.spec.name, prepared.scale)
+            write_note(store.folder, name, prepared.jobs, prepared.threads)
             rehearse_study(prepared)
             _do_tasks(prepared, store, handle, should_stop)
         _do_joints(prepared, store, handle, should_stop)
@@ -340,36 +355,3 @@ def with_what_is_done(prepared: Prepared, store: Store) -> Prepared:
         plan=_left(prepared.plan.trials, store),
         joints_left=_joints_left(prepared.joints, store),
     )
-
-
-def _largest_input(plan: Plan, datasets: Datasets) -> int:
-    """Return the numbers of which the largest example of a study consists."""
-    return max(math.prod(datasets(p.keyed.trial.data).input_shape) for p in plan.trials)
-
-
-def _jobs(plan: Plan, seeds: int, largest: int, request: Request) -> int:
-    """Return how many processes to use here: what suits the study, if the user does not say.
-
-    It depends on the whole study, not on what is left, so that a resumed run has the same number
-    of threads and therefore the same bits.
-    """
-    if request.scheduler is not None:
-        return 1
-    if request.jobs is not None:
-        return request.jobs
-    if request.device != "cpu" or plan.examples_trained * largest < _WORTH_PROCESSES:
-        return 1
-    return min(seeds, available_cores())
-
-
-def _threads(plan: Plan, largest: int, jobs: int, request: Request) -> int:
-    """Return how many threads each process has if the user does not say."""
-    batches = [
-        step.batch
-        for planned in plan.trials
-        for step in planned.keyed.trial.steps
-        if isinstance(step, Train)
-    ]
-    if request.scheduler is not None or max(batches, default=0) * largest < _WORTH_THREADS:
-        return 1
-    return max(1, available_cores() // jobs)

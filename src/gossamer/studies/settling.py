@@ -1,0 +1,210 @@
+"""Settling how a study is done: in how many processes and threads, and how long that takes.
+
+The choice is the user's, or known from before; else a few steps of the study's first trainings
+decide, and more of anything is chosen only where it is clearly faster.
+"""
+
+from dataclasses import dataclass, replace
+
+from gossamer.recipes import KeyedTrial
+from gossamer.studies.parallelism import Parallelism
+from gossamer.studies.plan import Plan, Training
+from gossamer.studies.run import Estimate, Prepared
+from gossamer.studies.trying import (
+    Cost,
+    Trying,
+    Turns,
+    cores_had,
+    kinds,
+    training_step,
+    what_it_is_like,
+)
+from gossamer.system import available_cores
+
+_CLEARLY = 1.15
+"""By this factor a choice of more threads or processes must be faster."""
+_WORTH_CHOOSING = 15.0
+"""Seconds of a study below which no choice gains anything."""
+_START_SECONDS = 5.0
+"""For other processes to start, each of which imports PyTorch and reads the data."""
+_TASK_SECONDS = 0.005
+"""Of a training or a trial beside its steps and its measuring: files, the database."""
+_BYTES_OF_A_TRIAL = 12_000
+"""In the database: its record, and its part of those of trainings."""
+_BYTES_OF_A_REPORT = 4_000_000
+_BYTES_OF_AN_EXAMPLE = 16
+"""In the statistics that attacks need."""
+_MOST_THREADS = 16
+"""More are not tried: so many cores are better given to processes."""
+
+
+def settled(prepared: Prepared) -> Prepared:
+    """Return a study with processes and threads chosen, and an estimate of what is left.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be trained or measured.
+    """
+    plan, known = prepared.plan, prepared.known
+    if not plan.tasks:
+        return prepared
+    base = known.threads or 1
+    tried = _try(prepared, base)
+    work = _work(prepared, tried)
+    choice, speed = Parallelism(known.jobs or 1, base), 1.0
+    if known.jobs is not None and known.threads is not None:
+        speed = _speed_of(known.jobs, tried) if prepared.request.scheduler is None else 1.0
+    elif work.seconds >= _WORTH_CHOOSING and prepared.request.device == "cpu":
+        choice, speed = _chosen(prepared, tried, work.seconds)
+    jobs, threads = choice.jobs or 1, choice.threads or 1
+    seconds = max(work.longest, work.seconds / speed) + (_START_SECONDS if jobs > 1 else 0.0)
+    estimate = Estimate(seconds if work.is_known else None, _kept_bytes(prepared, tried))
+    return replace(prepared, jobs=jobs, threads=threads, estimate=estimate)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What a moment of one kind of training showed."""
+
+    trying: Trying
+    turns: Turns | None
+    """None where there is nothing to train, or its loss soon was no number."""
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How long what is left takes one after the other, and its longest training alone."""
+
+    seconds: float
+    longest: float
+    is_known: bool
+
+
+Tried = dict[object, _Tried]
+"""By what a training is like; the first one is that of most steps."""
+
+
+def _try(prepared: Prepared, threads: int) -> Tried:
+    plan, found = prepared.plan, Tried()
+    for kind in kinds(plan):
+        keyed = kind.first.keyed
+        trying = Trying(keyed, training_step(kind.first), prepared.datasets(keyed.trial.data))
+        cost = trying.measure(threads)
+        found[kind.like] = _Tried(trying, trying.train([threads]).get(threads), cost)
+    if not found:
+        keyed = plan.measurings[0].trials[0]
+        trying = Trying(keyed, None, prepared.datasets(keyed.trial.data))
+        found[None] = _Tried(trying, None, trying.measure(threads))
+    return found
+
+
+def _first(tried: Tried) -> _Tried:
+    return next(iter(tried.values()))
+
+
+def _work(prepared: Prepared, tried: Tried) -> _Work:
+    plan, cost = prepared.plan, _first(tried).cost
+    trainings = [_training_seconds(training, tried) for training in plan.trainings]
+    trials = [
+        cost.fixed + cost.example * _examples_measured(prepared, trial) + _TASK_SECONDS
+        for task in plan.measurings
+        for trial in task.trials
+    ]
+    return _Work(
+        seconds=sum(trainings) + sum(trials),
+        longest=max(trainings, default=0.0),
+        is_known=not trainings or all(one.turns for one in tried.values()),
+    )
+
+
+def _training_seconds(training: Training, tried: Tried) -> float:
+    one = tried.get(what_it_is_like(training), _first(tried))
+    step_seconds = one.turns.typical if one.turns else 0.0
+    keyed, epochs = training.keyed, training_step(training).epochs
+    share = keyed.trial.data.validation
+    held_out = share / (1 - share) * keyed.train_examples
+    looking = epochs * held_out * one.cost.example
+    return training.steps * step_seconds + looking + _TASK_SECONDS
+
+
+def _examples_measured(prepared: Prepared, trial: KeyedTrial) -> int:
+    """Return how many examples the measures of a trial predict; those of leakage the pool, too."""
+    asked = trial.trial.measure.train_examples or trial.train_examples
+    pool = 2 * trial.train_examples if trial.trial.measure.leakage else 0
+    test = len(prepared.datasets(trial.trial.data).y_test)
+    return min(asked, trial.train_examples) + test + pool
+
+
+def _kept_bytes(prepared: Prepared, tried: Tried) -> int:
+    """Return about how many bytes more the folder will hold."""
+    plan = prepared.plan
+    states = sum(
+        tried.get(what_it_is_like(one), _first(tried)).trying.state_bytes for one in plan.trainings
+    )
+    statistics = sum(
+        2 * _BYTES_OF_AN_EXAMPLE * trial.train_examples
+        for task in plan.measurings
+        for trial in task.trials
+        if trial.trial.measure.leakage
+    )
+    return states + statistics + _BYTES_OF_A_TRIAL * plan.trials_left + _BYTES_OF_A_REPORT
+
+
+def _chosen(prepared: Prepared, tried: Tried, seconds: float) -> tuple[Parallelism, float]:
+    """Choose what is not known, and return how many times faster that is than one of each."""
+    known, cores, first = prepared.known, available_cores(), _first(tried)
+    turns, share = _turns_by_threads(known, cores, first), _share(first)
+    jobs = known.jobs or _most_jobs(prepared.plan, prepared.seeds, cores // (known.threads or 1))
+    if known.jobs is not None:
+        threads, gain = _fastest_threads(turns, max(1, cores // jobs))
+        return Parallelism(jobs, threads), gain * _speed_of(jobs, tried)
+    alone, gain_alone = _fastest_threads(turns, cores)
+    best, speed = Parallelism(1, alone), gain_alone
+    if jobs > 1:
+        threads, gain = _fastest_threads(turns, max(1, cores // jobs))
+        gain *= max(1.0, cores_had(jobs) / share)
+        in_processes = seconds / gain + _START_SECONDS
+        if in_processes * _CLEARLY < seconds / speed:
+            best, speed = Parallelism(jobs, threads), gain
+    return best, speed
+
+
+def _turns_by_threads(known: Parallelism, cores: int, first: _Tried) -> dict[int, Turns]:
+    """Let the numbers of threads that may be chosen take turns."""
+    if known.threads is not None or first.turns is None:
+        return {known.threads or 1: first.turns} if first.turns else {}
+    most = min(cores // (known.jobs or 1), _MOST_THREADS)
+    counts = [1 << power for power in range(most.bit_length())] if most > 1 else [1]
+    if most > counts[-1]:
+        counts.append(most)
+    return dict(first.trying.train(counts)) if len(counts) > 1 else {1: first.turns}
+
+
+def _fastest_threads(turns: dict[int, Turns], most: int) -> tuple[int, float]:
+    """Return the number of threads that is clearly faster than fewer, and how much so."""
+    if not turns:
+        return 1, 1.0
+    fewest = best = min(turns)
+    for threads in sorted(turns):
+        if threads <= most and turns[threads].is_clearly_faster_than(turns[best], _CLEARLY):
+            best = threads
+    return best, turns[fewest].best / turns[best].best
+
+
+def _most_jobs(plan: Plan, seeds: int, cores: int) -> int:
+    """Return how many processes would find something to do."""
+    undone = {training.key for training in plan.trainings}
+    ready = sum(not task.needs & undone for task in plan.tasks)
+    return max(1, min(cores, max(seeds, ready)))
+
+
+def _speed_of(jobs: int, tried: Tried) -> float:
+    """Return how many times faster so many processes are than one, as busy as the machine is."""
+    return 1.0 if jobs == 1 else max(1.0, cores_had(jobs) / _share(_first(tried)))
+
+
+def _share(first: _Tried) -> float:
+    """Return the share of a core that one process has."""
+    return max(0.05, first.turns.share) if first.turns else cores_had(1)
