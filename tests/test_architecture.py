@@ -14,7 +14,7 @@ ROOMS = (
     "stats", "records", "leakage", "kernels", "runtime", "data", "nets", "masks", "measure",
     "train", "recipes", "compression", "studies", "report",
 )  # fmt: skip
-FOUNDATION = {"arrays", "errors", "files", "formats", "streams", "system"}
+FOUNDATION = {"arrays", "errors", "files", "formats", "labels", "streams", "system"}
 WITHOUT_TORCH = ROOMS[:5]
 
 

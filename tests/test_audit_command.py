@@ -175,10 +175,10 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         "models 0 and 2 have the same margin for every example",
     ),
     "labels of truth": (
-        lambda: {"labels": arrays()["labels"] > 0},
-        "the type is bool, expected whole numbers; use labels.astype(int)",
+        lambda: {"logits": np.zeros((4, 200, 3)), "labels": arrays()["labels"] > 0},
+        "labels: are true and false, expected class numbers from 0 to 2",
     ),
-    "one-hot labels": (lambda: {"labels": np.eye(2)[arrays()["labels"]]}, "looks one-hot"),
+    "one label": (lambda: {"labels": np.ones(200, int)}, "every example is of class 1, expected"),
     "labels out of range": (lambda: {"labels": np.full(200, 2)}, "class numbers from 0 to 1"),
     "labels as text": (lambda: {"labels": np.full(200, "cat")}, "expected whole numbers"),
     "labels too few": (lambda: {"labels": np.zeros(199, int)}, "each of the 200 examples"),

@@ -1,6 +1,6 @@
-"""Arrays from outside: ``.npz`` files read without pickle, headers before numbers.
+"""Arrays from outside: what callers pass, and ``.npz`` files read without pickle.
 
-What a header claims is compared with what its entry holds before an array is made of it, reading
+Of a file, headers are read before numbers: what a header claims is compared with what its entry holds before an array is made of it, reading
 to the end compares the checksum, and whatever is wrong is said in one sentence. Which arrays a file
 is to hold, and what they mean, is for those to say who read it.
 """
@@ -8,6 +8,7 @@ is to hold, and what they mean, is for those to say who read it.
 import io
 import lzma
 import math
+import sys
 import warnings
 import zipfile
 import zlib
@@ -45,6 +46,54 @@ class Header:
     def size(self) -> int:
         """Bytes of the array."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+def as_array(what: str, values: object, expected: str) -> NDArray[Any]:
+    """Return what a caller passed as an array: one of NumPy, nested lists, or a tensor of PyTorch.
+
+    A tensor may require a gradient and lie on any device; numbers that NumPy has no type for, such
+    as bfloat16, become float32, which holds each of them. Nothing is copied that need not be.
+
+    Parameters
+    ----------
+    what
+        The subject of the sentence, such as ``"labels"``.
+    values
+        What was passed.
+    expected
+        How a sentence ends that complains of it, such as ``"expected class numbers"``.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or some of its entries are masked.
+
+    Examples
+    --------
+    >>> as_array("labels", [[0, 1], [2, 3]], "expected class numbers").shape
+    (2, 2)
+    """
+    torch = sys.modules.get("torch")  # Whoever holds a tensor has imported it.
+    try:
+        if torch is not None and isinstance(values, torch.Tensor):
+            return _of_tensor(values)
+        array: NDArray[Any] = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+        if "inhomogeneous" in str(error):
+            reason = "lists of different lengths"
+        raise InputError(f"{what}: cannot be read as an array ({reason}), {expected}.") from error
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise InputError(f"{what}: some entries are masked, {expected} of every one.")
+    return array
+
+
+def _of_tensor(tensor: Any) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = tensor.numpy(force=True)
+    except TypeError:  # A type that NumPy lacks.
+        array = tensor.float().numpy(force=True)
+    return array
 
 
 @contextmanager

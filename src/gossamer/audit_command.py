@@ -13,12 +13,13 @@ from gossamer.commands import PatientConsole, check_folder, echo
 from gossamer.errors import InputError
 
 if TYPE_CHECKING:
+    from gossamer.records.example_scores import ExampleScores
     from gossamer.records.leakage import Leakage
 
 EPILOG = (
     "What FILE.npz holds:\n\n"
     "`logits` [models, examples, classes] or [examples, classes]; or `probabilities`  \n"
-    "`labels` [examples]: class numbers from 0  \n"
+    "`labels` [examples]: class numbers from 0, or one-hot rows  \n"
     "`members` [models, examples] or [examples]: true where the model trained on it  \n"
     "`pairs` [models]: only if models were trained two by two on complementary halves\n\n"
     "Exit codes: 0 audited, 1 a self-test failed, 2 wrong input, 130 interrupted.\n\n"
@@ -67,10 +68,10 @@ def audit(
         _preview(console, file, names)
         return
     folder = out or Path("runs") / f"audit-{file.stem}"
-    leakage = _audited(file, folder, names, seed)
+    leakage, scores = _audited(file, folder, names, seed)
     # What was found is said before anything is written: a full disk must not lose it.
     _say(console, leakage, file.name, as_json=as_json)
-    echo(str(_written(leakage, folder, file.name).resolve()), err=as_json)
+    echo(str(_written(leakage, scores, folder, file.name).resolve()), err=as_json)
     if not leakage.passed:
         raise typer.Exit(_SELF_TEST_FAILED)
 
@@ -96,7 +97,9 @@ def _preview(console: Console, file: Path, names: tuple[str, ...]) -> None:
         console.print(part)
 
 
-def _audited(file: Path, folder: Path, names: tuple[str, ...], seed: int) -> "Leakage":
+def _audited(
+    file: Path, folder: Path, names: tuple[str, ...], seed: int
+) -> tuple["Leakage", "ExampleScores"]:
     from gossamer.audit_console import followed
 
     with followed(Console(stderr=True, highlight=False)) as follow:
@@ -106,8 +109,9 @@ def _audited(file: Path, folder: Path, names: tuple[str, ...], seed: int) -> "Le
 
         given = read_archive(file)
         check_folder(folder)
+        kept: list[ExampleScores] = []
         with _naming(file):
-            return audit_arrays(
+            leakage = audit_arrays(
                 given.logits,
                 given.labels,
                 given.members,
@@ -116,7 +120,10 @@ def _audited(file: Path, folder: Path, names: tuple[str, ...], seed: int) -> "Le
                 attacks=names,
                 seed=seed,
                 progress=follow,
+                keep_scores=kept.append,
+                source=given.source,
             )
+        return leakage, kept[0]
 
 
 @contextmanager
@@ -140,8 +147,8 @@ def _say(console: Console, leakage: "Leakage", name: str, *, as_json: bool) -> N
     echo(json.dumps(leakage.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
 
 
-def _written(leakage: "Leakage", folder: Path, title: str) -> Path:
+def _written(leakage: "Leakage", scores: "ExampleScores", folder: Path, title: str) -> Path:
     with Console(stderr=True).status("Writing the page"):
         from gossamer.report.audit_page import write_audit
 
-        return write_audit(leakage, folder, title)
+        return write_audit(leakage, folder, title, scores)

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def test_arrays_come_back_as_saved(tmp_path: Path) -> None:
     assert same(found, path)
     assert not found.probabilities
     assert same(read_archive(str(path)), path)
+    assert found.source.name == "mine.npz"
+    assert found.source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_probabilities_are_known_by_their_name_and_pairs_may_be_missing(tmp_path: Path) -> None:
@@ -246,8 +249,10 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
 def test_a_file_beyond_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = save(tmp_path, logits=np.zeros((4, 20000, 10), np.float16))
-    monkeypatch.setattr(archive, "available_memory", lambda: 2**20)
+    logits = np.zeros((4, 20000, 10))
+    path = save(tmp_path, logits=logits)
+    available = 4 * 20000 * (WORKING_BYTES + 10 * 2) + 1000
+    monkeypatch.setattr(archive, "available_memory", lambda: available)
     monkeypatch.setattr(archive, "read_array", None)
     with pytest.raises(InputError) as caught:
         read_archive(path)
@@ -255,6 +260,13 @@ def test_a_file_beyond_memory_is_refused_before_it_is_read(
         f"{path}: auditing logits of shape [4, 20000, 10] takes about 0.0 GiB of memory and "
         "0.0 GiB are available; audit fewer models or examples, or save them as float16."
     )
+    monkeypatch.undo()
+    monkeypatch.setattr(archive, "available_memory", lambda: available)
+    assert read_archive(save(tmp_path, logits=logits.astype(np.float16))).logits.shape[1] == 20000
+    monkeypatch.setattr(archive, "available_memory", lambda: available - 2000)
+    for dtype in (np.float16, np.float32):
+        with pytest.raises(InputError, match=r"audit fewer models or examples\.$"):
+            read_archive(save(tmp_path, logits=logits.astype(dtype)))
 
 
 def test_a_compressed_bomb_is_refused_with_its_true_size(tmp_path: Path) -> None:

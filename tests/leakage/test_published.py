@@ -79,9 +79,14 @@ def test_what_was_meant_is_the_best_of_all_thresholds(seed: int) -> None:
     assert found.balanced_accuracy == pytest.approx(max(scan), abs=1e-12)
 
 
-def test_one_hot_labels_and_unequal_classes_are_refused() -> None:
-    with pytest.raises(InputError, match="looks one-hot"):
-        published_one_hot_attack(np.eye(3), np.eye(3, dtype=int), np.eye(3), [0, 1, 2])
+def test_one_hot_labels_are_their_classes() -> None:
+    inside, inside_labels, outside, outside_labels = some_outputs(2, 30, 40, 4)
+    numbers = published_one_hot_attack(inside, inside_labels, outside, outside_labels)
+    rows = (np.eye(4)[inside_labels], np.eye(4)[outside_labels])
+    assert published_one_hot_attack(inside, rows[0], outside, rows[1]) == numbers
+
+
+def test_unequal_classes_and_several_models_are_refused() -> None:
     with pytest.raises(InputError, match="3 classes of members and 2 of non-members"):
         published_one_hot_attack(np.eye(3), [0, 1, 2], np.eye(2), [0, 1])
     with pytest.raises(InputError, match="2 models were given"):

@@ -74,7 +74,7 @@ def test_the_same_release_twice_tells_what_one_tells(paired_members: PairedMembe
 def test_a_second_release_helps_the_attacker(paired_members: PairedMembers) -> None:
     members = paired_members(8, EXAMPLES)
     first, second = release(members, 1.0, 0), release(members, 1.0, 1)
-    alone = audit_statistics(first, np.zeros(EXAMPLES, dtype=int), members, attacks=["lira_online"])
+    alone = audit_statistics(first, np.arange(EXAMPLES) % 2, members, attacks=["lira_online"])
     both = joint_attack(first, second, members)
     assert both.auc.value > alone.attack("lira_online").auc.value + 0.03
     # Two independent looks at distance 1 make one at distance sqrt 2; means are estimated from
@@ -85,7 +85,7 @@ def test_a_second_release_helps_the_attacker(paired_members: PairedMembers) -> N
 def test_shadows_of_the_same_release_make_the_usual_attack(paired_members: PairedMembers) -> None:
     members = paired_members(8, EXAMPLES)
     first = release(members, 1.0)
-    usual = audit_statistics(first, np.zeros(EXAMPLES, dtype=int), members, attacks=["lira_online"])
+    usual = audit_statistics(first, np.arange(EXAMPLES) % 2, members, attacks=["lira_online"])
     found = foreign_attack(first, first, members)
     assert found.auc == usual.attack("lira_online").auc
     assert found.tpr_at == usual.attack("lira_online").tpr_at

@@ -6,6 +6,7 @@ which is given arrays from elsewhere, too.
 """
 
 import difflib
+import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -17,15 +18,17 @@ from numpy.typing import NDArray
 
 from gossamer.arrays import MAGIC, Header, entries, opened, read_header, read_numbers, readable
 from gossamer.errors import InputError
+from gossamer.records.leakage import Source
 
 SCORES = ("logits", "probabilities")
 """What a model says of each example: the file holds one of these."""
 REQUIRED = ("labels", "members")
 OPTIONAL = ("pairs",)
 
-WORKING_BYTES = 256
+WORKING_BYTES = 300
 """What an audit takes beside the arrays for each model and example, at its peak: statistics,
-gathered margins, and the scores of one attack with their ranks (measured with 16 models)."""
+gathered margins, the scores of one attack with their ranks (256, measured with 16 models), and
+the scores that are kept of every attack, four bytes each."""
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says how much memory a container may use, in either version."""
@@ -46,6 +49,8 @@ class AuditInput:
     """``[models]``: a number that the two models of a pair share; None if the file has none."""
     probabilities: bool
     """True if the first array holds probabilities."""
+    source: Source
+    """Name and SHA-256 of the file."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def read_archive(path: Path | str) -> AuditInput:
     """Read what an audit needs from an ``.npz`` file.
 
     The file holds ``logits`` or ``probabilities``, ``[models, examples, classes]`` or
-    ``[examples, classes]``, of any floating type; ``labels``, ``[examples]``; ``members``,
+    ``[examples, classes]``, of any floating type; ``labels``, ``[examples]``, or any form that
+    `gossamer.labels.read_labels` takes; ``members``,
     ``[models, examples]`` or ``[examples]``, booleans or 0 and 1; and, if models were trained in
     pairs on complementary halves, it may hold ``pairs``, ``[models]``.
 
@@ -110,6 +116,7 @@ def read_archive(path: Path | str) -> AuditInput:
     """
     contents = read_contents(path)
     check_memory(contents)
+    source = _source(contents.path)
     arrays = {name: read_array(contents, name) for name in contents.headers}
     return AuditInput(
         arrays[contents.scores],
@@ -117,6 +124,7 @@ def read_archive(path: Path | str) -> AuditInput:
         arrays["members"],
         arrays.get("pairs"),
         contents.scores == "probabilities",
+        source,
     )
 
 
@@ -160,11 +168,13 @@ def check_memory(contents: Contents) -> None:
     """
     available = available_memory()
     if available is not None and contents.memory > available:
-        shape = list(contents.headers[contents.scores].shape)
+        header = contents.headers[contents.scores]
+        smaller = contents.memory - max(header.size - 2 * math.prod(header.shape), 0)
+        half = ", or save them as float16" if smaller <= available else ""
         raise InputError(
-            f"{contents.path}: auditing {contents.scores} of shape {shape} takes about "
-            f"{contents.memory / 2**30:,.1f} GiB of memory and {available / 2**30:,.1f} GiB are "
-            "available; audit fewer models or examples, or save them as float16."
+            f"{contents.path}: auditing {contents.scores} of shape {list(header.shape)} takes "
+            f"about {contents.memory / 2**30:,.1f} GiB of memory and {available / 2**30:,.1f} GiB "
+            f"are available; audit fewer models or examples{half}."
         )
 
 
@@ -191,6 +201,11 @@ def _free_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def _source(path: Path) -> Source:
+    with readable(path), path.open("rb") as file:
+        return Source(name=path.name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _check_is_file(path: Path) -> None:

@@ -1,13 +1,15 @@
 """The audit: every attack that can be run, its numbers, and what the audit checks of itself."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gossamer.arrays import as_array
 from gossamer.errors import InputError
-from gossamer.formats import counted, listed, percent
 from gossamer.leakage import self_tests
 from gossamer.leakage.attacks import (
     ATTACKS,
@@ -17,24 +19,29 @@ from gossamer.leakage.attacks import (
     chosen_attacks,
     obstacle,
 )
-from gossamer.leakage.design import find_design, without_mate
-from gossamer.leakage.evaluation import (
-    RATES,
-    evaluate,
-    evaluate_in_sample,
-    find_split,
+from gossamer.leakage.design import Scores, find_design, without_mate
+from gossamer.leakage.evaluation import evaluate, evaluate_in_sample, find_split
+from gossamer.leakage.findings_in_words import finding, mateless, notes_on, stronger
+from gossamer.leakage.given_arrays import checked_labels, checked_logits, checked_members
+from gossamer.leakage.output_statistics import Statistics, statistics
+from gossamer.leakage.provenance import arrays_source, provenance
+from gossamer.leakage.uncertainty import Resampler
+from gossamer.records.example_scores import ExampleScores
+from gossamer.records.leakage import (
+    AttackResult,
+    Check,
+    Exposed,
+    Given,
+    Leakage,
+    Skipped,
+    Source,
 )
-from gossamer.leakage.output_statistics import (
-    Statistics,
-    checked_labels,
-    checked_logits,
-    statistics,
-)
-from gossamer.leakage.uncertainty import FEWEST_TO_RESAMPLE, Resampler
-from gossamer.records.leakage import AttackResult, Check, Estimate, Exposed, Leakage, Skipped
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, out of how much, and what comes next."""
+
+KeepScores = Callable[[ExampleScores], None]
+"""Called once with every example's scores, such as the `append` of a list."""
 
 MOST_EXPOSED = 20
 
@@ -49,6 +56,8 @@ def audit(
     attacks: Sequence[str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    keep_scores: KeepScores | None = None,
+    source: Source | None = None,
 ) -> Leakage:
     """Measure how well an attacker can tell which examples a model was trained on.
 
@@ -61,7 +70,9 @@ def audit(
     logits
         ``[models, examples, classes]``, or ``[examples, classes]`` of one model.
     labels
-        True classes, ``[examples]``, whole numbers from 0.
+        True classes, ``[examples]``, whole numbers from 0, each the column of its class. One-hot
+        rows and other forms that can be meant in one way only are taken, too; see
+        `gossamer.labels.read_labels`.
     members
         Whether a model was trained on an example, ``[models, examples]``; or ``[examples]`` if
         all models were trained on the same.
@@ -77,15 +88,20 @@ def audit(
         Of resampling, splits and self-tests.
     progress
         Called before each part, as an audit of many models takes seconds.
+    keep_scores
+        Called with what every attack says of every example.
+    source
+        The file that the arrays are from, for the provenance; None: the arrays are hashed.
 
     Returns
     -------
     Leakage
+        Its `provenance` says with what and when it was found.
 
     Raises
     ------
     InputError
-        If an array is not as described; or a model has fewer than two members or two others.
+        If an array is not as described; all labels are the same; or a model has fewer than two members or two others.
 
     Examples
     --------
@@ -98,17 +114,23 @@ def audit(
     >>> leakage.passed, leakage.attack("loss").auc.value > 0.9
     (True, True)
     """
-    array = checked_logits(logits, "probabilities" if probabilities else "logits")
-    found = statistics(array, labels, probabilities=probabilities)
-    return audit_statistics(
-        found,
+    given: Given = "probabilities" if probabilities else "logits"
+    array = checked_logits(logits, given)
+    return _audited(
+        statistics(array, labels, probabilities=probabilities),
         labels,
         members,
-        pairs=pairs,
-        classes=array.shape[2],
-        attacks=attacks,
-        seed=seed,
-        progress=progress,
+        pairs,
+        _Options(
+            given,
+            {given: array},
+            array.shape[2],
+            chosen_attacks(attacks),
+            seed,
+            progress or _silent,
+            keep_scores,
+            source,
+        ),
     )
 
 
@@ -122,6 +144,8 @@ def audit_statistics(
     attacks: Sequence[str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    keep_scores: KeepScores | None = None,
+    source: Source | None = None,
 ) -> Leakage:
     """Audit from the statistics that were kept instead of all logits.
 
@@ -131,7 +155,7 @@ def audit_statistics(
         Of every model and example.
     classes
         Number of classes, if it is to be reported.
-    labels, members, pairs, attacks, seed, progress
+    labels, members, pairs, attacks, seed, progress, keep_scores, source
         As for `audit`.
 
     Returns
@@ -143,26 +167,72 @@ def audit_statistics(
     InputError
         As for `audit`.
     """
-    wanted = chosen_attacks(attacks)
-    numbers = checked_labels(labels, statistics.examples, classes)
+    return _audited(
+        statistics,
+        labels,
+        members,
+        pairs,
+        _Options(
+            "statistics",
+            vars(statistics),
+            classes,
+            chosen_attacks(attacks),
+            seed,
+            progress or _silent,
+            keep_scores,
+            source,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What an audit is to do, beside what it is to look at."""
+
+    given: Given
+    outputs: Mapping[str, NDArray[Any]]
+    """What was given, to be hashed."""
+    classes: int | None
+    attacks: tuple[str, ...]
+    seed: int
+    progress: Progress
+    keep_scores: KeepScores | None
+    source: Source | None
+
+
+def _audited(
+    statistics: Statistics,
+    labels: ArrayLike,
+    members: ArrayLike,
+    pairs: ArrayLike | None,
+    options: _Options,
+) -> Leakage:
+    inside = checked_members(members, statistics.models, statistics.examples)
+    numbers = checked_labels(labels, statistics.examples, options.classes, statistics.models)
     _check_variety(statistics)
     _check_different(statistics)
-    inside = checked_members(members, statistics.models, statistics.examples)
     alone = without_mate(inside, pairs)
     kept = np.delete(np.arange(statistics.models), alone)
-    design = find_design(inside[kept], pairs, seed)
-    case = Case(statistics.of_models(kept), numbers, design, find_split(design, seed), seed)
-    obstacles = {name: obstacle(ATTACKS[name], design) for name in wanted}
+    design = find_design(inside[kept], pairs, options.seed)
+    split = find_split(design, options.seed)
+    case = Case(statistics.of_models(kept), numbers, design, split, options.seed)
+    obstacles = {name: obstacle(ATTACKS[name], design) for name in options.attacks}
     possible = [name for name, why in obstacles.items() if why is None]
     headline = next(
         (name for name in HEADLINES if name in possible), (possible or [BASELINE.name])[0]
     )
-    results, checks = _carry_out(case, possible, headline, classes, progress or _silent)
+    results, scores = _attacked(case, possible, options)
+    checks = _checks(case, headline, results, options.classes)
+    if options.keep_scores is not None:
+        options.keep_scores(ExampleScores(tuple(kept.tolist()), numbers, design.members, scores))
+    options.progress(len(possible) + 2, len(possible) + 2, "")
     comparable = bool(design.informative.any())
+    arrays = {**options.outputs, "labels": numbers, "members": inside,
+              "pairs": None if pairs is None else as_array("pairs", pairs, "")}  # fmt: skip
     return Leakage(
         models=design.models,
         examples=statistics.examples,
-        classes=classes,
+        classes=options.classes,
         paired=design.kind == "paired",
         references=self_tests.count_references(design) if comparable else None,
         headline=headline,
@@ -173,40 +243,20 @@ def audit_statistics(
             Skipped(attack=name, reason=f"because {why}") for name, why in obstacles.items() if why
         ),
         notes=(
-            *_mateless(alone),
-            *_notes(case, pairs is None, possible),
-            *_stronger(results, headline),
+            *mateless(alone),
+            *notes_on(case, pairs is None, possible),
+            *stronger(results, headline),
         ),
-        sentence=_sentence(next(r for r in results if r.name == headline)),
+        sentence=finding(next(r for r in results if r.name == headline)),
+        provenance=provenance(
+            options.source or arrays_source("arrays", arrays),
+            options.given,
+            seed=options.seed,
+            models=statistics.models,
+            attacks=options.attacks,
+            pairs=pairs is not None,
+        ),
     )
-
-
-def checked_members(members: ArrayLike, models: int, examples: int) -> NDArray[np.bool_]:
-    """Return memberships as ``[models, examples]``; complain of any other shape or content.
-
-    Raises
-    ------
-    InputError
-        Also if some model has fewer than two members or two others: nothing to tell apart.
-    """
-    array = np.asarray(members)
-    if array.shape not in {(examples,), (models, examples)}:
-        raise InputError(
-            f"members: the shape is {array.shape}, expected [{models}, {examples}] for models and "
-            f"examples, or [{examples}] if all models were trained on the same."
-        )
-    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise InputError("members: expected true and false, or 1 and 0, and nothing else.")
-    inside = np.ascontiguousarray(np.broadcast_to(array.astype(bool), (models, examples)))
-    counts = inside.sum(axis=1)
-    for model, count in enumerate(counts.tolist()):
-        if not 2 <= count <= examples - 2:
-            raise InputError(
-                f"members: model {model} has {count} members among {examples} examples, expected "
-                "at least two members and two others; without either there is nothing to tell "
-                "apart."
-            )
-    return inside
 
 
 def _silent(done: int, total: int, what: str) -> None:
@@ -234,37 +284,42 @@ def _check_different(statistics: Statistics) -> None:
             )
 
 
-def _carry_out(
-    case: Case, names: Sequence[str], headline: str, classes: int | None, progress: Progress
-) -> tuple[tuple[AttackResult, ...], tuple[Check, ...]]:
-    """Run the attacks and the self-tests."""
+def _attacked(
+    case: Case, names: Sequence[str], options: _Options
+) -> tuple[tuple[AttackResult, ...], dict[str, NDArray[np.float32]]]:
+    """Run the attacks, the published baseline last; return the scores of all that are kept."""
     total = len(names) + 2
     paired = case.design.kind == "paired"
     alone, mutual = (
         Resampler(case.design.units, paired=paired, seed=case.seed, mutual=mutual)
         for mutual in (False, True)
     )
+    kept: dict[str, NDArray[np.float32]] = {}
+
+    def keep(name: str, scores: Scores) -> Scores:
+        if options.keep_scores is not None:
+            kept[name] = scores.astype(np.float32)
+        return scores
+
     results = []
     for done, name in enumerate(names):
         attack = ATTACKS[name]
-        progress(done, total, attack.face.label)
+        options.progress(done, total, attack.face.label)
         results.append(
             evaluate(
                 attack.face,
-                attack.score(case, None),
+                keep(name, attack.score(case, None)),
                 case.design,
                 case.split,
                 mutual if attack.references else alone,
                 threshold=attack.threshold,
             )
         )
-    progress(len(names), total, BASELINE.label)
-    margins = case.statistics.margin.astype(np.float64)
+    options.progress(len(names), total, BASELINE.label)
+    margins = keep(BASELINE.name, case.statistics.margin.astype(np.float64))
     results.append(evaluate_in_sample(BASELINE, margins, case.design, alone))
-    progress(len(names) + 1, total, "Self-tests")
-    checks = _checks(case, headline, tuple(results), classes)
-    progress(total, total, "")
-    return tuple(results), checks
+    options.progress(len(names) + 1, total, "Self-tests")
+    return tuple(results), kept
 
 
 def _checks(
@@ -314,142 +369,3 @@ def _renumbered(result: AttackResult, kept: NDArray[np.intp]) -> AttackResult:
         target.model_copy(update={"model": int(kept[target.model])}) for target in result.per_model
     )
     return result.model_copy(update={"per_model": targets})
-
-
-def _mateless(alone: NDArray[np.intp]) -> tuple[str, ...]:
-    if not len(alone):
-        return ()
-    numbers = listed([str(model) for model in alone.tolist()])
-    who = f"Model {numbers} has no mate" if len(alone) == 1 else f"Models {numbers} have no mates"
-    return (
-        f"{who} among the others, which come in pairs trained on complementary examples: left out, "
-        "as target and as reference.",
-    )
-
-
-def _notes(case: Case, searched: bool, possible: Sequence[str]) -> tuple[str, ...]:
-    design = case.design
-    members = int(design.members.sum(axis=1).min())
-    others = int((~design.members).sum(axis=1).min())
-    notes = []
-    if design.kind == "paired" and searched:
-        notes.append(
-            "Models come in pairs that were trained on complementary examples, which was "
-            "recognised from the members: a target's mate is never used against it."
-        )
-    if design.kind == "paired":
-        notes.append(
-            "Each model was trained on one side of a pair's split, usually half of the examples: "
-            "what was audited is the recipe trained on half the pool, not a network trained on all "
-            "of it."
-        )
-    if design.kind == "balanced" and design.models > 1:
-        notes.append(
-            "Every example is in the same number of models: against each target one model of the "
-            "other side, drawn for each example, is left out, so that counts give nothing away."
-        )
-    if design.kind == "overlapping":
-        notes.append(
-            "Models were trained on examples that overlap otherwise than by chance, so that the "
-            "members of one tell something of the members of another."
-        )
-    if any(name.startswith("lira") for name in possible):
-        notes.append(
-            "LiRA pools variances over examples, as there are fewer than 64 models."
-            if case.pooled
-            else "LiRA uses each example's own variances."
-        )
-    alike = int((~design.informative).sum())
-    if design.models > 1 and 0 < alike < len(design.informative):
-        notes.append(
-            f"{counted(alike, 'example')} that every model or no model was trained on cannot be "
-            "attacked with references."
-        )
-    if case.split.folds is not None:
-        notes.append(
-            "There is no independent model to fix thresholds on: either half of the examples is "
-            "judged at the threshold of the other half."
-        )
-    units = int(design.units.max()) + 1
-    shared = design.models > units * (2 if design.kind == "paired" else 1)
-    if shared:
-        notes.append(
-            f"Models were trained on {counted(units, 'split')} of the examples in all: those of "
-            "the same split count as one, as they agree on whatever sets its two sides apart."
-        )
-    if 1 < units < FEWEST_TO_RESAMPLE:
-        noun = "splits" if shared else "pairs" if design.kind == "paired" else "models"
-        notes.append(f"{units} {noun} are few: intervals lean on Student's distribution.")
-    if others < 1 / min(RATES):
-        notes.append(
-            f"{counted(others, 'non-member')} cannot resolve a false-positive rate of "
-            f"{percent(min(RATES), 1)}%."
-        )
-    if members < others / 10 or others < members / 10:
-        notes.append(f"Members and non-members are far from equal: {members:,} and {others:,}.")
-    return tuple(notes)
-
-
-def _stronger(results: Sequence[AttackResult], headline: str) -> tuple[str, ...]:
-    """Name the attacks that find clearly more at the rarest rate than the headline attack does."""
-    rate = min(RATES)
-    fair = {result.name: result for result in results if not result.optimistic}
-    if headline not in fair:
-        return ()
-    most = fair[headline].rate_at(rate).tpr.high
-    better = [
-        result.label
-        for result in fair.values()
-        if most is not None
-        and (at := result.rate_at(rate)).kept
-        and at.tpr.low is not None
-        and at.tpr.low > most
-    ]
-    if not better:
-        return ()
-    find = "finds" if len(better) == 1 else "find"
-    return (
-        f"{listed(better)} {find} more members at {percent(rate, 1)}% FPR than the headline "
-        "attack, with intervals apart. The headline is chosen before looking and stays; an audit "
-        "is a lower bound, and whoever must know the worst reads the whole table.",
-    )
-
-
-def _sentence(result: AttackResult) -> str:
-    if result.optimistic:
-        return (
-            f"A threshold chosen on the very scores that it judges tells members from others with "
-            f"a balanced accuracy of {percent(result.balanced_accuracy.value, 1)}%."
-        )
-    if ATTACKS[result.name].decides:
-        return (
-            "Accusing whatever is classified correctly tells members from others with a balanced "
-            f"accuracy of {_share(result.balanced_accuracy)} ({result.label}; it says yes or no, "
-            "so that it cannot be made to accuse rarely)."
-        )
-    at = result.rate_at(min(RATES))
-    asked = f"1 in {round(1 / at.fpr):,} innocents"
-    found = f"picks out {_share(at.tpr, ' of the training examples')}"
-    if not at.kept:
-        return (
-            f"An attacker who means to accuse {asked} in fact accuses "
-            f"{_per_thousand(at.realised_fpr)} in 1,000, and correctly {found} ({result.label}; "
-            "its threshold, fixed on other data, does not keep the rate)."
-        )
-    were = "no" if at.realised_fpr == 0 else f"{_per_thousand(at.realised_fpr)} in 1,000"
-    return (
-        f"An attacker who may accuse {asked} correctly {found} ({result.label}; {were} innocents "
-        "were in fact accused)."
-    )
-
-
-def _share(estimate: Estimate, of: str = "") -> str:
-    """Return a share in percent, of what, with its interval."""
-    text = f"{percent(estimate.value, 1)}%{of}"
-    if estimate.low is None or estimate.high is None:
-        return text
-    return f"{text}, [{percent(estimate.low, 1)}, {percent(estimate.high, 1)}]"
-
-
-def _per_thousand(rate: float) -> str:
-    return f"{1000 * rate:.2g}" if rate < 0.01 else f"{1000 * rate:.0f}"

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from gossamer.arrays import as_array
 from gossamer.errors import InputError
+from gossamer.labels import without_single_axes
 from gossamer.streams import stream
 
 Members = NDArray[np.bool_]
@@ -114,7 +116,7 @@ def find_design(members: ArrayLike, pairs: ArrayLike | None = None, seed: int = 
     array = np.asarray(members, dtype=bool)
     models = np.arange(array.shape[0])
     units = _numbered_splits(array)
-    numbers = _found_pairs(array) if pairs is None else _given_pairs(array, np.asarray(pairs))
+    numbers = _found_pairs(array) if pairs is None else _given_pairs(array, pairs)
     if numbers is not None:
         mates = np.array([np.flatnonzero((numbers == n) & (models != m))[0]
                           for m, n in enumerate(numbers)])  # fmt: skip
@@ -264,7 +266,9 @@ def _numbered_pairs(members: Members) -> NDArray[np.intp]:
     return numbers
 
 
-def _given_pairs(members: Members, pairs: NDArray[Any]) -> NDArray[np.intp]:
+def _given_pairs(members: Members, given: ArrayLike) -> NDArray[np.intp]:
+    expected = "expected a whole number for each model, the same for the two of a pair"
+    pairs = without_single_axes(as_array("pairs", given, expected))
     if pairs.shape != (members.shape[0],) or pairs.dtype.kind not in "iu":
         raise InputError(
             f"pairs: the shape is {pairs.shape} of {pairs.dtype}, expected a whole number for "
@@ -274,7 +278,8 @@ def _given_pairs(members: Members, pairs: NDArray[Any]) -> NDArray[np.intp]:
     if (counts != 2).any():
         raise InputError(
             f"pairs: the numbers occur {sorted(set(counts.tolist()))} times, expected each exactly "
-            "twice, once for either model of a pair; leave out models whose mate is missing."
+            "twice, once for either model of a pair; give each pair a number of its own, and "
+            "leave out models whose mate is missing."
         )
     rows = members[:, mixed(members)]
     for number in range(len(counts)):

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gossamer.errors import InputError
+from gossamer.labels import read_labels
+from gossamer.leakage.given_arrays import checked_logits
 
 Labels = NDArray[np.integer[Any]]
 Values = NDArray[np.float32]
@@ -106,7 +108,7 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
     logits
         ``[examples, classes]`` of one model or ``[models, examples, classes]``; finite.
     labels
-        True classes, ``[examples]``, whole numbers from 0.
+        True classes, ``[examples]``, whole numbers from 0; see `gossamer.labels.read_labels`.
     probabilities
         The first argument holds probabilities: rows from 0 to 1 that sum to one. A probability
         of 0 is read as `LEAST_PROBABILITY`; nothing else is clipped.
@@ -119,7 +121,7 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
     Raises
     ------
     InputError
-        If a shape or a number is not as described, or labels are one-hot.
+        If a shape or a number is not as described.
 
     References
     ----------
@@ -137,12 +139,13 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
     True
     """
     array = checked_logits(logits, "probabilities" if probabilities else "logits")
-    classes = checked_labels(labels, array.shape[1], array.shape[2])
-    found = np.empty((4, *array.shape[:2]), dtype=np.float32)
-    rows = max(1, _CHUNK // array.shape[2])
+    models, examples, count = array.shape
+    classes = read_labels("labels", labels, examples, classes=count, models=models)
+    found = np.empty((4, models, examples), dtype=np.float32)
+    rows = max(1, _CHUNK // count)
     normalised = not probabilities
     for model, scores in enumerate(array):
-        for start in range(0, array.shape[1], rows):
+        for start in range(0, examples, rows):
             part = slice(start, start + rows)
             block = scores[part].astype(np.float64)
             _check_numbers(block, model, start, probabilities=probabilities)
@@ -158,46 +161,6 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
             "probabilities=True."
         )
     return Statistics(*found)
-
-
-def checked_logits(logits: ArrayLike, name: str) -> NDArray[np.floating[Any]]:
-    """Return logits as ``[models, examples, classes]``; complain of any other shape or type."""
-    array = np.asarray(logits)
-    if array.ndim == 2:
-        array = array[None]
-    if array.ndim != 3 or 0 in array.shape or array.shape[2] < 2:
-        raise InputError(
-            f"{name}: the shape is {np.shape(logits)}, expected [models, examples, classes] or "
-            "[examples, classes] with at least two classes."
-        )
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{name}: the type is {array.dtype}, expected real numbers.")
-    return array
-
-
-def checked_labels(labels: ArrayLike, examples: int, classes: int | None) -> Labels:
-    """Return labels as class numbers ``[examples]``; complain of one-hot and impossible ones."""
-    array = np.asarray(labels)
-    if array.ndim == 2:
-        raise InputError(
-            f"labels: the shape is {array.shape}, which looks one-hot, expected one class number "
-            f"an example, [{examples}]; use labels.argmax(axis=1)."
-        )
-    if array.shape != (examples,):
-        raise InputError(
-            f"labels: the shape is {array.shape}, expected one class number for each of the "
-            f"{examples} examples."
-        )
-    if array.dtype.kind not in "iu":
-        hint = "; use labels.astype(int)" if array.dtype.kind == "b" else ""
-        raise InputError(f"labels: the type is {array.dtype}, expected whole numbers{hint}.")
-    if array.min() < 0 or (classes is not None and array.max() >= classes):
-        most = "" if classes is None else f" to {classes - 1}"
-        raise InputError(
-            f"labels: values reach from {array.min()} to {array.max()}, expected class numbers "
-            f"from 0{most}."
-        )
-    return array
 
 
 def _normalised(block: NDArray[np.float64]) -> bool:
@@ -218,7 +181,10 @@ def _check_numbers(
 
     complain(np.isfinite(block).all(axis=1), "holds NaN or infinity, expected finite numbers")
     if probabilities:
-        hint = "expected probabilities; if these are logits, rename the array to logits"
+        hint = (
+            "expected probabilities; if these are logits, rename the array to logits, or leave "
+            "probabilities=True out"
+        )
         complain(block.min(axis=1) >= 0, f"holds a negative number, {hint}")
         complain(
             np.abs(block.sum(axis=1) - 1) <= SUM_TOLERANCE,

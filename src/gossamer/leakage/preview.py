@@ -7,9 +7,8 @@ import numpy as np
 
 from gossamer.leakage.archive import Contents, available_memory, read_array
 from gossamer.leakage.attacks import ATTACKS, chosen_attacks, obstacle
-from gossamer.leakage.auditing import checked_members
 from gossamer.leakage.design import Kind, find_design, without_mate
-from gossamer.leakage.output_statistics import checked_labels, checked_logits
+from gossamer.leakage.given_arrays import checked_labels, checked_logits, checked_members
 from gossamer.leakage.self_tests import count_references
 from gossamer.records.leakage import ReferenceCounts, Skipped
 
@@ -64,7 +63,7 @@ def preview(contents: Contents, attacks: Sequence[str] | None = None) -> Preview
     # One number that claims the whole shape: the check looks at shape and type, and needs no more.
     stand_in = np.broadcast_to(np.empty((), declared.dtype), declared.shape)
     models, examples, classes = checked_logits(stand_in, contents.scores).shape
-    checked_labels(read_array(contents, "labels"), examples, classes)
+    checked_labels(read_array(contents, "labels"), examples, classes, models)
     members = checked_members(read_array(contents, "members"), models, examples)
     pairs = read_array(contents, "pairs") if "pairs" in contents.headers else None
     alone = without_mate(members, pairs)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gossamer.errors import InputError
-from gossamer.leakage.output_statistics import checked_labels, checked_logits
+from gossamer.labels import read_labels
+from gossamer.leakage.given_arrays import checked_logits
 from gossamer.leakage.ranking import Best, accused, best_threshold
 
 
@@ -35,7 +36,7 @@ def best_threshold_attack(
     Raises
     ------
     InputError
-        If shapes do not fit, or labels are one-hot.
+        If shapes do not fit.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def published_one_hot_attack(
     Raises
     ------
     InputError
-        If shapes do not fit, or labels are one-hot.
+        If shapes do not fit.
 
     Examples
     --------
@@ -103,7 +104,8 @@ def _checked(
     array = checked_logits(probabilities, f"{side} probabilities")
     if len(array) != 1:
         raise InputError(f"{side} probabilities: {len(array)} models were given, expected one.")
-    return array[0], checked_labels(labels, array.shape[1], array.shape[2])
+    _, examples, classes = array.shape
+    return array[0], read_labels(f"{side} labels", labels, examples, classes=classes)
 
 
 def _rows(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:

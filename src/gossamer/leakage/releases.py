@@ -12,9 +12,9 @@ from scipy import special
 
 from gossamer.errors import InputError
 from gossamer.leakage.attacks import ATTACKS
-from gossamer.leakage.auditing import checked_members
 from gossamer.leakage.design import Design, Scores, find_design, reference_counts, without_mate
 from gossamer.leakage.evaluation import RATES, Face, Split, evaluate, find_split, settled_rates
+from gossamer.leakage.given_arrays import checked_members
 from gossamer.leakage.likelihood_ratio import FEWEST_REFERENCES, lira_online
 from gossamer.leakage.output_statistics import Statistics
 from gossamer.leakage.references import References, Side, gather

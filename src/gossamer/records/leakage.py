@@ -6,7 +6,7 @@ that an attack accuses, the false-positive rate (FPR) the share of non-members.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gossamer.errors import InputError
 from gossamer.records.record import Value
@@ -176,6 +176,46 @@ class ReferenceCounts(Value):
     """True if the counts say nothing about whether the example is a member of the target."""
 
 
+Given = Literal["logits", "probabilities", "statistics"]
+"""What an audit is told that models say of each example."""
+
+
+class Source(Value):
+    """What was audited, so that somebody who has it can tell."""
+
+    name: str
+    """Of the file; "arrays" or "statistics" if they were passed from Python."""
+    sha256: str
+    """Of the file's bytes; of arrays, see `gossamer.leakage.provenance.arrays_source`."""
+
+
+class Provenance(Value):
+    """What it takes to repeat an audit. When it was done does not tell two of them apart."""
+
+    gossamer: str
+    """Version."""
+    libraries: Mapping[str, str]
+    """Versions of Python and of what computed the numbers."""
+    date: str
+    """When the audit ended, in UTC by ISO 8601."""
+    seed: int
+    source: Source
+    given: Given
+    models: int
+    """Models given, those that were left out among them."""
+    attacks: tuple[str, ...]
+    """Names of those asked for."""
+    pairs: bool
+    """Whether the models' pairs were given; if not, they were looked for."""
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all but the date is the same."""
+        return isinstance(other, Provenance) and self._repeated() == other._repeated()
+
+    def _repeated(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"date"})
+
+
 class Leakage(Value):
     """What a membership inference audit found."""
 
@@ -197,6 +237,8 @@ class Leakage(Value):
     notes: tuple[str, ...]
     sentence: str
     """The finding in plain words."""
+    provenance: Provenance | None = None
+    """How it was found; None in records of studies, which say so for the whole study."""
 
     @property
     def passed(self) -> bool:

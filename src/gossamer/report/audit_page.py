@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import AttackResult, Leakage
 from gossamer.report.charts import Figure, Panel
 from gossamer.report.files import ATTACK_COLUMNS, attack_lines, write_whole
@@ -15,6 +16,7 @@ from gossamer.report.leakage_section import gallery
 from gossamer.report.leakage_tables import attack_table, check_table, precision_table
 from gossamer.report.rendering import library, page_figure, render
 from gossamer.report.roc import Curve, roc_panel
+from gossamer.report.score_table import write_scores
 from gossamer.report.tables import Section, Table
 from gossamer.report.write import write_pictures
 
@@ -22,8 +24,10 @@ BESIDE = ("loss", "modified_entropy", "rmia", "lira_offline")
 """Attacks whose curves are drawn beside that of the headline attack."""
 
 
-def write_audit(leakage: Leakage, folder: Path, title: str) -> Path:
-    """Write ``audit.html``, ``figures/roc.*``, ``audit.json`` and ``audit.csv``.
+def write_audit(
+    leakage: Leakage, folder: Path, title: str, scores: ExampleScores | None = None
+) -> Path:
+    """Write ``audit.html``, ``figures/roc.*``, ``audit.json``, ``audit.csv`` and ``scores.csv``.
 
     The page is one file that needs no network. Each file is replaced as a whole.
 
@@ -35,6 +39,8 @@ def write_audit(leakage: Leakage, folder: Path, title: str) -> Path:
         Where the files go; made if it is not there.
     title
         What was audited, such as the name of the file.
+    scores
+        What every attack says of every example; None: no table of it is written.
 
     Returns
     -------
@@ -49,10 +55,11 @@ def write_audit(leakage: Leakage, folder: Path, title: str) -> Path:
     text = json.dumps(leakage.to_dict(), indent=1, allow_nan=False)
     write_whole(folder / "audit.json", text.encode())
     write_whole(folder / "audit.csv", _table_text(leakage).encode())
+    table = None if scores is None else write_scores(scores, folder)
     figure = roc_of(leakage)
     write_pictures(figure, title, folder)
     page = folder / "audit.html"
-    write_whole(page, render("audit.html.j2", _values(leakage, title, figure)).encode())
+    write_whole(page, _page(leakage, title, figure, table).encode())
     return page
 
 
@@ -86,6 +93,13 @@ def roc_of(leakage: Leakage) -> Figure:
     )
 
 
+def _page(leakage: Leakage, title: str, figure: Figure, scores: Path | None) -> str:
+    return render(
+        "audit.html.j2",
+        {**_values(leakage, title, figure), "scores": None if scores is None else scores.name},
+    )
+
+
 def _values(leakage: Leakage, title: str, figure: Figure) -> dict[str, Any]:
     sections = [("", leakage)]
     return {
@@ -101,6 +115,7 @@ def _values(leakage: Leakage, title: str, figure: Figure) -> dict[str, Any]:
         "leakage": {"galleries": [("", gallery(leakage, ()))] if leakage.exposed else []},
         "checks": check_table([leakage]),
         "notes": leakage.notes,
+        "made": _made(leakage),
         "definitions": LEAKAGE,
         "library": library(),
     }
@@ -114,6 +129,26 @@ def _facts(leakage: Leakage) -> list[tuple[str, str]]:
         facts.append(("Design", "complementary pairs" if leakage.paired else "unpaired models"))
     headline = leakage.attack(leakage.headline)
     return [*facts, ("Headline attack", headline.label)]
+
+
+def _made(leakage: Leakage) -> list[tuple[str, str]]:
+    """Say what it takes to repeat the audit."""
+    made = leakage.provenance
+    if made is None:
+        return []
+    left_out = made.models - leakage.models
+    models = f"{made.models:,}" + (f", of which {left_out:,} were left out" if left_out else "")
+    libraries = ", ".join(f"{name} {version}" for name, version in made.libraries.items())
+    return [
+        ("Input", f"{made.source.name}, {made.given}"),
+        ("SHA-256 of the input", made.source.sha256),
+        ("Models in the input", models),
+        ("Seed", str(made.seed)),
+        ("Attacks asked for", ", ".join(made.attacks)),
+        ("Pairs of models", "given" if made.pairs else "looked for"),
+        ("Made by", f"gossamer {made.gossamer} ({libraries})"),
+        ("Date", made.date),
+    ]
 
 
 def _source_table(attacks: Sequence[AttackResult]) -> Table:

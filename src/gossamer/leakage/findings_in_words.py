@@ -1,0 +1,191 @@
+"""What an audit found, and how it was done, in sentences."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.formats import counted, listed, percent
+from gossamer.leakage.attacks import ATTACKS, Case
+from gossamer.leakage.evaluation import RATES
+from gossamer.leakage.uncertainty import FEWEST_TO_RESAMPLE
+from gossamer.records.leakage import AttackResult, Estimate
+
+
+def mateless(alone: NDArray[np.intp]) -> tuple[str, ...]:
+    """Name the models that were left out, as their mates are missing."""
+    if not len(alone):
+        return ()
+    numbers = listed([str(model) for model in alone.tolist()])
+    who = f"Model {numbers} has no mate" if len(alone) == 1 else f"Models {numbers} have no mates"
+    return (
+        f"{who} among the others, which come in pairs trained on complementary examples: left out, "
+        "as target and as reference.",
+    )
+
+
+def notes_on(case: Case, searched: bool, possible: Sequence[str]) -> tuple[str, ...]:
+    """Say what a reader must know of how the audit was done.
+
+    Parameters
+    ----------
+    case
+        What was audited.
+    searched
+        Whether pairs were looked for, as none were given.
+    possible
+        Names of the attacks that were run.
+    """
+    return (
+        *_on_guessing(case),
+        *_on_design(case, searched),
+        *_on_attacks(case, possible),
+        *_on_numbers(case),
+    )
+
+
+def _on_guessing(case: Case) -> Iterator[str]:
+    """Labels that are numbered otherwise than the logits leave the models right by chance only."""
+    right = float(case.statistics.correct[case.design.members].mean())
+    commonest = float(np.bincount(case.labels).max() / len(case.labels))
+    if right <= commonest:
+        yield (
+            f"Models are right about {percent(right, 1)}% of the examples that they were trained "
+            f"on, and naming the commonest class alone about {percent(commonest, 1)}%: unless they "
+            "learnt nothing, the labels are not the columns of the logits, and no number counts."
+        )
+
+
+def _on_design(case: Case, searched: bool) -> Iterator[str]:
+    design = case.design
+    if design.kind == "paired" and searched:
+        yield (
+            "Models come in pairs that were trained on complementary examples, which was "
+            "recognised from the members: a target's mate is never used against it."
+        )
+    if design.kind == "paired":
+        yield (
+            "Each model was trained on one side of a pair's split, usually half of the examples: "
+            "what was audited is the recipe trained on half the pool, not a network trained on all "
+            "of it."
+        )
+    if design.kind == "balanced" and design.models > 1:
+        yield (
+            "Every example is in the same number of models: against each target one model of the "
+            "other side, drawn for each example, is left out, so that counts give nothing away."
+        )
+    if design.kind == "overlapping":
+        yield (
+            "Models were trained on examples that overlap otherwise than by chance, so that the "
+            "members of one tell something of the members of another."
+        )
+
+
+def _on_attacks(case: Case, possible: Sequence[str]) -> Iterator[str]:
+    design = case.design
+    if any(name.startswith("lira") for name in possible):
+        yield (
+            "LiRA pools variances over examples, as there are fewer than 64 models."
+            if case.pooled
+            else "LiRA uses each example's own variances."
+        )
+    alike = int((~design.informative).sum())
+    if design.models > 1 and 0 < alike < len(design.informative):
+        yield (
+            f"{counted(alike, 'example')} that every model or no model was trained on cannot be "
+            "attacked with references."
+        )
+    if case.split.folds is not None:
+        yield (
+            "There is no independent model to fix thresholds on: either half of the examples is "
+            "judged at the threshold of the other half."
+        )
+
+
+def _on_numbers(case: Case) -> Iterator[str]:
+    design = case.design
+    units = int(design.units.max()) + 1
+    shared = design.models > units * (2 if design.kind == "paired" else 1)
+    if shared:
+        yield (
+            f"Models were trained on {counted(units, 'split')} of the examples in all: those of "
+            "the same split count as one, as they agree on whatever sets its two sides apart."
+        )
+    if 1 < units < FEWEST_TO_RESAMPLE:
+        noun = "splits" if shared else "pairs" if design.kind == "paired" else "models"
+        yield f"{units} {noun} are few: intervals lean on Student's distribution."
+    members = int(design.members.sum(axis=1).min())
+    others = int((~design.members).sum(axis=1).min())
+    if others < 1 / min(RATES):
+        yield (
+            f"{counted(others, 'non-member')} cannot resolve a false-positive rate of "
+            f"{percent(min(RATES), 1)}%."
+        )
+    if members < others / 10 or others < members / 10:
+        yield f"Members and non-members are far from equal: {members:,} and {others:,}."
+
+
+def stronger(results: Sequence[AttackResult], headline: str) -> tuple[str, ...]:
+    """Name the attacks that find clearly more at the rarest rate than the headline attack does."""
+    rate = min(RATES)
+    fair = {result.name: result for result in results if not result.optimistic}
+    if headline not in fair:
+        return ()
+    most = fair[headline].rate_at(rate).tpr.high
+    better = [
+        result.label
+        for result in fair.values()
+        if most is not None
+        and (at := result.rate_at(rate)).kept
+        and at.tpr.low is not None
+        and at.tpr.low > most
+    ]
+    if not better:
+        return ()
+    find = "finds" if len(better) == 1 else "find"
+    return (
+        f"{listed(better)} {find} more members at {percent(rate, 1)}% FPR than the headline "
+        "attack, with intervals apart. The headline is chosen before looking and stays; an audit "
+        "is a lower bound, and whoever must know the worst reads the whole table.",
+    )
+
+
+def finding(result: AttackResult) -> str:
+    """Say what an attack finds."""
+    if result.optimistic:
+        return (
+            f"A threshold chosen on the very scores that it judges tells members from others with "
+            f"a balanced accuracy of {percent(result.balanced_accuracy.value, 1)}%."
+        )
+    if ATTACKS[result.name].decides:
+        return (
+            "Accusing whatever is classified correctly tells members from others with a balanced "
+            f"accuracy of {_share(result.balanced_accuracy)} ({result.label}; it says yes or no, "
+            "so that it cannot be made to accuse rarely)."
+        )
+    at = result.rate_at(min(RATES))
+    asked = f"1 in {round(1 / at.fpr):,} innocents"
+    found = f"picks out {_share(at.tpr, ' of the training examples')}"
+    if not at.kept:
+        return (
+            f"An attacker who means to accuse {asked} in fact accuses "
+            f"{_per_thousand(at.realised_fpr)} in 1,000, and correctly {found} ({result.label}; "
+            "its threshold, fixed on other data, does not keep the rate)."
+        )
+    were = "no" if at.realised_fpr == 0 else f"{_per_thousand(at.realised_fpr)} in 1,000"
+    return (
+        f"An attacker who may accuse {asked} correctly {found} ({result.label}; {were} innocents "
+        "were in fact accused)."
+    )
+
+
+def _share(estimate: Estimate, of: str = "") -> str:
+    """Return a share in percent, of what, with its interval."""
+    text = f"{percent(estimate.value, 1)}%{of}"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text}, [{percent(estimate.low, 1)}, {percent(estimate.high, 1)}]"
+
+
+def _per_thousand(rate: float) -> str:
+    return f"{1000 * rate:.2g}" if rate < 0.01 else f"{1000 * rate:.0f}"

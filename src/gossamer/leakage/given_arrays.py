@@ -1,0 +1,114 @@
+"""What an audit is given, in whatever form, as the arrays that it works on; or a sentence."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gossamer.arrays import as_array
+from gossamer.errors import InputError
+from gossamer.labels import read_labels, without_single_axes
+
+
+def checked_logits(logits: ArrayLike, name: str) -> NDArray[np.floating[Any]]:
+    """Return logits as ``[models, examples, classes]``; complain of any other shape or type.
+
+    Raises
+    ------
+    InputError
+        Also if there are fewer than two classes.
+    """
+    expected = (
+        "expected [models, examples, classes] or [examples, classes] with at least two classes"
+    )
+    given = as_array(name, logits, expected)
+    array = given[None] if given.ndim == 2 else given
+    if array.ndim != 3 or 0 in array.shape or array.shape[2] < 2:
+        one = ""
+        if array.ndim == 3 and array.shape[2] == 1:
+            first = "1 - x" if "probabilities" in name else "0 * x"
+            one = (
+                "; if this is one output x for the second of two classes, pass "
+                f"numpy.concatenate([{first}, x], axis=-1)"
+            )
+        raise InputError(f"{name}: the shape is {given.shape}, {expected}{one}.")
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name}: the type is {array.dtype}, expected real numbers.")
+    return array
+
+
+def checked_labels(
+    labels: ArrayLike, examples: int, classes: int | None, models: int = 1
+) -> NDArray[np.int64]:
+    """Return the true classes of an audit, ``[examples]``, as `gossamer.labels` reads them.
+
+    Raises
+    ------
+    InputError
+        Also if all are the same: whatever lost the classes, attacks by class would run on.
+    """
+    numbers = read_labels("labels", labels, examples, classes=classes, models=models)
+    if numbers.size and numbers.min() == numbers.max():
+        among = "two classes or more" if classes is None else f"several of the {classes} classes"
+        raise InputError(
+            f"labels: every example is of class {int(numbers[0])}, expected examples of {among}; "
+            "pass the true class of each example."
+        )
+    return numbers
+
+
+def checked_members(members: ArrayLike, models: int, examples: int) -> NDArray[np.bool_]:
+    """Return memberships as ``[models, examples]``; complain of any other shape or content.
+
+    Raises
+    ------
+    InputError
+        Also if some model has fewer than two members or two others: nothing to tell apart.
+    """
+    expected = (
+        f"expected [{models}, {examples}] for models and examples, or [{examples}] if all models "
+        "were trained on the same"
+    )
+    given = as_array("members", members, expected)
+    array = without_single_axes(given)
+    if array.shape not in {(examples,), (1, examples), (models, examples)}:
+        raise InputError(
+            f"members: the shape is {given.shape}, {expected}{_shape_hint(array, models, examples)}."
+        )
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise InputError(f"members: {_content(array)}.")
+    inside = np.ascontiguousarray(np.broadcast_to(array.astype(bool), (models, examples)))
+    counts = inside.sum(axis=1)
+    for model, count in enumerate(counts.tolist()):
+        if not 2 <= count <= examples - 2:
+            raise InputError(
+                f"members: model {model} has {count} members among {examples} examples, expected "
+                "at least two members and two others; without either there is nothing to tell "
+                "apart."
+            )
+    return inside
+
+
+def _shape_hint(array: NDArray[Any], models: int, examples: int) -> str:
+    if array.shape == (examples, models):
+        return "; if the columns are the models, pass numpy.transpose(members)"
+    counts = array.ndim == 1 and array.dtype.kind in "iu" and array.size
+    if counts and 0 <= array.min() and array.max() < examples:
+        return (
+            "; if these are the positions of the members, pass "
+            f"numpy.isin(numpy.arange({examples}), members)"
+        )
+    return ""
+
+
+def _content(array: NDArray[Any]) -> str:
+    """Say what is wrong with memberships that are not true and false."""
+    expected = "expected true and false, or 1 and 0, and nothing else"
+    if array.dtype.kind in "UST":
+        return (
+            f"the type is {array.dtype}, {expected}; with the word that means trained on, pass "
+            "numpy.asarray(members) == word"
+        )
+    if array.dtype.kind in "if" and np.isin(array, (-1, 1)).all():
+        return f"{expected}; if 1 means trained on, pass numpy.greater(members, 0)"
+    return expected
