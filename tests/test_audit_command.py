@@ -1,5 +1,7 @@
 """`gossamer audit` as a user meets it: what it prints, what it exits with, what it refuses."""
 
+import csv
+import hashlib
 import io
 import json
 import os
@@ -61,6 +63,18 @@ def test_known_leakage_is_found_and_written(gossamer: Gossamer) -> None:
     assert found.paired
     assert Path(seen.err.splitlines()[-1]) == Path("out/audit.html").resolve()
     assert json.loads(Path("out/audit.json").read_text()) == json.loads(seen.out)
+    made = found.provenance
+    assert made is not None
+    assert made.source.name == "mine.npz"
+    assert made.source.sha256 == hashlib.sha256(Path("mine.npz").read_bytes()).hexdigest()
+    with Path("out/scores.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 8 * 4000
+    given = arrays(models=8, examples=4000)
+    assert [line["member"] for line in lines] == [f"{int(m)}" for m in given["members"].ravel()]
+    margins = given["logits"][:, np.arange(4000), given["labels"]]
+    expected = [f"{value:.7g}" for value in margins.astype(np.float32).ravel().tolist()]
+    assert [line["best_threshold"] for line in lines] == expected
 
 
 def test_what_is_printed_fits_80_columns_and_ends_with_the_page(gossamer: Gossamer) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ FORMS: dict[str, Callable[[Labels], Any]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @given(labels=NUMBERS)
+@settings(max_examples=20)
 def test_every_form_of_the_same_labels_is_read_alike(form: str, labels: Labels) -> None:
     found = read_labels("labels", FORMS[form](labels), len(labels), classes=CLASSES, models=3)
     assert found.dtype == np.int64

@@ -112,6 +112,34 @@ def test_the_command_predicts(folder: Path, tmp_path: Path, kernels: bool) -> No
     assert_answers(tmp_path / "out.npy", folder)
 
 
+AUDITING = """
+import numpy as np
+import gossamer
+file = np.load(sys.argv[1])
+found = gossamer.audit(file["logits"], file["labels"], file["members"], attacks=["loss"])
+print(found.attack("loss").auc.value, "torch" in sys.modules)
+"""
+
+
+def test_audits_need_no_torch(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    members, labels = draws.random((2, 300)) < 0.5, draws.integers(0, 2, 300)
+    logits = np.zeros((2, 300, 2))
+    logits[:, np.arange(300), labels] = draws.normal(size=(2, 300)) + members
+    path = tmp_path / "mine.npz"
+    np.savez(path, logits=logits, labels=labels[:, None], members=members)
+    done = run(AUDITING, path, absent=("torch",))
+    assert (done.returncode, done.stderr) == (0, "")
+    area, loaded = done.stdout.split()
+    assert loaded == "False"
+    command = ("audit", path, "--attacks", "loss", "--out", tmp_path / "out", "--json")
+    done = run(COMMAND, *command, absent=("torch",))
+    assert done.returncode == 0, done.stderr
+    by_name = {attack["name"]: attack for attack in json.loads(done.stdout)["attacks"]}
+    assert by_name["loss"]["auc"]["value"] == float(area)
+    assert (tmp_path / "out" / "audit.html").is_file()
+
+
 def test_the_other_commands_say_what_they_need() -> None:
     done = run(COMMAND, "studies", absent=DECLARED)
     assert done.returncode == 1

@@ -15,7 +15,7 @@ from gossamer.report.glossary import LEAKAGE
 from gossamer.report.leakage_section import gallery
 from gossamer.report.leakage_tables import attack_table, check_table, precision_table
 from gossamer.report.rendering import library, page_figure, render
-from gossamer.report.roc import Curve, roc_panel
+from gossamer.report.roc import Curve, marked_rates, roc_panel
 from gossamer.report.score_table import write_scores
 from gossamer.report.tables import Section, Table
 from gossamer.report.write import write_pictures
@@ -87,8 +87,8 @@ def roc_of(leakage: Leakage) -> Figure:
         "ROC curves",
         "True-positive against false-positive rate on log axes"
         + (", mean over models, with 95% bands" if banded else "")
-        + ". Dotted: guessing. Vertical lines: FPR of 0.1% and 1%. The first is the headline "
-        "attack, chosen by what there was to attack with, before looking at any result.",
+        + f". Dotted: guessing.{marked_rates(curves)} The first is the headline attack, chosen by what "
+        "there was to attack with, before looking at any result.",
         (roc_panel(Panel("roc"), curves),),
     )
 

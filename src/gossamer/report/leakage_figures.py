@@ -31,7 +31,7 @@ from gossamer.report.lines import (
     tooltips,
 )
 from gossamer.report.results import Results
-from gossamer.report.roc import Curve, roc_panel
+from gossamer.report.roc import Curve, marked_rates, roc_panel
 from gossamer.report.series import Group, Ink, all_series, along_axis, by_arm, groups, ink
 
 PAIRS = "95% intervals over pairs of networks"
@@ -254,11 +254,8 @@ def _reached(row: Row) -> list[float]:
 def roc_figure(results: Results) -> Figure | None:
     """ROC curves of the headline attack on networks with and without pruning."""
     shown = {group.title: detailed(results, group)[:MOST_LINES] for group in groups(results)}
-    panels = tuple(
-        roc_panel(Panel(f"roc-{title}"), _curves(results, some), title)
-        for title, some in shown.items()
-        if some
-    )
+    curves = {title: _curves(results, some) for title, some in shown.items() if some}
+    panels = tuple(roc_panel(Panel(f"roc-{title}"), some, title) for title, some in curves.items())
     if not panels:
         return None
     attacks = _attacks(tuple(one for some in shown.values() for one in some))
@@ -266,8 +263,8 @@ def roc_figure(results: Results) -> Figure | None:
         "roc",
         "ROC curves of the headline attack",
         f"True-positive against false-positive rate of the headline attack, {attacks}, on "
-        f"log axes, mean over networks; {PAIRS}. Dotted: guessing. Vertical lines: FPR of 0.1% "
-        "and 1%.",
+        f"log axes, mean over networks; {PAIRS}. Dotted: guessing."
+        + marked_rates([curve for some in curves.values() for curve in some]),
         panels,
         columns=1,
     )

@@ -81,8 +81,11 @@ def _attack_row(leakage: Leakage, attack: AttackResult) -> tuple[str, ...]:
 
 def _rate_cells(at: RateAt) -> list[str]:
     """Return the TPR, marked if it is none to quote, the FPR in fact, and the TPR on the curve."""
-    mark = "" if at.kept else " *"
-    return [share(at.tpr) + mark, percent(at.realised_fpr, 3), share(at.curve_tpr)]
+    # Beside the number, before its interval.
+    tpr = share(at.tpr) if at.kept else " * [".join(share(at.tpr).split(" [", 1))
+    if not (at.kept or " [" in tpr):
+        tpr += " *"
+    return [tpr, percent(at.realised_fpr, 3), share(at.curve_tpr)]
 
 
 def precision_table(sections: Iterable[tuple[str, Leakage]]) -> Table | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from gossamer.formats import percent
+from gossamer.formats import listed, percent
 from gossamer.records.leakage import AttackResult
 from gossamer.report.charts import INK, MUTED, QUIET, RULE, STRONG, Layer, Panel, Row
 
@@ -45,6 +45,14 @@ def roc_rows(curves: Sequence[Curve]) -> list[Row]:
 def lowest_rate(curves: Sequence[Curve]) -> float:
     """Return the lowest false-positive rate of some curves, where the axes begin."""
     return min(point.fpr for curve in curves for point in curve.attack.roc)
+
+
+def marked_rates(curves: Sequence[Curve]) -> str:
+    """Return a sentence, with a space before it, on the vertical lines; empty if there are none."""
+    rates = [f"{100 * rate:g}%" for rate in MARKED if rate >= lowest_rate(curves)]
+    if not rates:
+        return ""
+    return f" Vertical line{'s' if len(rates) > 1 else ''}: FPR of {listed(rates)}."
 
 
 def roc_panel(panel: Panel, curves: Sequence[Curve], title: str = "") -> Panel:
