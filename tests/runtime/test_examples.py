@@ -53,7 +53,10 @@ FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
         (header(FLOATS % "(3,)") + bytes(12), "has shape [3], expected"),
         (header(FLOATS % "()") + bytes(12), "has shape []"),
         (header(FLOATS % "(2, 4)") + bytes(32), "has shape [2, 4]"),
-        (header((FLOATS % "(2, 3)").replace("<f4", "|u1")) + bytes(6), "(x / 255)"),
+        (
+            header((FLOATS % "(2, 3)").replace("<f4", "|u1")) + bytes(6),
+            "numpy.asarray(x, 'float32') / 255",
+        ),
         (header((FLOATS % "(1, 3)").replace("<f4", "<c8")) + bytes(24), "type complex64"),
     ],
 )

@@ -35,12 +35,15 @@ def test_inputs_of_any_layout_and_type_give_the_same(network: Network) -> None:
     expected = predictor(inputs)
     for same in (
         whole.transpose(0, 3, 1, 2),
-        inputs.astype(np.int8),
         np.asfortranarray(inputs),
         inputs.astype(">f8"),
+        inputs.astype(np.float16),
+        np.repeat(inputs, 2, axis=0)[::2],
+        inputs[::-1][::-1],
         inputs.tolist(),
     ):
         np.testing.assert_array_equal(predictor(same), expected)
+    np.testing.assert_array_equal(predictor(inputs[::-1]), expected[::-1])
     assert predictor(inputs[:0]).shape == (0, 4)
 
 
@@ -51,7 +54,7 @@ def test_threads_are_a_positive_number(network: Network, threads: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "inputs", [np.zeros((2, 6, 6)), np.zeros((1, 2, 6, 5)), 3, [["a"]], [[1], [1, 2]]]
+    "inputs", [np.zeros((2, 6, 6)), np.zeros((1, 2, 6, 5)), 3, [["a"]], [[1.0], [1.0, 2.0]]]
 )
 def test_inputs_of_another_shape_are_refused(network: Network, inputs: Any) -> None:
     with pytest.raises(InputError, match=r"expected \[examples, 2, 6, 6\]"):
@@ -61,13 +64,13 @@ def test_inputs_of_another_shape_are_refused(network: Network, inputs: Any) -> N
 def test_an_example_may_be_a_single_number() -> None:
     network = Network((1,), (Linear(0, pack_weights(np.full((1, 1), 2.0), "dense")),), 1)
     predictor = Predictor(network, {}, ExampleShapes((), ()))
-    np.testing.assert_array_equal(predictor([1, 2, 3]), np.array([2, 4, 6], np.float32))
+    np.testing.assert_array_equal(predictor([1.0, 2.0, 3.0]), np.array([2, 4, 6], np.float32))
     with pytest.raises(InputError, match=r"expected \[examples\]"):
         predictor([[1], [2]])
 
 
 def test_complex_inputs_are_refused(network: Network) -> None:
-    with pytest.raises(InputError, match="of type complex128, expected real numbers"):
+    with pytest.raises(InputError, match="of type complex128, expected floating-point numbers"):
         Predictor(network, {})(np.zeros((1, 2, 6, 6), complex))
 
 

@@ -4,18 +4,19 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gossamer.compression.storing import kinds_in_words, layers_in_words
 from gossamer.errors import InputError
-from gossamer.kernels.network import Convolution, Linear, Network, Shape
+from gossamer.kernels.network import Convolution, Floats, Linear, Network, Shape
 from gossamer.measure.latency import Timing, threads_of_torch
+from gossamer.runtime.inputs import as_inputs
 
 
 class Runner(Protocol):
@@ -79,7 +80,7 @@ class RunnerModule(nn.Module):
 class Compressed:
     """What `compress` returns: call it with a batch of inputs.
 
-    Tensors give tensors, which require no gradient; arrays of NumPy give arrays.
+    Tensors give tensors, which require no gradient; arrays and nested lists give arrays.
 
     Attributes
     ----------
@@ -119,51 +120,29 @@ class Compressed:
     _module: nn.Module
     _networks: tuple[Network, ...]
 
-    @overload
-    def __call__(self, inputs: Tensor) -> Any: ...
-    @overload
-    def __call__(self, inputs: NDArray[np.floating]) -> Any: ...
-    def __call__(self, inputs: Tensor | NDArray[np.floating]) -> Any:
+    def __call__(self, inputs: Tensor | ArrayLike) -> Any:
         """Return what the network gives for a batch of inputs [batch, ...].
 
         Raises
         ------
         InputError
-            If the inputs have another shape than the example had, or are no numbers of
-            floating point.
+            If the inputs have another shape than the example had, are no numbers of floating
+            point, or are beyond float32.
         """
-        if isinstance(inputs, np.ndarray):
-            return self._of_array(inputs)
-        _check_kind(inputs)
-        engine_alone = isinstance(self._module, RunnerModule)  # PyTorch has nothing to set up
-        if engine_alone and inputs.dtype is torch.float32 and inputs.is_cpu:
-            array = (inputs.detach() if inputs.requires_grad else inputs).numpy()
-            return torch.from_numpy(self._of_array(array))
-        self._check(inputs.shape, inputs.dtype, inputs.is_floating_point())
-        numbers = inputs.detach() if inputs.requires_grad else inputs
-        if numbers.dtype != torch.float32 or not numbers.is_cpu:
-            numbers = numbers.to("cpu", torch.float32)
+        numbers = as_inputs(inputs, self.input_shape)
+        self._check_batch(len(numbers))
+        gives_tensors = isinstance(inputs, Tensor)
+        if isinstance(self._module, RunnerModule):  # PyTorch has nothing to set up
+            found = self._module.compute(numbers)
+            return torch.from_numpy(found) if gives_tensors else found
         with torch.no_grad(), threads_of_torch(self.threads):
-            return _for_each_tensor(self._module(numbers), Tensor.detach)
+            output = _for_each_tensor(self._module(_as_tensor(numbers)), Tensor.detach)
+        return output if gives_tensors else _for_each_tensor(output, Tensor.numpy)
 
-    def _of_array(self, inputs: NDArray[np.floating]) -> Any:
-        if isinstance(self._module, RunnerModule):
-            self._check(inputs.shape, inputs.dtype, inputs.dtype.kind == "f")
-            floats = inputs if inputs.dtype == np.float32 else inputs.astype(np.float32)
-            return self._module.compute(floats)
-        found = self(torch.from_numpy(np.ascontiguousarray(inputs)))
-        return _for_each_tensor(found, Tensor.numpy)
-
-    def _check(self, shape: tuple[int, ...], dtype: object, is_floating_point: bool) -> None:
-        if shape[1:] != self.input_shape or not is_floating_point:
+    def _check_batch(self, size: int) -> None:
+        if self.fixed_batch and size != self.batch:
             raise InputError(
-                f"The inputs are {dtype} of shape {tuple(shape)}, but this network was "
-                f"compressed for floating-point numbers of shape {('batch', *self.input_shape)}: "
-                "compress it with an example of the new shape."
-            )
-        if self.fixed_batch and shape[0] != self.batch:
-            raise InputError(
-                f"The inputs are a batch of {shape[0]}, but the network computes batches of "
+                f"The inputs are a batch of {size}, but the network computes batches of "
                 f"{self.batch} only ({self.fixed_batch}): give that many, or compress with an "
                 "example of the new size."
             )
@@ -252,17 +231,10 @@ class Compressed:
         return self.report()
 
 
-def _check_kind(inputs: object) -> None:
-    if not isinstance(inputs, Tensor):
-        raise InputError(
-            f"The inputs are of type {type(inputs).__name__}, but a tensor or a NumPy array was "
-            "expected."
-        )
-    if inputs.layout is not torch.strided or inputs.is_meta:
-        raise InputError(
-            f"The inputs are a tensor of layout {inputs.layout} on {inputs.device}, but a dense "
-            "one that holds numbers was expected."
-        )
+def _as_tensor(numbers: Floats) -> Tensor:
+    """Return an array as a tensor, copied only where PyTorch would refuse it or warn."""
+    shared = numbers.flags.writeable and min(numbers.strides, default=0) >= 0
+    return torch.from_numpy(numbers if shared else numbers.copy())
 
 
 def _for_each_tensor(output: Any, change: Callable[[Tensor], Any]) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError
 from gossamer.kernels.network import Shape
+from gossamer.runtime.inputs import fits, shape_hint, type_complaint
 from gossamer.system import failure_reason
 
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -39,14 +40,11 @@ def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
     expected = f"expected an .npy file of shape [{', '.join(map(str, ('examples', *shape)))}]"
     _check_start(path, expected)
     examples = _mapped(path, expected)
-    if examples.shape[1:] != shape or examples.ndim == 0:
-        raise InputError(f"{path}: has shape {list(examples.shape)}, {expected}.")
-    if examples.dtype.kind != "f":
-        raise InputError(
-            f"{path}: holds numbers of type {examples.dtype}, expected floating-point numbers, "
-            "scaled and normalised as in training; convert them first, for instance by "
-            "`(x / 255).astype('float32')`."
-        )
+    if not fits(examples.shape, shape):
+        hint = shape_hint(examples.shape, shape)
+        raise InputError(f"{path}: has shape {list(examples.shape)}, {expected}{hint}.")
+    if complaint := type_complaint(examples.dtype):
+        raise InputError(f"{path}: holds numbers {complaint}.")
     return examples
 
 

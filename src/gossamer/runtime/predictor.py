@@ -1,16 +1,16 @@
 """A network from a file at work."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gossamer.errors import InputError
 from gossamer.kernels.engine import MOST_THREADS, Engine
-from gossamer.kernels.network import Floats, Network, Shape
+from gossamer.kernels.network import Floats, Network
 from gossamer.runtime.example_shapes import ExampleShapes, own_shapes
 from gossamer.runtime.file import Metadata, read_network
+from gossamer.runtime.inputs import as_inputs
 from gossamer.system import available_cores
 
 
@@ -95,7 +95,8 @@ class Predictor:
         Parameters
         ----------
         inputs
-            Real numbers [N, *input_shape], scaled as in training; computed with as float32.
+            Floating-point numbers [N, *input_shape], scaled as in training: an array, a tensor of
+            PyTorch, or nested lists. Computed with as float32.
         threads
             How many to use; by default as many as this process has cores.
 
@@ -107,22 +108,22 @@ class Predictor:
         Raises
         ------
         InputError
-            If the inputs have another shape or numbers beyond float32, `threads` is no positive
-            number, or memory runs out.
+            If the inputs have another shape, are whole numbers, which were not scaled yet, or
+            beyond float32; `threads` is no positive number; or memory runs out.
         """
-        given = _checked(inputs, self.input_shape)
         count = min(available_cores(), MOST_THREADS) if threads is None else threads
         if type(count) is not int or not 1 <= count <= MOST_THREADS:
             raise InputError(
                 f"threads is {threads!r}, expected a whole number from 1 to {MOST_THREADS}."
             )
         try:
-            examples = _as_floats(given).reshape(len(given), *self.network.input_shape)
+            given = as_inputs(inputs, self.input_shape)
+            examples = np.ascontiguousarray(given).reshape(len(given), *self.network.input_shape)
             return self._engine(examples, count).reshape(len(given), *self.output_shape)
         except MemoryError as error:
             raise InputError(
-                f"inputs: {len(given)} examples of shape {list(self.input_shape)} take more memory "
-                "than is left; predict fewer at a time."
+                f"inputs: so many examples of shape {list(self.input_shape)} take more memory than "
+                "is left; predict fewer at a time."
             ) from error
 
     def __repr__(self) -> str:
@@ -131,28 +132,3 @@ class Predictor:
             f"Predictor({list(self.input_shape)} -> {list(self.output_shape)}, "
             f"{len(self.network.layers)} layers)"
         )
-
-
-def _checked(inputs: ArrayLike, shape: Shape) -> NDArray[Any]:
-    """Return inputs as an array of real numbers [N, *shape]."""
-    expected = f"expected [{', '.join(map(str, ('examples', *shape)))}]"
-    try:
-        given = np.asarray(inputs)
-    except ValueError as error:
-        raise InputError(f"inputs: lists of different lengths, {expected}.") from error
-    if given.ndim == 0 or given.shape[1:] != shape:
-        raise InputError(f"inputs: shape {list(given.shape)}, {expected}.")
-    if given.dtype.kind not in "fiub":
-        raise InputError(f"inputs: of type {given.dtype}, expected real numbers such as float32.")
-    return given
-
-
-def _as_floats(given: NDArray[Any]) -> Floats:
-    try:
-        with np.errstate(over="raise"):
-            return np.ascontiguousarray(given, np.float32)
-    except FloatingPointError as error:
-        raise InputError(
-            f"inputs: hold numbers beyond {np.finfo(np.float32).max:.4g}, the largest of float32, "
-            "expected numbers scaled as in training."
-        ) from error
