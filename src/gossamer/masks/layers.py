@@ -1,14 +1,18 @@
 """Which weights of a network can be pruned, what belongs to their units, and what to leave out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
+from torch.nn.utils import prune as torch_prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from gossamer.errors import InputError
+from gossamer.masks.binding import refuse_sharded, refuse_without_values
 from gossamer.masks.graph import NORMALISATIONS, normalisations_behind, output_parameters
 from gossamer.masks.names import (
     bare_module,
@@ -17,6 +21,7 @@ from gossamer.masks.names import (
     names_it,
     parameters_by_name,
 )
+from gossamer.masks.storages import distinct, first_names, in_order_of, refuse_tangled
 from gossamer.masks.units import UnitLayout
 
 OUTPUT_LAYER = "output layer"
@@ -31,6 +36,12 @@ _IMAGE_NORMALISATIONS = (
     nn.InstanceNorm2d,
     nn.InstanceNorm3d,
 )
+_COMPUTING_HOOKS = (
+    (WeightNorm, "name", ("_g", "_v")),
+    (SpectralNorm, "name", ("_orig",)),
+    (torch_prune.BasePruningMethod, "_tensor_name", ("_orig",)),
+)
+"""Hooks that compute a weight: kind, where they say its name, what is appended to that of its parts."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,8 @@ def prunable_weights(model: nn.Module, exclude: str | Sequence[str] = ()) -> lis
     """Find the weights that can be pruned, in the order of `named_parameters`.
 
     A weight is a parameter of two or more dimensions; biases and normalisation parameters are
-    none. A weight that several modules share is listed once, under its first name.
+    none. A weight that several modules share, or that several parameters hold in the same memory,
+    is listed once, under its first name.
 
     Parameters
     ----------
@@ -79,10 +91,11 @@ def prunable_weights(model: nn.Module, exclude: str | Sequence[str] = ()) -> lis
     Raises
     ------
     InputError
-        If nothing can be pruned, a pattern matches nothing, or a weight has no values yet or is
-        computed from others (parametrized).
+        If nothing can be pruned, a pattern matches nothing, or a weight has no values yet, is
+        computed from others (parametrized), sharded, or shares its memory in part.
     """
     root = bare_module(model)
+    refuse_sharded(model)
     excluded = excluded_parameters(root, exclude)
     weights = [found for found in _weights(root) if id(found[3]) not in excluded]
     if not weights:
@@ -91,17 +104,19 @@ def prunable_weights(model: nn.Module, exclude: str | Sequence[str] = ()) -> lis
             f"{type(root).__name__} has no weight{reason} to prune: it needs a floating-point "
             "parameter of two or more dimensions"
         )
-    layouts = _unit_layouts(root)
     for found in weights:
         _refuse_without_values(*found)
+    by_name = {name: weight for name, _, _, weight in weights}
+    refuse_tangled(parameters_by_name(root), by_name)
+    layouts = _unit_layouts(root)
     return [
         PrunableWeight(name, _module_name(name), weight, layouts.get(id(weight)))
-        for name, _, _, weight in weights
+        for name, weight in distinct(by_name).items()
     ]
 
 
 def excluded_parameters(model: nn.Module, exclude: str | Sequence[str]) -> set[int]:
-    """Return the ids of the parameters that patterns name; a shared one by any of its names.
+    """Return the ids of the parameters that patterns name; a shared weight by any of its names.
 
     Raises
     ------
@@ -109,10 +124,8 @@ def excluded_parameters(model: nn.Module, exclude: str | Sequence[str]) -> set[i
         If a pattern matches nothing or is no string.
     """
     root = bare_module(model)
-    named = [
-        (bare_name(name), id(parameter))
-        for name, parameter in root.named_parameters(remove_duplicate=False)
-    ]
+    named_parameters = list(root.named_parameters(remove_duplicate=False))
+    named = [(bare_name(name), id(parameter)) for name, parameter in named_parameters]
     excluded: set[int] = set()
     for pattern in exclude_patterns(exclude):
         if pattern == OUTPUT_LAYER:
@@ -125,7 +138,9 @@ def excluded_parameters(model: nn.Module, exclude: str | Sequence[str]) -> set[i
                 f"{', '.join(name for name, _ in named) or 'none'}"
             )
         excluded |= hit
-    return excluded
+    firsts = first_names(dict(named_parameters))
+    weights = {firsts[name] for name, p in named_parameters if id(p) in excluded}
+    return {id(p) for name, p in named_parameters if firsts[name] in weights}
 
 
 def exclude_patterns(exclude: str | Sequence[str]) -> list[str]:
@@ -155,10 +170,14 @@ def attached_parameters(
     """
     root = bare_module(model)
     modules = modules_by_name(root)
-    names = {id(value): name for name, value in parameters_by_name(root).items()}
+    parameters = parameters_by_name(root)
+    firsts = first_names(parameters)
+    names = {id(value): firsts[name] for name, value in parameters.items()}
     excluded = excluded_parameters(root, exclude)
     holders = {
-        layer.name: _holders(root, layer.weight) for layer in layers if layer.units is not None
+        layer.name: _holders(root, names, names[id(layer.weight)])
+        for layer in layers
+        if layer.units is not None
     }
     norms = normalisations_behind(root, [name for held in holders.values() for name in held])
     return {
@@ -173,12 +192,12 @@ def attached_parameters(
     }
 
 
-def _holders(root: nn.Module, weight: nn.Parameter) -> list[str]:
+def _holders(root: nn.Module, names: Mapping[int, str], weight: str) -> list[str]:
     """Return the names of the modules that share a weight, one for each module."""
     return [
         bare_name(name)
         for name, module in root.named_modules()
-        if any(parameter is weight for parameter in module.parameters(recurse=False))
+        if any(names[id(parameter)] == weight for parameter in module.parameters(recurse=False))
     ]
 
 
@@ -189,7 +208,7 @@ def _per_unit(
     assert layer.units is not None
     units = layer.units.rows(layer.weight).shape[0]
     for parameter in module.parameters(recurse=False):
-        if parameter is not layer.weight and parameter.shape == (units,):
+        if parameter.dim() == 1 and len(parameter) == units:
             yield parameter, 0
     for norm in norms:
         for parameter in norm.parameters(recurse=False):
@@ -242,31 +261,72 @@ def _is_weight(short: str, parameter: nn.Parameter) -> bool:
 def _refuse_without_values(name: str, short: str, module: nn.Module, weight: nn.Parameter) -> None:
     """Raise where a weight has no values to prune, or its values are computed from others."""
     layer, _, parametrized = name.partition("parametrizations.")
-    computed = isinstance(vars(module).get(short.rpartition("_")[0]), Tensor)
+    computed = short in _read_by_hooks(module)
     if computed or (parametrized and isinstance(module, parametrize.ParametrizationList)):
         layer = _module_name(name) if computed else layer.rstrip(".")
         raise InputError(
             f"the weight of layer {layer!r} is parametrized, so it is computed from others and "
             "cannot be pruned: remove the parametrization first, or exclude the layer"
         )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            f"{name} belongs to a scripted module, which does not say what it computes: prune the "
+            "network before torch.jit.script or torch.jit.trace, or exclude the layer"
+        )
     if isinstance(weight, UninitializedParameter):
         raise InputError(
             f"layer {_module_name(name)!r} has no weights yet: run one batch through the network "
             "before pruning it"
         )
-    if weight.is_meta:
-        raise InputError(f"{name} is on the meta device and has no values to prune")
-    if weight.layout != torch.strided:
-        raise InputError(f"{name} is stored as {weight.layout}; only dense weights can be pruned")
+    refuse_without_values(name, weight)
+
+
+def _read_by_hooks(module: nn.Module) -> set[str]:
+    """Return the parameters from which hooks of torch compute a weight before each forward."""
+    hooks = module._forward_pre_hooks.values()
+    return {
+        f"{name}{suffix}"
+        for hook in hooks
+        for kind, attribute, suffixes in _COMPUTING_HOOKS
+        if isinstance(hook, kind) and (name := getattr(hook, attribute))
+        for suffix in suffixes
+    }
 
 
 def _unit_layouts(root: nn.Module) -> dict[int, UnitLayout | None]:
-    """Return where the units of each parameter lie, by id; nowhere if its holders differ."""
+    """Return where the units of each parameter lie, by id; nowhere if its holders differ.
+
+    A holder may have the weight as a parameter of its own over the same memory: the units of both
+    have to be the same elements.
+    """
     layouts: dict[int, set[UnitLayout | None]] = {}
     for module in root.modules():
         for short, parameter in module.named_parameters(recurse=False):
             layouts.setdefault(id(parameter), set()).add(_unit_layout(module, short))
-    return {key: found.pop() for key, found in layouts.items() if len(found) == 1}
+    agreed = {key: found.pop() for key, found in layouts.items() if len(found) == 1}
+    parameters = parameters_by_name(root)
+    for name, first in first_names(parameters).items():
+        one, other = parameters[first], parameters[name]
+        layout, its = agreed.get(id(one)), agreed.get(id(other))
+        if one is not other and not _same_units(one, layout, other, its):
+            agreed[id(one)] = agreed[id(other)] = None
+    return agreed
+
+
+def _same_units(
+    one: nn.Parameter, layout: UnitLayout | None, other: nn.Parameter, its: UnitLayout | None
+) -> bool:
+    """Tell whether two parameters over the same memory have the same elements in each unit."""
+    if layout is None or its is None:
+        return False
+    numbers = in_order_of(_unit_numbers(one, layout), one, other)
+    return torch.equal(numbers, _unit_numbers(other, its))
+
+
+def _unit_numbers(weight: nn.Parameter, layout: UnitLayout) -> Tensor:
+    """Return for each element the number of its unit."""
+    rows = layout.rows(torch.empty(weight.shape))
+    return layout.from_rows(torch.arange(len(rows))[:, None].expand(rows.shape), weight.shape)
 
 
 def _unit_layout(module: nn.Module, short: str) -> UnitLayout | None:

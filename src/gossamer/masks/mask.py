@@ -10,16 +10,17 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
-from torch.optim import Optimizer
 
 from gossamer.errors import InputError
 from gossamer.files import as_path
+from gossamer.masks.binding import bound, placed
 from gossamer.masks.checks import valid_seed
 from gossamer.masks.enforcement import Enforcement, enforce
-from gossamer.masks.names import bare_module, bare_name, parameters_by_name
+from gossamer.masks.names import bare_name
 from gossamer.masks.packing import UNREADABLE, read_packed, write_packed
+from gossamer.masks.storages import distinct
 from gossamer.masks.units import UnitLayout
+from gossamer.masks.values import clear, nonzero
 from gossamer.streams import stream
 
 
@@ -132,7 +133,11 @@ class Mask(Mapping[str, Tensor]):
             attached=_joined(self.attached, other.attached),
             unit_dimensions={**self.unit_dimensions, **other.unit_dimensions},
             unit_groups={**self.unit_groups, **other.unit_groups},
-            provenance={**other.provenance, "earlier": dict(self.provenance)},
+            provenance={
+                **other.provenance,
+                **({"shared": ties} if (ties := {**self._ties, **other._ties}) else {}),
+                "earlier": dict(self.provenance),
+            },
         )
 
     def __repr__(self) -> str:
@@ -167,13 +172,12 @@ class Mask(Mapping[str, Tensor]):
         Raises
         ------
         InputError
-            If the network lacks a parameter of the mask, or has it in another shape.
+            As `bind`.
         """
-        for name, parameter in self.bind(model).items():
-            with torch.no_grad():
-                parameter.masked_fill_(~self[name].to(parameter.device), 0)
+        for parameter, kept in self.placed(model).values():
+            clear(parameter, ~kept)
 
-    def enforce(self, model: nn.Module, optimizer: Optimizer) -> Enforcement:
+    def enforce(self, model: nn.Module, optimizer: object) -> Enforcement:
         """Keep what is pruned at zero while `optimizer` trains `model`; see `masks.enforce`."""
         return enforce(self, model, optimizer)
 
@@ -183,32 +187,34 @@ class Mask(Mapping[str, Tensor]):
         Raises
         ------
         InputError
-            If the network lacks one, or has it in another shape.
+            If the network lacks one, has it in another shape, or cannot have it masked: it has no
+            values yet, is sharded, or shares its memory with others in part.
         """
-        parameters = parameters_by_name(model)
-        kind = type(bare_module(model)).__name__
-        for name in self:
-            if name not in parameters:
-                raise InputError(
-                    f"the mask has an entry for {name!r}, which is no parameter of this {kind}; "
-                    f"they are {', '.join(parameters) or 'none'}"
-                )
-            if isinstance(parameters[name], UninitializedParameter):
-                raise InputError(
-                    f"the network's {name} has no values yet: run one batch through it first"
-                )
-            if parameters[name].shape != self[name].shape:
-                raise InputError(
-                    f"the mask's {name} has shape {tuple(self[name].shape)}, the network's "
-                    f"{tuple(parameters[name].shape)}"
-                )
-        return {name: parameters[name] for name in self}
+        return bound(self, model)
+
+    def placed(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+        """Return each parameter that the mask is about with what it keeps of it, by name.
+
+        Beside those of `bind` these are the parameters that cover the same memory as one of them
+        (a decoder that holds the transpose of its encoder), or did so in the network that the mask
+        was found on, and no longer do in a copy: they follow it entry by entry.
+
+        Raises
+        ------
+        InputError
+            As `bind`, or if the mask contradicts itself where two parameters are one weight.
+        """
+        return placed(self, model, self._ties)
 
     def violations(self, model: nn.Module) -> dict[str, int]:
-        """Count, by parameter, the values that are pruned and yet not zero; empty if all holds."""
+        """Count, by parameter, the values that are pruned and yet not zero; empty if all holds.
+
+        What several parameters share is counted once.
+        """
+        entries = self.placed(model)
         counts = {
-            name: int(torch.count_nonzero(parameter.detach().cpu()[~self[name]]))
-            for name, parameter in self.bind(model).items()
+            name: int((nonzero(parameter).cpu() & ~entries[name][1]).count_nonzero())
+            for name, parameter in distinct({name: p for name, (p, _) in entries.items()}).items()
         }
         return {name: count for name, count in counts.items() if count}
 
@@ -290,6 +296,12 @@ class Mask(Mapping[str, Tensor]):
             unit_groups=self.unit_groups,
             provenance={**self.provenance, "shuffled": within, "shuffle_seed": seed},
         )
+
+    @property
+    def _ties(self) -> Mapping[str, Any]:
+        """What is known of parameters that lay in the memory of others."""
+        ties = self.provenance.get("shared")
+        return ties if isinstance(ties, Mapping) else {}
 
     def _layout(self, name: str) -> UnitLayout:
         return UnitLayout(self.unit_dimensions.get(name, 0), self.unit_groups.get(name, 1))

@@ -1,17 +1,19 @@
 """Parameters of a model by the names they have before any wrapper.
 
-`torch.compile` and the data-parallel wrappers prefix parameter names; a mask found on the bare
-model must fit the wrapped one and the other way round.
+`torch.compile`, the data-parallel wrappers and averaged copies prefix parameter names; a mask found
+on the bare model must fit the wrapped one and the other way round.
 """
 
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from gossamer.errors import InputError
 
 _COMPILED = "_orig_mod"
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_WRAPPERS = (*PARALLEL, AveragedModel)
 
 
 def bare_name(name: str) -> str:
@@ -26,7 +28,10 @@ def bare_name(name: str) -> str:
 
 
 def bare_module(model: nn.Module) -> nn.Module:
-    """Return the module inside `torch.compile` and data-parallel wrappers.
+    """Return the module inside `torch.compile`, data-parallel wrappers and averaged copies.
+
+    An averaged copy is an `AveragedModel`, or any module that only keeps another one as its
+    ``module``, without a forward of its own.
 
     Raises
     ------
@@ -36,10 +41,17 @@ def bare_module(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"a torch.nn.Module was expected, not {type(model).__name__}")
     while (
-        inner := model.module if isinstance(model, PARALLEL) else uncompiled(model)
+        inner := model.get_submodule("module") if _only_wraps(model) else uncompiled(model)
     ) is not model:
         model = inner
     return model
+
+
+def _only_wraps(model: nn.Module) -> bool:
+    if isinstance(model, _WRAPPERS):
+        return True
+    keeps_one = list(model._modules) == ["module"] and model._modules["module"] is not None
+    return keeps_one and not model._parameters and type(model).forward is nn.Module.forward
 
 
 def uncompiled(module: nn.Module) -> nn.Module:

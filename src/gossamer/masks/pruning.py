@@ -18,8 +18,10 @@ from gossamer.masks.layers import (
     prunable_weights,
 )
 from gossamer.masks.mask import Mask
+from gossamer.masks.names import parameters_by_name
 from gossamer.masks.patterns import Block, NByM, Pattern, Unit, resolved_pattern
 from gossamer.masks.scores import Score, score_named
+from gossamer.masks.storages import described_ties
 from gossamer.streams import stream
 
 
@@ -141,8 +143,15 @@ def find_mask(
             "sparsity": sparsity,
             "exclude": exclude_patterns(exclude),
             "seed": seed,
+            **_shared(model, layers),
         },
     )
+
+
+def _shared(model: nn.Module, layers: Sequence[PrunableWeight]) -> dict[str, Any]:
+    """Describe which parameters lie in the memory of these weights, if any do."""
+    ties = described_ties(parameters_by_name(model), [layer.name for layer in layers])
+    return {"shared": ties} if ties else {}
 
 
 def _described(choice: Allocation | NByM | Block) -> Any:

@@ -1,0 +1,252 @@
+"""Which parameters are one weight, because they cover the same elements of memory.
+
+Two parameters may be views of one storage without being the same object: tied by ``.data``, or a
+decoder that holds the transpose of its encoder. What is written to one is there in the other, so
+they are pruned, counted and enforced once, under the first of their names.
+"""
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from gossamer.errors import InputError
+
+Elements = tuple[torch.device, torch.dtype, int, tuple[tuple[int, int], ...]]
+"""Device, type, address, and (stride, size) from the smallest stride on: a set of elements."""
+Weight = TypeVar("Weight", bound=Tensor)
+
+
+def first_names(parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return for each name the first name of those parameters that cover the same elements.
+
+    Examples
+    --------
+    >>> weight = torch.rand(2, 3)
+    >>> first_names({"encoder": weight, "decoder": weight.t(), "other": torch.rand(2, 3)})
+    {'encoder': 'encoder', 'decoder': 'encoder', 'other': 'other'}
+    """
+    firsts: dict[Any, str] = {}
+    return {name: firsts.setdefault(_identity(p), name) for name, p in parameters.items()}
+
+
+def distinct(parameters: Mapping[str, Weight]) -> dict[str, Weight]:
+    """Return each weight once, under the first of its names.
+
+    Examples
+    --------
+    >>> weight = torch.rand(2, 3)
+    >>> list(distinct({"encoder": weight, "decoder": weight.t()}))
+    ['encoder']
+    """
+    firsts = first_names(parameters)
+    return {name: p for name, p in parameters.items() if firsts[name] == name}
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Return how many parameters a module has, each shared one counted once."""
+    return sum(p.numel() for p in distinct(dict(module.named_parameters())).values())
+
+
+def in_order_of(values: Tensor, owner: Tensor, other: Tensor) -> Tensor:
+    """Reorder one value for each element of a tensor for another one over the same elements.
+
+    Parameters
+    ----------
+    values
+        Of the shape of `owner`.
+    owner, other
+        Tensors that cover the same elements, as `first_names` tells.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of `other`: the value of each of its elements.
+
+    Examples
+    --------
+    >>> weight = torch.rand(1, 3)
+    >>> in_order_of(torch.tensor([[1, 2, 3]]), weight, weight.t()).tolist()
+    [[1], [2], [3]]
+    """
+    if owner.shape == other.shape and owner.stride() == other.stride():
+        return values
+    memory = values.new_zeros(1 + _reach(owner))
+    memory.as_strided(owner.shape, owner.stride()).copy_(values)
+    return memory.as_strided(other.shape, other.stride()).clone()
+
+
+def described_ties(parameters: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Any]:
+    """Describe, as JSON values, which parameters follow the entries of others, and how.
+
+    Parameters
+    ----------
+    parameters
+        Those of a network, by name.
+    names
+        The first names of the weights that are asked about.
+
+    Returns
+    -------
+    dict
+        For each further name the first one, its shape, and its strides over the elements of the
+        first in row-major order; None where they do not lie at regular strides there.
+    """
+    described = {}
+    for name, first in first_names(parameters).items():
+        if name == first or first not in names:
+            continue
+        owner, other = parameters[first], parameters[name]
+        numbers = torch.arange(owner.numel()).view(owner.shape)
+        seen = in_order_of(numbers, owner, other)
+        steps = [int(seen.select(d, -1).min()) if n > 1 else 0 for d, n in enumerate(seen.shape)]
+        strides = [step // max(n - 1, 1) for step, n in zip(steps, seen.shape, strict=True)]
+        regular = torch.equal(numbers.as_strided(seen.shape, strides), seen)
+        described[name] = {
+            "first": first,
+            "shape": list(seen.shape),
+            "strides": strides if regular else None,
+        }
+    return described
+
+
+def follow(kept: Tensor, tie: Mapping[str, Any]) -> Tensor:
+    """Return the entries of a parameter from those of the first, as `described_ties` told.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError, RuntimeError
+        If the description is not one.
+    """
+    return kept.contiguous().as_strided(tuple(tie["shape"]), tuple(tie["strides"])).clone()
+
+
+def refuse_tangled(parameters: Mapping[str, Tensor], names: Collection[str]) -> None:
+    """Refuse weights whose elements lie on each other, or in part on those of other parameters.
+
+    Parameters
+    ----------
+    parameters
+        All parameters of a network, by name.
+    names
+        The weights that are asked about.
+
+    Raises
+    ------
+    InputError
+        If one of them is such a weight.
+    """
+    for name in names:
+        if overlaps_itself(parameters[name]):
+            raise InputError(
+                f"several entries of {name} are one place in memory (an expanded tensor), so they "
+                "cannot be pruned one by one: give the parameter memory of its own first, by "
+                "parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)"
+            )
+    for one, other in _touching(parameters):
+        asked = one in names or other in names
+        if asked and _identity(parameters[one]) != _identity(parameters[other]):
+            if _share_bytes(parameters[one], parameters[other]):
+                raise InputError(
+                    f"{one} and {other} share some of their memory but not all of it, so that "
+                    "pruning one would prune parts of the other: give one of them memory of its "
+                    "own first, by parameter.data = parameter.data.clone()"
+                )
+
+
+def overlaps_itself(tensor: Tensor) -> bool:
+    """Tell whether several entries of a tensor are one place in memory.
+
+    Examples
+    --------
+    >>> overlaps_itself(torch.rand(1, 3).expand(2, 3)), overlaps_itself(torch.rand(3, 2).t())
+    (True, False)
+    """
+    if not _lies_in_memory(tensor):
+        return False
+    reach = 0
+    dimensions = _dimensions(tensor)
+    for stride, size in dimensions:
+        if stride <= reach:
+            break
+        reach += stride * (size - 1)
+    else:
+        return False
+    return 0 in (s for s, _ in dimensions) or len(_offsets(tensor).unique()) < tensor.numel()
+
+
+def _identity(parameter: Tensor) -> Any:
+    """Return what two parameters have in common only if they cover the same elements."""
+    if not _lies_in_memory(parameter):
+        return id(parameter)
+    merged: list[tuple[int, int]] = []
+    for stride, size in _dimensions(parameter):
+        if merged and stride == merged[-1][0] * merged[-1][1]:
+            merged[-1] = (merged[-1][0], merged[-1][1] * size)
+        else:
+            merged.append((stride, size))
+    return parameter.device, parameter.dtype, parameter.data_ptr(), tuple(merged)
+
+
+def _lies_in_memory(tensor: Tensor) -> bool:
+    return (
+        not isinstance(tensor, UninitializedParameter)
+        and tensor.layout == torch.strided
+        and not tensor.is_meta
+        and not is_traceable_wrapper_subclass(tensor)
+        and tensor.numel() > 0
+    )
+
+
+def _dimensions(tensor: Tensor) -> list[tuple[int, int]]:
+    """Return (stride, size) of the dimensions that have several entries, by stride."""
+    return sorted(
+        (stride, size)
+        for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
+        if size > 1
+    )
+
+
+def _reach(tensor: Tensor) -> int:
+    """Return how many elements behind the first the last one lies."""
+    return sum(stride * (size - 1) for stride, size in _dimensions(tensor))
+
+
+def _touching(parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of names whose memory, from the first byte to the last, overlaps."""
+    spans = sorted(
+        (str(p.device), p.data_ptr(), p.data_ptr() + (_reach(p) + 1) * p.element_size(), name)
+        for name, p in parameters.items()
+        if _lies_in_memory(p)
+    )
+    for number, (device, _, end, name) in enumerate(spans):
+        for other_device, start, _, other in itertools.islice(spans, number + 1, None):
+            if other_device != device or start >= end:
+                break
+            yield name, other
+
+
+def _share_bytes(one: Tensor, other: Tensor) -> bool:
+    start = min(one.data_ptr(), other.data_ptr())
+    found = [_bytes(t) + (t.data_ptr() - start) for t in (one, other)]
+    return bool(torch.isin(*found).any())
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """Return the places of all bytes of a tensor, counted from its first."""
+    size = tensor.element_size()
+    return (_offsets(tensor)[:, None] * size + torch.arange(size)).flatten()
+
+
+def _offsets(tensor: Tensor) -> Tensor:
+    """Return how many elements behind the first each element of a tensor lies."""
+    offsets = torch.zeros(1, dtype=torch.int64)
+    for stride, size in _dimensions(tensor):
+        offsets = (offsets[:, None] + stride * torch.arange(size)).flatten()
+    return offsets
+
+
