@@ -170,10 +170,11 @@ def _usual_threads() -> tuple[int, ...]:
 def _parameters(chosen: "Subject") -> int:
     """Count the parameters of the network; complain early of one that cannot be built."""
     from gossamer.compression.benching import build_network
+    from gossamer.masks.storages import parameter_count
 
     with _progress().status("Building the network"):
         network = build_network(chosen)
-    return sum(parameter.numel() for parameter in network.parameters())
+    return parameter_count(network)
 
 
 def _progress() -> Console:

@@ -238,10 +238,20 @@ def test_the_model_may_move_after_enforcing(kind: Any) -> None:
     assert mask.violations(model) == {}
 
 
-def test_the_step_after_loading_other_values_restores_the_zeros() -> None:
+def test_other_values_loaded_between_steps_are_found_until_the_mask_is_applied() -> None:
     model, optimizer, mask = enforced()
     model.load_state_dict(network(3).state_dict())
-    assert mask.violations(model) == {n: int((~m).sum()) for n, m in mask.items() if not m.all()}
+    regrown = {n: int((~m).sum()) for n, m in mask.items() if not m.all()}
+    assert mask.violations(model) == regrown
+    for _ in range(2):  # it does not wear off
+        message = f"{regrown['0.weight']} pruned weights of 0.weight.*call mask.apply"
+        with pytest.raises(InputError, match=message):
+            step(model, optimizer)
+    mask.apply(model)
+    step(model, optimizer)
+    assert mask.violations(model) == {}
+    model.load_state_dict(network(4).state_dict())
+    mask.enforce(model, optimizer)
     step(model, optimizer)
     assert mask.violations(model) == {}
 

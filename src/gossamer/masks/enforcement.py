@@ -1,124 +1,264 @@
-"""Keeping pruned weights at zero while any torch optimizer trains the network.
+"""Keeping pruned weights at zero while any optimizer trains the network.
 
-Before each step the gradients of pruned weights are set to zero, so that no momentum or second
-moment gathers there; after each step the weights are, whatever the optimizer did (stale
-momentum, weight decay). The work hangs on the optimizer object, through its public step hooks.
+When enforcement begins, and after the optimizer loads a state, the weights and all that the
+optimizer keeps for them are set to zero where they are pruned. Gradients are zero there from the
+moment they are accumulated, so that an optimizer that treats entries one by one never moves them,
+neither in `step` nor outside it. After each step the weights are set to zero again, whatever the
+optimizer did. At the beginning of each step they are looked at: if they are not zero then,
+something else wrote to them, which is an error.
+
+The work hangs on the optimizers, through their public step hooks, and on the parameters, through
+hooks that are neither copied nor saved with them.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, Protocol, TypeGuard
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from gossamer.errors import InputError
+from gossamer.masks.gradients import GradientHook, clear_gradient, hooks_on
+from gossamer.masks.names import parameters_by_name
+from gossamer.masks.optimizer_tensors import held_tensors, optimizers_within, parameters_of
+from gossamer.masks.values import clear, nonzero
 
 
-class _Bindable(Protocol):
-    def bind(self, model: nn.Module) -> dict[str, nn.Parameter]: ...
-    def __getitem__(self, name: str) -> Tensor: ...
+class _Placeable(Protocol):
+    def placed(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]: ...
 
 
 class Enforcement:
     """A mask at work on an optimizer; `remove` ends it and leaves the zeros where they are."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self) -> None:
         self._pruned: dict[nn.Parameter, Tensor] = {}
-        self._handles: list[RemovableHandle] = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(lambda *_: self.clear_weights()),
-        ]
-
-    @property
-    def removed(self) -> bool:
+        self._names: dict[nn.Parameter, str] = {}
+        self._keys: dict[str, nn.Parameter] = {}
+        self._optimizers: WeakSet[Optimizer] = WeakSet()
+        self._holders: list[weakref.ref[object]] = []
+        self._handles: list[RemovableHandle] = []
+        self._hooks: dict[nn.Parameter, GradientHook] = {}
+        self._stepping: int | None = None
+        self.removed = False
         """Whether the enforcement was ended."""
-        return not self._handles
 
-    def set(self, model: nn.Module, pruned: dict[nn.Parameter, Tensor]) -> None:
-        """Take these masks for the parameters of `model`, instead of earlier ones."""
+    def set(self, model: nn.Module, pruned: Mapping[str, tuple[nn.Parameter, Tensor]]) -> None:
+        """Take these masks, by name, for the parameters of `model`, instead of earlier ones."""
         for parameter in model.parameters():
             self._pruned.pop(parameter, None)
-        self._pruned |= pruned
+            self._unhook(parameter)
+        self._pruned |= dict(pruned.values())
+        self._names |= {parameter: name for name, (parameter, _) in pruned.items()}
+        self._keys = {**dict(model.named_parameters()), **parameters_by_name(model)}
+        self._hook_gradients(self._pruned)
+        for parameter, positions in self._on_device(self._pruned):
+            clear_gradient(parameter, positions)
+
+    def watch(self, optimizers: Iterable[object]) -> None:
+        """Hang the work on these optimizers, and set to zero what they keep for pruned weights."""
+        for optimizer in optimizers:
+            if _announces_steps(optimizer) and optimizer not in self._optimizers:
+                self._optimizers.add(optimizer)
+                _active[optimizer] = self
+                self._handles += [
+                    optimizer.register_step_pre_hook(self._before_step),
+                    optimizer.register_step_post_hook(self._after_step),
+                    optimizer.register_load_state_dict_post_hook(lambda _: self.clear_held()),
+                ]
+            if not any(holder() is optimizer for holder in self._holders):
+                self._holders.append(weakref.ref(optimizer))
+        self.clear_held()
+
+    def belongs_to(self, optimizer: Optimizer) -> bool:
+        """Tell whether an optimizer holds one that this is at work on, or shares its state."""
+        within = {id(inside) for inside in optimizers_within(optimizer)}
+        groups = {id(group) for group in optimizer.param_groups}
+        return any(
+            id(other) in within
+            or other.state is optimizer.state
+            or any(id(group) in groups for group in other.param_groups)
+            for other in self._optimizers
+        )
 
     def remove(self) -> None:
         """Stop enforcing."""
         for handle in self._handles:
             handle.remove()
+        for parameter in list(self._hooks):
+            self._unhook(parameter)
         self._handles.clear()
         self._pruned.clear()
+        self.removed = True
 
     def clear_weights(self) -> None:
         """Set what is pruned to zero now, as after every step."""
-        with torch.no_grad():
-            for parameter, pruned in self._on_device():
-                parameter.masked_fill_(pruned, 0)
+        for parameter, pruned in self._on_device(self._pruned):
+            clear(parameter, pruned)
+
+    def clear_held(self) -> None:
+        """Set to zero what the optimizers keep for pruned weights."""
+        for holder in self._holders:
+            for parameter, tensors in held_tensors(holder(), self._keys).items():
+                for tensor in tensors if parameter in self._pruned else ():
+                    clear(tensor, self._pruned[parameter])
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Clear gradients, and have a closure do so each time it computes new ones."""
+        """Look at the weights, clear gradients, and have a closure do so each time it computes."""
+        trained = self._on_device(parameters_of(optimizer))
+        if self._stepping is None:  # inside a wrapper's step, weights may be anything for a while
+            self._stepping = id(optimizer)
+            self._refuse_written(trained)
         if isinstance(optimizer, LBFGS):
-            self._forget_stale_directions(optimizer)
-        self._clear_gradients()
+            _forget_stale_directions(optimizer, dict(trained))
+        self._hook_gradients(parameter for parameter, _ in trained)
+        for parameter, pruned in trained:
+            clear_gradient(parameter, pruned)
         if kwargs.get("closure") is not None:
-            return args, {**kwargs, "closure": self._clearing(kwargs["closure"])}
+            return args, {**kwargs, "closure": _clearing(kwargs["closure"], trained)}
         if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer itself
-            return (args[0], self._clearing(args[1]), *args[2:]), kwargs
+            return (args[0], _clearing(args[1], trained), *args[2:]), kwargs
         return args, kwargs
 
-    def _forget_stale_directions(self, optimizer: LBFGS) -> None:
-        """Have L-BFGS start anew if its last direction moved what is pruned by now.
+    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
+        for parameter, pruned in self._on_device(parameters_of(optimizer)):
+            clear(parameter, pruned)
+        if self._stepping == id(optimizer):
+            self._stepping = None
 
-        Its curvature is that of another network then, and a line search along it may never move.
+    def _refuse_written(self, trained: list[tuple[nn.Parameter, Tensor]]) -> None:
+        """Raise if something wrote to pruned weights since the last step.
+
+        Raises
+        ------
+        InputError
+            If so.
         """
-        parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
-        direction = optimizer.state[parameters[0]].get("d")
-        if direction is None:
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return  # a captured graph cannot ask for a number
+        written = [(nonzero(p) & pruned).any() for p, pruned in trained]
+        # One question for all of them: each waits for the device.
+        if not written or not torch.stack([flag.to(written[0].device) for flag in written]).any():
             return
-        parts = direction.split([parameter.numel() for parameter in parameters])
-        masks = dict(self._on_device())
-        if any(
-            bool(part[masks[parameter].flatten()].any())
-            for parameter, part in zip(parameters, parts, strict=True)
-            if parameter in masks
-        ):
-            optimizer.state[parameters[0]].clear()
+        self._stepping = None
+        for (parameter, pruned), flag in zip(trained, written, strict=True):
+            if flag:
+                count = int((nonzero(parameter) & pruned).count_nonzero())
+                raise InputError(
+                    f"{count} pruned weights of {self._names[parameter]} are not zero at the "
+                    "beginning of a step, though the mask held them before: something wrote to "
+                    "them outside the steps. After loading other values, call mask.apply(model) "
+                    "or enforce again before going on; where a wrapper around the optimizer "
+                    "writes to the weights, enforce the mask on that wrapper"
+                )
 
-    def _clearing(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        def clearing() -> Any:
-            loss = closure()
-            self._clear_gradients()
-            return loss
+    def _hook_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Have gradients cleared as they come; those of what is frozen when it no longer is."""
+        for parameter in parameters:
+            hook = self._hooks.get(parameter)
+            trained = parameter.requires_grad and parameter.is_leaf
+            if trained and (hook is None or not hook.attached):
+                self._hooks[parameter] = GradientHook(parameter, self._pruned[parameter], self)
 
-        return clearing
+    def _unhook(self, parameter: nn.Parameter) -> None:
+        if hook := self._hooks.pop(parameter, None):
+            hook.remove()
 
-    def _clear_gradients(self) -> None:
-        with torch.no_grad():
-            for parameter, pruned in self._on_device():
-                # A sparse gradient holds rows; the weights themselves are set after the step.
-                if parameter.grad is not None and parameter.grad.layout == torch.strided:
-                    parameter.grad.masked_fill_(pruned, 0)
-
-    def _on_device(self) -> list[tuple[nn.Parameter, Tensor]]:
+    def _on_device(self, parameters: Iterable[nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
         """Return parameters with their masks, on the device the model is on by now."""
-        for parameter, pruned in self._pruned.items():
+        found = []
+        for parameter in parameters:
+            if (pruned := self._pruned.get(parameter)) is None:
+                continue
             if pruned.device != parameter.device:
-                self._pruned[parameter] = pruned.to(parameter.device)
-        return list(self._pruned.items())
+                pruned = self._pruned[parameter] = pruned.to(parameter.device)
+            found.append((parameter, pruned))
+        return found
+
+
+def _announces_steps(optimizer: object) -> TypeGuard[Optimizer]:
+    """Tell whether hooks hear of an optimizer's steps; not of those of every wrapper."""
+    made = isinstance(optimizer, Optimizer) and "_optimizer_step_pre_hooks" in vars(optimizer)
+    return made and hasattr(type(optimizer).step, "hooked")
+
+
+def _clearing(
+    closure: Callable[[], Any], trained: list[tuple[nn.Parameter, Tensor]]
+) -> Callable[[], Any]:
+    def clearing() -> Any:
+        loss = closure()
+        for parameter, pruned in trained:
+            clear_gradient(parameter, pruned)
+        return loss
+
+    return clearing
+
+
+def _forget_stale_directions(optimizer: LBFGS, pruned: Mapping[nn.Parameter, Tensor]) -> None:
+    """Have L-BFGS start anew if its last direction moved what is pruned by now.
+
+    Its curvature is that of another network then, and a line search along it may never move.
+    """
+    parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
+    direction = optimizer.state[parameters[0]].get("d")
+    if direction is None:
+        return
+    parts = direction.split([parameter.numel() for parameter in parameters])
+    if any(
+        bool(part[pruned[parameter].flatten()].any())
+        for parameter, part in zip(parameters, parts, strict=True)
+        if parameter in pruned
+    ):
+        optimizer.state[parameters[0]].clear()
 
 
 _active: WeakKeyDictionary[Optimizer, Enforcement] = WeakKeyDictionary()
 
 
-def enforce(mask: _Bindable, model: nn.Module, optimizer: Optimizer) -> Enforcement:
+@cache
+def _hear_of_all_steps() -> None:
+    """Hear of the steps of optimizers that no mask was enforced on, from the first mask on."""
+    register_optimizer_step_pre_hook(_before_any_step)
+
+
+def _before_any_step(optimizer: Optimizer, *_: Any) -> None:
+    """Take in a wrapper of an optimizer that a mask is enforced on; refuse a stranger.
+
+    Raises
+    ------
+    InputError
+        If an optimizer that has nothing to do with the enforcement moves the weights.
+    """
+    if (known := _active.get(optimizer)) is not None and not known.removed:
+        return
+    hooks = [hook for parameter in parameters_of(optimizer) for hook in hooks_on(parameter)]
+    for enforcement in {hook.owner() for hook in hooks}:
+        if enforcement is None or not enforcement.belongs_to(optimizer):
+            raise InputError(
+                f"this {type(optimizer).__name__} trains weights on which a mask is enforced "
+                "through another optimizer: enforce a mask on this one, too, or end the "
+                "enforcement with the remove() of what enforce gave (for an optimizer that is "
+                "gone, mask.enforce(model, this_optimizer).remove())"
+            )
+        enforcement.watch([optimizer])
+
+
+def enforce(mask: _Placeable, model: nn.Module, optimizer: object) -> Enforcement:
     """Set pruned weights to zero and keep them there through every step of an optimizer.
 
-    Works with every `torch.optim.Optimizer`: momentum, weight decay, adaptive, fused, foreach,
-    closures. Enforcing again on the same optimizer replaces the mask. After a ``deepcopy`` of
-    model and optimizer, enforce again on the copies.
+    Works with every `torch.optim.Optimizer` and with wrappers of them, whether or not they treat
+    weights one by one: momentum, weight decay, fused, foreach, closures, gradient scaling and
+    accumulation, slow weights, steps in two halves, weights that change places outside of steps.
+    Enforcing again on the same optimizer replaces the mask. After a ``deepcopy`` of model and
+    optimizer, enforce again on the copies.
 
     Parameters
     ----------
@@ -127,17 +267,22 @@ def enforce(mask: _Bindable, model: nn.Module, optimizer: Optimizer) -> Enforcem
     model
         The module that the optimizer trains; it may be compiled, and may move between devices.
     optimizer
-        The optimizer to hang the enforcement on.
+        The optimizer, or an object that holds one. What a wrapper keeps for the weights is set to
+        zero with the rest; a wrapper that is an optimizer of torch itself is found at its first
+        step where only the one inside was given.
 
     Returns
     -------
     Enforcement
-        A handle; its `remove` ends the enforcement.
+        A handle; its `remove` ends the enforcement. Until then gradients are zero where weights
+        are pruned (those of `torch.autograd.grad` are not), also if the optimizer is gone.
 
     Raises
     ------
     InputError
-        If the mask does not fit the model, or the optimizer trains none of its parameters.
+        If the mask does not fit the model, or there is no optimizer whose steps can be watched, or
+        it trains none of the mask's parameters. Later, at the beginning of a step, if something
+        wrote to pruned weights outside the steps, or if another optimizer trains them.
 
     Examples
     --------
@@ -150,22 +295,38 @@ def enforce(mask: _Bindable, model: nn.Module, optimizer: Optimizer) -> Enforcem
     >>> int((model.weight == 0).sum())
     8
     """
-    parameters = mask.bind(model)
-    if not isinstance(optimizer, Optimizer):
+    placed = mask.placed(model)
+    within = optimizers_within(optimizer)
+    _check(placed, optimizer, within)
+    _hear_of_all_steps()
+    known = {e for o in within if _announces_steps(o) and (e := _active.get(o)) and not e.removed}
+    enforcement, *others = *known, Enforcement()
+    for other in others:
+        other.set(model, {})
+    pruned = {name: (p, ~kept.to(p.device)) for name, (p, kept) in placed.items()}
+    enforcement.set(model, pruned)
+    enforcement.watch(within)
+    enforcement.clear_weights()
+    return enforcement
+
+
+def _check(
+    placed: Mapping[str, tuple[nn.Parameter, Tensor]], optimizer: object, within: list[object]
+) -> None:
+    if not any(_announces_steps(inside) for inside in within):
         raise InputError(
-            f"a torch.optim.Optimizer was expected to enforce the mask on, not "
-            f"{type(optimizer).__name__}"
+            "a torch.optim.Optimizer was expected to enforce the mask on, or an object that holds "
+            f"one as an attribute, not {type(optimizer).__name__}"
         )
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(parameter) in trained for parameter in parameters.values()):
+    trained = {id(parameter) for inside in within for parameter in parameters_of(inside)}
+    if not any(id(parameter) in trained for parameter, _ in placed.values()):
         raise InputError(
             "the optimizer trains none of the mask's parameters: was it made for another model "
             "(or for a copy of this one)?"
         )
-    enforcement = _active.get(optimizer)
-    if enforcement is None or enforcement.removed:
-        enforcement = _active[optimizer] = Enforcement(optimizer)
-    pruned = {p: ~mask[name].to(p.device) for name, p in parameters.items()}
-    enforcement.set(model, pruned)
-    enforcement.clear_weights()
-    return enforcement
+    for name, (parameter, _) in placed.items():
+        if parameter.is_inference():
+            raise InputError(
+                f"{name} was made in torch.inference_mode, so it cannot be trained: build or load "
+                "the network outside of it, or replace it with copy.deepcopy(model) made outside"
+            )

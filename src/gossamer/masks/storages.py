@@ -16,8 +16,6 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from gossamer.errors import InputError
 
-Elements = tuple[torch.device, torch.dtype, int, tuple[tuple[int, int], ...]]
-"""Device, type, address, and (stride, size) from the smallest stride on: a set of elements."""
 Weight = TypeVar("Weight", bound=Tensor)
 
 
@@ -147,15 +145,16 @@ def refuse_tangled(parameters: Mapping[str, Tensor], names: Collection[str]) -> 
                 "cannot be pruned one by one: give the parameter memory of its own first, by "
                 "parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)"
             )
-    for one, other in _touching(parameters):
+    order = {name: number for number, name in enumerate(parameters)}
+    for pair in _touching(parameters):
+        one, other = sorted(pair, key=order.__getitem__)
         asked = one in names or other in names
-        if asked and _identity(parameters[one]) != _identity(parameters[other]):
-            if _share_bytes(parameters[one], parameters[other]):
-                raise InputError(
-                    f"{one} and {other} share some of their memory but not all of it, so that "
-                    "pruning one would prune parts of the other: give one of them memory of its "
-                    "own first, by parameter.data = parameter.data.clone()"
-                )
+        if asked and _overlap_in_part(parameters[one], parameters[other]):
+            raise InputError(
+                f"{one} and {other} share some of their memory but not all of it, so that pruning "
+                "one would prune parts of the other: give one of them memory of its own first, by "
+                "parameter.data = parameter.data.clone()"
+            )
 
 
 def overlaps_itself(tensor: Tensor) -> bool:
@@ -230,9 +229,11 @@ def _touching(parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
             yield name, other
 
 
-def _share_bytes(one: Tensor, other: Tensor) -> bool:
+def _overlap_in_part(one: Tensor, other: Tensor) -> bool:
+    if _identity(one) == _identity(other):
+        return False
     start = min(one.data_ptr(), other.data_ptr())
-    found = [_bytes(t) + (t.data_ptr() - start) for t in (one, other)]
+    found = [_bytes(tensor) + (tensor.data_ptr() - start) for tensor in (one, other)]
     return bool(torch.isin(*found).any())
 
 

@@ -29,6 +29,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
 from gossamer.errors import InputError
+from gossamer.masks.storages import first_names, in_order_of
 from gossamer.measure.running import run, told
 
 _ADVICE = "paths are found in float64, so let forward create its tensors in its input's dtype"
@@ -57,7 +58,7 @@ def effective_weights(network: nn.Module, example: Tensor) -> dict[str, Tensor]:
     -------
     dict
         By name, each parameter of two or more dimensions as a boolean tensor of its shape, on its
-        device; a shared parameter is there once.
+        device; a shared parameter, or several in the same memory, is there once.
 
     Raises
     ------
@@ -92,11 +93,18 @@ def effective_weights(network: nn.Module, example: Tensor) -> dict[str, Tensor]:
         with _Connections():
             output = run(double, _positive_input(example, generator), _ADVICE)
         gradients = _gradients(double, output, generator)
-    return {
-        name: (nonzero[name] & (gradients[name] != 0)).to(parameter.device)
-        for name, parameter in network.named_parameters()
-        if parameter.dim() >= 2
-    }
+    reached = {name: nonzero[name] & (gradients[name] != 0) for name in nonzero}
+    return _by_weight(network, reached)
+
+
+def _by_weight(network: nn.Module, reached: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Join what was found of parameters that lie in the same memory, under the first name."""
+    parameters = {name: p for name, p in network.named_parameters() if p.dim() >= 2}
+    joined: dict[str, Tensor] = {}
+    for name, first in first_names(parameters).items():
+        found = in_order_of(reached[name], parameters[name], parameters[first])
+        joined[first] = joined[first] | found if first in joined else found
+    return {name: found.to(parameters[name].device) for name, found in joined.items()}
 
 
 def _copy(network: nn.Module) -> nn.Module:

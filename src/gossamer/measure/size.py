@@ -3,16 +3,21 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.masks.storages import distinct
+from gossamer.masks.values import nonzero
 from gossamer.records.record import Layer
 
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters of a network, each shared one counted once; buffers do not count."""
+    """Parameters of a network, each shared one counted once; buffers do not count.
+
+    Shared are also parameters that lie in the same memory, such as one that is the transpose of
+    another.
+    """
 
     parameters: int
     nonzero: int
@@ -61,19 +66,19 @@ def size(network: nn.Module, prunable: Collection[str]) -> Size:
     (44, 14)
     """
     parameters = _parameters(network, prunable)
-    nonzero = {name: _nonzero(tensor) for name, tensor in parameters.items()}
+    counts = {name: _nonzero(tensor) for name, tensor in parameters.items()}
     total_bytes = {name: p.numel() * p.element_size() for name, p in parameters.items()}
     saved = sum(
         total_bytes[name]
         - (parameters[name].numel() + 7) // 8
-        - nonzero[name] * parameters[name].element_size()
+        - counts[name] * parameters[name].element_size()
         for name in set(prunable)
     )
     return Size(
         parameters=sum(p.numel() for p in parameters.values()),
-        nonzero=sum(nonzero.values()),
+        nonzero=sum(counts.values()),
         prunable=sum(parameters[name].numel() for name in set(prunable)),
-        prunable_nonzero=sum(nonzero[name] for name in set(prunable)),
+        prunable_nonzero=sum(counts[name] for name in set(prunable)),
         bytes_dense=sum(total_bytes.values()),
         bytes_compressed=sum(total_bytes.values()) - saved,
     )
@@ -137,7 +142,7 @@ def count_layers(
 
 
 def _parameters(network: nn.Module, prunable: Collection[str]) -> dict[str, Tensor]:
-    parameters: dict[str, Tensor] = dict(network.named_parameters())
+    parameters: dict[str, Tensor] = distinct(dict(network.named_parameters()))
     for name in prunable:
         if name not in parameters:
             raise InputError(
@@ -148,4 +153,4 @@ def _parameters(network: nn.Module, prunable: Collection[str]) -> dict[str, Tens
 
 
 def _nonzero(tensor: Tensor) -> int:
-    return int(torch.count_nonzero(tensor.detach()))
+    return int(nonzero(tensor).count_nonzero())

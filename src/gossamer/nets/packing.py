@@ -159,7 +159,7 @@ def _layer(network: nn.Module, name: str) -> nn.Linear | Convolution:
         )
     assert isinstance(layer, _PACKABLE)
     named = network.named_parameters(remove_duplicate=False)
-    shared = [other for other, weight in named if weight is layer.weight]
+    shared = [other for other, weight in named if _same_memory(weight, layer.weight)]
     if len(shared) > 1:
         raise InputError(
             f"The weight {name!r} has pruned entries and is shared, as {', '.join(shared)}, but a "
@@ -172,6 +172,11 @@ def _layer(network: nn.Module, name: str) -> nn.Linear | Convolution:
             "them before packing."
         )
     return layer
+
+
+def _same_memory(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two parameters are one, or begin at the same place in memory."""
+    return one is other or one.data_ptr() == other.data_ptr() != 0
 
 
 def _twin(

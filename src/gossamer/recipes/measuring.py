@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gossamer.errors import InputError, TrainingError
 from gossamer.masks import Mask, prunable_weights
+from gossamer.masks.storages import distinct
 from gossamer.measure import (
     Accuracy,
     Size,
@@ -46,7 +47,8 @@ def measure_network(
     TrainingError
         If a pruned weight is not zero, or a loss is not a number.
     """
-    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    parameters = distinct(dict(network.named_parameters()))
+    trainable = sum(p.numel() for p in parameters.values() if p.requires_grad)
     if packed:
         network = unpack(network)
     if mask is not None:

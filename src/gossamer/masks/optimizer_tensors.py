@@ -1,0 +1,234 @@
+"""What an optimizer holds beside the weights: other optimizers, and tensors of a weight's shape.
+
+Slow weights of Lookahead, the iterate ``z`` of schedule-free training, the weights that SAM comes
+back to, averages, momentum: where they are not zero at a pruned position, they may carry a weight
+back there. They are found by the parameter that they are kept under, by its name, or by their place
+in a list in the order of the optimizer's parameters.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gossamer.masks.names import bare_name
+from gossamer.masks.storages import overlaps_itself
+
+
+def optimizers_within(optimizer: object) -> list[object]:
+    """Return an optimizer or a wrapper of one, and all optimizers that it holds, itself first.
+
+    Looked into are attributes, and lists and mappings in them, of the wrapper and of what it holds
+    that can `step`.
+
+    Examples
+    --------
+    >>> class Wrapper:
+    ...     def __init__(self, optimizer):
+    ...         self.optimizer = optimizer
+    >>> inner = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    >>> optimizers_within(Wrapper(inner))[1] is inner
+    True
+    """
+    found, waiting = {id(optimizer): optimizer}, [optimizer]
+    while waiting:
+        for value in _contents(_attributes(waiting.pop())):
+            if id(value) not in found and _can_step(value):
+                found[id(value)] = value
+                waiting.append(value)
+    return list(found.values())
+
+
+def _attributes(value: object) -> dict[str, Any]:
+    return getattr(value, "__dict__", {})
+
+
+def _can_step(value: object) -> bool:
+    plain = not isinstance(value, type | ModuleType | nn.Module | Tensor)
+    return plain and hasattr(value, "__dict__") and callable(getattr(type(value), "step", None))
+
+
+def _contents(value: object) -> Iterator[object]:
+    """Yield what lists and mappings hold, however deep; for anything else, itself."""
+    if isinstance(value, Mapping):
+        for inside in list(value.values()):
+            yield from _contents(inside)
+    elif isinstance(value, list | tuple | deque | set | frozenset):
+        for inside in value:
+            yield from _contents(inside)
+    else:
+        yield value
+
+
+def parameters_of(optimizer: object) -> list[nn.Parameter]:
+    """Return the parameters that an optimizer trains, in order."""
+    groups = getattr(optimizer, "param_groups", None) or []
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+def held_tensors(
+    optimizer: object, names: Mapping[str, nn.Parameter]
+) -> dict[nn.Parameter, list[Tensor]]:
+    """Return the tensors that an optimizer keeps for each parameter, element by element.
+
+    Parameters
+    ----------
+    optimizer
+        The optimizer or wrapper itself; not what it holds that can step.
+    names
+        The parameters by names under which an optimizer may keep something.
+
+    Returns
+    -------
+    dict
+        By parameter, floating-point tensors of its shape, those of the state and of all attributes.
+        What is kept under the same key for several parameters is left out if it has not the shape
+        of each (the preconditioners of Shampoo are square, as some weights are).
+    """
+    search = _Search.of(optimizer, names)
+    for name, value in _attributes(optimizer).items():
+        search.look(value, (name,), objects=True)
+    return search.element_wise()
+
+
+@dataclass(eq=False)
+class _Search:
+    """One walk through what an optimizer holds."""
+
+    keys: Mapping[Any, nn.Parameter]
+    """Parameters by identity and by name."""
+    orders: Sequence[Sequence[nn.Parameter]]
+    found: dict[tuple[object, ...], list[tuple[nn.Parameter, Tensor]]] = field(default_factory=dict)
+    """By where something lies, up to the parameter it is for."""
+    seen: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, optimizer: object, names: Mapping[str, nn.Parameter]) -> "_Search":
+        kept = (getattr(inside, "param_groups", None) for inside in optimizers_within(optimizer))
+        groups = [list(group["params"]) for group in next(filter(None, kept), [])]
+        every = list(chain(*groups))
+        trained = [p for p in every if p.requires_grad]
+        orders = {tuple(map(id, order)): order for order in (every, trained, *groups) if order}
+        keys: dict[Any, nn.Parameter] = {id(p): p for p in every}
+        if all(any(p is q for q in names.values()) for p in every):
+            keys |= names
+        return cls(keys, list(orders.values()))
+
+    def look(self, value: object, path: tuple[object, ...], *, objects: bool) -> None:
+        """Look for what is kept under parameters, in mappings, lists and, once, plain objects."""
+        if id(value) in self.seen:
+            return
+        self.seen.add(id(value))
+        if isinstance(value, nn.Module):
+            value = {bare_name(name): tensor for name, tensor in value.named_parameters()}
+        if isinstance(value, Mapping) and _is_numbered(value):
+            value = list(value.values())
+        if isinstance(value, Mapping):
+            for key, inside in list(value.items()):
+                parameter = self._named(key)
+                if parameter is None:
+                    self.look(inside, (*path, str(key)), objects=objects)
+                else:
+                    self._take(parameter, inside, path)
+        elif isinstance(value, Tensor):
+            self._take_in_order([value], path)
+        elif isinstance(value, list | tuple | deque):
+            if not self._take_in_order(value, path):
+                for inside in value:
+                    self.look(inside, path, objects=objects)
+        elif objects and _is_plain(value):
+            for name, inside in vars(value).items():
+                self.look(inside, (*path, name), objects=False)
+
+    def _named(self, key: object) -> nn.Parameter | None:
+        if isinstance(key, Tensor):
+            return self.keys.get(id(key))
+        return self.keys.get(key) if isinstance(key, str | int) else None
+
+    def _take_in_order(self, values: Sequence[Any], path: tuple[object, ...]) -> bool:
+        """Take a list for one tensor of each parameter, if it fits one order of them alone."""
+        fitting = [order for order in self.orders if _fits(values, order)]
+        if len(fitting) != 1:
+            return False
+        for parameter, value in zip(fitting[0], values, strict=True):
+            self._take(parameter, value, path)
+        return True
+
+    def _take(self, parameter: nn.Parameter, value: object, path: tuple[object, ...]) -> None:
+        """Take all tensors in what is kept for a parameter."""
+        if isinstance(value, Tensor):
+            if value is not parameter and value.is_floating_point() | value.is_complex():
+                self.found.setdefault(path, []).append((parameter, value))
+        elif isinstance(value, Mapping):
+            for key, inside in list(value.items()):
+                self._take(parameter, inside, (*path, str(key)))
+        elif isinstance(value, list | tuple | deque):
+            for number, inside in enumerate(value):
+                self._take(parameter, inside, (*path, number))
+        elif _is_plain(value):
+            for name, inside in vars(value).items():
+                self._take(parameter, inside, (*path, name))
+
+    def element_wise(self) -> dict[nn.Parameter, list[Tensor]]:
+        """Return what has the shape of its parameter wherever something is kept under its key."""
+        tensors: dict[nn.Parameter, list[Tensor]] = {}
+        for kept in self.found.values():
+            if all(_has_an_entry_for_each(t, p) for p, t in kept) and not _are_factors(kept):
+                for parameter, tensor in kept:
+                    tensors.setdefault(parameter, []).append(tensor)
+        return tensors
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether something is an object of a class that may keep tensors of a parameter."""
+    kinds = (type, ModuleType, FunctionType, MethodType, Tensor, nn.Module, Optimizer)
+    return hasattr(value, "__dict__") and not isinstance(value, kinds) and not _can_step(value)
+
+
+def _is_numbered(value: Mapping[Any, Any]) -> bool:
+    """Tell whether a mapping is a list by another name: its keys count from 0."""
+    return bool(value) and all(
+        type(key) is int and key == number for number, key in enumerate(value)
+    )
+
+
+def _fits(values: Sequence[Any], order: Sequence[nn.Parameter]) -> bool:
+    """Tell whether values are a tensor of the shape of each parameter, and not all of them it."""
+    if len(values) != len(order) or not any(isinstance(value, Tensor) for value in values):
+        return False
+    return all(
+        value is None or (isinstance(value, Tensor) and value.shape == parameter.shape)
+        for value, parameter in zip(values, order, strict=True)
+    )
+
+
+def _has_an_entry_for_each(tensor: Tensor, parameter: nn.Parameter) -> bool:
+    dense = tensor.layout == torch.strided and not overlaps_itself(tensor)
+    return dense and tensor.shape == parameter.shape
+
+
+def _are_factors(kept: Sequence[tuple[nn.Parameter, Tensor]]) -> bool:
+    """Tell whether tensors kept for square weights only are factors rather than entries.
+
+    Then the shape tells nothing, but covariances are symmetric and bases orthonormal.
+    """
+    if not all(p.dim() == 2 and p.shape[0] == p.shape[1] > 1 for p, _ in kept):
+        return False
+    return all(_is_symmetric_or_orthonormal(tensor.detach()) for _, tensor in kept)
+
+
+def _is_symmetric_or_orthonormal(square: Tensor) -> bool:
+    values = square.to(torch.float64) if square.is_floating_point() else square
+    if not values.any():
+        return False
+    scale = float(values.abs().max())
+    if torch.allclose(values, values.mT, rtol=0, atol=1e-4 * scale):
+        return True
+    lengths = values.square().sum(0) if values.is_floating_point() else values.new_zeros(1)
+    return bool(torch.allclose(lengths, torch.ones_like(lengths), rtol=0, atol=1e-3))
