@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from gossamer.compression.compacting.copying import in_double
 from gossamer.compression.probing import inputs_like
+from gossamer.compression.rounding import rounding_errors
 from gossamer.errors import InputError
 from gossamer.measure.running import run
 
@@ -134,13 +136,22 @@ def run_twice(model: nn.Module, example: Tensor) -> Any:
     return output
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Expected:
     """What a model gives for one batch, as flat lists: in float32 and, where it can, in float64."""
 
     inputs: Tensor
     plain: list[Any]
     exact: list[Any]
+    model: nn.Module
+    """What gave the exact answers."""
+    dtype: torch.dtype
+    """What it computes in."""
+
+    @cached_property
+    def rounding(self) -> list[Any]:
+        """How far right answers may lie from the exact ones; found only where that is in doubt."""
+        return rounding_errors(self.model, self.inputs.to(self.dtype), self.exact)
 
 
 def wrong_answers(
@@ -148,9 +159,12 @@ def wrong_answers(
 ) -> dict[str, str]:
     """Compare what several modules give with what the first of them, the model, gives.
 
-    They are given the example, random numbers like it, and a batch of another size. Each index of
+    They are given the example, random numbers like it, and batches of other sizes. Each index of
     each axis behind the batch, such as a class or a channel, is held to its own largest number over
-    all of these: a small output beside a large one has to be right, too.
+    all of these: a small output beside a large one has to be right, too. Where an index differs by
+    more than a small share of that, and by more than PyTorch's own rounding there, it is right all
+    the same if rounding can do as much to it (`rounding_errors`): it may be what little is left of
+    large numbers, and PyTorch's own error small by luck.
 
     Parameters
     ----------
@@ -178,8 +192,10 @@ def _batches(example: Tensor, any_batch: bool) -> list[Tensor]:
     others = inputs_like(example)
     if not any_batch:
         return [example, *others]
-    of_another_size = example[:1] if len(example) > 1 else torch.cat(others)
-    return [example, *others, of_another_size]
+    fewer = example[:1] if len(example) > 1 else torch.cat(others)
+    # Kernels compute several examples at once, and what is left over in another way.
+    one_more = torch.cat([example, others[0][:1]])
+    return [example, *others, fewer, one_more]
 
 
 def _running_in_double(model: nn.Module, example: Tensor) -> nn.Module | None:
@@ -197,6 +213,7 @@ def _expected(
     model: nn.Module, double: nn.Module | None, batches: Sequence[Tensor]
 ) -> Iterator[_Expected]:
     """Yield what the model gives for each batch, but for those that it does not take."""
+    best, dtype = (model, torch.float32) if double is None else (double, torch.float64)
     with torch.no_grad():
         for inputs in batches:
             try:
@@ -206,7 +223,7 @@ def _expected(
                     exact = pytree.tree_leaves(run(double, inputs.double()))
             except InputError:
                 continue
-            yield _Expected(inputs, plain, exact)
+            yield _Expected(inputs, plain, exact, best, dtype)
 
 
 def _problem(module: nn.Module, expected: Sequence[_Expected], tolerance: float) -> str:
@@ -218,20 +235,27 @@ def _problem(module: nn.Module, expected: Sequence[_Expected], tolerance: float)
         return str(error)
     for number, near in enumerate(expected[0].plain):
         if isinstance(near, Tensor):
-            triples = [
-                (answers[number], one.plain[number], one.exact[number])
-                for answers, one in zip(found, expected, strict=True)
-            ]
-            if problem := _problem_of_output(triples, tolerance):
+            answers = [given[number] for given in found]
+            if problem := _problem_of_output(number, answers, expected, tolerance):
                 return problem
     return ""
 
 
-def _problem_of_output(triples: Sequence[tuple[Tensor, Tensor, Tensor]], tolerance: float) -> str:
-    """Tell how an output is wrong; of each batch are given what is found, float32 and float64."""
-    if any(found.shape != near.shape for found, near, _ in triples):
+def _problem_of_output(
+    number: int, found: Sequence[Tensor], expected: Sequence[_Expected], tolerance: float
+) -> str:
+    """Tell how an output is wrong, of which is given what was found for each batch."""
+    pairs = list(zip(found, expected, strict=True))
+    if any(answer.shape != one.plain[number].shape for answer, one in pairs):
         return "It gives an output of another shape than the network does."
-    excess = _largest_excess([_deviations(*triple) for triple in triples], tolerance)
+    deviations = [
+        _deviations(answer, one.plain[number], one.exact[number]) for answer, one in pairs
+    ]
+    if _largest_excess(deviations, tolerance) <= 1:
+        return ""
+    for deviation, one in zip(deviations, expected, strict=True):
+        deviation[_ROUNDING] = one.rounding[number]
+    excess = _largest_excess(deviations, tolerance)
     if excess <= 1:
         return ""
     return (
@@ -240,10 +264,15 @@ def _problem_of_output(triples: Sequence[tuple[Tensor, Tensor, Tensor]], toleran
     )
 
 
-def _deviations(found: Tensor, near: Tensor, exact: Tensor) -> Tensor:
-    """Return, for each number, its error, PyTorch's own error and its size, [3, ...] in float64.
+_ROUNDING = 3
+"""Row of the deviations that is found only where it is in doubt whether an answer is right."""
 
-    What PyTorch gives in float32 is right as well, where that overflows for instance.
+
+def _deviations(found: Tensor, near: Tensor, exact: Tensor) -> Tensor:
+    """Return what is known of each number, [4, ...] in float64.
+
+    These are its error, PyTorch's own error, its size, and 0 for what rounding may do to it. What
+    PyTorch gives in float32 is right as well, where that overflows for instance.
     """
     found, near, exact = found.double(), near.double(), exact.double()
     as_pytorch = (found == near) | (found.isnan() & near.isnan())
@@ -253,7 +282,8 @@ def _deviations(found: Tensor, near: Tensor, exact: Tensor) -> Tensor:
         torch.where(near.isfinite() & exact.isfinite(), values.abs(), 0.0)
         for values in (near - exact, exact)
     )
-    return torch.stack([error.nan_to_num(torch.inf, torch.inf), own, size])
+    known = error.nan_to_num(torch.inf, torch.inf)
+    return torch.stack([known, own, size, torch.zeros_like(known)])
 
 
 def _largest_excess(deviations: Sequence[Tensor], tolerance: float) -> float:
@@ -265,17 +295,17 @@ def _largest_excess(deviations: Sequence[Tensor], tolerance: float) -> float:
         by_index = [_largest_by_index(one, axis) for one in deviations if one.numel()]
         if len({one.shape for one in by_index}) == 1:
             by_index = [torch.stack(by_index).amax(0)]
-        for error, own, size in by_index:
-            allowed = torch.stack([tolerance * size, _BEYOND_PYTORCH * own]).amax(0)
+        for error, own, size, rounding in by_index:
+            allowed = torch.stack([tolerance * size, _BEYOND_PYTORCH * own, rounding]).amax(0)
             allowed = allowed.clamp(min=_NOTHING * largest + torch.finfo(torch.float32).tiny)
             excess = max(excess, float((error / allowed).max()))
     return excess
 
 
 def _largest_by_index(deviations: Tensor, axis: int) -> Tensor:
-    """Return the largest numbers for each index of an axis, [3, indices]; 0 is for no axis."""
+    """Return the largest numbers for each index of an axis, [4, indices]; 0 is for no axis."""
     if axis == 0:
-        return deviations.reshape(3, -1).amax(1, keepdim=True)
+        return deviations.reshape(len(deviations), -1).amax(1, keepdim=True)
     return deviations.movedim(axis, 1).flatten(2).amax(2)
 
 
