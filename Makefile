@@ -17,6 +17,7 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python docs/tables.py --check
 	$(VENV)/bin/python docs/study_schema.py --check
+	$(VENV)/bin/python docs/results_columns.py --check
 
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks.run_all

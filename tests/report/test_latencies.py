@@ -14,7 +14,6 @@ from gossamer.records.joint import JointRecord, Timed
 from gossamer.records.record import Claim, ControlComparison
 from gossamer.records.speed import Latency
 from gossamer.report.claims import judged_claims
-from gossamer.report.files import results_table
 from gossamer.report.latencies import (
     RATIO_MASKED,
     faster_from,
@@ -26,6 +25,7 @@ from gossamer.report.latencies import (
 from gossamer.report.latency_figure import latency_figure
 from gossamer.report.page import report_page
 from gossamer.report.results import Results
+from gossamer.report.results_table import results_table
 from gossamer.report.write import write_report
 
 RATIOS = {

@@ -28,7 +28,12 @@ READINGS = (
     *("auc", "balanced_accuracy"),
     *(f"{rate}@{fpr}" for rate, fpr in product(("tpr", "fpr", "curve_tpr"), ("0.01", "0.001"))),
 )
-OF_ATTACKS = tuple(f"{attack}_{reading}" for attack, reading in product(ATTACKS, READINGS))
+OF_ATTACKS = tuple(
+    f"{attack}_{reading}"
+    for attack, reading in product(ATTACKS, READINGS)
+    # The best threshold in sample is fixed for no false-positive rate.
+    if attack != "best_threshold" or "@" not in reading
+)
 
 MEASURES = (*OF_NETWORKS, *OF_VALIDATION, *OF_LATENCY, *OF_MASKS, *OF_LEAKAGE, *OF_ATTACKS)
 """Every measure; the overlap of one layer's masks is ``"mask_overlap:NAME"`` besides."""

@@ -1,4 +1,4 @@
-"""What is written beside the page: the table of every number, and files that appear whole."""
+"""What is written beside the page: tables of claims and attacks, and files that appear whole."""
 
 import csv
 import io
@@ -8,9 +8,9 @@ from pathlib import Path
 from gossamer.errors import InputError
 from gossamer.files import replacing, unwritable
 from gossamer.records.leakage import AttackResult, Estimate
-from gossamer.records.record import Record
 from gossamer.report.audits import audited
 from gossamer.report.claims import JudgedClaim
+from gossamer.report.columns import IN_ATTACKS, IN_CLAIMS
 from gossamer.report.results import Results
 from gossamer.system import failure_reason
 
@@ -37,33 +37,6 @@ def write_whole(path: Path, content: bytes) -> None:
         ) from error
 
 
-def results_table(results: Results) -> str:
-    """Return one line of CSV a trial: its name, every measure, every class, its key.
-
-    Measures are written in full precision, those taken of several networks together beside a
-    network's own; what is not measured yet is left empty.
-    """
-    records = [results.records.get(trial.key) for trial in results.study.trials]
-    names = {name for record in records if record for name in results.measures[record.key]}
-    measures = sorted(names)
-    parts = _class_columns(records)
-    header = ["arm", "dataset", "seed", "level", *measures]
-    header += [f"{part}_accuracy_class_{i}" for part, count in parts for i in range(count)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header, "key"])
-    datasets = {arm.name: arm.dataset for arm in results.study.arms}
-    for trial, record in zip(results.study.trials, records, strict=True):
-        found = results.measures[record.key] if record else {}
-        cells: list[object] = [trial.arm, datasets.get(trial.arm, ""), trial.seed, trial.level]
-        cells += [found.get(name, "") for name in measures]
-        for part, count in parts:
-            values = record.per_class.get(part, ()) if record else ()
-            cells += [*values, *[""] * (count - len(values))]
-        writer.writerow([*cells, trial.key])
-    return text.getvalue()
-
-
 def claims_table(judged: Iterable[JudgedClaim]) -> str:
     """Return one line of CSV a comparison of each claim and control; empty without claims.
 
@@ -82,10 +55,7 @@ def claims_table(judged: Iterable[JudgedClaim]) -> str:
         return ""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["claim", "text", "verdict", "evidence", "role", "compare", "against", "levels", "measure",
-         "says", "margin", "difference", "low", "high", "units", "comparison"]
-    )  # fmt: skip
+    writer.writerow(column.name for column in IN_CLAIMS)
     for one, role, row in rows:
         claim, interval = one.claim, row.interval
         control = claim.control.measure if claim.control and role == "control" else None
@@ -103,18 +73,7 @@ def claims_table(judged: Iterable[JudgedClaim]) -> str:
     return text.getvalue()
 
 
-ATTACK_COLUMNS = (
-    "attack",
-    "headline",
-    "optimistic",
-    "measure",
-    "fpr",
-    "realised_fpr",
-    "value",
-    "low",
-    "high",
-    "method",
-)
+ATTACK_COLUMNS = tuple(column.name for column in IN_ATTACKS)
 
 
 def leakage_lines(results: Results) -> str:
@@ -147,12 +106,3 @@ def attack_lines(attacks: Iterable[AttackResult], headline: str) -> Iterator[lis
 def _ends(estimate: Estimate) -> list[object]:
     low, high = ("" if end is None else end for end in (estimate.low, estimate.high))
     return [estimate.value, low, high, estimate.method]
-
-
-def _class_columns(records: list[Record | None]) -> list[tuple[str, int]]:
-    """Parts with classes, such as "test", and how many classes each has."""
-    counts: dict[str, int] = {}
-    for record in records:
-        for part, values in record.per_class.items() if record else ():
-            counts[part] = max(counts.get(part, 0), len(values))
-    return sorted(counts.items())

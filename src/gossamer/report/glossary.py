@@ -10,13 +10,25 @@ MEASURES: dict[str, tuple[str, str]] = {
         "touched once, when everything else is fixed.",
     ),
     "test_loss": ("Test loss", "Mean cross-entropy over the test examples, in nats."),
+    "test_examples": ("Test examples", "Number of the examples that the network is tested on."),
     "train_accuracy": (
         "Train accuracy",
-        "The same share over the training examples, by the finished network in evaluation mode.",
+        "Share of the training examples whose largest output is the right class, by the finished "
+        "network in evaluation mode.",
     ),
     "train_loss": (
         "Train loss",
         "Mean cross-entropy over the training examples, by the finished network, in nats.",
+    ),
+    "train_examples": (
+        "Train examples",
+        "Number of the training examples that train accuracy and loss are taken over; a sample "
+        "where the study asks for one.",
+    ),
+    "parameters": (
+        "Parameters",
+        "All parameters of the network; of a layer that stores only its connections, those of the "
+        "dense layer that computes the same.",
     ),
     "sparsity_requested": (
         "Requested sparsity",
@@ -46,9 +58,17 @@ MEASURES: dict[str, tuple[str, str]] = {
         "only these.",
     ),
     "nonzero_parameters": ("Non-zero parameters", "Parameters that are not zero."),
+    "prunable_parameters": (
+        "Prunable parameters",
+        "Weights that sparsity is the share of: matrices and kernels, less those that the recipe "
+        "excludes.",
+    ),
+    "nonzero_prunable": ("Non-zero prunable parameters", "Those of them that are not zero."),
+    "bytes_dense": ("Dense size", "Bytes of the network stored with its zeros."),
     "bytes_compressed": (
         "Compressed size",
-        "Bytes of the network stored with its non-zero weights only.",
+        "Bytes of the network if each prunable weight is stored as its non-zeros and one bit a "
+        "position; everything else as it is.",
     ),
     "macs_dense": (
         "Multiply-adds, dense",
@@ -206,6 +226,11 @@ VERDICTS = (
     ),
 )
 POINT = ("Point", "One percent of the examples: from 97% to 96% is one point.")
+TABLE = (
+    "results.csv",
+    "A line a trial with every number that is known of it, in full precision. What each column "
+    "holds stands below.",
+)
 PAIRS = (
     "Pair of seeds",
     "Two networks trained on complementary halves of the pool. They are not independent, so the "
@@ -249,4 +274,4 @@ def definitions(results: Results) -> list[tuple[str, str]]:
         terms += LEAKAGE
     pairs = [PAIRS] if results.study.paired else []
     verdicts = VERDICTS if results.study.claims else ()
-    return [*terms, POINT, INTERVAL, *pairs, *verdicts] if used else []
+    return [*terms, POINT, INTERVAL, *pairs, *verdicts, TABLE] if used else []

@@ -19,6 +19,7 @@ from gossamer.report.latencies import latency_section
 from gossamer.report.leakage_section import leakage_section
 from gossamer.report.rendering import PageFigure, PagePanel, library, page_figure, render
 from gossamer.report.results import Results
+from gossamer.report.results_table import columns_table
 from gossamer.report.tables import (
     arm_table,
     control_tables,
@@ -73,6 +74,7 @@ def report_page(results: Results, judged: Sequence[JudgedClaim], drawn: Sequence
         "cost": _cost_lines(results, cost(results, results.phases)),
         "environments": _environments(results, results.phases),
         "definitions": definitions(results),
+        "columns": columns_table(results),
         "library": library() if drawn else "",
     }
     return render("report.html.j2", values)

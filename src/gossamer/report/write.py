@@ -8,10 +8,11 @@ from gossamer.records.record import Phase, Record, StudyRun
 from gossamer.report.charts import Figure
 from gossamer.report.claims import judged_claims
 from gossamer.report.figures import figures
-from gossamer.report.files import claims_table, leakage_lines, results_table, write_whole
+from gossamer.report.files import claims_table, leakage_lines, write_whole
 from gossamer.report.page import report_page
 from gossamer.report.rendering import pictures
 from gossamer.report.results import Results
+from gossamer.report.results_table import results_table
 
 
 def write_report(

@@ -1,0 +1,252 @@
+"""The columns of the tables beside the page: what each holds, its unit, and when it is empty.
+
+They are documented here once. The page explains those of ``results.csv`` that a study has, and
+docs/results-columns.md, which is written from here, all of them.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gossamer.records.measures import (
+    ATTACKS,
+    MEASURES,
+    OF_ATTACKS,
+    OF_LATENCY,
+    OF_LEAKAGE,
+    OF_MASKS,
+    OF_VALIDATION,
+    READINGS,
+    is_count,
+    is_fraction,
+)
+from gossamer.report import glossary
+
+STANDS_FOR = (
+    "In names, ATTACK stands for the name of an attack, LAYER for that of a layer's weights, OTHER "
+    "for that of an arm and CLASS for the number of a class."
+)
+_MATCHED = {
+    "ATTACK": f"(?:{'|'.join(ATTACKS)})",
+    "LAYER": ".+?",
+    "OTHER": ".+",
+    "CLASS": r"\d+",
+}
+"""What may stand where the name of a column has one of these."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, or several that differ in a part of their name."""
+
+    name: str
+    """As in the header; ATTACK, LAYER, OTHER and CLASS stand for one of several."""
+    unit: str
+    """Empty for names, and for numbers without one."""
+    meaning: str
+    empty: str
+    """When a trial that is done has no value here; empty if it always has one."""
+
+    def covers(self, header: str) -> bool:
+        """Whether a column of this header is this one, or one of these.
+
+        Examples
+        --------
+        >>> column = Column("ATTACK_auc", "fraction", "Area under the ROC curve.", "")
+        >>> column.covers("lira_online_auc"), column.covers("auc"), column.covers("fast_auc")
+        (True, False, False)
+        """
+        parts = re.split(f"({'|'.join(_MATCHED)})", self.name)
+        pattern = "".join(_MATCHED.get(part, re.escape(part)) for part in parts)
+        return re.fullmatch(pattern, header) is not None
+
+
+TRIAL = (
+    Column("arm", "", "Name of the arm in the study file.", ""),
+    Column("dataset", "", "Name of the dataset that the arm is trained and tested on.", ""),
+    Column(
+        "seed",
+        "",
+        "Seed of the trial. With paired halves seeds 2j and 2j + 1 are trained on complementary "
+        "halves, and are no independent numbers: average them first.",
+        "",
+    ),
+    Column(
+        "level",
+        "",
+        "Where the trial stands on the axis of the study: the value of its grid variable, such as "
+        "the sparsity as a fraction; 0 for an arm without one.",
+        "",
+    ),
+)
+CLASSES = tuple(
+    Column(
+        f"{part}_accuracy_class_CLASS",
+        "fraction",
+        f"Share of the {part} examples of a class, numbered from 0, that are classified correctly; "
+        "0 for a class that none of them is of.",
+        "the arm's dataset has fewer classes than that of another arm",
+    )
+    for part in ("test", "train")
+)
+KEY = Column(
+    "key",
+    "",
+    "SHA-256 of everything that determines the numbers up to rounding; trials with the same key "
+    "are one trained network.",
+    "",
+)
+
+_NOT_ATTACKED = "the study measures no leakage"
+_NO_RESULT = (
+    "the arm is not attacked (the study measures no leakage, or the arm is trained on the whole "
+    "pool), or this attack cannot be run on it"
+)
+_NO_VALIDATION = "no data is held out for validation, or the recipe does not end in training"
+_SPECIAL = {
+    "effective_parameters": "paths through this network cannot be followed",
+    "effective_sparsity": "paths through this network cannot be followed",
+    "running_train_accuracy": "the recipe does not end in training",
+    "running_train_loss": "the recipe does not end in training",
+    "validation_gain_second_half": f"{_NO_VALIDATION}, or that stopped early or took one epoch",
+}
+
+
+def _when_empty(measure: str) -> str:
+    """Return when a trial that is done has no value of a measure of its own."""
+    if measure in OF_VALIDATION:
+        return _SPECIAL.get(measure, _NO_VALIDATION)
+    if measure in OF_LATENCY:
+        return "the arm and level are not among those that the study times"
+    if measure in OF_LEAKAGE:
+        return _NOT_ATTACKED
+    return _SPECIAL.get(measure, "")
+
+
+def _of_networks() -> Iterator[Column]:
+    for measure in MEASURES:
+        if measure not in (*OF_ATTACKS, *OF_MASKS):
+            meaning = glossary.MEASURES[measure][1]
+            yield Column(measure, stored_unit(measure), meaning, _when_empty(measure))
+
+
+def _of_masks() -> Iterator[Column]:
+    alone = "the study does not compare the arm's mask with that of exactly one other"
+    several = "the study does not compare the arm's mask with those of several others"
+    layer = "The same within one layer, by the name of its weights."
+    for suffix, with_whom, empty in (
+        ("", "with that of the arm that `overlaps` names beside this one", alone),
+        (" with OTHER", "with that of the arm OTHER, where several are compared", several),
+    ):
+        for measure in OF_MASKS:
+            meaning = glossary.MEASURES[measure][1].removesuffix(".")
+            yield Column(f"{measure}{suffix}", "fraction", f"{meaning}; {with_whom}.", empty)
+        yield Column(f"mask_overlap:LAYER{suffix}", "fraction", layer, empty)
+
+
+def _of_attacks() -> Iterator[Column]:
+    meanings = {
+        "auc": "Area under the ROC curve of the attack on this network; 0.5 is guessing.",
+        "balanced_accuracy": "Mean of TPR and 1 - FPR on this network, at a threshold that was "
+        "fixed on other data (that of best_threshold on the very scores it judges).",
+        "tpr": "Share of this network's training examples that the attack accuses, at a threshold "
+        "fixed on other data for an FPR of {rate}.",
+        "fpr": "Share of the other examples that it accuses at that threshold.",
+        "curve_tpr": "TPR read off this network's own ROC curve at an FPR of {rate} at most: the "
+        "threshold saw the scores that it judges.",
+    }
+    for reading in READINGS:
+        name, _, rate = reading.partition("@")
+        meaning = meanings[name].format(rate=f"{100 * float(rate):g}%" if rate else "")
+        yield Column(f"ATTACK_{reading}", "fraction", meaning, _NO_RESULT)
+
+
+def stored_unit(measure: str) -> str:
+    """Return the unit in which a measure stands in the table.
+
+    Examples
+    --------
+    >>> [stored_unit(name) for name in ("test_loss", "sparsity", "macs_dense", "latency")]
+    ['nats', 'fraction', 'multiply-adds', 'seconds a batch']
+    """
+    if is_fraction(measure):
+        return "fraction"
+    if is_count(measure):
+        units = {"bytes": "bytes", "macs": "multiply-adds", "examples": "examples"}
+        return next((unit for word, unit in units.items() if word in measure), "parameters")
+    if measure in OF_LATENCY:
+        return "ratio" if "ratio" in measure else "seconds a batch"
+    return "nats"
+
+
+COLUMNS = (*TRIAL, *_of_networks(), *_of_masks(), *_of_attacks(), *CLASSES, KEY)
+"""Every column that ``results.csv`` can have, in the order of docs/results-columns.md."""
+
+_NO_INTERVAL = "there are too few units for an interval, or none is known of this number"
+IN_CLAIMS = (
+    Column("claim", "", "Name of the claim in the study file.", ""),
+    Column("text", "", "What it claims.", ""),
+    Column("verdict", "", "supported, refuted or undecided: that of the whole claim.", ""),
+    Column("evidence", "", "The sentence of the page on it.", ""),
+    Column("role", "", "claim, or control for the comparison that could explain it away.", ""),
+    Column("compare", "", "The arm that something is claimed of.", ""),
+    Column("against", "", "The other arm; several, apart by spaces, if their mean or curve.", ""),
+    Column("levels", "", "Levels of the comparison; several, apart by spaces, if their mean.", ""),
+    Column("measure", "", "What is compared, as results.csv calls it.", ""),
+    Column("says", "", "higher, lower, not-lower, not-higher or on-par.", ""),
+    Column("margin", "of the measure", "The smallest difference that matters.", ""),
+    Column(
+        "difference",
+        "of the measure",
+        "Mean of the paired differences, the first arm minus the other.",
+        "nothing is measured of it",
+    ),
+    Column(
+        "low",
+        "of the measure",
+        "Lower end of its interval: simultaneous for all comparisons of the claims, of 95% alone "
+        "for a control.",
+        "there is one unit, or none",
+    ),
+    Column("high", "of the measure", "Upper end of the interval.", "there is one unit, or none"),
+    Column("units", "", "Seeds, or pairs of seeds, that it rests on.", "nothing is measured of it"),
+    Column(
+        "comparison",
+        "",
+        "What this comparison alone says of the claim, or why it says nothing.",
+        "it is a control",
+    ),
+)
+"""Of ``claims.csv``, in order."""
+IN_ATTACKS = (
+    Column("attack", "", "The attack.", ""),
+    Column("headline", "", "Whether it is the one that was chosen before looking.", ""),
+    Column("optimistic", "", "Whether its threshold saw the scores that it judges.", ""),
+    Column("measure", "", "auc, balanced_accuracy, advantage (TPR - FPR), tpr or curve_tpr.", ""),
+    Column("fpr", "fraction", "The false-positive rate asked for.", "the measure is of none"),
+    Column("realised_fpr", "fraction", "What it came to.", "the measure is not tpr"),
+    Column("value", "fraction", "The measure, the mean over the networks attacked.", ""),
+    Column("low", "fraction", "Lower end of its 95% interval.", _NO_INTERVAL),
+    Column("high", "fraction", "Upper end of its 95% interval.", _NO_INTERVAL),
+    Column("method", "", "How the interval was found, or why there is none.", ""),
+)
+"""Of ``leakage.csv`` behind arm and level, and of ``audit.csv``, in order."""
+
+
+def column_of(header: str) -> Column | None:
+    """Return the column that a header is of; None if it is none of ours.
+
+    Examples
+    --------
+    >>> names = "lira_online_tpr@0.01", "mask_overlap:conv1.weight with shuffled"
+    >>> [column.name for name in names if (column := column_of(name))]
+    ['ATTACK_tpr@0.01', 'mask_overlap:LAYER with OTHER']
+    """
+    found = [column for column in COLUMNS if column.covers(header)]
+    return max(found, key=lambda column: len(column.name), default=None)
+
+
+def columns_of(headers: Iterable[str]) -> tuple[Column, ...]:
+    """Return the columns that some headers are of, each once, in the order of `COLUMNS`."""
+    found = {column_of(header) for header in headers}
+    return tuple(column for column in COLUMNS if column in found)
