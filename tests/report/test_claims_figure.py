@@ -3,8 +3,18 @@ from typing import Any
 import pytest
 
 from gossamer.records.record import Claim, ControlComparison
+from gossamer.report.charts import NARROW
 from gossamer.report.claims import judged_claims
-from gossamer.report.claims_figure import CONTROL, claim_rows, claims_figure
+from gossamer.report.claims_figure import (
+    CONTROL,
+    LETTER,
+    PLACE_WIDTH,
+    axis_title,
+    claim_rows,
+    claims_figure,
+    level_name,
+    panel_title,
+)
 
 CELLS = {
     ("dense", 0.0): [0.980, 0.981, 0.979, 0.980],
@@ -72,3 +82,64 @@ def test_one_seed_is_drawn_without_an_interval(make_run: Any) -> None:
     assert {(row["low"], row["high"], row["verdict"]) for row in rows} == {
         (None, None, "undecided")
     }
+
+
+def test_axis_says_of_what_and_in_which_unit(make_run: Any) -> None:
+    results = make_run(CELLS, claims=(claim(),)).results
+    (panel,) = panels(results)
+    assert titles(panel) == ["Difference in test accuracy (points)"]
+    long = claim(measure="modified_entropy_curve_tpr@0.001")
+    lines = axis_title(long, longest=30)
+    assert isinstance(lines, list)
+    assert " ".join(lines) == (
+        "Difference in TPR on the ROC curve at 0.1% FPR of modified entropy attack by class "
+        "(points)"
+    )
+    assert max(map(len, lines)) * LETTER <= NARROW - PLACE_WIDTH
+
+
+def test_no_interval_and_no_margin_touches_the_edge(make_run: Any) -> None:
+    parity = claim(says="on-par", against=("dense",), margin=0.9)
+    for one in (claim(), parity, claim(compare="unit", against=("weight",))):
+        results = make_run(CELLS, claims=(one,)).results
+        (panel,) = panels(results)
+        (low, high) = next(scale(layer)["domain"] for layer in layers(panel) if scale(layer))
+        shown = [
+            row[key]
+            for row in panel.all_rows
+            for key in ("low", "mean", "high")
+            if row.get(key) is not None
+        ]
+        assert low < min(shown)
+        assert max(shown) < high
+
+
+def test_titles_say_at_what_a_comparison_is_made(make_run: Any) -> None:
+    matched = claim(matched_on="effective_parameters")
+    results = make_run(CELLS, claims=(matched,)).results
+    assert panel_title(results, matched) == (
+        "Weight pruning minus unit pruning at equal effective parameters"
+    )
+    at = claim(against=("weight",), levels=(0.5,), against_level=0.9)
+    assert panel_title(results, at) == "Weight pruning minus weight pruning at 90%"
+    connections = make_run({("weight", 20): [0.9], ("unit", 20): [0.8]}, axis="epsilon").results
+    assert level_name(connections, 20) == "epsilon 20"
+
+
+def panels(results: Any) -> Any:
+    figure = claims_figure(results, judged_claims(results))
+    assert figure is not None
+    return figure.panels
+
+
+def layers(panel: Any) -> Any:
+    return panel.specification["layer"]
+
+
+def scale(layer: Any) -> Any:
+    return layer["encoding"].get("x", {}).get("scale")
+
+
+def titles(panel: Any) -> list[Any]:
+    found = [layer["encoding"].get("x", {}).get("title") for layer in layers(panel)]
+    return [title for title in found if title]

@@ -1,12 +1,14 @@
 """Labels that leave points, bars and each other free."""
 
 from itertools import combinations
+from math import cos, radians, sin
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gossamer.report.label_corners import (
     CORNERS,
+    FARTHER,
     Box,
     Corner,
     label_box,
@@ -58,3 +60,27 @@ def test_never_worse_than_all_at_the_upper_right(places: list[tuple[float, float
     before = hidden(places, texts, [CORNERS[0]] * len(places), covered)
     found = label_corners(places, texts, covered)
     assert hidden(places, texts, found, covered) <= before + 1e-6
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7)), unique=True, max_size=12))
+def test_labels_of_points_that_stand_apart_hide_nothing(cells: list[tuple[int, int]]) -> None:
+    places = [(60.0 * column, 50.0 * row) for column, row in cells]
+    covered = [point_box(*place) for place in places]
+    corners = label_corners(places, ["97.5%"] * len(places), covered)
+    assert hidden(places, ["97.5%"] * len(places), corners, covered) == 0
+    assert not set(corners) & set(FARTHER)
+
+
+@given(st.integers(0, 359))
+def test_a_label_leaves_a_line_through_its_point_free(degrees: int) -> None:
+    across, down = 60 * cos(radians(degrees)), 60 * sin(radians(degrees))
+    line = line_boxes((100 - across, 100 - down), (100 + across, 100 + down))
+    (corner,) = label_corners([(100.0, 100.0)], ["50%"], line)
+    assert hidden([(100.0, 100.0)], ["50%"], [corner], line) == 0
+
+
+def test_a_label_goes_farther_where_its_point_is_surrounded() -> None:
+    walls = [Box(60, 88, 140, 92), Box(60, 108, 140, 112), Box(80, 80, 92, 120)]
+    walls += [Box(108, 80, 120, 120), Box(60, 78, 140, 90)]
+    (corner,) = label_corners([(100.0, 100.0)], ["50%"], walls)
+    assert corner in FARTHER

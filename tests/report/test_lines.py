@@ -91,3 +91,16 @@ def test_published_dots_stand_only_beside_measured_ones(make_run: Any) -> None:
 def test_numbers_of_pairs_are_said_to_be_pairs(leaky: Any) -> None:
     _, across = accuracy_rows(leaky.results, groups(leaky.results)[0])
     assert {row["over"] for row in across} == {"3 pairs of seeds"}
+
+
+def test_numbers_stand_where_no_grid_is(make_run: Any) -> None:
+    for low, high in ((0.1, 0.96), (0.951, 0.953), (0.2, 0.2)):
+        made = make_run({("dense", 0.0): [high, high], ("weight", 0.975): [low, low]})
+        (panel,) = accuracy_figure(made.results).panels  # type: ignore[union-attr]
+        margin, bars, *_ = panel.specification["layer"]
+        (begin,) = panel.rows[margin["data"]["name"]]
+        axis = bars["encoding"]["x"]["axis"]
+        assert max(axis["values"]) < begin["mean"]
+        assert 100 * high < begin["mean"]
+        assert 3 <= len(axis["values"]) <= 10
+        assert bars["encoding"]["x"]["scale"]["domain"][1] > begin["mean"]

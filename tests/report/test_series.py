@@ -61,3 +61,13 @@ def test_few_levels_are_shown_arm_by_arm(run: Any, make_run: Any) -> None:
     assert axis_levels(few) == (0.975,)
     assert (along_axis(few, "weight"), along_axis(few, "dense")) == (True, False)
     assert not by_arm(run.results)
+
+
+def test_more_controls_than_colours_are_told_apart(make_run: Any, make_arm: Any) -> None:
+    names = [f"control-{number}" for number in range(30)]
+    arms = tuple(make_arm(name=name, label=name, role="control", recipe=()) for name in names)
+    results = make_run({(name, 0.5): [0.9] for name in names}, arms=arms).results
+    (group,) = groups(results)
+    looks = [all_series(results, group)[name, False] for name in names]
+    assert len({look.colour for look in looks[:12]}) == 12
+    assert len({(look.colour, tuple(look.dash)) for look in looks}) == 30

@@ -53,7 +53,7 @@ def accuracy_figure(results: Results) -> Figure | None:
     arms = by_arm(results)
     title = f"Test accuracy {'of each arm' if arms else f'against {results.axis}'}"
     words = [f"{title}, {over(results)}."]
-    if any(row["over"] == PUBLISHED for panel in panels for row in panel.all_rows):
+    if any(row.get("over") == PUBLISHED for panel in panels for row in panel.all_rows):
         words.append(f"Hollow {'diamonds' if arms else 'points on dashed lines'}: published.")
     if not arms:
         words.append("Click an entry of the legend to single it out, again to release it.")

@@ -64,9 +64,9 @@ class ClassAccuracy:
 
 
 def class_accuracies(results: Results) -> tuple[ClassAccuracy, ...]:
-    """Test accuracy of each class at each level of the main arms."""
+    """Test accuracy of each class at each level of the unpruned network and the main arms."""
     rows = []
-    for arm in results.arms("main"):
+    for arm in (*results.arms("baseline"), *results.arms("main")):
         for level in results.levels(arm.name):
             found = results.found(arm.name, level).values()
             columns = [record.per_class["test"] for record in found if "test" in record.per_class]

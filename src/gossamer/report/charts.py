@@ -12,8 +12,11 @@ Row = dict[str, Any]
 Layer = alt.Chart | alt.LayerChart
 STRONG = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours of the main arms: Okabe and Ito's, told apart by every kind of colour vision."""
-MUTED = ("#6f8196", "#a8836a", "#6f9480", "#9280a6", "#8c8c8c", "#a39752")
-"""Colours of the controls, which step back behind the main arms."""
+MUTED = (
+    *("#6f8196", "#a8836a", "#6f9480", "#9280a6", "#8c8c8c", "#a39752"),
+    *("#3f5268", "#7a5740", "#45694f", "#64527a", "#5c5c5c", "#6e642c"),
+)
+"""Colours of the controls, which step back behind the main arms; the darker ones come second."""
 DASHES = ([2, 2], [8, 3], [2, 4], [9, 3, 2, 3], [4, 2], [12, 4])
 """Dashes of the controls, so that colour is never the only difference."""
 INK, GREY, QUIET, RULE = "#1f2328", "#5f6670", "#8b929b", "#e4e7eb"
@@ -34,6 +37,10 @@ CONFIG: dict[str, Any] = {
         "domainColor": "#b5bac1",
         "tickColor": "#b5bac1",
         "tickSize": 4,
+        # A label stands at its tick, and a title beside the longest label, however long that is.
+        "labelFlush": False,
+        "labelPadding": 5,
+        "maxExtent": 600,
     },
     "title": {
         "fontSize": 13.5,

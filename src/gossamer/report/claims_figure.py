@@ -1,14 +1,16 @@
 """The paired differences that claims are judged by, one panel a claim."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import altair as alt
 
 from gossamer.formats import decimal, inside
 from gossamer.records.record import Claim
-from gossamer.report.charts import GREY, INK, QUIET, Figure, Layer, Panel, Row
+from gossamer.report.charts import GREY, INK, NARROW, QUIET, Figure, Layer, Panel, Row
 from gossamer.report.claim_sentences import JudgedComparison
 from gossamer.report.claims import JudgedClaim
+from gossamer.report.glossary import label
 from gossamer.report.results import Results
 from gossamer.report.series import short_label, titled_label
 from gossamer.report.units import Unit, unit_of
@@ -18,6 +20,12 @@ VERDICTS = {"supported": "#00795a", "refuted": "#b84a00", "undecided": GREY}
 """Colours of verdicts, which their shape repeats."""
 CONTROL = "control"
 ROW_HEIGHT = 22
+PLACE_WIDTH = 190
+"""What the names of rows may take, in pixels."""
+LETTER = 7.2
+"""Width of a letter in the title of an axis, in pixels."""
+EDGE = 0.04
+"""What an axis shows beyond all intervals and margins at either end, as a part of their range."""
 
 
 def claims_figure(results: Results, judged: Iterable[JudgedClaim]) -> Figure | None:
@@ -84,7 +92,7 @@ def _place(results: Results, one: JudgedClaim, row: JudgedComparison) -> str:
         place = f"mean over {results.places(sorted(row.levels))}"
     else:
         level = row.levels[0]
-        place = results.level_text(level) if level or not results.has_levels else ""
+        place = level_name(results, level) if level or not results.has_levels else ""
     others = {other for same in one.comparisons for other in same.against if not same.matched}
     against = short_label(results, row.against[0]) if len(others) > 1 or not place else ""
     return ", ".join(filter(None, (against, place)))
@@ -94,10 +102,10 @@ def _panel(panel: Panel, results: Results, one: JudgedClaim, rows: list[Row]) ->
     unit = unit_of(one.claim.measure)
     order = [row["place"] for row in rows]
     y = alt.Y("place:N", sort=order, title=None).axis(
-        ticks=False, domain=False, grid=True, labelColor=INK, labelLimit=190
+        ticks=False, domain=False, grid=True, labelColor=INK, labelLimit=PLACE_WIDTH
     )
-    x = alt.X("mean:Q", title=f"Difference{f' ({unit.name.strip()})' if unit.name else ''}")
-    x = x.scale(zero=True, nice=True).axis(tickCount=6)
+    x = alt.X("mean:Q", title=axis_title(one.claim, max(map(len, order))))
+    x = x.scale(domain=_domain(one.claim, unit, rows), nice=False).axis(tickCount=6)
     colours = alt.Scale(domain=[*VERDICTS, CONTROL], range=[*VERDICTS.values(), GREY])
     colour = alt.Color("verdict:N", legend=None, scale=colours)
     fill = alt.when("datum.verdict == 'control'").then(alt.value("white"))
@@ -121,6 +129,32 @@ def _panel(panel: Panel, results: Results, one: JudgedClaim, rows: list[Row]) ->
     return panel.showing(layers, ROW_HEIGHT * len(rows) + 6, title)
 
 
+def axis_title(claim: Claim, longest: int) -> str | list[str]:
+    """Say what the differences are of and in which unit, in lines that fit below the panel.
+
+    Parameters
+    ----------
+    claim
+        The claim.
+    longest
+        Letters of the longest name of a row, which narrows the panel.
+    """
+    unit = unit_of(claim.measure).name.strip()
+    if "ratio" in claim.measure:
+        unit = "% of the unpruned network's"
+    words = f"Difference in {inside(label(claim.measure))}{f' ({unit})' if unit else ''}"
+    lines = textwrap.wrap(words, int((NARROW - min(PLACE_WIDTH, LETTER * longest)) / LETTER))
+    return lines if len(lines) > 1 else words
+
+
+def _domain(claim: Claim, unit: Unit, rows: list[Row]) -> list[float]:
+    """Return the ends of the axis: no interval, margin or mark touches them."""
+    shown = [row[key] for row in rows for key in ("low", "mean", "high") if row[key] is not None]
+    shown += [0.0, *(unit.factor * side * claim.margin for side in margin_sides(claim))]
+    room = EDGE * (max(shown) - min(shown)) or 1.0
+    return [min(shown) - room, max(shown) + room]
+
+
 def _guides(panel: Panel, claim: Claim, unit: Unit) -> list[Layer]:
     """Draw no difference, and the margin on the side, or sides, where it decides."""
     zero = panel.of([{"mean": 0.0}]).mark_rule(stroke=QUIET, strokeWidth=1.3)
@@ -142,9 +176,22 @@ def margin_sides(claim: Claim) -> Sequence[int]:
 
 
 def panel_title(results: Results, claim: Claim) -> str:
-    """Return what is subtracted from what."""
+    """Return what is subtracted from what, and where if the rows do not say it."""
     ours, theirs = claim.compare, claim.against
-    others = short_label(results, theirs[0]) if len(theirs) == 1 else "the others"
-    at = 0.0 if claim.matched_on else claim.against_level
-    place = f" at {results.level_text(at)}" if at else ""
-    return f"{titled_label(results, ours)} minus {inside(others)}{place}"
+    others = inside(short_label(results, theirs[0])) if len(theirs) == 1 else "each of the others"
+    if claim.matched_on:
+        others = f"{others if len(theirs) == 1 else 'the curve of the others'} at equal "
+        return f"{_first(results, ours)} minus {others}{inside(label(claim.matched_on))}"
+    place = f" at {level_name(results, claim.against_level)}" if claim.against_level else ""
+    return f"{_first(results, ours)} minus {others}{place}"
+
+
+def _first(results: Results, arm: str) -> str:
+    """Return an arm's label as the title begins with it, quoted where it would run on."""
+    name = titled_label(results, arm)
+    return f"“{name}”" if "," in name and "“" not in name else name
+
+
+def level_name(results: Results, level: float) -> str:
+    """Return a level as short as it can be understood: ``"80%"``, or ``"epsilon 20"``."""
+    return results.level_text(level) if results.axis_in_percent else results.place(level)

@@ -1,6 +1,7 @@
 """A quantity arm by arm, for studies whose axis has too few levels for a line."""
 
 from collections import Counter
+from math import ceil, floor, log10
 
 import altair as alt
 
@@ -20,7 +21,10 @@ from gossamer.stats.intervals import Interval
 BARE = "not pruned"
 """Place of an arm that has no level."""
 ROOM = 0.3
-"""Share of the panel kept free on the right, for the numbers."""
+"""What the axis has beyond its data on the right, for the numbers, as a part of their range."""
+GAP = 0.05
+"""The same, of which is still free before the numbers begin."""
+MOST_TICKS = 10
 
 
 def dot_rows(
@@ -91,18 +95,21 @@ def _layers(
     """Bar, dot and number of what was measured; a hollow diamond for what was published."""
     measured = [row for row in rows if row["over"] != PUBLISHED]
     published = [row for row in rows if row["over"] == PUBLISHED]
-    scale = alt.Scale(domain=_domain(rows), nice=False, zero=False)
-    most = quantity.scale * quantity.highest
-    axis = alt.Axis(tickCount=8, labelExpr=f"datum.value <= {most:g} ? datum.label : ''")
+    begin, end = _data(rows)
+    width = end - begin
+    scale = alt.Scale(domain=[begin - 0.04 * width, end + ROOM * width], nice=False, zero=False)
+    axis = alt.Axis(values=round_ticks(begin, end))
     x, low = (
         alt.X(f"{name}:Q", title=quantity.title, scale=scale, axis=axis) for name in ("mean", "low")
     )
-    at_the_right = alt.value("width")  # where no dot and no diamond is
+    at_the_right = alt.value("width")  # where no dot, no diamond and no line of the grid is
+    margin = panel.of([{"mean": end + GAP * width}]).mark_rect(fill="white", strokeWidth=0)
     hover = tooltips(results, quantity)
     base = panel.of(measured).encode(**shared, tooltip=hover)
     bars = base.mark_rule(strokeWidth=2, strokeOpacity=0.5)
     numbers = base.mark_text(align="right", fontSize=11)
     layers: list[Layer] = [
+        margin.encode(alt.X("mean:Q"), x2=alt.value("width")),
         bars.encode(low, alt.X2("high:Q")),
         base.mark_point(filled=True, size=54, opacity=1).encode(x),
         numbers.encode(alt.Text("short:N"), x=at_the_right, color=alt.value(GREY)),
@@ -113,9 +120,22 @@ def _layers(
     return layers
 
 
-def _domain(rows: list[Row]) -> list[float]:
-    """Return the ends of the horizontal axis, with room for the numbers on its right."""
-    lows = [row["mean"] if row["low"] is None else row["low"] for row in rows]
-    low, high = min(lows), max(row["end"] for row in rows)
-    width = max(high - low, 0.2)
-    return [low - 0.04 * width, high + ROOM * width]
+def _data(rows: list[Row]) -> tuple[float, float]:
+    """Return from where to where dots, diamonds and intervals reach."""
+    low = min(row["mean"] if row["low"] is None else row["low"] for row in rows)
+    high = max(row["end"] for row in rows)
+    return low, max(high, low + 0.2)
+
+
+def round_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
+    """Return the multiples of 1, 2 or 5 times a power of ten that lie within two numbers.
+
+    Examples
+    --------
+    >>> round_ticks(8.3, 97.0, 5), round_ticks(0.497, 0.561, 5)
+    ([20.0, 40.0, 60.0, 80.0], [0.5, 0.52, 0.54, 0.56])
+    """
+    power = floor(log10((high - low) / most))
+    steps = (digit * 10.0 ** (power + more) for more in range(3) for digit in (1, 2, 5))
+    step = next(step for step in steps if floor(high / step) - ceil(low / step) < most)
+    return [round(n * step, 12) for n in range(ceil(low / step), floor(high / step) + 1)]

@@ -1,6 +1,6 @@
 """Heat maps: density of each layer, accuracy of each class."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import altair as alt
 
@@ -18,6 +18,8 @@ from gossamer.report.series import along_axis, by_arm, groups
 
 VISIBLE = 0.005
 """Differences of densities below this are lost in rounding."""
+LIGHT = 62
+"""Above this, in percent, white is easier to read on the shade of a cell than ink."""
 
 
 def _heat(panel: Panel, rows: list[Row], title: str, axes: tuple[str, str]) -> Panel:
@@ -25,7 +27,7 @@ def _heat(panel: Panel, rows: list[Row], title: str, axes: tuple[str, str]) -> P
     across, down = axes
     base = panel.of(rows).encode(
         alt.X("place:N", sort=None, title=across).axis(labelAngle=0, ticks=False, domain=False),
-        alt.Y("row:N", sort=None, title=down).axis(ticks=False, domain=False, labelLimit=300),
+        alt.Y("row:N", sort=None, title=down).axis(ticks=False, domain=False, labelLimit=420),
     )
     cells = base.mark_rect(stroke="white", strokeWidth=1.5).encode(
         alt.Color("value:Q", legend=None).scale(domain=[0, 20, 40, 60, 80, 100], range=SHADES),
@@ -35,7 +37,7 @@ def _heat(panel: Panel, rows: list[Row], title: str, axes: tuple[str, str]) -> P
             alt.Tooltip("reading:N", title="mean"),
         ],
     )
-    light = alt.condition("datum.value > 55", alt.value("white"), alt.value(INK))
+    light = alt.condition(f"datum.value > {LIGHT}", alt.value("white"), alt.value(INK))
     text = base.mark_text(fontSize=10.5).encode(alt.Text("text:N"), color=light)
     height = 24 * len({row["row"] for row in rows}) + 4
     return panel.showing((cells, text), height, title)
@@ -75,7 +77,7 @@ def layer_figure(results: Results) -> Figure | None:
     cut = any(panel.name.endswith("effective") for panel in panels)
     return Figure(
         "layers",
-        "Density of each layer",
+        "Density of each layer (%)",
         f"Share of each layer's weights that are not zero, in percent, {results.basis}."
         + (" Effective: those that also lie on a path from input to output." if cut else "")
         + (" Layers marked * are kept out of pruning." if kept else ""),
@@ -99,8 +101,9 @@ def _level_panels(results: Results, rows: Sequence[LayerSparsity]) -> list[Panel
 def _level_panel(
     results: Results, arm: Arm, rows: Sequence[LayerSparsity], *, effective: bool
 ) -> Panel:
+    kept = {row.layer for row in rows if not row.prunable}
     cells = [
-        _cell(f"{results.position(row.level):g}", _layer_name(row), 1 - value)
+        _cell(f"{results.position(row.level):g}", _layer_name(row.layer, kept), 1 - value)
         for row in rows
         if (value := row.effective if effective else row.masked) is not None
     ]
@@ -120,10 +123,14 @@ def _arm_panels(results: Results, rows: Sequence[LayerSparsity]) -> list[Panel]:
             if row.arm in labels and row.level
         }
         for level, place in sorted(places.items()) or [(0.0, "")]:
-            cells = [
-                _cell(_layer_name(row), labels[row.arm], 1 - row.masked)
+            here = [
+                row
                 for row in rows
                 if row.arm in labels and row.level == _shown_level(results, row.arm, level)
+            ]
+            kept = {row.layer for row in here if not row.prunable}
+            cells = [
+                _cell(_layer_name(row.layer, kept), labels[row.arm], 1 - row.masked) for row in here
             ]
             title = ", ".join(filter(None, (group.title, place)))
             if cells:
@@ -139,8 +146,9 @@ def _shown_level(results: Results, arm: str, level: float) -> float | None:
     return 0.0 if results.own_levels(arm) else None
 
 
-def _layer_name(row: LayerSparsity) -> str:
-    return row.layer.removesuffix(".weight") + ("" if row.prunable else " *")
+def _layer_name(layer: str, kept: Collection[str]) -> str:
+    """Return a layer's name, marked if any network of the panel keeps it out of pruning."""
+    return layer.removesuffix(".weight") + (" *" if layer in kept else "")
 
 
 def class_figure(results: Results) -> Figure | None:
@@ -151,7 +159,7 @@ def class_figure(results: Results) -> Figure | None:
         return None
     return Figure(
         "classes",
-        "Test accuracy of each class",
+        "Test accuracy of each class (%)",
         f"Test accuracy of each class in percent, {results.basis}.",
         tuple(panels),
         columns=1 if by_arm(results) else 2,
@@ -183,7 +191,7 @@ def _classes_by_arm(results: Results, rows: Sequence[ClassAccuracy]) -> list[Pan
                 row.accuracy,
             )
             for row in rows
-            if row.arm in labels
+            if row.arm in labels and row.level in results.own_levels(row.arm)
         ]
         if cells:
             panel = Panel(f"classes-{len(panels)}")

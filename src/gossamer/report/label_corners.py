@@ -51,7 +51,7 @@ class Corner:
 
     dx: float
     dy: float
-    align: Literal["left", "right"]
+    align: Literal["left", "right", "center"]
 
 
 CORNERS = (
@@ -59,7 +59,24 @@ CORNERS = (
     Corner(7, 9, "left"),
     Corner(-7, -8, "right"),
     Corner(-7, 9, "right"),
+    Corner(0, -13, "center"),
+    Corner(0, 14, "center"),
+    Corner(9, 0, "left"),
+    Corner(-9, 0, "right"),
 )
+FARTHER = (
+    Corner(12, -18, "left"),
+    Corner(12, 19, "left"),
+    Corner(-12, -18, "right"),
+    Corner(-12, 19, "right"),
+    Corner(0, -24, "center"),
+    Corner(0, 25, "center"),
+    Corner(21, 0, "left"),
+    Corner(-21, 0, "right"),
+)
+"""Where a label goes only if it hides much at all of `CORNERS`: less plainly that of its point."""
+DISTANCE = 16.0
+"""Area that must be gained by going farther, in square pixels."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ class Box:
 def label_box(x: float, y: float, text: str, corner: Corner) -> Box:
     """Return what a label takes beside the point at (x, y)."""
     width, middle = LETTER * len(text), y + corner.dy
-    left = x + corner.dx - (width if corner.align == "right" else 0)
+    left = x + corner.dx - width * {"left": 0.0, "center": 0.5, "right": 1.0}[corner.align]
     return Box(left, middle - HEIGHT / 2, left + width, middle + HEIGHT / 2)
 
 
@@ -119,7 +136,7 @@ def label_corners(
     """Return a corner for each label, the first one where nothing speaks against it.
 
     Each label in turn takes the corner where it shares the least area with what is covered and
-    with the other labels, until none would move.
+    with the other labels, near its point rather than farther off, until none would move.
 
     Parameters
     ----------
@@ -156,6 +173,7 @@ def label_corners(
 def _freest(place: tuple[float, float], text: str, covered: Sequence[Box]) -> Corner:
     def hidden(corner: Corner) -> float:
         box = label_box(*place, text, corner)
-        return sum(box.shared(other) for other in covered)
+        area = sum(box.shared(other) for other in covered)
+        return area + (DISTANCE if corner in FARTHER else 0)
 
-    return min(CORNERS, key=hidden)
+    return min((*CORNERS, *FARTHER), key=hidden)

@@ -17,10 +17,10 @@ from gossamer.report.audits import (
     place_label,
     reading,
 )
-from gossamer.report.charts import GREY, NARROW, QUIET, Figure, Layer, Panel, Row
+from gossamer.report.charts import NARROW, QUIET, Figure, Layer, Panel, Row
 from gossamer.report.curves import MOST_LINES
 from gossamer.report.dots import dot_panel, dot_rows
-from gossamer.report.label_corners import CORNERS, Box, Frame, label_corners, line_boxes, point_box
+from gossamer.report.label_corners import Box, Frame, label_corners, line_boxes, point_box
 from gossamer.report.lines import (
     Intervals,
     Quantity,
@@ -201,7 +201,7 @@ def _marked(
 
 
 def _labelled(panel: Panel, rows: list[Row], across: Frame, up: Frame, style: Ink) -> list[Layer]:
-    """Write the level of a pruned network beside its point, at the corner where there is room."""
+    """Write the level of a pruned network beside its point, where there is room, in its colour."""
     named = [row for row in rows if not row["fixed"] and row["main"]]
 
     def down(value: float) -> float:
@@ -225,16 +225,14 @@ def _labelled(panel: Panel, rows: list[Row], across: Frame, up: Frame, style: In
             covered += line_boxes(place(begin), place(end))
     corners = label_corners([place(row) for row in named], [row["place"] for row in named], covered)
     layers: list[Layer] = []
-    for corner in CORNERS:
+    for corner in dict.fromkeys(corners):
         here = [row for row, its in zip(named, corners, strict=True) if its == corner]
         if here:
             words = panel.of(here).mark_text(
-                dx=corner.dx, dy=corner.dy, align=corner.align, fontSize=10.5, color=GREY
+                dx=corner.dx, dy=corner.dy, align=corner.align, fontSize=10.5
             )
-            text = alt.Text("place:N")
-            layers.append(
-                words.encode(alt.X("accuracy:Q"), alt.Y("mean:Q"), text, opacity=style.fade)
-            )
+            at = (alt.X("accuracy:Q"), alt.Y("mean:Q"), alt.Text("place:N"))
+            layers.append(words.encode(*at, style.colour, opacity=style.fade))
     return layers
 
 

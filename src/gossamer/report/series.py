@@ -99,7 +99,11 @@ def all_series(results: Results, group: Group) -> Looks:
     looks: Looks = {}
     published = {one.arm for one in comparisons(results) if one.measure == ACCURACY}
     strong = cycle((colour, dash) for dash in (SOLID, *DASHES) for colour in STRONG)
-    muted = cycle(zip(MUTED, DASHES, strict=True))
+    muted = cycle(
+        (colour, DASHES[(number + turn) % len(DASHES)])
+        for turn in range(len(DASHES))
+        for number, colour in enumerate(MUTED)
+    )
     for arm in group.arms:
         label = group.label(arm)
         if arm.role == "main":
