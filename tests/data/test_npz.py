@@ -44,7 +44,7 @@ def test_pixels_are_divided_by_255(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "stored"),
-    [((6, 4), (4,)), ((6, 2, 2), (1, 2, 2)), ((6, 3, 2, 2), (3, 2, 2)), ((6, 1, 4, 1), (1, 4, 1))],
+    [((6, 4), (4,)), ((6, 2, 2), (1, 2, 2)), ((6, 3, 5, 5), (3, 5, 5)), ((6, 1, 1, 1), (1, 1, 1))],
 )
 def test_each_shape_gives_features_or_channels(
     shape: tuple[int, ...], stored: tuple[int, ...], tmp_path: Path
@@ -95,6 +95,14 @@ def test_columns_first_and_uncompressed_files_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_npz(path).x_train, X)
 
 
+@pytest.mark.parametrize(
+    "labels", [Y[:, None], np.eye(3)[Y], np.eye(3, dtype=np.uint8)[Y][:, None], Y[:, None, None]]
+)
+def test_labels_of_other_shapes_are_their_classes(labels: Any, tmp_path: Path) -> None:
+    dataset = load_npz(save(tmp_path, y_train=labels, y_test=labels[:2]))
+    assert dataset.fingerprint == load_npz(save(tmp_path)).fingerprint
+
+
 def test_further_arrays_do_not_disturb(tmp_path: Path) -> None:
     assert load_npz(save(tmp_path, notes=np.array(["a", "b"]))).classes == 3
 
@@ -104,7 +112,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"x_train": X[:, 0]}, r"x_train has shape \[6\], expected \[examples, features\]"),
     ({"x_train": X.reshape(6, 1, 1, 2, 2)}, r"x_train has shape \[6, 1, 1, 2, 2\]"),
     ({"x_train": np.float32(3)}, r"x_train has shape \[\]"),
-    ({"x_train": np.zeros((6, 8, 8, 3))}, "looks like channels last.*moveaxis"),
+    (
+        {"x_train": np.zeros((6, 8, 6, 3))},
+        "may be images of 8 channels and 6 x 3 pixels, or of 8 x 6 pixels and 3 channels; say which",
+    ),
+    ({"layout": "NHWC"}, "layout is 'NHWC', expected channels_first or channels_last"),
+    ({"layout": b"\xff"}, "layout is '\ufffd', expected channels_first or channels_last"),
+    ({"layout": 3}, r"layout has shape \[\] of int64, expected one text"),
+    ({"layout": np.array(["a", "b"])}, r"layout has shape \[2\] of <U1, expected one text"),
     ({"x_train": X.astype(complex)}, "x_train is complex128, expected uint8 or floating"),
     ({"x_train": X.astype(str)}, "x_train is <U32, expected uint8 or floating"),
     ({"x_train": changed(X, (4, 1), np.nan)}, r"x_train holds nan at position \[4, 1\]"),
@@ -122,14 +137,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
         r"holds -9223372036854775808 at position \[5, 0\]",
     ),
     ({"y_train": Y.astype(object)}, "y_train holds Python objects"),
-    ({"y_train": Y.astype(str)}, "y_train is <U21, expected whole numbers"),
+    ({"y_train": Y.astype(str)}, "y_train is <U21, expected whole numbers: number the classes"),
+    ({"y_train": np.stack([Y, Y], axis=1)}, r"y_train has shape \[6, 2\], expected \[6\]"),
+    ({"y_train": 3}, r"y_train has shape \[\], expected \[6\]"),
     ({"y_train": changed(Y.astype(float), 3, 1.5)}, r"y_train holds 1.5 at position \[3\]"),
     ({"y_train": changed(Y.astype(float), 3, np.nan)}, r"y_train holds nan at position \[3\]"),
     ({"y_train": changed(Y.astype(np.uint64), 3, 2**64 - 1)}, r"holds 18446744073709551615 at"),
     ({"y_train": changed(Y, 3, -1)}, "y_train holds -1 at position 3"),
     ({"y_train": -1 - Y}, "y_train holds -1 at position 0"),
     ({"y_train": Y[:5]}, r"y_train has shape \[5\], expected \[6\]"),
-    ({"y_train": np.eye(6, dtype=int)}, r"y_train has shape \[6, 6\], expected \[6\]"),
     ({"y_train": Y * 0}, "goes with 1 class, expected at least 2"),
     ({"y_train": Y * 2}, "y_train lacks class 1"),
     ({"y_test": np.array([0, 3])}, "y_test holds 3 at position 1, .* from 0 to 2"),

@@ -80,15 +80,27 @@ def test_arrays_are_hashed_by_name_type_shape_and_numbers() -> None:
     assert expected not in hashes
 
 
-def test_statistics_are_hashed_too(given: Given) -> None:
-    logits, labels, members = given.values()
-    found = statistics(logits, labels)
-    one, other = (
-        audit_statistics(part, labels, members, attacks=["gap"])
-        for part in (found, statistics(logits + 1e-3 * logits**2, labels))
-    )
-    assert made(one).given == "statistics"
-    assert made(one).source != made(other).source
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "logits": lambda logits: 2 * logits,
+    "labels": lambda labels: (labels + 1) % 3,
+    "members": lambda members: ~members,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_other_arrays_have_another_hash(given: Given, name: str) -> None:
+    changed = {**given, name: CHANGES[name](given[name])}
+    first, other = (made(audit(**each, attacks=["gap"])).source for each in (given, changed))
+    assert first != other
+
+
+def test_statistics_have_a_provenance_if_their_source_is_named(given: Given) -> None:
+    found = statistics(given["logits"], given["labels"])
+    more = {"labels": given["labels"], "members": given["members"], "attacks": ["gap"]}
+    assert audit_statistics(found, **more).provenance is None
+    file = Source(name="kept.npz", sha256="1" * 64)
+    told = made(audit_statistics(found, **more, source=file))
+    assert (told.source, told.given) == (file, "statistics")
 
 
 def test_scores_are_those_that_the_numbers_were_counted_from(given: Given) -> None:

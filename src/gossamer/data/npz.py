@@ -8,20 +8,30 @@ from numpy.typing import NDArray
 
 from gossamer.arrays import entries, opened, read_header, read_numbers, readable
 from gossamer.data.dataset import Dataset, Examples, Labels, check_finite
+from gossamer.data.layout import Layout, channels_first, checked_layout
 from gossamer.errors import InputError
+from gossamer.labels import is_one_hot, without_single_axes
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 """What the file is to hold."""
 
+LAYOUT = "layout"
+"""What it may hold beside: text that says which axis of images holds their channels."""
 
-def load_npz(path: Path | str) -> Dataset:
+
+def load_npz(path: Path | str, layout: Layout | None = None) -> Dataset:
     """Load ``x_train``, ``y_train``, ``x_test`` and ``y_test`` from an ``.npz`` file.
 
     Examples of type uint8 are taken as pixels, divided by 255 before a network sees them.
     Floating numbers are used as they are, rounded to float32. Whole numbers of other types and
     booleans are used as they are, too, up to 2**24 in size, where float32 holds them exactly.
-    Labels are whole numbers from 0, of any type; the training labels say how many classes
-    there are.
+    Labels are whole numbers from 0, of any type, or one-hot rows; the training labels say how
+    many classes there are.
+
+    Images may have their channels last if the file says so by a text beside the arrays,
+    ``layout="channels_last"`` (or ``"channels_first"``). Where it does not, channels come first,
+    and a shape that leaves this open is refused: one for which channels last is likely, too, as
+    the last axis has 1 to 4 entries, the first two are equal, or the last is the shortest.
 
     Parameters
     ----------
@@ -29,6 +39,9 @@ def load_npz(path: Path | str) -> Dataset:
         The file, as written by `numpy.savez` or `numpy.savez_compressed`. Examples have the
         shape ``[examples, features]``, ``[examples, height, width]`` or
         ``[examples, channels, height, width]``, labels ``[examples]``.
+    layout
+        Where the channels of images are, ``"channels_first"`` or ``"channels_last"``; None: as the
+        file says.
 
     Returns
     -------
@@ -38,7 +51,8 @@ def load_npz(path: Path | str) -> Dataset:
     Raises
     ------
     InputError
-        If the file cannot be read or holds something else.
+        If the file cannot be read or holds something else, or it is open which axis of its images
+        holds the channels.
 
     Examples
     --------
@@ -51,9 +65,16 @@ def load_npz(path: Path | str) -> Dataset:
     ('mine.npz', (1, 28, 28), 2, 255.0)
     """
     path = Path(path)
+    asked = checked_layout("layout", layout)
     arrays = _read_arrays(path)
-    x_train, x_test = (_examples(f"{path}: {key}", arrays[key]) for key in ("x_train", "x_test"))
-    y_train, y_test = (_labels(f"{path}: {key}", arrays[key]) for key in ("y_train", "y_test"))
+    found = asked or _layout(path, arrays)
+    x_train, x_test = (
+        _examples(f"{path}: {key}", arrays[key], found) for key in ("x_train", "x_test")
+    )
+    y_train, y_test = (
+        _labels(f"{path}: y_{part}", arrays[f"y_{part}"], len(examples))
+        for part, examples in (("train", x_train), ("test", x_test))
+    )
     return Dataset(
         path.name,
         x_train,
@@ -77,28 +98,38 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 f"{path}: lacks {', '.join(missing)}, expected {', '.join(ARRAYS)}; "
                 f"it holds {', '.join(held) or 'nothing'}."
             )
-        for key in ARRAYS:
+        wanted = [*ARRAYS, *([LAYOUT] if LAYOUT in held else [])]
+        for key in wanted:
             read_header(path, archive, key, held[key])
-        return {key: read_numbers(archive, held[key]) for key in ARRAYS}
+        return {key: read_numbers(archive, held[key]) for key in wanted}
 
 
-def _examples(what: str, values: NDArray[Any]) -> Examples:
+def _layout(path: Path, arrays: dict[str, NDArray[Any]]) -> Layout | None:
+    """Return what the file says of its images' axes."""
+    if LAYOUT not in arrays:
+        return None
+    text = arrays[LAYOUT]
+    if text.size != 1 or text.dtype.kind not in "US":
+        raise InputError(
+            f"{path}: {LAYOUT} has shape {list(text.shape)} of {text.dtype}, expected one text, "
+            "channels_first or channels_last."
+        )
+    word = text.item()
+    return checked_layout(
+        f"{path}: {LAYOUT}", word.decode(errors="replace") if isinstance(word, bytes) else word
+    )
+
+
+def _examples(what: str, values: NDArray[Any], layout: Layout | None) -> Examples:
     if values.ndim not in (2, 3, 4):
         raise InputError(
             f"{what} has shape {list(values.shape)}, expected [examples, features], "
             "[examples, height, width] or [examples, channels, height, width]."
         )
-    if values.ndim == 4 and _looks_channels_last(*values.shape[1:]):
-        raise InputError(
-            f"{what} has shape {list(values.shape)}, which looks like channels last, expected "
-            "[examples, channels, height, width]; use numpy.moveaxis(x, -1, 1)."
-        )
     numbers = _to_stored(what, values)
+    if numbers.ndim == 4:
+        return channels_first(what, numbers, layout)
     return numbers[:, np.newaxis] if numbers.ndim == 3 else numbers
-
-
-def _looks_channels_last(first: int, second: int, third: int) -> bool:
-    return first == second and third in (1, 3) and first > third
 
 
 def _to_stored(what: str, values: NDArray[Any]) -> Examples:
@@ -122,9 +153,15 @@ def _to_stored(what: str, values: NDArray[Any]) -> Examples:
     return numbers
 
 
-def _labels(what: str, values: NDArray[Any]) -> Labels:
-    if values.dtype.kind not in "fiub":
-        raise InputError(f"{what} is {values.dtype}, expected whole numbers.")
+def _labels(what: str, given: NDArray[Any], examples: int) -> Labels:
+    if given.dtype.kind not in "fiub":
+        raise InputError(
+            f"{what} is {given.dtype}, expected whole numbers: number the classes from 0, in "
+            "y_train and y_test alike."
+        )
+    values = without_single_axes(given)
+    if values.shape[:1] == (examples,) and is_one_hot(values):
+        return values.argmax(axis=1)
     if values.dtype.kind == "f":
         check_finite(what, values)
     # float64 holds every whole number up to 2^53, and no class number is as large as that.

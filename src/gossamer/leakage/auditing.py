@@ -33,6 +33,7 @@ from gossamer.records.leakage import (
     Exposed,
     Given,
     Leakage,
+    Provenance,
     Skipped,
     Source,
 )
@@ -155,8 +156,11 @@ def audit_statistics(
         Of every model and example.
     classes
         Number of classes, if it is to be reported.
-    labels, members, pairs, attacks, seed, progress, keep_scores, source
+    labels, members, pairs, attacks, seed, progress, keep_scores
         As for `audit`.
+    source
+        What the statistics are of; None: the result has no provenance, as whoever kept them knows
+        it best.
 
     Returns
     -------
@@ -174,7 +178,7 @@ def audit_statistics(
         pairs,
         _Options(
             "statistics",
-            vars(statistics),
+            {},
             classes,
             chosen_attacks(attacks),
             seed,
@@ -191,7 +195,7 @@ class _Options:
 
     given: Given
     outputs: Mapping[str, NDArray[Any]]
-    """What was given, to be hashed."""
+    """What is to be hashed if no source is named; empty if nothing is."""
     classes: int | None
     attacks: tuple[str, ...]
     seed: int
@@ -227,8 +231,6 @@ def _audited(
         options.keep_scores(ExampleScores(tuple(kept.tolist()), numbers, design.members, scores))
     options.progress(len(possible) + 2, len(possible) + 2, "")
     comparable = bool(design.informative.any())
-    arrays = {**options.outputs, "labels": numbers, "members": inside,
-              "pairs": None if pairs is None else as_array("pairs", pairs, "")}  # fmt: skip
     return Leakage(
         models=design.models,
         examples=statistics.examples,
@@ -248,14 +250,30 @@ def _audited(
             *stronger(results, headline),
         ),
         sentence=finding(next(r for r in results if r.name == headline)),
-        provenance=provenance(
-            options.source or arrays_source("arrays", arrays),
-            options.given,
-            seed=options.seed,
-            models=statistics.models,
-            attacks=options.attacks,
-            pairs=pairs is not None,
-        ),
+        provenance=_provenance(numbers, inside, pairs, options),
+    )
+
+
+def _provenance(
+    labels: NDArray[np.int64],
+    members: NDArray[np.bool_],
+    pairs: ArrayLike | None,
+    options: _Options,
+) -> Provenance | None:
+    source = options.source
+    if source is None and options.outputs:
+        grouped = None if pairs is None else as_array("pairs", pairs, "expected whole numbers")
+        arrays = {**options.outputs, "labels": labels, "members": members, "pairs": grouped}
+        source = arrays_source("arrays", arrays)
+    if source is None:
+        return None
+    return provenance(
+        source,
+        options.given,
+        seed=options.seed,
+        models=len(members),
+        attacks=options.attacks,
+        pairs=pairs is not None,
     )
 
 

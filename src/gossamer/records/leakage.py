@@ -184,7 +184,7 @@ class Source(Value):
     """What was audited, so that somebody who has it can tell."""
 
     name: str
-    """Of the file; "arrays" or "statistics" if they were passed from Python."""
+    """Of the file; "arrays" if they were passed from Python."""
     sha256: str
     """Of the file's bytes; of arrays, see `gossamer.leakage.provenance.arrays_source`."""
 
@@ -238,7 +238,7 @@ class Leakage(Value):
     sentence: str
     """The finding in plain words."""
     provenance: Provenance | None = None
-    """How it was found; None in records of studies, which say so for the whole study."""
+    """How it was found; None of statistics that a study kept, whose records say so."""
 
     @property
     def passed(self) -> bool:
