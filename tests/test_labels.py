@@ -40,7 +40,7 @@ FORMS: dict[str, Callable[[Labels], Any]] = {
     "read-only": lambda labels: np.broadcast_to(labels, labels.shape),
     "tensor": torch.from_numpy,
     "tensor of a column": lambda labels: torch.from_numpy(labels)[:, None],
-    "tensor that requires a gradient": lambda labels: torch.tensor(labels, dtype=torch.float32, requires_grad=True),
+    "tensor of a gradient": lambda labels: torch.from_numpy(labels).float().requires_grad_(),
     "tensor of bfloat16": lambda labels: torch.from_numpy(labels).bfloat16(),
     "nothing masked": np.ma.array,
 }  # fmt: skip
@@ -151,7 +151,7 @@ def advised(values: Any, examples: int, classes: int, **names: Any) -> Any:
     with pytest.raises(InputError) as caught:
         read_labels("labels", values, examples, classes=classes)
     expression = str(caught.value).partition("pass ")[2].removesuffix(".")
-    return eval(expression, {"numpy": np, "labels": values, **names})  # noqa: S307
+    return eval(expression, {"numpy": np, "labels": values, **names})
 
 
 @pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, lambda given: given[:, None]])

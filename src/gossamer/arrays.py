@@ -1,8 +1,9 @@
 """Arrays from outside: what callers pass, and ``.npz`` files read without pickle.
 
-Of a file, headers are read before numbers: what a header claims is compared with what its entry holds before an array is made of it, reading
-to the end compares the checksum, and whatever is wrong is said in one sentence. Which arrays a file
-is to hold, and what they mean, is for those to say who read it.
+Of a file, headers are read before numbers: what a header claims is compared with what its entry
+holds before an array is made of it, reading to the end compares the checksum, and whatever is wrong
+is said in one sentence. Which arrays a file is to hold, and what they mean, is for those to say who
+read it.
 """
 
 import io

@@ -69,7 +69,8 @@ def read_labels(
                 f"{what}: the shape is {array.shape}, which may be one-hot rows of one class or a "
                 f"row for each model, {expected}."
             )
-        return array.argmax(axis=1)
+        columns: NDArray[np.int64] = array.argmax(axis=1).astype(np.int64)
+        return columns
     ending = ""
     if one_hot:
         ending = f", or one-hot rows of as many columns as there are classes, {classes}"

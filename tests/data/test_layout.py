@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.data import load, load_npz
+from gossamer.data import Dataset, load, load_npz
 from gossamer.data.layout import Layout, is_clear, speaks_for
 from gossamer.errors import InputError
 
@@ -37,8 +37,12 @@ OPEN = [
 
 @pytest.mark.parametrize("shape", CLEAR)
 def test_clear_shapes_have_their_channels_first(shape: Shape, tmp_path: Path) -> None:
-    found = load_npz(save(tmp_path, shape))
+    path = save(tmp_path, shape)
+    found = load_npz(path)
     assert found.input_shape == shape
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in (*LABELS, "x_train", "x_test")}
+    assert found.fingerprint == Dataset("x", **arrays, classes=2, scale=255.0).fingerprint
     said = load_npz(save(tmp_path, shape, layout="channels_first"))
     assert said.fingerprint == found.fingerprint
 

@@ -114,7 +114,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"x_train": np.float32(3)}, r"x_train has shape \[\]"),
     (
         {"x_train": np.zeros((6, 8, 6, 3))},
-        "may be images of 8 channels and 6 x 3 pixels, or of 8 x 6 pixels and 3 channels; say which",
+        "may be images of 8 channels and 6 x 3 pixels, or of 8 x 6 pixels and 3 channels; say",
     ),
     ({"layout": "NHWC"}, "layout is 'NHWC', expected channels_first or channels_last"),
     ({"layout": b"\xff"}, "layout is '\ufffd', expected channels_first or channels_last"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from gossamer.errors import InputError
-from gossamer.leakage import audit, audit_statistics, auditing, self_tests, statistics
+from gossamer.leakage import audit, audit_statistics, self_tests, statistics
 from gossamer.leakage.attacks import ATTACKS, DEFAULT
 from gossamer.leakage.findings_in_words import stronger
 from gossamer.records.leakage import Leakage

@@ -60,7 +60,7 @@ def following(check: Callable[[Any], Any], name: str, values: Any, **names: Any)
     with pytest.raises(InputError) as caught:
         check(values)
     expression = str(caught.value).partition("pass ")[2].removesuffix(".")
-    advised = eval(expression, {"numpy": np, name: values, "x": values, **names})  # noqa: S307
+    advised = eval(expression, {"numpy": np, name: values, "x": values, **names})
     return check(advised)
 
 
@@ -115,7 +115,7 @@ def test_other_members_are_one_sentence(values: Any, message: str) -> None:
 )
 @pytest.mark.parametrize("classes", [2, None])
 def test_labels_of_one_class_are_refused_in_any_form(labels: Any, classes: int | None) -> None:
-    with pytest.raises(InputError, match="every example is of class [01], expected examples of"):
+    with pytest.raises(InputError, match=r"every example is of class [01], expected examples of"):
         checked_labels(labels, EXAMPLES, classes)
 
 
@@ -148,7 +148,7 @@ def test_advice_about_pairs_is_right_to_the_letter() -> None:
         audited(members=members[:3], pairs=[0, 0, 1], logits=LOGITS[:3])
     assert audited(members=members[:2], pairs=[0, 0], logits=LOGITS[:2]).paired
     with pytest.raises(
-        InputError, match="models 0 and 2 were trained on the same .*leave pairs out"
+        InputError, match=r"models 0 and 2 were trained on the same .*leave pairs out"
     ):
         audited(members=members[[0, 1, 0, 1]], pairs=[0, 1, 0, 1])
     assert audited(members=members[[0, 1, 0, 1]]).paired

@@ -178,7 +178,7 @@ def test_advice_on_shapes_is_right_to_the_letter(
     given: NDArray[np.float32], shape: tuple[int, ...], form: Callable[[Any], Any]
 ) -> None:
     advice = shape_hint(given.shape, shape).rpartition("pass ")[2]
-    found = as_inputs(eval(advice, {"numpy": np, "x": form(given)}), shape)  # noqa: S307
+    found = as_inputs(eval(advice, {"numpy": np, "x": form(given)}), shape)
     size = np.prod(shape)
     expected = X if shape == SHAPE else X[:, 0] if shape == (1, 8, 8) else X[0, 0, 0]
     np.testing.assert_array_equal(found.ravel(), expected.ravel()[: len(found) * size])

@@ -26,6 +26,14 @@ CLASSES = 10
 
 _DIMENSIONS: dict[Kind, int] = {"images": 3, "labels": 1}
 _UNSIGNED_BYTES = 0x08
+_TYPES = {
+    _UNSIGNED_BYTES: "unsigned bytes",
+    0x09: "signed bytes",
+    0x0B: "whole numbers of 2 bytes",
+    0x0C: "whole numbers of 4 bytes",
+    0x0D: "floats",
+    0x0E: "doubles",
+}
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 2**20
 _MOST_BYTES = 2**33  # Far beyond any published IDX file: only a damaged header asks for more.
@@ -190,7 +198,7 @@ def _read_shape(file: BinaryIO, path: Path, kind: Kind) -> tuple[int, ...]:
     if magic != expected[: len(magic)]:
         raise InputError(
             f"{path}: starts with the bytes {magic.hex(' ')}, expected {expected.hex(' ')} "
-            f"for {kind} (an IDX file of unsigned bytes in {dimensions} dimensions)."
+            f"for {kind} (an IDX file of unsigned bytes in {dimensions} dimensions){_held(magic)}."
         )
     if len(header) < header_bytes:
         raise InputError(
@@ -204,6 +212,28 @@ def _read_shape(file: BinaryIO, path: Path, kind: Kind) -> tuple[int, ...]:
             f"expected between 1 and {_MOST_BYTES} values in all; fetch it again."
         )
     return shape
+
+
+def _held(magic: bytes) -> str:
+    """Return what a file holds instead, behind a semicolon; empty if its first bytes do not tell.
+
+    Examples
+    --------
+    >>> _held(bytes([0, 0, 8, 1])), _held(b"<htm")
+    ('; it holds labels, as if files were swapped', '; it is a web page: fetch the file itself')
+    """
+    if len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _TYPES:
+        for kind, dimensions in _DIMENSIONS.items():
+            if (magic[2], magic[3]) == (_UNSIGNED_BYTES, dimensions):
+                return f"; it holds {kind}, as if files were swapped"
+        plural = "" if magic[3] == 1 else "s"
+        return f"; it holds {_TYPES[magic[2]]} in {magic[3]} dimension{plural}"
+    starts = {
+        _GZIP_MAGIC: "it was compressed twice: unpack it once",
+        b"PK": "it is a zip archive: unpack it",
+        b"<": "it is a web page: fetch the file itself",
+    }
+    return next((f"; {text}" for start, text in starts.items() if magic.startswith(start)), "")
 
 
 def _read_data(file: BinaryIO, path: Path, shape: tuple[int, ...]) -> bytearray:

@@ -85,9 +85,6 @@ def checked_layout(what: str, layout: str | None) -> Layout | None:
     InputError
         If it is none of the two.
     """
-    for known in get_args(Layout):
-        if layout == known:
-            return known
-    if layout is None:
-        return None
+    if layout is None or layout == "channels_first" or layout == "channels_last":
+        return layout
     raise InputError(f"{what} is {layout!r}, expected {' or '.join(get_args(Layout))}.")

@@ -102,7 +102,8 @@ def audit(
     Raises
     ------
     InputError
-        If an array is not as described; all labels are the same; or a model has fewer than two members or two others.
+        If an array is not as described; all labels are the same; or a model has fewer than two
+        members or two others.
 
     Examples
     --------

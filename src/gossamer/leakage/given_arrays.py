@@ -72,9 +72,8 @@ def checked_members(members: ArrayLike, models: int, examples: int) -> NDArray[n
     given = as_array("members", members, expected)
     array = without_single_axes(given)
     if array.shape not in {(examples,), (1, examples), (models, examples)}:
-        raise InputError(
-            f"members: the shape is {given.shape}, {expected}{_shape_hint(array, models, examples)}."
-        )
+        hint = _shape_hint(array, models, examples)
+        raise InputError(f"members: the shape is {given.shape}, {expected}{hint}.")
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise InputError(f"members: {_content(array)}.")
     inside = np.ascontiguousarray(np.broadcast_to(array.astype(bool), (models, examples)))
@@ -93,7 +92,7 @@ def _shape_hint(array: NDArray[Any], models: int, examples: int) -> str:
     if array.shape == (examples, models):
         return "; if the columns are the models, pass numpy.transpose(members)"
     counts = array.ndim == 1 and array.dtype.kind in "iu" and array.size
-    if counts and 0 <= array.min() and array.max() < examples:
+    if counts and array.min() >= 0 and array.max() < examples:
         return (
             "; if these are the positions of the members, pass "
             f"numpy.isin(numpy.arange({examples}), members)"

@@ -87,8 +87,8 @@ def roc_of(leakage: Leakage) -> Figure:
         "ROC curves",
         "True-positive against false-positive rate on log axes"
         + (", mean over models, with 95% bands" if banded else "")
-        + f". Dotted: guessing.{marked_rates(curves)} The first is the headline attack, chosen by what "
-        "there was to attack with, before looking at any result.",
+        + f". Dotted: guessing.{marked_rates(curves)} The first is the headline attack, chosen by "
+        "what there was to attack with, before looking at any result.",
         (roc_panel(Panel("roc"), curves),),
     )
 
