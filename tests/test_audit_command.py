@@ -100,6 +100,15 @@ def test_the_same_seed_prints_the_same(gossamer: Gossamer) -> None:
     first, again = gossamer(*command), gossamer(*command)
     assert first.out == again.out
     assert gossamer(*command, "--seed", "7").out != first.out
+    folders = [Path(name) for name in ("one", "two")]
+    for folder in folders:
+        assert gossamer(*command, "--out", str(folder)).code == 0
+    found, same = (json.loads((folder / "audit.json").read_text()) for folder in folders)
+    assert Leakage.model_validate(found) == Leakage.model_validate(same)
+    assert {**found["provenance"], "date": ""} == {**same["provenance"], "date": ""}
+    for name in ("audit.csv", "scores.csv"):
+        one, two = ((folder / name).read_bytes() for folder in folders)
+        assert one == two
 
 
 def test_brackets_in_a_name_are_printed_as_they_are(gossamer: Gossamer) -> None:

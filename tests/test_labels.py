@@ -119,7 +119,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "large": (np.array([0, 1, 1, 2**64 - 1], np.uint64), "to 18446744073709551615, expected"),
     "true and false": ([True, False, True, True], "are true and false, expected class numbers"),
     "ragged": ([[0], [1, 2], [1], [1]], "labels: cannot be read as an array (lists of different"),
-    "masked": (np.ma.array(L, mask=[0, 1, 0, 0]), "labels: some entries are masked"),
+    "masked": (np.ma.array(L, mask=[False, True, False, False]), "labels: some entries are masked"),
     "sparse": (torch.eye(4).to_sparse(), "labels: cannot be read as an array ("),
     "without numbers": (torch.zeros(4, device="meta"), "labels: cannot be read as an array ("),
 }  # fmt: skip

@@ -50,7 +50,7 @@ class Header:
 
 
 def as_array(what: str, values: object, expected: str) -> NDArray[Any]:
-    """Return what a caller passed as an array: one of NumPy, nested lists, or a tensor of PyTorch.
+    """Return what a caller passed as an array: one of NumPy, nested lists, or tensors of PyTorch.
 
     A tensor may require a gradient and lie on any device; numbers that NumPy has no type for, such
     as bfloat16, become float32, which holds each of them. Nothing is copied that need not be.
@@ -78,6 +78,8 @@ def as_array(what: str, values: object, expected: str) -> NDArray[Any]:
     try:
         if torch is not None and isinstance(values, torch.Tensor):
             return _of_tensor(values)
+        if torch is not None and isinstance(values, list | tuple):
+            values = [_of_tensor(v) if isinstance(v, torch.Tensor) else v for v in values]
         array: NDArray[Any] = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")

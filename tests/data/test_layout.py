@@ -14,7 +14,7 @@ from gossamer.errors import InputError
 
 Shape = tuple[int, int, int]
 SIDES = st.integers(1, 40)
-LABELS = {"y_train": [0, 1, 0, 1], "y_test": [0, 1]}
+LABELS: dict[str, Any] = {"y_train": [0, 1, 0, 1], "y_test": [0, 1]}
 
 
 def save(folder: Path, shape: Shape, **more: Any) -> Path:

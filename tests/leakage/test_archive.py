@@ -164,6 +164,17 @@ def test_a_file_that_is_no_audit_is_refused_in_one_sentence(case: str, tmp_path:
     assert "\n" not in sentence
 
 
+@pytest.mark.parametrize(
+    ("held", "meant"),
+    [("member", "members"), ("Logits", "logits"), ("label", "labels"), ("pair", "pairs")],
+)
+def test_a_name_that_is_asked_for_is_the_right_one(held: str, meant: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"\(is {held} meant to be {meant}\?\)"):
+        read_archive(save(tmp_path, (meant,), **{held: ARRAYS[meant]}))
+    path = save(tmp_path)
+    assert same(read_archive(path), path)
+
+
 def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -40,6 +40,7 @@ def audited(**changed: Any) -> Any:
         {"logits": torch.tensor(LOGITS, requires_grad=True), "labels": torch.from_numpy(LABELS)},
         {"logits": np.asfortranarray(LOGITS)},
         {"logits": LOGITS.tolist()},
+        {"logits": [torch.tensor(part, requires_grad=True) for part in LOGITS]},
     ],
 )
 def test_every_form_gives_the_same_audit(changed: dict[str, Any]) -> None:
@@ -152,3 +153,12 @@ def test_advice_about_pairs_is_right_to_the_letter() -> None:
     ):
         audited(members=members[[0, 1, 0, 1]], pairs=[0, 1, 0, 1])
     assert audited(members=members[[0, 1, 0, 1]]).paired
+
+
+@pytest.mark.parametrize("seed", ["x", 1.5, None])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(InputError, match=r"seed: is .*, expected a whole number"):
+        audit(LOGITS, LABELS, MEMBERS, attacks="loss", seed=seed)
+    found = audit(LOGITS, LABELS, MEMBERS, attacks="loss", seed=np.int64(3))
+    assert found.to_dict()["provenance"]["seed"] == 3
+    assert found.to_dict()["provenance"]["attacks"] == ["loss"]

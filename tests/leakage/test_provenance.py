@@ -71,7 +71,7 @@ def test_arrays_are_hashed_by_name_type_shape_and_numbers() -> None:
     array = np.arange(6, dtype="<i2").reshape(2, 3)
     expected = hashlib.sha256(b'["x", "<i2", [2, 3]]\n' + array.tobytes()).hexdigest()
     assert arrays_source("mine", {"x": array, "y": None}).sha256 == expected
-    others = [
+    others: list[dict[str, Any]] = [
         {"y": array}, {"x": array.T}, {"x": array.ravel()}, {"x": array + 1},
         {"x": array.astype("<i4")}, {"x": array, "y": array},
     ]  # fmt: skip

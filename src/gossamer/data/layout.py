@@ -1,6 +1,6 @@
 """Which axis of an image holds its channels: what can be told from a shape, and what cannot."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,6 @@ def checked_layout(what: str, layout: str | None) -> Layout | None:
     InputError
         If it is none of the two.
     """
-    if layout is None or layout == "channels_first" or layout == "channels_last":
-        return layout
+    if layout is None or layout in get_args(Layout):
+        return cast("Layout | None", layout)
     raise InputError(f"{what} is {layout!r}, expected {' or '.join(get_args(Layout))}.")

@@ -161,7 +161,8 @@ def _labels(what: str, given: NDArray[Any], examples: int) -> Labels:
         )
     values = without_single_axes(given)
     if values.shape[:1] == (examples,) and is_one_hot(values):
-        return values.argmax(axis=1)
+        columns: Labels = values.argmax(axis=1).astype(np.int64)
+        return columns
     if values.dtype.kind == "f":
         check_finite(what, values)
     # float64 holds every whole number up to 2^53, and no class number is as large as that.

@@ -188,13 +188,13 @@ BASELINE = Face(
 """One threshold on the probability of the true class, chosen on the scores that it judges."""
 
 
-def chosen_attacks(names: Sequence[str] | None) -> tuple[str, ...]:
+def chosen_attacks(names: Sequence[str] | str | None) -> tuple[str, ...]:
     """Return which attacks to run, each once; complain of what is no attack.
 
     Parameters
     ----------
     names
-        Of `ATTACKS`; None: the usual ones.
+        Of `ATTACKS`, or a single one; None: the usual ones.
 
     Raises
     ------
@@ -208,6 +208,7 @@ def chosen_attacks(names: Sequence[str] | None) -> tuple[str, ...]:
     """
     if names is None:
         return DEFAULT
+    names = [names] if isinstance(names, str) else names
     unknown = [name for name in names if name not in ATTACKS]
     if unknown or not names:
         what = f"no attack is called {unknown[0]!r}" if unknown else "no attack is named"

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def audit(
     *,
     pairs: ArrayLike | None = None,
     probabilities: bool = False,
-    attacks: Sequence[str] | None = None,
+    attacks: Sequence[str] | str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     keep_scores: KeepScores | None = None,
@@ -128,7 +129,7 @@ def audit(
             {given: array},
             array.shape[2],
             chosen_attacks(attacks),
-            seed,
+            _checked_seed(seed),
             progress or _silent,
             keep_scores,
             source,
@@ -143,7 +144,7 @@ def audit_statistics(
     *,
     pairs: ArrayLike | None = None,
     classes: int | None = None,
-    attacks: Sequence[str] | None = None,
+    attacks: Sequence[str] | str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     keep_scores: KeepScores | None = None,
@@ -182,7 +183,7 @@ def audit_statistics(
             {},
             classes,
             chosen_attacks(attacks),
-            seed,
+            _checked_seed(seed),
             progress or _silent,
             keep_scores,
             source,
@@ -276,6 +277,13 @@ def _provenance(
         attacks=options.attacks,
         pairs=pairs is not None,
     )
+
+
+def _checked_seed(seed: int) -> int:
+    try:
+        return index(seed)
+    except TypeError:
+        raise InputError(f"seed: is {seed!r}, expected a whole number.") from None
 
 
 def _silent(done: int, total: int, what: str) -> None:
