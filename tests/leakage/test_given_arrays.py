@@ -159,6 +159,7 @@ def test_advice_about_pairs_is_right_to_the_letter() -> None:
 def test_a_seed_is_a_whole_number(seed: Any) -> None:
     with pytest.raises(InputError, match=r"seed: is .*, expected a whole number"):
         audit(LOGITS, LABELS, MEMBERS, attacks="loss", seed=seed)
-    found = audit(LOGITS, LABELS, MEMBERS, attacks="loss", seed=np.int64(3))
+    number: Any = np.int64(3)
+    found = audit(LOGITS, LABELS, MEMBERS, attacks="loss", seed=number)
     assert found.to_dict()["provenance"]["seed"] == 3
     assert found.to_dict()["provenance"]["attacks"] == ["loss"]

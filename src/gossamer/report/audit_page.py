@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.records.example_scores import ExampleScores
-from gossamer.records.leakage import AttackResult, Leakage
+from gossamer.records.leakage import AttackResult, Leakage, Skipped
 from gossamer.report.charts import Figure, Panel
 from gossamer.report.files import ATTACK_COLUMNS, attack_lines, write_whole
 from gossamer.report.glossary import LEAKAGE
@@ -111,7 +111,7 @@ def _values(leakage: Leakage, title: str, figure: Figure) -> dict[str, Any]:
         "attacks": attack_table(sections),
         "precision": precision_table(sections),
         "sources": _source_table(leakage.attacks),
-        "skipped": leakage.skipped,
+        "skipped": _skipped(leakage.skipped),
         "leakage": {"galleries": [("", gallery(leakage, ()))] if leakage.exposed else []},
         "checks": check_table([leakage]),
         "notes": leakage.notes,
@@ -129,6 +129,12 @@ def _facts(leakage: Leakage) -> list[tuple[str, str]]:
         facts.append(("Design", "complementary pairs" if leakage.paired else "unpaired models"))
     headline = leakage.attack(leakage.headline)
     return [*facts, ("Headline attack", headline.label)]
+
+
+def _skipped(skipped: Sequence[Skipped]) -> list[tuple[str, str]]:
+    """Return attacks that could not be run and why, those of one reason together."""
+    reasons = dict.fromkeys(one.reason for one in skipped)
+    return [(", ".join(o.attack for o in skipped if o.reason == why), why) for why in reasons]
 
 
 def _made(leakage: Leakage) -> list[tuple[str, str]]:
