@@ -17,12 +17,12 @@ MEMBERS = np.stack([DRAWS.permutation(EXAMPLES) < EXAMPLES // 2 for _ in range(M
 LABELS = DRAWS.integers(0, 2, EXAMPLES)
 LOGITS = DRAWS.normal(size=(MODELS, EXAMPLES, 2))
 LOGITS[:, np.arange(EXAMPLES), LABELS] += 2 * MEMBERS
-RIGHT = audit(LOGITS, LABELS, MEMBERS, attacks=["loss", "confidence"])
+RIGHT = audit(LOGITS, LABELS, MEMBERS, attacks=["gap", "loss", "confidence"])
 
 
 def audited(**changed: Any) -> Any:
     given = {"logits": LOGITS, "labels": LABELS, "members": MEMBERS, **changed}
-    return audit(**given, attacks=["loss", "confidence"])
+    return audit(**given, attacks=["gap", "loss", "confidence"])
 
 
 @pytest.mark.parametrize(
@@ -163,3 +163,13 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
     found = audit(LOGITS, LABELS, MEMBERS, attacks="loss", seed=number)
     assert found.to_dict()["provenance"]["seed"] == 3
     assert found.to_dict()["provenance"]["attacks"] == ["loss"]
+
+
+def test_a_model_saved_twice_is_left_out_as_advised() -> None:
+    twice = [0, 1, 2, 1]
+    with pytest.raises(InputError, match=r"models 1 and 3 have the same margin .* leave one out"):
+        audited(logits=LOGITS[twice], members=MEMBERS[twice])
+    left = audited(logits=LOGITS[twice[:3]], members=MEMBERS[twice[:3]])
+    assert left.models == 3
+    expected = [target for target in RIGHT.attack("gap").per_model if target.model < 3]
+    assert list(left.attack("gap").per_model) == expected
