@@ -25,8 +25,8 @@ _CLEARLY = 1.15
 """By this factor a choice of more threads or processes must be faster."""
 _WORTH_CHOOSING = 15.0
 """Seconds of a study below which no choice gains anything."""
-_START_SECONDS = 5.0
-"""For other processes to start, each of which imports PyTorch and reads the data."""
+_START_SECONDS = 4.0
+"""Of a core, for another process to start, which imports PyTorch and reads the data."""
 _TASK_SECONDS = 0.005
 """Of a training or a trial beside its steps and its measuring: files, the database."""
 _BYTES_OF_A_TRIAL = 12_000
@@ -52,15 +52,30 @@ def settled(prepared: Prepared) -> Prepared:
     base = known.threads or 1
     tried = _try(prepared, base)
     work = _work(prepared, tried)
-    choice, speed = Parallelism(known.jobs or 1, base), 1.0
-    if known.jobs is not None and known.threads is not None:
-        speed = _speed_of(known.jobs, tried) if prepared.request.scheduler is None else 1.0
-    elif work.seconds >= _WORTH_CHOOSING and prepared.request.device == "cpu":
-        choice, speed = _chosen(prepared, tried, work.seconds)
-    jobs, threads = choice.jobs or 1, choice.threads or 1
-    seconds = max(work.longest, work.seconds / speed) + (_START_SECONDS if jobs > 1 else 0.0)
+    choice = _Choice(known.jobs or 1, base)
+    if prepared.request.device == "cpu" and prepared.request.scheduler is None:
+        if known.jobs is not None and known.threads is not None:
+            choice = _with_speed(choice, tried)
+        elif work.seconds >= _WORTH_CHOOSING:
+            choice = _chosen(prepared, tried, work.seconds)
+    seconds = max(work.longest, work.seconds / choice.speed) + choice.start
     estimate = Estimate(seconds if work.is_known else None, _kept_bytes(prepared, tried))
-    return replace(prepared, jobs=jobs, threads=threads, estimate=estimate)
+    return replace(prepared, jobs=choice.jobs, threads=choice.threads, estimate=estimate)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Processes and threads, how many times faster they are than one, and what they cost first."""
+
+    jobs: int
+    threads: int
+    speed: float = 1.0
+    start: float = 0.0
+    """Seconds for the processes to start."""
+
+    def seconds(self, work: float) -> float:
+        """Return how long so much work takes."""
+        return work / self.speed + self.start
 
 
 @dataclass(frozen=True)
@@ -152,23 +167,26 @@ def _kept_bytes(prepared: Prepared, tried: Tried) -> int:
     return states + statistics + _BYTES_OF_A_TRIAL * plan.trials_left + _BYTES_OF_A_REPORT
 
 
-def _chosen(prepared: Prepared, tried: Tried, seconds: float) -> tuple[Parallelism, float]:
-    """Choose what is not known, and return how many times faster that is than one of each."""
+def _chosen(prepared: Prepared, tried: Tried, seconds: float) -> _Choice:
+    """Choose what is not known; that many seconds of work are left."""
     known, cores, first = prepared.known, available_cores(), _first(tried)
-    turns, share = _turns_by_threads(known, cores, first), _share(first)
-    jobs = known.jobs or _most_jobs(prepared.plan, prepared.seeds, cores // (known.threads or 1))
+    turns = _turns_by_threads(known, cores, first)
     if known.jobs is not None:
-        threads, gain = _fastest_threads(turns, max(1, cores // jobs))
-        return Parallelism(jobs, threads), gain * _speed_of(jobs, tried)
-    alone, gain_alone = _fastest_threads(turns, cores)
-    best, speed = Parallelism(1, alone), gain_alone
-    if jobs > 1:
-        threads, gain = _fastest_threads(turns, max(1, cores // jobs))
-        gain *= max(1.0, cores_had(jobs) / share)
-        in_processes = seconds / gain + _START_SECONDS
-        if in_processes * _CLEARLY < seconds / speed:
-            best, speed = Parallelism(jobs, threads), gain
-    return best, speed
+        return _with_speed(_on_threads(known.jobs, turns, cores), tried)
+    alone = _on_threads(1, turns, cores)
+    jobs = _most_jobs(prepared.plan, prepared.seeds, cores // (known.threads or 1))
+    several = _with_speed(_on_threads(jobs, turns, cores), tried)
+    return several if several.seconds(seconds) * _CLEARLY < alone.seconds(seconds) else alone
+
+
+def _with_speed(choice: _Choice, tried: Tried) -> _Choice:
+    """Find out what so many processes get of a machine that is as busy as it is."""
+    if choice.jobs == 1:
+        return choice
+    had = cores_had(choice.jobs)
+    gain = max(1.0, had / _share(_first(tried)))
+    start = _START_SECONDS / max(0.05, had / choice.jobs)
+    return replace(choice, speed=choice.speed * gain, start=start)
 
 
 def _turns_by_threads(known: Parallelism, cores: int, first: _Tried) -> dict[int, Turns]:
@@ -182,15 +200,16 @@ def _turns_by_threads(known: Parallelism, cores: int, first: _Tried) -> dict[int
     return dict(first.trying.train(counts)) if len(counts) > 1 else {1: first.turns}
 
 
-def _fastest_threads(turns: dict[int, Turns], most: int) -> tuple[int, float]:
-    """Return the number of threads that is clearly faster than fewer, and how much so."""
+def _on_threads(jobs: int, turns: dict[int, Turns], cores: int) -> _Choice:
+    """Choose the number of threads of each process that is clearly faster than fewer."""
     if not turns:
-        return 1, 1.0
+        return _Choice(jobs, 1)
     fewest = best = min(turns)
     for threads in sorted(turns):
-        if threads <= most and turns[threads].is_clearly_faster_than(turns[best], _CLEARLY):
+        fits = threads * jobs <= max(cores, fewest * jobs)
+        if fits and turns[threads].is_clearly_faster_than(turns[best], _CLEARLY):
             best = threads
-    return best, turns[fewest].best / turns[best].best
+    return _Choice(jobs, best, speed=turns[fewest].best / turns[best].best)
 
 
 def _most_jobs(plan: Plan, seeds: int, cores: int) -> int:
@@ -198,11 +217,6 @@ def _most_jobs(plan: Plan, seeds: int, cores: int) -> int:
     undone = {training.key for training in plan.trainings}
     ready = sum(not task.needs & undone for task in plan.tasks)
     return max(1, min(cores, max(seeds, ready)))
-
-
-def _speed_of(jobs: int, tried: Tried) -> float:
-    """Return how many times faster so many processes are than one, as busy as the machine is."""
-    return 1.0 if jobs == 1 else max(1.0, cores_had(jobs) / _share(_first(tried)))
 
 
 def _share(first: _Tried) -> float:
