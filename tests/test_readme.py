@@ -11,7 +11,6 @@ from torch import nn
 from gossamer import Mask
 from gossamer.studies.plan import chosen_scale
 from gossamer.studies.spec import read_study
-from gossamer.studies.written_recipes import resolve_recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,10 +41,9 @@ def test_the_study_of_the_readme_can_be_run(tmp_path: Path) -> None:
     (text,) = blocks("toml")
     (tmp_path / "my-study.toml").write_text(text)
     spec, _ = read_study(str(tmp_path / "my-study.toml"))
-    _, scale = chosen_scale(spec, None)
+    scale, _ = chosen_scale(spec, None)
     for arm in spec.arms:
-        values = {**scale.values, spec.axis: spec.levels[0]}
-        assert resolve_recipe(arm.name, spec.steps_of(arm), values)
+        assert spec.recipe_of(arm, scale, spec.levels[0])
 
 
 def test_the_python_of_the_page_on_the_runtime_runs(

@@ -179,7 +179,7 @@ def test_seed_after_seed_the_unpruned_network_first(write_study: WriteStudy) -> 
         dense = prepared.joints[3 * task.trials[0].trial.seed].trials
         assert task.others == (() if task.arm == "dense" else dense)
     assert not any(task.needs_statistics for task in prepared.joints)
-    assert preview(prepared, {}, {}).joints_left == 6
+    assert preview(prepared, set()).joints_left == 6
 
 
 def test_timing_changes_no_key_of_a_trial(write_study: WriteStudy) -> None:
