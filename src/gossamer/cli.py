@@ -1,5 +1,6 @@
 """The `gossamer` command: thin, every answer comes from the library."""
 
+import errno
 import os
 import shlex
 import sys
@@ -20,6 +21,7 @@ from gossamer.bench_command import EPILOG as BENCH_EPILOG
 from gossamer.bench_command import bench
 from gossamer.errors import GossamerError, InputError, UnwritableError
 from gossamer.stopping import INTERRUPTED, stopped_text, stopping
+from gossamer.system import failure_reason
 
 if TYPE_CHECKING:
     from gossamer.recipes.trial import Device
@@ -70,6 +72,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_FAILED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        file = error.filename or "what was to be printed"
+        _say(f"gossamer: there is no room for {file} ({failure_reason(error)}): free some space")
+        sys.exit(_BAD_INPUT)
 
 
 @app.callback(invoke_without_command=True)
@@ -301,36 +309,26 @@ def _carry_out(prepared: "Prepared", store: "Store") -> int:
     plan = prepared.plan
     if plan.tasks:
         # What cannot be trained is told of as a failure of its own arms.
-        with suppress(InputError), _STDERR.status("Trying the first trainings"):
+        with suppress(GossamerError), _STDERR.status("Trying the first trainings"):
             prepared = _settled(prepared)
     started = time.monotonic()
     _say(beginning(prepared))
     for remark in remarks(prepared) if prepared.anything_left else ():
         _say(f"- {remark}")
-    if plan.tasks and _bf16_is_slow(prepared):
-        _say(
-            "This processor has no bf16 instructions: bf16 is far slower here than "
-            'precision = "float32".'
-        )
     with stopping(_say) as should_stop, Display(prepared, _STDERR) as display:
         if plan.tasks and prepared.jobs == 1:
             tune_process(prepared.threads)
         failures = carry_out(prepared, store, display.follow, should_stop)
     if failures:
-        _say(f"{counted(len(failures), 'task')} failed, as said above; the others are done.")
+        done = len(store.done_records() & {planned.keyed.record for planned in plan.trials})
+        of = counted(plan.distinct_trials, "trial")
+        _say(f"{counted(len(failures), 'task')} failed, as said above; {done:,} of {of} are done.")
     if prepared.anything_left:
         _say(f"Took {duration(time.monotonic() - started)}.")
     if should_stop():
         _say(stopped_text(store.folder, prepared.request.command))
         return INTERRUPTED
     return _FAILED if failures else 0
-
-
-def _bf16_is_slow(prepared: "Prepared") -> bool:
-    from gossamer.studies.tuning import processor_has_bf16
-
-    on_processor = prepared.request.device == "cpu" and prepared.spec.precision == "bf16"
-    return on_processor and processor_has_bf16() is False
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def available_cores() -> int:
@@ -16,7 +17,7 @@ def available_cores() -> int:
     >>> available_cores() >= 1
     True
     """
-    quotas = _quotas(_CGROUPS, Path("/proc/self/cgroup"))
+    quotas = _quotas(_CGROUPS, _OWN_GROUPS)
     return max(1, min([permitted_cores(), *(int(quota) for quota in quotas)]))
 
 

@@ -12,6 +12,7 @@ from gossamer.stats.intervals import mean_interval, simultaneous_confidence
 from gossamer.stats.verdicts import one_unit_note
 from gossamer.studies.plan import arms_at
 from gossamer.studies.run import Prepared
+from gossamer.studies.tuning import processor_has_bf16
 
 _ONE_APART = (0.0, math.sqrt(2))
 """Two numbers whose standard deviation is 1."""
@@ -24,6 +25,7 @@ def remarks(prepared: Prepared) -> tuple[str, ...]:
         *_seeds(prepared),
         *_claims(prepared),
         *_chance(prepared),
+        *_precision(prepared),
         *_disk(prepared),
     )
 
@@ -89,6 +91,15 @@ def _chance(prepared: Prepared) -> Iterator[str]:
         found[dataset.name, dataset.classes] += 1
     for name, classes in found:
         yield f"Guessing reaches {percent(1 / classes, 1)}% on {name}."
+
+
+def _precision(prepared: Prepared) -> Iterator[str]:
+    on_processor = prepared.request.device == "cpu" and prepared.spec.precision == "bf16"
+    if on_processor and processor_has_bf16() is False:
+        yield (
+            "This processor has no bf16 instructions: bf16 is far slower here than "
+            'precision = "float32".'
+        )
 
 
 def _disk(prepared: Prepared) -> Iterator[str]:

@@ -345,7 +345,7 @@ def _attempt(task: JointTask, bench: Bench) -> JointRecord | Failure:
     except UnwritableError:
         raise
     except GossamerError as error:
-        return Failure(task.trials[0], None, str(error))
+        return Failure(task.trials[0], None, f"measured with others ({task.kind}): {error}")
 
 
 def with_what_is_done(prepared: Prepared, store: Store) -> Prepared:
