@@ -300,6 +300,10 @@ void add_engine(nb::module_& module) {
 
 NB_MODULE(_native, module) {
     using namespace gossamer;
+    // A network may live as long as the process through no fault of these bindings, whose objects
+    // hold none of Python's: PyTorch keeps the hook of a parameter, and with it all globals of the
+    // script that made it, where the garbage collector cannot see. nanobind would call that a leak.
+    nb::set_leak_warnings(false);
     add_weights(module);
     add_epilogue(module);
     add_plan(module);

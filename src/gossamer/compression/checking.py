@@ -58,7 +58,7 @@ def check_model(model: nn.Module) -> None:
                 f"{where} of {name} is {tensor.dtype}, but float32 was expected: convert the "
                 "network with model.float()."
             )
-        if numeric and tensor.layout == torch.strided and not tensor.isfinite().all():
+        if numeric and tensor.layout == torch.strided and not tensor.detach().isfinite().all():
             raise InputError(
                 f"{where} of {name} holds values that are not finite: train or repair the network "
                 "first."

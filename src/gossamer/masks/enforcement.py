@@ -42,7 +42,7 @@ class Enforcement:
         self._names: dict[nn.Parameter, str] = {}
         self._keys: dict[str, nn.Parameter] = {}
         self._optimizers: WeakSet[Optimizer] = WeakSet()
-        self._holders: list[weakref.ref[object]] = []
+        self._holders: list[Callable[[], object]] = []
         self._handles: list[RemovableHandle] = []
         self._hooks: dict[nn.Parameter, GradientHook] = {}
         self._stepping: int | None = None
@@ -70,10 +70,12 @@ class Enforcement:
                 self._handles += [
                     optimizer.register_step_pre_hook(self._before_step),
                     optimizer.register_step_post_hook(self._after_step),
-                    optimizer.register_load_state_dict_post_hook(lambda _: self.clear_held()),
                 ]
+                if "_optimizer_load_state_dict_post_hooks" in vars(optimizer):
+                    hook = optimizer.register_load_state_dict_post_hook(lambda _: self.clear_held())
+                    self._handles.append(hook)
             if not any(holder() is optimizer for holder in self._holders):
-                self._holders.append(weakref.ref(optimizer))
+                self._holders.append(_weakly(optimizer))
         self.clear_held()
 
     def belongs_to(self, optimizer: Optimizer) -> bool:
@@ -182,6 +184,14 @@ class Enforcement:
                 pruned = self._pruned[parameter] = pruned.to(parameter.device)
             found.append((parameter, pruned))
         return found
+
+
+def _weakly(value: object) -> Callable[[], object]:
+    """Return what gives a value for as long as something else keeps it, where that is possible."""
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
 
 
 def _announces_steps(optimizer: object) -> TypeGuard[Optimizer]:

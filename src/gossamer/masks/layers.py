@@ -100,9 +100,10 @@ def prunable_weights(model: nn.Module, exclude: str | Sequence[str] = ()) -> lis
     weights = [found for found in _weights(root) if id(found[3]) not in excluded]
     if not weights:
         reason = " that `exclude` leaves" if excluded else ""
+        shared = " (one that layers share is left out with any of them)" if excluded else ""
         raise InputError(
             f"{type(root).__name__} has no weight{reason} to prune: it needs a floating-point "
-            "parameter of two or more dimensions"
+            f"parameter of two or more dimensions{shared}"
         )
     for found in weights:
         _refuse_without_values(*found)

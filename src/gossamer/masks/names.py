@@ -6,6 +6,7 @@ on the bare model must fit the wrapped one and the other way round.
 
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -50,13 +51,16 @@ def bare_module(model: nn.Module) -> nn.Module:
 def _only_wraps(model: nn.Module) -> bool:
     if isinstance(model, _WRAPPERS):
         return True
-    keeps_one = list(model._modules) == ["module"] and model._modules["module"] is not None
-    return keeps_one and not model._parameters and type(model).forward is nn.Module.forward
+    if isinstance(model, torch.jit.ScriptModule):
+        return False
+    keeps_one = [name for name, _ in model.named_children()] == ["module"]
+    bare = not list(model.parameters(recurse=False)) and type(model).forward is nn.Module.forward
+    return keeps_one and bare
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
     """Return the module inside the wrappers of `torch.compile`."""
-    while isinstance(inner := module._modules.get(_COMPILED), nn.Module):
+    while (inner := dict(module.named_children()).get(_COMPILED)) is not None:
         module = inner
     return module
 

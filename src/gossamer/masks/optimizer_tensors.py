@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ def held_tensors(
     """
     search = _Search.of(optimizer, names)
     for name, value in _attributes(optimizer).items():
-        search.look(value, (name,), objects=True)
+        search.look(value, (name,), search.orders, objects=True)
     return search.element_wise()
 
 
@@ -103,7 +103,8 @@ class _Search:
 
     keys: Mapping[Any, nn.Parameter]
     """Parameters by identity and by name."""
-    orders: Sequence[Sequence[nn.Parameter]]
+    groups: Sequence[Sequence[nn.Parameter]]
+    """All parameters, by group."""
     found: dict[tuple[object, ...], list[tuple[nn.Parameter, Tensor]]] = field(default_factory=dict)
     """By where something lies, up to the parameter it is for."""
     seen: set[int] = field(default_factory=set)
@@ -113,14 +114,19 @@ class _Search:
         kept = (getattr(inside, "param_groups", None) for inside in optimizers_within(optimizer))
         groups = [list(group["params"]) for group in next(filter(None, kept), [])]
         every = list(chain(*groups))
-        trained = [p for p in every if p.requires_grad]
-        orders = {tuple(map(id, order)): order for order in (every, trained, *groups) if order}
         keys: dict[Any, nn.Parameter] = {id(p): p for p in every}
         if all(any(p is q for q in names.values()) for p in every):
             keys |= names
-        return cls(keys, list(orders.values()))
+        return cls(keys, groups)
 
-    def look(self, value: object, path: tuple[object, ...], *, objects: bool) -> None:
+    @property
+    def orders(self) -> "_Orders":
+        """All orders of parameters that a list may follow."""
+        return _orders(list(chain(*self.groups)), *self.groups)
+
+    def look(
+        self, value: object, path: tuple[object, ...], orders: "_Orders", *, objects: bool
+    ) -> None:
         """Look for what is kept under parameters, in mappings, lists and, once, plain objects."""
         if id(value) in self.seen:
             return
@@ -133,27 +139,36 @@ class _Search:
             for key, inside in list(value.items()):
                 parameter = self._named(key)
                 if parameter is None:
-                    self.look(inside, (*path, str(key)), objects=objects)
+                    self.look(inside, (*path, str(key)), orders, objects=objects)
                 else:
                     self._take(parameter, inside, path)
         elif isinstance(value, Tensor):
-            self._take_in_order([value], path)
+            self._take_in_order([value], path, orders)
         elif isinstance(value, list | tuple | deque):
-            if not self._take_in_order(value, path):
-                for inside in value:
-                    self.look(inside, path, objects=objects)
+            if not self._take_in_order(value, path, orders):
+                for inside, own in zip(value, self._orders_of_items(value, orders), strict=True):
+                    self.look(inside, path, own, objects=objects)
         elif objects and _is_plain(value):
             for name, inside in vars(value).items():
-                self.look(inside, (*path, name), objects=False)
+                self.look(inside, (*path, name), orders, objects=False)
+
+    def _orders_of_items(self, value: Sequence[Any], orders: "_Orders") -> list["_Orders"]:
+        """Return the orders for each item of a list, which may have one for each group."""
+        containers = all(isinstance(item, Mapping | list | tuple | deque) for item in value)
+        if containers and len(value) == len(self.groups):
+            return [_orders(group) for group in self.groups]
+        return [orders] * len(value)
 
     def _named(self, key: object) -> nn.Parameter | None:
         if isinstance(key, Tensor):
             return self.keys.get(id(key))
         return self.keys.get(key) if isinstance(key, str | int) else None
 
-    def _take_in_order(self, values: Sequence[Any], path: tuple[object, ...]) -> bool:
+    def _take_in_order(
+        self, values: Sequence[Any], path: tuple[object, ...], orders: "_Orders"
+    ) -> bool:
         """Take a list for one tensor of each parameter, if it fits one order of them alone."""
-        fitting = [order for order in self.orders if _fits(values, order)]
+        fitting = [order for order in orders if _fits(values, order)]
         if len(fitting) != 1:
             return False
         for parameter, value in zip(fitting[0], values, strict=True):
@@ -183,6 +198,15 @@ class _Search:
                 for parameter, tensor in kept:
                     tensors.setdefault(parameter, []).append(tensor)
         return tensors
+
+
+_Orders: TypeAlias = Sequence[Sequence[nn.Parameter]]
+
+
+def _orders(*lists: Sequence[nn.Parameter]) -> _Orders:
+    """Return lists of parameters, and of those among them that are trained, each once."""
+    every = [*lists, *([p for p in parameters if p.requires_grad] for parameters in lists)]
+    return list({tuple(map(id, order)): order for order in every if order}.values())
 
 
 def _is_plain(value: object) -> bool:

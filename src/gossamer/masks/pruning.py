@@ -122,7 +122,8 @@ def find_mask(
     layers = [layer for layer in prunable_weights(model, exclude) if chosen_pattern.applies(layer)]
     if not layers:
         raise InputError(
-            f"no layer has the pattern {pattern!r}: only linear layers and convolutions have units"
+            f"no layer has the pattern {pattern!r}: only linear layers and convolutions have "
+            "units, and only where all layers that share a weight see the same ones in it"
         )
     pruned = choose([_rank(layer, chosen_score, chosen_pattern, seed) for layer in layers])
     kept = [~groups for groups in pruned]
