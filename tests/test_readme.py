@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+import gossamer
 from gossamer import Mask
+from gossamer.measure import size
 from gossamer.studies.plan import chosen_scale
 from gossamer.studies.spec import read_study
 
@@ -44,6 +46,23 @@ def test_the_study_of_the_readme_can_be_run(tmp_path: Path) -> None:
     scale, _ = chosen_scale(spec, None)
     for arm in spec.arms:
         assert spec.recipe_of(arm, scale, spec.levels[0])
+
+
+def test_the_python_of_the_page_on_enforcement_runs() -> None:
+    model = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2))
+    optimizer = torch.optim.AdamW(model.parameters())
+    names: dict[str, Any] = {
+        "gossamer": gossamer, "torch": torch, "model": model, "optimizer": optimizer,
+    }  # fmt: skip
+    for code in blocks("python", "docs/enforcement.md"):
+        exec(code, names)
+    for _ in range(2):
+        model(torch.rand(4, 20)).square().sum().backward()
+        optimizer.step()
+        names["average"].update_parameters(model)
+        for network in (model, names["average"]):
+            assert names["mask"].violations(network) == {}
+    assert size(names["average"].module, list(names["mask"])).sparsity == pytest.approx(0.9)
 
 
 def test_the_python_of_the_page_on_the_runtime_runs(

@@ -236,9 +236,7 @@ def test_the_process_ends_without_a_word_though_torch_keeps_a_network_alive() ->
         "small = gossamer.compress(model, torch.rand(2, 4), choose='engine');"
         "print(small.choice)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == ("engine\n", "")
 
 

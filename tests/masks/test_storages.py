@@ -13,7 +13,13 @@ from torch import Tensor, nn, optim
 from gossamer import compact, find_mask, prune
 from gossamer.errors import InputError
 from gossamer.masks import Mask, prunable_weights
-from gossamer.masks.storages import described_ties, first_names, follow, in_order_of, overlaps_itself
+from gossamer.masks.storages import (
+    described_ties,
+    first_names,
+    follow,
+    in_order_of,
+    overlaps_itself,
+)
 from gossamer.measure import effective_weights, size
 
 
@@ -240,7 +246,9 @@ def test_entries_follow_by_position_in_memory(seed: int, shape: list[int]) -> No
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 7)), min_size=1, max_size=3))
-def test_overlap_is_that_of_the_places_counted_one_by_one(dimensions: list[tuple[int, int]]) -> None:
+def test_overlap_is_that_of_the_places_counted_one_by_one(
+    dimensions: list[tuple[int, int]],
+) -> None:
     shape, strides = zip(*dimensions, strict=True)
     view = torch.zeros(100).as_strided(shape, strides)
     places = [

@@ -51,7 +51,7 @@ class ScheduleFree(Optimizer):
             group["training"] = training
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             share = 1 / (group["steps"] + 1)
             for p in group["params"]:
@@ -128,7 +128,7 @@ class TorchLookahead(SlowWeights, Optimizer):
         Optimizer.__init__(self, optimizer.param_groups, {})
         SlowWeights.__init__(self, optimizer, keep)
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         self.inside.step()
         self.synchronise()
 
@@ -482,7 +482,7 @@ class Factored(Optimizer):
         super().__init__(parameters, {})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for p in self.param_groups[0]["params"]:
             state = self.state[p]
             width = len(p)
@@ -531,7 +531,11 @@ def test_wrappers_in_circles_end() -> None:
     inner = Wrapping(optim.SGD(network().parameters()))
     outer = Wrapping(cast("Any", inner))
     inner.outer = outer  # type: ignore[attr-defined]
-    assert [type(one).__name__ for one in optimizers_within(outer)] == ["Wrapping", "Wrapping", "SGD"]
+    assert [type(one).__name__ for one in optimizers_within(outer)] == [
+        "Wrapping",
+        "Wrapping",
+        "SGD",
+    ]
 
 
 def test_an_average_of_the_weights_stays_sparse_once_it_was_masked() -> None:

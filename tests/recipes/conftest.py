@@ -35,6 +35,24 @@ class Tied(nn.Module):
         return self.output(torch.relu(self.second(torch.relu(self.first(x)))))
 
 
+class Transposed(Tied):
+    def __init__(self):
+        super().__init__()
+        self.second.weight = nn.Parameter(self.first.weight.detach().t())
+
+
+class Aliased(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 2, 3, padding=1)
+        self.second = nn.Conv2d(2, 2, 3, padding=1)
+        self.second.weight = nn.Parameter(self.first.weight.detach())
+        self.output = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.output(self.second(torch.relu(self.first(x))).mean((2, 3)))
+
+
 class Fixed(nn.Module):
     def __init__(self):
         super().__init__()

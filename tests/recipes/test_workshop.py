@@ -279,6 +279,12 @@ RESUMED: dict[str, tuple[str, str, tuple[Any, ...], dict[str, Any]]] = {
     "convolutions and mask": ("images", "", (Prune(sparsity=0.9), training()), {}),
     "bf16": ("points", "", (training(AdamW()),), {"precision": "bf16"}),
     "tied weights": ("points", "Tied", (training(),), {}),
+    "a weight and its transpose in one memory": (
+        "points",
+        "Transposed",
+        (Prune(sparsity=0.6, score="random"), training(Adam())),
+        {},
+    ),
     "schedule, validation and early stop": (
         "points",
         "",
@@ -332,6 +338,34 @@ def test_going_on_from_any_batch_gives_the_same_bits(
         assert without_seconds(on.train(found, last)) == without_seconds(phase), call
         assert same(on.state(found, last + 1), state), call
         shutil.rmtree(tmp_path / folder)
+
+
+def test_a_weight_and_its_transpose_train_as_the_one_that_they_are(
+    make_workshop: MakeWorkshop, points: Dataset, home_made: str
+) -> None:
+    spec = NetworkSpec(name=f"{home_made}:Transposed")
+    found = keyed(trial(Prune(sparsity=0.5, score="random"), training(Adam()), network=spec), points)
+    workshop = make_workshop(points)
+    workshop.train(found, 1)
+    state = workshop.state(found, 2)
+    assert state.mask is not None
+    assert set(state.mask) == {"first.weight", "output.weight"}
+    assert torch.equal(state.network["first.weight"], state.network["second.weight"].t())
+    assert not state.network["first.weight"][~state.mask["first.weight"]].any()
+    record = workshop.measure(found)
+    assert record.measures["prunable_parameters"] == 6 * 6 + 3 * 6
+    assert record.measures["trainable_parameters"] == 6 * 6 + 6 + 6 + 3 * 6 + 3
+    assert record.measures["sparsity"] == 0.5
+    assert [layer.name for layer in record.layers] == ["first.weight", "output.weight"]
+
+
+def test_a_tie_that_the_memory_layout_undoes_is_refused(
+    make_workshop: MakeWorkshop, images: Dataset, home_made: str
+) -> None:
+    spec = NetworkSpec(name=f"{home_made}:Aliased")
+    found = keyed(trial(Prune(sparsity=0.5), training(Adam()), network=spec), images)
+    with pytest.raises(InputError, match="first.weight and second.weight share memory without"):
+        make_workshop(images).train(found, 1)
 
 
 @pytest.mark.usefixtures("look_at_every_batch")

@@ -75,16 +75,13 @@ def _followed(
     name: str, tie: Any, entries: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
 ) -> Tensor:
     try:
-        kept = follow(entries[tie["first"]], tie)
-        if kept.shape != parameters[name].shape:
-            raise ValueError(f"its shape is {tuple(parameters[name].shape)}")
+        return follow(entries[tie["first"]], tie).view(parameters[name].shape)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{name} lay in the memory of another parameter when the mask was found, but does not "
             f"here, and which of its entries are pruned cannot be told ({error}): let them share "
             "their memory again, or find a mask on this network"
         ) from error
-    return kept
 
 
 def refuse_sharded(model: nn.Module) -> None:
@@ -114,9 +111,7 @@ def refuse_without_values(name: str, parameter: nn.Parameter) -> None:
         If it has no values yet or no zero, is sharded, or is not stored dense.
     """
     if isinstance(parameter, UninitializedParameter):
-        raise InputError(
-            f"the network's {name} has no values yet: run one batch through it first"
-        )
+        raise InputError(f"the network's {name} has no values yet: run one batch through it first")
     if parameter.is_meta:
         raise InputError(f"{name} is on the meta device and has no values to prune")
     if is_traceable_wrapper_subclass(parameter):
@@ -131,7 +126,9 @@ def refuse_without_values(name: str, parameter: nn.Parameter) -> None:
             "can be pruned"
         )
     if parameter.layout != torch.strided:
-        raise InputError(f"{name} is stored as {parameter.layout}; only dense weights can be pruned")
+        raise InputError(
+            f"{name} is stored as {parameter.layout}; only dense weights can be pruned"
+        )
     if parameter.dtype in WITHOUT_ZERO:
         raise InputError(
             f"{name} is {parameter.dtype}, which cannot hold a zero by itself: prune the network "

@@ -125,10 +125,25 @@ class Enforcement:
         for parameter, pruned in trained:
             clear_gradient(parameter, pruned)
         if kwargs.get("closure") is not None:
-            return args, {**kwargs, "closure": _clearing(kwargs["closure"], trained)}
+            return args, {**kwargs, "closure": self._clearing(kwargs["closure"], trained)}
         if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer itself
-            return (args[0], _clearing(args[1], trained), *args[2:]), kwargs
+            return (args[0], self._clearing(args[1], trained), *args[2:]), kwargs
         return args, kwargs
+
+    def _clearing(
+        self, closure: Callable[[], Any], trained: list[tuple[nn.Parameter, Tensor]]
+    ) -> Callable[[], Any]:
+        def clearing() -> Any:
+            try:
+                loss = closure()
+            except BaseException:
+                self._stepping = None  # no hook hears of the end of this step
+                raise
+            for parameter, pruned in trained:
+                clear_gradient(parameter, pruned)
+            return loss
+
+        return clearing
 
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
         for parameter, pruned in self._on_device(parameters_of(optimizer)):
@@ -198,18 +213,6 @@ def _announces_steps(optimizer: object) -> TypeGuard[Optimizer]:
     """Tell whether hooks hear of an optimizer's steps; not of those of every wrapper."""
     made = isinstance(optimizer, Optimizer) and "_optimizer_step_pre_hooks" in vars(optimizer)
     return made and hasattr(type(optimizer).step, "hooked")
-
-
-def _clearing(
-    closure: Callable[[], Any], trained: list[tuple[nn.Parameter, Tensor]]
-) -> Callable[[], Any]:
-    def clearing() -> Any:
-        loss = closure()
-        for parameter, pruned in trained:
-            clear_gradient(parameter, pruned)
-        return loss
-
-    return clearing
 
 
 def _forget_stale_directions(optimizer: LBFGS, pruned: Mapping[nn.Parameter, Tensor]) -> None:
@@ -326,7 +329,7 @@ def _check(
     if not any(_announces_steps(inside) for inside in within):
         raise InputError(
             "a torch.optim.Optimizer was expected to enforce the mask on, or an object that holds "
-            f"one as an attribute, not {type(optimizer).__name__}"
+            f"one as an attribute, not {type(optimizer).__name__}: pass the optimizer that steps"
         )
     trained = {id(parameter) for inside in within for parameter in parameters_of(inside)}
     if not any(id(parameter) in trained for parameter, _ in placed.values()):

@@ -41,7 +41,7 @@ _COMPUTING_HOOKS = (
     (SpectralNorm, "name", ("_orig",)),
     (torch_prune.BasePruningMethod, "_tensor_name", ("_orig",)),
 )
-"""Hooks that compute a weight: kind, where they say its name, what is appended to that of its parts."""
+"""Hooks that compute a weight: kind, where they name it, what the names of its parts add."""
 
 
 @dataclass(frozen=True)

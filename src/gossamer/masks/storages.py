@@ -5,6 +5,7 @@ decoder that holds the transpose of its encoder. What is written to one is there
 they are pruned, counted and enforced once, under the first of their names.
 """
 
+import copy
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
@@ -76,6 +77,35 @@ def in_order_of(values: Tensor, owner: Tensor, other: Tensor) -> Tensor:
     memory = values.new_zeros(1 + _reach(owner))
     memory.as_strided(owner.shape, owner.stride()).copy_(values)
     return memory.as_strided(other.shape, other.stride()).clone()
+
+
+def tied_copy(module: nn.Module) -> nn.Module:
+    """Return a deep copy in which the same parameters lie in the same memory.
+
+    `copy.deepcopy` gives each parameter memory of its own.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    >>> model[1].weight = nn.Parameter(model[0].weight.detach().t())
+    >>> twin = tied_copy(model)
+    >>> bool((twin[1].weight.data_ptr() == twin[0].weight.data_ptr()))
+    True
+    """
+    parameters = dict(module.named_parameters())
+    memory: dict[str, Tensor] = {}
+    memo: dict[int, Any] = {}
+    for name, first in first_names(parameters).items():
+        if name == first:
+            continue
+        owner, other = parameters[first], parameters[name]
+        if first not in memory:
+            memory[first] = owner.detach().new_zeros(1 + _reach(owner))
+            view = memory[first].as_strided(owner.shape, owner.stride()).copy_(owner.detach())
+            memo[id(owner)] = nn.Parameter(view, owner.requires_grad)
+        view = memory[first].as_strided(other.shape, other.stride())
+        memo[id(other)] = nn.Parameter(view, other.requires_grad)
+    return copy.deepcopy(module, memo)
 
 
 def described_ties(parameters: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Any]:
@@ -249,5 +279,3 @@ def _offsets(tensor: Tensor) -> Tensor:
     for stride, size in _dimensions(tensor):
         offsets = (offsets[:, None] + stride * torch.arange(size)).flatten()
     return offsets
-
-

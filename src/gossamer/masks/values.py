@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 
 WITHOUT_ZERO = tuple(
-    getattr(torch, name)
-    for name in ("float8_e8m0fnu", "float4_e2m1fn_x2")
-    if hasattr(torch, name)
+    getattr(torch, name) for name in ("float8_e8m0fnu", "float4_e2m1fn_x2") if hasattr(torch, name)
 )
 """Types that cannot hold a zero, or hold two numbers in one element."""
 

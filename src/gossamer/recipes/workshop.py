@@ -5,7 +5,6 @@ on, and the states it used last; trained states it leaves as files. It never wri
 what it made, it returns.
 """
 
-import copy
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from gossamer.data import Dataset
 from gossamer.errors import InputError, StoreError
 from gossamer.masks import Mask, prune
+from gossamer.masks.storages import first_names, tied_copy
 from gossamer.nets import accepts_channels_last, build, identity
 from gossamer.nets.packing import pack, unpack
 from gossamer.recipes.choosing import pruning_choices
@@ -294,7 +294,7 @@ class Workshop:
         It is a copy of the initial one, so that nothing that no state holds, such as a buffer
         that is not persistent, comes over from another trial.
         """
-        network = copy.deepcopy(self._template(keyed).network)
+        network = tied_copy(self._template(keyed).network)
         if state.packed:
             assert state.mask is not None
             network = pack(network, state.mask.weights)
@@ -391,10 +391,29 @@ def _build_template(keyed: KeyedTrial, dataset: Dataset) -> _Template:
             "changed meanwhile, or its initial weights do not come from torch, numpy or random"
         )
     network = build(trial.network, dataset.input_shape, dataset.classes, trial.seed)
+    ties = first_names(dict(network.named_parameters()))
     channels_last = accepts_channels_last(network, dataset.input_shape)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _Template(network.to(trial.device), channels_last)
+    network = network.to(trial.device)
+    _check_ties(ties, network)
+    return _Template(network, channels_last)
+
+
+def _check_ties(ties: Mapping[str, str], network: nn.Module) -> None:
+    """Refuse a network whose weights no longer share the memory that they were made to share.
+
+    Raises
+    ------
+    InputError
+        If it is one.
+    """
+    found = first_names(dict(network.named_parameters()))
+    if lost := [name for name, first in ties.items() if found[name] != first]:
+        raise InputError(
+            f"the network's {ties[lost[0]]} and {lost[0]} share memory without being one parameter, "
+            "which is lost where it is trained: let both layers hold the same nn.Parameter"
+        )
 
 
 def _unsaved_buffers(network: nn.Module) -> dict[str, Tensor]:
