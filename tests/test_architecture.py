@@ -14,7 +14,9 @@ ROOMS = (
     "stats", "records", "leakage", "kernels", "runtime", "data", "nets", "masks", "measure",
     "train", "recipes", "compression", "studies", "report",
 )  # fmt: skip
-FOUNDATION = {"arrays", "errors", "files", "formats", "labels", "streams", "system"}
+FOUNDATION = {
+    "arrays", "errors", "files", "formats", "installing", "labels", "streams", "system",
+}  # fmt: skip
 WITHOUT_TORCH = ROOMS[:5]
 
 

@@ -1,9 +1,6 @@
 """What needs no torch works in a process where NumPy alone can be imported."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +9,11 @@ import torch
 from torch import nn
 
 import gossamer
+from absent_packages import COMMAND, DECLARED, run_without
 from gossamer.masks import prune
 
-DECLARED = (
-    "torch", "scipy", "sklearn", "pydantic", "typer", "click", "rich", "safetensors", "pooch",
-    "altair", "vl_convert", "jinja2", "onnx", "onnxruntime", "onnxscript", "tensorboard",
-)  # fmt: skip
-"""Everything that gossamer may import beside NumPy."""
 KERNELS = "gossamer.kernels._native"
 
-BLOCKER = """
-import json, sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name in BLOCKED or name.partition(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-BLOCKED = set(json.loads(sys.argv.pop(1)))
-sys.meta_path.insert(0, Blocker())
-"""
 LOADING = """
 import warnings
 import numpy as np
@@ -45,18 +27,6 @@ with warnings.catch_warnings(record=True) as caught:
 loaded = {name.partition(".")[0] for name in sys.modules} & BLOCKED
 print(json.dumps([[w.category.__name__, str(w.message)] for w in caught] + sorted(loaded)))
 """
-COMMAND = "from gossamer.__main__ import main; main()"
-
-
-def run(
-    code: str, *arguments: str | Path, absent: tuple[str, ...]
-) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, in which some packages cannot be imported."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(gossamer.__file__).parents[1])}
-    return subprocess.run(
-        [sys.executable, "-c", BLOCKER + code, json.dumps(absent), *map(str, arguments)],
-        capture_output=True, check=False, env=environment, text=True,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +60,7 @@ def assert_answers(found: Path, folder: Path) -> None:
 def test_a_network_is_loaded_and_predicts(folder: Path, tmp_path: Path, kernels: bool) -> None:
     absent = DECLARED if kernels else (*DECLARED, KERNELS)
     files = (folder / "net.gsm", folder / "images.npy", tmp_path / "out.npy")
-    done = run(LOADING, *files, absent=absent)
+    done = run_without(absent, LOADING, *files)
     assert (done.returncode, done.stderr) == (0, "")
     assert_answers(tmp_path / "out.npy", folder)
     said = json.loads(done.stdout)
@@ -106,7 +76,7 @@ def test_a_network_is_loaded_and_predicts(folder: Path, tmp_path: Path, kernels:
 def test_the_command_predicts(folder: Path, tmp_path: Path, kernels: bool) -> None:
     absent = DECLARED if kernels else (*DECLARED, KERNELS)
     files = (folder / "net.gsm", folder / "images.npy")
-    done = run(COMMAND, "predict", *files, "--out", tmp_path / "out.npy", absent=absent)
+    done = run_without(absent, COMMAND, "predict", *files, "--out", tmp_path / "out.npy")
     assert done.returncode == 0
     assert done.stderr.count("\n") == (0 if kernels else 1)
     assert_answers(tmp_path / "out.npy", folder)
@@ -128,27 +98,13 @@ def test_audits_need_no_torch(tmp_path: Path) -> None:
     logits[:, np.arange(300), labels] = draws.normal(size=(2, 300)) + members
     path = tmp_path / "mine.npz"
     np.savez(path, logits=logits, labels=labels[:, None], members=members)
-    done = run(AUDITING, path, absent=("torch",))
+    done = run_without(("torch",), AUDITING, path)
     assert (done.returncode, done.stderr) == (0, "")
     area, loaded = done.stdout.split()
     assert loaded == "False"
     command = ("audit", path, "--attacks", "loss", "--out", tmp_path / "out", "--json")
-    done = run(COMMAND, *command, absent=("torch",))
+    done = run_without(("torch",), COMMAND, *command)
     assert done.returncode == 0, done.stderr
     by_name = {attack["name"]: attack for attack in json.loads(done.stdout)["attacks"]}
     assert by_name["loss"]["auc"]["value"] == float(area)
     assert (tmp_path / "out" / "audit.html").is_file()
-
-
-def test_the_other_commands_say_what_they_need() -> None:
-    done = run(COMMAND, "studies", absent=DECLARED)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("gossamer: this command needs the package typer")
-
-
-def test_a_name_that_needs_torch_says_so() -> None:
-    done = run("import gossamer; print('there'); gossamer.prune", absent=DECLARED)
-    assert done.stdout == "there\n"
-    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'torch'"

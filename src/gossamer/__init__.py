@@ -1,15 +1,24 @@
 """Sparse neural networks: how sparse can it be, what does it cost, what does it buy.
 
-The names below are loaded when they are first used, so that what needs no torch works without it.
+The names below are loaded when they are first used, so that what needs no torch works without it;
+one that needs a package that is not installed raises `MissingPackageError`, which says what to do.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gossamer.installing import extra_of_module, needing
+
 if TYPE_CHECKING:
     from gossamer.compression import Compressed, compact, compress
     from gossamer.compression.onnx import export_onnx
-    from gossamer.errors import GossamerError, InputError, StoreError, TrainingError
+    from gossamer.errors import (
+        GossamerError,
+        InputError,
+        MissingPackageError,
+        StoreError,
+        TrainingError,
+    )
     from gossamer.leakage import audit
     from gossamer.masks import (
         ERK,
@@ -36,6 +45,7 @@ _HOMES = {
     "InputError": "gossamer.errors",
     "Leakage": "gossamer.records.leakage",
     "Mask": "gossamer.masks",
+    "MissingPackageError": "gossamer.errors",
     "NByM": "gossamer.masks",
     "OUTPUT_LAYER": "gossamer.masks",
     "Predictor": "gossamer.runtime",
@@ -62,6 +72,7 @@ __all__ = [
     "InputError",
     "Leakage",
     "Mask",
+    "MissingPackageError",
     "NByM",
     "Predictor",
     "SparseLinear",
@@ -80,7 +91,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    with needing(extra_of_module(home), f"gossamer.{name}"):
+        return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

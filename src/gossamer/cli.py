@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from gossamer.audit_command import audit
 from gossamer.bench_command import EPILOG as BENCH_EPILOG
 from gossamer.bench_command import bench
 from gossamer.errors import GossamerError, InputError, UnwritableError
+from gossamer.installing import extra_of_command, needing
 from gossamer.stopping import INTERRUPTED, stopped_text, stopping
 from gossamer.system import failure_reason
 
@@ -61,8 +63,10 @@ class DeviceName(StrEnum):
 
 def main() -> None:
     """Run the command; what a user can mend is said in one sentence, without a traceback."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
-        app()
+        with needing(extra_of_command(command), f"gossamer {command}"):
+            app()
     except GossamerError as error:
         _say(f"gossamer: {error}")
         sys.exit(_BAD_INPUT)
@@ -215,6 +219,9 @@ def _run(request: "Request", tensorboard: Path | None, *, own_folder: bool, dry_
     from gossamer.studies.folders import check_same_study
     from gossamer.studies.run import REPORT, describe_run, prepare, with_what_is_done
 
+    if tensorboard is not None:  # said before the work, not after it
+        with needing("tensorboard", "--tensorboard"):
+            import_module("tensorboard")
     with _store_there(request.folder) as store:
         prepared = prepare(request, store)
         if store is not None and not own_folder:
@@ -293,9 +300,12 @@ def _resolved(device: DeviceName) -> "Device":
 
 def _torch_is_cpu_only() -> bool:
     """Tell from torch's version, without the seconds that importing it takes."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("torch").endswith("+cpu")
+    try:
+        return version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return False
 
 
 def _carry_out(prepared: "Prepared", store: "Store") -> int:

@@ -42,3 +42,7 @@ class UnwritableError(StoreError):
     def __str__(self) -> str:
         """Return the two as one sentence."""
         return f"{self.what}: {self.remedy}"
+
+
+class MissingPackageError(GossamerError, ModuleNotFoundError):
+    """A package is not installed that only a part of gossamer needs; `name` is its module."""

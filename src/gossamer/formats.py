@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from numbers import Real
 
-from gossamer.stats.intervals import Interval
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gossamer.stats.intervals import Interval
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -41,11 +44,12 @@ def percent(fraction: float, digits: int = 2) -> str:
     return text
 
 
-def spread(interval: Interval, digits: int = 2, scale: float = 100) -> str:
+def spread(interval: "Interval", digits: int = 2, scale: float = 100) -> str:
     """Return a mean with the half-width of its interval, in percent unless scaled otherwise.
 
     Examples
     --------
+    >>> from gossamer.stats.intervals import Interval
     >>> spread(Interval(0.981, 0.98, 0.982, 5))
     '98.10 ± 0.10'
     >>> spread(Interval(0.981, None, None, 1), 1)
@@ -56,11 +60,12 @@ def spread(interval: Interval, digits: int = 2, scale: float = 100) -> str:
     return mean if half is None else f"{mean} ± {decimal(scale * half, digits)}"
 
 
-def short_spread(interval: Interval) -> str:
+def short_spread(interval: "Interval") -> str:
     """Return a mean in percent for a sentence; a second digit where the interval needs it.
 
     Examples
     --------
+    >>> from gossamer.stats.intervals import Interval
     >>> short_spread(Interval(0.981, 0.98, 0.982, 5))
     '98.1 ± 0.1%'
     >>> short_spread(Interval(0.981, 0.9808, 0.9812, 5))

@@ -11,6 +11,7 @@ from gossamer.compression.checking import relative_difference
 from gossamer.compression.lowering.tracing import quietly, several_examples
 from gossamer.errors import InputError
 from gossamer.files import as_path, replacing
+from gossamer.installing import needing
 from gossamer.measure.modes import evaluation
 from gossamer.measure.running import run, told
 
@@ -44,8 +45,10 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
 
     Raises
     ------
+    MissingPackageError
+        If the extra `onnx` is not installed.
     InputError
-        If the extra `onnx` is not installed, the network cannot be exported, the file gives other
+        If the network cannot be exported, the file gives other
         answers than the network, or it cannot be written.
 
     Examples
@@ -82,13 +85,8 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
 
 def _needed(package: str) -> Any:
     """Import a package of the extra `onnx`, which most users of gossamer need not have."""
-    try:
+    with needing("onnx", "ONNX"):
         return import_module(package)
-    except ImportError as error:
-        raise InputError(
-            f"ONNX needs the package {package}, which is not installed: "
-            "run pip install 'gossamer[onnx]'."
-        ) from error
 
 
 def open_session(file: Path | bytes, threads: int, batch: int | None = None) -> Any:
@@ -106,7 +104,7 @@ def open_session(file: Path | bytes, threads: int, batch: int | None = None) -> 
 
     Raises
     ------
-    InputError
+    MissingPackageError
         If ONNX Runtime is not installed.
     """
     runtime = _needed("onnxruntime")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gossamer.data.dataset import Dataset
 from gossamer.data.splits import stratified_split
+from gossamer.installing import needing
 
 TEST_FRACTION = 0.2
 """Share of the examples that are for testing."""
@@ -53,7 +54,8 @@ def _read_table() -> NDArray[np.uint8]:
 
 
 def _import_table() -> NDArray[np.uint8]:
-    from sklearn.datasets import load_digits as load
+    with needing("studies", "the dataset digits"):
+        from sklearn.datasets import load_digits as load
 
     values, labels = load(return_X_y=True)
     return np.column_stack([values, labels]).astype(np.uint8)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossamer.errors import InputError
+from gossamer.installing import needing
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def download(name: str) -> Path:
     InputError
         If a file cannot be fetched, or is not the published one.
     """
-    import pooch
+    with needing("studies", "downloading a dataset"):
+        import pooch
 
     folder = Path(pooch.os_cache("gossamer")) / name
     fetch(name, ARCHIVES[name], folder)
@@ -110,7 +112,8 @@ def fetch(name: str, archive: Archive, folder: Path) -> None:
     InputError
         If a file cannot be fetched, or is not the published one.
     """
-    import pooch
+    with needing("studies", "downloading a dataset"):
+        import pooch
 
     remedy = (
         "set GOSSAMER_DATA or --data to a folder that holds "

@@ -42,8 +42,8 @@ except ImportError:
 INSTRUCTION_SET_VARIABLE = "GOSSAMER_INSTRUCTION_SET"
 WITHOUT_KERNELS = (
     "gossamer was installed without its compiled kernels, so networks run on NumPy alone, many "
-    "times slower: install it where a C++ compiler is present, with `pip install "
-    "--force-reinstall --no-deps gossamer`."
+    "times slower: in a clone of gossamer, where a C++ compiler is present, run `pip install "
+    "--force-reinstall --no-deps .`."
 )
 MOST_THREADS = 1024
 _MOST_REPEATS = 10**6

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.installing import needing
 from gossamer.leakage.design import Design, Scores
 from gossamer.leakage.output_statistics import Labels
 from gossamer.leakage.references import References
@@ -112,7 +113,8 @@ def _learn(
 ) -> NDArray[np.float64]:
     """Return the margin's quantile at each step of hardness and class, ``[steps, classes]``."""
     # scikit-learn takes a second to load, which nobody waits for who does not use it.
-    from sklearn.ensemble import HistGradientBoostingRegressor
+    with needing("audit", "the attack by quantile regression"):
+        from sklearn.ensemble import HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor(
         loss="quantile",

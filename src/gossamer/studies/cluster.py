@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer.data import datasets_folder
 from gossamer.errors import GossamerError, InputError, UnwritableError
+from gossamer.installing import needing
 from gossamer.studies.cluster_worker import Introduction, do, introduce, token_path, versions
 from gossamer.studies.plan import Measuring, Plan, Task, Training
 from gossamer.studies.work import Event, Pulse, Site, Waiting
@@ -112,13 +113,9 @@ def _one_by_one(plan: Plan) -> Iterator[Task]:
 
 @contextmanager
 def _connected(url: str) -> Iterator["Client"]:
-    try:
+    with needing("cluster", "--scheduler"):
         from distributed import Client
         from distributed.client import ClosedClientError
-    except ImportError as error:
-        raise InputError(
-            "--scheduler needs Dask, which is not installed: pip install 'gossamer[cluster]'"
-        ) from error
     try:
         client = Client(url, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gossamer.errors import InputError
+from gossamer.installing import needing
 from gossamer.nets import build
 from gossamer.recipes.state import load_state
 from gossamer.records.record import Epoch, Phase
@@ -33,17 +34,15 @@ def write_tensorboard(prepared: Prepared, store: Store, folder: Path) -> int:
 
     Raises
     ------
+    MissingPackageError
+        If TensorBoard is not installed.
     InputError
-        If TensorBoard is not installed, or the folder cannot be written.
+        If the folder cannot be written.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TensorBoard's own dependencies
-        try:
+        with needing("tensorboard", "--tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise InputError(
-                "--tensorboard needs TensorBoard: pip install 'gossamer[tensorboard]'"
-            ) from error
     trainings = _named_trainings(prepared)
     phases = store.phases(list(trainings))
     try:
