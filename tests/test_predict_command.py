@@ -57,6 +57,44 @@ def test_a_table_shows_the_first_predictions_and_counts(
     assert lines[-3:] == ["       7  58.3%  dog", "       5  41.7%  owl", "       0   0.0%  cat"]
 
 
+def test_true_labels_give_the_accuracy(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.array([1] * 6 + [2] * 5 + [0])  # predicted are seven of class 1, five of class 2
+    np.savez(tmp_path / "test.npz", x=np.load(files[1]), y=labels)
+    archive = str(tmp_path / "test.npz")
+    assert main([files[0], f"{archive}:x", "--true", f"{archive}:y"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["Example  Probability  Class", "      0        50.0%  dog"]
+    # Six dogs and four owls are right, by Wilson's formula written out for 10 of 12.
+    assert lines[-6:] == [
+        "Accuracy 83.33%, 95% interval 55.20% to 95.30%: 10 of 12 right.",
+        "",
+        "Examples  Right  Accuracy  True class",
+        "       1      0      0.0%  cat",
+        "       5      4     80.0%  owl",
+        "       6      6    100.0%  dog",
+    ]
+    out = str(tmp_path / "out.npy")
+    np.save(tmp_path / "y.npy", labels[:, None].astype(np.uint8))
+    assert main([*files, "--true", str(tmp_path / "y.npy"), "--out", out, "--labels"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        f"{out}: labels, 12 int64",
+        "Accuracy 83.33%, 95% interval 55.20% to 95.30%: 10 of 12 right.",
+    ]
+
+
+def test_accuracy_needs_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = Network((3,), (Linear(0, pack_weights(np.ones((1, 3)), "dense")),), 1)
+    write_network(tmp_path / "n.gsm", network, {})
+    np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
+    np.save(tmp_path / "y.npy", np.zeros(2, int))
+    files = (str(tmp_path / name) for name in ("n.gsm", "x.npy"))
+    assert main([*files, "--true", str(tmp_path / "y.npy")]) == 2
+    assert "expected two classes or more for --true; leave it out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("batch", ["1", "5", "12", "1000"])
 def test_predictions_are_written_whatever_the_batch(
     files: tuple[str, str], tmp_path: Path, batch: str, capsys: pytest.CaptureFixture[str]
@@ -99,7 +137,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert "gossamer predict fashion.gsm images.npy --out labels.npy --labels" in text
-    assert "Exit codes: 0 predicted, 1 the reader of the output left, 2 wrong\ninput" in text
+    assert "Exit codes: 0 predicted, 1 the reader of the output left, 2\nwrong input" in text
 
 
 @pytest.mark.parametrize(
@@ -120,6 +158,10 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["none.gsm", "{x}"], "none.gsm: is not there"),
         (["{net}", "none.npy"], "none.npy: is not there"),
+        (["{net}", "{folder}/none.npz"], "none.npz: is not there, expected an .npy file of shape"),
+        (["{net}", "{net}:x"], "n.gsm:x: is not there"),
+        (["{net}", "{x}", "--true", "{x}"], "x.npy: has shape [12, 3], expected the number of the"),
+        (["{net}", "{x}", "--true", "none.npy"], "none.npy: is not there, expected the number of"),
         (["{net}", "{x}", "--out", "{folder}"], "is a folder, expected a file"),
         (["{net}", "{x}", "--out", "{folder}/no/o.npy"], "there is no folder"),
     ],

@@ -18,6 +18,7 @@ from gossamer.kernels.network import Floats
 from gossamer.runtime.examples import check_finite, open_examples
 from gossamer.runtime.prediction_table import classifies, described, probabilities
 from gossamer.runtime.predictor import Predictor, load
+from gossamer.runtime.true_labels import accuracy_lines, read_true_labels
 from gossamer.system import failure_reason
 
 Kind = Literal["logits", "labels", "probabilities"]
@@ -33,10 +34,12 @@ examples:
   gossamer predict fashion.gsm images.npy
   gossamer predict fashion.gsm images.npy --out labels.npy --labels
   gossamer predict fashion.gsm images.npy --out probabilities.npy --probabilities --threads 4
+  gossamer predict fashion.gsm test.npz:x --true test.npz:y
 
 INPUT.npy holds floating-point numbers of shape [examples, ...], scaled and normalised as in
-training; numpy.save writes it. Exit codes: 0 predicted, 1 the reader of the output left, 2 wrong
-input or no room for the output, 130 interrupted.
+training; numpy.save writes it. So does an .npz file; where it holds several arrays, the name of the
+one that is meant stands behind a colon. Exit codes: 0 predicted, 1 the reader of the output left, 2
+wrong input or no room for the output, 130 interrupted.
 """
 
 
@@ -103,6 +106,10 @@ def _parser() -> _Parser:
     )
     parser.add_argument("network", metavar="NET.gsm", type=Path, help="what to predict with")
     parser.add_argument("input", metavar="INPUT.npy", type=Path, help="what to predict from")
+    parser.add_argument(
+        "--true", metavar="LABELS.npy", type=Path,
+        help="the number of the true class of each example; print how many predictions are right",
+    )  # fmt: skip
     parser.add_argument("--out", metavar="FILE.npy", type=Path, help="write the predictions there")
     kinds = parser.add_mutually_exclusive_group()
     for kind, text in (("labels", "the number of the class"), ("probabilities", "the softmax")):
@@ -133,16 +140,23 @@ def _predict(options: argparse.Namespace) -> list[str]:
     predictor = _loaded(options.network)
     if options.kind != "logits":
         _check_classes(options.network, options.kind, predictor)
+    if options.true is not None:
+        _check_classes(options.network, "true", predictor)
     examples = open_examples(options.input, predictor.input_shape)
+    labels = None
+    if options.true is not None:
+        labels = read_true_labels(options.true, len(examples), predictor.output_shape[0])
     if options.out is not None:
         _check_out(options.out)
     outputs = _outputs(predictor, options.input, examples, options.batch, options.threads)
+    accuracy = [] if labels is None else list(accuracy_lines(predictor, outputs, labels))
     if options.out is None:
-        return list(described(predictor, outputs))
+        table = list(described(predictor, outputs))
+        return [*table, "", *accuracy] if accuracy else table
     results = _converted(predictor, outputs, options.kind)
     _write(options.out, results)
     shape = " x ".join(f"{length:,}" for length in results.shape)
-    return [f"{options.out}: {options.kind}, {shape} {results.dtype}"]
+    return [f"{options.out}: {options.kind}, {shape} {results.dtype}", *accuracy]
 
 
 def _loaded(path: Path) -> Predictor:
@@ -171,11 +185,11 @@ def _outputs(
     return outputs
 
 
-def _check_classes(path: Path, kind: Kind, predictor: Predictor) -> None:
+def _check_classes(path: Path, option: str, predictor: Predictor) -> None:
     if not classifies(predictor):
         raise InputError(
             f"{path}: gives {list(predictor.output_shape)} for each example, expected two classes "
-            f"or more for --{kind}; leave it out."
+            f"or more for --{option}; leave it out."
         )
 
 

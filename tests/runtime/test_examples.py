@@ -36,7 +36,7 @@ FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
     [
         (b"", "is empty"),
         (b"hello, world", "is no .npy file"),
-        (b"PK\x03\x04...", "is an .npz archive"),
+        (b"PK\x03\x04...", "is an .npz archive, expected an .npy file"),
         (b"\x93NUMPY", "is damaged"),
         (b"\x93NUMPY\x09\x00" + bytes(200), "is damaged"),
         (

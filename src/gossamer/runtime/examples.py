@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError
 from gossamer.kernels.network import Shape
+from gossamer.runtime.array_files import is_archive, read_archive_array
 from gossamer.runtime.inputs import fits, shape_hint, type_complaint
 from gossamer.system import failure_reason
 
@@ -23,7 +24,8 @@ def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
     Parameters
     ----------
     path
-        An ``.npy`` file of floating-point numbers.
+        An ``.npy`` file of floating-point numbers, or an array of an ``.npz`` file: see
+        `gossamer.runtime.array_files`.
     shape
         Of one example.
 
@@ -38,14 +40,34 @@ def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
         If the file cannot be read, or holds something else.
     """
     expected = f"expected an .npy file of shape [{', '.join(map(str, ('examples', *shape)))}]"
-    _check_start(path, expected)
-    examples = _mapped(path, expected)
+    examples = open_array(path, expected)
     if not fits(examples.shape, shape):
         hint = shape_hint(examples.shape, shape)
         raise InputError(f"{path}: has shape {list(examples.shape)}, {expected}{hint}.")
     if complaint := type_complaint(examples.dtype):
         raise InputError(f"{path}: holds numbers {complaint}.")
     return examples
+
+
+def open_array(path: Path, expected: str) -> NDArray[Any]:
+    """Open an array; that of an ``.npy`` file stays on the disk until it is used.
+
+    Parameters
+    ----------
+    path
+        An ``.npy`` file, or an array of an ``.npz`` file.
+    expected
+        How a sentence ends that complains of it.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or does not say which array is meant.
+    """
+    if is_archive(path):
+        return read_archive_array(path, expected)
+    _check_start(path, expected)
+    return _mapped(path, expected)
 
 
 def check_finite(path: Path, examples: NDArray[np.floating], first: int) -> None:
@@ -87,7 +109,7 @@ def _check_start(path: Path, expected: str) -> None:
             f"{path}: cannot be read ({failure_reason(error)}), {expected}."
         ) from error
     if start[: len(_ZIP_MAGIC)] == _ZIP_MAGIC:
-        raise InputError(f"{path}: is an .npz archive, {expected}; save one array by numpy.save.")
+        raise InputError(f"{path}: is an .npz archive, {expected}; let its name end in .npz.")
     if start != npy.MAGIC_PREFIX:
         found = "is empty" if not start else "is no .npy file"
         raise InputError(f"{path}: {found}, {expected}, as numpy.save writes it.")

@@ -61,18 +61,18 @@ def probabilities(network: Network, outputs: Floats) -> Floats:
 
 
 def _classes(predictor: Predictor, outputs: Floats) -> Iterator[str]:
-    names = _class_names(predictor)
+    names = class_names(predictor)
     labels = outputs.argmax(axis=1)
     first = outputs[:_EXAMPLES_SHOWN]
     sure = probabilities(predictor.network, first).max(axis=1)
     rows = [(f"{i}", _percent(share), names[labels[i]]) for i, share in enumerate(sure.tolist())]
-    yield from _columns(("Example", "Probability", "Class"), rows)
+    yield from columns(("Example", "Probability", "Class"), rows)
     yield from _more(len(outputs) - len(first), "example", "examples")
     yield ""
     counts = np.bincount(labels, minlength=len(names))
     ranking = np.argsort(-counts, kind="stable")[:_CLASSES_SHOWN].tolist()
     rows = [(f"{counts[k]:,}", _percent(counts[k] / len(labels)), names[k]) for k in ranking]
-    yield from _columns(("Examples", "Share", "Class"), rows)
+    yield from columns(("Examples", "Share", "Class"), rows)
     yield from _more(len(names) - len(ranking), "class", "classes")
 
 
@@ -83,11 +83,11 @@ def _numbers(outputs: Floats) -> Iterator[str]:
         (f"{i}", "  ".join(f"{number:11.5g}" for number in numbers[:_OUTPUTS_SHOWN]) + more)
         for i, numbers in enumerate(first)
     ]
-    yield from _columns(("Example", "Output"), rows)
+    yield from columns(("Example", "Output"), rows)
     yield from _more(len(outputs) - len(first), "example", "examples")
 
 
-def _class_names(predictor: Predictor) -> list[str]:
+def class_names(predictor: Predictor) -> list[str]:
     """Return names from the metadata, fit for a terminal, or else numbers."""
     names = predictor.metadata.get("classes")
     count = predictor.output_shape[0]
@@ -97,7 +97,7 @@ def _class_names(predictor: Predictor) -> list[str]:
     return [(text if text.isprintable() else ascii(text))[:_NAME_WIDTH] for text in texts]
 
 
-def _columns(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def columns(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Yield rows below their header: numbers to the right, and the last column, text, as it is."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):

@@ -1,0 +1,67 @@
+"""One array of a file: an ``.npy``, or an ``.npz`` that holds one or names which is meant."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gossamer.arrays import entries, opened, read_header, read_numbers
+from gossamer.errors import InputError
+
+_SUFFIX = ".npz"
+
+
+def is_archive(path: Path) -> bool:
+    """Tell whether a path means an array of an archive.
+
+    Examples
+    --------
+    >>> is_archive(Path("mine.npz")), is_archive(Path("mine.npz:x_test")), is_archive(Path("x.npy"))
+    (True, True, False)
+    """
+    return _parted(path)[0].suffix == _SUFFIX
+
+
+def read_archive_array(path: Path, expected: str) -> NDArray[Any]:
+    """Read one array of an archive, without pickle.
+
+    Parameters
+    ----------
+    path
+        An ``.npz`` file; behind a colon the name of the array, which may be left out where the
+        file holds a single one.
+    expected
+        How a sentence ends that complains of it.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or it does not say which array is meant.
+    """
+    file, name = _parted(path)
+    if not file.is_file():
+        found = "a folder" if file.is_dir() else "not there"
+        raise InputError(f"{file}: is {found}, {expected}.")
+    with opened(file) as archive:
+        held = entries(archive)
+        chosen = name or (next(iter(held)) if len(held) == 1 else "")
+        if not held:
+            raise InputError(f"{file}: holds no array, {expected}.")
+        if chosen not in held:
+            close = difflib.get_close_matches(chosen, held, n=1, cutoff=0) if chosen else list(held)
+            what = f"holds no {chosen}" if chosen else "holds several arrays"
+            raise InputError(
+                f"{file}: {what} ({', '.join(held)}), {expected}; name the one that is meant, such "
+                f"as {file}:{(close or list(held))[0]}."
+            )
+        read_header(file, archive, chosen, held[chosen])
+        return read_numbers(archive, held[chosen])
+
+
+def _parted(path: Path) -> tuple[Path, str]:
+    """Return the file, and the name of the array behind a colon; "" where there is none."""
+    file, colon, name = str(path).rpartition(":")
+    if colon and file.endswith(_SUFFIX):
+        return Path(file), name
+    return path, ""

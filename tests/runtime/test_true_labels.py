@@ -1,0 +1,104 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from gossamer.errors import InputError
+from gossamer.runtime.array_files import read_archive_array
+from gossamer.runtime.true_labels import read_true_labels, wilson_interval
+
+LABELS = np.array([2, 0, 1, 1])
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_is_wilsons(counts: tuple[int, int]) -> None:
+    expected = binomtest(*counts).proportion_ci(method="wilson")
+    np.testing.assert_allclose(wilson_interval(*counts), tuple(expected), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        LABELS, LABELS[:, None], LABELS.astype(np.uint8), LABELS.astype(">i4"),
+        LABELS.astype(float), LABELS.astype(np.float16)[:, None, None],
+    ],
+)  # fmt: skip
+def test_class_numbers_are_read_in_any_type(written: NDArray[np.number], tmp_path: Path) -> None:
+    np.save(tmp_path / "y.npy", written)
+    assert read_true_labels(tmp_path / "y.npy", 4, 3).tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [
+        (LABELS[:3], "has shape [3], expected the number of the true class, from 0 to 2, of each"),
+        (np.eye(3)[LABELS], "has shape [4, 3]"),
+        (np.eye(3)[LABELS], "; its argmax(axis=1) gives them"),
+        (LABELS + 1, "holds 3 for example 0"),
+        (LABELS - 1, "holds -1 for example 1"),
+        (LABELS + 0.5, "holds 2.5 for example 0"),
+        (np.array([0, 1, np.nan, 2]), "holds nan for example 2"),
+        (LABELS.astype(str), "holds values of type <U21"),
+        (np.array(3), "has shape []"),
+        (LABELS + 1j, "holds values of type complex128"),
+    ],
+)
+def test_other_labels_are_refused(
+    written: NDArray[np.generic], complaint: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "y.npy", written)
+    with pytest.raises(InputError) as caught:
+        read_true_labels(tmp_path / "y.npy", 4, 3)
+    assert complaint in str(caught.value)
+
+
+def test_no_advice_where_rows_are_not_one_hot(tmp_path: Path) -> None:
+    """The largest of scores is no true class."""
+    np.save(tmp_path / "y.npy", np.arange(12.0).reshape(4, 3))
+    with pytest.raises(InputError) as caught:
+        read_true_labels(tmp_path / "y.npy", 4, 3)
+    assert "argmax" not in str(caught.value)
+
+
+def test_an_array_of_an_archive_is_named_or_the_only_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", anything=LABELS)
+    np.savez_compressed(tmp_path / "two.npz", x=LABELS * 2, y=LABELS)
+    for path in ("one.npz", "one.npz:anything", "two.npz:y"):
+        assert read_archive_array(tmp_path / path, "").tolist() == LABELS.tolist()
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "spoil", "complaint"),
+    [
+        ("a.npz", {"x": LABELS, "y": LABELS}, None, "a.npz: holds several arrays (x, y), expected"),
+        ("a.npz", {"x": LABELS, "y": LABELS}, None, "a.npz:x."),
+        ("a.npz:x_tset", {"x_test": LABELS, "y": LABELS}, None, "holds no x_tset (x_test, y)"),
+        ("a.npz:x_tset", {"x_test": LABELS, "y": LABELS}, None, "a.npz:x_test."),
+        ("a.npz", {}, None, "a.npz: holds no array"),
+        ("b.npz", {"x": LABELS}, None, "b.npz: is not there"),
+        ("a.npz", {"x": LABELS}, damaged, "a.npz: is damaged"),
+        ("a.npz", {"x": np.array([{}], object)}, None, "holds Python objects (pickle)"),
+    ],
+)
+def test_what_is_wrong_with_an_archive_is_said(
+    name: str,
+    arrays: dict[str, NDArray[np.generic]],
+    spoil: Callable[[Path], None] | None,
+    complaint: str,
+    tmp_path: Path,
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    if spoil is not None:
+        spoil(tmp_path / "a.npz")
+    with pytest.raises(InputError) as caught:
+        read_archive_array(tmp_path / name, "expected labels")
+    assert complaint in str(caught.value)
