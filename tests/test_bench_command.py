@@ -2,18 +2,28 @@
 
 import io
 import json
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 from gossamer.bench_console import followed
-from gossamer.compression import benching_measuring
+from gossamer.compression import benching_files, benching_measuring
 from gossamer.compression.benching import Case
 from gossamer.errors import GossamerError
+from gossamer.kernels.network import Linear, Network
+from gossamer.kernels.weights import pack_weights
+from gossamer.masks import prune
+from gossamer.records.file_speed import FileSpeed
 from gossamer.records.speed import Column, Latency, Row, Speed
+from gossamer.runtime import write_network
 from running_commands import Gossamer
 
 TINY = """
@@ -40,7 +50,8 @@ def row(case: Case) -> Row:
     ]
     absent = Column(name="csr", absent="the network has a convolution")
     return Row(
-        sparsity=case.sparsity, achieved=case.sparsity, threads=case.threads, batch=case.batch,
+        sparsity=case.sparsity, achieved=case.sparsity, as_given=case.as_given,
+        threads=case.threads, batch=case.batch,
         columns=(*columns, absent),
     )  # fmt: skip
 
@@ -177,6 +188,11 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (("my.networks:small",), "--input-shape 3,224,224"),
         (("gone_module:small", "--input-shape", "3"), "no module 'gone_module'"),
         (("mlp", "--weights", "gone.safetensors"), "gone.safetensors: cannot be read"),
+        (("mlp", "--network-arg", "width"), "--network-arg width: the name of a parameter, ="),
+        (("mlp", "--network-arg", "width=3"), "--network-arg width: mlp has no such parameter"),
+        (("gone.gsm",), "gone.gsm: is not there"),
+        (("small.gsm", "--sparsity", "0.5"), "--sparsity: small.gsm is compressed already"),
+        (("small.gsm", "--weights", "w.pt"), "--weights: small.gsm is compressed already"),
         (("mlp", "--json", "--dry-run"), "--json: a dry run has no numbers"),
         (("fashion-cnn", "--input-shape", "1,4,4"), "fashion-cnn"),
     ],
@@ -205,7 +221,7 @@ def test_a_network_of_ones_own_from_end_to_end(gossamer: Gossamer) -> None:
     """Everything as it is, with processes of their own, on a tiny network for a tiny time."""
     Path("tiny_networks.py").write_text(TINY)
     found = gossamer(
-        "bench", "tiny_networks:tiny", "--input-shape", "3,2,2", "--classes", "3", "--no-compile",
+        "bench", "tiny_networks:tiny", "--input-shape", "3,2,2", "--no-compile",
         "--sparsity", "0.8", "--batch", "4", "--threads", "1",
         "--seconds", "0.1", "--json",
     )  # fmt: skip
@@ -221,6 +237,108 @@ def test_a_network_of_ones_own_from_end_to_end(gossamer: Gossamer) -> None:
             exact = column.name not in ("eager", "bf16") and column.difference is not None
             assert not exact or column.difference <= 1e-5  # type: ignore[operator]
     assert speed.absences() == {"channels_last": "the network has no convolution"}
+
+
+def compressed_file() -> None:
+    """Write a network of one layer, of twelve weights of which three are zero."""
+    matrix = np.ones((4, 3))
+    matrix[:, 2] = [1, 0, 0, 0]
+    network = Network((3,), (Linear(0, pack_weights(matrix, "sparse")),), 1)
+    write_network("small.gsm", network, {})
+
+
+def test_a_compressed_file_is_timed_as_it_is(gossamer: Gossamer) -> None:
+    compressed_file()
+    arguments = ("bench", "small.gsm", "--threads", "1", "--seconds", "0.02")
+    found = gossamer(*arguments, "--batch", "3", "--batch", "1")
+    assert found.code == 0
+    text = " ".join(found.out.split())
+    assert "small.gsm: " in text
+    assert ", 3 -> 4, 12 weights, 25% of them zero." in text
+    assert "linear 4 × 3 12 25% sparse" in text
+    assert re.search(r"Batch 1 thread 1 0\.\d+ \([\d.]+-[\d.]+\) 3 0\.\d+ \(", text)
+    assert all(len(line) <= 80 for line in found.out.splitlines())
+    assert not Path("runs").exists()
+    speed = json.loads(gossamer(*arguments, "--batch", "2", "--json").out)
+    assert speed["sparsity"] == 0.25
+    assert speed["finished"]
+    assert [(one["threads"], one["batch"]) for one in speed["times"]] == [(1, 2)]
+    assert FileSpeed.model_validate({k: speed[k] for k in FileSpeed.model_fields}).weights == 12
+
+
+def test_ctrl_c_keeps_the_times_of_a_compressed_file(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compressed_file()
+    real = benching_files.time_alternately
+    calls: list[int] = []
+
+    def once(*given: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return real(*given, **options)
+
+    monkeypatch.setattr(benching_files, "time_alternately", once)
+    found = gossamer("bench", "small.gsm", "--threads", "1", "--seconds", "0.02", "--json")
+    assert found.code == 130
+    speed = json.loads(found.out)
+    assert not speed["finished"]
+    assert [one["batch"] for one in speed["times"]] == [1]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_weights_with_zeros_are_timed_as_given_and_pruned_further(
+    gossamer: Gossamer, measured: Callable[..., None], columns: int
+) -> None:
+    Path("given_networks.py").write_text(TINY)
+    measured()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3))
+    prune(model, 0.75)
+    torch.save({"epoch": 1, "model": model.state_dict()}, "ck.pt")
+    arguments = ("bench", "given_networks:tiny", "--input-shape", "3,2,2", *SMALL[2:])
+    found = gossamer(*arguments, "--weights", "ck.pt")
+    assert found.code == 0, found.err
+    text = " ".join(found.out.split())
+    assert "the 75% zeros that it was given with; beyond these, single weights" in text
+    assert "With the 75% zeros given, batch 64, 1 thread: gossamer takes 2.00 ms" in text
+    assert "75% 2.00 1.00 4.00 2.00 as given engine 2.0× 1.0×" in text
+    assert "90% 0.800 1.00 4.00 2.00 pruned engine 5.0× 2.5×" in text
+    assert "Not pruned to 50%: the weights given have 75% zeros already." in text
+    assert "even at" not in text  # one pruned row tells nothing of where gossamer breaks even
+    assert all(len(line) <= columns for line in found.out.splitlines()[:-1])
+    speed = Speed.model_validate_json(Path("runs/bench-given_networks-tiny/speed.json").read_text())
+    assert [(row.sparsity, row.as_given) for row in speed.rows] == [(0.75, True), (0.9, False)]
+    lines = Path("runs/bench-given_networks-tiny/speed.csv").read_text().splitlines()
+    assert lines[1].startswith("1,64,0.75,0.75,True,")
+    page = Path("runs/bench-given_networks-tiny/speed.html").read_text()
+    assert "75% as given" in page
+    assert "90% pruned" in page
+
+
+def test_five_outputs_need_no_option(gossamer: Gossamer, measured: Callable[..., None]) -> None:
+    measured()
+    Path("five_networks.py").write_text(TINY.replace("16, 3", "16, 5"))
+    arguments = ("bench", "five_networks:tiny", "--input-shape", "3,2,2", *SMALL[2:])
+    assert gossamer(*arguments).code == 0
+    found = gossamer(*arguments, "--classes", "3")
+    assert found.code == 2
+    assert "gives [5] for each example; leave --classes out" in found.err
+
+
+def test_without_plotting_libraries_the_table_is_there_and_no_page(
+    gossamer: Gossamer, measured: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured()
+    for name in [name for name in sys.modules if name.startswith("gossamer.report.speed")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "altair", None)
+    found = gossamer(*SMALL)
+    assert found.code == 0
+    assert "Batch 64, 1 thread" in found.out
+    assert "No page was written: the page of these numbers needs altair" in found.err
+    assert "[studies]" in found.err
 
 
 def test_plain_lines_tell_now_and_then_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:

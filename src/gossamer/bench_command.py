@@ -12,8 +12,10 @@ import typer
 from rich.console import Console
 
 from gossamer.commands import PatientConsole, check_folder, echo
-from gossamer.errors import GossamerError, InputError
+from gossamer.completing import networks_beginning
+from gossamer.errors import GossamerError, InputError, MissingPackageError
 from gossamer.formats import counted
+from gossamer.installing import needing
 
 if TYPE_CHECKING:
     from gossamer.compression.benching import Case, Subject
@@ -21,14 +23,18 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "MODEL is mlp, fashion-cnn, mnist-cnn, cifar-cnn, cifar-dropout-cnn, cifar-wide-cnn, "
-    "wide-head, or `package.module:callable` for your own.\n\n"
+    "wide-head, `package.module:callable` for your own, or a compressed file, which is timed as it "
+    "is.\n\n"
+    "Weights that hold zeros are timed as they are, and pruned further.\n\n"
     "Exit codes: 0 measured, 1 a process died, 2 wrong input, 130 interrupted; what was measured "
     "until then is shown all the same.\n\n"
     "Examples:\n\n"
     "`gossamer bench fashion-cnn`  \n"
     "`gossamer bench mlp --sparsity 0.9 --batch 64 --threads 1`  \n"
-    "`gossamer bench my.networks:small --input-shape 3,224,224 --classes 1000`  \n"
-    "`gossamer bench cifar-cnn --weights trained.safetensors --pattern block --json > speed.json`"
+    "`gossamer bench my.networks:small --input-shape 3,224,224 --network-arg width=32`  \n"
+    "`gossamer bench my.networks:small --input-shape 3,224,224 --weights checkpoint.pt`  \n"
+    "`gossamer bench cifar-cnn --weights trained.safetensors --pattern block --json > s.json`  \n"
+    "`gossamer bench small.gsm`"
 )
 """What follows the options in the command's help."""
 
@@ -52,7 +58,12 @@ class PatternName(StrEnum):
 
 def bench(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A built-in network, or package.module:callable.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A built-in network, package.module:callable, or FILE.gsm.",
+            autocompletion=networks_beginning,
+        ),
     ],
     sparsity: Annotated[
         list[float] | None,
@@ -73,10 +84,21 @@ def bench(
         str | None,
         typer.Option(metavar="C,H,W", help="Of one example. [default: the published dataset's]"),
     ] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Outputs of the network.")] = 10,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Outputs of a built-in network; your own says itself. [default: 10]"
+        ),
+    ] = None,
+    network_arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Argument of the callable; may be repeated."),
+    ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.safetensors", help="Its state_dict. [default: initial ones]"),
+        typer.Option(
+            metavar="FILE", help="Its state_dict, .safetensors or .pt. [default: initial ones]"
+        ),
     ] = None,
     seconds: Annotated[
         float, typer.Option(help="For timing each row of a table, all columns together.")
@@ -106,26 +128,104 @@ def bench(
             "--json: a dry run has no numbers to print; leave out --json or --dry-run."
         )
     _check_numbers(sparsity or (), threads or (), seconds)
+    from gossamer.compression.benching_files import is_compressed
+
+    counts = threads or _usual_threads()
+    if is_compressed(model):
+        given = {
+            "--sparsity": sparsity, "--pattern": pattern is not PatternName.weight,
+            "--input-shape": input_shape, "--classes": classes, "--network-arg": network_arg,
+            "--weights": weights, "--out": out, "--dry-run": dry_run,
+        }  # fmt: skip
+        for option in (option for option, value in given.items() if value):
+            raise InputError(
+                f"{option}: {model} is compressed already and is timed as it is; leave {option} "
+                "out, or name the network that it was made from."
+            )
+        raise typer.Exit(_bench_file(Path(model), batch or BATCHES, counts, seconds, as_json))
     shape = None if input_shape is None else _shape(input_shape)
     folder = out or Path("runs") / f"bench-{model.replace(':', '-')}"
     check_folder(folder)
     from gossamer.compression.benching import cases, subject
+    from gossamer.nets.arguments import parsed_arguments
 
-    chosen = subject(model, shape, classes, weights, pattern.value)
-    rows = cases(sparsity or SPARSITIES, batch or BATCHES, threads or _usual_threads())
-    parameters = _parameters(chosen)
+    arguments = parsed_arguments(network_arg or ())
+    chosen = subject(model, shape, classes, weights, pattern.value, arguments)
+    parameters, zeros = _looked_at(chosen)
+    rows = cases(sparsity or SPARSITIES, batch or BATCHES, counts, zeros)
     if dry_run:
         _preview(model, rows, seconds, compiled=compiled)
         return
     found, code = _measured(chosen, rows, seconds, compiled=compiled)
     speed = _summarised(chosen, parameters, seconds, found, finished=code == 0)
+    left_out = sorted(set(sparsity or ()) - {row.sparsity for row in rows})
+    speed = speed.model_copy(update={"notes": (*speed.notes, *_left_out(left_out, zeros))})
     # What was found is said before anything is written: a full disk must not lose it.
     _say(speed, as_json=as_json)
     if found:
-        from gossamer.report.speed import write_speed
-
-        echo(str(write_speed(speed, folder).resolve()), err=as_json)
+        _write_page(speed, folder, as_json=as_json)
     raise typer.Exit(code)
+
+
+def _bench_file(
+    path: Path, batches: Sequence[int], threads: Sequence[int], seconds: float, as_json: bool
+) -> int:
+    """Time a compressed file, print what was found, and return the exit code."""
+    from gossamer.bench_console import described_file, followed
+    from gossamer.compression.benching_files import file_times, stored_layers
+    from gossamer.compression.benching_measuring import machine
+    from gossamer.records.file_speed import FileSpeed, FileTime
+    from gossamer.runtime import load
+
+    predictor = load(path)
+    found: list[FileTime] = []
+    code = 0
+    try:
+        with followed(_progress()) as follow:
+            times = file_times(predictor, batches, threads, seconds=seconds, follow=follow)
+            found.extend(times)  # one by one: those before an interruption stay
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    speed = FileSpeed(
+        file=path.name,
+        size=path.stat().st_size,
+        input_shape=predictor.input_shape,
+        output_shape=predictor.output_shape,
+        layers=tuple(stored_layers(predictor)),
+        seconds=seconds,
+        machine=machine(max(threads)),
+        finished=code == 0,
+        times=tuple(found),
+    )
+    if as_json:
+        echo(json.dumps(speed.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+        return code
+    console = PatientConsole(highlight=False)
+    for part in described_file(speed):
+        console.print(part)
+    return code
+
+
+def _write_page(speed: "Speed", folder: Path, *, as_json: bool) -> None:
+    """Write the page, and say where it is; it alone needs plotting libraries."""
+    try:
+        with needing("studies", "the page of these numbers"):
+            from gossamer.report.speed import write_speed
+    except MissingPackageError as missing:
+        echo(f"No page was written: {missing}", err=True)
+        return
+    echo(str(write_speed(speed, folder).resolve()), err=as_json)
+
+
+def _left_out(sparsities: Sequence[float], zeros: float) -> Iterator[str]:
+    from gossamer.formats import listed
+    from gossamer.report.speed_words import level
+
+    if sparsities:
+        yield (
+            f"Not pruned to {listed([level(share) for share in sparsities])}: the weights given "
+            f"have {level(zeros)} zeros already."
+        )
 
 
 def _check_numbers(sparsities: Sequence[float], threads: Sequence[int], seconds: float) -> None:
@@ -167,14 +267,17 @@ def _usual_threads() -> tuple[int, ...]:
     return (1, available_cores())
 
 
-def _parameters(chosen: "Subject") -> int:
-    """Count the parameters of the network; complain early of one that cannot be built."""
-    from gossamer.compression.benching import build_network
+def _looked_at(chosen: "Subject") -> tuple[int, float]:
+    """Return how many parameters the network has, and its share of zeros before it is pruned.
+
+    What cannot be built is complained of here, before any work.
+    """
+    from gossamer.compression.benching import build_network, share_of_zeros
     from gossamer.masks.storages import parameter_count
 
     with _progress().status("Building the network"):
         network = build_network(chosen)
-    return parameter_count(network)
+    return parameter_count(network), share_of_zeros(network)
 
 
 def _progress() -> Console:

@@ -11,17 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 from gossamer.formats import NOTHING, compact, counted, duration, listed
+from gossamer.records.file_speed import FileSpeed
 from gossamer.records.speed import CHOSEN, LABELS, RIVALS, SPARSE, Column, Row, Speed
 from gossamer.report.speed_words import (
-    PATTERNS,
     break_even_text,
     finding,
     level,
     machine_text,
     milliseconds,
     place_text,
+    pruned_text,
     times,
     versions_text,
+    zeros_text,
 )
 
 if TYPE_CHECKING:
@@ -80,8 +82,7 @@ def _lines(console: Console) -> Follow:
 
 def described(speed: Speed) -> Iterator[RenderableType]:
     """Yield what is printed of a comparison."""
-    pruned = f"{PATTERNS[speed.pattern]} removed, the same share of each layer"
-    yield Text(f"{speed.model}: {compact(speed.parameters)} parameters; {pruned}.")
+    yield Text(f"{speed.model}: {compact(speed.parameters)} parameters; {pruned_text(speed)}.")
     yield Text(f"{machine_text(speed.machine)}; {versions_text(speed.machine)}.\n")
     yield Text(f"{finding(speed)}\n", style="bold")
     for threads, batch in speed.places:
@@ -108,7 +109,7 @@ def _table(speed: Speed, threads: int, batch: int) -> Table:
     for row in rows:
         cells = {one.name: one for one in row.columns}
         table.add_row(
-            level(row.achieved),
+            zeros_text(row, speed).replace(" ", "\n", 1),
             *(_cell(row, cells.get(name), name == row.best_rival) for name in names),
         )
     found = {
@@ -135,6 +136,55 @@ def _cell(row: Row, column: Column | None, is_best: bool) -> Text:
     return text
 
 
+def described_file(speed: FileSpeed) -> Iterator[RenderableType]:
+    """Yield what is printed of a compressed file."""
+    shapes = " -> ".join(
+        "×".join(map(str, shape)) for shape in (speed.input_shape, speed.output_shape)
+    )
+    yield Text(
+        f"{speed.file}: {compact(speed.size, 'B')}, {shapes}, {compact(speed.weights)} weights, "
+        f"{level(speed.sparsity)} of them zero."
+    )
+    yield Text(f"{machine_text(speed.machine)}; gossamer {speed.machine.environment.gossamer}.\n")
+    layers = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, side in (("Layer", "left"), ("Weights", "right"), ("Zeros", "right")):
+        layers.add_column(name, justify="right" if side == "right" else "left")
+    layers.add_column("Stored")
+    for layer in speed.layers:
+        zeros = level(1 - layer.nonzero / layer.weights)
+        shape = f"{layer.kind} {layer.rows:,} × {layer.columns:,}"
+        layers.add_row(shape, f"{layer.weights:,}", zeros, layer.stored)
+    yield layers
+    yield ""
+    yield _file_times(speed)
+    yield Text(
+        "\nMilliseconds a batch, medians, with the quartiles; each alone on random inputs, warm, "
+        f"{speed.seconds:g} s. The network that it was made from is compared by `gossamer bench "
+        "package.module:callable --weights FILE`.\n"
+    )
+
+
+def _file_times(speed: FileSpeed) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Batch", justify="right")
+    counts = sorted({one.threads for one in speed.times})
+    for count in counts:
+        table.add_column(counted(count, "thread"), justify="right")
+    found = {(one.batch, one.threads): one.latency for one in speed.times}
+    for batch in sorted({one.batch for one in speed.times}):
+        here = (found.get((batch, count)) for count in counts)
+        table.add_row(
+            f"{batch:,}",
+            *(
+                f"{milliseconds(one.median)} ({milliseconds(one.low)}-{milliseconds(one.high)})"
+                if one
+                else NOTHING
+                for one in here
+            ),
+        )
+    return table
+
+
 def _item(head: str, text: str) -> Text:
     item = Text()
     if head:
@@ -144,7 +194,12 @@ def _item(head: str, text: str) -> Text:
 
 def previewed(model: str, rows: Sequence["Case"], seconds: float, compiled: "Case | None") -> Text:
     """Return what a dry run prints."""
-    levels = listed([level(share) for share in sorted({row.sparsity for row in rows})])
+    levels = listed(
+        [
+            f"{level(share)} as given" if as_given else level(share)
+            for share, as_given in sorted({(row.sparsity, row.as_given) for row in rows})
+        ]
+    )
     batches = listed([f"{batch:,}" for batch in sorted({row.batch for row in rows})])
     counts = sorted({row.threads for row in rows})
     threads = listed([*map(str, counts[:-1]), counted(counts[-1], "thread")])

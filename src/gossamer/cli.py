@@ -20,6 +20,7 @@ from gossamer.audit_command import EPILOG as AUDIT_EPILOG
 from gossamer.audit_command import audit
 from gossamer.bench_command import EPILOG as BENCH_EPILOG
 from gossamer.bench_command import bench
+from gossamer.completing import studies_beginning
 from gossamer.errors import GossamerError, InputError, UnwritableError
 from gossamer.installing import extra_of_command, needing
 from gossamer.stopping import INTERRUPTED, stopped_text, stopping
@@ -37,7 +38,6 @@ _BAD_INPUT = 2
 app = typer.Typer(
     name="gossamer",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Sparse neural networks: how sparse can it be, what does it cost, what does it buy?",
@@ -106,7 +106,11 @@ def _root(
 def studies(
     show: Annotated[
         str | None,
-        typer.Option(metavar="STUDY", help="Print the file of a study, to copy and change."),
+        typer.Option(
+            metavar="STUDY",
+            help="Print the file of a study, to copy and change.",
+            autocompletion=studies_beginning,
+        ),
     ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of study files, for editors.")
@@ -141,7 +145,10 @@ def studies(
     "`gossamer run mask-transfer --scheduler tcp://host:8786 --out /shared/mask-transfer`"
 )
 def run(
-    study: Annotated[str, typer.Argument(help="A built-in study, or a TOML file.")],
+    study: Annotated[
+        str,
+        typer.Argument(help="A built-in study, or a TOML file.", autocompletion=studies_beginning),
+    ],
     scale: Annotated[
         ScaleName | None,
         typer.Option(

@@ -11,12 +11,15 @@ from gossamer.compression.benching import (
     build_network,
     cases,
     compiled_case,
+    network_of,
     pruned_network,
     random_inputs,
     share_of_zeros,
     subject,
 )
 from gossamer.errors import InputError
+from gossamer.masks import prune
+from gossamer.nets.arguments import parsed_arguments
 
 SMALL = Subject("mlp", (4, 5))
 
@@ -84,7 +87,10 @@ def test_weights_are_taken_from_a_file(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"dense1.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(InputError, match=r"other.safetensors: holds other weights.*Missing key"):
+    expected = (
+        r"other.safetensors: holds other weights.*dense1.weight is \[2, 2\].*give --input-shape"
+    )
+    with pytest.raises(InputError, match=expected):
         build_network(Subject("mlp", (4, 5), weights=path))
 
 
@@ -101,3 +107,91 @@ def test_the_shape_of_ones_own_network_must_be_given() -> None:
     with pytest.raises(InputError, match="--input-shape"):
         subject("my.networks:small")
     assert subject("my.networks:small", (3, 8, 8)).input_shape == (3, 8, 8)
+
+
+def test_zeros_that_there_are_stay_and_are_timed_first() -> None:
+    grid = cases([0.5, 0.9, 0.95], [1], [1], given=0.9)
+    assert grid == (Case(0.9, 1, 1, as_given=True), Case(0.95, 1, 1))
+    assert cases([0.5], [1], [1], given=0.0004) == (Case(0.5, 1, 1),)
+
+
+@pytest.fixture
+def pruned_weights(tmp_path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Return a file of weights with zeros, and these weights."""
+    network = build_network(SMALL)
+    prune(network, 0.8, allocation="global")
+    save_file(network.state_dict(), tmp_path / "pruned.safetensors")
+    return tmp_path / "pruned.safetensors", network.state_dict()
+
+
+def test_a_network_is_as_it_was_given_in_its_own_row(
+    pruned_weights: tuple[Path, dict[str, torch.Tensor]],
+) -> None:
+    path, weights = pruned_weights
+    chosen = Subject("mlp", (4, 5), weights=path)
+    zeros = share_of_zeros(build_network(chosen))
+    assert zeros == pytest.approx(0.8, abs=1e-3)
+    given, further = cases([0.5, 0.95], [1], [1], zeros)
+    for name, one in network_of(chosen, given).state_dict().items():
+        assert torch.equal(one, weights[name])
+    pruned = network_of(chosen, further)
+    assert share_of_zeros(pruned) == pytest.approx(0.95, abs=1e-2)
+    for name, one in pruned.state_dict().items():
+        assert bool((one[weights[name] == 0] == 0).all())
+
+
+NETWORK = """
+from torch import nn
+
+def sized(width: int = 6, outputs: int = 5):
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, width), nn.ReLU(), nn.Linear(width, outputs))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "benched_networks.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    return "benched_networks:sized"
+
+
+def test_a_network_of_ones_own_says_itself_how_many_outputs_it_has(own: str) -> None:
+    assert build_network(subject(own, (3, 2, 2)))(torch.zeros(2, 3, 2, 2)).shape == (2, 5)
+    assert build_network(subject(own, (3, 2, 2), classes=5)) is not None
+    with pytest.raises(
+        InputError, match=r"--classes 3: benched.*gives \[5\] .*leave --classes out"
+    ):
+        build_network(subject(own, (3, 2, 2), classes=3))
+
+
+def test_arguments_reach_the_network(own: str) -> None:
+    given = parsed_arguments(["width=9", "outputs=2"])
+    network = build_network(subject(own, (3, 2, 2), arguments=given))
+    assert network(torch.zeros(2, 3, 2, 2)).shape == (2, 2)
+    hidden = parsed_arguments(["hidden=[30, 20]"])
+    widths = [
+        tuple(w.shape) for w in build_network(subject("mlp", (5,), arguments=hidden)).parameters()
+    ]
+    assert widths == [(30, 5), (20, 30), (10, 20)]
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "complaint"),
+    [
+        ("mlp", "width=3", "--network-arg width: mlp has no such parameter"),
+        ("mlp", "hidden=[0]", "hidden=.0.: whole numbers from 1 on were expected"),
+        ("mlp", "hidden=wide", "hidden=wide: whole numbers from 1 on"),
+        ("wide-head", "hidden=3", "hidden: wide-head has no such"),
+        ("mnist-cnn", "hidden=3", "hidden: mnist-cnn has no such"),
+    ],
+)
+def test_arguments_of_built_in_networks(model: str, text: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        build_network(subject(model, arguments=parsed_arguments([text])))
+
+
+def test_a_file_in_the_place_of_the_network_is_no_network(tmp_path: Path) -> None:
+    path = tmp_path / "trained.pt"
+    path.touch()
+    with pytest.raises(InputError, match=r"trained.pt: is a file.*--weights .*trained.pt"):
+        subject(str(path))

@@ -1,24 +1,30 @@
 """What `gossamer bench` compares: a network at several sparsities, batch sizes and threads."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError
+import torch
 from torch import nn
 
+from gossamer.compression.checkpoints import load_weights
 from gossamer.errors import InputError
 from gossamer.kernels.network import Floats
 from gossamer.masks import OUTPUT_LAYER, Block, prune
 from gossamer.masks.layers import prunable_weights
-from gossamer.nets import NetworkSpec, build
+from gossamer.nets import NetworkSpec, build, names
+from gossamer.nets.arguments import literal
+from gossamer.nets.geometry import HIDDEN
 
 PatternName = Literal["weight", "unit", "block"]
 SEED = 0
 WIDE_HEAD = "wide-head"
 """The dense layers of "cifar-wide-cnn" on their own, without biases."""
+LEAST_GIVEN = 0.0005
+"""Share of zeros, 0.1% when it is rounded, from which on a network counts as given with zeros."""
+_CLASSES = 10
 _MNIST_SHAPE, _CIFAR_SHAPE = (1, 28, 28), (3, 32, 32)
 _SHAPES = {
     WIDE_HEAD: (8192,),
@@ -35,9 +41,12 @@ class Subject:
     model: str
     """A built-in name, or ``package.module:callable``."""
     input_shape: tuple[int, ...]
-    classes: int = 10
+    classes: int | None = None
+    """Outputs of a built-in network, by default 10; a callable's own says itself how many."""
     weights: Path | None = None
     pattern: PatternName = "weight"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What the callable is called with; ``hidden`` of a built-in network that has it."""
 
 
 @dataclass(frozen=True)
@@ -47,51 +56,72 @@ class Case:
     sparsity: float
     threads: int
     batch: int
+    as_given: bool = False
+    """Whether the network is timed with the zeros that it has, and is not pruned."""
 
 
 def subject(
     model: str,
     input_shape: Sequence[int] | None = None,
-    classes: int = 10,
+    classes: int | None = None,
     weights: Path | None = None,
     pattern: PatternName = "weight",
+    arguments: Mapping[str, Any] | None = None,
 ) -> Subject:
     """Return what is compared, with the shape of the usual examples where none is given.
 
     Raises
     ------
     InputError
-        If no shape is given for a network of one's own.
+        If no shape is given for a network of one's own, or a file in the place of the network.
 
     Examples
     --------
     >>> subject("cifar-cnn").input_shape, subject("wide-head").input_shape
     ((3, 32, 32), (8192,))
     """
+    if ":" not in model and model not in (*names(), WIDE_HEAD) and Path(model).is_file():
+        raise InputError(
+            f"{model}: is a file, which holds weights at most; give the network that they belong "
+            f"to, such as `gossamer bench my.networks:small --weights {model}`."
+        )
     if input_shape is None and ":" in model:
         raise InputError(
             f"{model}: the shape of its input is not known; give that of one example, "
             "such as --input-shape 3,224,224."
         )
     shape = _SHAPES.get(model, _MNIST_SHAPE) if input_shape is None else tuple(input_shape)
-    return Subject(model, shape, classes, weights, pattern)
+    return Subject(model, shape, classes, weights, pattern, arguments or {})
 
 
 def cases(
-    sparsities: Sequence[float], batches: Sequence[int], threads: Sequence[int]
+    sparsities: Sequence[float], batches: Sequence[int], threads: Sequence[int], given: float = 0.0
 ) -> tuple[Case, ...]:
     """Return the rows in the order in which they are measured, each once.
 
-    Sparsity changes last, as every change of it prunes and converts the network anew.
+    Sparsity changes last, as every change of it prunes and converts the network anew. A network
+    that has zeros is timed as it is, too, and pruned only where that makes more of them.
+
+    Parameters
+    ----------
+    sparsities, batches, threads
+        What is combined.
+    given
+        Share of zeros that the network has before it is pruned.
 
     Examples
     --------
     >>> [case.batch for case in cases([0.9], [64, 1, 64], [1])]
     [1, 64]
+    >>> [(case.sparsity, case.as_given) for case in cases([0.5, 0.95], [1], [1], given=0.9)]
+    [(0.9, True), (0.95, False)]
     """
+    pruned = given >= LEAST_GIVEN
+    levels = [(sparsity, False) for sparsity in set(sparsities) if not pruned or sparsity > given]
+    levels += [(given, True)] if pruned else []
     return tuple(
-        Case(sparsity, count, batch)
-        for sparsity in sorted(set(sparsities))
+        Case(sparsity, count, batch, as_given)
+        for sparsity, as_given in sorted(levels)
         for count in sorted(set(threads))
         for batch in sorted(set(batches))
     )
@@ -105,6 +135,11 @@ def compiled_case(rows: Sequence[Case]) -> Case:
     return min(
         rows, key=lambda case: (abs(case.sparsity - 0.9), case.threads, abs(case.batch - 64))
     )
+
+
+def network_of(chosen: Subject, case: Case) -> nn.Module:
+    """Return the network of one row in evaluation mode, pruned unless it is timed as it is."""
+    return pruned_network(chosen, 0.0 if case.as_given else case.sparsity)
 
 
 def pruned_network(chosen: Subject, sparsity: float) -> nn.Module:
@@ -137,42 +172,63 @@ def build_network(chosen: Subject) -> nn.Module:
     InputError
         If the network cannot be built or its weights cannot be read.
     """
-    wide = chosen.model == WIDE_HEAD
-    spec = (
-        NetworkSpec(name="mlp", hidden=(2048, 512, 128, 32))
-        if wide
-        else NetworkSpec(name=chosen.model)
-    )
-    network = build(spec, chosen.input_shape, chosen.classes, SEED)
-    if chosen.weights is not None:
-        _load_weights(network, chosen.weights)
+    network = _imported(chosen) if ":" in chosen.model else _built_in(chosen)
+    if chosen.weights is None:
+        return network
+    try:
+        load_weights(network, chosen.weights)
+    except InputError as error:
+        hint = (
+            " If it was trained on other examples or classes, give --input-shape and --classes."
+            if ":" not in chosen.model and "than the network has" in str(error)
+            else ""
+        )
+        raise InputError(f"{error}{hint}") from error
     return network
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
-    from safetensors.torch import load_file
+def _built_in(chosen: Subject) -> nn.Module:
+    admitted = ("hidden",) if chosen.model in HIDDEN else ()
+    for name in chosen.arguments:
+        if name not in admitted and chosen.model in (*names(), WIDE_HEAD):
+            raise InputError(
+                f"--network-arg {name}: {chosen.model} has no such parameter; of the built-in "
+                f"networks {', '.join(HIDDEN)} have one, 'hidden'."
+            )
+    hidden = chosen.arguments.get("hidden")
+    wide = chosen.model == WIDE_HEAD
+    widths = (2048, 512, 128, 32) if wide else None if hidden is None else _widths(hidden)
+    spec = NetworkSpec(name="mlp" if wide else chosen.model, hidden=widths)
+    return build(spec, chosen.input_shape, chosen.classes or _CLASSES, SEED)
 
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+
+def _widths(given: Any) -> tuple[int, ...]:
+    values = literal(given) if isinstance(given, str) else given
+    values = [values] if isinstance(values, int) else values
+    sound = isinstance(values, list | tuple) and all(type(v) is int and v > 0 for v in values)
+    if not sound or not values:
         raise InputError(
-            f"{path}: cannot be read as weights ({' '.join(reason.split())}); a safetensors file "
-            "of the network's state_dict was expected."
-        ) from error
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
+            f"--network-arg hidden={given}: whole numbers from 1 on were expected, such as "
+            "hidden=[300,100]."
+        )
+    return tuple(values)
+
+
+def _imported(chosen: Subject) -> nn.Module:
+    from gossamer.nets.imported import imported_network
+
+    network = imported_network(chosen.model, chosen.input_shape, None, SEED, chosen.arguments)
+    if chosen.classes is None:
+        return network
+    mode = network.training
+    with torch.no_grad():
+        outputs = network.eval()(torch.zeros(2, *chosen.input_shape))
+    if outputs.shape[1:] != (chosen.classes,):
         raise InputError(
-            f"{path}: holds other weights than the network has "
-            f"({'; '.join(_complaints(str(error)))}); its state_dict was expected."
-        ) from error
-
-
-def _complaints(text: str) -> Iterator[str]:
-    """Yield the lines of torch's complaint about a state_dict that say what is wrong."""
-    for line in text.splitlines()[1:3]:
-        yield " ".join(line.split()).rstrip(".")[:200]
+            f"--classes {chosen.classes}: {chosen.model} gives {list(outputs.shape[1:])} for each "
+            "example; leave --classes out, which only the built-in networks need."
+        )
+    return network.train(mode)
 
 
 def share_of_zeros(network: nn.Module) -> float:

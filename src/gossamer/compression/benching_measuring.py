@@ -132,6 +132,7 @@ def _row(benches: _Benches, case: Case, seconds: float, follow: Follow) -> Row:
     return Row(
         sparsity=case.sparsity,
         achieved=max((one.achieved for one in ready.values()), default=case.sparsity),
+        as_given=case.as_given,
         threads=case.threads,
         batch=case.batch,
         columns=tuple(

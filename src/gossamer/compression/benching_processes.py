@@ -25,7 +25,7 @@ import torch
 from gossamer.compression.benching import (
     Case,
     Subject,
-    pruned_network,
+    network_of,
     random_inputs,
     share_of_zeros,
 )
@@ -166,15 +166,16 @@ def _work(
 
 
 class _Networks:
-    """The network at the sparsity that was asked for last."""
+    """The network of the row that was asked for last."""
 
     def __init__(self, chosen: Subject) -> None:
         self.chosen = chosen
-        self._last: tuple[float, torch.nn.Module] | None = None
+        self._last: tuple[tuple[float, bool], torch.nn.Module] | None = None
 
-    def at(self, sparsity: float) -> torch.nn.Module:
-        if self._last is None or self._last[0] != sparsity:
-            self._last = sparsity, pruned_network(self.chosen, sparsity)
+    def of(self, case: Case) -> torch.nn.Module:
+        level = case.sparsity, case.as_given
+        if self._last is None or self._last[0] != level:
+            self._last = level, network_of(self.chosen, case)
         return self._last[1]
 
 
@@ -185,7 +186,7 @@ def _answer(
     prepared.clear()
     gc.enable()
     try:
-        network = networks.at(case.sparsity)
+        network = networks.of(case)
     except GossamerError as error:
         return error
     inputs = random_inputs((case.batch, *networks.chosen.input_shape))

@@ -74,6 +74,8 @@ class Row(Value):
     """Share of zeros in the prunable weights that was asked for."""
     achieved: float
     """Share of zeros that there is."""
+    as_given: bool = False
+    """Whether the network has the zeros that it came with, instead of having been pruned."""
     threads: int
     batch: int
     columns: tuple[Column, ...]
@@ -193,11 +195,12 @@ def typical_spread(rows: Iterable[Row]) -> float:
 def break_evens(rows: Sequence[Row]) -> tuple[BreakEven, ...]:
     """Return where gossamer breaks even with each column, for each number of threads and batch.
 
-    A column that was timed at a single sparsity gives none.
+    A column that was timed at a single sparsity gives none. Rows of the network as it was given do
+    not count: its zeros lie elsewhere than those of the others.
     """
     found = []
     for threads, batch in places(rows):
-        here = rows_at(rows, threads, batch)
+        here = [row for row in rows_at(rows, threads, batch) if not row.as_given]
         for name in RIVALS:
             timed = [(row.sparsity, up.value) for row in here if (up := row.speed_up(name))]
             if len(timed) > 1:

@@ -7,27 +7,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gossamer.formats import NOTHING, compact, listed
+from gossamer.formats import NOTHING, compact, listed, sentence
 from gossamer.records.speed import CHOSEN, LABELS, RIVALS, SPARSE, Column, Row, Speed
 from gossamer.report.files import write_whole
 from gossamer.report.rendering import library, page_figure, render
 from gossamer.report.speed_figure import speed_figure
 from gossamer.report.speed_words import (
-    PATTERNS,
     break_even_text,
     finding,
     level,
     machine_text,
     milliseconds,
     place_text,
+    pruned_text,
     times,
     versions_text,
+    zeros_text,
 )
 from gossamer.report.tables import Section, Table
 from gossamer.report.write import write_pictures
 
 COLUMNS = (
-    "threads", "batch", "sparsity", "achieved", "column", "median_s", "low_s", "high_s",
+    "threads", "batch", "sparsity", "achieved", "as_given", "column", "median_s", "low_s", "high_s",
     "fastest_s", "repeats", "speed_up", "speed_up_low", "speed_up_high", "difference", "remark",
     "absent",
 )  # fmt: skip
@@ -75,7 +76,7 @@ def speed_lines(speed: Speed) -> str:
     writer.writerow(COLUMNS)
     for row in speed.rows:
         for column in row.columns:
-            place = (row.threads, row.batch, row.sparsity, row.achieved)
+            place = (row.threads, row.batch, row.sparsity, row.achieved, row.as_given)
             writer.writerow([*place, *_cells(row, column)])
     return text.getvalue()
 
@@ -114,7 +115,7 @@ def _facts(speed: Speed) -> list[tuple[str, str]]:
         ("Parameters", compact(speed.parameters)),
         ("Input", shape),
         ("Weights", speed.weights or "initial"),
-        ("Pruned", f"{PATTERNS[speed.pattern]}, the same share of each layer"),
+        ("Zeros", sentence(pruned_text(speed))),
         ("Machine", machine_text(speed.machine)),
         ("Versions", versions_text(speed.machine)),
     ]
@@ -128,7 +129,7 @@ def _table(speed: Speed, threads: int, batch: int) -> Table:
     own = [name for name in (SPARSE, CHOSEN) if name in timed]
     lines = tuple(
         (
-            level(row.achieved),
+            zeros_text(row, speed),
             *(_time(row, name) for name in own),
             *(text for name in rivals for text in (_time(row, name), _factor(row, name))),
         )
@@ -180,4 +181,6 @@ def _break_even_table(speed: Speed) -> Table | None:
 
 
 def _levels(speed: Speed) -> list[str]:
-    return [level(share) for share in sorted({row.sparsity for row in speed.rows})]
+    return [
+        level(share) for share in sorted({row.sparsity for row in speed.rows if not row.as_given})
+    ]

@@ -46,6 +46,24 @@ def level(sparsity: float) -> str:
     return f"{decimal(100 * sparsity, 1).removesuffix('.0')}%"
 
 
+def zeros_text(row: Row, speed: Speed) -> str:
+    """Return the share of zeros of a row, and whose they are where there are both kinds."""
+    if not any(one.as_given for one in speed.rows):
+        return level(row.achieved)
+    return f"{level(row.achieved)} {'as given' if row.as_given else 'pruned'}"
+
+
+def pruned_text(speed: Speed) -> str:
+    """Return how the network was pruned."""
+    text = f"{PATTERNS[speed.pattern]} removed, the same share of each layer"
+    if not any(one.as_given for one in speed.rows):
+        return text
+    given = next(level(one.achieved) for one in speed.rows if one.as_given)
+    if all(one.as_given for one in speed.rows):
+        return f"the {given} zeros that it was given with"
+    return f"the {given} zeros that it was given with; beyond these, {text}"
+
+
 def break_even_text(found: BreakEven) -> str:
     """Return where gossamer breaks even.
 
@@ -76,11 +94,19 @@ def place_text(threads: int, batch: int) -> str:
 
 
 def finding(speed: Speed) -> str:
-    """Return what was found at about 90% zeros and batch 64 on the fewest threads."""
+    """Return what was found at about 90% zeros and batch 64 on the fewest threads.
+
+    Of a network that was given with zeros, it is what was found with these.
+    """
     rows = [row for row in speed.rows if row.best_rival and row.latency(SPARSE)]
     if not rows:
         return "gossamer and what it is compared to were not both timed anywhere."
-    row = min(rows, key=lambda row: (abs(row.sparsity - 0.9), row.threads, abs(row.batch - 64)))
+    row = min(
+        rows,
+        key=lambda row: (
+            not row.as_given, abs(row.sparsity - 0.9), row.threads, abs(row.batch - 64)
+        ),
+    )  # fmt: skip
     return f"{_comparison(row)}{_from_where_on(speed, row)}."
 
 
@@ -97,10 +123,10 @@ def _comparison(row: Row) -> str:
         else f"slower than {against}, at {times(factor.value)} of its speed"
     )
     where = place_text(row.threads, row.batch).lower()
-    return (
-        f"At {level(row.sparsity)} zeros, {where}: gossamer takes {milliseconds(own.median)} ms "
-        f"and is {outcome}"
-    )
+    zeros = f"With the {level(row.achieved)} zeros given" if row.as_given else (
+        f"At {level(row.sparsity)} zeros"
+    )  # fmt: skip
+    return f"{zeros}, {where}: gossamer takes {milliseconds(own.median)} ms and is {outcome}"
 
 
 def _from_where_on(speed: Speed, row: Row) -> str:

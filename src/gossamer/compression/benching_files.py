@@ -1,0 +1,70 @@
+"""How fast a compressed file is, at several batch sizes and numbers of threads."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.compression.benching import random_inputs
+from gossamer.compression.benching_measuring import latency_of
+from gossamer.kernels.network import Convolution, Linear
+from gossamer.measure.latency import time_alternately
+from gossamer.records.file_speed import FileTime, StoredLayer
+from gossamer.runtime import Predictor
+
+SUFFIX = ".gsm"
+
+
+def is_compressed(model: str) -> bool:
+    """Tell whether a name is that of a compressed file.
+
+    Examples
+    --------
+    >>> is_compressed("small.gsm"), is_compressed("my.networks:small")
+    (True, False)
+    """
+    return Path(model).suffix == SUFFIX
+
+
+def stored_layers(predictor: Predictor) -> Iterator[StoredLayer]:
+    """Yield the layers of a network that have weights."""
+    for layer in predictor.network.layers:
+        if isinstance(layer, Linear | Convolution):
+            yield StoredLayer(
+                kind=type(layer).__name__.lower(),
+                rows=layer.weights.rows,
+                columns=layer.weights.columns,
+                stored=layer.weights.kind,
+                nonzero=int(np.count_nonzero(layer.weights.values)),
+            )
+
+
+def file_times(
+    predictor: Predictor,
+    batches: Sequence[int],
+    threads: Sequence[int],
+    *,
+    seconds: float,
+    follow: Callable[[int, int, str], None] = lambda _done, _total, _what: None,
+) -> Iterator[FileTime]:
+    """Yield the time of each batch size and number of threads as soon as it is measured.
+
+    Parameters
+    ----------
+    predictor
+        What `gossamer.load` returned.
+    batches, threads
+        What is combined.
+    seconds
+        Time for each.
+    follow
+        Told how many are done, of how many, and what comes next.
+    """
+    places = [(count, batch) for count in sorted(set(threads)) for batch in sorted(set(batches))]
+    for done, (count, batch) in enumerate(places):
+        follow(done, len(places), f"batch {batch:,}")
+        inputs = random_inputs((batch, *predictor.input_shape))
+        call = partial(predictor, inputs, count)
+        timing = time_alternately({SUFFIX: call}, seconds=seconds)[SUFFIX]
+        yield FileTime(threads=count, batch=batch, latency=latency_of(timing))
