@@ -29,8 +29,8 @@ from running_commands import Gossamer
 TINY = """
 from torch import nn
 
-def tiny():
-    return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3))
+def tiny(width: int = 16, classes: int = 3):
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, width), nn.ReLU(), nn.Linear(width, classes))
 """
 
 
@@ -222,12 +222,13 @@ def test_a_network_of_ones_own_from_end_to_end(gossamer: Gossamer) -> None:
     Path("tiny_networks.py").write_text(TINY)
     found = gossamer(
         "bench", "tiny_networks:tiny", "--input-shape", "3,2,2", "--no-compile",
+        "--network-arg", "width=24",
         "--sparsity", "0.8", "--batch", "4", "--threads", "1",
         "--seconds", "0.1", "--json",
     )  # fmt: skip
     assert found.code == 0, found.err
     speed = Speed.model_validate_json(found.out)
-    assert speed.parameters == 12 * 16 + 16 + 16 * 3 + 3
+    assert speed.parameters == 12 * 24 + 24 + 24 * 3 + 3
     assert [(one.sparsity, one.batch) for one in speed.rows] == [(0.8, 4)]
     for one in speed.rows:
         timed = {column.name for column in one.columns if column.latency}
@@ -319,7 +320,7 @@ def test_weights_with_zeros_are_timed_as_given_and_pruned_further(
 
 def test_five_outputs_need_no_option(gossamer: Gossamer, measured: Callable[..., None]) -> None:
     measured()
-    Path("five_networks.py").write_text(TINY.replace("16, 3", "16, 5"))
+    Path("five_networks.py").write_text(TINY.replace("int = 3", "int = 5"))
     arguments = ("bench", "five_networks:tiny", "--input-shape", "3,2,2", *SMALL[2:])
     assert gossamer(*arguments).code == 0
     found = gossamer(*arguments, "--classes", "3")

@@ -235,7 +235,7 @@ def share_of_zeros(network: nn.Module) -> float:
     """Return the share of zeros in the prunable weights."""
     values = [layer.weight for layer in prunable_weights(network)]
     zeros = sum(int((value == 0).sum()) for value in values)
-    return zeros / sum(value.numel() for value in values)
+    return zeros / max(1, sum(value.numel() for value in values))
 
 
 def random_inputs(shape: tuple[int, ...]) -> Floats:

@@ -218,9 +218,10 @@ def _check_output(name: str, network: nn.Module, input_shape: Sequence[int], cla
         with torch.no_grad():
             output = network.eval()(torch.zeros(shape))
     except Exception as error:
+        whose = "the dataset's examples" if classes is not None else "examples of --input-shape"
         raise InputError(
             f"The network {name!r} fails on an input of shape {shape} ({_told(error)}): it must "
-            "take a batch of the dataset's examples."
+            f"take a batch of {whose}."
         ) from error
     got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
     if not isinstance(output, Tensor) or output.shape != (2, classes):
