@@ -107,7 +107,8 @@ def finding(speed: Speed) -> str:
             not row.as_given, abs(row.sparsity - 0.9), row.threads, abs(row.batch - 64)
         ),
     )  # fmt: skip
-    return f"{_comparison(row)}{_from_where_on(speed, row)}."
+    even = "" if row.as_given else _from_where_on(speed, row)
+    return f"{_comparison(row)}{even}."
 
 
 def _comparison(row: Row) -> str:
