@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "MODEL is mlp, fashion-cnn, mnist-cnn, cifar-cnn, cifar-dropout-cnn, cifar-wide-cnn, "
-    "wide-head, `package.module:callable` for your own, or a compressed file, which is timed as it "
-    "is.\n\n"
+    "wide-head, `package.module:callable` or `file.py:callable` for your own, or a compressed "
+    "file, which is timed as it is.\n\n"
     "Weights that hold zeros are timed as they are, and pruned further.\n\n"
     "Exit codes: 0 measured, 1 a process died, 2 wrong input, 130 interrupted; what was measured "
     "until then is shown all the same.\n\n"
@@ -144,7 +144,7 @@ def bench(
             )
         raise typer.Exit(_bench_file(Path(model), batch or BATCHES, counts, seconds, as_json))
     shape = None if input_shape is None else _shape(input_shape)
-    folder = out or Path("runs") / f"bench-{model.replace(':', '-')}"
+    folder = out or Path("runs") / f"bench-{model.replace(':', '-').replace('/', '-')}"
     check_folder(folder)
     from gossamer.compression.benching import cases, subject
     from gossamer.nets.arguments import parsed_arguments

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterable
 from contextlib import suppress
 from numbers import Real
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

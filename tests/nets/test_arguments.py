@@ -1,15 +1,20 @@
 """Arguments of a user's own network: read, checked, and part of what identifies it."""
 
 import datetime
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
+from torch import nn
 
 from gossamer.errors import InputError
 from gossamer.nets import NetworkSpec, build, identity
-from gossamer.nets.arguments import parsed_arguments
+from gossamer.nets.arguments import parsed_arguments, typed_arguments
+from gossamer.nets.imported import imported_network
 
 SOURCE = """
 from torch import nn
@@ -115,9 +120,10 @@ def test_what_no_key_could_hold_is_refused(value: object) -> None:
 
 
 def test_a_command_line_is_read_as_a_file_is() -> None:
-    given = ["a=3", "b = 0.5", "c=true", "d=relu", 'e="true"', "f=[1, 2]", "g="]
+    given = ["a=3", "b = 0.5", "c=true", "d=relu", 'e="true"', "f=[1, 2]", "g=", "h={ a = 1 }"]
     assert parsed_arguments(given) == {
         "a": 3, "b": 0.5, "c": True, "d": "relu", "e": "true", "f": [1, 2], "g": "",
+        "h": {"a": 1},
     }  # fmt: skip
     assert parsed_arguments(["file=a=b.txt"]) == {"file": "a=b.txt"}
 
@@ -159,3 +165,82 @@ def test_a_module_may_be_given_as_its_file() -> None:
 def test_a_file_that_cannot_be_used_is_a_sentence(name: str, told: str) -> None:
     Path("sub/json.py").write_text(SOURCE)
     assert told in refusal(NetworkSpec(name=name))
+
+
+def test_a_command_line_may_be_written_as_python_is() -> None:
+    given = ["a=False", "b=True", "c=None", "d=.5", "e=(8, 4)", "f='7'", "g=1_000", "h=none"]
+    assert parsed_arguments(given) == {
+        "a": False, "b": True, "c": None, "d": 0.5, "e": (8, 4), "f": "7", "g": 1000, "h": "none",
+    }  # fmt: skip
+
+
+def annotated(
+    width: int,
+    rate: float = 0.5,
+    norm: str = "batch",
+    sizes: tuple[int, ...] = (),
+    kind: Literal["relu", "gelu"] = "relu",
+    limit: float | None = 1.0,
+    deep: bool = False,
+    layer: type[nn.Module] = nn.Linear,
+) -> None: ...
+
+
+def bare(width=64, norm="batch"): ...  # type: ignore[no-untyped-def]
+
+
+def postponed(width: "int", other: "NotHere" = 3) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("make", "text", "value"),
+    [
+        (annotated, "width=3", 3),
+        (annotated, "rate=1", 1.0),
+        (annotated, "norm=layer", "layer"),
+        (annotated, """norm='7'""", "7"),
+        (annotated, "sizes=[8, 4]", (8, 4)),
+        (annotated, "kind=gelu", "gelu"),
+        (annotated, "limit=None", None),
+        (annotated, "limit=2", 2.0),
+        (annotated, "deep=False", False),
+        (bare, "width=0.5", 0.5),
+        (bare, "norm=7", 7),
+        (postponed, "width=3", 3),
+        (postponed, "other=x", "x"),
+        (functools.partial(annotated, 3), "rate=1", 1.0),
+    ],
+)
+def test_a_value_gets_the_type_of_its_parameter(
+    make: Callable[..., object], text: str, value: object
+) -> None:
+    (found,) = typed_arguments("mine", make, parsed_arguments([text])).values()
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("width=wide", "takes width as int, but 'wide' was given: "),
+        ("width=0.5", "takes width as int, but 0.5 was given: "),
+        ("norm=7", """takes norm as str, but 7 was given; quote it, norm='"7"': """),
+        ("kind=tanh", "takes kind as Literal['relu', 'gelu'], but 'tanh' was given"),
+        ("sizes=[a]", "takes sizes as tuple[int, ...], but '[a]' was given"),
+        ("layer=Linear", "but 'Linear' was given"),
+    ],
+)
+def test_a_value_of_another_type_is_a_sentence(text: str, told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        typed_arguments("mine", annotated, parsed_arguments([text]))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_may_have_any_number_of_outputs_where_none_is_asked_for() -> None:
+    network = imported_network("with_arguments:network", (2, 2), None, 0, {"width": 5})
+    assert network(torch.zeros(2, 2, 2)).shape == (2, 3)
+    with pytest.raises(InputError, match=r"gives an output of shape \(2, 3\).*\(2, 4\)"):
+        imported_network("with_arguments:network", (2, 2), 4, 0, {"width": 5})
+    with pytest.raises(InputError, match="take a batch of examples of --input-shape"):
+        imported_network("with_arguments:network", (3, 7), None, 0, {"width": 5})

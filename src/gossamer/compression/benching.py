@@ -15,7 +15,6 @@ from gossamer.kernels.network import Floats
 from gossamer.masks import OUTPUT_LAYER, Block, prune
 from gossamer.masks.layers import prunable_weights
 from gossamer.nets import NetworkSpec, build, names
-from gossamer.nets.arguments import literal
 from gossamer.nets.geometry import HIDDEN
 
 PatternName = Literal["weight", "unit", "block"]
@@ -203,8 +202,7 @@ def _built_in(chosen: Subject) -> nn.Module:
 
 
 def _widths(given: Any) -> tuple[int, ...]:
-    values = literal(given) if isinstance(given, str) else given
-    values = [values] if isinstance(values, int) else values
+    values = [given] if isinstance(given, int) else given
     sound = isinstance(values, list | tuple) and all(type(v) is int and v > 0 for v in values)
     if not sound or not values:
         raise InputError(

@@ -4,11 +4,15 @@ A study file has them as ``args = { width = 32 }`` in its ``[network]``; a comma
 ``width=32`` for each. Both mean the same.
 """
 
+import ast
 import inspect
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from gossamer.errors import InputError
 from gossamer.formats import likeliest, listed
@@ -17,8 +21,8 @@ from gossamer.formats import likeliest, listed
 def parsed_arguments(texts: Iterable[str], field: str = "--network-arg") -> dict[str, Any]:
     """Read arguments as a command line has them, each ``name=value``.
 
-    The value is read as TOML: a number, true or false, text in quotes, an array or a table.
-    Anything else is text, so that no shell has to pass quotes on.
+    The value is read as TOML or as Python has it: a number, true or False, text in quotes, an array
+    or a table, None. Anything else is text, so that no shell has to pass quotes on.
 
     Parameters
     ----------
@@ -34,8 +38,8 @@ def parsed_arguments(texts: Iterable[str], field: str = "--network-arg") -> dict
 
     Examples
     --------
-    >>> parsed_arguments(["width=32", "act=relu", "sizes=[8, 4]", "bias=false"])
-    {'width': 32, 'act': 'relu', 'sizes': [8, 4], 'bias': False}
+    >>> parsed_arguments(["width=32", "act=relu", "sizes=[8, 4]", "bias=false", "norm=None"])
+    {'width': 32, 'act': 'relu', 'sizes': [8, 4], 'bias': False, 'norm': None}
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -49,10 +53,14 @@ def parsed_arguments(texts: Iterable[str], field: str = "--network-arg") -> dict
 
 
 def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    with suppress(tomllib.TOMLDecodeError, RecursionError):
+        read = tomllib.loads(f"value = {text}")
+        if list(read) == ["value"]:
+            return read["value"]
+    # "False" as text would count as true.
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return ast.literal_eval(text)
+    return text
 
 
 def checked_arguments(given: Mapping[str, Any], field: str = "args") -> dict[str, Any]:
@@ -129,6 +137,69 @@ def check_call(name: str, make: Callable[..., Any], arguments: Mapping[str, Any]
             f"{{ {values} }} in [network] of a study, --network-arg {missing[0]}=... of a command, "
             "or name a callable that needs none."
         )
+
+
+def typed_arguments(
+    name: str, make: Callable[..., Any], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return arguments as the annotations of a network's callable want them.
+
+    A whole number becomes a float for a parameter that is one, an array a tuple, and so on, as
+    pydantic converts; a parameter without an annotation takes what is given.
+
+    Parameters
+    ----------
+    name
+        Of the network.
+    make
+        What gives it.
+    arguments
+        What it is to be called with, by name.
+
+    Raises
+    ------
+    InputError
+        If a value is of no such type.
+
+    Examples
+    --------
+    >>> def network(width: int, rate: float = 0.5, sizes: tuple[int, ...] = ()): ...
+    >>> typed_arguments("network", network, {"width": 3, "rate": 1, "sizes": [8, 4]})
+    {'width': 3, 'rate': 1.0, 'sizes': (8, 4)}
+    """
+    annotations = _annotations(make)
+    return {one: _typed(name, one, annotations.get(one), arguments[one]) for one in arguments}
+
+
+def _annotations(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations that are types; some cannot be evaluated, or there is no signature."""
+    for evaluate in (True, False):
+        try:
+            parameters = inspect.signature(make, eval_str=evaluate).parameters.values()
+        except Exception:  # noqa: BLE001, S112  # evaluating an annotation may do anything
+            continue
+        named = [one for one in parameters if one.kind in _BY_NAME]
+        found = {one.name: one.annotation for one in named if one.annotation is not one.empty}
+        return {key: kind for key, kind in found.items() if not isinstance(kind, str)}
+    return {}
+
+
+def _typed(name: str, parameter: str, annotation: Any, value: Any) -> Any:
+    if annotation is None:
+        return value
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # of types with a configuration of their own, and what is no type
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        wanted = inspect.formatannotation(annotation)
+        quoted = f"; quote it, {parameter}='\"{value}\"'" if annotation is str else ""
+        raise InputError(
+            f"The network {name!r} takes {parameter} as {wanted}, but {value!r} was given{quoted}: "
+            f"{error.errors()[0]['msg'].lower()}."
+        ) from error
 
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
-from gossamer.nets.arguments import check_call, shown_arguments
+from gossamer.nets.arguments import check_call, shown_arguments, typed_arguments
 from gossamer.nets.generators import generators_kept, seed_generators
 
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
@@ -32,11 +32,14 @@ NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 def imported_network(
     name: str,
     input_shape: Sequence[int],
-    classes: int,
+    classes: int | None,
     seed: int,
     args: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> nn.Module:
-    """Return the network that a user's callable gives: see `gossamer.nets.build`."""
+    """Return the network that a user's callable gives: see `gossamer.nets.build`.
+
+    Without a number of classes it may give any tensor that has a row for each example.
+    """
     with _importable(name):
         return _network(name, _module(name), input_shape, classes, seed, args)
 
@@ -172,12 +175,13 @@ def _network(
     name: str,
     module: ModuleType,
     input_shape: Sequence[int],
-    classes: int,
+    classes: int | None,
     seed: int,
     args: Mapping[str, Any],
 ) -> nn.Module:
     make = _callable(name, module)
     check_call(name, make, args)
+    args = typed_arguments(name, make, args)
     with generators_kept(), torch.device("cpu"):
         seed_generators(seed)
         network = _called(name, make, args)
@@ -212,7 +216,9 @@ def _called(name: str, make: Callable[..., Any], args: Mapping[str, Any]) -> nn.
     return network.float().cpu()
 
 
-def _check_output(name: str, network: nn.Module, input_shape: Sequence[int], classes: int) -> None:
+def _check_output(
+    name: str, network: nn.Module, input_shape: Sequence[int], classes: int | None
+) -> None:
     shape = (2, *input_shape)
     try:
         with torch.no_grad():
@@ -224,7 +230,13 @@ def _check_output(name: str, network: nn.Module, input_shape: Sequence[int], cla
             f"take a batch of {whose}."
         ) from error
     got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-    if not isinstance(output, Tensor) or output.shape != (2, classes):
+    if classes is None:
+        if not isinstance(output, Tensor) or output.shape[:1] != (2,):
+            raise InputError(
+                f"The network {name!r} gives an output of {got} for an input of shape {shape}, but "
+                "one tensor with a row for each example was expected: return that alone."
+            )
+    elif not isinstance(output, Tensor) or output.shape != (2, classes):
         raise InputError(
             f"The network {name!r} gives an output of {got} for an input of shape {shape}, but "
             f"{(2, classes)} was expected: it must return one logit per class of the dataset."

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError
 from gossamer.kernels.network import Floats
+from gossamer.labels import read_labels
 from gossamer.runtime.examples import open_array
 from gossamer.runtime.prediction_table import class_names, columns
 from gossamer.runtime.predictor import Predictor
@@ -26,8 +27,8 @@ def read_true_labels(path: Path, examples: int, classes: int) -> Labels:
     Parameters
     ----------
     path
-        An ``.npy`` file, or an ``.npz`` that holds one array, of class numbers [examples]; further
-        axes of length 1 are dropped.
+        An ``.npy`` file, or an array of an ``.npz`` file, in any form that
+        `gossamer.labels.read_labels` takes.
     examples, classes
         How many there are.
 
@@ -36,24 +37,11 @@ def read_true_labels(path: Path, examples: int, classes: int) -> Labels:
     InputError
         If the file cannot be read, or holds anything else.
     """
-    expected = f"expected the number of the true class, from 0 to {classes - 1}, of each of the "
-    expected += f"{examples:,} examples"
-    given = open_array(path, expected)
-    numbers = given.reshape(given.shape[:1] + tuple(n for n in given.shape[1:] if n != 1))
-    if numbers.shape != (examples,):
-        one_hot = numbers.shape == (examples, classes) and _is_one_hot(numbers)
-        advice = "; its argmax(axis=1) gives them" if one_hot else ""
-        raise InputError(f"{path}: has shape {list(given.shape)}, {expected}{advice}.")
-    kind = numbers.dtype.kind
-    if kind not in "biuf":
-        raise InputError(f"{path}: holds values of type {given.dtype}, {expected}.")
-    sound = (numbers >= 0) & (numbers < classes)
-    if kind == "f":
-        sound &= numbers == np.floor(numbers)
-    if not np.all(sound):
-        wrong = int(np.argmin(sound))
-        raise InputError(f"{path}: holds {numbers[wrong]} for example {wrong}, {expected}.")
-    return numbers.astype(np.int64)
+    given = open_array(path, "expected the true class of each example")
+    try:
+        return read_labels("labels", given, examples, classes=classes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def accuracy_lines(predictor: Predictor, outputs: Floats, labels: Labels) -> Iterator[str]:
@@ -107,8 +95,3 @@ def wilson_interval(right: int, count: int, confidence: float = _CONFIDENCE) -> 
     half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
     scale = 1 + z * z / count
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
-
-
-def _is_one_hot(rows: NDArray[np.generic]) -> bool:
-    ones = rows == 1
-    return bool((ones | (rows == 0)).all() and (ones.sum(axis=1) == 1).all())
