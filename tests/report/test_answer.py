@@ -38,8 +38,9 @@ def two_arms(make_run: Any) -> Any:
 
 def test_both_sentences(two_arms: Any) -> None:
     assert said(two_arms) == (
-        "The unpruned network reaches 98.1 ± 0.2% on the test set; within half a point of it, "
-        "weight pruning goes to 50% sparsity and unit pruning to 25%.",
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; on average within half a point "
+        "of it, weight pruning goes to 50% sparsity (0.40 [0.39, 0.41] points below it) and unit "
+        "pruning to 25% sparsity (0.30 [0.29, 0.31] points below it).",
         "The two differ most at 50% sparsity: weight pruning reaches 97.7% and unit pruning "
         "61.0%, a paired difference of 36.7 [32.5, 40.9] points over 3 seeds.",
     )
@@ -87,9 +88,10 @@ def test_arm_that_trains_longer_is_held_against_an_unpruned_one_that_does(
     retrained_arm: Any,
 ) -> None:
     assert said(retrained_arm)[0] == (
-        "The unpruned network reaches 98.1 ± 0.2% on the test set; within half a point of it, "
-        "weight pruning goes to 50% sparsity and retraining to 50% (against an unpruned network "
-        "trained as long, 99.1 ± 0.2%)."
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; on average within half a point "
+        "of it, weight pruning goes to 50% sparsity (0.10 [0.09, 0.11] points below it) and "
+        "retraining to 50% sparsity (0.10 [0.09, 0.11] points below an unpruned network trained "
+        "as long, 99.1 ± 0.2%)."
     )
 
 
@@ -99,8 +101,8 @@ def test_arm_that_trains_longer_than_any_unpruned_one_is_said_to(retrained_arm: 
     arms = study.arms[:-1]
     alone = replace(retrained_arm, study=study.model_copy(update={"trials": trials, "arms": arms}))
     assert said(alone)[0].endswith(
-        "weight pruning goes to 50% sparsity and retraining to 90% (after more training; the "
-        "highest level tried)."
+        "and retraining to 90% sparsity (0.10 [0.09, 0.11] points below it, after more training; "
+        "the highest level tried)."
     )
 
 
@@ -113,7 +115,10 @@ def test_a_level_beyond_a_failed_one_does_not_count(make_run: Any) -> None:
         }
     )
     first, _ = said(made)
-    assert first.endswith("; weight pruning falls further behind already at 25% sparsity.")
+    assert first.endswith(
+        "; weight pruning is 0.60 [0.59, 0.61] points below it already at 25% sparsity, its lowest "
+        "level."
+    )
 
 
 def test_one_goes_and_one_does_not(make_run: Any) -> None:
@@ -126,9 +131,10 @@ def test_one_goes_and_one_does_not(make_run: Any) -> None:
     )
     first, second = said(made)
     assert first == (
-        "The unpruned network reaches 98.1 ± 0.2% on the test set; within half a point of it, "
-        "weight pruning goes to 25% sparsity (the highest level tried); "
-        "unit pruning falls further behind already at 25%."
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; on average within half a point "
+        "of it, weight pruning goes to 25% sparsity (0.10 [0.09, 0.11] points above it; the "
+        "highest level tried); unit pruning is 20.00 [19.99, 20.01] points below it already at 25% "
+        "sparsity, its lowest level."
     )
     assert "weight pruning reaches 98.2% and unit pruning 78.1%" in second
 
@@ -139,9 +145,9 @@ def test_one_seed_gives_numbers_without_intervals(make_run: Any) -> None:
     )
     found = answer(Results(made.study, made.records))
     assert found.first == (
-        "The unpruned network reaches 98.1% on the test set; within half a point of it, weight "
-        "pruning goes to 50% sparsity (the highest level tried); unit pruning falls further "
-        "behind already at 50%."
+        "The unpruned network reaches 98.1% on the test set; on average within half a point of it, "
+        "weight pruning goes to 50% sparsity (0.20 points below it; the highest level tried); unit "
+        "pruning is 37.10 points below it already at 50% sparsity, its lowest level."
     )
     assert found.second == (
         "The two differ most at 50% sparsity: weight pruning reaches 97.9% and unit pruning "
@@ -157,8 +163,8 @@ def test_half_finished_run_says_how_far_it_got(two_arms: Any) -> None:
         if trial.level <= 0.25 or (trial.arm == "unit" and trial.level == 0.5)
     }
     first, second = said(two_arms, done)
-    assert "weight pruning goes to 25% sparsity (the highest level done so far)" in first
-    assert first.endswith("and unit pruning to 25%.")
+    assert "[0.09, 0.11] points below it; the highest level done so far) and unit" in first
+    assert first.endswith("and unit pruning to 25% sparsity (0.30 [0.29, 0.31] points below it).")
     assert second.startswith("The two differ most at 25% sparsity:")
 
 
@@ -178,8 +184,9 @@ def test_one_main_arm_is_held_against_the_baseline(make_run: Any) -> None:
         keep=("dense", "weight"),
     )
     assert said(made)[1] == (
-        "It differs most at 90% sparsity: the unpruned network reaches 98.1% and weight pruning "
-        "68.1%, a paired difference of 30.0 [30.0, 30.0] points over 3 seeds."
+        "Weight pruning and the unpruned network differ most at 90% sparsity: the unpruned network "
+        "reaches 98.1% and weight pruning 68.1%, a paired difference of 30.0 [30.0, 30.0] points "
+        "over 3 seeds."
     )
 
 
@@ -249,8 +256,9 @@ def test_study_without_a_grid(make_run: Any) -> None:
         ("random", 0.0): shifted(0.1),
     }
     assert said(make_run(cells, arms=arms)) == (
-        "The unpruned network reaches 98.1 ± 0.2% on the test set; transferred is within half a "
-        "point of it; random falls further behind.",
+        "The unpruned network reaches 98.1 ± 0.2% on the test set; transferred (0.20 [0.19, 0.21] "
+        "points below it) is on average within half a point of it; random is 10.00 [9.99, 10.01] "
+        "points below it.",
         "Transferred reaches 97.9% and random 88.1%, a paired difference of 9.8 [9.8, 9.8] points "
         "over 3 seeds.",
     )
@@ -261,7 +269,9 @@ def test_study_without_a_grid_and_with_more_arms(make_run: Any) -> None:
     arms = (plain("dense", "baseline"), *map(plain, names))
     cells = {("dense", 0.0): BASE, **{(name, 0.0): shifted(0.001) for name in names}}
     first, second = said(make_run(cells, arms=arms))
-    assert first.endswith("; first, second and third are within half a point of it.")
+    assert first.endswith(
+        " and third (0.10 [0.09, 0.11] points below it) are on average within half a point of it."
+    )
     assert second.startswith("The largest contrast: ")
 
 
@@ -270,8 +280,9 @@ def test_arm_without_a_grid_beside_one_with(make_run: Any, longer: tuple[Arm, ..
     arms = (*longer[:2], plain("moved", **setting))
     cells = {("dense", 0.0): BASE, ("weight", 0.5): shifted(0.2), ("moved", 0.0): shifted(0.001)}
     assert said(make_run(cells, arms=arms))[0].endswith(
-        "; moved (trained in another way) is within half a point of it; weight pruning falls "
-        "further behind already at 50% sparsity."
+        "; moved (0.10 [0.09, 0.11] points below it, trained in another way) is on average within "
+        "half a point of it; weight pruning is 20.00 [19.99, 20.01] points below it already at 50% "
+        "sparsity, its lowest level."
     )
 
 
@@ -284,7 +295,9 @@ def test_arms_of_another_dataset_are_not_held_against_the_unpruned_network(make_
     )
     cells = {("dense", 0.0): BASE, ("near", 0.0): BASE, ("far", 0.0): BASE, ("wide", 0.0): BASE}
     first, second = said(make_run(cells, arms=arms))
-    assert first.endswith("; near is within half a point of it.")
+    assert first.endswith(
+        "; near (0.00 [−0.01, 0.01] points from it) is on average within half a point of it."
+    )
     assert second.startswith("No two arms are measured at the same level and seed yet")
     alone = {key: values for key, values in cells.items() if key[0] in ("dense", "far")}
     assert said(make_run(alone, arms=(arms[0], arms[2]))) == (

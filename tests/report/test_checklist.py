@@ -57,7 +57,7 @@ def test_compression_and_speed_up_are_given_with_definitions(ask: Any) -> None:
     assert found.evidence == (
         "Compression is the parameters of the dense network over the non-zero ones, theoretical "
         "speed-up the multiply-adds of the dense network over those of non-zero weights: at most "
-        f"pruned {2_386_000 / 25_840:.1f} and {2_386_000 / 25_840:.1f}."
+        f"{2_386_000 / 25_840:.1f}× and {2_386_000 / 25_840:.1f}× (pruned)."
     )
 
 
@@ -71,7 +71,7 @@ def test_packed_networks_are_compared_with_the_dense_one(make_run: Any) -> None:
             measures = {**one.measures, **stored, "macs_nonzero": 500.0}
             records[trial.key] = one.model_copy(update={"measures": measures})
     first = checklist(Results(made.study, records))[0]
-    assert first.evidence.endswith("at most pruned 2386.0 and 4772.0.")
+    assert first.evidence.endswith("at most 2386.0× and 4772.0× (pruned).")
 
 
 def test_sizes_that_are_not_measured_are_said_to_be_missing(make_run: Any) -> None:

@@ -78,7 +78,8 @@ def test_no_loss_is_supported_with_the_largest_that_the_intervals_admit(judge: A
     assert found.comparisons[1].interval == worst
     assert found.evidence == (
         "Supported: at 30 and 50% sparsity the test accuracy of weight pruning is between 0.10 "
-        "points below and 0.10 points above that of dense; the largest drop that the intervals "
+        "points below and 0.10 points above that of the unpruned network; the largest drop that "
+        "the intervals "
         f"admit is {-100 * worst.low:.2f} points, less than the margin of 0.5."
     )
 
@@ -100,80 +101,92 @@ def test_one_level_refutes_what_is_claimed_of_each(judge: Any) -> None:
         (
             {"says": "lower", "levels": (0.9,)},
             "supported",
-            "3.00 points below that of dense; the smallest drop that the interval admits is "
+            "3.00 points below that of the unpruned network; the smallest drop that the "
+            "interval admits is "
             "2.98 points, more than the margin of 0.5.",
         ),
         (
             {"says": "lower", "levels": (0.5,)},
             "refuted",
-            "0.10 points below that of dense; the largest drop that the interval admits is "
+            "0.10 points below that of the unpruned network; the largest drop that the interval "
+            "admits is "
             "0.12 points, less than the margin of 0.5: there is a drop, but none that matters.",
         ),
         (
             {"says": "lower", "levels": (0.3,)},
             "refuted",
-            "0.10 points above that of dense; the interval admits no drop.",
+            "0.10 points above that of the unpruned network; the interval admits no drop.",
         ),
         (
             {"says": "higher", "levels": (0.3,), "margin": 0.0005},
             "supported",
-            "0.10 points above that of dense; the smallest rise that the interval admits is "
+            "0.10 points above that of the unpruned network; the smallest rise that the "
+            "interval admits is "
             "0.08 points, more than the margin of 0.05.",
         ),
         (
             {"says": "higher", "levels": (0.3,), "margin": 0.0},
             "supported",
-            "0.10 points above that of dense; the smallest rise that the interval admits is "
+            "0.10 points above that of the unpruned network; the smallest rise that the "
+            "interval admits is "
             "0.08 points, above zero.",
         ),
         (
             {"says": "higher", "levels": (0.3, 0.5), "margin": 0.01},
             "refuted",
-            "between 0.10 points below and 0.10 points above that of dense; the largest rise "
+            "between 0.10 points below and 0.10 points above that of the unpruned network; the "
+            "largest rise "
             "that the intervals admit is 0.13 points, less than the margin of 1.",
         ),
         (
             {"says": "not-higher", "levels": (0.3, 0.5)},
             "supported",
-            "between 0.10 points below and 0.10 points above that of dense; the largest rise "
+            "between 0.10 points below and 0.10 points above that of the unpruned network; the "
+            "largest rise "
             "that the intervals admit is 0.13 points, less than the margin of 0.5.",
         ),
         (
             {"says": "not-higher", "levels": (0.3,), "margin": 0.0},
             "refuted",
-            "0.10 points above that of dense; the smallest rise that the interval admits is "
+            "0.10 points above that of the unpruned network; the smallest rise that the "
+            "interval admits is "
             "0.08 points, above zero.",
         ),
         (
             {"says": "on-par", "levels": (0.3, 0.5), "margin": 0.02},
             "supported",
-            "between 0.10 points below and 0.10 points above that of dense; the largest "
+            "between 0.10 points below and 0.10 points above that of the unpruned network; the "
+            "largest "
             "difference that the intervals admit is 0.13 points, less than the margin of 2.",
         ),
         (
             {"says": "on-par", "levels": (0.3, 0.9), "margin": 0.02},
             "refuted",
-            "between 3.00 points below and 0.10 points above that of dense; the smallest "
+            "between 3.00 points below and 0.10 points above that of the unpruned network; the "
+            "smallest "
             "difference that the interval at 90% sparsity admits is 2.97 points, more than the "
             "margin of 2.",
         ),
         (
             {"says": "lower", "levels": (0.3, 0.9), "over": "any"},
             "supported",
-            "between 3.00 points below and 0.10 points above that of dense; the smallest "
+            "between 3.00 points below and 0.10 points above that of the unpruned network; the "
+            "smallest "
             "drop that the interval at 90% sparsity admits is 2.97 points, more than the margin of "
             "0.5.",
         ),
         (
             {"says": "lower", "levels": (0.3, 0.5), "over": "any"},
             "refuted",
-            "between 0.10 points below and 0.10 points above that of dense; the largest drop "
+            "between 0.10 points below and 0.10 points above that of the unpruned network; the "
+            "largest drop "
             "that the intervals admit is 0.13 points, less than the margin of 0.5.",
         ),
         (
             {"says": "lower", "levels": (0.3, 0.9), "over": "mean"},
             "supported",
-            "1.45 points below that of dense; the smallest drop that the interval admits is "
+            "1.45 points below that of the unpruned network; the smallest drop that the "
+            "interval admits is "
             "1.43 points, more than the margin of 0.5.",
         ),
     ],
@@ -280,7 +293,7 @@ def test_one_seed_gives_a_number_and_no_verdict(judge: Any) -> None:
     assert found.verdict == "undecided"
     assert found.evidence == (
         "Undecided: at 90% sparsity the test accuracy of weight pruning is 2.99 points below "
-        "that of dense; one seed gives a number, never a verdict."
+        "that of the unpruned network; one seed gives a number, never a verdict."
     )
     assert found.power == "One seed says nothing about the spread between them."
     assert claims_note([found]) == ""
@@ -388,9 +401,10 @@ def test_several_arms_are_compared_at_every_level(judge: Any) -> None:
         ((0.3,), ("unit",)),
         ((0.5,), ("unit",)),
     ]
-    assert "above that of dense and unit pruning; " in found.evidence
+    assert "above that of the unpruned network and unit pruning; " in found.evidence
     assert (
-        "that the intervals at 30 and 50% sparsity against dense and at 30% sparsity against unit "
+        "that the intervals at 30 and 50% sparsity against the unpruned network and at 30% "
+        "sparsity against unit "
         "pruning admit is 0.45 points, less"
     ) in found.evidence
 
@@ -405,7 +419,7 @@ def test_control_is_a_mean_with_an_interval_of_its_own(judge: Any) -> None:
     assert found.control_comparison.verdict is None
     assert found.control == (
         "On average over 30 and 50% sparsity the test accuracy of unit pruning is 1.10 points "
-        f"below that of dense, with an interval from −{-100 * low:.2f} to "
+        f"below that of the unpruned network, with an interval from −{-100 * low:.2f} to "
         f"−{-100 * high:.2f} points. Units cost more."
     )
 
@@ -490,6 +504,18 @@ def test_power_reaches_from_the_easiest_comparison_to_the_hardest(judge: Any) ->
         "4 seeds tell a difference from the margin of 0.5 points four times out of five if the "
         f"two are {100 * min(seen):.2f} to {100 * max(seen):.2f} points apart, depending on where."
     )
+
+
+def test_power_never_asks_for_differences_that_there_cannot_be(judge: Any) -> None:
+    wild = {("dense", 0.0): [0.1, 0.9], ("weight", 0.3): [0.9, 0.1], ("weight", 0.5): [0.11, 0.9]}
+    alone = judge({at: wild[at] for at in (("dense", 0.0), ("weight", 0.3))}, claim())
+    assert alone.power.startswith(
+        "2 seeds are too few to tell any difference there can be from the margin of 0.5 points."
+    )
+    both = judge(wild, claim(levels=(0.3, 0.5)))
+    assert " points apart or more, depending on where; somewhere no difference" in both.power
+    sizes = judge(wild, claim(measure="test_loss", margin=0.01))
+    assert " nats apart" in sizes.power  # a loss has no largest difference
 
 
 def test_undecided_claim_says_how_many_seeds_it_would_need(judge: Any) -> None:

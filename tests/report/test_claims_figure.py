@@ -12,7 +12,6 @@ from gossamer.report.claims_figure import (
     axis_title,
     claim_rows,
     claims_figure,
-    level_name,
     panel_title,
 )
 
@@ -123,7 +122,7 @@ def test_titles_say_at_what_a_comparison_is_made(make_run: Any) -> None:
     at = claim(against=("weight",), levels=(0.5,), against_level=0.9)
     assert panel_title(results, at) == "Weight pruning minus weight pruning at 90%"
     connections = make_run({("weight", 20): [0.9], ("unit", 20): [0.8]}, axis="epsilon").results
-    assert level_name(connections, 20) == "epsilon 20"
+    assert connections.short_place(20) == "epsilon 20"
 
 
 def panels(results: Any) -> Any:

@@ -16,7 +16,8 @@ def test_the_chance_of_the_test_set_is_said_beside_that_of_the_seeds(make_run: A
     half = 100 * (ends.high - ends.low) / 2
     assert found.endswith(
         "The 10,000 test examples are the same for all seeds, and the intervals cover the chance "
-        "of the seeds, not of these: other test examples would move the 98.0% of dense by "
+        "of the seeds, not of these: other test examples would move the 98.0% of the unpruned "
+        "network by "
         f"± {half:.2f} points (95%, Wilson)."
     )
 

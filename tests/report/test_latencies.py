@@ -204,12 +204,18 @@ def test_the_sentences_say_from_where_on_it_is_faster(make_run: Any) -> None:
     section = latency_section(timed_run(make_run))
     assert section is not None
     weight, unit, kept, conditions = section.sentences
-    assert weight.startswith("Weight pruning, compressed, is faster from 50% sparsity on: 1.61× [")
-    assert ", 9.12× [7.27, 11.43] at 90%" in weight
-    assert "Below, it is 0.87× [" in weight
-    assert unit.startswith("Unit pruning, compressed, is faster from 25% sparsity on: 1.41× [")
+    assert weight == (
+        "Weight pruning, compressed, is faster than the unpruned network in its fastest way from "
+        "50% sparsity on: 1.61× [1.49, 1.75] as fast there, 9.12× [7.27, 11.43] at 90%. Below, it "
+        "is 0.87× [0.85, 0.89] as fast at 25%."
+    )
+    assert unit.startswith(
+        "Unit pruning, compressed, is faster than the unpruned network in its fastest way from 25% "
+        "sparsity on: 1.41× ["
+    )
     assert "Below" not in unit
-    assert "the same networks are 1.00× as fast" in kept
+    assert kept.startswith("With their zeros kept, in PyTorch, the same networks are 1.00× [")
+    assert kept.endswith(" sparsity) as fast as the unpruned network in PyTorch.")
     assert (
         "AMD EPYC 9575F (avx2 in gossamer's engine) with 1 thread and batches of 64" in conditions
     )
@@ -220,8 +226,8 @@ def test_one_seed_is_no_verdict(make_run: Any) -> None:
     section = latency_section(results)
     assert section is not None
     assert section.sentences[0] == (
-        "Weight pruning, compressed, is 2.00× at 50% and 10.0× at 90% as fast as the unpruned "
-        "network."
+        "Weight pruning, compressed, is 2.00× as fast at 50% and 10.0× as fast at 90% as the "
+        "unpruned network in its fastest way."
     )
     assert section.table.sections[1].rows[0][6] == "2.00×"
     figure = latency_figure(results)
@@ -232,7 +238,8 @@ def test_what_is_slower_everywhere_is_said(make_run: Any) -> None:
     section = latency_section(timed_run(make_run, {("weight", 0.5): (1.2, 1.3, 1.25)}))
     assert section is not None
     assert section.sentences[0].startswith(
-        "Weight pruning, compressed, is not shown to be faster at 50% sparsity: it is 0.80× ["
+        "Weight pruning, compressed, is not shown to be faster than the unpruned network in its "
+        "fastest way at 50% sparsity: it is 0.80× [0.72, 0.88] as fast at 50%."
     )
 
 

@@ -218,3 +218,17 @@ def test_csv_holds_joint_measures_and_every_attack(leaky: Any, tmp_path: Path) -
     assert at is not None
     assert [float(line["value"]) for line in found] == [at.tpr.value]
     assert {line["attack"] for line in lines if line["arm"] == "weight"} >= {"joint", "foreign"}
+
+
+def test_the_finding_says_what_both_attacks_find_with_intervals(leaky: Any) -> None:
+    section = leakage_section(leaky.results)
+    assert section is not None
+    for label, text in section.sentences:
+        leakage = next(one.leakage for one in audited(leaky.results) if one.label == label)
+        ours, theirs = (
+            leakage.attack(name).rate_at(0.001).curve_tpr for name in (leakage.headline, "loss")
+        )
+        assert f"finds {ours.value / theirs.value:.1f} times as many members" in text
+        for one in (ours, theirs):
+            assert one.low is not None
+            assert f" {100 * one.value:.2f} [{100 * one.low:.2f}, " in text

@@ -152,50 +152,62 @@ def _first(results: Results) -> str:
 
 def _reaches(results: Results, known: list[Reach]) -> str:
     """Say how far each arm goes: those that go somewhere, then those that do not."""
-    parts: list[str] = []
-    stay: list[str] = []
-    behind: list[str] = []
-    for one in (one for one in known if one.level is not None):
-        name, aside = inside(one.arm.label), _aside(results, one)
-        if not one.level:
-            stay.append(f"{name}{aside}")
-        elif not parts:
-            parts.append(f"{name} goes to {results.place(one.level)}{aside}")
-        else:
-            parts.append(f"{name} to {results.level_text(one.level)}{aside}")
-    for one in (one for one in known if one.level is None):
-        already = _already(results, one, named=bool(parts))
-        behind.append(
-            f"{inside(one.arm.label)} falls further behind{already}{_aside(results, one)}"
-        )
-    clauses = [f"within half a point of it, {listed(parts)}"] if parts else []
-    if stay:
-        clauses.append(
-            f"{listed(stay)} {'is' if len(stay) == 1 else 'are'} within half a point of it"
-        )
-    return "; ".join([*clauses, *behind] if clauses else [listed(behind)])
+    goes = [one for one in known if one.level]
+    levels = [one.level for one in goes if one.level]
+    stays = [one for one in known if one.level == 0]
+    behind = [one for one in known if one.level is None]
+    parts = [
+        f"{inside(one.arm.label)} {verb} {results.place(level)} "
+        f"({_apart(results, one, level)}{_end(one)})"
+        for one, level, verb in zip(goes, levels, ("goes to", *["to"] * len(goes)), strict=False)
+    ]
+    near = [f"{inside(one.arm.label)} ({_apart(results, one, 0.0)})" for one in stays]
+    clauses = [f"on average within half a point of it, {listed(parts)}"] if parts else []
+    if near:
+        verb = "is" if len(near) == 1 else "are"
+        clauses.append(f"{listed(near)} {verb} on average within half a point of it")
+    clauses += [
+        f"{inside(one.arm.label)} is {_apart(results, one, one.first_level)}"
+        f"{_already(results, one)}"
+        for one in behind
+    ]
+    return "; ".join(clauses)
 
 
-def _already(results: Results, one: Reach, *, named: bool) -> str:
-    """Say at which level an arm falls behind; nothing for one without a grid."""
-    if not one.first_level:
+def _apart(results: Results, one: Reach, level: float) -> str:
+    """Say how far below or above its unpruned network an arm is at a level, and which that is."""
+    difference = results.paired((one.arm.name, level), (one.beside.name, 0.0))
+    if difference is None:  # for the type checker: it is known
         return ""
-    text = results.level_text if named else results.place
-    return f" already at {text(one.first_level)}"
+    below = difference.mean < 0
+    gap = bounded(_negative(difference) if below else difference, 1.0)
+    points = decimal(100 * gap.mean, 2)
+    if gap.low is not None and gap.high is not None:
+        points += f" [{decimal(100 * gap.low, 2)}, {decimal(100 * gap.high, 2)}]"
+    side = "from" if points.startswith("0.00") else "below" if below else "above"
+    return f"{points} points {side} {_whom(results, one)}"
 
 
-def _aside(results: Results, one: Reach) -> str:
-    """Say in brackets what a level must be read with: what it is held against, why it ends."""
-    against = results.interval(one.beside.name, 0.0)
-    asides = []
+def _whom(results: Results, one: Reach) -> str:
+    """Name the unpruned network that an arm is held against, and what sets them apart."""
     if results.unpruned(one.arm.name) is None:
         longer = results.trains_longer(one.arm.name)
-        asides.append("after more training" if longer else "trained in another way")
-    elif one.beside != results.baseline and against is not None:
-        asides.append(f"against an unpruned network trained as long, {short_spread(against)}")
-    if one.level and one.end != "margin":
-        asides.append(f"the highest level {'tried' if one.end == 'highest' else 'done so far'}")
-    return f" ({'; '.join(asides)})" if asides else ""
+        return "it, after more training" if longer else "it, trained in another way"
+    against = results.interval(one.beside.name, 0.0)
+    if one.beside == results.baseline or against is None:
+        return "it"
+    return f"an unpruned network trained as long, {short_spread(against)}"
+
+
+def _end(one: Reach) -> str:
+    """Say why an arm's reach ends at a level, if it is not for its accuracy."""
+    ends = {"highest": "; the highest level tried", "missing": "; the highest level done so far"}
+    return ends.get(one.end, "")
+
+
+def _already(results: Results, one: Reach) -> str:
+    """Say at which level an arm falls behind; nothing for one without a grid."""
+    return f" already at {results.place(one.first_level)}, its lowest level" * bool(one.first_level)
 
 
 def _second(results: Results, found: Contrast | None) -> str:
@@ -211,25 +223,19 @@ def _second(results: Results, found: Contrast | None) -> str:
     if better is None or worse is None:  # for the type checker: a contrast has both
         return ""
     figures = (
-        f"{_name(results, found.better)} reaches {percent(better.mean, 1)}% and "
-        f"{_name(results, found.worse)} {percent(worse.mean, 1)}%, "
+        f"{results.named(found.better[0])} reaches {percent(better.mean, 1)}% and "
+        f"{results.named(found.worse[0])} {percent(worse.mean, 1)}%, "
         f"{_difference(results, found.difference)}"
     )
     if not level:
         few = len(main) <= 2
         return f"{sentence(figures) if few else f'The largest contrast: {figures}'}."
     if len(main) == 1:
-        return f"It differs most at {results.place(level)}: {figures}."
+        both = f"{sentence(inside(main[0].label))} and the unpruned network"
+        return f"{both} differ most at {results.place(level)}: {figures}."
     if len(main) == 2:
         return f"The two differ most at {results.place(level)}: {figures}."
     return f"The largest contrast between two arms is at {results.place(level)}: {figures}."
-
-
-def _name(results: Results, side: tuple[str, float]) -> str:
-    base = results.baseline
-    return (
-        "the unpruned network" if base and side[0] == base.name else inside(results.label(side[0]))
-    )
 
 
 def _difference(results: Results, difference: Interval) -> str:

@@ -69,7 +69,7 @@ def _sizes(results: Results) -> ChecklistItem:
     if not found:
         return _nothing_yet(text) if arms else _no_pruned_arm(text)
     each = [
-        f"{inside(name)} {smaller:.1f} and {faster:.1f}"
+        f"{smaller:.1f}× and {faster:.1f}× ({inside(name)})"
         for name, (smaller, faster) in found.items()
     ]
     lacking = [arm for arm in arms if arm.label not in found]

@@ -1,7 +1,9 @@
 """What so many seeds can decide about a claim, and how many it would take, in words."""
 
+import math
 from collections.abc import Sequence
 
+from gossamer.records.measures import is_fraction
 from gossamer.records.record import Claim
 from gossamer.report.claim_sentences import JudgedComparison
 from gossamer.report.results import Results
@@ -58,15 +60,22 @@ def _reach(
         for row in rows
     ]
     easiest, hardest = (unit.text(one) for one in (min(seen), max(seen)))
-    reach = easiest if easiest == hardest else f"{easiest} to {hardest}"
-    where = "" if easiest == hardest else ", depending on where"
+    most = 1 + claim.margin if is_fraction(claim.measure) else math.inf
     few, many = min(map(_count, rows)), max(map(_count, rows))
     number = f"{few} to " if few < many else ""
     margin = f"the margin of {unit.amount(claim.margin)}" if claim.margin else "none"
-    return (
-        f"{number}{results.counted_units(many)} tell a difference from {margin} four times out of "
-        f"five if the two are {reach}{unit.name} apart{where}."
-    )
+    units = f"{number}{results.counted_units(many)}"
+    if min(seen) > most:
+        return f"{units} are too few to tell any difference there can be from {margin}."
+    told = f"{units} tell a difference from {margin} four times out of five if the two are"
+    if easiest == hardest:
+        return f"{told} {easiest}{unit.name} apart."
+    if max(seen) > most:
+        return (
+            f"{told} {easiest}{unit.name} apart or more, depending on where; somewhere no "
+            "difference there can be is large enough."
+        )
+    return f"{told} {easiest} to {hardest}{unit.name} apart, depending on where."
 
 
 def _need(

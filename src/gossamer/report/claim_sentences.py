@@ -92,7 +92,7 @@ def _description(results: Results, claim: Claim, rows: Sequence[JudgedComparison
     plural = measure.endswith("s") and not measure.endswith("ss")
     verb, that = ("are", "those") if plural else ("is", "that")
     theirs = f"{that} of {_others(results, rows)}{_other_place(results, claim, rows)}"
-    ours = f"the {measure} of {_name(results, claim.compare)} {verb}"
+    ours = f"the {measure} of {results.named(claim.compare)} {verb}"
     apart = _apart(unit_of(claim.measure), min(means), max(means))
     return " ".join(filter(None, (where, ours, apart, theirs)))
 
@@ -118,15 +118,11 @@ def _apart(unit: Unit, low: float, high: float) -> str:
     return f"{reach}{unit.name} {'above' if high > 0 else 'below'}"
 
 
-def _name(results: Results, arm: str) -> str:
-    return inside(results.label(arm))
-
-
 def _others(results: Results, rows: Sequence[JudgedComparison]) -> str:
     arms = dict.fromkeys(arm for row in rows for arm in row.against)
     if len(arms) > 1 and any(row.matched for row in rows):
         return f"the curve of {len(arms)} other arms"
-    return listed([_name(results, arm) for arm in arms])
+    return listed([results.named(arm) for arm in arms])
 
 
 def _other_place(results: Results, claim: Claim, rows: Sequence[JudgedComparison]) -> str:

@@ -92,7 +92,7 @@ def _place(results: Results, one: JudgedClaim, row: JudgedComparison) -> str:
         place = f"mean over {results.places(sorted(row.levels))}"
     else:
         level = row.levels[0]
-        place = level_name(results, level) if level or not results.has_levels else ""
+        place = results.short_place(level) if level or not results.has_levels else ""
     others = {other for same in one.comparisons for other in same.against if not same.matched}
     against = short_label(results, row.against[0]) if len(others) > 1 or not place else ""
     return ", ".join(filter(None, (against, place)))
@@ -182,7 +182,7 @@ def panel_title(results: Results, claim: Claim) -> str:
     if claim.matched_on:
         others = f"{others if len(theirs) == 1 else 'the curve of the others'} at equal "
         return f"{_first(results, ours)} minus {others}{inside(label(claim.matched_on))}"
-    place = f" at {level_name(results, claim.against_level)}" if claim.against_level else ""
+    place = f" at {results.short_place(claim.against_level)}" if claim.against_level else ""
     return f"{_first(results, ours)} minus {others}{place}"
 
 
@@ -190,8 +190,3 @@ def _first(results: Results, arm: str) -> str:
     """Return an arm's label as the title begins with it, quoted where it would run on."""
     name = titled_label(results, arm)
     return f"“{name}”" if "," in name and "“" not in name else name
-
-
-def level_name(results: Results, level: float) -> str:
-    """Return a level as short as it can be understood: ``"80%"``, or ``"epsilon 20"``."""
-    return results.level_text(level) if results.axis_in_percent else results.place(level)

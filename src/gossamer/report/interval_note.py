@@ -1,6 +1,6 @@
 """How the intervals of a page are to be read: what they are over, and what they leave out."""
 
-from gossamer.formats import decimal, inside, percent
+from gossamer.formats import decimal, percent
 from gossamer.report.results import ACCURACY, Results
 from gossamer.stats.intervals import binomial_half_width
 
@@ -35,6 +35,6 @@ def _test_set(results: Results) -> str:
     return (
         f" The {count:,} test examples are the same for all seeds, and the intervals cover the "
         f"chance of the seeds, not of these: other test examples would move the "
-        f"{percent(interval.mean, 1)}% of {inside(results.label(arm))} by ± {half} points (95%, "
+        f"{percent(interval.mean, 1)}% of {results.named(arm)} by ± {half} points (95%, "
         "Wilson)."
     )

@@ -1,7 +1,7 @@
 """How fast pruned networks predict: times by arm and level, in numbers and in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gossamer.formats import NOTHING, counted, decimal, listed, sentence, spread
@@ -103,50 +103,63 @@ def _digits(factor: float) -> int:
     return 2 if factor < 9.995 else 1 if factor < 99.95 else 0
 
 
+UNPRUNED = "the unpruned network in its fastest way"
+
+
 def _sentences(results: Results) -> list[str]:
     each = [_arm_sentence(results, arm.name) for arm in timed_arms(results)]
-    kept = [
-        gain.mean
+    kept = {
+        (arm.name, level): gain
         for arm in timed_arms(results)
         for level in timed_levels(results, arm.name)
         if (gain := speed_up(results, arm.name, level, RATIO_MASKED))
-    ]
-    low, high = (f"{decimal(end, 2)}×" for end in (min(kept), max(kept)))
-    reach = low if low == high else f"{low} to {high}"
+    }
+    ends = dict.fromkeys(choose(kept, key=lambda at: kept[at].mean) for choose in (min, max))
+    reach = " to ".join(
+        f"{times(kept[arm, level])} ({results.named(arm)}, {results.place(level)})"
+        for arm, level in ends
+    )
     return [
         *each,
         f"With their zeros kept, in PyTorch, the same networks are {reach} as fast as the unpruned "
-        "one there.",
+        "network in PyTorch.",
     ]
 
 
 def _arm_sentence(results: Results, arm: str) -> str:
-    """Say from which level on an arm is faster, and by how much."""
-    name, levels = sentence(results.label(arm)), timed_levels(results, arm)
+    """Say from which level on an arm is faster than what, and by how much."""
+    name, levels = f"{sentence(results.named(arm))}, compressed,", timed_levels(results, arm)
     gains = {level: speed_up(results, arm, level) for level in levels}
     texts = {level: times(gain) for level, gain in gains.items() if gain}
     first, last = faster_from(results, arm), levels[-1]
     if results.one_seed:
-        return f"{name}, compressed, is {_reach(results, texts)} as fast as the unpruned network."
+        return f"{name} is {_reach(results, texts)} as {UNPRUNED}."
     if first is None:
         return (
-            f"{name}, compressed, is not shown to be faster at {results.place(last)}: it is "
-            f"{_reach(results, texts)} as fast as the unpruned network."
+            f"{name} is not shown to be faster than {UNPRUNED} at {results.place(last)}: it is "
+            f"{_reach(results, texts)}."
         )
     if first == last:
-        return f"{name}, compressed, is faster at {results.place(last)}: {texts[last]}."
-    below = [level for level in levels if level < first]
-    rest = f" Below, it is {_reach(results, {b: texts[b] for b in below})}." if below else ""
+        return (
+            f"{name} is faster than {UNPRUNED} at {results.place(last)}: {texts[last]} as fast."
+            f"{_below(results, texts, first)}"
+        )
     return (
-        f"{name}, compressed, is faster from {results.place(first)} on: {texts[first]} there, "
-        f"{texts[last]} at {results.level_text(last)}.{rest}"
+        f"{name} is faster than {UNPRUNED} from {results.place(first)} on: {texts[first]} as fast "
+        f"there, {texts[last]} at {results.short_place(last)}.{_below(results, texts, first)}"
     )
 
 
-def _reach(results: Results, texts: dict[float, str]) -> str:
+def _below(results: Results, texts: Mapping[float, str], first: float) -> str:
+    """Say what is known of the levels below the first at which an arm is shown to be faster."""
+    below = {level: text for level, text in texts.items() if level < first}
+    return f" Below, it is {_reach(results, below)}." if below else ""
+
+
+def _reach(results: Results, texts: Mapping[float, str]) -> str:
     """Return the speed-ups at the first and the last of some levels."""
     ends = dict.fromkeys((min(texts), max(texts)))
-    return listed([f"{texts[level]} at {results.level_text(level)}" for level in ends])
+    return listed([f"{texts[level]} as fast at {results.short_place(level)}" for level in ends])
 
 
 def _conditions(results: Results) -> str:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from gossamer.formats import decimal
 from gossamer.records.leakage import Exposed, Leakage
-from gossamer.report.audits import Audited, audited, detailed
+from gossamer.report.audits import LOW_RATE, Audited, audited, detailed
 from gossamer.report.leakage_tables import (
+    LOSS,
     attack_table,
     change_table,
     check_table,
@@ -14,6 +15,7 @@ from gossamer.report.leakage_tables import (
     level_table,
     precision_table,
     release_table,
+    share,
 )
 from gossamer.report.results import Results
 from gossamer.report.series import along_axis, groups
@@ -98,9 +100,12 @@ def _sentence(leakage: Leakage) -> str:
     factor = factor_over_loss(leakage)
     if factor is None:
         return leakage.sentence
+    ours, theirs = (
+        share(leakage.attack(name).rate_at(LOW_RATE).curve_tpr) for name in (leakage.headline, LOSS)
+    )
     return (
-        f"{leakage.sentence} On the ROC curves it finds {decimal(factor, 1)} times as many members "
-        "at 0.1% FPR as one threshold on the loss."
+        f"{leakage.sentence} On the ROC curves, at 0.1% FPR, it finds {decimal(factor, 1)} times "
+        f"as many members as one threshold on the loss: {ours}% of them against {theirs}%."
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from gossamer.formats import counted, listed
+from gossamer.formats import counted, inside, listed
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import Leakage, has_references
 from gossamer.records.measures import counted_examples
@@ -171,6 +171,12 @@ class Results:
         """Return what the study calls an arm."""
         return next((arm.label for arm in self.study.arms if arm.name == name), name)
 
+    def named(self, name: str) -> str:
+        """Return an arm as a sentence names it; the one unpruned network by what it is."""
+        if self.baseline and name == self.baseline.name and len(self.datasets) == 1:
+            return "the unpruned network"
+        return inside(self.label(name))
+
     @cached_property
     def has_levels(self) -> bool:
         """Whether any trial stands elsewhere than at level 0 of the axis."""
@@ -314,6 +320,10 @@ class Results:
     def level_text(self, level: float) -> str:
         """Return a level as text: ``"80%"``, or ``"20"`` on an axis without percents."""
         return f"{self.position(level):g}{'%' if self.axis_in_percent else ''}"
+
+    def short_place(self, level: float) -> str:
+        """Return a level as short as it is understood: ``"80%"``, or ``"epsilon 20"``."""
+        return self.level_text(level) if self.axis_in_percent else self.place(level)
 
     def place(self, level: float) -> str:
         """Return a level with its axis, as a sentence needs it: ``"80% sparsity"``."""
