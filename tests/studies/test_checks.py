@@ -487,3 +487,15 @@ def test_what_is_timed_needs_an_unpruned_network_of_its_kind(
     path = write_study((old, new), timing(arms))
     line = 1 + path.read_text()[: path.read_text().index(at)].count(NEWLINE)
     assert f", line {line}: {message}" in refusal(path)
+
+
+def test_a_claim_about_one_of_several_overlaps_is_refused(write_study: WriteStudy) -> None:
+    asked = 'question = "Does it run?"'
+    one = 'question = "?"\noverlaps = [["weight", "rewound"]]'
+    two = 'question = "?"\noverlaps = [["weight", "rewound"], ["weight", "retrained"]]'
+    claimed = claiming('measure = "mask_overlap"')
+    read_study(str(write_study((asked, one), claimed)))
+    assert refusal(write_study((asked, two), claimed)).endswith(
+        "claims.1.measure: claim a is about 'mask_overlap', which is not one number of weight, "
+        "whose mask overlaps compares with several: keep one"
+    )

@@ -305,7 +305,17 @@ def _why_absent(spec: "StudySpec", claim: "ClaimSpec", measure: str) -> str:
         return f"is measured of arms that [latency] names only: add {untimed} to its arms"
     if needs_overlaps(measure) and claim.compare not in {first for first, _ in spec.overlaps}:
         return f"is measured of the first arms of overlaps only: add {claim.compare} to them"
+    if needs_overlaps(measure) and (several := _overlapping_several(spec, arms)):
+        return (
+            f"is not one number of {several}, whose mask overlaps compares with several: keep one"
+        )
     return ""
+
+
+def _overlapping_several(spec: "StudySpec", arms: Iterable["ArmSpec"]) -> str:
+    """Return the first arm whose mask is compared with those of several others; empty if none."""
+    firsts = [first for first, _ in spec.overlaps]
+    return next((arm.name for arm in arms if firsts.count(arm.name) > 1), "")
 
 
 def _untimed(spec: "StudySpec", arms: Iterable["ArmSpec"]) -> str:
