@@ -170,14 +170,15 @@ def listed(items: list[str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a text with a capital letter at its start.
+    """Return a text with a capital letter at its start, behind a quotation mark if there is one.
 
     Examples
     --------
-    >>> sentence("weight pruning"), sentence("")
-    ('Weight pruning', '')
+    >>> sentence("weight pruning"), sentence("“pruned, trained on”"), sentence("")
+    ('Weight pruning', '“Pruned, trained on”', '')
     """
-    return text[:1].upper() + text[1:]
+    start = 2 if text.startswith("“") else 1
+    return text[:start].upper() + text[start:]
 
 
 def inside(label: str) -> str:

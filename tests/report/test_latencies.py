@@ -206,8 +206,8 @@ def test_the_sentences_say_from_where_on_it_is_faster(make_run: Any) -> None:
     weight, unit, kept, conditions = section.sentences
     assert weight == (
         "Weight pruning, compressed, is faster than the unpruned network in its fastest way from "
-        "50% sparsity on: 1.61× [1.49, 1.75] as fast there, 9.12× [7.27, 11.43] at 90%. Below, it "
-        "is 0.87× [0.85, 0.89] as fast at 25%."
+        "50% sparsity on: 1.61× [1.49, 1.75] as fast there, 9.12× [7.27, 11.43] at 90%. Below "
+        "that, it is 0.87× [0.85, 0.89] as fast at 25%."
     )
     assert unit.startswith(
         "Unit pruning, compressed, is faster than the unpruned network in its fastest way from 25% "
@@ -299,3 +299,16 @@ def test_an_unfinished_timing_shows_what_there_is(make_run: Any) -> None:
     assert [len(section.rows) for section in table.sections] == [1, 2]
     none = Results(results.study, results.records, results.joints[:3], results.phases)
     assert latency_section(none) is None
+
+
+def test_no_network_is_said_to_take_less_time_than_none(make_run: Any) -> None:
+    ratios = {("weight", 0.5): (0.05, 0.9, 0.1), ("unit", 0.5): (0.9, 0.1, 0.2)}
+    against_dense, against_unit = claim("weight"), claim("weight", name="f", against=("unit",))
+    results = timed_run(make_run, ratios, claims=(against_dense, against_unit))
+    first, second = judged_claims(results)
+    assert first.comparisons[0].interval is not None
+    assert first.comparisons[0].interval.low == -1.0
+    assert "reaches from −100.0 to +" in first.evidence
+    assert second.comparisons[0].interval is not None
+    assert second.comparisons[0].interval.low is not None
+    assert second.comparisons[0].interval.low < -1.0  # the other may take any time

@@ -231,8 +231,10 @@ def _second(results: Results, found: Contrast | None) -> str:
         few = len(main) <= 2
         return f"{sentence(figures) if few else f'The largest contrast: {figures}'}."
     if len(main) == 1:
-        both = f"{sentence(inside(main[0].label))} and the unpruned network"
-        return f"{both} differ most at {results.place(level)}: {figures}."
+        sides = (found.better[0], found.worse[0])
+        other = next(arm for arm in sides if arm != main[0].name)
+        both = f"{results.named(main[0].name)} and {results.named(other)}"
+        return f"{sentence(both)} differ most at {results.place(level)}: {figures}."
     if len(main) == 2:
         return f"The two differ most at {results.place(level)}: {figures}."
     return f"The largest contrast between two arms is at {results.place(level)}: {figures}."

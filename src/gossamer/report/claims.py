@@ -125,12 +125,14 @@ def _comparison(results: Results, evidence: Evidence, confidence: float) -> Judg
     values = results.units(evidence.differences)
     least = rounding_deviation(results.resolution(evidence.measure), terms=2)
     against_levels = {place.against_level for place in evidence.places}
+    against = tuple(dict.fromkeys(arm for place in evidence.places for arm in place.against))
+    interval = _interval(values, evidence.measure, confidence, least)
     return JudgedComparison(
         compare=evidence.compare,
-        against=tuple(dict.fromkeys(arm for place in evidence.places for arm in place.against)),
+        against=against,
         levels=tuple(dict.fromkeys(place.axis_level for place in evidence.places)),
         against_level=against_levels.pop() if len(against_levels) == 1 else None,
-        interval=_interval(values, evidence.measure, confidence, least),
+        interval=_above_no_time(results, evidence, against, interval),
         deviation=_deviation(values, evidence.measure, least),
         tied=_tied(values),
         verdict=None,
@@ -138,6 +140,23 @@ def _comparison(results: Results, evidence: Evidence, confidence: float) -> Judg
         note=evidence.note,
         matched=evidence.matched_on is not None,
     )
+
+
+def _above_no_time(
+    results: Results, evidence: Evidence, against: Sequence[str], interval: Interval | None
+) -> Interval | None:
+    """Cut an interval where a network would take less time than none.
+
+    A relative latency is positive and that of the unpruned network is one, so that the difference
+    lies above minus one.
+    """
+    base = results.baseline
+    relative = evidence.measure.startswith("latency_ratio")
+    if not relative or base is None or tuple(against) != (base.name,):
+        return interval
+    if interval is None or interval.low is None:
+        return interval
+    return replace(interval, low=max(interval.low, -1.0))
 
 
 def _deviation(values: Sequence[float], measure: str, least: float) -> float | None:

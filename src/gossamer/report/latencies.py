@@ -153,7 +153,7 @@ def _arm_sentence(results: Results, arm: str) -> str:
 def _below(results: Results, texts: Mapping[float, str], first: float) -> str:
     """Say what is known of the levels below the first at which an arm is shown to be faster."""
     below = {level: text for level, text in texts.items() if level < first}
-    return f" Below, it is {_reach(results, below)}." if below else ""
+    return f" Below that, it is {_reach(results, below)}." if below else ""
 
 
 def _reach(results: Results, texts: Mapping[float, str]) -> str:

@@ -56,7 +56,7 @@ def columns_table(results: Results) -> Table | None:
     if not results.done:
         return None
     return Table(
-        "Columns of results.csv",
+        "A line a trial",
         (),
         ("Column", "unit", "what it holds", "empty where"),
         (Section("", tuple(map(column_row, columns_of(headers(results))))),),
