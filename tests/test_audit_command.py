@@ -274,7 +274,7 @@ def test_a_full_disk_is_one_sentence_after_the_numbers(
     monkeypatch.setattr(Path, "write_bytes", full)
     seen = gossamer("audit", "mine.npz", "--attacks", "loss", "--out", "out")
     assert seen.code == 2
-    assert "no space left on device" in seen.err
+    assert seen.err == "gossamer: the disk of out is full: free some space\n"
     assert "correctly picks out" in " ".join(seen.out.split())
     assert [path for path in Path("out").rglob("*") if path.is_file()] == []
 

@@ -1,4 +1,5 @@
 import csv
+import errno
 import gzip
 import json
 import re
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, UnwritableError
 from gossamer.leakage import audit
 from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import Leakage
@@ -99,8 +100,26 @@ def test_many_scores_are_compressed_and_an_older_table_goes(
 
 def test_a_table_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
-    with pytest.raises(InputError, match=r"table of scores .*taken/scores.csv cannot be written"):
+    with pytest.raises(InputError, match=r"file .*taken/scores\.csv cannot be written"):
         write_scores(some_scores(), tmp_path / "taken")
+
+
+def test_a_full_disk_leaves_the_older_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = write_scores(some_scores(), tmp_path).read_bytes()
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    monkeypatch.setattr(score_table, "_blocks", full)
+    for lines in (5, 100):
+        monkeypatch.setattr(score_table, "PLAIN_LINES", lines)
+        with pytest.raises(UnwritableError, match="is full"):
+            write_scores(some_scores(), tmp_path)
+    assert [found.name for found in tmp_path.iterdir()] == ["scores.csv"]
+    assert (tmp_path / "scores.csv").read_bytes() == before
 
 
 def test_the_page_says_how_the_audit_was_made(written: tuple[Leakage, Path]) -> None:

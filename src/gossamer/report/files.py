@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gossamer.errors import InputError
@@ -15,8 +16,9 @@ from gossamer.report.results import Results
 from gossamer.system import failure_reason
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that no reader sees half of it.
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for a file, renamed when it is written: no reader sees half of it.
 
     Raises
     ------
@@ -28,13 +30,19 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            temporary.write_bytes(content)
+            yield temporary
     except OSError as error:
         known = unwritable(path.parent, error) if path.parent.is_dir() else None
         raise known or InputError(
             f"the report's file {path} cannot be written ({failure_reason(error)}); "
             "a folder that can be written, with space left on its disk, is needed"
         ) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file as a whole; errors are those of `whole`."""
+    with whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def claims_table(judged: Iterable[JudgedClaim]) -> str:

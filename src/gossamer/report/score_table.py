@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.errors import InputError
-from gossamer.files import replacing
 from gossamer.records.example_scores import ExampleScores
-from gossamer.system import failure_reason
+from gossamer.report.files import whole
 
 PLAIN_LINES = 200_000
 """More lines than this are compressed."""
@@ -44,26 +42,19 @@ def write_scores(scores: ExampleScores, folder: Path) -> Path:
 
     Raises
     ------
-    InputError
-        If the folder cannot be written or the disk is full.
+    InputError, UnwritableError
+        As `gossamer.report.files.whole`.
     """
     plain, packed = folder / "scores.csv", folder / "scores.csv.gz"
     is_long = scores.members.size > PLAIN_LINES
     path, other = (packed, plain) if is_long else (plain, packed)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            if is_long:
-                with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as stream:
-                    stream.writelines(_blocks(scores))
-            else:
-                file.writelines(_blocks(scores))
-        other.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"the table of scores {path} cannot be written ({failure_reason(error)}); "
-            "a folder that can be written, with space left on its disk, is needed"
-        ) from error
+    with whole(path) as temporary, temporary.open("wb") as file:
+        if is_long:
+            with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as stream:
+                stream.writelines(_blocks(scores))
+        else:
+            file.writelines(_blocks(scores))
+    other.unlink(missing_ok=True)
     return path
 
 
