@@ -103,9 +103,9 @@ def _layers(
         alt.X(f"{name}:Q", title=quantity.title, scale=scale, axis=axis) for name in ("mean", "low")
     )
     at_the_right = alt.value("width")  # where no dot, no diamond and no line of the grid is
-    margin = panel.of([{"mean": end + GAP * width}]).mark_rect(fill="white", strokeWidth=0)
     hover = tooltips(results, quantity)
     base = panel.of(measured).encode(**shared, tooltip=hover)
+    margin = panel.of([{"mean": end + GAP * width}]).mark_rect(fill="white", strokeWidth=0)
     bars = base.mark_rule(strokeWidth=2, strokeOpacity=0.5)
     numbers = base.mark_text(align="right", fontSize=11)
     layers: list[Layer] = [
