@@ -6,6 +6,7 @@ python docs/tables.py --check  # exits with 1 if one would change
 
 import csv
 import json
+import math
 import re
 import statistics
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.formats import counted, spread
+from gossamer.report.latencies import times
 from gossamer.stats.intervals import Interval, mean_interval
 from gossamer.studies.published_tables import published_figures
 
@@ -274,6 +276,41 @@ def claims_table(study: str) -> str:
     return "\n".join(lines)
 
 
+def latency_table(study: str) -> str:
+    """Return how many times faster pruned networks predict, beside their accuracy."""
+    found: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with (RESULTS / study / "results.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["latency_ratio"]:
+                for name in ("test_accuracy", "latency_ratio", "latency_ratio_masked"):
+                    found[row["arm"], float(row["level"])][name].append(float(row[name]))
+    arms = dict.fromkeys(arm for arm, level in found if level)
+    lines = [
+        "| arm | sparsity | test accuracy, % | times faster, compressed | zeros kept, in PyTorch |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for arm in arms:
+        for level, measured in sorted(
+            (at, one) for (name, at), one in found.items() if name == arm
+        ):
+            faster = (speed_up(measured[f"latency_ratio{way}"]) for way in ("", "_masked"))
+            accuracy = spread(
+                mean_interval([100 * one for one in measured["test_accuracy"]]), scale=1
+            )
+            lines.append(f"| {arm} | {level:.0%} | {accuracy} | {' | '.join(faster)} |")
+    return "\n".join(lines)
+
+
+def speed_up(ratios: list[float]) -> str:
+    """Return the geometric mean of the reciprocals of relative latencies, with its interval.
+
+    Student's interval of the logarithms, as `gossamer.report.latencies.speed_up` has it.
+    """
+    interval = mean_interval([-math.log(ratio) for ratio in ratios])
+    low, high = (None if end is None else math.exp(end) for end in (interval.low, interval.high))
+    return times(Interval(math.exp(interval.mean), low, high, interval.count))
+
+
 def filled(text: str) -> str:
     """Return a text with every table written between its markers."""
 
@@ -281,8 +318,8 @@ def filled(text: str) -> str:
         name = marked["name"]
         kind, _, study = name.partition(" ")
         tables = {"table": study_table, "measured": measured_table, "speed": speed_table}
-        table = tables.get(kind)
-        content = table() if table else claims_table(study)
+        of_study = {"claims": claims_table, "latency": latency_table}
+        content = tables[kind]() if kind in tables else of_study[kind](study)
         return f"<!-- {name}:begin -->\n{content}\n<!-- {name}:end -->"
 
     return re.sub(

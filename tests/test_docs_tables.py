@@ -55,6 +55,12 @@ def test_what_the_benchmark_knows_of_the_processor_counts(tables: Any) -> None:
     assert "which has instructions for it" in tables.bf16_sentence(result)
 
 
+def test_speed_ups_are_geometric_means(tables: Any) -> None:
+    assert tables.speed_up([0.5, 0.5]) == "2.00× [2.00, 2.00]"
+    assert tables.speed_up([0.1, 10.0]).startswith("1.00× [")
+    assert tables.speed_up([0.05]) == "20.0×"
+
+
 def test_every_marked_block_of_the_pages_is_up_to_date(tables: Any) -> None:
     for path in (tables.README, tables.FINDINGS):
         text = path.read_text(encoding="utf-8")
