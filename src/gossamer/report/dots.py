@@ -105,7 +105,9 @@ def _layers(
     at_the_right = alt.value("width")  # where no dot, no diamond and no line of the grid is
     hover = tooltips(results, quantity)
     base = panel.of(measured).encode(**shared, tooltip=hover)
-    margin = panel.of([{"mean": end + GAP * width}]).mark_rect(fill="white", strokeWidth=0)
+    margin = panel.of([{"mean": end + GAP * width}]).mark_rect(
+        fill="white", strokeWidth=0, aria=False
+    )
     bars = base.mark_rule(strokeWidth=2, strokeOpacity=0.5)
     numbers = base.mark_text(align="right", fontSize=11)
     layers: list[Layer] = [

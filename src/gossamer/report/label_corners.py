@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from math import hypot
 from typing import Literal
 
-LETTER, HEIGHT = 6.2, 11.0
-"""Width of a letter and height of a line, in pixels at a font size of 10.5."""
+LETTER, HEIGHT = 5.9, 11.0
+"""Width of a digit and height of a line, in pixels at a font size of 10.5."""
+WIDER = 4.0
+"""By how much a percent sign is wider than a digit, with a little room."""
 POINT = 4.5
 """Half the width of a mark, in pixels."""
 ROOM = 0.07
@@ -103,7 +105,7 @@ class Box:
 
 def label_box(x: float, y: float, text: str, corner: Corner) -> Box:
     """Return what a label takes beside the point at (x, y)."""
-    width, middle = LETTER * len(text), y + corner.dy
+    width, middle = LETTER * len(text) + WIDER, y + corner.dy
     left = x + corner.dx - width * {"left": 0.0, "center": 0.5, "right": 1.0}[corner.align]
     return Box(left, middle - HEIGHT / 2, left + width, middle + HEIGHT / 2)
 
