@@ -103,7 +103,7 @@ def percentage(given: object) -> str:
     if isinstance(given, str) and given.rstrip().endswith("%"):
         with suppress(ValueError):
             percent = float(given.rstrip().rstrip("%"))
-    elif isinstance(given, Real) and not isinstance(given, bool) and given > 1:
+    elif isinstance(given, Real) and not isinstance(given, bool) and float(given) > 1:
         percent = float(given)
     return f": {percent:g}% is {percent / 100:g}" if 0 < percent <= 100 else ""
 

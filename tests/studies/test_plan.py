@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from gossamer.data import load
@@ -33,7 +32,6 @@ from gossamer.studies.plan import (
 )
 from gossamer.studies.run import Request, prepare
 from gossamer.studies.spec import read_study
-from gossamer.system import available_cores
 
 DIGITS = load("digits")
 
@@ -223,14 +221,3 @@ def test_small_batches_get_one_thread_and_a_user_may_say_otherwise(
     assert (small.jobs, small.threads) == (1, 1)
     asked = prepare(Request(study=str(study_file), folder=tmp_path, jobs=2, threads=3), None)
     assert (asked.jobs, asked.threads) == (2, 3)
-
-
-def test_a_short_study_of_large_batches_gets_every_core(
-    write_study: Callable[..., Path], tmp_path: Path
-) -> None:
-    draws = np.random.default_rng(0).random((40, 1000), dtype=np.float32)
-    labels = np.arange(40) % 2
-    np.savez(tmp_path / "wide.npz", x_train=draws, y_train=labels, x_test=draws, y_test=labels)
-    study = write_study(('name = "digits"', f'name = "{tmp_path / "wide.npz"}"'))
-    wide = prepare(Request(study=str(study), folder=tmp_path), None)
-    assert (wide.jobs, wide.threads) == (1, available_cores())

@@ -130,7 +130,9 @@ def test_killed_with_9_in_the_middle_and_run_again_gives_the_same_bits(
     run_all(study, tmp_path / "whole")
     out = tmp_path / "killed"
     process = subprocess.Popen(
-        command(study, out, "--jobs", jobs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(study, out, "--jobs", jobs, "--threads", "1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     wait_for(lambda: records_in(out) >= 1)
     os.kill(process.pid, signal.SIGKILL)
