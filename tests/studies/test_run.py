@@ -205,7 +205,7 @@ def test_ctrl_c_stops_with_a_sentence_and_loses_nothing(
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: (out / "lock").exists())
+    wait_for(lambda: (out / "threads.json").exists())
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)

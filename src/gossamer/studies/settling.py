@@ -139,7 +139,7 @@ def _training_seconds(training: Training, tried: Tried) -> float:
     step_seconds = one.turns.typical if one.turns else 0.0
     keyed, epochs = training.keyed, training_step(training).epochs
     share = keyed.trial.data.validation
-    held_out = share / (1 - share) * keyed.train_examples
+    held_out = share / (1 - share) * keyed.train_examples  # if from the training set; else about
     looking = epochs * held_out * one.cost.example
     return training.steps * step_seconds + looking + _TASK_SECONDS
 
@@ -192,7 +192,7 @@ def _with_speed(choice: _Choice, tried: Tried) -> _Choice:
 def _turns_by_threads(known: Parallelism, cores: int, first: _Tried) -> dict[int, Turns]:
     """Let the numbers of threads that may be chosen take turns."""
     if known.threads is not None or first.turns is None:
-        return {known.threads or 1: first.turns} if first.turns else {}
+        return {known.threads or 1: first.turns or Turns((1.0,))}
     most = min(cores // (known.jobs or 1), _MOST_THREADS)
     counts = [1 << power for power in range(most.bit_length())] if most > 1 else [1]
     if most > counts[-1]:
@@ -202,8 +202,6 @@ def _turns_by_threads(known: Parallelism, cores: int, first: _Tried) -> dict[int
 
 def _on_threads(jobs: int, turns: dict[int, Turns], cores: int) -> _Choice:
     """Choose the number of threads of each process that is clearly faster than fewer."""
-    if not turns:
-        return _Choice(jobs, 1)
     fewest = best = min(turns)
     for threads in sorted(turns):
         fits = threads * jobs <= max(cores, fewest * jobs)
