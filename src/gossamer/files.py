@@ -67,11 +67,8 @@ def unwritable(folder: Path, error: Exception) -> UnwritableError | None:
         What failed. Where it is not the operating system's own error, and does not quote its
         number, a few bytes are written there to see.
     """
-    if not folder.is_dir():
-        return UnwritableError(
-            f"the folder {folder} is gone",
-            "bring it back, or begin anew in another one; what was in it is not elsewhere",
-        )
+    if not folder.exists():
+        return UnwritableError(f"the folder {folder} is gone", "bring it back, or begin anew")
     cause = error if isinstance(error, OSError) else _quoted(error) or _probed(folder)
     if cause is None:
         return None

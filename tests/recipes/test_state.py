@@ -196,12 +196,12 @@ def test_a_full_disk_is_a_sentence_and_the_old_file_stays(
     save_state(path, old)
     monkeypatch.setattr(state_module, "save_file", full)
     message = sentence(lambda: save_state(path, State({"w": torch.zeros(2)})))
-    assert "cannot be written" in message
-    assert "No space left" in message
+    assert message == f"the disk of {tmp_path} is full: free some space"
     assert same(load_state(path)[0], old)
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "absent" / "state"
-    assert str(path) in sentence(lambda: save_state(path, State({"w": torch.ones(2)})))
+    message = sentence(lambda: save_state(path, State({"w": torch.ones(2)})))
+    assert message.startswith(f"the folder {path.parent} is gone: ")

@@ -344,7 +344,9 @@ def test_a_weight_and_its_transpose_train_as_the_one_that_they_are(
     make_workshop: MakeWorkshop, points: Dataset, home_made: str
 ) -> None:
     spec = NetworkSpec(name=f"{home_made}:Transposed")
-    found = keyed(trial(Prune(sparsity=0.5, score="random"), training(Adam()), network=spec), points)
+    found = keyed(
+        trial(Prune(sparsity=0.5, score="random"), training(Adam()), network=spec), points
+    )
     workshop = make_workshop(points)
     workshop.train(found, 1)
     state = workshop.state(found, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, UnwritableError
 from gossamer.records.record import Claim, Published
 from gossamer.report import write_report
 from gossamer.report.accuracy_figures import accuracy_rows
@@ -312,7 +312,7 @@ def test_full_disk_leaves_the_old_page_and_no_rubbish(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(InputError, match="no space left on device"):
+    with pytest.raises(UnwritableError, match="is full: free some space"):
         write_report(run.study, {}, {}, (), tmp_path)
     assert page.read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.csv"]

@@ -30,6 +30,8 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     task: Task | None = None
+    has_begun: bool = False
+    """Whether anything has come from it: until then it has nothing to lose."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _receive(worker: _Worker, waiting: Waiting, handle: Callable[[Event], None])
         message = worker.connection.recv()
     except (EOFError, ConnectionResetError) as error:
         raise _died(worker) from error
+    worker.has_begun = True
     if isinstance(message, _Finished):
         worker.task = None
     elif isinstance(message, UnwritableError):
@@ -136,6 +139,7 @@ def _dismiss(workers: list[_Worker], handle: Callable[[Event], None]) -> None:
     Whatever goes wrong meanwhile, a second Ctrl-C among it, leaves no process behind.
     """
     try:
+        _kill([one for one in workers if not one.has_begun and not one.connection.poll()])
         for worker in workers:
             with suppress(OSError):  # it is gone already
                 worker.connection.send(_STOP)
@@ -156,6 +160,7 @@ def _take_the_rest(worker: _Worker, handle: Callable[[Event], None]) -> None:
 
 
 def _kill(workers: list[_Worker]) -> None:
+    """End processes at once."""
     for worker in workers:
         if worker.process.is_alive():
             worker.process.kill()
