@@ -21,6 +21,7 @@ from gossamer.errors import GossamerError
 from gossamer.kernels.network import Linear, Network
 from gossamer.kernels.weights import pack_weights
 from gossamer.masks import prune
+from gossamer.measure.latency import time_alternately
 from gossamer.records.file_speed import FileSpeed
 from gossamer.records.speed import Column, Latency, Row, Speed
 from gossamer.runtime import write_network
@@ -271,14 +272,13 @@ def test_ctrl_c_keeps_the_times_of_a_compressed_file(
     gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compressed_file()
-    real = benching_files.time_alternately
     calls: list[int] = []
 
     def once(*given: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) > 1:
             raise KeyboardInterrupt
-        return real(*given, **options)
+        return time_alternately(*given, **options)
 
     monkeypatch.setattr(benching_files, "time_alternately", once)
     found = gossamer("bench", "small.gsm", "--threads", "1", "--seconds", "0.02", "--json")
