@@ -189,7 +189,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (("my.networks:small",), "--input-shape 3,224,224"),
         (("gone_module:small", "--input-shape", "3"), "no module 'gone_module'"),
         (("mlp", "--weights", "gone.safetensors"), "gone.safetensors: cannot be read"),
-        (("mlp", "--network-arg", "width"), "--network-arg width: the name of a parameter, ="),
+        (("mlp", "--network-arg", "width"), "--network-arg 'width': expected name=value"),
         (("mlp", "--network-arg", "width=3"), "--network-arg width: mlp has no such parameter"),
         (("gone.gsm",), "gone.gsm: is not there"),
         (("small.gsm", "--sparsity", "0.5"), "--sparsity: small.gsm is compressed already"),
