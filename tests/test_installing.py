@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from functools import cache
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,16 @@ def test_with_numpy_alone_help_and_version_are_there(option: str) -> None:
         return
     assert all(command in done.stdout for command in COMMANDS)
     assert {"prune", "audit", "studies"} == set(re.findall(r"\[(\w+)\]", done.stdout))
+
+
+def test_a_folder_that_was_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert installing.own_version() == PROJECT["version"]
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert installing.own_version() == "of no version: it is not installed"
 
 
 def test_what_only_a_part_of_a_function_needs_is_said_when_it_is_needed() -> None:

@@ -7,7 +7,7 @@ and version are there, too, where nothing else is installed.
 import sys
 
 from gossamer.errors import MissingPackageError
-from gossamer.installing import extra_of_command, needing, remedy
+from gossamer.installing import extra_of_command, needing, own_version, remedy
 
 _BAD_INPUT = 2
 _HELP = """\
@@ -57,9 +57,7 @@ def main() -> None:
 def _without_typer(option: str) -> int:
     """Answer what needs no command, and return the exit code, as the full command does."""
     if option == "--version":
-        from importlib.metadata import version
-
-        print(f"gossamer {version('gossamer')}")
+        print(f"gossamer {own_version()}")
         return 0
     print(_HELP.format(**{extra: remedy(extra) for extra in ("audit", "prune", "studies")}), end="")
     return 0 if option else _BAD_INPUT

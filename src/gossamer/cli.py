@@ -22,7 +22,7 @@ from gossamer.bench_command import EPILOG as BENCH_EPILOG
 from gossamer.bench_command import bench
 from gossamer.completing import studies_beginning
 from gossamer.errors import GossamerError, InputError, UnwritableError
-from gossamer.installing import extra_of_command, needing
+from gossamer.installing import extra_of_command, needing, own_version
 from gossamer.stopping import INTERRUPTED, stopped_text, stopping
 from gossamer.system import failure_reason
 
@@ -91,9 +91,7 @@ def _root(
     ] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"gossamer {installed('gossamer')}")
+        typer.echo(f"gossamer {own_version()}")
         raise typer.Exit
 
 

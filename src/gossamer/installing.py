@@ -113,6 +113,16 @@ def remedy(extra: str) -> str:
     return f"run `pip install {option}{shlex.quote(f'{path}[{extra}]')}`"
 
 
+def own_version() -> str:
+    """Return gossamer's version, or that it is run from a folder without being installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gossamer")
+    except PackageNotFoundError:
+        return "of no version: it is not installed"
+
+
 def _origin() -> tuple[Path, bool] | None:
     """Return the folder or wheel that gossamer was installed from, and whether editable.
 
