@@ -187,6 +187,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (("mlp", "--input-shape", "0"), "--input-shape 0: sizes of one example"),
         (("mpl",), "There is no network 'mpl' (did you mean 'mlp'?)"),
         (("my.networks:small",), "--input-shape 3,224,224"),
+        (("my.networks:five",), "gossamer: my.networks:five: the shape of its input"),
         (("gone_module:small", "--input-shape", "3"), "no module 'gone_module'"),
         (("mlp", "--weights", "gone.safetensors"), "gone.safetensors: cannot be read"),
         (("mlp", "--network-arg", "width"), "--network-arg 'width': expected name=value"),

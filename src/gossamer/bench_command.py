@@ -281,7 +281,7 @@ def _looked_at(chosen: "Subject") -> tuple[int, float]:
 
 
 def _progress() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def _preview(model: str, rows: Sequence["Case"], seconds: float, *, compiled: bool) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gossamer.records.store import Store
     from gossamer.studies.run import Prepared, Request
 
-_STDERR = Console(stderr=True)
+_STDERR = Console(stderr=True, emoji=False)  # a name such as nets:five: is none
 _FAILED = 1
 _BAD_INPUT = 2
 
@@ -406,7 +406,7 @@ def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
             rehearse_study(prepared)
             prepared = _settled(prepared)
     done = store.done_records() if store else set()
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for part in plan_table(prepared, preview(prepared, done)):
         console.print(part, soft_wrap=True, markup=False)
     for remark in remarks(prepared):

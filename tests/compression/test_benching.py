@@ -195,3 +195,7 @@ def test_a_file_in_the_place_of_the_network_is_no_network(tmp_path: Path) -> Non
     path.touch()
     with pytest.raises(InputError, match=r"trained.pt: is a file.*--weights .*trained.pt"):
         subject(str(path))
+    source = tmp_path / "networks.py"
+    source.touch()
+    with pytest.raises(InputError, match=r"networks.py: which network.*networks.py:small"):
+        subject(str(source))

@@ -80,6 +80,11 @@ def subject(
     ((3, 32, 32), (8192,))
     """
     if ":" not in model and model not in (*names(), WIDE_HEAD) and Path(model).is_file():
+        if model.endswith(".py"):
+            raise InputError(
+                f"{model}: which network is in it? Put the name of a function or class behind a "
+                f"colon, as in {model}:small."
+            )
         raise InputError(
             f"{model}: is a file, which holds weights at most; give the network that they belong "
             f"to, such as `gossamer bench my.networks:small --weights {model}`."

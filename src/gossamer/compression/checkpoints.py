@@ -94,8 +94,8 @@ class _Candidate:
 
     def __str__(self) -> str:
         place = "".join(f"[{key!r}]" for key in self.keys)
-        named = f"names that begin with {self.prefix!r}" if self.prefix else "its names"
-        return f"{place}: {named}" if place else named
+        named = f"names that begin with {self.prefix!r}" if self.prefix else ""
+        return ", ".join(filter(None, (place, named))) or "its own names"
 
     def expression(self, path: Path) -> str:
         """Return the Python that reads this part alone."""
