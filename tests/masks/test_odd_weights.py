@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ EIGHT_BITS = [
 ]
 
 
-def network() -> nn.Sequential:
+def network() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
@@ -89,6 +90,14 @@ REFUSED: dict[str, tuple[Callable[[Tensor], nn.Parameter], str]] = {
     "meta": (lambda w: nn.Parameter(w.to("meta")), "on the meta device and has no values"),
     "sparse": (lambda w: nn.Parameter(w.to_sparse()), "only dense weights can be pruned"),
     "rows": (lambda w: nn.Parameter(w.to_sparse_csr()), "only dense weights can be pruned"),
+    "nested": (
+        lambda w: nn.Parameter(torch.nested.nested_tensor([w, w[:1]])),
+        "is a nested tensor, whose values lie in other tensors",
+    ),
+    "jagged": (
+        lambda w: nn.Parameter(torch.nested.nested_tensor([w, w[:1]], layout=torch.jagged)),
+        "is a nested tensor, whose values lie in other tensors",
+    ),
     "without zero": (
         lambda w: nn.Parameter(w.abs().to(torch.float8_e8m0fnu), requires_grad=False),
         "cannot hold a zero by itself",
@@ -97,7 +106,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], nn.Parameter], str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested tensors")
 def test_what_cannot_be_set_to_zero_is_refused_in_a_sentence(kind: str) -> None:
     make, message = REFUSED[kind]
     model = network()
@@ -116,7 +125,8 @@ def test_what_cannot_be_set_to_zero_is_refused_in_a_sentence(kind: str) -> None:
 
 @pytest.fixture
 def one_process() -> Iterator[None]:
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    store = distributed.HashStore()  # type: ignore[attr-defined]
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
 
@@ -136,7 +146,7 @@ def test_sharded_weights_are_refused_and_replicated_ones_are_held() -> None:
         assert not gradient[~mask["0.weight"]].any()
         optimizer.step()
         assert mask.violations(replicated) == mask.violations(model) == {}
-    sharded = fully_shard(network())
+    sharded: Any = fully_shard(network())
     for call in (
         lambda: prune(sharded, 0.5),
         lambda: mask.violations(sharded),
@@ -155,7 +165,7 @@ def test_a_network_in_pieces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
             self._fsdp_wrapped_module = module
 
     stand_in = SimpleNamespace(FullyShardedDataParallel=FullyShardedDataParallel)
-    monkeypatch.setitem(sys.modules, "torch.distributed.fsdp", stand_in)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch.distributed.fsdp", stand_in)
     model = network()
     mask = find_mask(model, 0.5)
     for whole in (FullyShardedDataParallel(model), nn.Sequential(FullyShardedDataParallel(model))):

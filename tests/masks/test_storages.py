@@ -3,7 +3,9 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -112,7 +114,7 @@ def test_a_copy_that_lost_the_tie_follows_entry_by_entry(tmp_path: Path, turned:
 def test_a_mask_that_contradicts_itself_is_refused() -> None:
     loose = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     mask = find_mask(loose, 0.5, score="random")
-    tied = copy.deepcopy(loose)
+    tied: Any = copy.deepcopy(loose)
     tied[1].weight = nn.Parameter(tied[0].weight.detach().t())
     with pytest.raises(InputError, match=r"0.weight and 1.weight are one weight in this network"):
         mask.apply(tied)
@@ -133,14 +135,14 @@ def test_a_tie_that_cannot_be_followed_is_refused() -> None:
 
 
 def test_units_of_a_tie_are_those_that_all_its_holders_see() -> None:
-    alias = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.Linear(4, 2))
+    alias: Any = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.Linear(4, 2))
     alias[2].weight = nn.Parameter(alias[0].weight.detach())
     mask = prune(alias, 0.5, pattern="unit", exclude="3")
     assert set(mask) == {"0.weight", "0.bias", "1.weight", "1.bias", "2.bias"}
     with pytest.raises(InputError, match="no layer has the pattern"):
         find_mask(Autoencoder(VIEWS["transposed"]), 0.5, pattern="unit")
     # A transposed convolution has its outputs along dimension 1: the transpose of a convolution's.
-    turned = nn.Sequential(nn.Conv1d(4, 4, 1), nn.ConvTranspose1d(4, 4, 1))
+    turned: Any = nn.Sequential(nn.Conv1d(4, 4, 1), nn.ConvTranspose1d(4, 4, 1))
     turned[1].weight = nn.Parameter(turned[0].weight.detach().transpose(0, 1))
     found = prune(turned, 0.5, pattern="unit")
     assert set(found) == {"0.weight", "0.bias", "1.bias"}
@@ -165,7 +167,8 @@ def test_an_effective_weight_is_so_on_any_path() -> None:
 
 def test_compacting_a_tie_stays_exact() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(12, 12), nn.ReLU(), Autoencoder(VIEWS["transposed"])).double()
+    first, tie = nn.Linear(12, 12), Autoencoder(VIEWS["transposed"])
+    model: Any = nn.Sequential(first, nn.ReLU(), tie).double()
     model[2].decoder.weight = nn.Parameter(model[2].encoder.weight.detach().t())
     prune(model, 0.5, pattern="unit")
     with torch.no_grad():
@@ -256,6 +259,18 @@ def test_overlap_is_that_of_the_places_counted_one_by_one(
         for indices in itertools.product(*(range(length) for length in shape))
     ]
     assert overlaps_itself(view) == (len(set(places)) < len(places))
+
+
+def test_memory_counts_and_not_who_allocated_it() -> None:
+    values = np.arange(1.0, 13.0).reshape(3, 4)
+    model = nn.ParameterDict({"a": torch.from_numpy(values), "b": torch.from_numpy(values.T)})
+    assert len({p.untyped_storage().data_ptr() for p in model.values()}) == 1
+    mask = prune(model, 0.5)
+    assert list(mask) == ["a"]
+    assert values.tolist() == [[0, 0, 0, 0], [0, 0, 7, 8], [9, 10, 11, 12]]
+    model["b"] = nn.Parameter(torch.from_numpy(values[1:]))
+    with pytest.raises(InputError, match="a and b share some of their memory"):
+        prune(model, 0.5)
 
 
 def test_lazy_and_tied_parameters_live_side_by_side() -> None:

@@ -19,7 +19,7 @@ from gossamer.errors import InputError
 from gossamer.masks.optimizer_tensors import held_tensors, optimizers_within
 
 
-def network() -> nn.Sequential:
+def network() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 3))
 
@@ -75,11 +75,11 @@ class Wrapping:
         self.optimizer.zero_grad()
 
 
-class Uninitialised(Wrapping, Optimizer):
+class Uninitialised(Wrapping, Optimizer):  # type: ignore[misc]
     """One that calls itself an optimizer, but never initialises it."""
 
-    param_groups = property(lambda self: self.optimizer.param_groups)  # type: ignore[assignment]
-    state = property(lambda self: self.optimizer.state)  # type: ignore[assignment]
+    param_groups = property(lambda self: self.optimizer.param_groups)
+    state = property(lambda self: self.optimizer.state)
 
 
 class SlowWeights:
@@ -202,6 +202,29 @@ def test_a_wrapper_of_torch_is_found_from_the_inside(how: str) -> None:
         for name, values in zip(NAMES, _tensors(wrapper.slow), strict=True)
         if name in mask
     )
+
+
+class Outermost(Optimizer):
+    """An optimizer of torch around whatever steps."""
+
+    def __init__(self, around: Any, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, {})
+        self.around = around
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.around.step()
+
+
+def test_what_stands_between_an_optimizer_and_its_wrapper_is_held_with_them() -> None:
+    model = network()
+    between = PlainLookahead(optim.SGD(model.parameters(), 0.1), KEPT["in a list"])
+    wrapper = Outermost(between, model.parameters())
+    mask = pruned_after(wrapper, model)
+    mask.enforce(model, between.inside)
+    for _ in range(5):
+        step(model, wrapper)
+        assert mask.violations(model) == {}
+    assert not between.slow[0][~mask["0.weight"]].any()
 
 
 def test_what_writes_outside_the_steps_is_found_at_the_next() -> None:
@@ -540,7 +563,8 @@ def test_wrappers_in_circles_end() -> None:
 
 def test_an_average_of_the_weights_stays_sparse_once_it_was_masked() -> None:
     model = network()
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    averaging = get_ema_multi_avg_fn(0.9)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=averaging)
     optimizer = optim.SGD(model.parameters(), 0.1, momentum=0.9)
     for _ in range(2):
         step(model, optimizer)
@@ -582,6 +606,8 @@ def test_a_module_that_only_keeps_another_is_looked_into_and_one_that_computes_i
     model = network()
     mask = prune(model, 0.6)
     assert set(prune(Keeper(model), 0.6)) == set(mask)
+    container = nn.ModuleDict({"module": network()})
+    assert set(prune(container, 0.6)) == {"module.0.weight", "module.2.weight"}
     scaled = Scaled(model)
     assert set(prune(scaled, 0.6)) == {"module.0.weight", "module.2.weight"}
     given = torch.rand(5, 6)

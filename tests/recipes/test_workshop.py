@@ -366,7 +366,7 @@ def test_a_tie_that_the_memory_layout_undoes_is_refused(
 ) -> None:
     spec = NetworkSpec(name=f"{home_made}:Aliased")
     found = keyed(trial(Prune(sparsity=0.5), training(Adam()), network=spec), images)
-    with pytest.raises(InputError, match="first.weight and second.weight share memory without"):
+    with pytest.raises(InputError, match=r"first\.weight and second\.weight share memory without"):
         make_workshop(images).train(found, 1)
 
 

@@ -114,16 +114,16 @@ def refuse_without_values(name: str, parameter: nn.Parameter) -> None:
         raise InputError(f"the network's {name} has no values yet: run one batch through it first")
     if parameter.is_meta:
         raise InputError(f"{name} is on the meta device and has no values to prune")
-    if is_traceable_wrapper_subclass(parameter):
-        kind = type(parameter.data).__name__
+    if parameter.is_nested or is_traceable_wrapper_subclass(parameter):
+        kind = "nested tensor" if parameter.is_nested else type(parameter.data).__name__
         if hasattr(parameter, "placements"):
             raise InputError(
                 f"{name} is sharded (a {kind}), so its entries lie on several devices: prune the "
                 "network before sharding it (masks cannot be enforced on sharded weights)"
             )
         raise InputError(
-            f"{name} is a {kind}, whose values are computed from other tensors; only plain weights "
-            "can be pruned"
+            f"{name} is a {kind}, whose values lie in other tensors; only plain weights can be "
+            "pruned"
         )
     if parameter.layout != torch.strided:
         raise InputError(

@@ -211,8 +211,11 @@ def _weakly(value: object) -> Callable[[], object]:
 
 def _announces_steps(optimizer: object) -> TypeGuard[Optimizer]:
     """Tell whether hooks hear of an optimizer's steps; not of those of every wrapper."""
-    made = isinstance(optimizer, Optimizer) and "_optimizer_step_pre_hooks" in vars(optimizer)
-    return made and hasattr(type(optimizer).step, "hooked")
+    if not isinstance(optimizer, Optimizer):
+        return False
+    return "_optimizer_step_pre_hooks" in vars(optimizer) and hasattr(
+        type(optimizer).step, "hooked"
+    )
 
 
 def _forget_stale_directions(optimizer: LBFGS, pruned: Mapping[nn.Parameter, Tensor]) -> None:
@@ -254,14 +257,14 @@ def _before_any_step(optimizer: Optimizer, *_: Any) -> None:
         return
     hooks = [hook for parameter in parameters_of(optimizer) for hook in hooks_on(parameter)]
     for enforcement in {hook.owner() for hook in hooks}:
-        if enforcement is None or not enforcement.belongs_to(optimizer):
+        if not isinstance(enforcement, Enforcement) or not enforcement.belongs_to(optimizer):
             raise InputError(
                 f"this {type(optimizer).__name__} trains weights on which a mask is enforced "
                 "through another optimizer: enforce a mask on this one, too, or end the "
                 "enforcement with the remove() of what enforce gave (for an optimizer that is "
                 "gone, mask.enforce(model, this_optimizer).remove())"
             )
-        enforcement.watch([optimizer])
+        enforcement.watch(optimizers_within(optimizer))
 
 
 def enforce(mask: _Placeable, model: nn.Module, optimizer: object) -> Enforcement:

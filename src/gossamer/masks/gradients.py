@@ -4,6 +4,7 @@ import weakref
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class GradientHook:
@@ -27,7 +28,8 @@ class GradientHook:
             other.remove()
         self.owner = weakref.ref(owner)
         self._pruned = pruned
-        self._handle = parameter.register_post_accumulate_grad_hook(self)
+        register = parameter.register_post_accumulate_grad_hook
+        self._handle: RemovableHandle = register(self)  # type: ignore[no-untyped-call]
         self.attached = True
 
     def __call__(self, parameter: Tensor) -> None:

@@ -51,7 +51,7 @@ def bare_module(model: nn.Module) -> nn.Module:
 def _only_wraps(model: nn.Module) -> bool:
     if isinstance(model, _WRAPPERS):
         return True
-    if isinstance(model, torch.jit.ScriptModule):
+    if isinstance(model, torch.jit.ScriptModule | nn.ModuleDict):
         return False
     keeps_one = [name for name, _ in model.named_children()] == ["module"]
     bare = not list(model.parameters(recurse=False)) and type(model).forward is nn.Module.forward

@@ -115,7 +115,7 @@ class _Search:
         groups = [list(group["params"]) for group in next(filter(None, kept), [])]
         every = list(chain(*groups))
         keys: dict[Any, nn.Parameter] = {id(p): p for p in every}
-        if all(any(p is q for q in names.values()) for p in every):
+        if keys.keys() <= {id(parameter) for parameter in names.values()}:
             keys |= names
         return cls(keys, groups)
 

@@ -197,15 +197,13 @@ def overlaps_itself(tensor: Tensor) -> bool:
     """
     if not _lies_in_memory(tensor):
         return False
-    reach = 0
-    dimensions = _dimensions(tensor)
-    for stride, size in dimensions:
-        if stride <= reach:
-            break
+    reach, nested = 0, True
+    for stride, size in _dimensions(tensor):
+        if stride == 0:
+            return True
+        nested = nested and stride > reach
         reach += stride * (size - 1)
-    else:
-        return False
-    return 0 in (s for s, _ in dimensions) or len(_offsets(tensor).unique()) < tensor.numel()
+    return not nested and len(torch.unique(_offsets(tensor))) < tensor.numel()
 
 
 def _identity(parameter: Tensor) -> Any:
@@ -226,6 +224,7 @@ def _lies_in_memory(tensor: Tensor) -> bool:
         not isinstance(tensor, UninitializedParameter)
         and tensor.layout == torch.strided
         and not tensor.is_meta
+        and not tensor.is_nested
         and not is_traceable_wrapper_subclass(tensor)
         and tensor.numel() > 0
     )

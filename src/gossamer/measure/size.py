@@ -57,6 +57,7 @@ def size(network: nn.Module, prunable: Collection[str]) -> Size:
 
     Examples
     --------
+    >>> import torch
     >>> layer = nn.Linear(10, 1)
     >>> layer.weight.data = torch.tensor([[0.0] * 8 + [1.0] * 2])
     >>> counted = size(layer, ["weight"])
@@ -107,6 +108,7 @@ def count_layers(
 
     Examples
     --------
+    >>> import torch
     >>> layer = nn.Linear(3, 1)
     >>> layer.weight.data = torch.tensor([[0.0, 1.0, 2.0]])
     >>> (counted,) = count_layers(layer, ["weight"], {"weight": layer.weight > 1})

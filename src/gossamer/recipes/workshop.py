@@ -411,8 +411,9 @@ def _check_ties(ties: Mapping[str, str], network: nn.Module) -> None:
     found = first_names(dict(network.named_parameters()))
     if lost := [name for name, first in ties.items() if found[name] != first]:
         raise InputError(
-            f"the network's {ties[lost[0]]} and {lost[0]} share memory without being one parameter, "
-            "which is lost where it is trained: let both layers hold the same nn.Parameter"
+            f"the network's {ties[lost[0]]} and {lost[0]} share memory without being one "
+            "parameter, which is lost where it is trained: let both layers hold the same "
+            "nn.Parameter"
         )
 
 
