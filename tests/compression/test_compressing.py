@@ -340,6 +340,30 @@ def test_a_batch_size_that_the_forward_fixes_is_kept() -> None:
     assert f"Batches of 3 only: {small.fixed_batch}" in str(small)
 
 
+class CountingExamples(nn.Module):
+    """Makes plain numbers of the size of the batch in ways that stay right for any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Conv2d(1, 3, 3), nn.Linear(12, 2)
+
+    def forward(self, inputs: Tensor) -> Any:
+        found = functional.relu(self.layer(inputs)).view(len(inputs), -1)
+        return {"mean": self.last(found) / float(inputs.shape[0]), "examples": len(inputs)}
+
+
+def test_a_size_taken_for_a_number_stays_open() -> None:
+    model = CountingExamples()
+    small = in_engine(model, torch.randn(3, 1, 4, 4))
+    assert small.choice == "engine"
+    assert small.any_batch
+    for size in (1, 5):
+        inputs = torch.randn(size, 1, 4, 4)
+        found, expected = small(inputs), model(inputs)
+        assert found["examples"] == size
+        torch.testing.assert_close(found["mean"], expected["mean"], rtol=1e-5, atol=1e-6)
+
+
 def test_an_adaptive_pooling_that_does_not_divide_stays_in_pytorch() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(12, 5))

@@ -45,10 +45,13 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     InputError
         If PyTorch cannot record it, with its reason inside the sentence.
     """
-    try:
-        return Trace(_exported(model, several_examples(example), dynamic=True), fixed_batch="")
-    except Exception as error:  # noqa: BLE001 - a user's forward may raise anything under tracing
-        fixed_batch = _first_sentence(error)
+    fixed_batch = ""
+    for strict in (False, True):  # which also follows len(x) and int(x.shape[0]), but takes longer
+        try:
+            program = _exported(model, several_examples(example), dynamic=True, strict=strict)
+            return Trace(program, fixed_batch="")
+        except Exception as error:  # noqa: BLE001 - a user's forward may raise anything
+            fixed_batch = fixed_batch or _first_sentence(error)
     try:
         return Trace(_exported(model, example, dynamic=False), fixed_batch)
     except Exception as error:
@@ -71,10 +74,12 @@ def _first_sentence(error: Exception) -> str:
     return told(error).partition(". ")[0]
 
 
-def _exported(model: nn.Module, example: Tensor, *, dynamic: bool) -> fx.GraphModule:
+def _exported(
+    model: nn.Module, example: Tensor, *, dynamic: bool, strict: bool = False
+) -> fx.GraphModule:
     dimensions = ({0: torch.export.Dim("batch")},) if dynamic else None
     with torch.no_grad(), quietly():
-        program = torch.export.export(model, (example,), dynamic_shapes=dimensions)
+        program = torch.export.export(model, (example,), dynamic_shapes=dimensions, strict=strict)
         graph = program.run_decompositions({}).module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     _forget_effects(graph)
