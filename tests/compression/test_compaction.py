@@ -977,7 +977,7 @@ def test_a_unit_that_the_example_leaves_silent_is_missed(monkeypatch: pytest.Mon
     ("model", "example", "message"),
     [
         ("model", torch.ones(1, 3), "a torch.nn.Module was expected, not str"),
-        (nn.Linear(3, 2), [1.0], "The example is of type list, but a tensor was expected"),
+        (nn.Linear(3, 2), [1.0], "'example' is a list, but a tensor"),
         (nn.Linear(3, 2), torch.ones(1, 4), r"fails on torch.float32 input of shape \(1, 4\)"),
         (nn.LazyLinear(2), torch.ones(1, 4), "The parameter 'weight' has no values yet"),
         (nn.Linear(3, 2, device="meta"), torch.ones(1, 3), "The parameter 'weight' has no values"),

@@ -104,7 +104,11 @@ def _as_onnx(network: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     example = torch.from_numpy(random_inputs((2, *input_shape)))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        export_onnx(network, example, path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # told below
+            report = export_onnx(network, example, path)
+        if report.batch is not None:
+            raise InputError(f"its ONNX file would take batches of {report.batch} only")
         return path.read_bytes()
 
 

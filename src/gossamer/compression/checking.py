@@ -11,9 +11,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.utils import _pytree as pytree
 
 from gossamer.compression.compacting.copying import in_double
+from gossamer.compression.outputs import check_is_tensor, check_output, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.compression.rounding import rounding_errors
 from gossamer.errors import InputError
@@ -92,11 +92,7 @@ def check_example(example: Any) -> None:
     InputError
         If it is not.
     """
-    if not isinstance(example, Tensor):
-        raise InputError(
-            f"'example' is a {type(example).__name__}, but a tensor [batch, ...] was expected: "
-            "give a batch of inputs as the network takes them."
-        )
+    check_is_tensor(example)
     shape = tuple(example.shape)
     if example.dim() < 2 or not example.numel():
         raise InputError(
@@ -125,20 +121,29 @@ def run_twice(model: nn.Module, example: Tensor) -> Any:
     """
     with torch.no_grad():
         # A model may write into what it is given.
+        check_output(model, example, lambda inputs: run(model, inputs.clone()))
         output, again = run(model, example.clone()), run(model, example.clone())
-    for first, second in zip(pytree.tree_leaves(output), pytree.tree_leaves(again), strict=True):
-        if isinstance(first, Tensor) and not relative_difference(second, first) <= _TOLERANCE:
+        if not all(map(_repeated, comparable(output), comparable(again))):
             raise InputError(
                 f"The network {type(model).__name__} gives different answers for the same inputs "
-                "in evaluation mode, so it cannot be compressed: let it draw random numbers, or "
-                "change what it holds, in training mode only."
+                "in evaluation mode, so that nothing else can be checked against them: let it draw "
+                "random numbers, or change what it holds, in training mode only."
             )
     return output
 
 
+def _repeated(first: Any, second: Any) -> bool:
+    if not isinstance(first, Tensor):
+        return bool(first == second)
+    return relative_difference(second, first) <= _TOLERANCE
+
+
 @dataclass(eq=False)
 class _Expected:
-    """What a model gives for one batch, as flat lists: in float32 and, where it can, in float64."""
+    """What a model gives for one batch: in float32 and, where it can, in float64.
+
+    Each is the form of the output and then its tensors.
+    """
 
     inputs: Tensor
     plain: list[Any]
@@ -151,7 +156,8 @@ class _Expected:
     @cached_property
     def rounding(self) -> list[Any]:
         """How far right answers may lie from the exact ones; found only where that is in doubt."""
-        return rounding_errors(self.model, self.inputs.to(self.dtype), self.exact)
+        _, *exact = self.exact
+        return [None, *rounding_errors(self.model, self.inputs.to(self.dtype), exact)]
 
 
 def wrong_answers(
@@ -217,10 +223,10 @@ def _expected(
     with torch.no_grad():
         for inputs in batches:
             try:
-                plain = pytree.tree_leaves(run(model, inputs.clone()))
+                plain = comparable(run(model, inputs.clone()))
                 exact = plain
                 if double is not None:
-                    exact = pytree.tree_leaves(run(double, inputs.double()))
+                    exact = comparable(run(double, inputs.double()))
             except InputError:
                 continue
             yield _Expected(inputs, plain, exact, best, dtype)
@@ -230,22 +236,28 @@ def _problem(module: nn.Module, expected: Sequence[_Expected], tolerance: float)
     """Tell how what a module gives is wrong; empty if it is not."""
     try:
         with torch.no_grad():
-            found = [pytree.tree_leaves(run(module, one.inputs.clone())) for one in expected]
+            found = [comparable(run(module, one.inputs.clone())) for one in expected]
     except InputError as error:
         return str(error)
+    if any(given[0] != one.plain[0] for given, one in zip(found, expected, strict=True)):
+        return "It gives its output in another form than the network does."
     for number, near in enumerate(expected[0].plain):
         if isinstance(near, Tensor):
-            answers = [given[number] for given in found]
-            if problem := _problem_of_output(number, answers, expected, tolerance):
+            # There may be an output for each example of the batch.
+            pairs = [
+                (given[number], one)
+                for given, one in zip(found, expected, strict=True)
+                if number < len(one.plain)
+            ]
+            if problem := _problem_of_output(number, pairs, tolerance):
                 return problem
     return ""
 
 
 def _problem_of_output(
-    number: int, found: Sequence[Tensor], expected: Sequence[_Expected], tolerance: float
+    number: int, pairs: Sequence[tuple[Tensor, _Expected]], tolerance: float
 ) -> str:
     """Tell how an output is wrong, of which is given what was found for each batch."""
-    pairs = list(zip(found, expected, strict=True))
     if any(answer.shape != one.plain[number].shape for answer, one in pairs):
         return "It gives an output of another shape than the network does."
     deviations = [
@@ -253,7 +265,7 @@ def _problem_of_output(
     ]
     if _largest_excess(deviations, tolerance) <= 1:
         return ""
-    for deviation, one in zip(deviations, expected, strict=True):
+    for deviation, (_, one) in zip(deviations, pairs, strict=True):
         deviation[_ROUNDING] = one.rounding[number]
     excess = _largest_excess(deviations, tolerance)
     if excess <= 1:

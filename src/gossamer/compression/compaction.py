@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
 from gossamer.compression.compacting.channels import Findings
 from gossamer.compression.compacting.copying import in_double, plain_copy
 from gossamer.compression.compacting.rules import follow
 from gossamer.compression.compacting.solving import Plan, solve, with_whole_blocks
 from gossamer.compression.compacting.tracing import UntraceableError, trace
+from gossamer.compression.outputs import check_is_tensor, check_output, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
 from gossamer.measure.modes import evaluation
@@ -91,8 +91,10 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
     Raises
     ------
     InputError
-        If `model` is no module or cannot be copied, `example` is no tensor, or the model fails on
-        it.
+        If `model` is no module or cannot be copied, `example` is no tensor, the model fails on
+        it, or its output holds something computed that is no dense tensor. Tensors may stand in
+        tuples, lists, mappings, dataclasses and plain objects, beside what is the same for all
+        inputs of a size.
 
     Warns
     -----
@@ -174,15 +176,11 @@ def _reports(
     model: nn.Module, example: Tensor, whole_blocks: bool = False
 ) -> list[CompactionReport]:
     """Compact a network, and perhaps once more by whole blocks."""
-    if not isinstance(example, Tensor):
-        raise InputError(
-            f"The example is of type {type(example).__name__}, but a tensor was expected: give a "
-            "batch of inputs that the network takes."
-        )
+    check_is_tensor(example)
     with torch.inference_mode(mode=False), torch.no_grad():
         network = plain_copy(model)
         with torch.random.fork_rng(devices=[]):
-            _outputs(network, example)
+            check_output(network, example, lambda inputs: _output(network, inputs))
         try:
             found, unfollowed = _followed(network, example)
         except UntraceableError as error:
@@ -223,11 +221,15 @@ def _followed(network: nn.Module, example: Tensor) -> tuple[Findings, dict[str, 
 
 
 def _outputs(network: nn.Module, example: Tensor) -> list[Any]:
-    """Return what a network gives in evaluation mode, as a flat list."""
+    """Return what a network gives in evaluation mode: its form, and then its tensors."""
+    return comparable(_output(network, example))
+
+
+def _output(network: nn.Module, example: Tensor) -> Any:
     with evaluation(network), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # for a network that draws numbers even then
         # A forward may work in place: the example stays as it is.
-        return tree_flatten(run(network, example.clone()))[0]
+        return run(network, example.clone())
 
 
 def _first_difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Tensor) -> str:

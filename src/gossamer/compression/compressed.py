@@ -1,7 +1,7 @@
 """A compressed network: a callable that computes what the masked network computes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from gossamer.compression.outputs import leaves, map_tensors, with_leaves
 from gossamer.compression.storing import kinds_in_words, layers_in_words
 from gossamer.errors import InputError
 from gossamer.kernels.network import Convolution, Floats, Linear, Network, Shape
@@ -76,6 +76,36 @@ class RunnerModule(nn.Module):
         return found if found.shape == shape else found.reshape(shape)
 
 
+class Rebuilding(nn.Module):
+    """Gives the output of a network as it was, of a module that gives a part of its leaves.
+
+    Parameters
+    ----------
+    module
+        Returns the recorded leaves in order.
+    output
+        What the network gives for some input; its other leaves are the same for all inputs.
+    recorded
+        Of each leaf of the output, whether the module returns it.
+    """
+
+    def __init__(self, module: nn.Module, output: Any, recorded: Sequence[bool]) -> None:
+        super().__init__()
+        self.module = module
+        self.output = map_tensors(output, lambda _: torch.empty(0))
+        self.constants = [leaf.value for leaf in leaves(self.output)]
+        self.recorded = tuple(recorded)
+
+    def forward(self, inputs: Tensor) -> Any:
+        """Return what the network does."""
+        given = iter(self.module(inputs))
+        values = [
+            next(given) if recorded else constant
+            for recorded, constant in zip(self.recorded, self.constants, strict=True)
+        ]
+        return with_leaves(self.output, values)
+
+
 @dataclass(frozen=True, eq=False)
 class Compressed:
     """What `compress` returns: call it with a batch of inputs.
@@ -136,8 +166,8 @@ class Compressed:
             found = self._module.compute(numbers)
             return torch.from_numpy(found) if gives_tensors else found
         with torch.no_grad(), threads_of_torch(self.threads):
-            output = _for_each_tensor(self._module(_as_tensor(numbers)), Tensor.detach)
-        return output if gives_tensors else _for_each_tensor(output, Tensor.numpy)
+            output = map_tensors(self._module(_as_tensor(numbers)), Tensor.detach)
+        return output if gives_tensors else map_tensors(output, Tensor.numpy)
 
     def _check_batch(self, size: int) -> None:
         if self.fixed_batch and size != self.batch:
@@ -205,7 +235,7 @@ class Compressed:
     def _needs_pytorch(self) -> str:
         if self.remaining:
             return f"these parts of it stay there: {_listed(self.remaining)}"
-        return "it gives several outputs, or runs along further axes of its input"
+        return "it gives several outputs, or a container, or runs along further axes of its input"
 
     def report(self) -> str:
         """Return in words what is run, what was timed, and what stays in PyTorch."""
@@ -235,13 +265,6 @@ def _as_tensor(numbers: Floats) -> Tensor:
     """Return an array as a tensor, copied only where PyTorch would refuse it or warn."""
     shared = numbers.flags.writeable and min(numbers.strides, default=0) >= 0
     return torch.from_numpy(numbers if shared else numbers.copy())
-
-
-def _for_each_tensor(output: Any, change: Callable[[Tensor], Any]) -> Any:
-    """Return an output, perhaps nested in lists and dictionaries, with each tensor changed."""
-    if isinstance(output, Tensor):
-        return change(output)
-    return pytree.tree_map_only(Tensor, change, output)
 
 
 _CHOICES = {

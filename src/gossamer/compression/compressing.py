@@ -1,5 +1,6 @@
 """From a masked model to the fastest thing that computes the same."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,9 +15,10 @@ from gossamer.compression.checking import check_example, check_model, run_twice,
 from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest, time_candidates
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.compression.compaction import compactions
-from gossamer.compression.compressed import Compressed, RunnerModule
+from gossamer.compression.compressed import Compressed, Rebuilding, RunnerModule
 from gossamer.compression.lowering.parts import Division, Part, divide, refusal, with_parts
 from gossamer.compression.lowering.tracing import Trace, trace
+from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.storing import with_usual_kinds
 from gossamer.errors import InputError
 from gossamer.kernels.engine import MOST_THREADS, Engine
@@ -73,7 +75,9 @@ def compress(
     Raises
     ------
     InputError
-        If the model or the example is not as described, or the network draws random numbers.
+        If the model or the example is not as described, the network draws random numbers, or its
+        output holds something computed that is no dense tensor. Tensors may stand in tuples, lists,
+        mappings, dataclasses and plain objects, which stay what they are.
 
     Warns
     -----
@@ -144,7 +148,7 @@ def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | 
     output = run_twice(model, example)
     compacted, in_blocks = compactions(model, example)
     small = compacted.network
-    lowered = _lower_best(small, in_blocks, example, threads, seconds, isinstance(output, Tensor))
+    lowered = _lower_best(small, in_blocks, example, threads, seconds, output)
     modules = {"dense": model}
     if _parameters(small) < _parameters(model):
         modules["compact"] = small
@@ -202,13 +206,13 @@ def _lower_best(
     example: Tensor,
     threads: int,
     seconds: float | None,
-    gives_tensor: bool,
+    output: Any,
 ) -> _Lowered:
     """Lower the smallest network, or the one that has kept its blocks if it is faster."""
-    lowered = _lower(small, example, threads, seconds, gives_tensor)
+    lowered = _lower(small, example, threads, seconds, output)
     if in_blocks is None:
         return lowered
-    aligned = _lower(in_blocks, example, threads, seconds, gives_tensor)
+    aligned = _lower(in_blocks, example, threads, seconds, output)
     if aligned.module is None:
         return lowered
     if lowered.module is None or seconds is None:
@@ -219,10 +223,16 @@ def _lower_best(
 
 
 def _lower(
-    model: nn.Module, example: Tensor, threads: int, seconds: float | None, gives_tensor: bool
+    model: nn.Module, example: Tensor, threads: int, seconds: float | None, output: Any
 ) -> _Lowered:
+    """Lower a network that gives such an output for the example."""
+    gives_tensor = isinstance(output, Tensor)
+    held = leaves(output)
+    recorded = [isinstance(leaf.value, Tensor | int) for leaf in held]
+    chosen = [leaf for leaf, needed in zip(held, recorded, strict=True) if needed]
     try:
-        traced = trace(model, example)
+        with contextlib.nullcontext() if gives_tensor else giving(model, chosen):
+            traced = trace(model, example)
     except InputError as reason:
         return _Lowered(None, (), (str(reason),), None, fixed_batch="")
     division = divide(traced.graph)
@@ -235,6 +245,8 @@ def _lower(
     if whole in modules:
         return _Lowered(modules[whole], networks, (), networks[0], traced.fixed_batch)
     module = with_parts(traced.graph, modules)
+    if not gives_tensor:
+        module = Rebuilding(module, output, recorded)
     return _Lowered(module, networks, remaining, None, traced.fixed_batch)
 
 

@@ -1,37 +1,46 @@
-"""A network as an ONNX file, checked against what ONNX Runtime computes from it."""
+"""A network as an ONNX file, checked against what the network computes from batches of any size."""
 
+import contextlib
+import copy
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from gossamer.compression.checking import relative_difference
-from gossamer.compression.lowering.tracing import quietly, several_examples
+from gossamer.compression.exporting.attempts import exported
+from gossamer.compression.exporting.recording import BATCH
+from gossamer.compression.exporting.report import OnnxReport, warnings_of
+from gossamer.compression.outputs import check_is_tensor
 from gossamer.errors import InputError
 from gossamer.files import as_path, replacing
 from gossamer.installing import needing
+from gossamer.masks.names import bare_module
 from gossamer.measure.modes import evaluation
-from gossamer.measure.running import run, told
-
-BATCH = "batch"
-"""Name of the dimension of the file's input and output that may have any size."""
-TOLERANCE = 1e-4
-"""Largest difference of outputs that is still rounding, relative to the largest output."""
 
 
-def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
-    """Write a network as ONNX, and check the file against the network with ONNX Runtime.
+def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> OnnxReport:
+    """Write a network as ONNX, after checking the file against the network.
 
-    The file takes batches of any size: its input "input" and its output "output" have a first
-    dimension "batch". It is written whole or not at all, after the check. Zeros are stored like any
-    other weight: give the result of `gossamer.compact` for a file that is smaller.
+    The input of the file is "input". Its first dimension is "batch" and may have any size, unless
+    the network cannot be recorded so, because it takes one way for some sizes and another for
+    others, or makes of the size a plain number in a way that cannot be followed. Then the file
+    declares the size of the example, and a warning says so. The file is written whole or not at
+    all. Zeros are stored like any other weight: give the result of `gossamer.compact` for a file
+    that is smaller.
 
     Parameters
     ----------
     model
-        A network that takes one tensor and returns one; exported in evaluation mode.
+        A network that takes one tensor, on the processor, in any precision; exported in evaluation
+        mode. The tensors of its output become the outputs of the file, in the order in which the
+        network returns them. One alone is "output"; of several each is named after the way to it,
+        such as "logits" or "hidden_0" for attributes, fields and keys, and "output_0", "output_1"
+        for places in a tuple or list. None keeps its place there, but is no output; what else is no
+        tensor has to be the same for all inputs, and is left out with a warning.
     example
         Input [examples, ...] that it takes, on the processor.
     path
@@ -39,48 +48,69 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
 
     Returns
     -------
-    float
-        Largest difference between the outputs of ONNX Runtime and of the network on the example,
-        relative to the largest output of the network.
+    OnnxReport
+        Which batches the file takes, its outputs, and how far they are from the network's.
 
     Raises
     ------
     MissingPackageError
         If the extra `onnx` is not installed.
     InputError
-        If the network cannot be exported, the file gives other
-        answers than the network, or it cannot be written.
+        If the network cannot be exported, gives different answers for the same inputs, or returns
+        something computed that is no tensor; if the file gives other answers than the network, or
+        cannot be written.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the file takes batches of one size only, the network itself fails on some sizes that were
+        tried, ONNX Runtime cannot run the file on the processor, or something is left out.
+
+    Notes
+    -----
+    What ONNX Runtime computes from the file is compared, in shape, type and numbers, for batches of
+    1, 2, 3, the example's size and one more, at one more once again for random numbers, and at the
+    sizes next to each condition on the batch that the recording rests on. The reference is the
+    network in float64, or in its own precision where it runs in no other. Of each output the
+    largest difference over all batches may reach the machine epsilon of the coarsest type in the
+    network to the power of 3/4, relative to the largest number, or four times the network's own
+    rounding error if that is more; without float64 it may reach the square root of the epsilon.
+    Whole numbers and truth values must be the same, but for four times as many as the network
+    itself decides otherwise in float64. What ONNX Runtime cannot run on the processor, such as
+    bfloat16, is checked with the reference implementation in the package onnx, which is slow.
+
+    The metadata of the file hold the "network" and the "batch", which is "any" or a number.
 
     Examples
     --------
     >>> import tempfile
     >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     export_onnx(network, torch.ones(3, 4), Path(folder) / "network.onnx") < 1e-5
-    True
+    ...     report = export_onnx(network, torch.ones(3, 4), Path(folder) / "network.onnx")
+    >>> report.difference < 1e-5, report.batch, report.outputs, report.checked
+    (True, None, ('output',), (1, 2, 3, 4))
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)
     path = as_path(path)
-    with evaluation(model), torch.no_grad():
-        expected = run(model, example)
-        program = _exported(model, example)
+    root = bare_module(model)
+    _check(root, example)
+    with evaluation(root), torch.random.fork_rng(devices=[]):
+        # A recording may leave its symbols in attributes that a forward sets.
+        content, report = exported(
+            _copied(root), example.detach(), path, lambda file: open_session(file, threads=1)
+        )
     try:
         with replacing(path) as temporary:
-            program.save(temporary)
-            difference = _difference(temporary, example, expected)
-            if not difference <= TOLERANCE:
-                raise InputError(
-                    f"{path}: ONNX Runtime's answers differ from those of {type(model).__name__} "
-                    f"by {difference:.2g} of the largest, where at most {TOLERANCE:g} was "
-                    "expected, so the file was not kept."
-                )
+            temporary.write_bytes(content)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); a folder that "
             "is there and can be written was expected."
         ) from error
-    return difference
+    for sentence in warnings_of(report, type(root).__name__, path):
+        warnings.warn(sentence, RuntimeWarning, stacklevel=2)
+    return report
 
 
 def _needed(package: str) -> Any:
@@ -110,34 +140,39 @@ def open_session(file: Path | bytes, threads: int, batch: int | None = None) -> 
     runtime = _needed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 4  # nothing: what goes wrong is raised as well
     if batch is not None:
         options.add_free_dimension_override_by_name(BATCH, batch)
     return runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def _exported(model: nn.Module, example: Tensor) -> Any:
-    shapes = ({0: torch.export.Dim(BATCH)},)
-    try:
-        with quietly():
-            return torch.onnx.export(
-                model,
-                (several_examples(example),),
-                dynamo=True,
-                dynamic_shapes=shapes,
-                input_names=["input"],
-                output_names=["output"],
-                verbose=False,
+def _check(model: nn.Module, example: Any) -> None:
+    """Refuse a model that is not on the processor, and an example that is no batch there."""
+    check_is_tensor(example)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer) or tensor.is_meta:
+            raise InputError(
+                f"{name!r} of {type(model).__name__} has no values yet: run one batch through the "
+                "network, or load its weights, before exporting it."
             )
-    except Exception as error:
+        if tensor.device.type != "cpu":
+            raise InputError(
+                f"{name!r} of {type(model).__name__} is on {tensor.device}, but the file is "
+                "checked on the CPU: move the network there with model.cpu()."
+            )
+    if example.device.type != "cpu" or example.layout != torch.strided:
         raise InputError(
-            f"The network {type(model).__name__} cannot be exported to ONNX "
-            f"({told(error)[:300]}): give a network that torch.export takes, of one tensor in and "
-            "one out, for batches of any size."
-        ) from error
+            f"'example' is a tensor of layout {example.layout} on {example.device}, but a dense "
+            "one on the CPU was expected."
+        )
+    if example.dim() < 1 or not example.numel():
+        raise InputError(
+            f"'example' has shape {tuple(example.shape)}, but a batch of at least one input, "
+            "[batch, ...], was expected: add the dimension of the batch, or give some inputs."
+        )
 
 
-def _difference(path: Path, example: Tensor, expected: Tensor) -> float:
-    session = open_session(path, threads=1)
-    (found,) = session.run(None, {"input": example.numpy()})
-    return relative_difference(torch.from_numpy(found), expected)
+def _copied(model: nn.Module) -> nn.Module:
+    with contextlib.suppress(Exception):
+        return copy.deepcopy(model)
+    return model

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gossamer.compression.outputs import comparable
 from gossamer.errors import InputError
 from gossamer.measure.running import run
 
@@ -56,7 +57,7 @@ def rounding_errors(
     inputs
         A batch that it takes.
     exact
-        What it gives for them, as a flat list.
+        The tensors that it gives for them.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def rounding_errors(
         given = inputs.clone()  # which the network may write into
         try:
             with torch.no_grad(), _WithErrors(generator):
-                found = pytree.tree_leaves(run(network, given))
+                _, *found = comparable(run(network, given))
         except InputError:  # it has operations that cannot be changed this way
             return largest
         largest = [

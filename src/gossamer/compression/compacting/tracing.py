@@ -4,13 +4,15 @@ Layers of `torch.nn` stay whole. So does a module that cannot be followed, becau
 depends on data: the rest of the network is followed around it.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from gossamer.compression.outputs import leaves
 from gossamer.measure.running import told
 
 Shape = tuple[int, ...]
@@ -103,6 +105,16 @@ class _Tracer(fx.Tracer):
             name = self.path_of_module(m)
             self.unfollowed[name] = told(error)
             return self.create_proxy("call_module", name, args, kwargs)
+
+    def create_arg(self, a: Any) -> Any:
+        """Take an object of the user's own, such as an output, for what it holds."""
+        if not is_dataclass(a) or all(field.init for field in fields(a)):
+            with contextlib.suppress(NotImplementedError):
+                return super().create_arg(a)
+        held = [leaf.value for leaf in leaves(a)]
+        if any(value is a for value in held):
+            raise NotImplementedError(f"argument of type {type(a).__name__}")
+        return super().create_arg(held)
 
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **by: Any

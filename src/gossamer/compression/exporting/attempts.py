@@ -1,0 +1,257 @@
+"""The ways to export a network, one after the other, until the file of one is right."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gossamer.compression.checking import run_twice
+from gossamer.compression.exporting.answers import Answers
+from gossamer.compression.exporting.judging import Answer, coarsest, judge
+from gossamer.compression.exporting.recording import (
+    INPUT,
+    NotRecordedError,
+    content_of,
+    doubtful_sizes,
+    record_any_batch,
+    record_one_batch,
+)
+from gossamer.compression.exporting.report import OnnxReport
+from gossamer.compression.outputs import Leaf, giving, leaves
+from gossamer.errors import InputError
+from gossamer.measure.running import told
+
+Opening = Callable[[bytes], Any]
+"""Returns a session of ONNX Runtime for the content of a file."""
+
+
+class WrongFileError(Exception):
+    """A file does not give what the network gives."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A network in evaluation mode, what it gives, and the names of the file's outputs.
+
+    `chosen` are the leaves of the output that are tensors; empty if it is a tensor itself.
+    """
+
+    model: nn.Module
+    example: Tensor
+    answers: Answers
+    chosen: Sequence[Leaf]
+    names: Sequence[str]
+    left_out: Sequence[str]
+    opening: Opening
+
+
+def exported(
+    model: nn.Module, example: Tensor, path: Path, opening: Opening
+) -> tuple[bytes, OnnxReport]:
+    """Return the content of a file that gives what a network gives, and what there is to know.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode. Its recording may leave traces in it.
+    example
+        Its input, [batch, ...].
+    path
+        Where the file will be, for messages.
+    opening
+        How a file is opened to check it.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be exported, or the file would be wrong.
+    """
+    task = _task(model, example, opening)
+    try:
+        return _for_any_batch(task)
+    except (NotRecordedError, WrongFileError) as error:
+        why_one_batch = str(error)
+    try:
+        return _for_one_batch(task, why_one_batch)
+    except NotRecordedError as error:
+        raise InputError(
+            f"The network {type(model).__name__} cannot be exported to ONNX ({error}): give a "
+            "network of one tensor in that torch.export takes."
+        ) from error
+    except WrongFileError as error:
+        raise InputError(
+            f"{path}: ONNX Runtime's answers differ from those of {type(model).__name__} "
+            f"({error}), so the file was not kept."
+        ) from error
+
+
+def _task(model: nn.Module, example: Tensor, opening: Opening) -> _Task:
+    output = run_twice(model, example)
+    held = leaves(output)
+    tensors = [leaf for leaf in held if isinstance(leaf.value, Tensor)]
+    others = [leaf for leaf in held if not isinstance(leaf.value, Tensor | None)]
+    return _Task(
+        model=model,
+        example=example,
+        answers=Answers(model, example),
+        chosen=() if isinstance(output, Tensor) else tensors,
+        names=output_names(tensors),
+        left_out=[_output_name(leaf) for leaf in others],
+        opening=opening,
+    )
+
+
+def output_names(tensors: Sequence[Leaf]) -> tuple[str, ...]:
+    """Return names for the outputs of a file, all different and none that of its input.
+
+    Examples
+    --------
+    >>> output_names(leaves({"logits": torch.ones(1), "hidden": (torch.ones(1), torch.ones(1))}))
+    ('logits', 'hidden_0', 'hidden_1')
+    >>> output_names([leaf for leaf in leaves((None, torch.ones(1))) if leaf.value is not None])
+    ('output_1',)
+    >>> output_names(leaves(torch.ones(1)))
+    ('output',)
+    """
+    names: list[str] = []
+    for leaf in tensors:
+        name = _output_name(leaf)
+        while name in names:
+            name += "_again"
+        names.append(name)
+    return tuple(names)
+
+
+def _output_name(leaf: Leaf) -> str:
+    if not leaf.name:
+        return "output"
+    return f"output_{leaf.name}" if leaf.name[0].isdigit() or leaf.name == INPUT else leaf.name
+
+
+def _for_any_batch(task: _Task) -> tuple[bytes, OnnxReport]:
+    """Return a file for batches of any size that is right wherever that could be in doubt."""
+    program = _recorded(record_any_batch, task)
+    content = content_of(program, _metadata(task, "any"))
+    count = len(task.example)
+    sizes = sorted({1, 2, 3, count, count + 1, *doubtful_sizes(program, task.example)})
+    known = task.answers.at(sizes)
+    if len(known) == 1:
+        known = task.answers.at([count, 2 * count])
+    if len(known) == 1:
+        raise NotRecordedError(f"it takes no batches of other sizes itself, such as {count + 1}")
+    checked = tuple(len(answer.inputs) for answer in known)
+    found = _checked(content, task, [*known, *task.answers.at_random(max(checked))])
+    return content, _report(task, found, None, "", checked)
+
+
+def _for_one_batch(task: _Task, why: str) -> tuple[bytes, OnnxReport]:
+    """Return a file for batches of the example's size only."""
+    size = len(task.example)
+    content = content_of(_recorded(record_one_batch, task), _metadata(task, f"{size}"))
+    found = _checked(content, task, [*task.answers.at([size]), *task.answers.at_random(size)])
+    return content, _report(task, found, size, why, (size,))
+
+
+def _recorded(record: Callable[[nn.Module, Tensor, Sequence[str]], Any], task: _Task) -> Any:
+    if not task.chosen:
+        return record(task.model, task.example, task.names)
+    with giving(task.model, task.chosen):
+        return record(task.model, task.example, task.names)
+
+
+def _metadata(task: _Task, batch: str) -> dict[str, str]:
+    return {"network": type(task.model).__name__, "batch": batch}
+
+
+def _report(
+    task: _Task, found: tuple[float, str], batch: int | None, why: str, checked: tuple[int, ...]
+) -> OnnxReport:
+    difference, unsupported = found
+    return OnnxReport(
+        difference=difference,
+        batch=batch,
+        why_one_batch=why,
+        outputs=tuple(task.names),
+        left_out=tuple(task.left_out),
+        checked=checked,
+        refused=dict(task.answers.refused),
+        unsupported=unsupported,
+    )
+
+
+def _checked(content: bytes, task: _Task, answers: Sequence[Answer]) -> tuple[float, str]:
+    """Return how far a file is from answers of the network, and why ONNX Runtime cannot run it.
+
+    Raises
+    ------
+    WrongFileError
+        If it gives something else.
+    """
+    run, unsupported = _opened(content, task)
+    found = [_given(run, answer.inputs) for answer in answers]
+    verdict = judge(found, answers, task.names, coarsest(task.model, answers))
+    if verdict.problem:
+        raise WrongFileError(verdict.problem)
+    return verdict.difference, unsupported
+
+
+def _given(run: Callable[[Tensor], list[Tensor]], inputs: Tensor) -> list[Tensor]:
+    try:
+        return run(inputs)
+    except Exception as error:
+        raise WrongFileError(
+            f"it fails on a batch of {len(inputs)}: {told(error)[:300]}"
+        ) from error
+
+
+def _opened(content: bytes, task: _Task) -> tuple[Callable[[Tensor], list[Tensor]], str]:
+    """Return how a file is run, and why not by ONNX Runtime, which lacks some types."""
+    try:
+        return _runtime(content, task), ""
+    except Exception as error:
+        if type(error).__name__ != "NotImplemented":
+            raise WrongFileError(f"it cannot be opened: {_told(error)}") from error
+        return _reference(content), _told(error)
+
+
+def _told(error: Exception) -> str:
+    """Return what ONNX Runtime says of an error, without its codes and the lines of its source."""
+    return told(error).rpartition(" : ")[2].partition(" Status Message: ")[0]
+
+
+def _runtime(content: bytes, task: _Task) -> Callable[[Tensor], list[Tensor]]:
+    session = task.opening(content)
+
+    def run(inputs: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(np.asarray(one)) for one in session.run(None, _feed(inputs))]
+
+    return run
+
+
+def _reference(content: bytes) -> Callable[[Tensor], list[Tensor]]:
+    """Return how a file runs in the reference implementation, which knows bfloat16."""
+    loaded = import_module("onnx").load_model_from_string(content)
+    evaluator = import_module("onnx.reference").ReferenceEvaluator(loaded)
+
+    def run(inputs: Tensor) -> list[Tensor]:
+        return [_tensor(np.asarray(one)) for one in evaluator.run(None, _feed(inputs))]
+
+    return run
+
+
+def _feed(inputs: Tensor) -> dict[str, Any]:
+    if inputs.dtype != torch.bfloat16:
+        return {INPUT: inputs.numpy()}
+    kind = import_module("ml_dtypes").bfloat16
+    return {INPUT: inputs.contiguous().view(torch.int16).numpy().view(kind)}
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    if array.dtype.name != "bfloat16":
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)

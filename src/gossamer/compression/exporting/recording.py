@@ -1,0 +1,176 @@
+"""A network as ONNX for batches of any size, or of one, and the sizes at which to doubt it.
+
+PyTorch's exporter follows a forward with a symbol for the size of the batch. Where the forward asks
+something of that size it follows the answer for the example, and notes the condition; in the file
+nothing is left of it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.compression.lowering.tracing import quietly, several_examples
+from gossamer.errors import InputError
+from gossamer.measure.running import told
+
+INPUT = "input"
+"""Name of the file's input."""
+BATCH = "batch"
+"""Name of the dimension of the file's input and outputs that may have any size."""
+_MOST_EXAMPLES = 1024
+_MOST_NUMBERS = 2**22
+"""How many examples, and how many numbers, a batch has at the most that is made for a doubt."""
+_FAR = tuple(2**power + one for power in range(4, 21) for one in (-1, 0, 1))
+"""Sizes of which is only asked whether a condition holds."""
+
+
+class NotRecordedError(Exception):
+    """A network cannot be recorded, or not for the sizes that were asked for."""
+
+
+def record_any_batch(model: nn.Module, example: Tensor, names: Sequence[str]) -> Any:
+    """Return a network as a program of ONNX that takes batches of any size.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode; it gives a tensor, or a tuple of them.
+    example
+        Its input, [batch, ...].
+    names
+        Of the outputs.
+
+    Raises
+    ------
+    NotRecordedError
+        If it cannot be recorded, or only for one size, which it uses as a plain number.
+    """
+    # A name in place of a `Dim` is never replaced by the number that a forward makes of it.
+    program = _recorded(model, several_examples(example), names, ({0: BATCH},))
+    if isinstance(program.model.graph.inputs[0].shape[0], int):
+        raise NotRecordedError(_PLAIN_NUMBER)
+    return program
+
+
+def record_one_batch(model: nn.Module, example: Tensor, names: Sequence[str]) -> Any:
+    """Return a network as a program of ONNX that takes batches of the example's size only.
+
+    Parameters and errors are those of `record_any_batch`.
+    """
+    return _recorded(model, example, names, None)
+
+
+def _recorded(
+    model: nn.Module, example: Tensor, names: Sequence[str], dynamic: tuple[Any, ...] | None
+) -> Any:
+    try:
+        with torch.no_grad(), quietly():
+            program = torch.onnx.export(
+                model,
+                (example.clone(),),
+                dynamo=True,
+                dynamic_shapes=dynamic,
+                input_names=[INPUT],
+                output_names=list(names),
+                verbose=False,
+            )
+    except Exception as error:
+        raise NotRecordedError(_reason(error)) from error
+    assert program is not None
+    return program
+
+
+_PLAIN_NUMBER = "it uses the size of the batch as a plain number"
+
+
+def _reason(error: Exception) -> str:
+    """Return the beginning of what first went wrong; the exporter wraps it in advice of its own."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if "static shape" in str(error) or "Constraints violated" in str(error):
+        return _PLAIN_NUMBER
+    return told(error)[:300].partition(". ")[0]
+
+
+def doubtful_sizes(program: Any, example: Tensor) -> list[int]:
+    """Return sizes at which a condition does not hold that the recording rests on.
+
+    The file may be right there all the same: many conditions are about how fast, not about what.
+
+    Parameters
+    ----------
+    program
+        What `record_any_batch` returned.
+    example
+        What it was recorded with, [batch, ...].
+
+    Returns
+    -------
+    list of int
+        The two smallest such sizes of each condition, among those that can be tried.
+
+    Raises
+    ------
+    NotRecordedError
+        If a condition fails only for batches too large to be tried.
+    """
+    in_reach = max(4 * len(example), min(_MOST_EXAMPLES, _MOST_NUMBERS // example[0].numel()))
+    found: set[int] = set()
+    for holds in _conditions(program):
+        fails = [size for size in range(1, in_reach + 1) if not holds(size)]
+        found.update(fails[:2])
+        far = [size for size in _FAR if not holds(size)]
+        if far and not fails:
+            raise NotRecordedError(
+                f"it asks for the size of the batch, and computes one of {far[0]} in another way"
+            )
+    return sorted(found)
+
+
+def _conditions(program: Any) -> Iterator[Callable[[int], bool]]:
+    """Yield what was taken for granted of the size of the batch, each as a function of it."""
+    batch = _symbolic_batch(program.exported_program)
+    if batch is None:
+        return
+    symbol, shapes = batch.node.expr, batch.node.shape_env
+    bounds = shapes.var_to_range.get(symbol)
+    if bounds is not None:
+        yield lambda size: bool(bounds.lower <= size)
+        yield lambda size: bool(size <= bounds.upper)
+    asserted = [one.expr for several in shapes.deferred_runtime_asserts.values() for one in several]
+    for expression in (*asserted, *(guard.expr for guard in shapes.guards)):
+        if expression.free_symbols == {symbol}:
+            yield _as_function(expression, symbol)
+
+
+def _as_function(expression: Any, symbol: Any) -> Callable[[int], bool]:
+    return lambda size: bool(expression.subs(symbol, size))
+
+
+def _symbolic_batch(program: torch.export.ExportedProgram) -> torch.SymInt | None:
+    (name,) = program.graph_signature.user_inputs
+    for node in program.graph.nodes:
+        if node.name == name:
+            size = node.meta["val"].shape[0]
+            return size if isinstance(size, torch.SymInt) else None
+    return None
+
+
+def content_of(program: Any, metadata: dict[str, str]) -> bytes:
+    """Return the bytes of an ONNX file.
+
+    Raises
+    ------
+    InputError
+        If there are more than such a file holds.
+    """
+    program.model.metadata_props.update(metadata)
+    try:
+        return bytes(program.model_proto.SerializeToString())
+    except Exception as error:
+        raise InputError(
+            f"The network cannot be written as one ONNX file ({_reason(error)}), which holds 2 GB "
+            "at the most: export a smaller one."
+        ) from error
