@@ -11,8 +11,8 @@ import gossamer
 
 HOUSE = Path(gossamer.__file__).parent
 ROOMS = (
-    "stats", "records", "leakage", "kernels", "runtime", "data", "nets", "masks", "measure",
-    "train", "recipes", "compression", "studies", "report",
+    "stats", "records", "leakage", "kernels", "runtime", "data", "nets", "graph", "masks",
+    "measure", "train", "recipes", "compression", "studies", "report",
 )  # fmt: skip
 FOUNDATION = {
     "arrays", "errors", "files", "formats", "installing", "labels", "streams", "system",

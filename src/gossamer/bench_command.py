@@ -277,7 +277,7 @@ def _looked_at(chosen: "Subject") -> tuple[int, float]:
 
     with _progress().status("Building the network"):
         network = build_network(chosen)
-    return parameter_count(network), share_of_zeros(network)
+    return parameter_count(network), share_of_zeros(network, chosen)
 
 
 def _progress() -> Console:

@@ -39,11 +39,12 @@ def test_compiling_is_for_batch_64_at_90_percent_on_one_thread() -> None:
 
 @pytest.mark.parametrize("pattern", ["weight", "block"])
 def test_each_layer_has_the_same_share_of_zeros(pattern: str) -> None:
-    network = pruned_network(Subject("mlp", (20, 20), pattern=pattern), 0.9)  # type: ignore[arg-type]
+    chosen = Subject("mlp", (20, 20), pattern=pattern)  # type: ignore[arg-type]
+    network = pruned_network(chosen, 0.9)
     for weight in network.parameters():
         if weight.numel() > 10_000:
             assert (weight == 0).float().mean().item() == pytest.approx(0.9, abs=0.002)
-    assert share_of_zeros(network) == pytest.approx(0.9, abs=0.002)
+    assert share_of_zeros(network, chosen) == pytest.approx(0.9, abs=0.002)
     assert not network.training
 
 
@@ -62,7 +63,7 @@ def test_units_go_whole_but_never_the_classes() -> None:
 
 
 def test_no_sparsity_prunes_nothing() -> None:
-    assert share_of_zeros(pruned_network(SMALL, 0.0)) == 0.0
+    assert share_of_zeros(pruned_network(SMALL, 0.0), SMALL) == 0.0
 
 
 def test_the_network_is_the_same_in_every_process() -> None:

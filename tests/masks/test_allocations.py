@@ -83,7 +83,7 @@ def test_erdos_renyi_counts_inputs_and_units_whatever_the_kernel(
 def test_erdos_renyi_rounds_to_even_between_one_and_all(
     shapes: list[list[int]], epsilon: float
 ) -> None:
-    mask = find_mask(of_shapes(shapes), allocation=ErdosRenyi(epsilon))
+    mask = find_mask(of_shapes(shapes), allocation=ErdosRenyi(epsilon), include="*")
     for shape, count in zip(shapes, kept(mask), strict=True):
         wanted = round(Fraction(epsilon * (shape[0] + shape[1])))
         assert count == min(max(wanted, 1), math.prod(shape))
@@ -91,7 +91,7 @@ def test_erdos_renyi_rounds_to_even_between_one_and_all(
 
 def test_erdos_renyi_keeps_the_best_of_each_layer() -> None:
     model = of_shapes([(5, 8), (3, 4)])
-    mask = prune(model, allocation=ErdosRenyi(1.0))
+    mask = prune(model, allocation=ErdosRenyi(1.0), include="*")
     for value, of_it, count in zip(model, mask.weights.values(), (13, 7), strict=True):
         best = set(value.detach().flatten().argsort(descending=True)[:count].tolist())
         assert set(of_it.flatten().nonzero().flatten().tolist()) == best
@@ -189,7 +189,7 @@ def test_erk_is_exact_in_total_and_proportional_between_its_bounds(
     shapes: list[list[int]], sparsity: float
 ) -> None:
     sizes = [math.prod(shape) for shape in shapes]
-    mask = find_mask(of_shapes(shapes), sparsity, allocation=ERK())
+    mask = find_mask(of_shapes(shapes), sparsity, allocation=ERK(), include="*")
     asked = sum(sizes) - round(sparsity * sum(sizes))
     if sparsity == 1:
         assert mask.sparsity == 1
@@ -244,7 +244,10 @@ def test_largest_remainders_are_the_closest_whole_numbers(
 
 def test_of_equal_remainders_the_earlier_layer_gets_more() -> None:
     assert _proportional([3, 3, 3], [9, 9, 9], 11) == [4, 4, 3]
-    assert kept(find_mask(of_shapes([(2, 4), (2, 4)]), 9 / 16, allocation=ERK())) == [4, 3]
+    assert kept(find_mask(of_shapes([(2, 4), (2, 4)]), 9 / 16, allocation=ERK(), include="*")) == [
+        4,
+        3,
+    ]
 
 
 def units_of(weight: Tensor, name: str) -> list[Tensor]:

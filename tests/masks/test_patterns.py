@@ -122,12 +122,26 @@ def test_n_by_m_at_random_is_uniform_over_inputs() -> None:
     assert (mask.sum(0) - 1000).abs().max() < 4 * 27.4
 
 
-def test_n_by_m_refuses_inputs_that_m_does_not_divide_by_name() -> None:
+def test_n_by_m_leaves_inputs_alone_that_m_does_not_divide_and_says_so(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3), nn.Conv2d(6, 4, 1))
+    mask = prune(model, pattern=NByM(2, 4))
+    assert mask.densities == {"1.weight": 0.5}
+    reasons = {
+        "0.weight": "has 3 inputs, which is not a multiple of 4",
+        "2.weight": "has 6 inputs, which is not a multiple of 4",
+    }
+    assert mask.left_alone == reasons
+    assert repr(mask).endswith("sparsity 0.5000; left alone: 0.weight, 2.weight)")
+    mask.save(tmp_path / "mask")
+    assert Mask.load(tmp_path / "mask").left_alone == reasons
+    assert find_mask(model, pattern=NByM(2, 4), exclude="0").left_alone.keys() == {"2.weight"}
+
+
+def test_n_by_m_refuses_what_was_named_and_where_nothing_is_left() -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2))
     with pytest.raises(InputError, match=r"0\.weight has 6 inputs, which is not a multiple of 4"):
-        find_mask(model, pattern=NByM(2, 4))
-    assert find_mask(model, pattern=NByM(2, 4), exclude="0").sparsity == 0.5
-    with pytest.raises(InputError, match=r"weight has 2 inputs"):  # four channels in two groups
+        find_mask(model, pattern=NByM(2, 4), include="0")
+    with pytest.raises(InputError, match=r"weight, for one, has 2 inputs"):  # 4 in two groups
         find_mask(nn.Conv2d(4, 4, 3, groups=2), pattern=NByM(2, 4))
 
 
@@ -204,6 +218,7 @@ def test_blocks_of_the_smallest_norm_go(
     assert {tuple(place) for place in (~mask).nonzero().tolist()} == gone
 
 
+@pytest.mark.filterwarnings("ignore:little is left")
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 9), BLOCKS, st.floats(0, 1))
 def test_blocks_compare_across_layers(seed: int, size: tuple[int, int], sparsity: float) -> None:
@@ -271,7 +286,7 @@ def test_a_block_of_one_is_a_weight() -> None:
 
 def test_a_block_of_all_inputs_is_a_unit_without_its_bias() -> None:
     model = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 9))
-    units = find_mask(model, 0.6, pattern="unit")
+    units = find_mask(model, 0.6, pattern="unit", score="magnitude")
     blocks = find_mask(model, 0.6, pattern=Block(1, 7))
     assert units.weights.keys() == blocks.weights.keys()
     assert all(torch.equal(units[name], blocks[name]) for name in blocks.weights)

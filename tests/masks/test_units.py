@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer import find_mask, prune
+from gossamer.errors import InputError
 from gossamer.masks import prunable_weights
 from gossamer.masks.units import UnitLayout
 
@@ -100,7 +101,7 @@ def test_outputs_are_those_of_units_forced_to_zero(
     generator = torch.Generator().manual_seed(1)
     given = torch.rand(shape, generator=generator).double()
     others = [w.name for w in prunable_weights(model) if w.name != f"{layer}.weight"]
-    mask = find_mask(model, 0.5, pattern="unit", exclude=others)
+    mask = find_mask(model, 0.5, pattern="unit", exclude=others, example=given)
     expected = {f"{layer}.weight", f"{layer}.bias"}
     assert set(mask) == expected | {
         f"{norm}.{name}"
@@ -171,7 +172,7 @@ def test_units_compare_across_layers_and_come_nearest_to_the_sparsity() -> None:
     model = nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 6), nn.Linear(6, 3))
     sizes = {"0": 5, "1": 8, "2": 6}
     ranked = sorted(
-        (value, int(name), place, sizes[name])
+        (value / math.sqrt(sizes[name]), int(name), place, sizes[name])
         for name, module in model.named_children()
         for place, value in list(enumerate(norms_by_hand(module)))
     )
@@ -222,7 +223,9 @@ UNTOUCHED: list[nn.Module] = [
 
 @pytest.mark.parametrize("model", UNTOUCHED)
 def test_normalisations_of_something_else_are_left_alone(model: nn.Module) -> None:
-    mask = find_mask(model, 0.5, pattern="unit")
+    images = any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+    example = torch.rand(2, 6, 6, 6) if images else torch.rand(6, 6)
+    mask = find_mask(model, 0.5, pattern="unit", example=example)
     layer = "0" if isinstance(model, nn.Sequential) else "layer"
     assert set(mask) == {f"{layer}.weight", f"{layer}.bias"}
 
@@ -231,7 +234,9 @@ def test_the_normalisations_of_an_untraceable_transformer_are_left_alone() -> No
     model = Body(
         lambda m, x: m.block(x) if x.sum() > 0 else x, block=nn.TransformerEncoderLayer(6, 2, 6)
     )
-    assert set(find_mask(model, 0.5, pattern="unit").attached) == {
+    with pytest.raises(InputError, match=r"which normalisation .*cannot be found: .*pass example="):
+        find_mask(model, 0.5, pattern="unit")
+    assert set(find_mask(model, 0.5, pattern="unit", example=torch.rand(2, 5, 6)).attached) == {
         f"block.{name}.bias" for name in ("self_attn.out_proj", "linear1", "linear2")
     }
 

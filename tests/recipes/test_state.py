@@ -42,7 +42,7 @@ def _same(first: object, second: object) -> bool:
 def pruned() -> State:
     layers = (nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
     network = nn.Sequential(*layers)
-    mask = prune(network, 0.5, pattern="unit", exclude="output layer")
+    mask = prune(network, 0.5, pattern="unit", exclude="output layer", example=torch.ones(2, 5))
     assert mask.attached
     momenta = {"0.weight/momentum_buffer": torch.randn(6, 5), "0.weight/step": torch.tensor(3.0)}
     return State(snapshot(network), mask, momenta, epochs=7)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossamer.compression.checkpoints import load_weights
 from gossamer.errors import InputError
@@ -164,6 +164,7 @@ def pruned_network(chosen: Subject, sparsity: float) -> nn.Module:
             allocation="uniform",
             pattern=Block(4, 1) if chosen.pattern == "block" else chosen.pattern,
             exclude=OUTPUT_LAYER if chosen.pattern == "unit" else (),
+            example=_example(chosen),
         )
     return network.eval().requires_grad_(False)
 
@@ -234,11 +235,15 @@ def _imported(chosen: Subject) -> nn.Module:
     return network.train(mode)
 
 
-def share_of_zeros(network: nn.Module) -> float:
+def share_of_zeros(network: nn.Module, chosen: Subject) -> float:
     """Return the share of zeros in the prunable weights."""
-    values = [layer.weight for layer in prunable_weights(network)]
+    values = [layer.weight for layer in prunable_weights(network, example=_example(chosen))]
     zeros = sum(int((value == 0).sum()) for value in values)
     return zeros / max(1, sum(value.numel() for value in values))
+
+
+def _example(chosen: Subject) -> Tensor:
+    return torch.from_numpy(random_inputs((2, *chosen.input_shape)))
 
 
 def random_inputs(shape: tuple[int, ...]) -> Floats:

@@ -202,7 +202,7 @@ def _answer(
     gc.collect()
     gc.disable()
     remarks = {column: one.remark for column, one in prepared.items()}
-    return Ready(share_of_zeros(network), outputs, remarks, absent)
+    return Ready(share_of_zeros(network, networks.chosen), outputs, remarks, absent)
 
 
 def _as_array(outputs: Any) -> Floats:

@@ -12,12 +12,15 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from gossamer.errors import InputError
+from gossamer.graph.capture import Structure
+from gossamer.graph.examples import Example
+from gossamer.graph.operations import NORMALISATIONS
+from gossamer.graph.outputs import NotFollowedError, output_parameters
 from gossamer.masks.binding import refuse_sharded, refuse_without_values
-from gossamer.masks.graph import NORMALISATIONS, normalisations_behind, output_parameters
+from gossamer.masks.free_parameters import FREE, free_parameters
 from gossamer.masks.names import (
     bare_module,
     bare_name,
-    modules_by_name,
     names_it,
     parameters_by_name,
 )
@@ -29,13 +32,6 @@ OUTPUT_LAYER = "output layer"
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_IMAGE_NORMALISATIONS = (
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-)
 _COMPUTING_HOOKS = (
     (WeightNorm, "name", ("_g", "_v")),
     (SpectralNorm, "name", ("_orig",)),
@@ -61,25 +57,29 @@ class PrunableWeight:
 
 
 @dataclass(frozen=True)
-class AttachedParameter:
-    """A bias, scale or shift with entries for each unit of a layer, along one dimension."""
+class Survey:
+    """What of a network can be pruned, and what is left alone although nobody asked for it."""
 
-    name: str
-    shape: torch.Size
-    dimension: int = 0
-
-    def spread(self, kept: Tensor) -> Tensor:
-        """Return the mask of the parameter that keeps the units where `kept` is True."""
-        behind = len(self.shape) - 1 - self.dimension
-        return kept.view(-1, *[1] * behind).expand(self.shape).clone()
+    weights: tuple[PrunableWeight, ...]
+    left_alone: Mapping[str, str]
+    """Parameter names, each with the reason."""
 
 
-def prunable_weights(model: nn.Module, exclude: str | Sequence[str] = ()) -> list[PrunableWeight]:
+def prunable_weights(
+    model: nn.Module,
+    exclude: str | Sequence[str] = (),
+    *,
+    include: str | Sequence[str] = (),
+    example: Example | None = None,
+) -> list[PrunableWeight]:
     """Find the weights that can be pruned, in the order of `named_parameters`.
 
-    A weight is a parameter of two or more dimensions; biases and normalisation parameters are
-    none. A weight that several modules share, or that several parameters hold in the same memory,
-    is listed once, under its first name.
+    A weight is a parameter of two or more dimensions that a linear operation, a convolution, an
+    embedding, a recurrent cell or an attention projection multiplies with. Of PyTorch's layers
+    that is known; for a parameter of a module of one's own it is found from what the network
+    computes. Biases, normalisation parameters and free parameters (position embeddings, class
+    tokens, layer scales) are none. A weight that several modules share, or that several parameters
+    hold in the same memory, is listed once, under its first name.
 
     Parameters
     ----------
@@ -87,50 +87,90 @@ def prunable_weights(model: nn.Module, exclude: str | Sequence[str] = ()) -> lis
         Any module; a compiled or data-parallel one is looked into.
     exclude
         Patterns (``*``, ``?``) of parameter or module names to leave out, or ``"output layer"``.
+    include
+        Patterns of names of free parameters that are to be pruned all the same.
+    example
+        What the model takes: a tensor, a tuple of positional arguments or a dict of keyword
+        arguments. It is needed where structure matters and the forward cannot be traced without.
 
     Raises
     ------
     InputError
-        If nothing can be pruned, a pattern matches nothing, or a weight has no values yet, is
-        computed from others (parametrized), sharded, or shares its memory in part.
+        If nothing can be pruned, a pattern matches nothing, a weight has no values yet, is
+        computed from others (parametrized), sharded, or shares its memory in part, or structure
+        matters and cannot be found.
     """
     root = bare_module(model)
     refuse_sharded(model)
-    excluded = excluded_parameters(root, exclude)
-    weights = [found for found in _weights(root) if id(found[3]) not in excluded]
+    return list(survey(root, Structure(root, example), exclude, include).weights)
+
+
+def survey(
+    root: nn.Module,
+    structure: Structure,
+    exclude: str | Sequence[str] = (),
+    include: str | Sequence[str] = (),
+) -> Survey:
+    """Find the weights that can be pruned, and what is left alone; see `prunable_weights`."""
+    excluded = excluded_parameters(root, exclude, structure)
+    candidates = [found for found in _weights(root) if id(found[3]) not in excluded]
+    named = _included(include, [(name, weight) for name, _, _, weight in _weights(root)])
+    undecided = [(name, weight) for name, _, _, weight in candidates if id(weight) not in named]
+    free = free_parameters(root, undecided, structure)
+    weights = [found for found in candidates if found[0] not in free]
     if not weights:
         reason = " that `exclude` leaves" if excluded else ""
         shared = " (one that layers share is left out with any of them)" if excluded else ""
+        named_free = f"; name free parameters in include ({', '.join(free)})" if free else ""
         raise InputError(
             f"{type(root).__name__} has no weight{reason} to prune: it needs a floating-point "
-            f"parameter of two or more dimensions{shared}"
+            "parameter of two or more dimensions that an operation multiplies with"
+            f"{shared}{named_free}"
         )
     for found in weights:
         _refuse_without_values(*found)
     by_name = {name: weight for name, _, _, weight in weights}
     refuse_tangled(parameters_by_name(root), by_name)
     layouts = _unit_layouts(root)
-    return [
+    found_weights = tuple(
         PrunableWeight(name, _module_name(name), weight, layouts.get(id(weight)))
         for name, weight in distinct(by_name).items()
-    ]
+    )
+    return Survey(found_weights, dict.fromkeys(free, FREE))
 
 
-def excluded_parameters(model: nn.Module, exclude: str | Sequence[str]) -> set[int]:
+def _included(
+    include: str | Sequence[str], candidates: Sequence[tuple[str, nn.Parameter]]
+) -> set[int]:
+    """Return the ids of the parameters that `include` names."""
+    included: set[int] = set()
+    for pattern in patterns_of(include, "include"):
+        hit = {id(weight) for name, weight in candidates if names_it(pattern, name)}
+        if not hit:
+            raise InputError(
+                f"include={pattern!r} matches no floating-point parameter of two or more "
+                f"dimensions; they are {', '.join(name for name, _ in candidates) or 'none'}"
+            )
+        included |= hit
+    return included
+
+
+def excluded_parameters(
+    root: nn.Module, exclude: str | Sequence[str], structure: Structure
+) -> set[int]:
     """Return the ids of the parameters that patterns name; a shared weight by any of its names.
 
     Raises
     ------
     InputError
-        If a pattern matches nothing or is no string.
+        If a pattern matches nothing or is no string, or the output layer cannot be found.
     """
-    root = bare_module(model)
     named_parameters = list(root.named_parameters(remove_duplicate=False))
     named = [(bare_name(name), id(parameter)) for name, parameter in named_parameters]
     excluded: set[int] = set()
-    for pattern in exclude_patterns(exclude):
+    for pattern in patterns_of(exclude, "exclude"):
         if pattern == OUTPUT_LAYER:
-            hit = {id(parameter) for parameter in output_parameters(root)}
+            hit = {id(parameter) for parameter in _output_layer(structure)}
         else:
             hit = {key for name, key in named if names_it(pattern, name)}
         if not hit:
@@ -144,7 +184,23 @@ def excluded_parameters(model: nn.Module, exclude: str | Sequence[str]) -> set[i
     return {id(p) for name, p in named_parameters if firsts[name] in weights}
 
 
-def exclude_patterns(exclude: str | Sequence[str]) -> list[str]:
+def _output_layer(structure: Structure) -> list[nn.Parameter]:
+    """Return the parameters of the output layer."""
+    otherwise = 'name the layer in exclude instead of "output layer"'
+    graph = structure.graph("the output layer", otherwise)
+    try:
+        found = output_parameters(graph)
+    except NotFollowedError as error:
+        raise InputError(f"the output layer cannot be found: {error}; {otherwise}") from error
+    if not found:
+        raise InputError(
+            "the output layer cannot be found: no layer with weights leads to the output; "
+            + otherwise
+        )
+    return found
+
+
+def patterns_of(given: str | Sequence[str], argument: str) -> list[str]:
     """Return one or several patterns as a list.
 
     Raises
@@ -152,89 +208,13 @@ def exclude_patterns(exclude: str | Sequence[str]) -> list[str]:
     InputError
         If one is no string.
     """
-    patterns = [exclude] if isinstance(exclude, str) else exclude
+    patterns = [given] if isinstance(given, str) else given
     if not isinstance(patterns, Sequence) or not all(isinstance(p, str) for p in patterns):
         raise InputError(
-            f"exclude must be a pattern of parameter or module names, or a list of them, "
-            f"not {exclude!r}"
+            f"{argument} must be a pattern of parameter or module names, or a list of them, "
+            f"not {given!r}"
         )
     return list(patterns)
-
-
-def attached_parameters(
-    model: nn.Module, layers: Sequence[PrunableWeight], exclude: str | Sequence[str] = ()
-) -> dict[str, tuple[AttachedParameter, ...]]:
-    """Return, for each layer with units, the parameters that have entries for each of its units.
-
-    They are the bias and the scale and shift of the normalisation that follows: what a unit adds
-    to the output beside its weights, and what must go with it. What `exclude` names is left out.
-    """
-    root = bare_module(model)
-    modules = modules_by_name(root)
-    parameters = parameters_by_name(root)
-    firsts = first_names(parameters)
-    names = {id(value): firsts[name] for name, value in parameters.items()}
-    excluded = excluded_parameters(root, exclude)
-    holders = {
-        layer.name: _holders(root, names, names[id(layer.weight)])
-        for layer in layers
-        if layer.units is not None
-    }
-    norms = normalisations_behind(root, [name for held in holders.values() for name in held])
-    return {
-        layer.name: tuple(
-            AttachedParameter(names[id(parameter)], parameter.shape, dimension)
-            for holder in holders[layer.name]
-            for parameter, dimension in _per_unit(layer, modules[holder], norms[holder])
-            if id(parameter) not in excluded
-        )
-        for layer in layers
-        if layer.units is not None
-    }
-
-
-def _holders(root: nn.Module, names: Mapping[int, str], weight: str) -> list[str]:
-    """Return the names of the modules that share a weight, one for each module."""
-    return [
-        bare_name(name)
-        for name, module in root.named_modules()
-        if any(names[id(parameter)] == weight for parameter in module.parameters(recurse=False))
-    ]
-
-
-def _per_unit(
-    layer: PrunableWeight, module: nn.Module, norms: Sequence[nn.Module]
-) -> Iterator[tuple[nn.Parameter, int]]:
-    """Yield the parameters with entries for each unit, and the dimension they lie along."""
-    assert layer.units is not None
-    units = layer.units.rows(layer.weight).shape[0]
-    for parameter in module.parameters(recurse=False):
-        if parameter.dim() == 1 and len(parameter) == units:
-            yield parameter, 0
-    for norm in norms:
-        for parameter in norm.parameters(recurse=False):
-            if isinstance(parameter, UninitializedParameter):
-                raise InputError(
-                    f"the {type(norm).__name__} behind layer {layer.module!r} has no values yet: "
-                    "run one batch through the network before pruning it"
-                )
-            dimension = _unit_dimension(module, norm, parameter.dim())
-            if dimension is not None and parameter.shape[dimension] == units:
-                yield parameter, dimension
-
-
-def _unit_dimension(layer: nn.Module, norm: nn.Module, dimensions: int) -> int | None:
-    """Return along which dimension of a normalisation's scale the units of a layer lie."""
-    linear = isinstance(layer, nn.Linear)
-    if type(norm).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward):
-        # These act on the last dimensions; the channels of a convolution stand before the places.
-        if linear:
-            return dimensions - 1
-        places = len(getattr(layer, "kernel_size", ()))
-        return 0 if dimensions == places + 1 else None
-    if linear and isinstance(norm, _IMAGE_NORMALISATIONS):
-        return None  # acts on dimension 1 of images; the units of a linear layer are the last
-    return 0
 
 
 def _weights(root: nn.Module) -> Iterator[tuple[str, str, nn.Module, nn.Parameter]]:

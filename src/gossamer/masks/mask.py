@@ -141,10 +141,24 @@ class Mask(Mapping[str, Tensor]):
         )
 
     def __repr__(self) -> str:
+        left = list(self.left_alone)
+        more = f" and {len(left) - 4} more" if len(left) > 4 else ""
         return (
             f"Mask({len(self.weights)} weights, {self.zeros:,} of {self.size:,} pruned, "
-            f"sparsity {self.sparsity:.4f})"
+            f"sparsity {self.sparsity:.4f}"
+            + (f"; left alone: {', '.join(left[:4])}{more}" if left else "")
+            + ")"
         )
+
+    @property
+    def left_alone(self) -> dict[str, str]:
+        """Parameters of two or more dimensions that `prune` left alone unasked, and why.
+
+        Such as position embeddings, with which no operation multiplies, and layers that have no
+        groups of the pattern. It is a part of the provenance.
+        """
+        left = self.provenance.get("left_alone", {})
+        return dict(left) if isinstance(left, dict) else {}
 
     @property
     def size(self) -> int:

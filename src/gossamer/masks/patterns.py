@@ -19,8 +19,11 @@ from gossamer.masks.layers import PrunableWeight
 class Pattern(Protocol):
     """How the weights of a layer fall into groups, each kept or pruned as a whole."""
 
-    def applies(self, layer: PrunableWeight) -> bool:
-        """Tell whether this layer has such groups."""
+    score: ClassVar[str]
+    """Name of the score that compares its groups where none is given."""
+
+    def obstacle(self, layer: PrunableWeight) -> str:
+        """Return why a layer has no such groups, as the end of a sentence; empty where it has."""
 
     def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
         """Return how the groups that go are chosen; most patterns leave it to the allocation.
@@ -45,9 +48,11 @@ class Pattern(Protocol):
 class Weight:
     """Every weight by itself."""
 
-    def applies(self, layer: PrunableWeight) -> bool:  # noqa: ARG002
+    score: ClassVar[str] = "magnitude"
+
+    def obstacle(self, layer: PrunableWeight) -> str:  # noqa: ARG002
         """Every layer has single weights."""
-        return True
+        return ""
 
     def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
         """Leave it to the allocation."""
@@ -70,9 +75,11 @@ class Weight:
 class Unit:
     """All incoming weights of a unit: a neuron of a linear layer, a filter of a convolution."""
 
-    def applies(self, layer: PrunableWeight) -> bool:
+    score: ClassVar[str] = "rms"
+
+    def obstacle(self, layer: PrunableWeight) -> str:
         """Only linear layers and convolutions have units."""
-        return layer.units is not None
+        return "has no units" if layer.units is None else ""
 
     def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
         """Leave it to the allocation."""
@@ -100,7 +107,9 @@ class NByM:
 
     Which ones they are is a matter of the score. Inputs are the features of a linear layer, the
     channels of a convolution (at each position of its kernel), and dimension 1 of a weight
-    without units. It fixes the sparsity of every layer, 1 - n / m, so the allocation is left out.
+    without units. A layer whose inputs are not a multiple of m, such as a first convolution of
+    three channels, is left alone unless it is named. The pattern fixes the sparsity of every other
+    layer, 1 - n / m, so the allocation is left out.
 
     Parameters
     ----------
@@ -129,6 +138,7 @@ class NByM:
     """
 
     name: ClassVar[str] = "n-by-m"
+    score: ClassVar[str] = "magnitude"
     n: int
     m: int
 
@@ -140,9 +150,11 @@ class NByM:
                 f"NByM keeps n of m inputs, so n cannot be {self.n} where m is {self.m}"
             )
 
-    def applies(self, layer: PrunableWeight) -> bool:  # noqa: ARG002
-        """Every layer has inputs."""
-        return True
+    def obstacle(self, layer: PrunableWeight) -> str:
+        """Only inputs that are a multiple of m fall into groups of m."""
+        inputs = layer.layout.kernels(layer.weight.detach()).shape[1]
+        whole = inputs % self.m == 0
+        return "" if whole else f"has {inputs} inputs, which is not a multiple of {self.m}"
 
     def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
         """Choose among each m consecutive inputs."""
@@ -163,21 +175,8 @@ class NByM:
         return partial(within_runs, kept=self.n, length=self.m)
 
     def norms(self, layer: PrunableWeight) -> Tensor:
-        """Return the magnitude of each weight, m consecutive inputs beside each other.
-
-        Raises
-        ------
-        InputError
-            If the number of inputs is not a multiple of m.
-        """
-        kernels = layer.layout.kernels(_values(layer).abs())
-        inputs = kernels.shape[1]
-        if inputs % self.m:
-            raise InputError(
-                f"{layer.name} has {inputs} inputs, which is not a multiple of {self.m}, as "
-                f"{self!r} needs: exclude the layer or choose another pattern"
-            )
-        return kernels.transpose(1, 2).flatten()
+        """Return the magnitude of each weight, m consecutive inputs beside each other."""
+        return layer.layout.kernels(_values(layer).abs()).transpose(1, 2).flatten()
 
     def sizes(self, layer: PrunableWeight) -> Tensor:
         """Return ones."""
@@ -226,6 +225,7 @@ class Block:
     """
 
     name: ClassVar[str] = "block"
+    score: ClassVar[str] = "magnitude"
     rows: int
     columns: int
 
@@ -233,9 +233,9 @@ class Block:
         for field in ("rows", "columns"):
             object.__setattr__(self, field, valid_count(getattr(self, field), f"{field} of Block"))
 
-    def applies(self, layer: PrunableWeight) -> bool:  # noqa: ARG002
+    def obstacle(self, layer: PrunableWeight) -> str:  # noqa: ARG002
         """Every layer has blocks."""
-        return True
+        return ""
 
     def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
         """Leave it to the allocation."""

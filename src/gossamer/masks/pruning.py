@@ -1,6 +1,7 @@
 """Finding a mask: a score, an allocation over layers and a pattern, chosen independently."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -8,17 +9,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.graph.capture import Structure
+from gossamer.graph.examples import Example
 from gossamer.masks.allocations import Allocation
+from gossamer.masks.attached import attached_parameters
 from gossamer.masks.checks import valid_seed, valid_sparsity
 from gossamer.masks.choosing import RankedLayer
-from gossamer.masks.layers import (
-    PrunableWeight,
-    attached_parameters,
-    exclude_patterns,
-    prunable_weights,
-)
+from gossamer.masks.layers import PrunableWeight, patterns_of, survey
 from gossamer.masks.mask import Mask
-from gossamer.masks.names import parameters_by_name
+from gossamer.masks.names import bare_module, names_it, parameters_by_name
 from gossamer.masks.patterns import Block, NByM, Pattern, Unit, resolved_pattern
 from gossamer.masks.scores import Score, score_named
 from gossamer.masks.storages import described_ties
@@ -29,10 +28,12 @@ def prune(
     model: nn.Module,
     sparsity: float | None = None,
     *,
-    score: str = "magnitude",
+    score: str | None = None,
     allocation: Allocation = "global",
     pattern: str | NByM | Block = "weight",
     exclude: str | Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    example: Example | None = None,
     seed: int = 0,
 ) -> Mask:
     """Set the least important weights of a network to zero, and return the mask of those kept.
@@ -49,7 +50,10 @@ def prune(
         weights that are zero already count, and go first. None where the allocation or the
         pattern fixes it.
     score
-        ``"magnitude"`` (smallest go first), ``"random"`` or ``"largest"`` (largest go first).
+        ``"magnitude"`` (smallest L2 norm first), ``"rms"`` (smallest root mean square first: the
+        norm over the root of the number of weights), ``"random"`` or ``"largest"`` (largest norm
+        first). Left out, it is "rms" for units, whose norms grow with their fan-in, and
+        "magnitude" for everything else.
     allocation
         ``"global"`` compares weights across layers, ``"uniform"`` takes the same share of every
         layer, and a mapping from parameter or module names or patterns to sparsities fixes
@@ -61,8 +65,19 @@ def prune(
         and shift of the normalisation that follows; `Block` for tiles of units and inputs,
         `NByM` for n of each m consecutive inputs, which fixes the sparsity.
     exclude
-        Patterns of parameter or module names to leave alone, or ``"output layer"``. A bias, scale
-        or shift among them stays when its unit goes.
+        Patterns of parameter or module names to leave alone, or ``"output layer"``: the layers
+        whose result reaches the output by functions without weights. A bias, scale or shift among
+        them stays when its unit goes.
+    include
+        Patterns of names of free parameters to prune all the same: those of two or more
+        dimensions that no operation multiplies with (position embeddings, class tokens, layer
+        scales) are left alone unless they are named here, or by their full name in a mapping given
+        as allocation. What `exclude` names, too, is left out.
+    example
+        What the model takes: a tensor, a tuple of positional arguments (a single dict is
+        ``({...},)``) or a dict of keyword arguments. The forward is run once on it, in evaluation
+        mode, to see which layer gives the output and which normalisation follows which layer; the
+        model stays as it is. Without one the forward is traced symbolically where that matters.
     seed
         Seed of the random score.
 
@@ -77,7 +92,14 @@ def prune(
     ------
     InputError
         If the sparsity is not in [0, 1], missing or fixed otherwise, a name is unknown, choices
-        contradict each other, a weight is not finite, or the model has nothing to prune.
+        contradict each other, a weight is not finite, the model has nothing to prune or fails on
+        the example, or structure matters and can be found on an example only.
+
+    Warns
+    -----
+    RuntimeWarning
+        Where a global allocation leaves a layer less than a twentieth of its units or weights
+        although the sparsity asked for keeps more.
 
     Examples
     --------
@@ -88,15 +110,8 @@ def prune(
     >>> int((model[0].weight == 0).sum() + (model[2].weight == 0).sum())
     810
     """
-    mask = find_mask(
-        model,
-        sparsity,
-        score=score,
-        allocation=allocation,
-        pattern=pattern,
-        exclude=exclude,
-        seed=seed,
-    )
+    mask = _chosen(model, sparsity, score, allocation, pattern, exclude, include, example, seed)
+    _warn_of_starved_layers(mask)
     mask.apply(model)
     return mask
 
@@ -105,26 +120,45 @@ def find_mask(
     model: nn.Module,
     sparsity: float | None = None,
     *,
-    score: str = "magnitude",
+    score: str | None = None,
     allocation: Allocation = "global",
     pattern: str | NByM | Block = "weight",
     exclude: str | Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    example: Example | None = None,
     seed: int = 0,
 ) -> Mask:
     """Choose what `prune` would remove, and leave the network as it is.
 
     Parameters, result and errors are those of `prune`.
     """
+    mask = _chosen(model, sparsity, score, allocation, pattern, exclude, include, example, seed)
+    _warn_of_starved_layers(mask)
+    return mask
+
+
+def _chosen(
+    model: nn.Module,
+    sparsity: float | None,
+    score: str | None,
+    allocation: Allocation,
+    pattern: str | NByM | Block,
+    exclude: str | Sequence[str],
+    include: str | Sequence[str],
+    example: Example | None,
+    seed: int,
+) -> Mask:
     seed = valid_seed(seed)
     sparsity = None if sparsity is None else valid_sparsity(sparsity)
-    chosen_score, chosen_pattern = score_named(score), resolved_pattern(pattern)
+    chosen_pattern = resolved_pattern(pattern)
+    score = chosen_pattern.score if score is None else score
+    chosen_score = score_named(score)
     choose = chosen_pattern.chooser(allocation, sparsity)
-    layers = [layer for layer in prunable_weights(model, exclude) if chosen_pattern.applies(layer)]
-    if not layers:
-        raise InputError(
-            f"no layer has the pattern {pattern!r}: only linear layers and convolutions have "
-            "units, and only where all layers that share a weight see the same ones in it"
-        )
+    root = bare_module(model)
+    structure = Structure(root, example)
+    included = patterns_of(include, "include")
+    found = survey(root, structure, exclude, [*included, *_named_in(allocation, root)])
+    layers, unsuited = _suited(found.weights, chosen_pattern, pattern, included)
     pruned = choose([_rank(layer, chosen_score, chosen_pattern, seed) for layer in layers])
     kept = [~groups for groups in pruned]
     units = {layer.name: layer.units for layer in layers if layer.units is not None}
@@ -134,7 +168,7 @@ def find_mask(
             layer.name: chosen_pattern.spread(groups, layer)
             for layer, groups in zip(layers, kept, strict=True)
         },
-        attached=_attached_masks(model, layers, kept, exclude) if whole_units else {},
+        attached=_attached_masks(root, layers, kept, exclude, structure) if whole_units else {},
         unit_dimensions={name: layout.dimension for name, layout in units.items()},
         unit_groups={name: layout.groups for name, layout in units.items() if layout.groups > 1},
         provenance={
@@ -142,9 +176,11 @@ def find_mask(
             "allocation": _described(allocation),
             "pattern": _described(pattern),
             "sparsity": sparsity,
-            "exclude": exclude_patterns(exclude),
+            "exclude": patterns_of(exclude, "exclude"),
+            "include": included,
+            "left_alone": {**found.left_alone, **unsuited},
             "seed": seed,
-            **_shared(model, layers),
+            **_shared(root, layers),
         },
     )
 
@@ -153,6 +189,62 @@ def _shared(model: nn.Module, layers: Sequence[PrunableWeight]) -> dict[str, Any
     """Describe which parameters lie in the memory of these weights, if any do."""
     ties = described_ties(parameters_by_name(model), [layer.name for layer in layers])
     return {"shared": ties} if ties else {}
+
+
+def _named_in(allocation: Allocation, root: nn.Module) -> list[str]:
+    """Return the parameters that a mapping gives a sparsity by their full name."""
+    names = parameters_by_name(root)
+    return [n for n in allocation if n in names] if isinstance(allocation, Mapping) else []
+
+
+def _suited(
+    weights: Sequence[PrunableWeight],
+    pattern: Pattern,
+    written: str | NByM | Block,
+    included: Sequence[str],
+) -> tuple[list[PrunableWeight], dict[str, str]]:
+    """Return the weights that have groups of a pattern, and why the others have none.
+
+    Raises
+    ------
+    InputError
+        If none has, or one that was asked for by name.
+    """
+    obstacles = {layer.name: pattern.obstacle(layer) for layer in weights}
+    unsuited = {name: obstacle for name, obstacle in obstacles.items() if obstacle}
+    for name, obstacle in unsuited.items():
+        if any(names_it(asked, name) for asked in included):
+            raise InputError(
+                f"{name} {obstacle}, so it cannot be pruned by the pattern {written!r}: leave it "
+                "out of include, or choose another pattern"
+            )
+    if len(unsuited) == len(weights):
+        name, obstacle = next(iter(unsuited.items()))
+        raise InputError(f"no layer has the pattern {written!r}: {name}, for one, {obstacle}")
+    return [layer for layer in weights if layer.name not in unsuited], unsuited
+
+
+_STARVED = 0.05
+"""A layer that keeps less than this share is hardly there any more."""
+
+
+def _warn_of_starved_layers(mask: Mask) -> None:
+    """Warn where scores compared across layers leave little of one; called by what users call."""
+    asked = mask.provenance["sparsity"]
+    if mask.provenance["allocation"] != "global" or asked is None or asked >= 1 - _STARVED:
+        return
+    starved = [f"{n} {share:.1%}" for n, share in mask.densities.items() if share < _STARVED]
+    if starved:
+        groups = "units" if mask.provenance["pattern"] == "unit" else "weights"
+        more = f" and {len(starved) - 5} more" if len(starved) > 5 else ""
+        warnings.warn(
+            f"little is left of {len(starved)} of {len(mask.weights)} layers, which keep less than "
+            f"a twentieth of their {groups} although {1 - asked:.0%} are kept in all: "
+            f"{', '.join(starved[:5])}{more}; the network may give the same output for every "
+            'input. Prune with allocation="uniform", or exclude these layers',
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _described(choice: Allocation | NByM | Block) -> Any:
@@ -173,18 +265,20 @@ def _rank(layer: PrunableWeight, score: Score, pattern: Pattern, seed: int) -> R
     norms = pattern.norms(layer).cpu()
     if not norms.max().isfinite():  # the maximum is NaN if one is
         raise InputError(f"{layer.name} holds values that are not finite, so it cannot be pruned")
-    scores = score(norms, stream(seed, "prune", layer.name)).masked_fill(norms == 0, -math.inf)
-    return RankedLayer(layer, scores, pattern.sizes(layer))
+    sizes = pattern.sizes(layer)
+    scores = score(norms, sizes, stream(seed, "prune", layer.name))
+    return RankedLayer(layer, scores.masked_fill(norms == 0, -math.inf), sizes)
 
 
 def _attached_masks(
-    model: nn.Module,
+    root: nn.Module,
     layers: list[PrunableWeight],
     kept: list[Tensor],
     exclude: str | Sequence[str],
+    structure: Structure,
 ) -> dict[str, Tensor]:
     masks: dict[str, Tensor] = {}
-    attached = attached_parameters(model, layers, exclude)
+    attached = attached_parameters(root, layers, exclude, structure)
     for layer, units in zip(layers, kept, strict=True):
         for parameter in attached[layer.name]:
             mask = parameter.spread(units)

@@ -8,26 +8,41 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 
-Score = Callable[[Tensor, np.random.Generator], Tensor]
-"""From the norms of a layer's groups, shape [groups], and a random stream, to their scores."""
+Score = Callable[[Tensor, Tensor, np.random.Generator], Tensor]
+"""From the L2 norms of a layer's groups and how many weights each holds, both of shape [groups],
+and a random stream, to their scores."""
 
 
-def magnitude(norms: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
-    """Score by magnitude: |w|, or the L2 norm of a unit (Han et al. 2015, arXiv 1506.02626)."""
+def magnitude(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
+    """Score by magnitude: |w|, or the L2 norm of a group (Han et al. 2015, arXiv 1506.02626)."""
     return norms
 
 
-def largest(norms: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
+def rms(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
+    """Score by the root mean square of a group's weights: its norm over the root of its size.
+
+    Norms of units grow with their fan-in, so that across layers the units of narrow inputs would
+    all go first; root mean squares compare what an incoming weight is worth.
+    """
+    return norms / sizes.double().sqrt()
+
+
+def largest(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
     """Score so that the largest magnitudes go first, the opposite of `magnitude`; a control."""
     return -norms
 
 
-def random(norms: Tensor, stream: np.random.Generator) -> Tensor:
+def random(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
     """Score uniformly at random; a control."""
     return torch.from_numpy(stream.random(norms.numel()))
 
 
-SCORES: dict[str, Score] = {"magnitude": magnitude, "largest": largest, "random": random}
+SCORES: dict[str, Score] = {
+    "magnitude": magnitude,
+    "rms": rms,
+    "largest": largest,
+    "random": random,
+}
 
 
 def score_named(score: str) -> Score:

@@ -5,6 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.graph.examples import told
+
+__all__ = ["run", "told"]
 
 
 def run(network: nn.Module, example: Tensor, advice: str = "give an example that it takes") -> Any:
@@ -37,14 +40,3 @@ def run(network: nn.Module, example: Tensor, advice: str = "give an example that
             f"The network {type(network).__name__} fails on {example.dtype} input of shape "
             f"{tuple(example.shape)} ({told(error)}): {advice}."
         ) from error
-
-
-def told(error: Exception) -> str:
-    r"""Return an error on one line, fit to stand inside a sentence.
-
-    Examples
-    --------
-    >>> told(ValueError("no\n  such thing."))
-    'ValueError: no such thing'
-    """
-    return f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"

@@ -111,7 +111,8 @@ def _prunings(before: Sequence[RecipeStep]) -> list[Prune]:
 def _comparable(first: Prune, second: Prune) -> bool:
     """Tell whether the sparsities of two steps are over the same weights."""
     names = not isinstance(first.allocation, Mapping) and not isinstance(second.allocation, Mapping)
-    return names and set(first.exclude) == set(second.exclude) and first.pattern == second.pattern
+    alike = first.pattern == second.pattern and set(first.include) == set(second.include)
+    return names and alike and set(first.exclude) == set(second.exclude)
 
 
 def _check_rewinding(step: Rewind, before: Sequence[RecipeStep], at: str) -> None:

@@ -1,9 +1,27 @@
-"""From a pruning step to what `gossamer.prune` takes."""
+"""From a pruning step to its mask."""
 
+import warnings
 from typing import Any
+
+from torch import Tensor, nn
 
 from gossamer import masks
 from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM, Prune
+
+
+def mask_of(step: Prune, network: nn.Module, example: Tensor, seed: int = 0) -> masks.Mask:
+    """Return the mask that a pruning step finds for a network.
+
+    Nothing is warned of: the record of a trial counts what every layer keeps.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be pruned so; see `gossamer.prune`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return masks.find_mask(network, **pruning_choices(step), example=example, seed=seed)
 
 
 def pruning_choices(step: Prune) -> dict[str, Any]:
@@ -14,6 +32,7 @@ def pruning_choices(step: Prune) -> dict[str, Any]:
         "allocation": _allocation(step),
         "pattern": _pattern(step),
         "exclude": step.exclude,
+        "include": step.include,
     }
 
 

@@ -109,7 +109,11 @@ def _sizes(
     network: nn.Module, mask: Mask | None, example: Tensor
 ) -> tuple[dict[str, float], tuple[Layer, ...]]:
     """Return the measures of size, work and connectivity, and the counts of each layer."""
-    prunable = list(mask.weights) if mask else [layer.name for layer in prunable_weights(network)]
+    prunable = (
+        list(mask.weights)
+        if mask
+        else [layer.name for layer in prunable_weights(network, example=example)]
+    )
     counted = size(network, prunable)
     layers = count_layers(network, prunable, _effective(network, example))
     multiplies = multiply_adds(network, example)

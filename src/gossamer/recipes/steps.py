@@ -82,7 +82,8 @@ class Prune(Options):
     step: Literal["prune"] = "prune"
     sparsity: Sparsity | None = None
     """None where the allocation or the pattern fixes it."""
-    score: Literal["magnitude", "random", "largest"] = "magnitude"
+    score: Literal["magnitude", "rms", "random", "largest"] | None = None
+    """None stands for "rms" where the pattern is "unit", and for "magnitude" elsewhere."""
     allocation: Annotated[
         Literal["uniform", "global"] | NamedAllocation | Mapping[str, Sparsity],
         BeforeValidator(_written_allocation),
@@ -92,8 +93,18 @@ class Prune(Options):
     ] = "weight"
     exclude: tuple[str, ...] = ()
     """Name patterns to leave alone, or "output layer"."""
+    include: tuple[str, ...] = ()
+    """Name patterns of parameters to prune although no operation multiplies with them."""
     enforce: bool = True
     """False sets the weights to zero once, so that they grow back in training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _score_of_the_pattern(cls, given: Any) -> Any:
+        """Put the score in that is meant, so that keys and records tell which."""
+        if not isinstance(given, Mapping) or given.get("score") is not None:
+            return given
+        return {**given, "score": "rms" if given.get("pattern") == "unit" else "magnitude"}
 
     @model_validator(mode="after")
     def _one_thing_fixes_the_sparsity(self) -> "Prune":
@@ -193,4 +204,6 @@ def described(step: RecipeStep) -> dict[str, Any]:
     values = step.model_dump(mode="json")
     if isinstance(step, Transfer):
         del values["source"]
+    if isinstance(step, Prune) and not step.include:
+        del values["include"]  # as in the keys of runs from before it was there
     return {"step": values.pop("step"), **values, "version": step.version}

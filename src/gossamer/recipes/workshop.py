@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from gossamer.data import Dataset
 from gossamer.errors import InputError, StoreError
-from gossamer.masks import Mask, prune
+from gossamer.masks import Mask
 from gossamer.masks.storages import first_names, tied_copy
 from gossamer.nets import accepts_channels_last, build, identity
 from gossamer.nets.packing import pack, unpack
-from gossamer.recipes.choosing import pruning_choices
+from gossamer.recipes.choosing import mask_of
 from gossamer.recipes.keys import KeyedTrial
 from gossamer.recipes.leaking import pool_statistics
 from gossamer.recipes.measuring import measure_network, requested_sparsity
@@ -202,7 +202,9 @@ class Workshop:
         network = self._loaded(keyed, start)
         match step:
             case Prune():
-                mask = prune(network, **pruning_choices(step), seed=seed)
+                inputs = self._data(keyed).train.inputs[:2]
+                mask = mask_of(step, network, inputs, seed)
+                mask.apply(network)
                 return _masked(network, mask, step.enforce, before)
             case Transfer():
                 mask = self._borrowed(keyed, done - 1)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from gossamer.errors import InputError
-from gossamer.masks import find_mask
 from gossamer.nets import build
 from gossamer.recipes import KeyedTrial, Prune
-from gossamer.recipes.choosing import pruning_choices
+from gossamer.recipes.choosing import mask_of
 from gossamer.recipes.keys import Datasets
 from gossamer.studies.complaints import Complaints, StudyFileError
 from gossamer.studies.plan import Plan
@@ -52,11 +53,12 @@ def _rehearse_trial(
     tried.update(new)
     dataset = datasets(trial.trial.data)
     network = build(trial.trial.network, dataset.input_shape, dataset.classes, trial.trial.seed)
+    example = torch.zeros(2, *dataset.input_shape)
     complaints = Complaints()
     for step, place in new.values():
         with complaints.noting(*place):
             try:
-                find_mask(network, **pruning_choices(step))
+                mask_of(step, network, example)
             except InputError as error:
                 what = f"prune: {error}"
                 raise StudyFileError(f"arm {arm}, {what}", *place, what=what) from error

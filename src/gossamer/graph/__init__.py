@@ -1,0 +1,1 @@
+"""What is known of a network's structure: which operation computes what from which values."""

@@ -1,0 +1,170 @@
+"""The graph of a network as it runs on an example, whatever its Python code does.
+
+The network's own forward is run once. Every function of PyTorch that it calls passes through a
+`TorchFunctionMode`, and layers that are kept whole are recorded where their forward begins and
+ends.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+
+from gossamer.errors import InputError
+from gossamer.graph.calls import Call, Graph
+from gossamer.graph.examples import Example, copied, failing_on, tensors_in
+from gossamer.graph.keeping import unchanged
+from gossamer.graph.ledger import Ledger, storage_of
+from gossamer.graph.operations import FILLED, LIKE_ANOTHER, is_whole, plain_name
+
+
+def recorded(network: nn.Module, example: Example) -> Graph:
+    """Run a network on an example, in evaluation mode, and return what it computed.
+
+    The network, its modes, buffers and parameters, and the random state are left as they are.
+
+    Raises
+    ------
+    InputError
+        If the example is none, or the network fails on it or has no values yet.
+    """
+    args, kwargs = copied(example)
+    if any(is_lazy(tensor) for tensor in [*network.parameters(), *network.buffers()]):
+        raise InputError(
+            f"the network {type(network).__name__} has weights without values yet: run one batch "
+            "through it before pruning it"
+        )
+    recorder = _Recorder(network, tensors_in((args, kwargs)))
+    with (
+        unchanged(network),
+        recorder.parameters_kept(),
+        torch.compiler.set_stance("force_eager"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        network.eval()
+        for module in network.modules():
+            if is_whole(module):
+                vars(module)["forward"] = recorder.whole(module, module.forward)
+        with failing_on(network, example), recorder:
+            output = network(*args, **kwargs)
+        return recorder.ledger.graph(tensors_in(output))
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, network: nn.Module, inputs: list[Tensor]) -> None:
+        super().__init__()
+        self.ledger = Ledger(network.parameters(), inputs)
+        self._originals = [(parameter, parameter.data) for parameter in network.parameters()]
+        self._by_storage = {storage_of(data): data for _, data in self._originals}
+        self._saved: dict[int, Tensor] = {}
+        self._depth = 0
+        self._noting = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if self._noting:
+            return func(*args, **kwargs)
+        return self._performed(_name_of(func), None, func, args, kwargs)
+
+    def whole(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a forward that records a layer as one call."""
+
+        def recording(*args: Any, **kwargs: Any) -> Any:
+            return self._performed("", module, forward, args, kwargs)
+
+        return recording
+
+    @contextmanager
+    def parameters_kept(self) -> Iterator[None]:
+        """Put parameters back that a forward writes to, as those do that limit their norms."""
+        try:
+            yield
+        finally:
+            for parameter, data in self._originals:
+                if storage_of(parameter) != storage_of(data):
+                    parameter.data = data
+            with torch.no_grad():
+                for storage, values in self._saved.items():
+                    self._by_storage[storage].copy_(values)
+
+    def _performed(
+        self,
+        name: str,
+        module: nn.Module | None,
+        run: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run a function or a layer, and note which values it computed from which."""
+        with self._quietly():
+            call = self._call(name, module, args, kwargs)
+            given = tensors_in((args, kwargs))
+            targets = _targets(name, args, kwargs)
+            self._save(targets)
+            versions = [_version(tensor) for tensor in given]
+        self._depth += module is not None
+        try:
+            result = run(*args, **kwargs)
+        finally:
+            self._depth -= module is not None
+        with self._quietly():
+            changed = [
+                t for t, before in zip(given, versions, strict=True) if _version(t) != before
+            ]
+            self.ledger.note(call, given, tensors_in(result), [*targets, *changed])
+        return result
+
+    def _call(
+        self, name: str, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call:
+        plain = plain_name(name)
+        values_of, values_by = self.ledger.with_values((args, kwargs))
+        inputs = tuple(self.ledger.value(tensor) for tensor in tensors_in((args, kwargs)))
+        if plain in FILLED:
+            inputs = ()
+        if plain in LIKE_ANOTHER:
+            inputs = inputs[:1]
+        return Call(plain, module, values_of, values_by, inputs, nested=self._depth > 0)
+
+    def _save(self, targets: list[Tensor]) -> None:
+        for storage in {storage_of(tensor) for tensor in targets}:
+            if storage in self._by_storage and storage not in self._saved:
+                self._saved[storage] = self._by_storage[storage].clone()
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        before, self._noting = self._noting, True
+        try:
+            yield
+        finally:
+            self._noting = before
+
+
+def _name_of(func: Callable[..., Any]) -> str:
+    """Return the name of a function; of a property's getter that of the property."""
+    name = str(getattr(func, "__name__", ""))
+    owner = getattr(func, "__self__", None)
+    return str(getattr(owner, "__name__", name)) if name == "__get__" else name
+
+
+def _targets(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors that a function writes to, as far as its name and arguments tell."""
+    in_place = name.endswith("_") and not name.endswith("__")
+    in_place = in_place or name == "__setitem__" or kwargs.get("inplace") is True
+    return [*tensors_in(args[:1] if in_place else ()), *tensors_in(kwargs.get("out"))]
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version

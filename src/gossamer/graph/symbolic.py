@@ -1,0 +1,128 @@
+"""The graph of a network by symbolic tracing: without an input, where its forward allows it."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.parameter import is_lazy
+
+from gossamer.graph.axes import lengths
+from gossamer.graph.calls import Call, Graph, Shape, Value
+from gossamer.graph.examples import told
+from gossamer.graph.keeping import unchanged
+from gossamer.graph.operations import FILLED, LIKE_ANOTHER, WEIGHTED, is_whole, plain_name
+from gossamer.graph.ranks import rank_of
+
+_COMPILED = "_orig_mod"
+_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "data"})
+
+
+class UntraceableError(Exception):
+    """A forward cannot be followed without an input."""
+
+
+def traced(network: nn.Module) -> Graph:
+    """Follow a network's forward with symbols in place of its input; it stays as it is.
+
+    Raises
+    ------
+    UntraceableError
+        If the forward depends on its input's values or shape, with PyTorch's reason.
+    """
+    if "forward" in vars(network):  # tracing would follow that of the class
+        raise UntraceableError("its forward was replaced on the object")
+    with unchanged(network):
+        for module in network.modules():
+            _unwrap(module)
+        try:
+            graph = _Tracer().trace(network)
+        except Exception as error:
+            raise UntraceableError(told(error)) from error
+        return _converted(graph, network)
+
+
+def _unwrap(module: nn.Module) -> None:
+    """Take off what symbols must not meet: hooks, and the wrappers of `torch.compile`."""
+    module._forward_hooks.clear()
+    module._forward_pre_hooks.clear()
+    for name, child in list(module._modules.items()):
+        inner = child
+        while inner is not None and _COMPILED in inner._modules:
+            inner = inner._modules[_COMPILED]
+        module._modules[name] = inner
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            return False
+        composite = any(isinstance(part, WEIGHTED) for part in m.modules())
+        plain = not composite and super().is_leaf_module(m, module_qualified_name)
+        return is_whole(m) or plain
+
+
+def _converted(graph: fx.Graph, network: nn.Module) -> Graph:
+    values: dict[fx.Node, Value] = {}
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    outputs: list[Value] = []
+    for order, node in enumerate(graph.nodes):
+        if node.op == "output":
+            outputs = [values[before] for before in node.all_input_nodes]
+        elif node.op in ("placeholder", "get_attr"):
+            parameter = parameters.get(str(node.target))
+            shape = None if parameter is None or is_lazy(parameter) else tuple(parameter.shape)
+            values[node] = Value(order, shape, None, parameter, node.op == "placeholder")
+        else:
+            call = _call(node, network, values)
+            computed = any(value.computed for value in call.inputs)
+            values[node] = Value(order, _shape(node, call, values), call, computed=computed)
+    return Graph(tuple(values.values()), tuple(outputs))
+
+
+def _call(node: fx.Node, network: nn.Module, values: Mapping[fx.Node, Value]) -> Call:
+    args, kwargs = _mapped(node, values.__getitem__)
+    inputs = tuple(values[before] for before in node.all_input_nodes)
+    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if module is not None:
+        return Call("", module, args, kwargs, inputs)
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name == "getattr":
+        name = str(node.args[1])
+        inputs = inputs if name in _PROPERTIES else ()
+        args = args[:1]
+    name = plain_name(str(name))
+    if name in FILLED:
+        inputs = ()
+    if name in LIKE_ANOTHER:
+        inputs = inputs[:1]
+    return Call(name, None, args, kwargs, inputs)
+
+
+def _shape(node: fx.Node, call: Call, values: Mapping[fx.Node, Value]) -> Shape | None:
+    """Return as many unknown lengths as a result has dimensions, where that follows.
+
+    What is computed from parameters alone is computed without numbers, so that its shape is known.
+    """
+    fixed = all(not value.computed and lengths(value.shape) is not None for value in call.inputs)
+    if call.module is None and call.inputs and fixed:
+        with contextlib.suppress(Exception):
+            return tuple(_run_without_numbers(node, values).shape)
+    rank = rank_of(call)
+    return None if rank is None else (None,) * rank
+
+
+def _mapped(node: fx.Node, put: Callable[[fx.Node], Any]) -> Any:
+    """Return the arguments of a node, something else put in place of other nodes."""
+    return fx.node.map_arg((node.args, node.kwargs), put)
+
+
+def _run_without_numbers(node: fx.Node, values: Mapping[fx.Node, Value]) -> Any:
+    args, kwargs = _mapped(
+        node, lambda before: torch.empty(lengths(values[before].shape) or (), device="meta")
+    )
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
