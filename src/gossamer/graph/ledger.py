@@ -4,7 +4,6 @@ A tensor is known again by its identity, and where its memory was written throug
 where it was wrapped anew, by its storage.
 """
 
-import gc
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,19 +22,24 @@ class Ledger:
     ----------
     parameters
         Of the network.
+    constants
+        Other tensors that were there before the run.
     inputs
-        The tensors that it is given.
+        The tensors that the network is given.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], inputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        constants: Iterable[Tensor],
+        inputs: Iterable[Tensor],
+    ) -> None:
         self._values: list[Value] = []
         # Tensors are held, so that neither identities nor storages are given out twice.
         self._known: dict[int, tuple[Tensor, Value]] = {}
         self._latest: dict[int, tuple[Tensor, Value]] = {}
         self._written: dict[int, tuple[Tensor, Value]] = {}
-        # What is there before the run and is no parameter or input is a constant.
-        everything = (o for o in gc.get_objects() if issubclass(type(o), Tensor))
-        self._constants = {storage_of(tensor) for tensor in everything}
+        self._constants = {storage_of(tensor) for tensor in constants}
         for parameter in parameters:
             self._learn(parameter, self._new(parameter, None, parameter=parameter))
         for tensor in inputs:

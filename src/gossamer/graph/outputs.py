@@ -38,8 +38,10 @@ def output_parameters(graph: Graph) -> list[nn.Parameter]:
 
 def _refuse_out_of_sight(call: Call) -> None:
     if call.name == UNSEEN:
-        raise NotFollowedError("a part of the output is computed outside of PyTorch")
-    if isinstance(call.module, torch.jit.ScriptModule) and any(call.module.parameters()):
+        raise NotFollowedError(
+            "a part of the output is computed out of sight, outside of PyTorch or by torch.func"
+        )
+    if isinstance(call.module, torch.jit.ScriptModule) and list(call.module.parameters()):
         raise NotFollowedError("a part of the output comes from a layer compiled to TorchScript")
 
 

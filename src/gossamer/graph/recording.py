@@ -5,9 +5,11 @@ The network's own forward is run once. Every function of PyTorch that it calls p
 ends.
 """
 
+import gc
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from gossamer.errors import InputError
-from gossamer.graph.calls import Call, Graph
+from gossamer.graph.calls import UNSEEN, Call, Graph
 from gossamer.graph.examples import Example, copied, failing_on, tensors_in
 from gossamer.graph.keeping import unchanged
 from gossamer.graph.ledger import Ledger, storage_of
@@ -33,17 +35,28 @@ def recorded(network: nn.Module, example: Example) -> Graph:
     InputError
         If the example is none, or the network fails on it or has no values yet.
     """
-    args, kwargs = copied(example)
     if any(is_lazy(tensor) for tensor in [*network.parameters(), *network.buffers()]):
         raise InputError(
             f"the network {type(network).__name__} has weights without values yet: run one batch "
             "through it before pruning it"
         )
-    recorder = _Recorder(network, tensors_in((args, kwargs)))
+    held = [*network.buffers(), *tensors_in([list(vars(m).values()) for m in network.modules()])]
+    graph = _recorded(network, example, held)
+    if any(value.call is not None and value.call.name == UNSEEN for value in graph.values):
+        # Walking through everything that is alive takes a while, and is seldom needed.
+        alive = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+        graph = _recorded(network, example, alive)
+    return graph
+
+
+def _recorded(network: nn.Module, example: Example, constants: Sequence[Tensor]) -> Graph:
+    """Record a run; `constants` are the tensors that were there before, as far as is known."""
+    args, kwargs = copied(example)
+    recorder = _Recorder(network, constants, tensors_in((args, kwargs)))
     with (
         unchanged(network),
         recorder.parameters_kept(),
-        torch.compiler.set_stance("force_eager"),
+        _uncompiled(),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -56,10 +69,22 @@ def recorded(network: nn.Module, example: Example) -> Graph:
         return recorder.ledger.graph(tensors_in(output))
 
 
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Have what `torch.compile` wraps run as it was written.
+
+    Its stance is asked for only where something can have been compiled: the import takes seconds.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
 class _Recorder(TorchFunctionMode):
-    def __init__(self, network: nn.Module, inputs: list[Tensor]) -> None:
+    def __init__(
+        self, network: nn.Module, constants: Sequence[Tensor], inputs: Sequence[Tensor]
+    ) -> None:
         super().__init__()
-        self.ledger = Ledger(network.parameters(), inputs)
+        self.ledger = Ledger(network.parameters(), constants, inputs)
         self._originals = [(parameter, parameter.data) for parameter in network.parameters()]
         self._by_storage = {storage_of(data): data for _, data in self._originals}
         self._saved: dict[int, Tensor] = {}

@@ -11,7 +11,7 @@ from gossamer.graph.symbolic import UntraceableError
 from gossamer.masks.names import bare_name
 from gossamer.masks.storages import first_names
 
-FREE = "no operation multiplies with it"
+FREE = "no operation is seen to multiply with it"
 """Why a free parameter is left alone."""
 
 
