@@ -172,7 +172,7 @@ def test_units_compare_across_layers_and_come_nearest_to_the_sparsity() -> None:
     model = nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 6), nn.Linear(6, 3))
     sizes = {"0": 5, "1": 8, "2": 6}
     ranked = sorted(
-        (value / math.sqrt(sizes[name]), int(name), place, sizes[name])
+        (value / np.sqrt((norms_by_hand(module) ** 2).mean()), int(name), place, sizes[name])
         for name, module in model.named_children()
         for place, value in list(enumerate(norms_by_hand(module)))
     )

@@ -19,12 +19,15 @@ def magnitude(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tens
 
 
 def rms(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
-    """Score by the root mean square of a group's weights: its norm over the root of its size.
+    """Score by the root mean square of a group's weights, over that of all weights of its layer.
 
-    Norms of units grow with their fan-in, so that across layers the units of narrow inputs would
-    all go first; root mean squares compare what an incoming weight is worth.
+    The root mean square is the L2 norm over the root of the number of weights, for a unit of its
+    fan-in. It still differs from layer to layer by how a library starts them (Kaiming's fan-out
+    gives wide layers small weights), so that across layers whole ones would go first; over that of
+    the layer it says how much a unit counts among its like.
     """
-    return norms / sizes.double().sqrt()
+    of_layer = (norms.double().square().sum() / sizes.sum()).sqrt()
+    return norms / sizes.double().sqrt() / of_layer
 
 
 def largest(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
