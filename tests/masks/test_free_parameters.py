@@ -168,9 +168,15 @@ def test_what_cannot_be_told_without_an_example_is_refused() -> None:
     with pytest.raises(InputError, match=r"whether pos is a weight .* traced .*pass example="):
         find_mask(model, 0.5)
     assert list(find_mask(model, 0.5, exclude="pos")) == ["l.weight"]
-    bag = nn.ParameterDict({"w": torch.rand(2, 2)})
-    with pytest.raises(InputError, match=r"ParameterDict has no forward; name the parameter in"):
-        find_mask(bag, 0.5)
+
+
+def test_what_only_containers_hold_counts_as_weights() -> None:
+    bag = nn.ModuleDict({"w": nn.ParameterList([torch.rand(2, 2)]), "l": nn.Linear(2, 2)})
+    assert list(find_mask(bag, 0.5)) == ["w.0", "l.weight"]
+    with pytest.raises(
+        InputError, match=r"output layer cannot be found: ModuleDict has no forward"
+    ):
+        find_mask(bag, 0.5, exclude="output layer")
 
 
 def test_the_forward_of_a_part_tells_where_the_whole_cannot_be_traced() -> None:

@@ -137,7 +137,7 @@ def test_a_tie_that_cannot_be_followed_is_refused() -> None:
 def test_units_of_a_tie_are_those_that_all_its_holders_see() -> None:
     alias: Any = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.Linear(4, 2))
     alias[2].weight = nn.Parameter(alias[0].weight.detach())
-    mask = prune(alias, 0.5, pattern="unit", exclude="3")
+    mask = prune(alias, 0.5, pattern="unit", exclude="3", example=torch.rand(3, 4))
     assert set(mask) == {"0.weight", "0.bias", "1.weight", "1.bias", "2.bias"}
     with pytest.raises(InputError, match="no layer has the pattern"):
         find_mask(Autoencoder(VIEWS["transposed"]), 0.5, pattern="unit")

@@ -1,5 +1,6 @@
 """The one look at a network's structure: on an example, or by symbolic tracing without one."""
 
+import inspect
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -57,7 +58,8 @@ class Structure:
         """Tell whether an operation multiplies values with a parameter.
 
         Without an example, where the whole network cannot be traced, the forward of a module
-        around the parameter tells.
+        around the parameter tells. What only containers without any forward hold, which were given
+        as they are, counts as multiplied with.
 
         Parameters
         ----------
@@ -74,7 +76,8 @@ class Structure:
         if self._recorded is not None:
             return id(parameter) in self._multiplied
         failed: UntraceableError | None = None
-        for module in around:
+        computing = [module for module in around if _has_forward(module)]
+        for module in computing:
             found = self._trace(module)
             if isinstance(found, UntraceableError):
                 failed = failed or found
@@ -82,7 +85,7 @@ class Structure:
                 return id(parameter) in multiplied_parameters(found)
         if failed is not None:
             raise failed
-        return False
+        return not computing
 
     @cached_property
     def _multiplied(self) -> set[int]:
@@ -100,9 +103,14 @@ class Structure:
     def needs_an_example(self, purpose: str, reason: Exception, otherwise: str) -> InputError:
         """Return the sentence that asks for an example."""
         name = type(self._network).__name__
-        if type(self._network).forward is nn.Module.forward:
+        if not _has_forward(self._network):
             return InputError(f"{purpose} cannot be found: {name} has no forward; {otherwise}")
         return InputError(
             f"{purpose} cannot be found: {name} cannot be traced without an input ({reason}); pass "
             f"example=, an input that it takes, or {otherwise}"
         )
+
+
+def _has_forward(module: nn.Module) -> bool:
+    missing = inspect.getattr_static(nn.Module, "forward")
+    return inspect.getattr_static(module, "forward", missing) is not missing

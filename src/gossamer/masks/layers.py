@@ -114,6 +114,8 @@ def survey(
     """Find the weights that can be pruned, and what is left alone; see `prunable_weights`."""
     excluded = excluded_parameters(root, exclude, structure)
     candidates = [found for found in _weights(root) if id(found[3]) not in excluded]
+    for found in candidates:
+        _refuse_without_values(*found)
     named = _included(include, [(name, weight) for name, _, _, weight in _weights(root)])
     undecided = [(name, weight) for name, _, _, weight in candidates if id(weight) not in named]
     free = free_parameters(root, undecided, structure)
@@ -127,8 +129,6 @@ def survey(
             "parameter of two or more dimensions that an operation multiplies with"
             f"{shared}{named_free}"
         )
-    for found in weights:
-        _refuse_without_values(*found)
     by_name = {name: weight for name, _, _, weight in weights}
     refuse_tangled(parameters_by_name(root), by_name)
     layouts = _unit_layouts(root)

@@ -79,7 +79,8 @@ class Unit:
 
     def obstacle(self, layer: PrunableWeight) -> str:
         """Only linear layers and convolutions have units."""
-        return "has no units" if layer.units is None else ""
+        less = "has no units, or none that all layers which share it see alike"
+        return less if layer.units is None else ""
 
     def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
         """Leave it to the allocation."""
