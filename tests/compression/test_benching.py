@@ -130,13 +130,13 @@ def test_a_network_is_as_it_was_given_in_its_own_row(
 ) -> None:
     path, weights = pruned_weights
     chosen = Subject("mlp", (4, 5), weights=path)
-    zeros = share_of_zeros(build_network(chosen))
+    zeros = share_of_zeros(build_network(chosen), chosen)
     assert zeros == pytest.approx(0.8, abs=1e-3)
     given, further = cases([0.5, 0.95], [1], [1], zeros)
     for name, one in network_of(chosen, given).state_dict().items():
         assert torch.equal(one, weights[name])
     pruned = network_of(chosen, further)
-    assert share_of_zeros(pruned) == pytest.approx(0.95, abs=1e-2)
+    assert share_of_zeros(pruned, chosen) == pytest.approx(0.95, abs=1e-2)
     for name, one in pruned.state_dict().items():
         assert bool((one[weights[name] == 0] == 0).all())
 

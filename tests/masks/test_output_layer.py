@@ -97,6 +97,10 @@ class Doubled(torch.autograd.Function):
         return gradient * 2
 
 
+def doubled(x: Tensor) -> Any:
+    return Doubled.apply(x)  # type: ignore[no-untyped-call]
+
+
 def checkpointed(net: Any, x: Tensor) -> Any:
     hidden = checkpoint(lambda given: features(net, given), x, use_reentrant=False)
     return checkpoint(net.head, hidden, use_reentrant=True)
@@ -137,7 +141,7 @@ FOUND: list[tuple[Callable[[Any, Tensor], Any], set[str]]] = [
     (checkpointed, {"head.weight"}),
     (limited, {"head.weight"}),
     (by_experts, {"experts.0.weight", "experts.1.weight"}),
-    (lambda net, x: Doubled.apply(net.head(Doubled.apply(features(net, x)))), {"head.weight"}),
+    (lambda net, x: doubled(net.head(doubled(features(net, x)))), {"head.weight"}),
     (lambda net, x: net.head(features(net, x)).data * 2, {"head.weight"}),
     (lambda net, x: net.compiled(features(net, x)) if len(x) else x, {"compiled.weight"}),
     (lambda net, x: torch.einsum("bi,oi->bo", features(net, x), net.w), {"w"}),

@@ -119,7 +119,7 @@ def test_the_warning_counts_names_and_advises() -> None:
     model = nn.ModuleDict({name: nn.Linear(40, 30) for name in ("a", "b", "c")})
     with torch.no_grad():
         for parameter in model["b"].parameters():
-            parameter *= 1e-3
+            parameter.mul_(1e-3)
     sentence = (
         r"^little is left of 1 of 3 layers, which keep less than a twentieth of their weights "
         r"although 60% are kept in all: b\.weight 0\.1%; .*Prune with allocation=\"uniform\", or "

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from gossamer import masks
 from gossamer.recipes import Prune
-from gossamer.recipes.choosing import pruning_choices
+from gossamer.recipes.choosing import mask_of, pruning_choices
 from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 
 
@@ -44,3 +45,29 @@ def test_score_and_exclusions_go_along() -> None:
     choices = pruning_choices(Prune(sparsity=0.5, score="largest", exclude=("0", "output layer")))
     assert choices["score"] == "largest"
     assert choices["exclude"] == ("0", "output layer")
+
+
+class Guarded(nn.Module):
+    """Cannot be traced without an input; the head is registered first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body, self.norm = nn.Linear(6, 2), nn.Linear(4, 6), nn.BatchNorm1d(6)
+        self.offset = nn.Parameter(torch.ones(1, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.head(self.norm(self.body(x + self.offset)))
+        return result if len(x) else x
+
+
+def test_masks_of_steps_see_an_example_and_warn_of_nothing() -> None:
+    step = Prune(sparsity=0.5, pattern="unit", exclude=("output layer",))
+    mask = mask_of(step, Guarded(), torch.rand(2, 4))
+    assert set(mask) == {"body.weight", "body.bias", "norm.weight", "norm.bias"}
+    assert set(mask.left_alone) == {"offset"}
+    named = mask_of(Prune(sparsity=0.5, include=("offset",)), Guarded(), torch.rand(2, 4))
+    assert "offset" in named.weights
+    starving = nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 40))
+    with torch.no_grad():
+        starving[0].get_parameter("weight").mul_(1e-6)
+    assert mask_of(Prune(sparsity=0.5), starving, torch.rand(2, 40)).densities["0.weight"] < 0.01

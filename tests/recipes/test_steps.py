@@ -145,3 +145,29 @@ def test_the_order_of_allocation_patterns_does_not_matter() -> None:
 )
 def test_a_step_comes_back_from_json(step: RecipeStep) -> None:
     assert STEP.validate_json(step.model_dump_json()) == step
+
+
+@pytest.mark.parametrize(
+    ("pattern", "score"),
+    [
+        ("weight", "magnitude"),
+        ("unit", "rms"),
+        ({"name": "block", "rows": 4, "columns": 1}, "magnitude"),
+    ],
+)
+def test_a_score_left_out_is_that_of_the_pattern_in_keys_too(pattern: Any, score: str) -> None:
+    values = {"step": "prune", "sparsity": 0.5, "pattern": pattern}
+    step = STEP.validate_python(values)
+    assert step.score == score
+    assert step == STEP.validate_python({**values, "score": score})
+    assert step == STEP.validate_python({**values, "score": None})
+    assert described(step)["score"] == score
+
+
+def test_keys_from_before_free_parameters_could_be_included_hold() -> None:
+    before = {
+        "step": "prune", "sparsity": 0.5, "score": "magnitude", "allocation": "global",
+        "pattern": "unit", "exclude": [], "enforce": True, "version": 2,
+    }  # fmt: skip
+    assert described(Prune(sparsity=0.5, score="magnitude", pattern="unit")) == before
+    assert described(Prune(sparsity=0.5, include=("pos",)))["include"] == ["pos"]

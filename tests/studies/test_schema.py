@@ -47,5 +47,5 @@ def test_what_is_misspelt_does_not_fit(
 def test_every_option_of_a_step_is_described() -> None:
     definitions: dict[str, Any] = study_schema()["$defs"]
     assert set(definitions["Prune"]["properties"]) == {
-        "step", "sparsity", "score", "allocation", "pattern", "exclude", "enforce",
+        "step", "sparsity", "score", "allocation", "pattern", "exclude", "include", "enforce",
     }  # fmt: skip
