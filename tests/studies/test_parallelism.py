@@ -111,7 +111,7 @@ def test_trying_leaves_everything_as_it_was(study_file: Path, tmp_path: Path) ->
     one = trying(study_file, tmp_path)
     turns = one.train([1, 2])
     assert set(turns) == {1, 2}
-    assert all(len(found.seconds) in (1, 2, 3) and found.best > 0 for found in turns.values())
+    assert all(1 <= len(found.seconds) <= 4 and found.best > 0 for found in turns.values())
     assert 0 < turns[1].share <= 1
     assert one.measure(1).example > 0
     assert torch.equal(torch.get_rng_state(), before[0])

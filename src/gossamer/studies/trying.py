@@ -32,8 +32,8 @@ from gossamer.train.optimizers import make_optimizer
 _EXAMPLES = 8_192
 """At most so many are tried with, which makes the end of an epoch as rare as it is."""
 _FEW = 64
-_TURN_SECONDS = 0.06
-_TURNS = 3
+_TURN_SECONDS = 0.1
+_TURNS = 4
 """Of each number of threads that is tried, after one that warms up."""
 _MOST_SECONDS = 1.5
 """After which no turn begins, if each number of threads has had one."""
