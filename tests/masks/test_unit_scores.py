@@ -1,4 +1,4 @@
-"""Units are compared by root mean square, so that no layer of a deep network is emptied."""
+"""Units are compared by relative root mean square, so that no layer of a network is emptied."""
 
 from collections.abc import Callable
 
@@ -97,7 +97,7 @@ def test_half_of_the_units_may_go_and_every_layer_and_every_output_is_left(name:
     model = as_its_library_starts(name)
     images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     mask = prune(model, 0.5, pattern="unit", exclude="output layer", example=images)
-    assert mask.provenance["score"] == "rms"
+    assert mask.provenance["score"] == "relative-rms"
     assert mask.sparsity == pytest.approx(0.5, abs=0.01)
     assert min(mask.densities.values()) > 0.05
     with torch.no_grad():
@@ -137,13 +137,24 @@ def test_the_score_left_out_is_the_patterns(pattern: str | NByM) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 16))
     sparsity = None if isinstance(pattern, NByM) else 0.5
     mask = find_mask(model, sparsity, pattern=pattern)
-    named = "rms" if pattern == "unit" else "magnitude"
+    named = "relative-rms" if pattern == "unit" else "magnitude"
     assert mask.provenance["score"] == named
     assert mask == find_mask(model, sparsity, pattern=pattern, score=named)
 
 
-def test_rms_is_the_norm_over_the_root_of_the_fan_in_relative_to_the_layer() -> None:
-    model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(9, 3, bias=False))
+@pytest.mark.parametrize(
+    ("score", "going"),
+    [
+        # 0.1, 0.3, 0.5 and 3, 4, 5.
+        ("rms", ["1 0", "1 1", "0 0", "0 1"]),
+        # Over those of the layers, 4.082 and 0.342: 0.735, 0.980, 1.225 and 0.293, 0.878, 1.464.
+        ("relative-rms", ["1 0", "0 0", "1 1", "0 1"]),
+        # Times the roots of the fan-ins, 2 and 6: 6, 8, 10 and 0.6, 1.8, 3.
+        ("magnitude", ["1 0", "1 1", "0 0", "0 1"]),
+    ],
+)
+def test_units_go_by_their_root_mean_square(score: str, going: list[str]) -> None:
+    model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(36, 3, bias=False))
     values = ([3.0, 4.0, 5.0], [0.1, 0.3, 0.5])  # the root mean squares of units
     for layer, of_units in zip(model, values, strict=True):
         layer.get_parameter("weight").data = (
@@ -151,12 +162,10 @@ def test_rms_is_the_norm_over_the_root_of_the_fan_in_relative_to_the_layer() -> 
             .expand(3, layer.get_parameter("weight").shape[1])
             .clone()
         )
-    # Over those of the layers, 4.082 and 0.342: 0.735, 0.980, 1.225 and 0.293, 0.878, 1.464.
-    going = ["1 0", "0 0", "1 1", "0 1"]
-    weights = {"0": 4, "1": 9}
+    weights = {"0": 4, "1": 36}
     for count in range(1, 5):
         pruned = sum(weights[name[0]] for name in going[:count])
-        mask = find_mask(model, pruned / 39, pattern="unit")
+        mask = find_mask(model, pruned / 120, pattern="unit", score=score)
         gone = {
             f"{name[0]} {unit}"
             for name, kept in mask.weights.items()

@@ -151,7 +151,7 @@ def test_a_step_comes_back_from_json(step: RecipeStep) -> None:
     ("pattern", "score"),
     [
         ("weight", "magnitude"),
-        ("unit", "rms"),
+        ("unit", "relative-rms"),
         ({"name": "block", "rows": 4, "columns": 1}, "magnitude"),
     ],
 )

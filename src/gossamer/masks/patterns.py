@@ -75,7 +75,7 @@ class Weight:
 class Unit:
     """All incoming weights of a unit: a neuron of a linear layer, a filter of a convolution."""
 
-    score: ClassVar[str] = "rms"
+    score: ClassVar[str] = "relative-rms"
 
     def obstacle(self, layer: PrunableWeight) -> str:
         """Only linear layers and convolutions have units."""

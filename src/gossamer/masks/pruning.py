@@ -51,9 +51,10 @@ def prune(
         pattern fixes it.
     score
         ``"magnitude"`` (smallest L2 norm first), ``"rms"`` (smallest root mean square first: the
-        norm over the root of the number of weights, relative to that of the layer), ``"random"``
-        or ``"largest"`` (largest norm first). Left out, it is "rms" for units, whose norms grow
-        with their fan-in, and "magnitude" for everything else.
+        norm over the root of the number of weights), ``"relative-rms"`` (the same over that of the
+        whole layer), ``"random"`` or ``"largest"`` (largest norm first). Left out, it is
+        "relative-rms" for units, whose norms grow with their fan-in, and "magnitude" for
+        everything else.
     allocation
         ``"global"`` compares weights across layers, ``"uniform"`` takes the same share of every
         layer, and a mapping from parameter or module names or patterns to sparsities fixes

@@ -19,15 +19,22 @@ def magnitude(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tens
 
 
 def rms(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
-    """Score by the root mean square of a group's weights, over that of all weights of its layer.
+    """Score by root mean square: the L2 norm over the root of the number of weights.
 
-    The root mean square is the L2 norm over the root of the number of weights, for a unit of its
-    fan-in. It still differs from layer to layer by how a library starts them (Kaiming's fan-out
-    gives wide layers small weights), so that across layers whole ones would go first; over that of
-    the layer it says how much a unit counts among its like.
+    For a unit that number is its fan-in, with which its norm grows.
+    """
+    return norms / sizes.double().sqrt()
+
+
+def relative_rms(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:
+    """Score by the root mean square of a group, over that of all weights of its layer.
+
+    Root mean squares alone differ from layer to layer by how a library starts them: Kaiming's
+    fan-out gives wide layers small weights, and across layers whole ones would go first. Over that
+    of the layer one says how much a group counts among its like.
     """
     of_layer = (norms.double().square().sum() / sizes.sum()).sqrt()
-    return norms / sizes.double().sqrt() / of_layer
+    return rms(norms, sizes, stream) / of_layer
 
 
 def largest(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:  # noqa: ARG001
@@ -43,6 +50,7 @@ def random(norms: Tensor, sizes: Tensor, stream: np.random.Generator) -> Tensor:
 SCORES: dict[str, Score] = {
     "magnitude": magnitude,
     "rms": rms,
+    "relative-rms": relative_rms,
     "largest": largest,
     "random": random,
 }

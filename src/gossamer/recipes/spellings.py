@@ -79,7 +79,7 @@ def _instead(
     field: str, given: str, words: Sequence[str], tables: Mapping[str, Mapping[str, Any]]
 ) -> str:
     meant = likeliest(_by_its_class(given), [*words, *tables])
-    if meant in tables:
+    if meant is not None and meant in tables:
         say = ", say" if tables[meant] else ""
         return f'write {field} = {_table(meant, tables[meant])}{say} (given: "{given}")'
     near = "" if meant is None else f": did you mean {meant!r}?"

@@ -82,8 +82,8 @@ class Prune(Options):
     step: Literal["prune"] = "prune"
     sparsity: Sparsity | None = None
     """None where the allocation or the pattern fixes it."""
-    score: Literal["magnitude", "rms", "random", "largest"] | None = None
-    """None stands for "rms" where the pattern is "unit", and for "magnitude" elsewhere."""
+    score: Literal["magnitude", "rms", "relative-rms", "random", "largest"] | None = None
+    """None stands for "relative-rms" where the pattern is "unit", and for "magnitude" elsewhere."""
     allocation: Annotated[
         Literal["uniform", "global"] | NamedAllocation | Mapping[str, Sparsity],
         BeforeValidator(_written_allocation),
@@ -104,7 +104,8 @@ class Prune(Options):
         """Put the score in that is meant, so that keys and records tell which."""
         if not isinstance(given, Mapping) or given.get("score") is not None:
             return given
-        return {**given, "score": "rms" if given.get("pattern") == "unit" else "magnitude"}
+        of_units = given.get("pattern") == "unit"
+        return {**given, "score": "relative-rms" if of_units else "magnitude"}
 
     @model_validator(mode="after")
     def _one_thing_fixes_the_sparsity(self) -> "Prune":
