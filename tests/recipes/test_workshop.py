@@ -439,7 +439,7 @@ def test_a_full_disk_fails_the_training_and_leaves_nothing_half(
 
     monkeypatch.setattr("gossamer.recipes.state.save_file", full)
     found = keyed(trial(training()), points)
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(StoreError, match="states is full: free some space"):
         make_workshop(points).train(found, 0)
     assert not list((tmp_path / "states").iterdir())
 
