@@ -242,9 +242,22 @@ class Drifting(nn.Module):
 """
 
 
+DROPPING = """
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(64, 30)
+        self.fc = nn.Linear(30, 10)
+
+    def forward(self, x):
+        return self.fc(nn.functional.dropout(torch.relu(self.hidden(x.flatten(1)))))
+"""
+
+
 @pytest.fixture
 def own_networks(tmp_path: Path) -> Iterator[None]:
-    (tmp_path / "own_networks.py").write_text(NETWORKS)
+    (tmp_path / "own_networks.py").write_text(NETWORKS + DROPPING)
     yield
     sys.modules.pop("own_networks", None)
 
@@ -267,6 +280,22 @@ def test_a_network_whose_connectivity_is_unknown_is_measured_all_the_same(
     with Path("out/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert all(float(row["test_accuracy"]) > 0 for row in rows)
+    assert "effective_sparsity" not in rows[0]
+
+
+@pytest.mark.usefixtures("own_networks")
+def test_a_network_that_always_drops_out_is_told_of_and_no_connectivity_is_recorded(
+    gossamer: Gossamer,
+) -> None:
+    with pytest.warns(
+        RuntimeWarning, match=r"own_networks:Dropping gives different answers"
+    ) as told:
+        seen = gossamer("run", write_study(network="own_networks:Dropping"), "--out", "out")
+    assert seen.code == 0, seen.err
+    assert len(told) == 1
+    with Path("out/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["sparsity"]) for row in rows] == pytest.approx([0, 0.5], abs=1e-3)
     assert "effective_sparsity" not in rows[0]
 
 

@@ -65,6 +65,22 @@ def test_the_python_of_the_page_on_enforcement_runs() -> None:
     assert size(names["average"].module, list(names["mask"])).sparsity == pytest.approx(0.9)
 
 
+class Headed(nn.Module):
+    """Has a flag and another method, which run a head that the default call does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.aux = nn.Linear(4, 6), nn.Linear(6, 2), nn.Linear(6, 3)
+        self.head.weight.data[:, :3] = 0
+
+    def forward(self, x: torch.Tensor, aux: bool = False) -> Any:
+        inside = torch.relu(self.body(x))
+        return (self.head(inside), self.aux(inside)) if aux else self.head(inside)
+
+    def embed(self, x: torch.Tensor) -> Any:
+        return self.aux(torch.relu(self.body(x)))
+
+
 def test_the_python_of_the_page_on_the_runtime_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,9 +93,13 @@ def test_the_python_of_the_page_on_the_runtime_runs(
         optimizer.step()
 
     names = {"model": model, "optimizer": optimizer, "images": images, "train": train}
-    compressing, loading, exporting = blocks("python", "docs/runtime.md")
+    compressing, loading, making_all_calls, exporting = blocks("python", "docs/runtime.md")
     exec(compressing, names)
     torch.testing.assert_close(names["logits"], model(images).detach())
     exec(loading, names | {"images": images.numpy()})
+    headed = Headed()
+    found: dict[str, Any] = {"model": headed, "images": torch.rand(5, 4)}
+    exec(making_all_calls, found)
+    torch.testing.assert_close(found["small"].embed(found["images"]), headed.embed(found["images"]))
     exec(exporting, names)
     assert {path.name for path in tmp_path.iterdir()} >= {"small.gsm", "small.onnx"}

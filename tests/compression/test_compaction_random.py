@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gossamer.compression.compaction import (
-    CompactionReport,
-    compact,
-    compaction_report,
-    compactions,
-)
+from gossamer.compression import CompactionReport, compact, compaction_report
+from gossamer.compression.compaction import compactions
 
 ACTIVATIONS: list[Callable[[], nn.Module]] = [
     nn.ReLU, nn.Sigmoid, nn.ELU, nn.Identity, lambda: nn.Hardtanh(-0.5, 0.5), nn.PReLU, nn.Dropout,

@@ -1,9 +1,10 @@
 """Compressed networks give what their masked models give, or refuse in one sentence."""
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import gossamer.compression.compressing as compressing
-from gossamer.compression import Compressed, compress
+from gossamer.compression import Compressed, compact, compress
 from gossamer.compression.checking import relative_difference
 from gossamer.errors import InputError
 from gossamer.kernels.engine import INSTRUCTION_SET_VARIABLE, Engine
@@ -625,3 +626,86 @@ def test_channels_last_is_for_networks_of_images() -> None:
     assert not any("channels_last" in n for n in compress(flat, torch.randn(2, 4, 3, 3)).timings)
     image = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten())
     assert "dense channels_last" in compress(image, torch.randn(2, 4, 3, 3)).timings
+
+
+def test_the_report_names_the_modules_that_each_kernel_computes() -> None:
+    torch.manual_seed(0)
+    text = str(in_engine(unusual_statistics(BLOCKS["resnet"]()), torch.randn(2, 3, 8, 8)))
+    lines = [line.rpartition(": ")[2] for line in text.splitlines() if line.startswith("  ")]
+    assert lines == [
+        "0", "1.conv1, 1.bn1, 1.relu", "1.conv2, 1.bn2, 1, 1.relu", "2.conv1, 2.bn1, 2.relu",
+        "2.shortcut.0, 2.shortcut.1", "2.conv2, 2.bn2, 2, 2.relu, 3", "5",
+    ]  # fmt: skip
+
+
+def test_the_report_names_modules_around_what_stays_in_pytorch() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3)).eval()
+    text = str(in_engine(model, torch.randn(2, 6)))
+    assert "linear [8, 6]: dense, 48 of 48 weights: 0, 1\n" in text
+    assert "linear [3, 8]: dense, 24 of 24 weights: 3\n" in text
+
+
+class Side(nn.Module):
+    """Two layers side by side, by one of the names that PyTorch has for it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(5, 3), nn.Linear(5, 2), nn.Linear(5, 4)
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = [self.first(x), self.second(x)]
+        options: dict[str, Any] = {} if self.name.endswith("stack") else {"dim": -1}
+        joined = getattr(torch, self.name)(values, **options)
+        return self.last(torch.relu(joined))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["cat", "concat", "concatenate", "hstack", "column_stack"])
+def test_every_name_of_cat_runs_in_the_engine(name: str) -> None:
+    torch.manual_seed(0)
+    model, example = Side(name), torch.randn(3, 5)
+    small = in_engine(model, example)
+    assert small.remaining == ()
+    assert small.network is not None
+    assert error(small, model, torch.randn(7, 5)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_networks_made_in_inference_mode_are_compressed_and_compacted(inside: bool) -> None:
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval()
+        model.get_parameter("3.weight").data[:, 5:] = 0
+    example = torch.randn(4, 6)
+    with torch.inference_mode(inside), torch.no_grad():
+        wanted = model(example)
+        small, smaller = in_engine(model, example), compact(model, example)
+    assert small.choice == "engine"
+    assert torch.allclose(small(example), wanted, atol=1e-6)
+    assert smaller.get_parameter("0.weight").shape == (5, 6)
+    assert torch.allclose(smaller(example), wanted, atol=1e-6)
+    smaller.train()(example).sum().backward()  # as any other module
+
+
+def test_what_was_scripted_or_exported_is_refused_with_what_to_give() -> None:
+    model, example = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(model)
+    for other in (scripted, torch.export.export(model, (example,))):
+        for do in cast("tuple[Any, ...]", (compact, compress)):
+            with pytest.raises(InputError, match=r"not \w+: give the module that it was made from"):
+                do(other, example)
+
+
+def test_a_scripted_part_stays_whole() -> None:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        part = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    model = nn.Sequential(nn.Linear(3, 4), part, nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+    model.get_parameter("4.weight").data[:, :2] = 0
+    example = torch.randn(3, 3)
+    smaller = compact(model, example)
+    assert smaller.get_parameter("2.weight").shape == (4, 4)
+    torch.testing.assert_close(smaller(example), model(example))

@@ -41,7 +41,7 @@ def in_turn(inputs: Tensor, weight: Tensor) -> Tensor:
 
 def convolved_in_turn(inputs: Tensor, layer: nn.Conv2d) -> Tensor:
     size = layer.kernel_size[0]
-    patches = functional.unfold(inputs, size, padding=layer.padding[0])
+    patches = functional.unfold(inputs, size, padding=int(layer.padding[0]))
     weight = layer.weight.flatten(1)
     rows = in_turn(patches.transpose(1, 2).flatten(0, 1), weight)
     side = inputs.shape[-1] + 2 * int(layer.padding[0]) - size + 1

@@ -1,11 +1,7 @@
 """Pruned networks made really smaller and faster: `compact` and `compress`."""
 
-from gossamer.compression.compaction import (
-    CompactedLayer,
-    CompactionReport,
-    compact,
-    compaction_report,
-)
+from gossamer.compression.compacting.report import CompactedLayer, CompactionReport
+from gossamer.compression.compaction import compact, compaction_report
 from gossamer.compression.compressed import Compressed
 from gossamer.compression.compressing import compress
 

@@ -8,19 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.nn.utils import prune as torch_prune
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from gossamer.compression.compacting.copying import in_double
+from gossamer.compression.compacting.hooks import COMPUTING_HOOKS, name_of
 from gossamer.compression.outputs import check_is_tensor, check_output, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.compression.rounding import rounding_errors
 from gossamer.errors import InputError
 from gossamer.measure.running import run
-
-_TRACED_HOOKS = (torch_prune.BasePruningMethod, WeightNorm, SpectralNorm)
-"""Hooks that only compute a weight from others."""
 
 _TOLERANCE = 1e-5
 """Largest difference from the float64 model, relative to the largest number at that index."""
@@ -64,9 +59,9 @@ def check_model(model: nn.Module) -> None:
                 "first."
             )
     for where, hook in _hooks(model):
-        if not isinstance(hook, _TRACED_HOOKS):
+        if not isinstance(hook, COMPUTING_HOOKS):
             raise InputError(
-                f"{where} of {name} has the hook {getattr(hook, '__name__', type(hook).__name__)}, "
+                f"{where} of {name} has the hook {name_of(hook)}, "
                 "which a compressed network would not run: remove it first, with the handle that "
                 "registering it returned."
             )
@@ -98,6 +93,12 @@ def check_example(example: Any) -> None:
         raise InputError(
             f"'example' has shape {shape}, but a batch of at least one input, [batch, ...], was "
             "expected: add the dimension of the batch, or give some inputs."
+        )
+    if not example.is_floating_point() and not example.is_complex():
+        raise InputError(
+            f"'example' is {example.dtype}, but gossamer's engine takes no integers yet, such as "
+            "tokens: use gossamer.compact, which removes units of a network that takes them, and "
+            "run what it returns in PyTorch or as a file of gossamer.export_onnx."
         )
     if example.dtype != torch.float32 or example.device.type != "cpu":
         raise InputError(

@@ -9,15 +9,27 @@ operation; see `compacting.rules` for what is known of each, and `compacting.sol
 import contextlib
 import copy
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gossamer.compression.compacting.channels import Findings
-from gossamer.compression.compacting.copying import in_double, plain_copy
+from gossamer.compression.compacting.copying import (
+    buffers_kept,
+    check_stands_alone,
+    given_module,
+    in_double,
+    plain_copy,
+)
+from gossamer.compression.compacting.hooks import quiet_copy, watching_hooks
+from gossamer.compression.compacting.other_calls import changed_by_flags, unreached
+from gossamer.compression.compacting.report import (
+    CompactedLayer,
+    CompactionReport,
+    count_parameters,
+)
 from gossamer.compression.compacting.rules import follow
 from gossamer.compression.compacting.solving import Plan, solve, with_whole_blocks
 from gossamer.compression.compacting.tracing import UntraceableError, trace
@@ -25,44 +37,8 @@ from gossamer.compression.outputs import check_is_tensor, check_output, comparab
 from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
 from gossamer.measure.modes import evaluation
+from gossamer.measure.repeatable import why_answers_change
 from gossamer.measure.running import run, told
-
-
-@dataclass(frozen=True, eq=False)
-class CompactedLayer:
-    """What a linear layer or convolution kept.
-
-    Attributes
-    ----------
-    inputs, outputs
-        Which inputs and which units stay, bool [inputs] and bool [units] as they were before.
-    fixed
-        Why units had to stay whatever their weights are; empty where they were free to go.
-    """
-
-    inputs: Tensor
-    outputs: Tensor
-    fixed: str
-
-
-@dataclass(frozen=True, eq=False)
-class CompactionReport:
-    """A compacted network and what became of its layers.
-
-    Attributes
-    ----------
-    network
-        The smaller network.
-    layers
-        By module name, the layers whose units and inputs could be told apart.
-    unfollowed
-        By module name, the parts that could not be followed, and why; what they read and give kept
-        its width. The name "" stands for the whole network, of which nothing was removed then.
-    """
-
-    network: nn.Module
-    layers: Mapping[str, CompactedLayer]
-    unfollowed: Mapping[str, str]
 
 
 def compact(model: nn.Module, example: Tensor) -> nn.Module:
@@ -86,7 +62,7 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
     -------
     nn.Module
         A copy with fewer units, in the same modes. It trains, saves and exports as the model does.
-        A layer without a bias may have gained one. Hooks and optimizers are not carried over.
+        A layer without a bias may have gained one. Forward hooks stay, those of gradients do not.
 
     Raises
     ------
@@ -94,13 +70,17 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
         If `model` is no module or cannot be copied, `example` is no tensor, the model fails on
         it, or its output holds something computed that is no dense tensor. Tensors may stand in
         tuples, lists, mappings, dataclasses and plain objects, beside what is the same for all
-        inputs of a size.
+        inputs of a size. Also if a copy computes with tensors of the model, or hooks are registered
+        for all modules or on a wrapper.
 
     Warns
     -----
     RuntimeWarning
         If the model, or a part of it, cannot be followed, because what it computes depends on data;
-        these parts, or all, keep their widths.
+        these parts, or all, keep their widths. A part with a hook that changes something is one,
+        and a model that gives different answers to the same inputs. Also if units are gone that
+        other calls may read, by a flag or another method: only calls like the one on the example
+        are followed.
 
     Notes
     -----
@@ -139,6 +119,17 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
         warnings.warn(
             f"Parts of the network {type(report.network).__name__} cannot be followed ({parts}), "
             "so these, and what they read, keep their widths.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    if report.unreached or report.otherwise:
+        missed = [f"{name} is not run" for name in report.unreached]
+        missed += [f"{flag} is not given" for flag in report.otherwise]
+        warnings.warn(
+            f"The network {type(report.network).__name__} was made smaller for calls like "
+            f"network(example), in which {', '.join(missed)}: other calls may fail, or give "
+            "something else, as units that they read are gone. If you need them, compact a module "
+            "whose forward makes all these calls.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -181,33 +172,84 @@ def _reports(
         network = plain_copy(model)
         with torch.random.fork_rng(devices=[]):
             check_output(network, example, lambda inputs: _output(network, inputs))
+        watching = watching_hooks(copy.deepcopy(network), example)
+        quiet = quiet_copy(network, watching)
+        if why := why_answers_change(copy.deepcopy(quiet), example):
+            return [_kept_whole(network, f"it gives different answers for the same inputs: {why}")]
+        given = answers_of_copy(model, network, example)
         try:
-            found, unfollowed = _followed(network, example)
+            found, unfollowed, unread = _followed(quiet, example)
         except UntraceableError as error:
-            return [CompactionReport(network, {}, {"": str(error)})]
+            return [_kept_whole(network, str(error))]
         plans = [solve(found)]
         in_blocks = with_whole_blocks(found, plans[0]) if whole_blocks else None
         if in_blocks is not None:
             plans.append(in_blocks)
-        return [_report(network, plan, found, unfollowed, example) for plan in plans]
+        reports = []
+        for plan in plans:
+            smaller = copy.deepcopy(network)
+            plan.apply(smaller)
+            without_hooks = quiet_copy(smaller, watching)
+            problem = _first_difference(quiet, without_hooks, plan, example)
+            if problem or (problem := _difference_from(given, smaller, example)):
+                reports.append(_kept_whole(network, f"without its unused units, {problem}"))
+                continue
+            report = CompactionReport(
+                smaller,
+                _layers(found, plan),
+                unfollowed,
+                parameters_before=count_parameters(network),
+            )
+            if report.shrinks:
+                flags = changed_by_flags(quiet, without_hooks, example)
+                report = replace(report, unreached=unread, otherwise=flags)
+            reports.append(report)
+        return reports
 
 
-def _report(
-    network: nn.Module,
-    plan: Plan,
-    found: Findings,
-    unfollowed: Mapping[str, str],
-    example: Tensor,
-) -> CompactionReport:
-    smaller = copy.deepcopy(network)
-    plan.apply(smaller)
-    if problem := _first_difference(network, smaller, plan, example):
-        return CompactionReport(network, {}, {"": problem})
-    return CompactionReport(smaller, _layers(found, plan), unfollowed)
+def _kept_whole(network: nn.Module, why: str) -> CompactionReport:
+    return CompactionReport(network, {}, {"": why}, parameters_before=count_parameters(network))
 
 
-def _followed(network: nn.Module, example: Tensor) -> tuple[Findings, dict[str, str]]:
-    """Follow a network as it evaluates, and as it trains where that is different."""
+def answers_of_copy(model: nn.Module, twin: nn.Module, example: Tensor) -> list[Any]:
+    """Return what a network gives, hooks and all, which its plain copy has to give as well.
+
+    Raises
+    ------
+    InputError
+        If it does not, or if the copy computes with tensors of the network.
+    """
+    root = given_module(model)
+    with buffers_kept(root):
+        given = _outputs(root, example)
+    with evaluation(twin):
+        check_stands_alone(root, copy.deepcopy(twin), example)
+    if problem := _difference_from(given, twin, example):
+        raise InputError(
+            f"A copy of {type(root).__name__} is not the same as the network itself: {problem}. "
+            "Let all that it computes depend on its class, parameters and buffers."
+        )
+    return given
+
+
+def _difference_from(given: list[Any], network: nn.Module, example: Tensor) -> str:
+    """Tell how a network does not give what was given on the example; empty if it does."""
+    try:
+        found = _outputs(copy.deepcopy(network), example)
+    except InputError as error:
+        return f"it fails: {told(error)}"
+    if len(found) == len(given) and all(map(_agree, given, found)):
+        return ""
+    return "it gives other outputs than the network as it was given, with its hooks"
+
+
+def _followed(
+    network: nn.Module, example: Tensor
+) -> tuple[Findings, dict[str, str], tuple[str, ...]]:
+    """Follow a network as it evaluates, and as it trains where that is different.
+
+    Return what was found, the parts that were not followed, and what no trace came by.
+    """
     found = Findings()
     twin = copy.deepcopy(network).eval()
     evaluating = trace(twin, example)
@@ -217,7 +259,8 @@ def _followed(network: nn.Module, example: Tensor) -> tuple[Findings, dict[str, 
     if str(training.graph) != str(evaluating.graph):
         follow(training, learner.eval(), found)
     found.fix_called_otherwise()
-    return found, {**training.unfollowed, **evaluating.unfollowed}
+    unread = unreached(network, (evaluating, training))
+    return found, {**training.unfollowed, **evaluating.unfollowed}, unread
 
 
 def _outputs(network: nn.Module, example: Tensor) -> list[Any]:
@@ -256,12 +299,12 @@ def _difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Ten
     try:
         own = _outputs(copy.deepcopy(smaller), example)
     except InputError as error:
-        return f"without its unused units, it fails: {told(error)}"
+        return f"it fails: {told(error)}"
     given = own if given is None else given
     same_length = len(expected) == len(given)
     if same_length and all(_agree(a, b) for a, b in zip(expected, given, strict=True)):
         return ""
-    return "without its unused units, it gives other outputs"
+    return "it gives other outputs"
 
 
 def _agree(expected: Any, given: Any) -> bool:

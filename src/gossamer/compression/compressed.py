@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -149,6 +150,7 @@ class Compressed:
     model_class: str
     _module: nn.Module
     _networks: tuple[Network, ...]
+    _modules: tuple[tuple[str, ...], ...] = ()
 
     def __call__(self, inputs: Tensor | ArrayLike) -> Any:
         """Return what the network gives for a batch of inputs [batch, ...].
@@ -246,9 +248,10 @@ class Compressed:
                 f"{'s' if self.threads > 1 else ''} (median and middle half, milliseconds):"
             )
             lines += [f"  {_timing_line(name, t)}" for name, t in self.timings.items()]
-        for network in self._networks:
+        for network, modules in zip_longest(self._networks, self._modules, fillvalue=()):
+            assert isinstance(network, Network)
             lines.append(f"Stored: {kinds_in_words(network)} layers")
-            lines += [f"  {line}" for line in layers_in_words(network)]
+            lines += [f"  {line}" for line in layers_in_words(network, modules)]
         if self.remaining:
             lines.append(f"In PyTorch: {_listed(self.remaining)}")
         for name, why in self.unfollowed.items():

@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 
 from gossamer.compression.checking import check_example, check_model, run_twice, wrong_answers
 from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest, time_candidates
-from gossamer.compression.compacting.copying import plain_copy
-from gossamer.compression.compaction import compactions
+from gossamer.compression.compacting.copying import given_module, plain_copy
+from gossamer.compression.compaction import answers_of_copy, compactions
 from gossamer.compression.compressed import Compressed, Rebuilding, RunnerModule
 from gossamer.compression.lowering.parts import Division, Part, divide, refusal, with_parts
 from gossamer.compression.lowering.tracing import Trace, trace
@@ -23,7 +23,7 @@ from gossamer.compression.storing import with_usual_kinds
 from gossamer.errors import InputError
 from gossamer.kernels.engine import MOST_THREADS, Engine
 from gossamer.kernels.network import Floats, Network
-from gossamer.masks.names import bare_module
+from gossamer.measure.repeatable import check_answers_repeat
 
 _KINDS_SHARE = 0.2
 """Share of the time for how the weights of the layers are stored."""
@@ -75,9 +75,10 @@ def compress(
     Raises
     ------
     InputError
-        If the model or the example is not as described, the network draws random numbers, or its
-        output holds something computed that is no dense tensor. Tensors may stand in tuples, lists,
-        mappings, dataclasses and plain objects, which stay what they are.
+        If the model or the example is not as described, the model has forward hooks or gives
+        different answers to the same inputs, or its output holds something computed that is no
+        dense tensor. Tensors may stand in tuples, lists, mappings, dataclasses and plain objects,
+        which stay what they are.
 
     Warns
     -----
@@ -101,7 +102,7 @@ def compress(
     >>> small(example.numpy()).shape, small.size < 150
     ((4, 10), True)
     """
-    root = bare_module(model)
+    root = given_module(model)
     check_model(root)
     check_example(example)
     threads = _valid_threads(threads)
@@ -109,8 +110,11 @@ def compress(
     Engine(_NOTHING)  # a wrong instruction set would be found only where it is taken for a limit
     if choose not in ("measure", "engine"):
         raise InputError(f"'choose' is {choose!r}, but 'measure' or 'engine' was expected.")
-    with torch.random.fork_rng(devices=[]):
-        twin = plain_copy(root).eval()
+    with torch.inference_mode(mode=False), torch.random.fork_rng(devices=[]):
+        twin = plain_copy(model).eval()
+        check_answers_repeat(twin, example, "so it cannot be compressed")
+        with torch.no_grad():
+            answers_of_copy(model, twin, example)
         timed = seconds if choose == "measure" else None
         return _compress(twin, example.detach().clone(), threads, timed)
 
@@ -141,6 +145,7 @@ class _Lowered:
     remaining: tuple[str, ...]
     whole: Network | None
     fixed_batch: str
+    modules: tuple[tuple[str, ...], ...] = ()
 
 
 def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | None) -> Compressed:
@@ -174,6 +179,7 @@ def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | 
         model_class=type(model).__name__,
         _module=model,
         _networks=lowered.networks,
+        _modules=lowered.modules,
     )
     if seconds is not None:
         return _fastest_of(modules, dense, example, seconds)
@@ -241,13 +247,14 @@ def _lower(
     if not modules:
         return _Lowered(None, (), remaining, None, traced.fixed_batch)
     networks = tuple(module.network for module in modules.values())
+    names = tuple(part.modules for part in modules)
     whole = division.whole(traced.graph) if gives_tensor else None
     if whole in modules:
-        return _Lowered(modules[whole], networks, (), networks[0], traced.fixed_batch)
+        return _Lowered(modules[whole], networks, (), networks[0], traced.fixed_batch, names)
     module = with_parts(traced.graph, modules)
     if not gives_tensor:
         module = Rebuilding(module, output, recorded)
-    return _Lowered(module, networks, remaining, None, traced.fixed_batch)
+    return _Lowered(module, networks, remaining, None, traced.fixed_batch, names)
 
 
 def _part_modules(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from gossamer.compression.compacting.copying import given_module
 from gossamer.compression.exporting.attempts import exported
 from gossamer.compression.exporting.recording import BATCH
 from gossamer.compression.exporting.report import OnnxReport, warnings_of
@@ -18,8 +19,8 @@ from gossamer.compression.outputs import check_is_tensor
 from gossamer.errors import InputError
 from gossamer.files import as_path, replacing
 from gossamer.installing import needing
-from gossamer.masks.names import bare_module
 from gossamer.measure.modes import evaluation
+from gossamer.measure.repeatable import check_answers_repeat
 
 
 def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> OnnxReport:
@@ -93,8 +94,9 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> OnnxRepo
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)
     path = as_path(path)
-    root = bare_module(model)
+    root = given_module(model)
     _check(root, example)
+    check_answers_repeat(root, example, "so that no file could be checked against it")
     with evaluation(root), torch.random.fork_rng(devices=[]):
         # A recording may leave its symbols in attributes that a forward sets.
         content, report = exported(

@@ -105,11 +105,11 @@ def _deviation(found: Tensor, exact: Tensor) -> Tensor:
     return (found.double() - exact.double()).abs().nan_to_num(0.0, 0.0, 0.0)
 
 
-class _WithErrors(TorchDispatchMode):
+class _WithErrors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds to what every operation gives an error as large as float32's may be."""
 
     def __init__(self, generator: torch.Generator) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._generator = generator
 
     def __torch_dispatch__(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -132,20 +133,23 @@ def kinds_in_words(network: Network) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) or "none"
 
 
-def layers_in_words(network: Network) -> list[str]:
+def layers_in_words(network: Network, modules: Sequence[str] = ()) -> list[str]:
     """Return how each layer with weights is stored, in the order in which they run.
+
+    `modules` names the modules of PyTorch that each layer stands for, where they are known.
 
     Examples
     --------
     >>> layer = Linear(0, pack_weights(np.eye(2), "sparse"))
-    >>> layers_in_words(Network((2,), (layer,), 1))
-    ['linear [2, 2]: sparse, 2 of 4 weights']
+    >>> layers_in_words(Network((2,), (layer,), 1), ["head, relu"])
+    ['linear [2, 2]: sparse, 2 of 4 weights: head, relu']
     """
     lines = []
-    for layer in network.layers:
+    for layer, names in zip_longest(network.layers, modules, fillvalue=""):
         if isinstance(layer, Linear | Convolution):
             weights = layer.weights
             shape = f"[{weights.rows}, {weights.columns}]"
             of = f"{weights.stored} of {weights.rows * weights.columns} weights"
-            lines.append(f"{type(layer).__name__.lower()} {shape}: {weights.kind}, {of}")
+            line = f"{type(layer).__name__.lower()} {shape}: {weights.kind}, {of}"
+            lines.append(f"{line}: {names}" if names else line)
     return lines

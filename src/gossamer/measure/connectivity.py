@@ -30,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from gossamer.errors import InputError
 from gossamer.masks.storages import first_names, in_order_of
+from gossamer.measure.repeatable import check_answers_repeat
 from gossamer.measure.running import run, told
 
 _ADVICE = "paths are found in float64, so let forward create its tensors in its input's dtype"
@@ -63,8 +64,9 @@ def effective_weights(network: nn.Module, example: Tensor) -> dict[str, Tensor]:
     Raises
     ------
     InputError
-        If the network cannot be copied or fails in float64, or if no finite gradient reaches its
-        parameters.
+        If the network cannot be copied or fails in float64, if it gives different answers to the
+        same inputs in evaluation mode, as one that drops out always does, or if no finite gradient
+        reaches its parameters.
 
     Notes
     -----
@@ -88,6 +90,12 @@ def effective_weights(network: nn.Module, example: Tensor) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         double = _copy(network)
+        check_answers_repeat(
+            double,
+            _positive_input(example, torch.Generator().manual_seed(1)),
+            "so nothing tells which of its weights reach the output",
+            _ADVICE,
+        )
         nonzero = {name: p.detach() != 0 for name, p in double.named_parameters()}
         _make_positive(double, generator)
         with _Connections():

@@ -306,15 +306,17 @@ def _do_tasks(
 
 
 def rehearse_study(prepared: Prepared) -> None:
-    """Try every pruning that is left on an untrained network.
+    """Try every pruning that is left on an untrained network, and tell of changing answers.
 
     Raises
     ------
     InputError
         If one cannot be done; the sentence names the line of the recipe.
     """
-    from gossamer.studies.rehearsal import rehearse  # imports torch
+    from gossamer.studies.changing_answers import tell_of_changing_answers  # imports torch
+    from gossamer.studies.rehearsal import rehearse
 
+    tell_of_changing_answers(prepared.plan, prepared.datasets)
     try:
         rehearse(prepared.spec, prepared.plan, prepared.datasets)
     except StudyFileError as error:

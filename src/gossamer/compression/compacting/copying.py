@@ -1,36 +1,53 @@
-"""A copy of a user's network that is plain and can be cut: dense layers, no hooks, no wrappers."""
+"""A copy of a user's network that is plain and can be cut: dense layers, and no wrappers."""
 
+import contextlib
 import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import prune
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from gossamer.compression.compacting.hooks import check_no_outer_hooks
 from gossamer.errors import InputError
 from gossamer.masks.names import bare_module, uncompiled
-from gossamer.measure.running import told
+from gossamer.measure.running import run, told
 from gossamer.nets.packing import unpack
 
-_HOOKS = (
-    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
-    "_backward_hooks", "_backward_pre_hooks",
-)  # fmt: skip
-_HOOKS_BEFORE = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
 
-
-def plain_copy(model: nn.Module) -> nn.Module:
-    """Return a copy without wrappers, hooks and gradients, whose layers are dense.
-
-    What `torch.nn.utils.prune` masks becomes a plain weight with zeros. Hooks that compute a
-    weight, such as those of `torch.nn.utils.weight_norm`, stay.
+def given_module(model: nn.Module) -> nn.Module:
+    """Return the network inside its wrappers.
 
     Raises
     ------
     InputError
-        If `model` is no module, cannot be copied, or has parameters without values.
+        If it is no module, or one that was scripted, traced or exported.
     """
-    root = bare_module(model)
+    if isinstance(model, torch.jit.ScriptModule | torch.export.ExportedProgram):
+        raise InputError(
+            f"a torch.nn.Module was expected, not {type(model).__name__}: give the module that it "
+            "was made from, before torch.jit or torch.export"
+        )
+    return bare_module(model)
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """Return a copy without wrappers, gradients and their hooks, whose layers are dense.
+
+    What `torch.nn.utils.prune` masks becomes a plain weight with zeros. Forward hooks stay.
+
+    Raises
+    ------
+    InputError
+        If `model` is no module, cannot be copied, has parameters without values, or there are
+        hooks that its copy would not have.
+    """
+    root = given_module(model)
+    check_no_outer_hooks(model, root)
     for name, parameter in root.named_parameters():
         if isinstance(parameter, UninitializedParameter) or parameter.is_meta:
             raise InputError(
@@ -45,10 +62,13 @@ def plain_copy(model: nn.Module) -> nn.Module:
             "copy.deepcopy(network) work."
         ) from error
     for module in list(twin.modules()):
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
         for name, child in module._modules.items():
-            if child is not None:
-                module._modules[name] = uncompiled(child)
-        _remove_hooks(module)
+            if child is not None and (inner := uncompiled(child)) is not child:
+                check_no_outer_hooks(child, inner)
+                module._modules[name] = inner
+        _make_plain(module)
     for parameter in twin.parameters():
         parameter.grad = None
     return unpack(twin)
@@ -64,13 +84,80 @@ def _computed_tensors(root: nn.Module) -> dict[int, Tensor]:
     }
 
 
-def _remove_hooks(module: nn.Module) -> None:
+def _make_plain(module: nn.Module) -> None:
     for hook in list(module._forward_pre_hooks.values()):
         if isinstance(hook, prune.BasePruningMethod):
             prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
-    computes_weight = any(isinstance(value, Tensor) for value in vars(module).values())
-    for hooks in (*_HOOKS, *(() if computes_weight else _HOOKS_BEFORE)):
-        getattr(module, hooks).clear()
+    module._backward_hooks.clear()
+    module._backward_pre_hooks.clear()
+
+
+def check_stands_alone(network: nn.Module, twin: nn.Module, example: Tensor) -> None:
+    """Refuse a network whose copy computes with its tensors instead of its own.
+
+    A hook or a forward that was given a module when it was made may hold on to that module.
+
+    Parameters
+    ----------
+    network, twin
+        The network inside its wrappers, and its copy in evaluation mode.
+    example
+        An input.
+
+    Raises
+    ------
+    InputError
+        If it does, or fails.
+    """
+    held = [*network.named_parameters(), *network.named_buffers()]
+    watch = _Reading({_memory(tensor): name for name, tensor in held if tensor.numel()})
+    with watch, torch.no_grad():
+        run(twin, example.clone())
+    if watch.read:
+        raise InputError(
+            f"A copy of {type(network).__name__} still computes with {watch.read!r} of the network "
+            "it was copied from, through a hook or a forward that keeps hold of that: let it use "
+            "the module that it is called with, as hooks of (module, inputs, output) and "
+            "types.MethodType(forward, module) do."
+        )
+
+
+class _Reading(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes which of some tensors, named by their memory, is read by any operation."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._names = names
+        self.read = ""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        for value in pytree.tree_leaves((args, kwargs or {})):
+            if isinstance(value, Tensor):
+                self.read = self.read or self._names.get(_memory(value), "")
+        return func(*args, **(kwargs or {}))
+
+
+def _memory(tensor: Tensor) -> int:
+    """Return where the numbers of a tensor lie; 0 for one that has no memory of its own."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else 0
+
+
+@contextlib.contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Put the numbers of a network's buffers back at the end."""
+    before = [(value, value.clone()) for value in network.buffers()]
+    try:
+        yield
+    finally:
+        for value, kept in before:
+            if not value.is_inference() and not torch.equal(value, kept):
+                value.copy_(kept)
 
 
 def in_double(network: nn.Module) -> nn.Module:

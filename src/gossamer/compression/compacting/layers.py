@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
+from gossamer.compression.compacting.hooks import what_runs_beside
+
 WeightedLayer = nn.Linear | _ConvNd
 """A layer whose units can be removed."""
 
@@ -40,7 +42,7 @@ def is_channelwise(module: nn.Module) -> bool:
 
 def _behaves_like(module: nn.Module, kinds: Iterable[type[nn.Module]]) -> bool:
     """Tell whether a module has the forward of one of these classes and parameters of its own."""
-    plain = not parametrize.is_parametrized(module) and not module._forward_pre_hooks
+    plain = not parametrize.is_parametrized(module) and not what_runs_beside(module)
     return plain and any(
         isinstance(module, kind)
         and type(module).forward is kind.forward

@@ -6,6 +6,7 @@ from torch import fx, nn
 
 from gossamer.compression.compacting import pointwise_rules, shape_rules, spatial_rules
 from gossamer.compression.compacting.channels import Channels, Description, Findings
+from gossamer.compression.compacting.hooks import what_runs_beside
 from gossamer.compression.compacting.layer_rules import channelwise, is_weighted_call, weighted
 from gossamer.compression.compacting.layers import is_channelwise
 from gossamer.compression.compacting.tracing import Trace
@@ -32,6 +33,9 @@ _IN_PLACE_OPERATORS = frozenset({"iadd", "isub", "imul", "itruediv"})
 _IDENTITIES = frozenset({
     "contiguous", "clone", "detach", "float", "dropout", "dropout1d", "dropout2d", "dropout3d",
     "alpha_dropout", "feature_alpha_dropout",
+})  # fmt: skip
+_CONCATENATIONS = frozenset({
+    "cat", "concat", "concatenate", "hstack", "column_stack", "vstack", "row_stack", "dstack",
 })  # fmt: skip
 _RESHAPES = frozenset({"flatten", "view", "reshape", "unsqueeze"})
 _EXACT_POOLS = (
@@ -96,7 +100,7 @@ def _rule_for_module(walk: Walk, node: fx.Node) -> Rule:
     assert module is not None
     if node not in walk.trace.shapes or len(node.all_input_nodes) != 1 or len(node.args) > 1:
         return unknown
-    if not isinstance(walk.of(node.all_input_nodes[0]), Channels):
+    if not isinstance(walk.of(node.all_input_nodes[0]), Channels) or what_runs_beside(module):
         return unknown
     if is_weighted_call(walk, node):
         return weighted
@@ -139,7 +143,7 @@ _FUNCTION_RULES: dict[str, Rule] = {
     **dict.fromkeys(_RESHAPES, shape_rules.reshape),
     **dict.fromkeys(_EXACT_POOL_FUNCTIONS, spatial_rules.exact_pool),
     **dict.fromkeys(_AVERAGE_POOL_FUNCTIONS, spatial_rules.average_pool),
-    **dict.fromkeys(("cat", "concat", "concatenate"), shape_rules.concatenation),
+    **dict.fromkeys(_CONCATENATIONS, shape_rules.concatenation),
     **dict.fromkeys(("mean", "amax", "amin"), spatial_rules.mean),
     **dict.fromkeys(("permute", "transpose"), shape_rules.permute),
     **dict.fromkeys(("new_empty", "new_zeros", "new_ones", "new_full"), shape_rules.new),

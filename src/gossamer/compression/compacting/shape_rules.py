@@ -101,13 +101,22 @@ def permute(walk: Walk, node: fx.Node) -> Description:
     return replace(source, axis=places.index(source.axis))
 
 
+_STACKED_ALONG = {"hstack": 1, "column_stack": 1, "vstack": 0, "row_stack": 0, "dstack": 2}
+"""The dimension along which values of as many dimensions as the result are put side by side."""
+
+
 def concatenation(walk: Walk, node: fx.Node) -> Description:
     """Follow values that are put side by side along their channels."""
     tensors = node.args[0] if node.args else node.kwargs.get("tensors")
-    along = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    rank = len(walk.shape(node))
+    named = node.kwargs.get("dim", node.kwargs.get("axis", 0))
+    along = node.args[1] if len(node.args) > 1 else named
+    along = _STACKED_ALONG.get(operation(node), along)
     if not isinstance(tensors, (tuple, list)) or not isinstance(along, int):
         return unknown(walk, node)
-    along %= len(walk.shape(node))
+    if any(len(walk.shape(tensor)) != rank for tensor in tensors):
+        return unknown(walk, node)  # such as columns that are stacked, or what has no shape
+    along %= rank
     parts = [_part(walk, cast("fx.Node", tensor), along) for tensor in tensors]
     if any(isinstance(part, Channels) and part.axis != along for part in parts):
         return unknown(walk, node)

@@ -12,6 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from gossamer.compression.compacting.hooks import (
+    COMPUTING_HOOKS,
+    replaced_forward,
+    what_runs_beside,
+)
 from gossamer.compression.outputs import leaves
 from gossamer.measure.running import told
 
@@ -27,6 +32,7 @@ LAYERS = (
     nn.EmbeddingBag,
     nn.RNNBase,
     nn.MultiheadAttention,
+    torch.jit.ScriptModule,
 )
 """What stays whole also where a user derives from it."""
 
@@ -63,6 +69,8 @@ def trace(network: nn.Module, example: Tensor) -> Trace:
         If the outermost forward cannot be followed, or fails on the example when it is run as it
         was followed.
     """
+    if reason := replaced_forward(network):
+        raise UntraceableError(reason)
     tracer = _Tracer()
     training = [module for module in network.modules() if module.training]
     try:
@@ -85,6 +93,10 @@ class _Tracer(fx.Tracer):
         self.unfollowed: dict[str, str] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if reason := what_runs_beside(m):
+            if not any(isinstance(h, COMPUTING_HOOKS) for h in m._forward_pre_hooks.values()):
+                self.unfollowed[module_qualified_name] = reason
+            return True
         return isinstance(m, LAYERS) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(

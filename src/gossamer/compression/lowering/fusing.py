@@ -67,6 +67,11 @@ def fuse(program: Program) -> Network:
     return Network(program.input_shape, layers, number[program.output])
 
 
+def fused_values(program: Program) -> list[str]:
+    """Return the names of the values that the layers of `fuse` give, one for each in order."""
+    return [group.name for group in _groups(_with_products_for_affines(program))]
+
+
 def _with_products_for_affines(program: Program) -> Program:
     """Write what no epilogue takes in as products of one weight a channel, which have epilogues.
 

@@ -4,7 +4,7 @@ A part is a piece of the graph that one value enters and one value leaves. The w
 part where everything in it can be lowered; otherwise the rest stays in PyTorch around the parts.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,11 @@ from torch import Tensor, fx, nn
 
 from gossamer.compression.lowering.calls import Lowered, step_name
 from gossamer.compression.lowering.folding import fold
-from gossamer.compression.lowering.fusing import fuse
+from gossamer.compression.lowering.fusing import fuse, fused_values
 from gossamer.compression.lowering.operations import Operation, Product, Program, network_shape
 from gossamer.compression.lowering.rules import lower
 from gossamer.compression.lowering.tracing import (
+    NETWORK,
     computing,
     constants,
     is_size,
@@ -34,7 +35,8 @@ class Part:
     """The nodes of a part, and the network that computes them.
 
     `input_shape` and `output_shape` are those of one example in PyTorch; the axes before them, the
-    batch or, in rows, all but the last, are examples.
+    batch or, in rows, all but the last, are examples. `modules` are the paths of the modules that
+    each layer of the network computes, such as 'conv1, bn1, relu'.
     """
 
     entry: fx.Node
@@ -44,6 +46,7 @@ class Part:
     input_shape: Shape
     output_shape: Shape
     in_rows: bool
+    modules: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,9 +242,37 @@ def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part:
     shape, result = layout.shapes[entry], layout.shapes[ordered[-1]]
     program = Program(entry.name, network_shape(shape), operations, ordered[-1].name)
     with np.errstate(all="ignore"):  # what overflows is refused just below
-        network = fuse(fold(program))
+        folded = fold(program)
+        network = fuse(folded)
     check_network(network)
-    return Part(entry, ordered[-1], nodes, network, shape, result, layout.in_rows)
+    modules = _modules_of_layers(fused_values(folded), entry, ordered)
+    return Part(entry, ordered[-1], nodes, network, shape, result, layout.in_rows, modules)
+
+
+def _modules_of_layers(
+    values: Sequence[str], entry: fx.Node, ordered: Sequence[fx.Node]
+) -> tuple[str, ...]:
+    """Return the paths of the modules behind each layer, of which is given the value it gives.
+
+    A layer computes all nodes that lie between its value and those of other layers.
+    """
+    by_name = {node.name: node for node in ordered}
+    # What stands for a part of a node has its name and something behind it.
+    given = [by_name[value.rstrip("<").partition(".")[0]] for value in values]
+    ends = {entry, *given}
+    layers = []
+    for last in given:
+        within, waiting = {last}, [last]
+        while waiting:
+            before = waiting.pop().all_input_nodes
+            new = [n for n in before if n.name in by_name and n not in ends and n not in within]
+            within.update(new)
+            waiting += new
+        computing_something = (n for n in ordered if n in within and operation_name(n) != "getitem")
+        paths = dict.fromkeys(map(module_path, computing_something))
+        named = [path for path in paths if path != NETWORK]
+        layers.append(", ".join(named or paths))
+    return tuple(layers)
 
 
 def _remaining(

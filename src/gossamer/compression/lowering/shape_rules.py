@@ -53,8 +53,9 @@ def _first(call: Call) -> Lowered:
 
 
 def _cat(call: Call) -> Lowered:
+    """Return values side by side; `hstack` and `column_stack` put them so along their channels."""
     values, rank = call.arguments["tensors"], len(call.shapes[call.node]) + 1
-    if call.arguments["dim"] % rank != 1 or any(v not in call.shapes for v in values):
+    if call.arguments.get("dim", 1) % rank != 1 or any(v not in call.shapes for v in values):
         return ()
     return (Concatenate(tuple(value.name for value in values)),)
 
@@ -88,7 +89,7 @@ RULES: Mapping[str, Rule] = {
     "slice": _slice,
     "expand": _expand,
     "getitem": _first,
-    "cat": _cat,
+    **dict.fromkeys(("cat", "concat", "concatenate", "hstack", "column_stack"), _cat),
     "softmax": _softmax(logarithm=False),
     "_softmax": _softmax(logarithm=False),
     "log_softmax": _softmax(logarithm=True),

@@ -173,11 +173,15 @@ def values_read(node: fx.Node, fixed: Container[fx.Node]) -> list[fx.Node]:
     return [n for n in node.all_input_nodes if n not in fixed and not is_size(n)]
 
 
+NETWORK = "the network"
+"""Path of the outermost module."""
+
+
 def module_path(node: fx.Node) -> str:
     """Return the name of the module whose forward calls a node."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [path for path, _ in stack.values() if isinstance(path, str)]
-    return paths[-1] if paths and paths[-1] else "the network"
+    return paths[-1] if paths and paths[-1] else NETWORK
 
 
 def operation_name(node: fx.Node) -> str:
