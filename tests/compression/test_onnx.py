@@ -16,7 +16,7 @@ from gossamer.compression.exporting import attempts
 from gossamer.compression.exporting.attempts import output_names
 from gossamer.compression.exporting.judging import Answer, judge
 from gossamer.compression.exporting.recording import record_any_batch
-from gossamer.compression.onnx import export_onnx, open_session
+from gossamer.compression.onnx import export_onnx, export_report, open_session
 from gossamer.compression.outputs import comparable, leaves
 from gossamer.errors import InputError, MissingPackageError
 from gossamer.nets import cifar_cnn, mlp
@@ -54,7 +54,7 @@ def test_the_file_computes_what_the_network_computes_for_any_batch(
 ) -> None:
     path = tmp_path / "network.onnx"
     network = ready(network).train()
-    report = export_onnx(network, torch.randn(1, *shape), path)
+    report = export_report(network, torch.randn(1, *shape), path)
     assert network.training
     assert report.difference < 1e-5
     assert (report.batch, report.checked, report.outputs) == (None, (1, 2, 3), ("output",))
@@ -167,7 +167,7 @@ OF_ANY_SIZE: dict[str, tuple[nn.Module, int]] = {
 def test_the_size_of_the_batch_stays_open(kind: str, tmp_path: Path) -> None:
     network, size = OF_ANY_SIZE[kind]
     path = tmp_path / "network.onnx"
-    report = export_onnx(network.eval(), torch.randn(size, 6), path)
+    report = export_report(network.eval(), torch.randn(size, 6), path)
     assert report.batch is None
     assert declared(path) == ["batch", 6]
     for batch in (1, 2, 5, 9):
@@ -194,7 +194,7 @@ def test_a_network_that_asks_for_the_size_gets_a_file_of_the_examples_size(
 ) -> None:
     network, path = Forward(OF_ONE_SIZE[kind]).eval(), tmp_path / "network.onnx"
     with pytest.warns(RuntimeWarning, match=r"takes batches of 4 only, as Forward cannot be"):
-        report = export_onnx(network, torch.randn(4, 6), path)
+        report = export_report(network, torch.randn(4, 6), path)
     assert report.batch == 4
     assert report.why_one_batch
     assert declared(path) == [4, 6]
@@ -208,7 +208,7 @@ def test_sizes_that_the_network_itself_refuses_are_said(tmp_path: Path) -> None:
     network = Forward(lambda y, x: y.view(x.shape[0] // 3, 12)).eval()
     path = tmp_path / "network.onnx"
     with pytest.warns(RuntimeWarning, match=r"fails on batches of 1, 2 and 4 .* of 3 and 6 only"):
-        report = export_onnx(network, torch.randn(3, 6), path)
+        report = export_report(network, torch.randn(3, 6), path)
     assert (report.batch, report.checked) == (None, (3, 6))
     assert sorted(report.refused) == [1, 2, 4]
     inputs = torch.randn(9, 6)
@@ -221,7 +221,7 @@ def test_every_tensor_of_an_output_is_an_output_of_the_file(tmp_path: Path) -> N
 
     network, path, inputs = Forward(wrap).eval(), tmp_path / "network.onnx", torch.randn(3, 6)
     with pytest.warns(RuntimeWarning, match="does not give .*'named-tuple_scale'"):
-        report = export_onnx(network, inputs, path)
+        report = export_report(network, inputs, path)
     assert report.left_out[:2] == ("frozen-dataclass_classes", "named-tuple_scale")
     assert report.outputs[:3] == (
         "dataclass_logits",
@@ -248,7 +248,7 @@ def test_names_of_outputs_say_where_they_come_from() -> None:
 def test_what_the_network_is_given_or_holds_may_be_an_output(tmp_path: Path) -> None:
     network, path = Forward(lambda y, x: (x, y, y, torch.arange(3))).eval(), tmp_path / "n.onnx"
     inputs = torch.randn(2, 6)
-    assert export_onnx(network, inputs, path).outputs == tuple(f"output_{i}" for i in range(4))
+    assert export_report(network, inputs, path).outputs == tuple(f"output_{i}" for i in range(4))
     for found, one in zip(given(path, inputs), network(inputs), strict=True):
         torch.testing.assert_close(found, one, rtol=1e-5, atol=1e-6)
 
@@ -269,7 +269,7 @@ def test_a_network_of_any_precision_is_exported(dtype: torch.dtype, tmp_path: Pa
     network, path = deep(dtype), tmp_path / "network.onnx"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
-        report = export_onnx(network, torch.randn(5, 32).to(dtype), path)
+        report = export_report(network, torch.randn(5, 32).to(dtype), path)
     assert report.difference < 4 * torch.finfo(dtype).eps
     assert path.is_file()
     said = [str(one.message) for one in caught if one.category is RuntimeWarning]

@@ -318,7 +318,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"sparsity": True}, r"must be a number from 0 to 1, not True"),
     ({"sparsity": "0.5"}, r"must be a number from 0 to 1, not '0\.5'"),
     ({"sparsity": None}, r"must be a number from 0 to 1, not None"),
-    ({"score": "size"}, r"unknown score 'size': choose one of magnitude, rms, relative-rms, largest, random"),
+    (
+        {"score": "size"},
+        r"unknown score 'size': choose one of magnitude, rms, relative-rms, largest, random",
+    ),
     ({"score": ["magnitude"]}, r"unknown score"),
     ({"pattern": "row"}, r"unknown pattern 'row': choose one of weight, unit"),
     ({"pattern": {}}, r"unknown pattern"),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gossamer.compression.benching import random_inputs
 from gossamer.compression.compressed import Compressed
 from gossamer.compression.compressing import compress
-from gossamer.compression.onnx import export_onnx, open_session
+from gossamer.compression.onnx import export_report, open_session
 from gossamer.compression.storing import kinds_in_words
 from gossamer.errors import InputError
 from gossamer.kernels.engine import Engine
@@ -106,7 +106,7 @@ def _as_onnx(network: nn.Module, input_shape: tuple[int, ...]) -> bytes:
         path = Path(folder) / "network.onnx"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # told below
-            report = export_onnx(network, example, path)
+            report = export_report(network, example, path)
         if report.batch is not None:
             raise InputError(f"its ONNX file would take batches of {report.batch} only")
         return path.read_bytes()

@@ -23,7 +23,7 @@ from gossamer.measure.modes import evaluation
 from gossamer.measure.repeatable import check_answers_repeat
 
 
-def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> OnnxReport:
+def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
     """Write a network as ONNX, after checking the file against the network.
 
     The input of the file is "input". Its first dimension is "batch" and may have any size, unless
@@ -49,8 +49,9 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> OnnxRepo
 
     Returns
     -------
-    OnnxReport
-        Which batches the file takes, its outputs, and how far they are from the network's.
+    float
+        Largest difference between what the file and what the network gives, relative to the largest
+        number of that output. `export_report` does the same, and returns more.
 
     Raises
     ------
@@ -87,10 +88,30 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> OnnxRepo
     >>> import tempfile
     >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     report = export_onnx(network, torch.ones(3, 4), Path(folder) / "network.onnx")
+    ...     export_onnx(network, torch.ones(3, 4), Path(folder) / "network.onnx") < 1e-5
+    True
+    """
+    return _export(model, example, path).difference
+
+
+def export_report(model: nn.Module, example: Tensor, path: Path | str) -> OnnxReport:
+    """Do what `export_onnx` does, and tell which batches the file takes and what it gives.
+
+    Parameters, errors and warnings are those of `export_onnx`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = export_report(network, torch.ones(3, 4), Path(folder) / "network.onnx")
     >>> report.difference < 1e-5, report.batch, report.outputs, report.checked
     (True, None, ('output',), (1, 2, 3, 4))
     """
+    return _export(model, example, path)
+
+
+def _export(model: nn.Module, example: Tensor, path: Path | str) -> OnnxReport:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)
     path = as_path(path)
@@ -111,7 +132,7 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> OnnxRepo
             "is there and can be written was expected."
         ) from error
     for sentence in warnings_of(report, type(root).__name__, path):
-        warnings.warn(sentence, RuntimeWarning, stacklevel=2)
+        warnings.warn(sentence, RuntimeWarning, stacklevel=3)
     return report
 
 
