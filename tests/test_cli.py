@@ -185,7 +185,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(gossamer: Gossamer) -> Non
     assert seen.code == 0
     assert "Shared: 48 optimizer steps instead of 96, a factor of 2.0." in seen.out
     assert "Left: 4 trainings" in seen.out
-    assert "8 trials to measure; about" in seen.out
+    assert "8 trials to measure, about" in seen.out
     assert not Path("out").exists()
 
 

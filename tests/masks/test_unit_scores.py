@@ -121,15 +121,17 @@ def test_the_warning_counts_names_and_advises() -> None:
         for parameter in model["b"].parameters():
             parameter.mul_(1e-3)
     sentence = (
-        r"^little is left of 1 of 3 layers, which keep less than a twentieth of their weights "
-        r"although 60% are kept in all: b\.weight 0\.1%; .*Prune with allocation=\"uniform\", or "
+        r"^little is left of 1 of 3 layers, which keep less than a twentieth of their units "
+        r"although 60% are kept in all: b\.weight 3\.3%; .*Prune with allocation=\"uniform\", or "
         r"exclude these layers$"
     )
     with pytest.warns(RuntimeWarning, match=sentence) as caught:
-        prune(model, 0.4, exclude=[])
+        find_mask(model, 0.4, pattern="unit", score="magnitude")
     assert [warning.filename for warning in caught] == [__file__]
-    find_mask(model, 0.4, allocation="uniform")  # says nothing, nor does what was asked for:
-    find_mask(model, 0.96)
+    # What says nothing: equal shares, what was asked for, and single weights.
+    find_mask(model, 0.4, pattern="unit", score="magnitude", allocation="uniform")
+    find_mask(model, 0.96, pattern="unit", score="magnitude")
+    prune(model, 0.4)
 
 
 @pytest.mark.parametrize("pattern", ["unit", "weight", NByM(1, 2)])

@@ -170,8 +170,7 @@ def _reports(
     check_is_tensor(example)
     with torch.inference_mode(mode=False), torch.no_grad():
         network = plain_copy(model)
-        with torch.random.fork_rng(devices=[]):
-            check_output(network, example, lambda inputs: _output(network, inputs))
+        check_output_of_copy(network, example)
         watching = watching_hooks(copy.deepcopy(network), example)
         quiet = quiet_copy(network, watching)
         if why := why_answers_change(copy.deepcopy(quiet), example):
@@ -209,6 +208,18 @@ def _reports(
 
 def _kept_whole(network: nn.Module, why: str) -> CompactionReport:
     return CompactionReport(network, {}, {"": why}, parameters_before=count_parameters(network))
+
+
+def check_output_of_copy(twin: nn.Module, example: Tensor) -> None:
+    """Refuse a network whose output cannot be compared; see `outputs.check_output`.
+
+    Raises
+    ------
+    InputError
+        If it cannot, or the network fails on the example.
+    """
+    with torch.random.fork_rng(devices=[]):
+        check_output(twin, example, lambda inputs: _output(twin, inputs))
 
 
 def answers_of_copy(model: nn.Module, twin: nn.Module, example: Tensor) -> list[Any]:

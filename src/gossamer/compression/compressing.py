@@ -14,7 +14,11 @@ from torch import Tensor, fx, nn
 from gossamer.compression.checking import check_example, check_model, run_twice, wrong_answers
 from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest, time_candidates
 from gossamer.compression.compacting.copying import given_module, plain_copy
-from gossamer.compression.compaction import answers_of_copy, compactions
+from gossamer.compression.compaction import (
+    answers_of_copy,
+    check_output_of_copy,
+    compactions,
+)
 from gossamer.compression.compressed import Compressed, Rebuilding, RunnerModule
 from gossamer.compression.lowering.parts import Division, Part, divide, refusal, with_parts
 from gossamer.compression.lowering.tracing import Trace, trace
@@ -112,6 +116,8 @@ def compress(
         raise InputError(f"'choose' is {choose!r}, but 'measure' or 'engine' was expected.")
     with torch.inference_mode(mode=False), torch.random.fork_rng(devices=[]):
         twin = plain_copy(model).eval()
+        with torch.no_grad():
+            check_output_of_copy(twin, example)
         check_answers_repeat(twin, example, "so it cannot be compressed")
         with torch.no_grad():
             answers_of_copy(model, twin, example)

@@ -99,17 +99,17 @@ def prune(
     Warns
     -----
     RuntimeWarning
-        Where a global allocation leaves a layer less than a twentieth of its units or weights
-        although the sparsity asked for keeps more.
+        Where a global allocation leaves a layer less than a twentieth of its units although the
+        sparsity asked for keeps more.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 10))
-    >>> mask = prune(model, 0.8)
+    >>> mask = prune(model, 0.9)
     >>> mask.sparsity
-    0.8
+    0.9
     >>> int((model[0].weight == 0).sum() + (model[2].weight == 0).sum())
-    720
+    810
     """
     mask = _chosen(model, sparsity, score, allocation, pattern, exclude, include, example, seed)
     _warn_of_starved_layers(mask)
@@ -230,17 +230,19 @@ _STARVED = 0.05
 
 
 def _warn_of_starved_layers(mask: Mask) -> None:
-    """Warn where scores compared across layers leave little of one; called by what users call."""
-    asked = mask.provenance["sparsity"]
-    if mask.provenance["allocation"] != "global" or asked is None or asked >= 1 - _STARVED:
+    """Warn where scores compared across layers leave few units of one; for what users call.
+
+    Of single weights that is usual: a layer of many inputs keeps its function with few of them.
+    """
+    asked, across = mask.provenance["sparsity"], mask.provenance["allocation"] == "global"
+    if mask.provenance["pattern"] != "unit" or not across or asked >= 1 - _STARVED:
         return
     starved = [f"{n} {share:.1%}" for n, share in mask.densities.items() if share < _STARVED]
     if starved:
-        groups = "units" if mask.provenance["pattern"] == "unit" else "weights"
         more = f" and {len(starved) - 5} more" if len(starved) > 5 else ""
         warnings.warn(
             f"little is left of {len(starved)} of {len(mask.weights)} layers, which keep less than "
-            f"a twentieth of their {groups} although {1 - asked:.0%} are kept in all: "
+            f"a twentieth of their units although {1 - asked:.0%} are kept in all: "
             f"{', '.join(starved[:5])}{more}; the network may give the same output for every "
             'input. Prune with allocation="uniform", or exclude these layers',
             RuntimeWarning,

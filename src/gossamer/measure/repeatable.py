@@ -7,16 +7,15 @@ that could be kept, and no number that is computed from them means anything.
 import copy
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.errors import InputError
+from gossamer.graph.calls import found_in
 from gossamer.measure.modes import evaluation
 from gossamer.measure.running import run, told
 from gossamer.nets.generators import generators_kept
@@ -176,12 +175,9 @@ def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
 
 def _tensors(output: Any) -> Iterator[Tensor]:
     """Yield the numbers of an output, also from inside of objects."""
-    for leaf in pytree.tree_leaves(output):
-        if isinstance(leaf, Tensor):
-            yield leaf.to_dense() if leaf.layout != torch.strided else leaf
-        elif isinstance(leaf, np.ndarray | np.number | bool | int | float):
-            yield torch.as_tensor(leaf)
-        elif is_dataclass(leaf):
-            yield from _tensors([getattr(leaf, field.name) for field in fields(leaf)])
-        elif hasattr(leaf, "__dict__") and not isinstance(leaf, type | nn.Module):
-            yield from _tensors(list(vars(leaf).values()))
+    kinds = Tensor | np.ndarray | np.number | bool | int | float
+    for found in found_in(output, lambda part: isinstance(part, kinds)):
+        if isinstance(found, Tensor):
+            yield found.to_dense() if found.layout != torch.strided else found
+        else:
+            yield torch.as_tensor(found)

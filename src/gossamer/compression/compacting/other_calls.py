@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from gossamer.compression.compacting.tracing import Trace
 from gossamer.errors import InputError
+from gossamer.graph.examples import tensors_in
 from gossamer.measure.modes import evaluation
 from gossamer.measure.running import run
 
@@ -83,7 +83,7 @@ def _answers(network: nn.Module, example: Tensor, options: dict[str, Any]) -> li
     with evaluation(twin), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         output = run(_Calling(twin, options), example.clone())
-    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    return tensors_in(output)
 
 
 class _Calling(nn.Module):
