@@ -67,7 +67,7 @@ def lower(
     if rule is None or node not in shapes or not all(n in shapes for n in values):
         return ()
     with np.errstate(all="ignore"):  # what comes out is looked at, and better than NumPy says it
-        operations = rule(Call(node, _arguments(node), shapes, constants))
+        operations = rule(Call(node, arguments_by_name(node), shapes, constants))
     return operations if all(map(_fits_float32, operations)) else ()
 
 
@@ -80,7 +80,7 @@ def _fits_float32(operation: Operation) -> bool:
     return True
 
 
-def _arguments(node: fx.Node) -> dict[str, Any]:
+def arguments_by_name(node: fx.Node) -> dict[str, Any]:
     """Return the arguments of a call by the names of its schema, defaults among them."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return dict(zip(("self", "index"), node.args, strict=False))
