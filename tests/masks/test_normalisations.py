@@ -45,6 +45,11 @@ def conv(units: int = 7) -> nn.Conv2d:
     return nn.Conv2d(3, units, 3)
 
 
+def gated(m: Any, h: Tensor) -> Tensor:
+    squeezed = h.mean((2, 3), keepdim=True)
+    return h * torch.sigmoid(m.g(squeezed))
+
+
 IMAGE, TOKENS, ROWS = (2, 3, 8, 8), (2, 5, 6), (4, 6)
 NORMS = [
     # registered in another order than called
@@ -78,6 +83,25 @@ NORMS = [
     (Body(lambda m, x: m.n(m.l(x) + m.shift), l=nn.Linear(6, 7), n=nn.LayerNorm(7),
           shift=nn.Parameter(torch.ones(7))), ROWS, {"l": {"n"}}),
     (Body(lambda m, x: m.n(m.c(x)), c=conv(), n=nn.LayerNorm((7, 6, 6))), IMAGE[1:], {"c": {"n"}}),
+    # behind a factor, which leaves a unit of zeros what it is
+    (Body(lambda m, x: m.n(gated(m, m.c(x))), c=conv(), g=nn.Conv2d(7, 7, 1), n=nn.BatchNorm2d(7)),
+     IMAGE, {"c": {"n"}, "g": set()}),
+    (Body(lambda m, x: m.n(m.g(m.c(x).mean((2, 3))).sigmoid()[..., None, None] * m.c(x).relu()),
+          c=conv(), g=nn.Linear(7, 7), n=nn.BatchNorm2d(7)), IMAGE, {"c": {"n"}, "g": set()}),
+    (Body(lambda m, x: m.n(m.c(x).mul_(m.g(x.mean((2, 3), keepdim=True)).sigmoid())), c=conv(),
+          g=nn.Conv2d(3, 1, 1), n=nn.GroupNorm(7, 7)), IMAGE, {"c": {"n"}, "g": set()}),
+    (Body(lambda m, x: m.n(m.a(x) * m.b(x).sigmoid()), a=nn.Linear(6, 7), b=nn.Linear(6, 7),
+          n=nn.LayerNorm(7)), TOKENS, {"a": {"n"}, "b": set()}),
+    (Body(lambda m, x: m.n(m.l(x) / (1 + x.abs().sum(-1, keepdim=True))), l=nn.Linear(6, 7),
+          n=nn.LayerNorm(7)), TOKENS, {"l": {"n"}}),
+    (Body(lambda m, x: m.n((1 + x.abs().sum(-1, keepdim=True)) / m.l(x)), l=nn.Linear(6, 7),
+          n=nn.LayerNorm(7)), TOKENS, {"l": set()}),
+    (Body(lambda m, x: m.n(functional.softplus(m.l(x)) * x.sum(-1, keepdim=True)),
+          l=nn.Linear(6, 7), n=nn.LayerNorm(7)), TOKENS, {"l": set()}),
+    (Body(lambda m, x: m.n((m.l(x) + m.shift) * x.sum(-1, keepdim=True)), l=nn.Linear(6, 7),
+          n=nn.LayerNorm(7), shift=nn.Parameter(torch.ones(7))), TOKENS, {"l": set()}),
+    (Body(lambda m, x: m.n(m.l(x) + x.sum(-1, keepdim=True)), l=nn.Linear(6, 7),
+          n=nn.LayerNorm(7)), TOKENS, {"l": set()}),
     # over something else
     (Body(lambda m, x: m.n(m.l(x)), l=nn.Linear(6, 5), n=nn.BatchNorm1d(5)), TOKENS, {"l": set()}),
     (Body(lambda m, x: m.n(m.l(x)), l=nn.Linear(6, 5), n=nn.GroupNorm(1, 5)), TOKENS, {"l": set()}),
@@ -136,7 +160,7 @@ def test_without_one_the_same_is_found_or_the_call_refuses(
 @pytest.mark.parametrize("norm", [nn.BatchNorm1d(6), nn.GroupNorm(2, 6)])
 def test_rows_or_tokens_are_told_apart_on_an_example_only(norm: nn.Module) -> None:
     model = nn.Sequential(nn.Linear(6, 6), norm, nn.ReLU(), nn.Linear(6, 2))
-    with pytest.raises(InputError, match=r"whether 1 normalises the units of 0 .*pass example="):
+    with pytest.raises(InputError, match=r"whether 1 .* units of 0 .*pass example=.* takes$"):
         find_mask(model, 0.5, pattern="unit", exclude="3")
     rows = find_mask(model, 0.5, pattern="unit", exclude="3", example=torch.rand(4, 6))
     assert set(rows.attached) == {"0.bias", "1.weight", "1.bias"}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.graph.calls import Call, Shape, Value, found_in
-from gossamer.graph.operations import POINTWISE, POOLS, module_name
+from gossamer.graph.operations import POINTWISE, POOLS, SHIFTING, module_name
 
 Axis = int | None
 """From the back, so negative; None where shapes are not known."""
@@ -23,6 +23,7 @@ LOST = 0
 
 REDUCING = frozenset({"mean", "sum", "amax", "amin", "std", "var", "logsumexp", "nanmean"})
 _POINTWISE = {name.replace("_", "") for name in POINTWISE} | {"featurealphadropout"}
+_SHIFTING = {name.replace("_", "") for name in SHIFTING} | {"logsumexp"}
 _RESHAPING = frozenset({
     "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel", "viewas",
     "reshapeas",
@@ -48,6 +49,20 @@ def operation(call: Call) -> str:
 def is_pointwise(call: Call) -> bool:
     """Tell whether each element of a result comes from the elements at its place."""
     return operation(call) in _POINTWISE
+
+
+def keeps_zero(call: Call) -> bool:
+    """Tell whether units of zeros stay so, of a call that keeps units apart."""
+    return operation(call) not in _SHIFTING
+
+
+def scaled_by(call: Call) -> list[Value]:
+    """Return the values of a product or quotient, element by element, that make it zero if zero."""
+    if operation(call) in ("mul", "multiply"):
+        return list(call.inputs)
+    numerator = call.argument(0, "input")
+    divides = operation(call) in ("div", "divide", "truediv")
+    return [numerator] if divides and isinstance(numerator, Value) else []
 
 
 def flattened_dimensions(call: Call) -> tuple[int, int]:

@@ -29,8 +29,8 @@ class Call:
         What it was given, a `Value` in place of each tensor.
     inputs
         The values that its result depends on.
-    nested
-        Whether it was made within a layer that is kept whole.
+    within
+        The layer that is kept whole within which it was made, the outermost; None outside of any.
     """
 
     name: str
@@ -38,7 +38,12 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     inputs: tuple["Value", ...]
-    nested: bool = False
+    within: nn.Module | None = None
+
+    @property
+    def nested(self) -> bool:
+        """Whether it was made within a layer that is kept whole."""
+        return self.within is not None
 
     def argument(self, position: int, name: str) -> Any:
         """Return an argument by its position or its name; None where it was left out."""

@@ -2,16 +2,47 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property
 
 from torch import nn
 
 from gossamer.errors import InputError
-from gossamer.graph.calls import Graph
+from gossamer.graph.calls import UNSEEN, Graph
 from gossamer.graph.examples import Example
 from gossamer.graph.recording import recorded
 from gossamer.graph.symbolic import UntraceableError, traced
 from gossamer.graph.weights import multiplied_parameters, used_parameters
+
+
+class Use(Enum):
+    """What a network does with a parameter."""
+
+    MULTIPLIED = auto()
+    """An operation multiplies values with it."""
+    OTHERWISE = auto()
+    """It is only added, scaled with, attended with or the like, or used out of sight."""
+    NONE = auto()
+
+
+@dataclass(frozen=True)
+class _Uses:
+    """Which parameters a graph uses, by id."""
+
+    multiplied: set[int]
+    used: set[int]
+    all_seen: bool
+
+    def of(self, parameter: nn.Parameter) -> Use:
+        if id(parameter) in self.multiplied:
+            return Use.MULTIPLIED
+        return Use.OTHERWISE if id(parameter) in self.used or not self.all_seen else Use.NONE
+
+
+def _uses(graph: Graph) -> _Uses:
+    seen = all(value.call is None or value.call.name != UNSEEN for value in graph.values)
+    return _Uses(multiplied_parameters(graph), used_parameters(graph), seen)
 
 
 class Structure:
@@ -34,6 +65,7 @@ class Structure:
         self._network = network
         self._recorded = None if example is None else recorded(network, example)
         self._traced: dict[int, Graph | UntraceableError] = {}
+        self._uses: dict[int, _Uses | UntraceableError] = {}
 
     def graph(self, purpose: str, otherwise: str) -> Graph:
         """Return the graph of the whole network.
@@ -54,8 +86,8 @@ class Structure:
         """Whether shapes are known."""
         return self._recorded is not None
 
-    def multiplies_with(self, parameter: nn.Parameter, around: Sequence[nn.Module]) -> bool:
-        """Tell whether an operation multiplies values with a parameter.
+    def use_of(self, parameter: nn.Parameter, around: Sequence[nn.Module]) -> Use:
+        """Tell what the network does with a parameter.
 
         Without an example, where the whole network cannot be traced, the forward of a module
         around the parameter tells. What only containers without any forward hold, which were given
@@ -73,24 +105,29 @@ class Structure:
         UntraceableError
             If no forward that uses it can be traced and there is no example.
         """
-        if self._recorded is not None:
-            return id(parameter) in self._multiplied
+        if self._on_example is not None:
+            return self._on_example.of(parameter)
         failed: UntraceableError | None = None
         computing = [module for module in around if _has_forward(module)]
         for module in computing:
-            found = self._trace(module)
+            found = self._traced_uses(module)
             if isinstance(found, UntraceableError):
                 failed = failed or found
-            elif id(parameter) in used_parameters(found):
-                return id(parameter) in multiplied_parameters(found)
+            elif (use := found.of(parameter)) != Use.NONE:
+                return use
         if failed is not None:
             raise failed
-        return not computing
+        return Use.NONE if computing else Use.MULTIPLIED
 
     @cached_property
-    def _multiplied(self) -> set[int]:
-        assert self._recorded is not None
-        return multiplied_parameters(self._recorded)
+    def _on_example(self) -> _Uses | None:
+        return None if self._recorded is None else _uses(self._recorded)
+
+    def _traced_uses(self, module: nn.Module) -> _Uses | UntraceableError:
+        if id(module) not in self._uses:
+            found = self._trace(module)
+            self._uses[id(module)] = found if isinstance(found, UntraceableError) else _uses(found)
+        return self._uses[id(module)]
 
     def _trace(self, module: nn.Module) -> Graph | UntraceableError:
         if id(module) not in self._traced:

@@ -36,8 +36,11 @@ class Ledger:
     ) -> None:
         self._values: list[Value] = []
         # Tensors are held, so that neither identities nor storages are given out twice.
+        # The value of each tensor object when it was last met.
         self._known: dict[int, tuple[Tensor, Value]] = {}
+        # What a storage was last returned as: views that no call returned are known by it.
         self._latest: dict[int, tuple[Tensor, Value]] = {}
+        # What a storage was last written through: it outdates whatever was known of its views.
         self._written: dict[int, tuple[Tensor, Value]] = {}
         self._constants = {storage_of(tensor) for tensor in constants}
         for parameter in parameters:

@@ -1,13 +1,13 @@
 """Which normalisations act on the units of a layer."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from gossamer.graph.axes import LOST, Axis, followed, is_pointwise
+from gossamer.graph.axes import LOST, Axis, followed, is_pointwise, keeps_zero, scaled_by
 from gossamer.graph.calls import Call, Graph, Value
 from gossamer.graph.operations import NORMALISATIONS
 
@@ -97,6 +97,7 @@ def parameters_of(call: Call) -> list[nn.Parameter]:
 def _normalising(graph: Graph, source: Source) -> Iterator[tuple[Call, Axis]]:
     """Yield the first normalisations on every path from a layer, and where its units lie there."""
     reached: dict[Value, Axis] = dict(_results(graph, source))
+    zero = set(reached)  # where a unit without weights and bias gives zeros
     pending = [(user.order, user) for value in reached for user in graph.users.get(value, ())]
     heapq.heapify(pending)
     while pending:
@@ -106,10 +107,7 @@ def _normalising(graph: Graph, source: Source) -> Iterator[tuple[Call, Axis]]:
         if value in reached:
             continue
         given = [one for one in dict.fromkeys(call.inputs) if one.computed]
-        axes = {reached.get(one, LOST) for one in given}
-        if len(given) > 1 and not (is_pointwise(call) and len(axes) == 1):
-            continue
-        axis = axes.pop()
+        axis = _axis_given(call, given, reached, zero)
         if axis == LOST:
             continue
         if _is_normalisation(call):
@@ -119,8 +117,24 @@ def _normalising(graph: Graph, source: Source) -> Iterator[tuple[Call, Axis]]:
         if axis == LOST or not _as_long(value, axis, source.units):
             continue
         reached[value] = axis
+        if keeps_zero(call) and not zero.isdisjoint(given):
+            zero.add(value)
         for user in graph.users.get(value, ()):
             heapq.heappush(pending, (user.order, user))
+
+
+def _axis_given(
+    call: Call, given: Sequence[Value], reached: Mapping[Value, Axis], zero: set[Value]
+) -> Axis:
+    """Return where the units lie in what a call acts on; LOST where something else comes in.
+
+    A factor, such as a gate, does not: a unit of zeros stays so whatever it is multiplied with.
+    """
+    factors = [one for one in scaled_by(call) if one in zero]
+    axes = {reached[one] for one in factors} or {reached.get(one, LOST) for one in given}
+    if len(given) > 1 and not (is_pointwise(call) and len(axes) == 1):
+        return LOST
+    return axes.pop()
 
 
 def _results(graph: Graph, source: Source) -> Iterator[tuple[Value, Axis]]:

@@ -40,26 +40,45 @@ PRODUCTS = _CONVOLUTIONS | {
 """Functions that multiply values with each other and sum up."""
 
 _LOOKUPS = frozenset({"getitem", "index_select", "gather", "take_along_dim", "take"})
-_ADDED = {
-    **dict.fromkeys(_CONVOLUTIONS | {"linear"}, (2, "bias")),
-    "bilinear": (3, "bias"),
-    **dict.fromkeys(("addmm", "addmv", "addbmm", "baddbmm"), (0, "input")),
-    "scaled_dot_product_attention": (3, "attn_mask"),
+_QUERY_KEY_VALUE = {0: "query", 1: "key", 2: "value"}
+_RECURRENT = {
+    f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")
 }
-"""Of products, the argument that is only added."""
+_LAYERS = {
+    **{name: {0: "input", 2: "bias"} for name in _CONVOLUTIONS | {"linear"}},
+    **{name: {0: "input", 1: "hx"} for name in _RECURRENT},
+    "bilinear": {0: "input1", 1: "input2", 3: "bias"},
+    "multi_head_attention_forward": _QUERY_KEY_VALUE,
+}
+"""Products that have weights by definition, and their arguments that are none."""
+
+_NO_WEIGHTS = {
+    **_LAYERS,
+    **{name: {0: "input"} for name in ("addmm", "addmv", "addbmm", "baddbmm")},
+    "scaled_dot_product_attention": {**_QUERY_KEY_VALUE, 3: "attn_mask"},
+}
+"""Of products, the arguments that are data or only added, by position and name."""
 
 POINTWISE = frozenset({
     "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish",
     "sigmoid", "logsigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh", "hardshrink",
     "softshrink", "tanhshrink", "threshold", "softplus", "softsign", "identity", "add", "sub",
-    "rsub", "mul", "div", "truediv", "pow", "neg", "abs", "exp", "expm1", "log", "log1p", "sqrt",
-    "rsqrt", "square", "sin", "cos", "erf", "reciprocal", "sign", "clamp", "clip", "clamp_min",
-    "clamp_max", "maximum", "minimum", "where", "masked_fill", "nan_to_num", "addcmul", "lerp",
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout",
-    "feature_alpha_dropout", "contiguous", "clone", "detach", "to", "type", "type_as", "float",
-    "double", "half", "bfloat16", "cpu", "cuda", "data", "requires_grad",
+    "rsub", "mul", "multiply", "div", "divide", "truediv", "pow", "neg", "abs", "exp", "expm1",
+    "log", "log1p", "sqrt", "rsqrt", "square", "sin", "cos", "erf", "reciprocal", "sign", "clamp",
+    "clip", "clamp_min", "clamp_max", "maximum", "minimum", "where", "masked_fill", "nan_to_num",
+    "addcmul", "lerp", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
+    "feature_dropout", "feature_alpha_dropout", "contiguous", "clone", "detach", "to", "type",
+    "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "data", "requires_grad",
 })  # fmt: skip
 """Functions whose result has each element from the elements at its place."""
+
+SHIFTING = frozenset({
+    "sigmoid", "logsigmoid", "hardsigmoid", "threshold", "softplus", "add", "sub", "rsub", "pow",
+    "exp", "log", "rsqrt", "cos", "reciprocal", "clamp", "clip", "clamp_min", "clamp_max",
+    "maximum", "minimum", "where", "masked_fill", "addcmul", "lerp", "alpha_dropout",
+    "feature_alpha_dropout", "hardtanh",
+})  # fmt: skip
+"""Those of them that may give something else than zero for zero."""
 
 POOLS = {
     f"{kind}pool{dimensions}d": dimensions
@@ -126,14 +145,27 @@ def is_whole(module: nn.Module) -> bool:
     return isinstance(module, WEIGHTED) and not holds
 
 
-def operands(call: Call) -> Iterator[Value]:
-    """Yield the values that a product multiplies, those that it only adds left out."""
-    position, name = _ADDED.get(call.name, (-1, ""))
+def weight_operands(call: Call) -> Iterator[Value]:
+    """Yield the values that are the weights of a product, if they do not depend on the input.
+
+    Functions that tell data from weights have their data left out, all of them what they only add.
+    Those that tell have weights whatever their data is; others only with what is computed.
+    """
+    if call.name not in PRODUCTS:
+        return
+    if call.name not in _LAYERS and not any(value.computed for value in call.inputs):
+        return
+    left_out = _NO_WEIGHTS.get(call.name, {})
     multiplied = (
-        [argument for i, argument in enumerate(call.args) if i != position],
-        [argument for key, argument in call.kwargs.items() if key not in (name, "bias")],
+        [argument for i, argument in enumerate(call.args) if i not in left_out],
+        [a for key, a in call.kwargs.items() if key not in (*left_out.values(), "bias")],
     )
     yield from found_in(multiplied, lambda part: isinstance(part, Value))
+
+
+def has_data(call: Call) -> bool:
+    """Tell whether a call is of a function that tells data from weights."""
+    return call.name in _LAYERS or call.name == "scaled_dot_product_attention"
 
 
 def looks_up(call: Call) -> bool:

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from gossamer.graph.calls import UNSEEN, Call, Graph, Value
-from gossamer.graph.operations import NORMALISATIONS, PRODUCTS, WEIGHTED, looks_up, operands
-from gossamer.graph.weights import weights_behind
+from gossamer.graph.operations import NORMALISATIONS, WEIGHTED
+from gossamer.graph.weights import weights_of
 
 
 class NotFollowedError(Exception):
@@ -51,9 +51,6 @@ def _own_parameters(call: Call) -> list[nn.Parameter]:
         return []
     if isinstance(call.module, WEIGHTED):
         return list(call.module.parameters())
-    multiplied = operands(call) if call.name in PRODUCTS else call.inputs if looks_up(call) else ()
-    if not any(value.computed for value in call.inputs):
-        return []
-    weights = [p for value in multiplied if not value.computed for p in weights_behind(value)]
+    weights = weights_of(call)
     direct = [value.parameter for value in call.inputs if value.parameter is not None]
     return [*weights, *direct] if weights else []

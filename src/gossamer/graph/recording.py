@@ -89,7 +89,7 @@ class _Recorder(TorchFunctionMode):
         self._originals = [(parameter, parameter.data) for parameter in network.parameters()]
         self._by_storage = {storage_of(data): data for _, data in self._originals}
         self._saved: dict[int, Tensor] = {}
-        self._depth = 0
+        self._within: list[nn.Module] = []
         self._noting = False
 
     def __torch_function__(
@@ -140,11 +140,12 @@ class _Recorder(TorchFunctionMode):
             targets = _targets(name, args, kwargs)
             self._save(targets)
             versions = [_version(tensor) for tensor in given]
-        self._depth += module is not None
+        inside = self._within if module is None else [*self._within, module]
+        outside, self._within = self._within, inside
         try:
             result = run(*args, **kwargs)
         finally:
-            self._depth -= module is not None
+            self._within = outside
         with self._quietly():
             changed = [
                 t for t, before in zip(given, versions, strict=True) if _version(t) != before
@@ -162,7 +163,9 @@ class _Recorder(TorchFunctionMode):
             inputs = ()
         if plain in LIKE_ANOTHER:
             inputs = inputs[:1]
-        return Call(plain, module, values_of, values_by, inputs, nested=self._depth > 0)
+        return Call(
+            plain, module, values_of, values_by, inputs, self._within[0] if self._within else None
+        )
 
     def _save(self, targets: list[Tensor]) -> None:
         for storage in {storage_of(tensor) for tensor in targets}:

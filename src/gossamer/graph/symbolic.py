@@ -37,7 +37,7 @@ def traced(network: nn.Module) -> Graph:
         for module in network.modules():
             _unwrap(module)
         try:
-            graph = _Tracer().trace(network)
+            graph = _Tracer(network).trace(network)
         except Exception as error:
             raise UntraceableError(told(error)) from error
         return _converted(graph, network)
@@ -55,6 +55,24 @@ def _unwrap(module: nn.Module) -> None:
 
 
 class _Tracer(fx.Tracer):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._names = {id(value): name for name, value in network.named_parameters()}
+
+    def getattr(
+        self,
+        attr: str,  # noqa: ARG002 - fx gives it
+        attr_val: Any,
+        parameter_proxy_cache: dict[str, fx.Proxy],
+    ) -> Any:
+        """Return the symbol of a parameter, without a search through all of them each time."""
+        name = self._names.get(id(attr_val))
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, nn.DataParallel | nn.parallel.DistributedDataParallel):
             return False

@@ -75,7 +75,7 @@ def _behind(
         return [Behind() for _ in sources]
     graph = structure.graph(
         "which normalisation acts on the units of which layer",
-        "exclude the normalisations by name",
+        "exclude the normalisations by name (shifts of pruned units then stay)",
     )
     found = normalisations_behind(graph, sources)
     for source, behind in zip(sources, found, strict=True):
@@ -107,8 +107,7 @@ def _unclear(root: nn.Module, source: Source, call: Call) -> InputError:
     )
     return InputError(
         f"whether {norm} normalises the units of {layer} depends on the shape of what it is given "
-        "(it may be tokens or places instead): pass example=, an input that the network takes, or "
-        f"exclude {norm}"
+        "(it may be tokens or places instead): pass example=, an input that the network takes"
     )
 
 

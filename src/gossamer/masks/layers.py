@@ -17,7 +17,7 @@ from gossamer.graph.examples import Example
 from gossamer.graph.operations import NORMALISATIONS
 from gossamer.graph.outputs import NotFollowedError, output_parameters
 from gossamer.masks.binding import refuse_sharded, refuse_without_values
-from gossamer.masks.free_parameters import FREE, free_parameters
+from gossamer.masks.free_parameters import free_parameters
 from gossamer.masks.names import (
     bare_module,
     bare_name,
@@ -78,8 +78,10 @@ def prunable_weights(
     embedding, a recurrent cell or an attention projection multiplies with. Of PyTorch's layers
     that is known; for a parameter of a module of one's own it is found from what the network
     computes. Biases, normalisation parameters and free parameters (position embeddings, class
-    tokens, layer scales) are none. A weight that several modules share, or that several parameters
-    hold in the same memory, is listed once, under its first name.
+    tokens, learned queries, layer scales) are none; tokens that stand in a matrix product
+    themselves, as in ``tokens @ keys.mT``, are weights of it. A weight that several
+    modules share, or that several parameters hold in the same memory, is listed once, under its
+    first name.
 
     Parameters
     ----------
@@ -136,7 +138,17 @@ def survey(
         PrunableWeight(name, _module_name(name), weight, layouts.get(id(weight)))
         for name, weight in distinct(by_name).items()
     )
-    return Survey(found_weights, dict.fromkeys(free, FREE))
+    return Survey(found_weights, free | _complex(root, excluded))
+
+
+def _complex(root: nn.Module, excluded: set[int]) -> dict[str, str]:
+    """Return the complex parameters that would be looked at if they were real, with the reason."""
+    return {
+        name: "its numbers are complex, and only real ones are pruned"
+        for name, parameter in parameters_by_name(root).items()
+        if parameter.is_complex() and not isinstance(parameter, UninitializedParameter)
+        if parameter.dim() > 1 and id(parameter) not in excluded
+    }
 
 
 def _included(

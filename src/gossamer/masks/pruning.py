@@ -71,9 +71,9 @@ def prune(
         them stays when its unit goes.
     include
         Patterns of names of free parameters to prune all the same: those of two or more
-        dimensions that no operation multiplies with (position embeddings, class tokens, layer
-        scales) are left alone unless they are named here, or by their full name in a mapping given
-        as allocation. What `exclude` names, too, is left out.
+        dimensions that no operation multiplies with (position embeddings, class tokens, learned
+        queries, layer scales) are left alone unless they are named here, or by their full name
+        in a mapping given as allocation. What `exclude` names, too, is left out.
     example
         What the model takes: a tensor, a tuple of positional arguments (a single dict is
         ``({...},)``) or a dict of keyword arguments. The forward is run once on it, in evaluation
