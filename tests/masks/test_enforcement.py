@@ -358,6 +358,95 @@ def test_an_enforced_optimizer_is_not_kept_alive() -> None:
     assert [reference() for reference in gone] == [None, None]
 
 
+class Failing(optim.SGD):
+    """Steps unless told to fail, and may write to the weights before it does."""
+
+    fails = False
+    noise = 0.0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for p in self.param_groups[0]["params"]:
+            p.add_(self.noise)
+        if self.fails:
+            raise KeyboardInterrupt
+        return super().step(closure)
+
+
+class Around(Optimizer):
+    """An optimizer of torch that fails after the step of another."""
+
+    def __init__(self, inside: Optimizer) -> None:
+        super().__init__(inside.param_groups, {})
+        self.inside = inside
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.inside.step()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_the_look_at_the_weights_is_not_skipped_after_a_step_that_failed(around: bool) -> None:
+    model = network()
+    optimizer = Failing(model.parameters(), 0.1)
+    outer: Any = Around(optimizer) if around else optimizer
+    mask = prune(model, 0.5)
+    mask.enforce(model, outer)
+    step(model, optimizer)
+    optimizer.fails = not around
+    with pytest.raises(KeyboardInterrupt):
+        step(model, outer)
+    optimizer.fails = False
+    model.load_state_dict(network(3).state_dict())
+    with pytest.raises(InputError, match="not zero at the beginning of a step"):
+        step(model, optimizer)
+
+
+def test_a_step_may_call_the_one_it_overrides_with_any_weights() -> None:
+    optim.SGD([torch.zeros(1, requires_grad=True)])  # torch announces its steps from now on
+    model = network()
+    optimizer = Failing(model.parameters(), 0.1)
+    optimizer.noise = 0.1
+    mask = prune(model, 0.5)
+    mask.enforce(model, optimizer)
+    for _ in range(3):
+        step(model, optimizer)
+        assert mask.violations(model) == {}
+
+
+@pytest.mark.parametrize("how", ["in place", "anew", "scaled", "foreach"])
+def test_gradients_written_after_backward_are_cleared_before_they_are_used(how: str) -> None:
+    model, optimizer, mask = enforced()
+    step(model, optimizer)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss_of(model).backward()  # type: ignore[no-untyped-call]
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            if how == "in place":
+                parameter.grad += 1
+            elif how == "anew":
+                parameter.grad = torch.ones_like(parameter)
+            elif how == "scaled":
+                parameter.grad.mul_(float("inf")).nan_to_num_(1.0)
+            else:
+                torch._foreach_add_([parameter.grad], 1.0)
+        optimizer.step()
+        for name, kept in mask.items():
+            state = optimizer.state[model.get_parameter(name)]
+            assert not state["momentum_buffer"][~kept].any()
+            assert state["momentum_buffer"][kept].all()
+
+
+def test_gradients_are_not_kept_alive() -> None:
+    model, optimizer, _ = enforced()
+    for _ in range(2):
+        step(model, optimizer)
+        gradient = weakref.ref(model.get_parameter("0.weight").grad)
+        optimizer.zero_grad()
+        assert gradient() is None
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     model, optimizer, mask = enforced()
     with pytest.raises(InputError, match="trains none of the mask's parameters"):

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gossamer import Mask, compact, compress, prune
 from gossamer.errors import InputError
+from gossamer.masks.names import parameters_by_name
 from gossamer.masks.optimizer_tensors import held_tensors, optimizers_within
 
 
@@ -533,6 +534,179 @@ def test_square_factors_are_not_taken_for_entries_of_square_weights(others: bool
     assert torch.equal(state["factors"][0], before["factors"][0])
     if others:  # that the bias has a factor of 25 numbers tells that these are no entries
         assert torch.equal(state["factor"], before["factor"])
+
+
+def squares(initialise: Callable[[Tensor], object], width: int = 16) -> nn.Sequential:
+    """Two square weights without biases: nothing but values tells copies of them from factors."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(width, width, bias=False) for _ in range(2)]
+    for layer in layers:
+        initialise(layer.weight)
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1])
+
+
+def symmetric_(weight: Tensor) -> None:
+    with torch.no_grad():
+        weight.add_(weight.T.clone())
+
+
+def unit_columns_(weight: Tensor) -> None:
+    with torch.no_grad():
+        weight.div_(weight.norm(dim=0))
+
+
+SQUARE_WEIGHTS: dict[str, Callable[[Tensor], object]] = {
+    "orthogonal": nn.init.orthogonal_,
+    "scaled orthogonal": lambda weight: nn.init.orthogonal_(weight, 2**0.5),
+    "identity": nn.init.eye_,
+    "columns of length one": unit_columns_,
+    "symmetric": symmetric_,
+    "any": nn.init.kaiming_normal_,
+}
+
+
+@pytest.mark.parametrize("how", SQUARE_WEIGHTS)
+@pytest.mark.parametrize("sparse_already", [False, True])
+def test_copies_of_square_weights_are_cleared_whatever_they_look_like(
+    how: str, sparse_already: bool
+) -> None:
+    model = squares(SQUARE_WEIGHTS[how])
+    optimizer = ScheduleFree(model.parameters(), 1e-4)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(torch.rand(8, 16)).square().mean().backward()
+            optimizer.step()
+
+    train(1)
+    mask = prune(model, 0.97 if how == "identity" else 0.5)
+    if sparse_already:
+        mask.apply(model)
+    mask.enforce(model, optimizer)
+    train(2)
+    optimizer.exchange(training=False)
+    assert mask.violations(model) == {}
+
+
+def test_loaded_copies_of_other_orthogonal_weights_are_cleared() -> None:
+    torch.manual_seed(1)
+    other = squares(nn.init.orthogonal_)
+    state = ScheduleFree(other.parameters()).state_dict()
+    state["state"] = {n: {"z": p.detach().clone()} for n, p in enumerate(other.parameters())}
+    model = squares(nn.init.kaiming_normal_)
+    optimizer = ScheduleFree(model.parameters())
+    mask = prune(model, 0.5)
+    mask.enforce(model, optimizer)
+    optimizer.load_state_dict(state)
+    optimizer.exchange(training=False)
+    assert mask.violations(model) == {}
+
+
+def kronecker(gradient: Tensor, kind: str) -> dict[str, Any]:
+    """Return what is kept for a square weight by optimizers that precondition each side."""
+    sides = [gradient @ gradient.T, gradient.T @ gradient]
+    eigenvectors = [torch.linalg.eigh(side)[1] for side in sides]
+    triangles = [torch.linalg.cholesky(side + torch.eye(len(side))).T for side in sides]
+    kept: dict[str, dict[str, Any]] = {
+        "list": {
+            "factors": sides,
+            "inverses": [torch.linalg.inv(s + torch.eye(len(s))) for s in sides],
+        },
+        "names": {"left": sides[0], "right": sides[1]},
+        "one side": {"covariance": sides[0], "basis": eigenvectors[0]},
+        "bases": {"bases": eigenvectors, "sides": sides},
+        "bases alone": {"bases": eigenvectors},
+        "triangles": {"q": triangles},
+        "lower": {"q": tuple(triangle.T for triangle in triangles)},
+        "new": {"q": [torch.eye(len(side)) for side in sides]},
+        "object": {"kept": SimpleNamespace(left=sides[0], right=sides[1])},
+    }
+    return kept[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["list", "names", "one side", "bases", "bases alone", "triangles", "lower", "new", "object"],
+)
+@pytest.mark.parametrize("how", ["orthogonal", "any"])
+def test_kronecker_factors_of_square_weights_are_left_alone(kind: str, how: str) -> None:
+    model = squares(SQUARE_WEIGHTS[how])
+    optimizer = optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    model(torch.rand(8, 16)).square().mean().backward()
+    optimizer.step()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        optimizer.state[parameter] |= kronecker(parameter.grad, kind)
+        optimizer.state[parameter]["copy"] = parameter.detach().clone()
+    names = parameters_by_name(model)
+    found = held_tensors(optimizer, names)
+    for parameter in model.parameters():
+        state = optimizer.state[parameter]
+        expected = {id(state["momentum_buffer"]), id(state["copy"])}
+        assert {id(tensor) for tensor in found[parameter]} == expected
+
+
+def test_replaced_parameters_are_found_at_the_next_step() -> None:
+    for how in ("assign", "layer", "parameter"):
+        model = network()
+        loaded = copy.deepcopy(model.state_dict())
+        mask = prune(model, 0.6)
+        optimizer = optim.SGD(model.parameters(), 0.1)
+        mask.enforce(nn.DataParallel(model), optimizer)
+        step(model, optimizer)
+        if how == "assign":
+            model.load_state_dict(loaded, assign=True)
+        elif how == "layer":
+            model[0] = nn.Linear(6, 10)
+        else:
+            model[0].weight = nn.Parameter(torch.rand(10, 6))
+        for _ in range(2):
+            with pytest.raises(InputError, match=r"0.weight of the model is not the parameter any"):
+                step(model, optimizer)
+        anew = optim.SGD(model.parameters(), 0.1)  # as the message says
+        mask.enforce(model, anew)
+        for _ in range(2):
+            step(model, anew)
+            assert mask.violations(model) == {}
+        optimizer.param_groups[0]["params"] = list(model.parameters())
+        mask.enforce(model, optimizer)  # the one from before may go on, too
+        step(model, optimizer)
+        assert mask.violations(model) == {}
+
+
+def test_parameters_that_only_move_in_their_model_are_held_on() -> None:
+    model = network()
+    mask = prune(model, 0.6)
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    mask.enforce(model, optimizer)
+    weight = model[0].weight
+    model[0] = nn.Sequential(model[0])
+    for _ in range(2):
+        step(model, optimizer)
+        assert not weight[~mask["0.weight"]].any()
+
+
+def test_of_two_enforcements_each_may_end_without_the_other() -> None:
+    for first_ends in (True, False):
+        model = network()
+        mask = prune(model, 0.6)
+        optimizers = [optim.SGD(model.parameters(), 0.1) for _ in range(2)]
+        enforcements = [mask.enforce(model, optimizer) for optimizer in optimizers]
+        enforcements[0 if first_ends else 1].remove()
+        left = optimizers[1 if first_ends else 0]
+        backward(model)
+        for name, kept in mask.items():
+            gradient = model.get_parameter(name).grad
+            assert gradient is not None
+            assert not gradient[~kept].any()
+        left.step()
+        assert mask.violations(model) == {}
+        with pytest.raises(InputError, match="trains weights on which a mask is enforced"):
+            optim.SGD(model.parameters(), 0.1).step()
+        enforcements[1 if first_ends else 0].remove()
+        step(model, optimizers[0])
+        assert mask.violations(model)
 
 
 def test_lists_belong_to_the_parameters_whose_order_they_follow() -> None:

@@ -11,6 +11,7 @@ The work hangs on the optimizers, through their public step hooks, and on the pa
 hooks that are neither copied nor saved with them.
 """
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -25,9 +26,9 @@ from torch.utils.hooks import RemovableHandle
 
 from gossamer.errors import InputError
 from gossamer.masks.gradients import GradientHook, clear_gradient, hooks_on
-from gossamer.masks.names import parameters_by_name
+from gossamer.masks.names import bare_module, parameters_by_name
 from gossamer.masks.optimizer_tensors import held_tensors, optimizers_within, parameters_of
-from gossamer.masks.values import clear, nonzero
+from gossamer.masks.values import any_nonzero, clear, nonzero
 
 
 class _Placeable(Protocol):
@@ -45,15 +46,24 @@ class Enforcement:
         self._holders: list[Callable[[], object]] = []
         self._handles: list[RemovableHandle] = []
         self._hooks: dict[nn.Parameter, GradientHook] = {}
-        self._stepping: int | None = None
+        self._places: dict[nn.Parameter, _Place] = {}
+        self._stepping: weakref.ref[Optimizer] | None = None
         self.removed = False
         """Whether the enforcement was ended."""
 
     def set(self, model: nn.Module, pruned: Mapping[str, tuple[nn.Parameter, Tensor]]) -> None:
         """Take these masks, by name, for the parameters of `model`, instead of earlier ones."""
-        for parameter in model.parameters():
+        bare = bare_module(model)
+        gone = [p for p, place in self._places.items() if place.model() in (bare, None)]
+        for parameter in [*model.parameters(), *gone]:
             self._pruned.pop(parameter, None)
+            self._places.pop(parameter, None)
             self._unhook(parameter)
+        self._places |= {
+            parameter: _Place(bare, name)
+            for name, parameter in bare.named_parameters()
+            if id(parameter) in {id(other) for other, _ in pruned.values()}
+        }
         self._pruned |= dict(pruned.values())
         self._names |= {parameter: name for name, (parameter, _) in pruned.items()}
         self._keys = {**dict(model.named_parameters()), **parameters_by_name(model)}
@@ -97,6 +107,7 @@ class Enforcement:
             self._unhook(parameter)
         self._handles.clear()
         self._pruned.clear()
+        self._places.clear()
         self.removed = True
 
     def clear_weights(self) -> None:
@@ -116,14 +127,15 @@ class Enforcement:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Look at the weights, clear gradients, and have a closure do so each time it computes."""
         trained = self._on_device(parameters_of(optimizer))
-        if self._stepping is None:  # inside a wrapper's step, weights may be anything for a while
-            self._stepping = id(optimizer)
+        if not self._is_within_step():  # where weights may be anything for a while
+            self._stepping = None
+            self._refuse_replaced(trained)
             self._refuse_written(trained)
+            self._stepping = weakref.ref(optimizer)
         if isinstance(optimizer, LBFGS):
             _forget_stale_directions(optimizer, dict(trained))
         self._hook_gradients(parameter for parameter, _ in trained)
-        for parameter, pruned in trained:
-            clear_gradient(parameter, pruned)
+        self._clear_gradients(trained)
         if kwargs.get("closure") is not None:
             return args, {**kwargs, "closure": self._clearing(kwargs["closure"], trained)}
         if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer itself
@@ -134,22 +146,47 @@ class Enforcement:
         self, closure: Callable[[], Any], trained: list[tuple[nn.Parameter, Tensor]]
     ) -> Callable[[], Any]:
         def clearing() -> Any:
-            try:
-                loss = closure()
-            except BaseException:
-                self._stepping = None  # no hook hears of the end of this step
-                raise
-            for parameter, pruned in trained:
-                clear_gradient(parameter, pruned)
+            loss = closure()
+            self._clear_gradients(trained)
             return loss
 
         return clearing
 
+    def _clear_gradients(self, trained: list[tuple[nn.Parameter, Tensor]]) -> None:
+        for parameter, pruned in trained:
+            if hook := self._hooks.get(parameter):
+                hook.clear_again(parameter)
+            else:
+                clear_gradient(parameter, pruned)
+
+    def _is_within_step(self) -> bool:
+        """Tell whether a step that was begun goes on: no hook hears of its end by an exception."""
+        optimizer = self._stepping() if self._stepping is not None else None
+        return optimizer is not None and _is_running(optimizer)
+
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
         for parameter, pruned in self._on_device(parameters_of(optimizer)):
             clear(parameter, pruned)
-        if self._stepping == id(optimizer):
+        if self._stepping is not None and self._stepping() is optimizer:
             self._stepping = None
+
+    def _refuse_replaced(self, trained: list[tuple[nn.Parameter, Tensor]]) -> None:
+        """Raise if the model has other parameters by now than those that the optimizer trains.
+
+        Raises
+        ------
+        InputError
+            If so.
+        """
+        for parameter, _ in trained:
+            place = self._places.get(parameter)
+            if place is not None and not place.holds(parameter):
+                raise InputError(
+                    f"{self._names[parameter]} of the model is not the parameter any more that "
+                    "this optimizer trains and the mask was enforced on (a state was loaded with "
+                    "assign=True, or a layer was replaced): make the optimizer anew, with the "
+                    "parameters that the model has now, and enforce the mask on that one"
+                )
 
     def _refuse_written(self, trained: list[tuple[nn.Parameter, Tensor]]) -> None:
         """Raise if something wrote to pruned weights since the last step.
@@ -161,11 +198,10 @@ class Enforcement:
         """
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return  # a captured graph cannot ask for a number
-        written = [(nonzero(p) & pruned).any() for p, pruned in trained]
+        written = [any_nonzero(p, pruned) for p, pruned in trained]
         # One question for all of them: each waits for the device.
         if not written or not torch.stack([flag.to(written[0].device) for flag in written]).any():
             return
-        self._stepping = None
         for (parameter, pruned), flag in zip(trained, written, strict=True):
             if flag:
                 count = int((nonzero(parameter) & pruned).count_nonzero())
@@ -199,6 +235,46 @@ class Enforcement:
                 pruned = self._pruned[parameter] = pruned.to(parameter.device)
             found.append((parameter, pruned))
         return found
+
+
+class _Place:
+    """Where a model has a parameter, to see cheaply whether it is still there."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        self.model = weakref.ref(model)
+        *self._keys, self._name = name.split(".")
+
+    def holds(self, parameter: nn.Parameter) -> bool:
+        """Tell whether the model, if there still is one, has the parameter, here or elsewhere."""
+        model = self.model()
+        if model is None or self._is_in(model, parameter):
+            return True
+        return any(other is parameter for other in model.parameters())
+
+    def _is_in(self, module: nn.Module | None, parameter: nn.Parameter) -> bool:
+        for key in self._keys:
+            if module is None or key not in module._modules:
+                return False
+            module = module._modules[key]
+        if module is None or self._name not in module._parameters:
+            return False
+        return module._parameters[self._name] is parameter
+
+
+_ANNOUNCED = Optimizer.profile_hook_step(lambda optimizer: optimizer).__code__
+"""What torch runs around each step of every optimizer, and where it calls the hooks."""
+
+
+def _is_running(optimizer: Optimizer) -> bool:
+    """Tell in a hook whether a step of an optimizer is under way, beside the one just beginning."""
+    steps, frame = 0, sys._getframe().f_back
+    while frame is not None:
+        if frame.f_code is _ANNOUNCED:
+            steps += 1
+            if steps > 1 and any(value is optimizer for value in frame.f_locals.values()):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _weakly(value: object) -> Callable[[], object]:
@@ -256,14 +332,16 @@ def _before_any_step(optimizer: Optimizer, *_: Any) -> None:
     if (known := _active.get(optimizer)) is not None and not known.removed:
         return
     hooks = [hook for parameter in parameters_of(optimizer) for hook in hooks_on(parameter)]
-    for enforcement in {hook.owner() for hook in hooks}:
-        if not isinstance(enforcement, Enforcement) or not enforcement.belongs_to(optimizer):
-            raise InputError(
-                f"this {type(optimizer).__name__} trains weights on which a mask is enforced "
-                "through another optimizer: enforce a mask on this one, too, or end the "
-                "enforcement with the remove() of what enforce gave (for an optimizer that is "
-                "gone, mask.enforce(model, this_optimizer).remove())"
-            )
+    owners = {hook.owner() for hook in hooks}
+    own = [e for e in owners if isinstance(e, Enforcement) and e.belongs_to(optimizer)]
+    if owners and not own:
+        raise InputError(
+            f"this {type(optimizer).__name__} trains weights on which a mask is enforced "
+            "through another optimizer: enforce a mask on this one, too, or end the "
+            "enforcement with the remove() of what enforce gave (for an optimizer that is "
+            "gone, mask.enforce(model, this_optimizer).remove())"
+        )
+    for enforcement in own:
         enforcement.watch(optimizers_within(optimizer))
 
 

@@ -7,9 +7,10 @@ in a list in the order of the optimizer's parameters.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from math import sqrt
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, TypeAlias
 
@@ -193,10 +194,14 @@ class _Search:
     def element_wise(self) -> dict[nn.Parameter, list[Tensor]]:
         """Return what has the shape of its parameter wherever something is kept under its key."""
         tensors: dict[nn.Parameter, list[Tensor]] = {}
-        for kept in self.found.values():
-            if all(_has_an_entry_for_each(t, p) for p, t in kept) and not _are_factors(kept):
-                for parameter, tensor in kept:
-                    tensors.setdefault(parameter, []).append(tensor)
+        places = [
+            kept
+            for kept in self.found.values()
+            if all(_has_an_entry_for_each(t, p) for p, t in kept)
+        ]
+        for kept, factors in zip(places, _factors(places), strict=True):
+            for parameter, tensor in () if factors else kept:
+                tensors.setdefault(parameter, []).append(tensor)
         return tensors
 
 
@@ -237,22 +242,81 @@ def _has_an_entry_for_each(tensor: Tensor, parameter: nn.Parameter) -> bool:
     return dense and tensor.shape == parameter.shape
 
 
-def _are_factors(kept: Sequence[tuple[nn.Parameter, Tensor]]) -> bool:
-    """Tell whether tensors kept for square weights only are factors rather than entries.
+def _all_square(kept: Sequence[tuple[nn.Parameter, Tensor]]) -> bool:
+    return all(p.dim() == 2 and p.shape[0] == p.shape[1] > 1 for p, _ in kept)
 
-    Then the shape tells nothing, but covariances are symmetric and bases orthonormal.
+
+def _factors(places: Sequence[Sequence[tuple[nn.Parameter, Tensor]]]) -> list[bool]:
+    """Tell where what is kept for square weights are factors of them rather than entries.
+
+    The shape tells nothing then, but covariances are symmetric, bases orthonormal and Kronecker
+    factors triangular, and all are strangers to the weights, as no copy of them is. A basis comes
+    with one for the other side, or with its covariance; alone, it is a copy of weights that are
+    orthonormal themselves and were replaced since.
     """
-    if not all(p.dim() == 2 and p.shape[0] == p.shape[1] > 1 for p, _ in kept):
-        return False
-    return all(_is_symmetric_or_orthonormal(tensor.detach()) for _, tensor in kept)
+    covariances = [_are_all(_is_covariance, kept) and not _are_related(kept) for kept in places]
+    bases = [_are_all(_is_basis, kept) and not _are_related(kept) for kept in places]
+    owners = [{id(p) for p, _ in kept} for kept in places]
+    likely = [number for number, one in enumerate(zip(covariances, bases, strict=True)) if any(one)]
+    return [
+        covariances[number]
+        or (basis and any(own & owners[other] for other in likely if other != number))
+        for number, (basis, own) in enumerate(zip(bases, owners, strict=True))
+    ]
 
 
-def _is_symmetric_or_orthonormal(square: Tensor) -> bool:
-    values = square.to(torch.float64) if square.is_floating_point() else square
+def _are_all(
+    kind: Callable[[Tensor, Tensor], bool], kept: Sequence[tuple[nn.Parameter, Tensor]]
+) -> bool:
+    return _all_square(kept) and all(kind(t.detach(), p.detach()) for p, t in kept)
+
+
+def _is_covariance(square: Tensor, _: Tensor) -> bool:
+    """Tell whether a matrix is symmetric, and not zero."""
+    values = _exact(square)
     if not values.any():
         return False
-    scale = float(values.abs().max())
-    if torch.allclose(values, values.mT, rtol=0, atol=1e-4 * scale):
-        return True
-    lengths = values.square().sum(0) if values.is_floating_point() else values.new_zeros(1)
-    return bool(torch.allclose(lengths, torch.ones_like(lengths), rtol=0, atol=1e-3))
+    return torch.allclose(values, values.mT, rtol=0, atol=1e-4 * float(values.abs().max()))
+
+
+def _is_basis(square: Tensor, weight: Tensor) -> bool:
+    """Tell whether a matrix is orthonormal, or triangular where its weight is not.
+
+    Orthonormality is tried on one vector, which tells almost surely and needs no matrix product.
+    """
+    values, entries = _exact(square), weight.bool()
+    if values.diagonal().all():
+        for beside, of_weight in (
+            (values.tril(-1), entries.tril(-1)),
+            (values.triu(1), entries.triu(1)),
+        ):
+            if of_weight.any() and not beside.any():
+                return True
+    probe = torch.arange(1, len(values) + 1, dtype=torch.float64).sin().to(values)
+    again: Tensor = values.mH @ (values @ probe)
+    return torch.allclose(again, probe, rtol=0, atol=1e-3)
+
+
+def _are_related(kept: Sequence[tuple[nn.Parameter, Tensor]]) -> bool:
+    """Tell whether tensors are alike their parameters, more than strangers are by chance.
+
+    Compared are the entries beside the diagonal, on which all covariances are alike, unless there
+    is nothing else, and where the parameter is not zero, as it may be pruned already.
+    """
+    cosines, count = [], 0
+    for parameter, tensor in kept:
+        weight, values = _exact(parameter.detach()), _exact(tensor.detach())
+        beside = ~torch.eye(len(values), dtype=torch.bool, device=values.device)
+        compared = weight != 0
+        if (values * beside).norm() > 1e-3 * values.norm():
+            compared &= beside
+        ours, theirs = weight[compared], values.to(weight.device)[compared]
+        size = float(ours.norm() * theirs.norm())
+        cosines.append(float((ours * theirs.conj()).sum().abs()) / size if size else 0.0)
+        count += ours.numel()
+    likeness = sum(cosines) / len(cosines)
+    return likeness >= max(0.5, min(0.99, 4 / sqrt(max(count, 1))))
+
+
+def _exact(values: Tensor) -> Tensor:
+    return values.to(torch.complex128 if values.is_complex() else torch.float64)

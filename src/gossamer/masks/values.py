@@ -35,3 +35,16 @@ def nonzero(values: Tensor) -> Tensor:
     if plain.is_floating_point() and plain.element_size() == 1:
         plain = plain.float()  # which torch can compare
     return plain != 0
+
+
+def any_nonzero(values: Tensor, where: Tensor) -> Tensor:
+    """Return, as one number on the device, whether a value is not zero where a boolean is True.
+
+    Examples
+    --------
+    >>> bool(any_nonzero(torch.tensor([1.0, 0.0]), torch.tensor([False, True])))
+    False
+    """
+    found = nonzero(values).logical_and_(where)
+    # The greatest of bytes is found many times faster than whether any boolean is True.
+    return found.view(torch.uint8).max() if found.numel() else found.any()
