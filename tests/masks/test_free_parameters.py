@@ -257,3 +257,15 @@ def test_a_look_at_many_parameters_takes_one_trace_and_one_walk(
     mask = find_mask(nn.Sequential(*[OwnLinear(4, 4) for _ in range(30)]), 0.5)
     assert len(mask) == 30
     assert sorted(calls) == ["multiplied_parameters", "traced", "used_parameters"]
+
+
+def test_what_is_computed_from_parameters_alone_is_walked_through_once() -> None:
+    def doubled(m: Any, x: Tensor) -> Any:
+        weight = m.w
+        for _ in range(60):  # a walk along every path would take 2 ** 60 steps
+            weight = weight + 0.1 * weight
+        return x @ weight
+
+    model = Body(doubled, w=free(6, 3))
+    assert list(find_mask(model, 0.5).weights) == ["w"]
+    assert list(find_mask(model, 0.5, example=torch.randn(TOKENS)).weights) == ["w"]

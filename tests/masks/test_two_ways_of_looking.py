@@ -44,7 +44,7 @@ class TransposedLinear(nn.Module):
         self.weight, self.bias, self.units = free(inputs, units), free(units), units
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight)
+        rows = torch.addmm(self.bias, x.reshape(-1, x.size(-1)), self.weight)
         return rows.view(x.size()[:-1] + (self.units,))  # noqa: RUF005 - as it is written there
 
 
@@ -100,6 +100,10 @@ NETWORKS: dict[str, tuple[nn.Module, Example, set[str], set[str]]] = {
     "attention by hand": (
         Body(attention_by_hand, tokens=free(1, 3, 8), q=nn.Linear(8, 8), kv=nn.Linear(8, 16),
              out=nn.Linear(8, 2)),
+        TOKENS, {"q.weight", "kv.weight", "out.weight"}, {"tokens"}),
+    "attention by hand, of transposed layers": (
+        Body(attention_by_hand, tokens=free(1, 3, 8), q=TransposedLinear(8, 8),
+             kv=TransposedLinear(8, 16), out=TransposedLinear(8, 2)),
         TOKENS, {"q.weight", "kv.weight", "out.weight"}, {"tokens"}),
     "bare queries": (
         Body(lambda m, x: m.out(functional.scaled_dot_product_attention(

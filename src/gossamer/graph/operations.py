@@ -153,9 +153,9 @@ def weight_operands(call: Call) -> Iterator[Value]:
     """
     if call.name not in PRODUCTS:
         return
-    if call.name not in _LAYERS and not any(value.computed for value in call.inputs):
+    if not (_is_layer(call) or any(value.computed for value in call.inputs)):
         return
-    left_out = _NO_WEIGHTS.get(call.name, {})
+    left_out = {0: "input", 1: "mat1"} if _is_affine(call) else _NO_WEIGHTS.get(call.name, {})
     multiplied = (
         [argument for i, argument in enumerate(call.args) if i not in left_out],
         [a for key, a in call.kwargs.items() if key not in (*left_out.values(), "bias")],
@@ -165,7 +165,21 @@ def weight_operands(call: Call) -> Iterator[Value]:
 
 def has_data(call: Call) -> bool:
     """Tell whether a call is of a function that tells data from weights."""
-    return call.name in _LAYERS or call.name == "scaled_dot_product_attention"
+    return _is_layer(call) or call.name == "scaled_dot_product_attention"
+
+
+def _is_layer(call: Call) -> bool:
+    return call.name in _LAYERS or _is_affine(call)
+
+
+def _is_affine(call: Call) -> bool:
+    """Tell whether a bias is added to a product of matrices of which none depends on the input.
+
+    With values that do, either matrix may be the weight, and the other tells which.
+    """
+    bias = call.argument(0, "input")
+    added = isinstance(bias, Value) and bias.shape is not None and len(bias.shape) == 1
+    return call.name == "addmm" and added and not any(value.computed for value in call.inputs)
 
 
 def looks_up(call: Call) -> bool:

@@ -57,16 +57,27 @@ def weights_behind(value: Value) -> list[nn.Parameter]:
     result's size: a scale of each row is no weight. What a layer was given, such as learned
     queries, is not held by its result.
     """
-    if value.parameter is not None:
-        parameter = value.parameter
-        return [parameter] if is_lazy(parameter) or parameter.dim() > 1 else []
+    found: list[nn.Parameter] = []
+    pending, seen = [value], {value}
+    while pending:
+        one = pending.pop()
+        if (parameter := one.parameter) is not None:
+            found += [parameter] if is_lazy(parameter) or parameter.dim() > 1 else []
+        new = [before for before in _held_by(one) if before not in seen]
+        pending += new
+        seen.update(new)
+    return found
+
+
+def _held_by(value: Value) -> list[Value]:
+    """Return the values whose numbers an uncomputed value is made of."""
     call = value.call
     if call is None or value.computed or (call.module is not None and is_whole(call.module)):
         return []
     given = [*weight_operands(call)] if has_data(call) else [*call.inputs]
     if len(given) > 1 and call.name not in _JOINING:
-        given = [one for one in given if _as_large(one, value)]
-    return [parameter for one in given for parameter in weights_behind(one)]
+        return [one for one in given if _as_large(one, value)]
+    return given
 
 
 def _as_large(one: Value, result: Value) -> bool:
