@@ -138,6 +138,39 @@ def test_with_numpy_alone_help_and_version_are_there(option: str) -> None:
     assert {"prune", "audit", "studies"} == set(re.findall(r"\[(\w+)\]", done.stdout))
 
 
+@pytest.mark.parametrize("extra", ["", "prune", "audit"])
+def test_the_help_marks_what_works_and_starts_with_it(extra: str) -> None:
+    done = run_without(absent_with(extra), COMMAND, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    works, _, needs = done.stdout.partition("Commands that need more packages:")
+    usable = {
+        "": {"predict"}, "prune": {"predict", "bench", "studies"},
+        "audit": {"predict", "audit", "studies"},
+    }[extra]  # fmt: skip
+    assert set(re.findall(r"^  ([a-z]+) ", works, re.M)) == usable
+    assert set(re.findall(r"^  ([a-z]+) ", needs, re.M)) == set(COMMANDS) - usable
+    start = re.search(r"Start with `gossamer (\w+) ", needs)
+    assert start
+    assert start[1] in usable
+    assert run_without(absent_with(extra), COMMAND).stdout == done.stdout
+
+
+@pytest.mark.parametrize("extra", ["", "audit", "studies"])
+def test_an_unknown_command_is_called_unknown(extra: str) -> None:
+    for command, hint in (("frob", ""), ("audti", " (did you mean 'audit'?)")):
+        done = run_without(absent_with(extra), COMMAND, command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"gossamer: no command {command!r}{hint}: give one of ")
+        assert "install" not in done.stderr
+
+
+def test_what_commands_need_is_what_their_extras_bring() -> None:
+    assert sorted(installing.NEEDED) == COMMANDS
+    for command, extra in {"bench": "prune", "audit": "audit", "run": "studies"}.items():
+        packages = {installing.PACKAGES[module] for module in installing.NEEDED[command]}
+        assert packages == required(extra)
+
+
 def test_a_folder_that_was_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert installing.own_version() == PROJECT["version"]
 

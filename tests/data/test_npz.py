@@ -260,3 +260,15 @@ def test_any_changed_byte_gives_the_same_data_or_a_sentence(
     path.write_bytes(content)
     found = fingerprint_or_refusal(path)
     assert found == whole or "mine.npz: " in found
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (4, 8, 6)])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_layout_of_examples_without_channels_is_refused(
+    shape: tuple[int, ...], inside: bool, tmp_path: Path
+) -> None:
+    x, y = np.zeros(shape, np.float32), np.array([0, 1, 1, 0])
+    more: dict[str, Any] = {"layout": "channels_last"} if inside else {}
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y, **more)
+    with pytest.raises(InputError, match="without an axis of channels, but layout is 'channels_l"):
+        load_npz(tmp_path / "mine.npz", None if inside else "channels_last")

@@ -1,5 +1,6 @@
 """What an audit is given, in every form that is easily given by mistake."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -173,3 +174,38 @@ def test_a_model_saved_twice_is_left_out_as_advised() -> None:
     assert left.models == 3
     expected = [target for target in RIGHT.attack("gap").per_model if target.model < 3]
     assert list(left.attack("gap").per_model) == expected
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+@pytest.mark.parametrize("form", [lambda rows: rows, lambda rows: rows.T])
+def test_axes_in_another_order_are_told_apart(
+    order: tuple[int, ...], form: Callable[[Any], Any]
+) -> None:
+    """Three classes, so that four models, which members tell, are not taken for them."""
+    logits = DRAWS.normal(size=(MODELS, EXAMPLES, 3))
+    members = form(MEMBERS)
+    turned = np.transpose(logits, order)
+    with pytest.raises(InputError, match=r"pass numpy\.transpose") as refused:
+        audit(turned, LABELS, members)
+    advice = re.search(r"pass (numpy\.transpose\(logits, \([\d, ]+\)\))", str(refused.value))
+    assert advice
+    followed = eval(advice[1], {"numpy": np, "logits": turned})
+    np.testing.assert_array_equal(followed, logits)
+
+
+def test_the_axes_of_one_model_are_told_apart() -> None:
+    logits = DRAWS.normal(size=(EXAMPLES, 3))
+    with pytest.raises(InputError, match=r"pass numpy\.transpose\(logits, \(1, 0\)\)"):
+        audit(logits.T, LABELS, MEMBERS[0])
+
+
+@pytest.mark.parametrize(("examples", "told"), [(5, True), (90, True), (100, False)])
+def test_too_few_examples_are_said_to_tell_nothing(examples: int, told: bool) -> None:
+    members = np.arange(examples) % 2 == 0
+    labels = np.arange(examples) // 2 % 2
+    logits = np.random.default_rng(0).normal(size=(examples, 2))
+    found = audit(logits, labels, members, attacks=["gap", "loss"])
+    said = [note for note in found.notes if "too few to tell anything" in note]
+    assert len(said) == told
+    assert all("narrower than 20 from 97 examples" in note for note in said)
+    assert not any("-0.0000" in check.detail for check in found.checks)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gossamer.errors import InputError
-from gossamer.leakage import audit
+from gossamer.leakage import archive, audit
 from gossamer.leakage.archive import Contents, read_archive, read_array, read_contents
 from gossamer.leakage.preview import Preview, preview
 
@@ -79,7 +79,9 @@ def test_only_the_attacks_asked_for_are_judged(tmp_path: Path) -> None:
     assert [skipped.attack for skipped in found.skipped] == ["rmia"]
 
 
-def test_predictions_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_in_memory_is_refused_before_predictions_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[str] = []
 
     def noted(contents: Contents, name: str) -> Any:
@@ -87,8 +89,10 @@ def test_predictions_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return read_array(contents, name)
 
     monkeypatch.setattr("gossamer.leakage.preview.read_array", noted)
-    seen(save(tmp_path, 4, pairs=np.array([0, 0, 1, 1])))
-    assert sorted(read) == ["labels", "members", "pairs"]
+    monkeypatch.setattr(archive, "available_memory", lambda: 1000)
+    with pytest.raises(InputError, match="GiB are available; audit fewer models"):
+        seen(save(tmp_path, 4, pairs=np.array([0, 0, 1, 1])))
+    assert sorted(read) == ["labels", "members"]
 
 
 BAD: dict[str, dict[str, Any]] = {
@@ -96,6 +100,14 @@ BAD: dict[str, dict[str, Any]] = {
     "text": {"logits": np.full((2, 60, 3), "a")},
     "no examples": {"logits": np.zeros((2, 0, 3))},
     "no models": {"logits": np.zeros((0, 60, 3))},
+    "not a number": {"logits": np.full((2, 60, 3), np.nan)},
+    "infinite": {"logits": np.full((2, 60, 3), np.inf)},
+    "the same of every example": {"logits": np.ones((2, 60, 3))},
+    "a model twice": {"logits": np.tile(np.random.default_rng(0).normal(size=(60, 3)), (2, 1, 1))},
+    "probabilities": {
+        "logits": np.tile(np.random.default_rng(0).dirichlet([1] * 3, 60), (2, 1, 1))
+    },
+    "examples first": {"logits": np.zeros((60, 2, 3))},
     "labels too few": {"labels": np.zeros(59, int)},
     "one-hot": {"labels": np.zeros((60, 3), int)},
     "label out of range": {"labels": np.full(60, 3)},

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -6,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.masks import Mask
+from gossamer.masks import Mask, packing
 from gossamer.masks.packing import _digest, pack, unpack
 
 
@@ -181,3 +183,24 @@ def test_a_saved_mask_comes_back(
     assert loaded == mask
     assert list(loaded) == list(mask)
     assert loaded.provenance == mask.provenance
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+    ],
+)
+def test_a_full_disk_is_called_full(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(packing, "save_file", fails)
+    with pytest.raises(InputError, match=r"the disk of .* is full: free some space"):
+        Mask({"a": torch.ones(2, 2, dtype=torch.bool)}).save(tmp_path / "mask.safetensors")
+    assert not list(tmp_path.iterdir())

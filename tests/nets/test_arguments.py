@@ -102,6 +102,7 @@ def test_equal_networks_have_equal_hashes_in_whatever_order_arguments_came() -> 
         (spec("closed", width=2), "has no parameter 'width': it takes none"),
         (spec("closed"), "takes width by position only"),
         (spec(width="wide"), "fails when it is called as with_arguments:network(width='wide')"),
+        (spec(width="wide"), "width was taken as the text 'wide'; give what it can work with, or"),
     ],
 )  # fmt: skip
 def test_what_a_callable_does_not_take_is_a_sentence(given: NetworkSpec, told: str) -> None:

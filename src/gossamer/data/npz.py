@@ -52,7 +52,7 @@ def load_npz(path: Path | str, layout: Layout | None = None) -> Dataset:
     ------
     InputError
         If the file cannot be read or holds something else, or it is open which axis of its images
-        holds the channels.
+        holds the channels, or there is a layout and no such axis.
 
     Examples
     --------
@@ -129,6 +129,11 @@ def _examples(what: str, values: NDArray[Any], layout: Layout | None) -> Example
     numbers = _to_stored(what, values)
     if numbers.ndim == 4:
         return channels_first(what, numbers, layout)
+    if layout is not None:
+        raise InputError(
+            f"{what} has shape {list(values.shape)}, without an axis of channels, but layout is "
+            f"{layout!r}; leave it out, or write images of four axes."
+        )
     return numbers[:, np.newaxis] if numbers.ndim == 3 else numbers
 
 

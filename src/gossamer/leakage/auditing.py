@@ -1,6 +1,5 @@
 """The audit: every attack that can be run, its numbers, and what the audit checks of itself."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
@@ -22,9 +21,15 @@ from gossamer.leakage.attacks import (
 )
 from gossamer.leakage.design import Scores, find_design, without_mate
 from gossamer.leakage.evaluation import evaluate, evaluate_in_sample, find_split
-from gossamer.leakage.findings_in_words import finding, mateless, notes_on, stronger
-from gossamer.leakage.given_arrays import checked_labels, checked_logits, checked_members
-from gossamer.leakage.output_statistics import Statistics, statistics
+from gossamer.leakage.findings_in_words import few_examples, finding, mateless, notes_on, stronger
+from gossamer.leakage.given_arrays import (
+    EXPECTED_LOGITS,
+    check_axes,
+    checked_labels,
+    checked_logits,
+    checked_members,
+)
+from gossamer.leakage.output_statistics import Statistics, check_models, statistics
 from gossamer.leakage.provenance import arrays_source, provenance
 from gossamer.leakage.uncertainty import Resampler
 from gossamer.records.example_scores import ExampleScores
@@ -118,7 +123,9 @@ def audit(
     (True, True)
     """
     given: Given = "probabilities" if probabilities else "logits"
-    array = checked_logits(logits, given)
+    outputs = as_array(given, logits, EXPECTED_LOGITS)
+    check_axes(outputs.shape, given, labels, members)
+    array = checked_logits(outputs, given)
     return _audited(
         statistics(array, labels, probabilities=probabilities),
         labels,
@@ -215,8 +222,7 @@ def _audited(
 ) -> Leakage:
     inside = checked_members(members, statistics.models, statistics.examples)
     numbers = checked_labels(labels, statistics.examples, options.classes, statistics.models)
-    _check_variety(statistics)
-    _check_different(statistics)
+    check_models(statistics)
     alone = without_mate(inside, pairs)
     kept = np.delete(np.arange(statistics.models), alone)
     design = find_design(inside[kept], pairs, options.seed)
@@ -249,6 +255,7 @@ def _audited(
         notes=(
             *mateless(alone),
             *notes_on(case, pairs is None, possible),
+            *few_examples(case),
             *stronger(results, headline),
         ),
         sentence=finding(next(r for r in results if r.name == headline)),
@@ -288,27 +295,6 @@ def _checked_seed(seed: int) -> int:
 
 def _silent(done: int, total: int, what: str) -> None:
     """Tell nobody."""
-
-
-def _check_variety(statistics: Statistics) -> None:
-    for model, margins in enumerate(statistics.margin):
-        if margins.min() == margins.max():
-            raise InputError(
-                f"predictions: model {model} says the same of every example (its margin is always "
-                f"{float(margins[0]):.4g}), expected the outputs of a trained network."
-            )
-
-
-def _check_different(statistics: Statistics) -> None:
-    """Refuse a model that was saved twice: its copy as reference would be the target itself."""
-    seen: dict[bytes, int] = {}
-    for model, margins in enumerate(statistics.margin):
-        first = seen.setdefault(hashlib.sha256(margins.tobytes()).digest(), model)
-        if first != model:
-            raise InputError(
-                f"predictions: models {first} and {model} have the same margin for every example, "
-                "expected different models; if one was saved twice, leave one out."
-            )
 
 
 def _attacked(

@@ -1,5 +1,6 @@
 """What an audit found, and how it was done, in sentences."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,9 @@ from gossamer.leakage.attacks import ATTACKS, Case
 from gossamer.leakage.evaluation import RATES
 from gossamer.leakage.uncertainty import FEWEST_TO_RESAMPLE
 from gossamer.records.leakage import AttackResult, Estimate
+
+_TELLING_WIDTH = 0.2
+"""A wider interval of the balanced accuracy reaches from no leakage to much."""
 
 
 def mateless(alone: NDArray[np.intp]) -> tuple[str, ...]:
@@ -123,6 +127,28 @@ def _on_numbers(case: Case) -> Iterator[str]:
         )
     if members < others / 10 or others < members / 10:
         yield f"Members and non-members are far from equal: {members:,} and {others:,}."
+
+
+def few_examples(case: Case) -> tuple[str, ...]:
+    """Warn where the examples alone leave balanced accuracies open by more than 20 points.
+
+    Guessing has the variance ``(1/m + 1/o) / 16`` on m members and o others; independent models
+    or pairs are averaged over.
+    """
+    inside = case.design.members.sum(axis=1)
+    members = int(inside.min())
+    others = int(case.design.members.shape[1] - inside.max())
+    units = int(case.design.units.max()) + 1
+    width = 2 * 1.96 * math.sqrt((1 / members + 1 / others) / (16 * units))
+    if width <= _TELLING_WIDTH:
+        return ()
+    enough = math.ceil((1.96 / _TELLING_WIDTH) ** 2 / units)
+    return (
+        f"{members:,} members and {others:,} others a model are too few to tell anything: the 95% "
+        f"interval of the balanced accuracy of guessing is {percent(width, 0)} points wide. It is "
+        f"narrower than {percent(_TELLING_WIDTH, 0)} from {enough:,} examples, half of them "
+        "members.",
+    )
 
 
 def stronger(results: Sequence[AttackResult], headline: str) -> tuple[str, ...]:

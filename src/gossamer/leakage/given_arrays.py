@@ -1,5 +1,6 @@
 """What an audit is given, in whatever form, as the arrays that it works on; or a sentence."""
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,53 @@ from numpy.typing import ArrayLike, NDArray
 
 from gossamer.arrays import as_array
 from gossamer.errors import InputError
-from gossamer.labels import read_labels, without_single_axes
+from gossamer.labels import is_one_hot, read_labels, without_single_axes
+
+EXPECTED_LOGITS = (
+    "expected [models, examples, classes] or [examples, classes] with at least two classes"
+)
+
+
+def check_axes(shape: tuple[int, ...], name: str, labels: ArrayLike, members: ArrayLike) -> None:
+    """Refuse predictions whose axes are in another order, where labels and members tell which.
+
+    Anything else that is wrong with them is for others to say.
+
+    Raises
+    ------
+    InputError
+        If the axes do not fit as they are, and in a single other order they do.
+    """
+    if len(shape) not in (2, 3):
+        return
+    try:
+        true = without_single_axes(as_array("labels", labels, ""))
+        inside = without_single_axes(as_array("members", members, ""))
+    except InputError:
+        return
+    if not (true.ndim == 1 and true.dtype.kind in "biu") and not is_one_hot(true):
+        return
+    examples = len(true)
+    classes = true.shape[1] if true.ndim == 2 else int(true.max(initial=1)) + 1
+    axes = range(len(shape))
+    fitting = [
+        order
+        for order in permutations(axes)
+        if _fits([shape[axis] for axis in order], inside.shape, examples, classes)
+    ]
+    if len(fitting) == 1 and fitting[0] != tuple(axes):
+        form = "[models, examples, classes]" if len(shape) == 3 else "[examples, classes]"
+        raise InputError(
+            f"{name}: the shape is {shape}, expected {form}, and there are labels of {examples} "
+            f"examples; pass numpy.transpose({name}, {fitting[0]})."
+        )
+
+
+def _fits(shape: list[int], members: tuple[int, ...], examples: int, classes: int) -> bool:
+    """Whether a shape goes with labels of so many examples and classes, and with the members."""
+    models = shape[0] if len(shape) == 3 else 1
+    rows = sorted(members) in (sorted((models, examples)), [examples])
+    return shape[-2] == examples and shape[-1] >= max(classes, 2) and rows
 
 
 def checked_logits(logits: ArrayLike, name: str) -> NDArray[np.floating[Any]]:
@@ -18,9 +65,7 @@ def checked_logits(logits: ArrayLike, name: str) -> NDArray[np.floating[Any]]:
     InputError
         Also if there are fewer than two classes.
     """
-    expected = (
-        "expected [models, examples, classes] or [examples, classes] with at least two classes"
-    )
+    expected = EXPECTED_LOGITS
     given = as_array(name, logits, expected)
     array = given[None] if given.ndim == 2 else given
     if array.ndim != 3 or 0 in array.shape or array.shape[2] < 2:

@@ -1,5 +1,6 @@
 """What an attacker reads off one model about one example: a few numbers instead of all logits."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -161,6 +162,30 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
             "probabilities=True."
         )
     return Statistics(*found)
+
+
+def check_models(statistics: Statistics) -> None:
+    """Refuse models that cannot be trained networks, or not different ones.
+
+    Raises
+    ------
+    InputError
+        If one says the same of every example, or two say the same: the copy of a target as
+        reference would be the target itself.
+    """
+    seen: dict[bytes, int] = {}
+    for model, margins in enumerate(statistics.margin):
+        if margins.min() == margins.max():
+            raise InputError(
+                f"predictions: model {model} says the same of every example (its margin is always "
+                f"{float(margins[0]):.4g}), expected the outputs of a trained network."
+            )
+        first = seen.setdefault(hashlib.sha256(margins.tobytes()).digest(), model)
+        if first != model:
+            raise InputError(
+                f"predictions: models {first} and {model} have the same margin for every example, "
+                "expected different models; if one was saved twice, leave one out."
+            )
 
 
 def _normalised(block: NDArray[np.float64]) -> bool:

@@ -1,14 +1,20 @@
-"""What an audit of a file would do, found out without reading its largest array."""
+"""What an audit of a file would do, and whether it would do it: all but the attacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.leakage.archive import Contents, available_memory, read_array
+from gossamer.leakage.archive import Contents, available_memory, check_memory, read_array
 from gossamer.leakage.attacks import ATTACKS, chosen_attacks, obstacle
 from gossamer.leakage.design import Kind, find_design, without_mate
-from gossamer.leakage.given_arrays import checked_labels, checked_logits, checked_members
+from gossamer.leakage.given_arrays import (
+    check_axes,
+    checked_labels,
+    checked_logits,
+    checked_members,
+)
+from gossamer.leakage.output_statistics import check_models, statistics
 from gossamer.leakage.self_tests import count_references
 from gossamer.records.leakage import ReferenceCounts, Skipped
 
@@ -40,8 +46,8 @@ class Preview:
 def preview(contents: Contents, attacks: Sequence[str] | None = None) -> Preview:
     """Find out what an audit of a file would do.
 
-    Labels, members and pairs are read and checked as the audit does; of the predictions, whose
-    numbers only the audit itself sees, the declared shape and type are.
+    All arrays are read and checked as the audit does, once their declared shapes and types fit
+    and there is memory for them.
 
     Parameters
     ----------
@@ -57,14 +63,24 @@ def preview(contents: Contents, attacks: Sequence[str] | None = None) -> Preview
     Raises
     ------
     InputError
-        If the audit would refuse the file for what was looked at.
+        If the audit would refuse the file.
     """
     declared = contents.headers[contents.scores]
     # One number that claims the whole shape: the check looks at shape and type, and needs no more.
     stand_in = np.broadcast_to(np.empty((), declared.dtype), declared.shape)
+    labels, given_members = (read_array(contents, name) for name in ("labels", "members"))
+    check_axes(declared.shape, contents.scores, labels, given_members)
     models, examples, classes = checked_logits(stand_in, contents.scores).shape
-    checked_labels(read_array(contents, "labels"), examples, classes, models)
-    members = checked_members(read_array(contents, "members"), models, examples)
+    checked_labels(labels, examples, classes, models)
+    members = checked_members(given_members, models, examples)
+    check_memory(contents)
+    check_models(
+        statistics(
+            read_array(contents, contents.scores),
+            labels,
+            probabilities=contents.scores == "probabilities",
+        )
+    )
     pairs = read_array(contents, "pairs") if "pairs" in contents.headers else None
     alone = without_mate(members, pairs)
     members = np.delete(members, alone, axis=0)

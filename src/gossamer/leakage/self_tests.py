@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from gossamer.formats import counted
+from gossamer.formats import counted, decimal
 from gossamer.leakage.attacks import Attack, Case
 from gossamer.leakage.design import (
     CONFIDENCE,
@@ -80,7 +80,7 @@ def floor_check(statistics: Statistics, design: Design) -> Check:
         passed=shortfall <= 1e-12,
         detail=(
             "the best threshold on the lead of the true class is at least the gap attack on every "
-            f"model (smallest surplus {-shortfall:.4f})"
+            f"model (smallest surplus {decimal(-shortfall, 4)})"
         ),
     )
 

@@ -5,6 +5,7 @@ the metadata holds the shapes, and the SHA-256 of everything else in the file, s
 noticed. Nothing in such a file can run code.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -17,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from gossamer.errors import InputError
-from gossamer.files import replacing
+from gossamer.errors import InputError, UnwritableError
+from gossamer.files import replacing, unwritable
 
 _FORMAT = "gossamer mask 1"
 Tensors = Mapping[str, Tensor]
@@ -71,7 +72,15 @@ def write_packed(path: Path, kinds: Mapping[str, Tensors], notes: Mapping[str, s
         with replacing(path) as temporary:
             save_file(packed, temporary, metadata)
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"the mask cannot be written to {path}: {error}") from error
+        raise InputError(
+            f"the mask cannot be written to {path}: {_full(path.parent, error) or error}"
+        ) from error
+
+
+def _full(folder: Path, error: Exception) -> UnwritableError | None:
+    """Return that a folder takes no more, if that, and not the path, is why a write failed."""
+    other = isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    return None if other or not folder.is_dir() else unwritable(folder, error)
 
 
 def read_packed(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:

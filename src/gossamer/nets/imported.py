@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
+from gossamer.formats import listed
 from gossamer.nets.arguments import check_call, shown_arguments, typed_arguments
 from gossamer.nets.generators import generators_kept, seed_generators
 
@@ -194,9 +195,15 @@ def _called(name: str, make: Callable[..., Any], args: Mapping[str, Any]) -> nn.
         network = make(**deepcopy(dict(args)))
     except (Exception, SystemExit) as error:
         how = f"as {name}{shown_arguments(args)}" if args else "without arguments"
+        texts = [
+            f"{one} was taken as the text {args[one]!r}"
+            for one in args
+            if isinstance(args[one], str)
+        ]
         raise InputError(
-            f"The network {name!r} fails when it is called {how} ({_told(error)}): give a function "
-            "or class that returns the network when it is called so."
+            f"The network {name!r} fails when it is called {how} ({_told(error)}): "
+            + (f"{listed(texts)}; give what it can work with, or " if texts else "give ")
+            + "a function or class that returns the network when it is called so."
         ) from error
     if not isinstance(network, nn.Module):
         raise InputError(
