@@ -418,6 +418,21 @@ def test_weights_are_free_again_once_the_enforcement_was_removed() -> None:
     assert mask.violations(model)
 
 
+@pytest.mark.parametrize("circular", [True, False])
+def test_an_enforcement_whose_optimizer_is_gone_does_not_come_back(circular: bool) -> None:
+    model = network()
+    mask = prune(model, 0.6)
+    old = cast("Any", optim.SGD(model.parameters(), 0.1))
+    old.itself = old if circular else None
+    enforcement = mask.enforce(model, old)
+    del old
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    mask.enforce(model, optimizer).remove()
+    assert enforcement.removed
+    step(model, optimizer)
+    assert mask.violations(model)
+
+
 def test_a_later_mask_takes_the_place_of_an_earlier_one_on_another_optimizer() -> None:
     model = network()
     first = prune(model, 0.6, exclude="2")

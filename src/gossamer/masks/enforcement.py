@@ -11,6 +11,7 @@ The work hangs on the optimizers, through their public step hooks, and on the pa
 hooks that are neither copied nor saved with them.
 """
 
+import gc
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -98,6 +99,11 @@ class Enforcement:
             or any(id(group) in groups for group in other.param_groups)
             for other in self._optimizers
         )
+
+    @property
+    def has_optimizers(self) -> bool:
+        """Whether an optimizer is left that this is at work on."""
+        return bool(self._optimizers)
 
     def remove(self) -> None:
         """Stop enforcing."""
@@ -398,10 +404,25 @@ def enforce(mask: _Placeable, model: nn.Module, optimizer: object) -> Enforcemen
     for other in others:
         other.set(model, {})
     pruned = {name: (p, ~kept.to(p.device)) for name, (p, kept) in placed.items()}
+    _end_forsaken({e for p, _ in pruned.values() for e in _enforced_on(p)} - {enforcement})
     enforcement.set(model, pruned)
     enforcement.watch(within)
     enforcement.clear_weights()
     return enforcement
+
+
+def _enforced_on(parameter: nn.Parameter) -> list[Enforcement]:
+    owners = [hook.owner() for hook in hooks_on(parameter)]
+    return [owner for owner in owners if isinstance(owner, Enforcement)]
+
+
+def _end_forsaken(enforcements: set[Enforcement]) -> None:
+    """End those whose optimizers are gone, that they do not come back when a later one ends."""
+    if enforcements:
+        gc.collect()  # an optimizer in a circle of references is gone from then on
+    for enforcement in enforcements:
+        if not enforcement.has_optimizers:
+            enforcement.remove()
 
 
 def _check(
