@@ -1,10 +1,13 @@
 """Weights from what trainings write, and one sentence for everything else."""
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
@@ -190,7 +193,7 @@ NO_WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "options of a script": (
         lambda p: torch.save({"model": network().state_dict(), "a": argparse.Namespace()}, p),
-        "(argparse.Namespace)",
+        "holds the options of a script beside tensors (argparse.Namespace)",
     ),
     "a scripted model": (scripted, "is a TorchScript archive"),
     "cut": (truncated, "is damaged, not whole"),
@@ -230,3 +233,77 @@ def test_a_file_that_would_run_code_does_not(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds Python objects"):
         load_weights(network(), tmp_path / "ck.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_numbers_of_numpy_beside_the_weights_do_no_harm(tmp_path: Path) -> None:
+    given, found = network(1), network(2)
+    beside = {"best": np.float64(3.0), "epoch": np.int64(2), "done": np.bool_(True)}
+    torch.save({"model": given.state_dict(), **beside}, tmp_path / "ck.pt")
+    load_weights(found, tmp_path / "ck.pt")
+    assert torch.equal(found.get_parameter("0.weight"), given.get_parameter("0.weight"))
+
+
+def test_the_advice_for_options_of_a_script_works_for_who_holds_the_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given, found = network(1), network(2)
+    torch.save({"model": given.state_dict(), "args": argparse.Namespace(lr=1)}, "ck.pt")
+    with pytest.raises(InputError) as caught:
+        load_weights(found, Path("ck.pt"))
+    allowing, reading = re.findall(
+        r"torch\.\S+?\(.*?\](?=\))\)|torch\.load\(.*?\)", str(caught.value)
+    )
+    scope = {"torch": torch, "argparse": argparse}
+    exec(f"with {allowing}:\n    torch.save({reading}['model'], 'weights.pt')", scope)
+    load_weights(found, Path("weights.pt"))
+    assert torch.equal(found.get_parameter("0.weight"), given.get_parameter("0.weight"))
+
+
+def test_only_a_class_that_may_be_a_models_is_called_one(tmp_path: Path) -> None:
+    path = tmp_path / "ck.pt"
+    for beside, whole in ((nn.ReLU(), True), (network, True), (Decimal(1), False)):
+        torch.save({"model": network().state_dict(), "beside": beside}, path)
+        with pytest.raises(InputError, match="weights_only=False") as caught:
+            load_weights(network(), path)
+        assert ("as a whole model does" in str(caught.value)) == whole
+
+
+def test_counts_may_be_averaged_but_buffers_of_whole_numbers_not(tmp_path: Path) -> None:
+    state = network(1).state_dict()
+    state["1.num_batches_tracked"] = torch.tensor(1.5)
+    torch.save(state, tmp_path / "ck.pt")
+    load_weights(network(2), tmp_path / "ck.pt")
+    indexed = nn.Linear(2, 2)
+    indexed.register_buffer("order", torch.tensor([1, 0]))
+    state = {**indexed.state_dict(), "order": torch.tensor([1.0, 0.0])}
+    torch.save(state, tmp_path / "ck.pt")
+    load_weights(indexed, tmp_path / "ck.pt")
+    torch.save({**state, "order": torch.tensor([0.5, 0.0])}, tmp_path / "ck.pt")
+    with pytest.raises(InputError, match=r"fractions or complex numbers .*\(order\)"):
+        load_weights(indexed, tmp_path / "ck.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda v: v.to(torch.int8),
+            r"whole numbers for weights .*\(2.weight; 2.weight is .*int8\)",
+        ),
+        (lambda v: v > 0, r"whole numbers for weights .*2.weight is torch.bool"),
+        (lambda v: v.to(torch.complex64), r"complex numbers where the network has none"),
+        (lambda v: v * torch.nan, r"holds NaN or infinite numbers.*\(2.weight\)"),
+        (lambda v: v / 0, r"holds NaN or infinite numbers.*\(2.weight\)"),
+        (lambda v: v.double() * 1e300, r"beyond the range of the network's type \(2.weight\)"),
+    ],
+)
+def test_numbers_that_the_network_would_hold_as_others_are_refused(
+    change: Callable[[Tensor], Tensor], complaint: str, tmp_path: Path
+) -> None:
+    state, found = network(1).state_dict(), network(2)
+    before = found.get_parameter("0.weight").clone()
+    torch.save({**state, "2.weight": change(state["2.weight"])}, tmp_path / "ck.pt")
+    with pytest.raises(InputError, match=complaint):
+        load_weights(found, tmp_path / "ck.pt")
+    assert torch.equal(found.get_parameter("0.weight"), before)

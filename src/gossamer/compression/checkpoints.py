@@ -7,12 +7,14 @@ shapes of its own state_dict.
 
 import pickle
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -33,10 +35,7 @@ _MAGICS = {
     b"\x93NUM": "an array of NumPy",
     b"\x1f\x8b": "a compressed archive",
 }
-_ALONE = (
-    "write the weights alone, by torch.save(model.state_dict(), 'weights.pt') where the model is, "
-    "and give that file"
-)
+_ALONE = "write the weights alone, by torch.save(model.state_dict(), 'weights.pt'), and give those"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -77,9 +76,42 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{_shortened(problems)}; the state_dict of this very network was expected."
         )
     own = network.state_dict()
-    network.load_state_dict(
-        own | {name: chosen.state[name] for name in own if name in chosen.state}
-    )
+    taken = {name: chosen.state[name] for name in own if name in chosen.state}
+    _check_values(path, taken, own)
+    network.load_state_dict(own | taken)
+
+
+def _check_values(path: Path, taken: State, own: State) -> None:
+    """Refuse numbers that the network cannot have been trained to, or would hold as others."""
+    tensors = {name: value for name, value in taken.items() if isinstance(own[name], Tensor)}
+    real = [name for name in tensors if own[name].is_floating_point() or own[name].is_complex()]
+    whole = [n for n in real if not (tensors[n].is_floating_point() or tensors[n].is_complex())]
+    if whole:
+        held = f"{whole[0]} is {tensors[whole[0]].dtype}"
+        raise InputError(
+            f"{path}: holds whole numbers for weights that the network has in floating point "
+            f"({_shortened(whole)}; {held}), as quantized files do, which lack their scales here: "
+            "give the file from before quantization, or multiply by the scales first."
+        )
+    cut = [n for n in tensors if not n.endswith(_COUNTS) and not _fits(tensors[n], own[n])]
+    if cut:
+        raise InputError(
+            f"{path}: holds fractions or complex numbers where the network has none "
+            f"({_shortened(cut)}); the state_dict of this very network was expected."
+        )
+    broken = [n for n in real if not tensors[n].to(own[n].dtype).isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{path}: holds NaN or infinite numbers, or some beyond the range of the network's "
+            f"type ({_shortened(broken)}); give weights from before the training diverged."
+        )
+
+
+def _fits(given: Tensor, own: Tensor) -> bool:
+    """Return whether conversion to the type of a network's tensor loses no more than digits."""
+    if own.is_complex() or (own.is_floating_point() and not given.is_complex()):
+        return True
+    return not given.is_complex() and bool((given == given.to(own.dtype)).all())
 
 
 @dataclass(frozen=True)
@@ -159,17 +191,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
             warnings.simplefilter("ignore")  # of torch about what it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:
             raise InputError(_damaged(path)) from error
-        raise InputError(
-            f"{path}: holds Python objects beside tensors ({refused[1]}), as a whole model does, "
-            f"which only running code from the file could read; {_ALONE}."
-        ) from error
+        raise InputError(f"{path}: {_held(path, refused[1])}.") from error
     except RuntimeError as error:
         if "TorchScript" in str(error):
             raise InputError(f"{path}: is a TorchScript archive, not weights; {_ALONE}.") from error
@@ -177,6 +206,46 @@ def _read_torch(path: Path) -> Any:
     # What a damaged pickle ends in is of many kinds.
     except (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(_damaged(path)) from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """Return what NumPy's numbers are stored by, which makes numbers of bytes and nothing else.
+
+    Files of NumPy 1 name it by another module than those of NumPy 2.
+    """
+    make: Any = np.float64(0).__reduce__()[0]
+    names = (f"numpy.{core}.multiarray.scalar" for core in ("core", "_core"))
+    types = {type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}
+    return [*((make, name) for name in names), np.dtype, *types]
+
+
+def _held(path: Path, name: str) -> str:
+    """Return what a file holds beside tensors, by the name of its class, and what to do."""
+    trusted = (
+        "if you trust where the file comes from, as its code runs then, read it with "
+        f"torch.load({str(path)!r}, weights_only=False), and "
+    )
+    if name == "argparse.Namespace":
+        return (
+            f"holds the options of a script beside tensors ({name}), which PyTorch reads only "
+            f"where it is allowed to: with torch.serialization.safe_globals([argparse.Namespace]) "
+            f"around it, torch.load({str(path)!r}, weights_only=True) reads it and runs no code "
+            "of the file; write the state_dict in that with torch.save, and give the new file"
+        )
+    if name.startswith("torch.nn.") or name.partition(".")[0] not in sys.stdlib_module_names | {
+        "torch",
+        "numpy",
+        "builtins",
+    }:
+        return (
+            f"holds Python objects beside tensors ({name}), as a whole model does, which only "
+            f"running code from the file could read; {trusted}{_ALONE}"
+        )
+    return (
+        f"holds Python objects beside tensors ({name}), which only running code from the file "
+        f"could read; {trusted}write the state_dict in that alone with torch.save, and give that "
+        "file"
+    )
 
 
 def _damaged(path: Path) -> str:
