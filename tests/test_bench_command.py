@@ -192,7 +192,14 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (("mlp", "--weights", "gone.safetensors"), "gone.safetensors: cannot be read"),
         (("mlp", "--network-arg", "width"), "--network-arg 'width': expected name=value"),
         (("mlp", "--network-arg", "width=3"), "--network-arg width: mlp has no such parameter"),
+        (("nope",), "mnist-cnn, wide-head, package.module:callable or file.py:callable for your"),
+        (("nope",), "or FILE.gsm, a compressed one"),
+        (("mlp", "--batch", "1000000000"), "--batch 1000000000: its inputs alone take 2,920.6 GiB"),
+        (("mlp", "--batch", "1000000000", "--dry-run"), "are available; give a smaller batch"),
+        (("small.gsm", "--batch", "100000000000"), "--batch 100000000000: its inputs alone take"),
         (("gone.gsm",), "gone.gsm: is not there"),
+        (("gone.gsm", "--dry-run"), "gone.gsm: is not there"),
+        (("torn.gsm", "--dry-run"), "torn.gsm: "),
         (("small.gsm", "--sparsity", "0.5"), "--sparsity: small.gsm is compressed already"),
         (("small.gsm", "--weights", "w.pt"), "--weights: small.gsm is compressed already"),
         (("mlp", "--json", "--dry-run"), "--json: a dry run has no numbers"),
@@ -202,9 +209,12 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
 def test_wrong_input_is_one_sentence(
     arguments: tuple[str, ...], complaint: str, gossamer: Gossamer
 ) -> None:
+    compressed_file()
+    Path("torn.gsm").write_bytes(Path("small.gsm").read_bytes()[:200])
     found = gossamer("bench", *arguments)
     assert found.code == 2
     assert complaint in found.err
+    assert "is compressed already" not in found.err or "small.gsm" in arguments
     assert "Traceback" not in found.err
     assert found.out == ""
 

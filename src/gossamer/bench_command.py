@@ -12,14 +12,15 @@ import typer
 from rich.console import Console
 
 from gossamer.commands import PatientConsole, check_folder, echo
-from gossamer.completing import networks_beginning
+from gossamer.completing import NETWORKS, networks_beginning
 from gossamer.errors import GossamerError, InputError, MissingPackageError
-from gossamer.formats import counted
+from gossamer.formats import counted, likeliest
 from gossamer.installing import needing
 
 if TYPE_CHECKING:
     from gossamer.compression.benching import Case, Subject
     from gossamer.records.speed import Row, Speed
+    from gossamer.runtime import Predictor
 
 EPILOG = (
     "MODEL is mlp, fashion-cnn, mnist-cnn, cifar-cnn, cifar-dropout-cnn, cifar-wide-cnn, "
@@ -61,7 +62,7 @@ def bench(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A built-in network, package.module:callable, or FILE.gsm.",
+            help="A built-in network, package.module:callable, file.py:callable, or FILE.gsm.",
             autocompletion=networks_beginning,
         ),
     ],
@@ -108,7 +109,9 @@ def bench(
     ] = True,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for the page. [default: runs/bench-MODEL]"),
+        typer.Option(
+            metavar="DIR", help="Folder for the page, not of a .gsm. [default: runs/bench-MODEL]"
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all numbers as JSON and nothing else.")
@@ -121,7 +124,8 @@ def bench(
 
     Prunes the network at several sparsities and times PyTorch (plain, channels_last, bf16,
     compiled), ONNX Runtime and sparse PyTorch against gossamer; prints a table with the
-    sparsity from which gossamer is faster, and writes a page with a figure.
+    sparsity from which gossamer is faster, and writes a page with a figure. A compressed file
+    is timed as it is: a table alone, no page.
     """
     if dry_run and as_json:
         raise InputError(
@@ -132,6 +136,10 @@ def bench(
 
     counts = threads or _usual_threads()
     if is_compressed(model):
+        from gossamer.runtime import load
+
+        predictor = load(Path(model))  # whether there is such a file comes before how it is timed
+        _check_memory(max(batch or BATCHES), math.prod(predictor.input_shape))
         given = {
             "--sparsity": sparsity, "--pattern": pattern is not PatternName.weight,
             "--input-shape": input_shape, "--classes": classes, "--network-arg": network_arg,
@@ -142,7 +150,9 @@ def bench(
                 f"{option}: {model} is compressed already and is timed as it is; leave {option} "
                 "out, or name the network that it was made from."
             )
-        raise typer.Exit(_bench_file(Path(model), batch or BATCHES, counts, seconds, as_json))
+        raise typer.Exit(
+            _bench_file(Path(model), predictor, batch or BATCHES, counts, seconds, as_json)
+        )
     shape = None if input_shape is None else _shape(input_shape)
     folder = out or Path("runs") / f"bench-{model.replace(':', '-').replace('/', '-')}"
     check_folder(folder)
@@ -150,7 +160,9 @@ def bench(
     from gossamer.nets.arguments import parsed_arguments
 
     arguments = parsed_arguments(network_arg or ())
+    _check_known(model)
     chosen = subject(model, shape, classes, weights, pattern.value, arguments)
+    _check_memory(max(batch or BATCHES), math.prod(chosen.input_shape))
     parameters, zeros = _looked_at(chosen)
     rows = cases(sparsity or SPARSITIES, batch or BATCHES, counts, zeros)
     if dry_run:
@@ -168,16 +180,19 @@ def bench(
 
 
 def _bench_file(
-    path: Path, batches: Sequence[int], threads: Sequence[int], seconds: float, as_json: bool
+    path: Path,
+    predictor: "Predictor",
+    batches: Sequence[int],
+    threads: Sequence[int],
+    seconds: float,
+    as_json: bool,
 ) -> int:
     """Time a compressed file, print what was found, and return the exit code."""
     from gossamer.bench_console import described_file, followed
     from gossamer.compression.benching_files import file_times, stored_layers
     from gossamer.compression.benching_measuring import machine
     from gossamer.records.file_speed import FileSpeed, FileTime
-    from gossamer.runtime import load
 
-    predictor = load(path)
     found: list[FileTime] = []
     code = 0
     try:
@@ -225,6 +240,36 @@ def _left_out(sparsities: Sequence[float], zeros: float) -> Iterator[str]:
         yield (
             f"Not pruned to {listed([level(share) for share in sparsities])}: the weights given "
             f"have {level(zeros)} zeros already."
+        )
+
+
+def _check_known(model: str) -> None:
+    """Refuse a name that is none of what can be timed, and list all that can be."""
+    if ":" in model or model in NETWORKS or Path(model).is_file():
+        return
+    near = likeliest(model, NETWORKS)
+    hint = f" (did you mean {near!r}?)" if near else ""
+    raise InputError(
+        f"There is no network {model!r}{hint}: give one of {', '.join(NETWORKS)}, "
+        "package.module:callable or file.py:callable for your own, or FILE.gsm, a compressed one."
+    )
+
+
+def _check_memory(batch: int, inputs: int) -> None:
+    """Refuse a batch whose inputs alone, in float32, take more memory than there is.
+
+    Raises
+    ------
+    InputError
+        If so; what the layers make of the inputs comes on top.
+    """
+    from gossamer.leakage.archive import available_memory
+
+    available = available_memory()
+    if available is not None and 4 * batch * inputs > available:
+        raise InputError(
+            f"--batch {batch}: its inputs alone take {4 * batch * inputs / 2**30:,.1f} GiB of "
+            f"memory and {available / 2**30:,.1f} GiB are available; give a smaller batch."
         )
 
 
