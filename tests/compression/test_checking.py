@@ -244,6 +244,89 @@ def test_answers_are_compared_beyond_the_example() -> None:
     assert "differs" in problem_of(zeros, Silent(), torch.rand(3, 4).ceil())
 
 
+class OtherInDouble(nn.Module):
+    """Computes something else in float64; what stands for it is wrong by a factor."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.layer, self.factor = scaled([1, 1, 1]), factor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self.layer(inputs) * self.factor
+        return found * 1.5 if found.dtype == torch.float64 else found
+
+
+class OneOtherInDouble(OtherInDouble):
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self.layer(inputs)
+        larger = 1.01 if found.dtype == torch.float64 else 1.0
+        return torch.cat([found[:, :1] * larger * self.factor, found[:, 1:]], 1)
+
+
+@pytest.mark.parametrize("kind", [OtherInDouble, OneOtherInDouble])
+@pytest.mark.parametrize("factor", [1.3, 1.005, 0.999])
+def test_a_copy_in_double_that_is_another_function_allows_nothing(
+    kind: type[OtherInDouble], factor: float
+) -> None:
+    assert problem_of(kind(), kind(), torch.randn(8, 6)) == ""
+    assert "differs from the network's" in problem_of(kind(factor), kind(), torch.randn(8, 6))
+
+
+class Waves(nn.Module):
+    """Turns rounding into anything, for a frequency that is large enough."""
+
+    def __init__(self, frequency: float, factor: float = 1.0, noise: float = 0.0) -> None:
+        super().__init__()
+        self.layer, self.frequency = scaled([1, 1, 1]), frequency
+        self.factor, self.noise = factor, noise
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        # Another order of the same sum.
+        found = self.layer(inputs) * (1 + self.noise)
+        return (self.frequency * found).sin() * self.factor
+
+
+def test_what_rounding_leaves_unknown_is_not_taken_for_right() -> None:
+    example = torch.randn(16, 6)
+    assert "cannot be checked" in problem_of(Waves(1e8, 1.3), Waves(1e8), example)
+    assert "cannot be checked" in problem_of(Waves(1e8, noise=1e-7), Waves(1e8), example)
+    assert "differs" in problem_of(Waves(1e4, 1.3), Waves(1e4), example)
+    assert problem_of(Waves(1e4, noise=1.2e-7), Waves(1e4), example) == ""
+
+
+@pytest.mark.parametrize("turn", [torch.sign, torch.round, lambda y: y.argmax(1), lambda y: y > 0])
+@pytest.mark.parametrize("seed", range(3))
+def test_thresholds_do_not_make_a_right_answer_unknown(turn: Any, seed: int) -> None:
+    class Turned(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return turn(super().forward(inputs))  # type: ignore[no-any-return]
+
+    torch.manual_seed(seed)
+    model = Turned(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 5, 3))
+    example = torch.randn(4, 3, 24, 24)
+    assert problem_of(copy.deepcopy(model), model, example) == ""
+    wrong = copy.deepcopy(model)
+    wrong.get_parameter("2.weight").data.neg_()
+    assert "differs" in problem_of(wrong, model, example)
+
+
+class WrongFromRow(nn.Module):
+    def __init__(self, model: nn.Module, row: int) -> None:
+        super().__init__()
+        self.model, self.row = model, row
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self.model(inputs)
+        return torch.cat([found[: self.row], found[self.row :] * 1.01])
+
+
+@pytest.mark.parametrize("batch", [1, 8, 32, 64])
+def test_rows_beyond_a_block_are_compared(batch: int) -> None:
+    model, example = scaled([1, 1, 1]), torch.randn(batch, 6)
+    assert problem_of(WrongFromRow(model, 65), model, example) == ""
+    assert "differs" in problem_of(WrongFromRow(model, 64), model, example)
+
+
 class Fails(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         raise InputError("This is too large.")

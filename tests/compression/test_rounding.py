@@ -236,3 +236,26 @@ def test_errors_travel_through_what_amplifies_them() -> None:
     (found,) = rounding_errors(Squared(), inputs, [Squared()(inputs)])
     assert found is not None
     assert float(found.max()) > 0.3 * float(inputs[0, 0] ** 2)
+
+
+@pytest.mark.parametrize(
+    "far",
+    [
+        lambda x: torch.sub(x + 0.0, 1000.0),
+        lambda x: torch.rsub(x + 0.0, 1000.0),
+        lambda x: torch.rsub(-(x + 0.0), torch.tensor(-2000.0), alpha=2),
+        lambda x: torch.sub(x, torch.full_like(x, 500.0), alpha=2),
+    ],
+)
+def test_a_difference_of_large_numbers_keeps_their_rounding_errors(
+    far: Callable[[Tensor], Tensor],
+) -> None:
+    class Far(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return far(inputs)
+
+    inputs = 1000 + torch.randn(200, 1, dtype=torch.float64)
+    (found,) = rounding_errors(Far(), inputs, [far(inputs)])
+    assert found is not None
+    # At most 8 u times the sum of the absolute values, and twice as much for the sum before it.
+    assert 0.5 * 8 * 2000 < float(found.max()) * 2**24 < 8 * 6100

@@ -25,6 +25,18 @@ _BEYOND_PYTORCH = 10
 """How many times the rounding error of the model itself may be exceeded, where that is larger."""
 _NOTHING = 1e-12
 """Share of the largest number of an output that counts as 0."""
+_ANOTHER_FUNCTION = torch.finfo(torch.float32).eps ** 0.5
+"""Share of the largest number by which float32 and float64 may differ to be the same function."""
+_FEW = 0.01
+"""Share of an output's whole numbers that may fall to the other side of a threshold in float64."""
+_UNKNOWN = 0.1
+"""Share of the largest number of an output from which on rounding leaves a number unknown."""
+_MOST = 0.5
+"""Share of numbers that are unknown from which on nothing can be said of an output."""
+_JUST_ABOVE_A_BLOCK = 65
+"""Examples in a batch that kernels split into blocks of 64 or fewer, and one that is left over."""
+_CHEAP = 4096
+"""Numbers in one example, up to which so many of them are computed beside the given batch."""
 
 
 def check_model(model: nn.Module) -> None:
@@ -171,7 +183,8 @@ def wrong_answers(
     all of these: a small output beside a large one has to be right, too. Where an index differs by
     more than a small share of that, and by more than PyTorch's own rounding there, it is right all
     the same if rounding can do as much to it (`rounding_errors`): it may be what little is left of
-    large numbers, and PyTorch's own error small by luck.
+    large numbers, and PyTorch's own error small by luck. What is right comes from a copy of the
+    model in float64, or from the model itself where the copy computes something else.
 
     Parameters
     ----------
@@ -188,21 +201,32 @@ def wrong_answers(
         By the names of those whose answers are wrong, in a sentence how.
     """
     (_, model), *others = modules.items()
+    batches = _batches(example, any_batch)
     double = _running_in_double(model, example)
-    expected = list(_expected(model, double, _batches(example, any_batch)))
-    tolerance = _ROUGH_TOLERANCE if double is None else _TOLERANCE
+    expected, tolerance = list(_expected(model, double, batches)), _TOLERANCE
+    if double is None or not all(map(_same_function, expected)):
+        expected, tolerance = list(_expected(model, None, batches)), _ROUGH_TOLERANCE
     found = {name: _problem(module, expected, tolerance) for name, module in others}
     return {name: problem for name, problem in found.items() if problem}
 
 
 def _batches(example: Tensor, any_batch: bool) -> list[Tensor]:
+    """Return the example, random numbers like it, and batches of other sizes.
+
+    The largest is just above what kernels take at once; networks whose examples have more than
+    `_CHEAP` numbers are not given it, as it would take long.
+    """
     others = inputs_like(example)
     if not any_batch:
         return [example, *others]
     fewer = example[:1] if len(example) > 1 else torch.cat(others)
     # Kernels compute several examples at once, and what is left over in another way.
     one_more = torch.cat([example, others[0][:1]])
-    return [example, *others, fewer, one_more]
+    if len(one_more) >= _JUST_ABOVE_A_BLOCK or example[0].numel() > _CHEAP:
+        return [example, *others, fewer, one_more]
+    # Not the example again and again: a row that takes the place of another is to be seen.
+    missing = torch.cat([example] * _JUST_ABOVE_A_BLOCK)[: _JUST_ABOVE_A_BLOCK - len(one_more)]
+    return [example, *others, fewer, one_more, torch.cat([one_more, *inputs_like(missing)])]
 
 
 def _running_in_double(model: nn.Module, example: Tensor) -> nn.Module | None:
@@ -231,6 +255,22 @@ def _expected(
             except InputError:
                 continue
             yield _Expected(inputs, plain, exact, best, dtype)
+
+
+def _same_function(one: _Expected) -> bool:
+    """Tell whether what a model gives in float64 is what it gives in float32, but for rounding."""
+    if one.plain[0] != one.exact[0]:
+        return False
+    for near, exact in zip(one.plain, one.exact, strict=True):
+        if not isinstance(near, Tensor) or not near.numel():
+            continue
+        if near.shape != exact.shape:
+            return False
+        _, own, size, _ = _deviations(near, near, exact)
+        far = (own > _ANOTHER_FUNCTION * size.max()).double().mean()
+        if far > (0 if near.is_floating_point() or near.is_complex() else _FEW):
+            return False
+    return True
 
 
 def _problem(module: nn.Module, expected: Sequence[_Expected], tolerance: float) -> str:
@@ -268,6 +308,12 @@ def _problem_of_output(
         return ""
     for deviation, (_, one) in zip(deviations, pairs, strict=True):
         deviation[_ROUNDING] = one.rounding[number]
+    if pairs[0][0].is_floating_point() and _is_unknown(number, [one for _, one in pairs]):
+        return (
+            "Rounding to float32 alone changes an output of the network by more than "
+            f"{_UNKNOWN:.0%} of its largest number, so that another way to compute it cannot be "
+            "checked: let the network amplify less what it computes."
+        )
     excess = _largest_excess(deviations, tolerance)
     if excess <= 1:
         return ""
@@ -313,6 +359,24 @@ def _largest_excess(deviations: Sequence[Tensor], tolerance: float) -> float:
             allowed = allowed.clamp(min=_NOTHING * largest + torch.finfo(torch.float32).tiny)
             excess = max(excess, float((error / allowed).max()))
     return excess
+
+
+def _is_unknown(number: int, expected: Sequence[_Expected]) -> bool:
+    """Tell whether rounding leaves most numbers of the output, or of an index of it, unknown.
+
+    A few may be, where a number may fall to either side of a threshold.
+    """
+    unknown = []
+    for one in expected:
+        finite = one.plain[number].isfinite() & one.exact[number].isfinite()
+        size = float(torch.where(finite, one.exact[number].abs(), 0.0).max()) if finite.any() else 0
+        unknown.append((finite & (one.rounding[number] > _UNKNOWN * size)).double())
+    shares = [torch.cat([one.flatten() for one in unknown]).mean()]
+    for axis in range(1, unknown[0].dim()):
+        if len({one.shape[axis] for one in unknown}) == 1:
+            by_index = torch.cat([one.movedim(axis, -1).flatten(0, -2) for one in unknown])
+            shares.extend(by_index.mean(0))
+    return any(share > _MOST for share in shares)
 
 
 def _largest_by_index(deviations: Tensor, axis: int) -> Tensor:
