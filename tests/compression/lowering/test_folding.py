@@ -1,12 +1,17 @@
 """Folding and fusing leave what a program computes as it is; PyTorch in float64 is the judge."""
 
+import copy
+import warnings
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from gossamer.compression import compress
 from gossamer.compression.lowering.folding import fold
 from gossamer.compression.lowering.fusing import fuse
 from gossamer.compression.lowering.operations import (
@@ -355,3 +360,77 @@ def test_uneven_margins_become_zeros_of_the_kernel() -> None:
     layer = only_layer(program)
     assert (layer.kernel, layer.padding) == ((4, 4), (1, 1))
     assert difference(fuse(fold(program)), program) <= 1e-6
+
+
+# --- numbers far from zero
+
+
+class Shifted(nn.Module):
+    """A network that first takes numbers near zero."""
+
+    def __init__(self, by: float, spread: float, spelling: str) -> None:
+        super().__init__()
+        self.by, self.spread, self.spelling = by, spread, spelling
+        self.norm = nn.BatchNorm1d(20)
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        self.norm.running_mean.fill_(by)
+        self.norm.running_var.fill_(spread**2)
+        self.layers = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        match self.spelling:
+            case "differences":
+                return self.layers((inputs - self.by) / self.spread)  # type: ignore[no-any-return]
+            case "products":
+                return self.layers((inputs - self.by) * (1 / self.spread))  # type: ignore[no-any-return]
+        return self.layers(self.norm(inputs))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("spelling", ["differences", "products", "norm"])
+@pytest.mark.parametrize(("by", "spread"), [(200.0, 2.0), (-1000.0, 1.0), (1e5, 3.0)])
+def test_numbers_far_from_zero_are_centred_before_they_are_multiplied(
+    spelling: str, by: float, spread: float
+) -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = Shifted(by, spread, spelling).eval()
+        example = torch.randn(32, 20) * spread + by
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            small = compress(model, example, choose="engine")
+        assert small.choice == "engine"
+        exact = copy.deepcopy(model).double()(example.double()).detach()
+        error = (small(example) - exact).abs().max() / exact.abs().max()
+        assert error < 2e-6
+
+
+def test_a_channel_far_from_zero_is_centred_and_the_others_folded() -> None:
+    scale, shift = np.array([0.5, 2.0, 0.0, 1e-35]), np.array([-100.0, 3.0, 50.0, 40.0])
+    matrix = np.arange(8.0).reshape(2, 4)
+    operations = {
+        "affine": Affine("x", scale, shift),
+        "flat": Product("affine", matrix, np.zeros(2)),
+    }
+    folded = fold(Program("x", (4,), operations, "flat"))
+    centred, product = folded.operations.values()
+    assert isinstance(centred, Affine)
+    assert isinstance(product, Product)
+    assert centred.scale.tolist() == [1, 1, 1, 1]
+    assert centred.shift.tolist() == [-200, 0, 0, 0]
+    assert product.matrix.tolist() == (matrix * scale).tolist()
+    assert product.bias.tolist() == (matrix @ [0, 3, 50, 40]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation"), [(0.1307, 0.3081), (0.485, 0.229), (123.675, 58.395)]
+)
+def test_usual_normalisations_are_folded_whole(mean: float, deviation: float) -> None:
+    matrix = np.array([[1.0, 2.0]])
+    operations = {
+        "affine": Affine("x", np.full(2, 1 / deviation), np.full(2, -mean / deviation)),
+        "product": Product("affine", matrix, np.zeros(1)),
+    }
+    (product,) = fold(Program("x", (2,), operations, "product")).operations.values()
+    assert isinstance(product, Product)
+    assert product.matrix.tolist() == (matrix * np.full(2, 1 / deviation)).tolist()

@@ -38,6 +38,12 @@ _RISING = frozenset({"relu", "relu6", "elu", "leaky-relu", "sigmoid", "tanh"})
 """Activations that never fall as their number grows (for a slope or scale of at least 0)."""
 
 
+_FAR = 30.0
+"""Shift from which on numbers count as far from zero beside their spread, which is scaled to 1."""
+_LARGEST_CENTRE = 1e30
+"""A shift of numbers before they are scaled has to be one in float32."""
+
+
 @dataclass(frozen=True, eq=False)
 class _View:
     """A program with what the rules ask about it."""
@@ -289,9 +295,16 @@ def _fold_into_product_behind(name: str, operation: Operation, view: _View) -> C
     if not isinstance(operation, Affine):
         return None
     chain = list(_read_alone(name, view))
+    centre = _centre(operation)
     scale, shift = operation.scale, operation.shift
     changes: dict[str, Operation] = {}
     source = operation.input
+    if centre is not None:
+        ones = np.ones_like(scale)
+        if (scale == ones).all() and (shift == centre).all():
+            return None
+        changes[source := f"{name}<"] = Affine(operation.input, ones, centre)
+        shift = np.where(centre == 0, shift, 0.0)
     for reader_name in chain:
         reader = renamed(view.program.operations[reader_name], {name: source})
         changes[reader_name] = reader
@@ -309,6 +322,19 @@ def _fold_into_product_behind(name: str, operation: Operation, view: _View) -> C
                 scale, shift = np.repeat(scale, places), np.repeat(shift, places)
         name, source = reader_name, reader_name
     return None
+
+
+def _centre(affine: Affine) -> Doubles | None:
+    """Return what must be added to numbers far from zero before they are scaled; None if nothing.
+
+    Folded into the product behind, the shift would be taken from sums as large as the numbers were,
+    of which little is left but rounding errors.
+    """
+    scale, shift = affine.scale, affine.shift
+    far = (np.abs(shift) > _FAR) & (np.abs(shift) < _LARGEST_CENTRE * np.abs(scale))
+    if not far.any():
+        return None
+    return np.where(far, shift / np.where(far, scale, 1.0), 0.0)
 
 
 def _read_alone(name: str, view: _View) -> Iterator[str]:
