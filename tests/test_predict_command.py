@@ -308,3 +308,42 @@ def test_probabilities_need_no_logits(files: tuple[str, str], tmp_path: Path) ->
     np.save(files[1], np.zeros((0, 3)))
     assert main([*files, "--out", str(tmp_path / "o.npy"), "--probabilities"]) == 0
     assert np.load(tmp_path / "o.npy").shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("", "holds several arrays (y, x, z), expected an .npy file of shape [examples, 3]"),
+        (":q", "holds no q (y, x, z), expected an .npy file of shape [examples, 3]"),
+        (":y", "has shape [4], expected an .npy file of shape [examples, 3], as"),
+    ],
+)
+def test_the_array_that_fits_the_network_is_proposed(
+    name: str, complaint: str, files: tuple[str, str], capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    archive = tmp_path / "test.npz"
+    np.savez(archive, y=np.arange(4), x=np.zeros((4, 3), np.float32), z=np.zeros((4, 5)))
+    assert main([files[0], f"{archive}{name}"]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said
+    assert f"{archive}:x" in said
+    assert f"{archive}:z" not in said
+    assert main([files[0], f"{archive}:x"]) == 0
+
+
+def test_an_archive_that_is_not_there_is_said(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([files[0], str(tmp_path / "nothere.npz:x")]) == 2
+    assert f"{tmp_path / 'nothere.npz'}: is not there" in capsys.readouterr().err
+
+
+def test_no_examples_are_said_once(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "none.npy", np.zeros((0, 3), np.float32))
+    np.save(tmp_path / "true.npy", np.zeros(0, np.int64))
+    none, true = str(tmp_path / "none.npy"), str(tmp_path / "true.npy")
+    assert main([files[0], none, "--true", true]) == 0
+    assert capsys.readouterr().out == "No examples.\n"

@@ -152,7 +152,7 @@ def _predict(options: argparse.Namespace) -> list[str]:
     accuracy = [] if labels is None else list(accuracy_lines(predictor, outputs, labels))
     if options.out is None:
         table = list(described(predictor, outputs))
-        return [*table, "", *accuracy] if accuracy else table
+        return [*table, "", *accuracy] if accuracy and len(examples) else table
     results = _converted(predictor, outputs, options.kind)
     _write(options.out, results)
     shape = " x ".join(f"{length:,}" for length in results.shape)

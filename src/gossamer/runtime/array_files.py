@@ -1,8 +1,10 @@
 """One array of a file: an ``.npy``, or an ``.npz`` that holds one or names which is meant."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from numpy.typing import NDArray
 
@@ -23,7 +25,14 @@ def is_archive(path: Path) -> bool:
     return _parted(path)[0].suffix == _SUFFIX
 
 
-def read_archive_array(path: Path, expected: str) -> NDArray[Any]:
+def any_shape(_shape: tuple[int, ...]) -> bool:
+    """Take an array of any shape."""
+    return True
+
+
+def read_archive_array(
+    path: Path, expected: str, suits: Callable[[tuple[int, ...]], bool] = any_shape
+) -> NDArray[Any]:
     """Read one array of an archive, without pickle.
 
     Parameters
@@ -33,6 +42,8 @@ def read_archive_array(path: Path, expected: str) -> NDArray[Any]:
         file holds a single one.
     expected
         How a sentence ends that complains of it.
+    suits
+        Whether an array of some shape could be the one that is meant.
 
     Raises
     ------
@@ -49,14 +60,29 @@ def read_archive_array(path: Path, expected: str) -> NDArray[Any]:
         if not held:
             raise InputError(f"{file}: holds no array, {expected}.")
         if chosen not in held:
-            close = difflib.get_close_matches(chosen, held, n=1, cutoff=0) if chosen else list(held)
             what = f"holds no {chosen}" if chosen else "holds several arrays"
+            suiting = [one for one in held if suits(_shape(file, archive, one))] or list(held)
+            close = difflib.get_close_matches(chosen, suiting, n=1, cutoff=0) if chosen else suiting
             raise InputError(
                 f"{file}: {what} ({', '.join(held)}), {expected}; name the one that is meant, such "
-                f"as {file}:{(close or list(held))[0]}."
+                f"as {file}:{close[0]}."
             )
-        read_header(file, archive, chosen, held[chosen])
+        header = read_header(file, archive, chosen, held[chosen])
+        others = [one for one in held if suits(_shape(file, archive, one))]
+        if others and not suits(header.shape):
+            raise InputError(
+                f"{file}:{chosen}: has shape {list(header.shape)}, {expected}, as "
+                f"{file}:{others[0]} has."
+            )
         return read_numbers(archive, held[chosen])
+
+
+def _shape(file: Path, archive: ZipFile, name: str) -> tuple[int, ...]:
+    """Return the shape of an array; one of no examples if that cannot be read."""
+    try:
+        return read_header(file, archive, name, entries(archive)[name]).shape
+    except InputError:
+        return ()
 
 
 def _parted(path: Path) -> tuple[Path, str]:

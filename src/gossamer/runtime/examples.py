@@ -1,6 +1,7 @@
 """Examples to predict from, in an ``.npy`` file: checked by its header, read piece by piece."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from gossamer.errors import InputError
 from gossamer.kernels.network import Shape
-from gossamer.runtime.array_files import is_archive, read_archive_array
+from gossamer.runtime.array_files import any_shape, is_archive, read_archive_array
 from gossamer.runtime.inputs import fits, shape_hint, type_complaint
 from gossamer.system import failure_reason
 
@@ -40,7 +41,7 @@ def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
         If the file cannot be read, or holds something else.
     """
     expected = f"expected an .npy file of shape [{', '.join(map(str, ('examples', *shape)))}]"
-    examples = open_array(path, expected)
+    examples = open_array(path, expected, lambda found: fits(found, shape))
     if not fits(examples.shape, shape):
         hint = shape_hint(examples.shape, shape)
         raise InputError(f"{path}: has shape {list(examples.shape)}, {expected}{hint}.")
@@ -49,7 +50,9 @@ def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
     return examples
 
 
-def open_array(path: Path, expected: str) -> NDArray[Any]:
+def open_array(
+    path: Path, expected: str, suits: Callable[[tuple[int, ...]], bool] = any_shape
+) -> NDArray[Any]:
     """Open an array; that of an ``.npy`` file stays on the disk until it is used.
 
     Parameters
@@ -58,6 +61,8 @@ def open_array(path: Path, expected: str) -> NDArray[Any]:
         An ``.npy`` file, or an array of an ``.npz`` file.
     expected
         How a sentence ends that complains of it.
+    suits
+        Whether an array of some shape could be the one that is meant, for what is proposed.
 
     Raises
     ------
@@ -65,7 +70,7 @@ def open_array(path: Path, expected: str) -> NDArray[Any]:
         If the file cannot be read, or does not say which array is meant.
     """
     if is_archive(path):
-        return read_archive_array(path, expected)
+        return read_archive_array(path, expected, suits)
     _check_start(path, expected)
     return _mapped(path, expected)
 
