@@ -382,7 +382,8 @@ def enforce(mask: _Placeable, model: nn.Module, optimizer: object) -> Enforcemen
     InputError
         If the mask does not fit the model, or there is no optimizer whose steps can be watched, or
         it trains none of the mask's parameters. Later, at the beginning of a step, if something
-        wrote to pruned weights outside the steps, or if another optimizer trains them.
+        wrote to pruned weights outside the steps, if another optimizer trains them, or if they
+        are not the parameters of the model any more.
 
     Examples
     --------

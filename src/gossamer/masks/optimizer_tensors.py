@@ -90,7 +90,8 @@ def held_tensors(
     dict
         By parameter, floating-point tensors of its shape, those of the state and of all attributes.
         What is kept under the same key for several parameters is left out if it has not the shape
-        of each (the preconditioners of Shampoo are square, as some weights are).
+        of each (the preconditioners of Shampoo are square, as some weights are), or if all weights
+        are square and it looks like factors of them rather than copies.
     """
     search = _Search.of(optimizer, names)
     for name, value in _attributes(optimizer).items():
