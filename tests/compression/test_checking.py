@@ -252,7 +252,7 @@ class OtherInDouble(nn.Module):
         self.layer, self.factor = scaled([1, 1, 1]), factor
 
     def forward(self, inputs: Tensor) -> Tensor:
-        found = self.layer(inputs) * self.factor
+        found: Tensor = self.layer(inputs) * self.factor
         return found * 1.5 if found.dtype == torch.float64 else found
 
 
@@ -282,7 +282,7 @@ class Waves(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         # Another order of the same sum.
-        found = self.layer(inputs) * (1 + self.noise)
+        found: Tensor = self.layer(inputs) * (1 + self.noise)
         return (self.frequency * found).sin() * self.factor
 
 
@@ -299,7 +299,8 @@ def test_what_rounding_leaves_unknown_is_not_taken_for_right() -> None:
 def test_thresholds_do_not_make_a_right_answer_unknown(turn: Any, seed: int) -> None:
     class Turned(nn.Sequential):
         def forward(self, inputs: Tensor) -> Tensor:
-            return turn(super().forward(inputs))  # type: ignore[no-any-return]
+            found: Tensor = turn(super().forward(inputs))  # type: ignore[no-untyped-call]
+            return found
 
     torch.manual_seed(seed)
     model = Turned(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 5, 3))

@@ -336,7 +336,10 @@ def test_a_batch_size_that_the_forward_fixes_is_kept() -> None:
     small = in_engine(model, example)
     assert torch.allclose(small(example), model(example), atol=1e-6)
     assert not small.any_batch
-    with pytest.raises(InputError, match=r"batches of 3 only \(.*Error"):
+    assert small.fixed_batch == (
+        "what it computes depends on the size of the batch, which its forward reads"
+    )
+    with pytest.raises(InputError, match=r"batches of 3 only \(what it computes depends on the"):
         small(torch.randn(2, 4))
     assert f"Batches of 3 only: {small.fixed_batch}" in str(small)
 
@@ -572,6 +575,75 @@ def test_what_is_timed_is_what_is_called(monkeypatch: pytest.MonkeyPatch) -> Non
     small = compress(nn.Conv2d(3, 4, 3), torch.randn(2, 3, 6, 6))
     assert called == ["engine", "dense channels_last"]
     assert small.choice == "engine"
+
+
+class Seeded(nn.Module):
+    """Draws the same random numbers in each call."""
+
+    def __init__(self, draw: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.layer, self.draw = nn.Linear(6, 4), draw
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.draw(self.layer(inputs))
+
+
+def noise(values: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return values + torch.randn_like(values)
+
+
+def little_noise(values: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return values + 1e-6 * torch.rand(4)
+
+
+def noise_of_its_own(values: Tensor) -> Tensor:
+    return values + torch.randn(4, generator=torch.Generator().manual_seed(1))
+
+
+def drops(values: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return functional.dropout(values, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [(noise, "randn_like"), (little_noise, "rand"), (noise_of_its_own, "randn"), (drops, "")],
+)
+def test_random_numbers_of_a_seed_in_the_forward_are_not_recorded(
+    draw: Callable[[Tensor], Tensor], name: str
+) -> None:
+    model, example = Seeded(draw), torch.randn(8, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small = compress(model, example, choose="engine")
+    assert small.choice == "dense"
+    assert f"draws random numbers ({name}" in small.remaining[0]
+    assert "register_buffer" in small.remaining[0]
+    for _ in range(2):
+        torch.testing.assert_close(small(example), model(example).detach())
+
+
+class WithNoise(nn.Module):
+    noise: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.layer = nn.Linear(6, 4)
+        self.register_buffer("noise", torch.randn(4))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs) + self.noise  # type: ignore[no-any-return]
+
+
+def test_the_advice_holds_to_keep_random_numbers_in_a_buffer() -> None:
+    model, example = WithNoise(), torch.randn(8, 6)
+    small = compress(model, example, choose="engine")
+    assert small.choice == "engine"
+    torch.testing.assert_close(small(example), model(example).detach())
 
 
 class GatedByBatch(nn.Module):

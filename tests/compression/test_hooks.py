@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial, update_wrapper
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -247,6 +247,67 @@ def test_watching_hooks_stay_and_hinder_nothing() -> None:
     assert seen == [(4, 5), (4, 5), (4, 4), (4, 4), (4, 4), (4, 3)]
     with pytest.raises(InputError, match="layer '0' of Sequential has the hook <lambda>"):
         compress(model, EXAMPLE)
+
+
+def keeps_output(module: Any, _inputs: Any, output: Tensor) -> None:
+    module.seen = output.detach()
+
+
+def counts_calls(module: Any, _inputs: Any) -> None:
+    module.calls = getattr(module, "calls", 0) + 1
+
+
+@pytest.mark.parametrize("run_before", [False, True])
+def test_a_hook_that_keeps_what_it_sees_on_its_module_hinders_nothing(run_before: bool) -> None:
+    model = network()
+    model[0].register_forward_hook(keeps_output)
+    model[2].register_forward_pre_hook(counts_calls)
+    if run_before:
+        model(EXAMPLE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        smaller = compact(model, EXAMPLE)
+    assert widths(smaller) == (5, 4, 3)
+    assert difference(model, smaller) < 1e-5
+    assert cast("Any", smaller.get_submodule("0")).seen.shape == (16, 5)
+
+
+class Factored(nn.Linear):
+    """Reads what a hook may have left on it."""
+
+    factor: Any = 1.0
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch calls it
+        found: Tensor = super().forward(input) * self.factor
+        return found
+
+
+def sets_factor(module: Any, inputs: tuple[Tensor]) -> None:
+    module.factor = inputs[0].abs().amax()
+
+
+def sets_two(module: Any, _inputs: Any) -> None:
+    module.factor = torch.tensor(2.0)
+
+
+def sets_weight(module: Any, _inputs: Any) -> None:
+    module.weight = nn.Parameter(module.weight.sign())
+
+
+@pytest.mark.parametrize("hook", [sets_factor, sets_two, sets_weight])
+@pytest.mark.parametrize("run_before", [False, True])
+def test_a_hook_that_leaves_what_is_read_changes_something(hook: Any, run_before: bool) -> None:
+    model = network()
+    layer = Factored(6, 8)
+    layer.load_state_dict(model[0].state_dict())
+    model[0] = layer
+    layer.register_forward_pre_hook(hook)
+    if run_before:
+        model(EXAMPLE)
+    with pytest.warns(RuntimeWarning, match=hook.__name__):
+        smaller = compact(model, EXAMPLE)
+    assert widths(smaller)[0] == 8
+    assert difference(model, smaller) < 1e-5
 
 
 def test_a_hook_that_watches_through_its_network_watches_the_copy() -> None:

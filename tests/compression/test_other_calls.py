@@ -46,7 +46,7 @@ class AllOf(nn.Module):
 
 def test_flags_and_parts_that_are_not_followed_are_named() -> None:
     match = (
-        r"in which aux \(Linear\) is not run, aux=True is not given, hidden=True is not given: "
+        r"in which aux \(Linear\) is not run, the forward has aux=False, hidden=False: "
         "other calls may fail"
     )
     with pytest.warns(RuntimeWarning, match=match):
@@ -54,7 +54,33 @@ def test_flags_and_parts_that_are_not_followed_are_named() -> None:
     assert smaller.get_submodule("body").out_features == 8
     report = compaction_report(Headed(), EXAMPLE)
     assert report.unreached == ("aux (Linear)",)
-    assert report.otherwise == ("aux=True", "hidden=True")
+    assert report.defaults == ("aux=False", "hidden=False")
+
+
+class Optioned(nn.Module):
+    """Its options of every type do what no one asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Linear(6, 16), nn.Linear(16, 4)
+        self.head.weight.data[:, ::2] = 0
+
+    def forward(
+        self, x: Tensor, save: bool = False, mode: str = "plain", *, mask: Tensor | None = None
+    ) -> Any:
+        assert not save, "nobody gave this"
+        assert (mode, mask) == ("plain", None), "nobody gave this"
+        return self.head(torch.relu(self.body(x)))
+
+
+def test_options_that_nobody_gave_are_listed_but_neither_tried_nor_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compact(Optioned(), EXAMPLE).get_submodule("body").out_features == 8
+    report = compaction_report(Optioned(), EXAMPLE)
+    assert report.defaults == ("save=False", "mode='plain'", "mask=None")
+    assert "Followed with save=False, mode='plain', mask=None only" in str(report)
 
 
 def test_the_advice_holds_to_compact_what_makes_all_calls() -> None:
@@ -134,7 +160,7 @@ def test_the_report_is_a_table() -> None:
     text = str(compaction_report(Headed(), EXAMPLE))
     assert "body   16 -> 8  6 -> 6" in text
     assert "Not run by such a call: aux (Linear)" in text
-    assert "Not the same any more with aux=True, hidden=True" in text
+    assert "Followed with aux=False, hidden=False only" in text
 
 
 @pytest.mark.parametrize("name", ["concat", "concatenate", "hstack", "column_stack"])

@@ -9,6 +9,7 @@ operation; see `compacting.rules` for what is known of each, and `compacting.sol
 import contextlib
 import copy
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +24,8 @@ from gossamer.compression.compacting.copying import (
     in_double,
     plain_copy,
 )
-from gossamer.compression.compacting.hooks import quiet_copy, watching_hooks
-from gossamer.compression.compacting.other_calls import changed_by_flags, unreached
+from gossamer.compression.compacting.hooks import Hook, quiet_copy, watching_hooks
+from gossamer.compression.compacting.other_calls import options_at_default, unreached
 from gossamer.compression.compacting.report import (
     CompactedLayer,
     CompactionReport,
@@ -78,9 +79,9 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
     RuntimeWarning
         If the model, or a part of it, cannot be followed, because what it computes depends on data;
         these parts, or all, keep their widths. A part with a hook that changes something is one,
-        and a model that gives different answers to the same inputs. Also if units are gone that
-        other calls may read, by a flag or another method: only calls like the one on the example
-        are followed.
+        and a model that gives different answers to the same inputs. Also if units are gone, and
+        the example does not reach all modules: other calls, by a flag or another method, may, but
+        only calls like the one on the example are followed.
 
     Notes
     -----
@@ -122,9 +123,10 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
             RuntimeWarning,
             stacklevel=2,
         )
-    if report.unreached or report.otherwise:
+    if report.unreached:
         missed = [f"{name} is not run" for name in report.unreached]
-        missed += [f"{flag} is not given" for flag in report.otherwise]
+        if report.defaults:
+            missed.append(f"the forward has {', '.join(report.defaults)}")
         warnings.warn(
             f"The network {type(report.network).__name__} was made smaller for calls like "
             f"network(example), in which {', '.join(missed)}: other calls may fail, or give "
@@ -149,61 +151,69 @@ def compaction_report(model: nn.Module, example: Tensor) -> CompactionReport:
     >>> report.layers["0"].outputs.tolist(), report.layers["2"].fixed
     ([True, False, True, True], "it gives the network's output")
     """
-    return _reports(model, example)[0]
-
-
-def compactions(model: nn.Module, example: Tensor) -> tuple[CompactionReport, nn.Module | None]:
-    """Return the report, and a network that is larger, but has kept the blocks it was pruned in.
-
-    Of layers that were pruned in blocks of four rows it lost whole blocks only, so that sparse
-    kernels may run it faster. It is None if there are none that the smallest network has broken.
-    """
-    report, *others = _reports(model, example, whole_blocks=True)
-    sound = [other.network for other in others if "" not in other.unfollowed]
-    return report, sound[0] if sound else None
-
-
-def _reports(
-    model: nn.Module, example: Tensor, whole_blocks: bool = False
-) -> list[CompactionReport]:
-    """Compact a network, and perhaps once more by whole blocks."""
     check_is_tensor(example)
     with torch.inference_mode(mode=False), torch.no_grad():
         network = plain_copy(model)
         check_output_of_copy(network, example)
         watching = watching_hooks(copy.deepcopy(network), example)
-        quiet = quiet_copy(network, watching)
-        if why := why_answers_change(copy.deepcopy(quiet), example):
-            return [_kept_whole(network, f"it gives different answers for the same inputs: {why}")]
-        given = answers_of_copy(model, network, example)
-        try:
-            found, unfollowed, unread = _followed(quiet, example)
-        except UntraceableError as error:
-            return [_kept_whole(network, str(error))]
-        plans = [solve(found)]
-        in_blocks = with_whole_blocks(found, plans[0]) if whole_blocks else None
-        if in_blocks is not None:
-            plans.append(in_blocks)
-        reports = []
-        for plan in plans:
-            smaller = copy.deepcopy(network)
-            plan.apply(smaller)
-            without_hooks = quiet_copy(smaller, watching)
-            problem = _first_difference(quiet, without_hooks, plan, example)
-            if problem or (problem := _difference_from(given, smaller, example)):
-                reports.append(_kept_whole(network, f"without its unused units, {problem}"))
-                continue
-            report = CompactionReport(
-                smaller,
-                _layers(found, plan),
-                unfollowed,
-                parameters_before=count_parameters(network),
-            )
-            if report.shrinks:
-                flags = changed_by_flags(quiet, without_hooks, example)
-                report = replace(report, unreached=unread, otherwise=flags)
-            reports.append(report)
-        return reports
+        if why := why_answers_change(quiet_copy(network, watching), example):
+            return _kept_whole(network, f"it gives different answers for the same inputs: {why}")
+        return _reports(model, network, example, watching)[0]
+
+
+def compactions(model: nn.Module, example: Tensor) -> tuple[CompactionReport, nn.Module | None]:
+    """Compact a network that has no hooks beside those that compute weights, and was checked.
+
+    Its output can be compared, and it gives the same answers to the same inputs. Return the report,
+    and a network that is larger, but has kept the blocks it was pruned in.
+
+    Of layers that were pruned in blocks of four rows it lost whole blocks only, so that sparse
+    kernels may run it faster. It is None if there are none that the smallest network has broken.
+    """
+    check_is_tensor(example)
+    with torch.inference_mode(mode=False), torch.no_grad():
+        report, *others = _reports(model, plain_copy(model), example, whole_blocks=True)
+    sound = [other.network for other in others if "" not in other.unfollowed]
+    return report, sound[0] if sound else None
+
+
+def _reports(
+    model: nn.Module,
+    network: nn.Module,
+    example: Tensor,
+    watching: Sequence[Hook] = (),
+    whole_blocks: bool = False,
+) -> list[CompactionReport]:
+    """Compact the copy of a network, and perhaps once more by whole blocks."""
+    quiet = quiet_copy(network, watching)
+    given = answers_of_copy(model, network, example)
+    try:
+        found, unfollowed, unread = _followed(quiet, example)
+    except UntraceableError as error:
+        return [_kept_whole(network, str(error))]
+    plans = [solve(found)]
+    in_blocks = with_whole_blocks(found, plans[0]) if whole_blocks else None
+    if in_blocks is not None:
+        plans.append(in_blocks)
+    reports = []
+    for plan in plans:
+        smaller = copy.deepcopy(network)
+        plan.apply(smaller)
+        without_hooks = quiet_copy(smaller, watching)
+        problem = _first_difference(quiet, without_hooks, plan, example)
+        if problem or (problem := _difference_from(given, smaller, example)):
+            reports.append(_kept_whole(network, f"without its unused units, {problem}"))
+            continue
+        report = CompactionReport(
+            smaller,
+            _layers(found, plan),
+            unfollowed,
+            parameters_before=count_parameters(network),
+        )
+        if report.shrinks:
+            report = replace(report, unreached=unread, defaults=options_at_default(network))
+        reports.append(report)
+    return reports
 
 
 def _kept_whole(network: nn.Module, why: str) -> CompactionReport:

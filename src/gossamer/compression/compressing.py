@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from gossamer.compression.checking import check_example, check_model, run_twice, wrong_answers
+from gossamer.compression.checking import check_example, check_model, wrong_answers
 from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest, time_candidates
 from gossamer.compression.compacting.copying import given_module, plain_copy
 from gossamer.compression.compaction import (
@@ -23,11 +23,13 @@ from gossamer.compression.compressed import Compressed, Rebuilding, RunnerModule
 from gossamer.compression.lowering.parts import Division, Part, divide, refusal, with_parts
 from gossamer.compression.lowering.tracing import Trace, trace
 from gossamer.compression.outputs import giving, leaves
+from gossamer.compression.random_operations import random_operations
 from gossamer.compression.storing import with_usual_kinds
 from gossamer.errors import InputError
 from gossamer.kernels.engine import MOST_THREADS, Engine
 from gossamer.kernels.network import Floats, Network
 from gossamer.measure.repeatable import check_answers_repeat
+from gossamer.measure.running import run
 
 _KINDS_SHARE = 0.2
 """Share of the time for how the weights of the layers are stored."""
@@ -155,8 +157,9 @@ class _Lowered:
 
 
 def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | None) -> Compressed:
-    """Compress a model in evaluation mode; without seconds nothing is timed."""
-    output = run_twice(model, example)
+    """Compress a model that was checked, in evaluation mode; without seconds nothing is timed."""
+    with torch.no_grad():
+        output = run(model, example.clone())  # a model may write into what it is given
     compacted, in_blocks = compactions(model, example)
     small = compacted.network
     lowered = _lower_best(small, in_blocks, example, threads, seconds, output)
@@ -245,6 +248,7 @@ def _lower(
     try:
         with contextlib.nullcontext() if gives_tensor else giving(model, chosen):
             traced = trace(model, example)
+            _check_draws_nothing(model, traced.graph.graph)
     except InputError as reason:
         return _Lowered(None, (), (str(reason),), None, fixed_batch="")
     division = divide(traced.graph)
@@ -261,6 +265,22 @@ def _lower(
     if not gives_tensor:
         module = Rebuilding(module, output, recorded)
     return _Lowered(module, networks, remaining, None, traced.fixed_batch, names)
+
+
+def _check_draws_nothing(model: nn.Module, recorded: fx.Graph) -> None:
+    """Refuse a recording that draws random numbers, though the network gives the same each time.
+
+    Raises
+    ------
+    InputError
+        If it does, with the names of the operations.
+    """
+    if names := random_operations(recorded):
+        raise InputError(
+            f"The network {type(model).__name__} draws random numbers ({', '.join(names)}) with a "
+            "seed that its forward sets, which a recording does not keep: draw them once in its "
+            "__init__ and keep them with register_buffer."
+        )
 
 
 def _part_modules(

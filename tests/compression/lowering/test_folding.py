@@ -408,7 +408,7 @@ def test_numbers_far_from_zero_are_centred_before_they_are_multiplied(
 def test_a_channel_far_from_zero_is_centred_and_the_others_folded() -> None:
     scale, shift = np.array([0.5, 2.0, 0.0, 1e-35]), np.array([-100.0, 3.0, 50.0, 40.0])
     matrix = np.arange(8.0).reshape(2, 4)
-    operations = {
+    operations: dict[str, Operation] = {
         "affine": Affine("x", scale, shift),
         "flat": Product("affine", matrix, np.zeros(2)),
     }
@@ -427,7 +427,7 @@ def test_a_channel_far_from_zero_is_centred_and_the_others_folded() -> None:
 )
 def test_usual_normalisations_are_folded_whole(mean: float, deviation: float) -> None:
     matrix = np.array([[1.0, 2.0]])
-    operations = {
+    operations: dict[str, Operation] = {
         "affine": Affine("x", np.full(2, 1 / deviation), np.full(2, -mean / deviation)),
         "product": Product("affine", matrix, np.zeros(1)),
     }

@@ -19,6 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils import _pytree as pytree
 
+from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
 from gossamer.measure.modes import evaluation
@@ -109,7 +110,8 @@ def watching_hooks(network: nn.Module, example: Tensor) -> list[Hook]:
     """Return the hooks that only watch: they give nothing back, nor write.
 
     That is found on an example, and on random numbers a hundred times as large, which a hook that
-    bounds numbers would change.
+    bounds numbers would change. A hook may keep something as an attribute of its module, if the
+    network gives the same without the hook and the attribute.
 
     Parameters
     ----------
@@ -126,21 +128,53 @@ def watching_hooks(network: nn.Module, example: Tensor) -> list[Hook]:
     found = [hook for hook in hooks_of(network) if not _computes(network, hook)]
     if not found:
         return []
+    as_given = copy.deepcopy(network)
     changing: set[Hook] = set()
+    kept: dict[Hook, set[str]] = {}
     for hook in found:
         hooks = getattr(network.get_submodule(hook.module), hook.kind)
-        hooks[hook.number] = _Watched(hooks[hook.number], partial(changing.add, hook))
+        keep = kept.setdefault(hook, set()).update
+        hooks[hook.number] = _Watched(hooks[hook.number], partial(changing.add, hook), keep)
     try:
-        with evaluation(network), torch.no_grad():
-            run(network, example.clone())
-            if example.is_floating_point() and example.numel():
-                with contextlib.suppress(InputError):  # the network need not take these
-                    run(network, 100 * inputs_like(example)[0])
+        given = _outputs(network, example)
     finally:
         for hook in found:
             hooks = getattr(network.get_submodule(hook.module), hook.kind)
             hooks[hook.number] = hooks[hook.number].hook
-    return [hook for hook in found if hook not in changing]
+    watching = [hook for hook in found if hook not in changing]
+    if any(kept[hook] for hook in watching):
+        without = quiet_copy(as_given, watching)
+        for hook in watching:
+            for name in kept[hook]:
+                vars(without.get_submodule(hook.module)).pop(name, None)
+        if not _gives(without, example, given):
+            return [hook for hook in watching if not kept[hook]]
+    return watching
+
+
+def _outputs(network: nn.Module, example: Tensor) -> list[Any]:
+    """Return what a network gives for an example and, if it takes them, for large numbers."""
+    with evaluation(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        found = comparable(run(network, example.clone()))
+        if example.is_floating_point() and example.numel():
+            with contextlib.suppress(InputError):
+                found += comparable(run(network, 100 * inputs_like(example)[0]))
+    return found
+
+
+def _gives(network: nn.Module, example: Tensor, expected: list[Any]) -> bool:
+    try:
+        found = _outputs(network, example)
+    except InputError:
+        return False
+    return len(found) == len(expected) and all(map(_same, found, expected))
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return _unchanged(first, second)
+    return bool(first == second)
 
 
 def _computes(network: nn.Module, hook: Hook) -> bool:
@@ -149,21 +183,36 @@ def _computes(network: nn.Module, hook: Hook) -> bool:
 
 
 class _Watched:
-    """A hook, and who is told if it changes something."""
+    """A hook, who is told if it changes something, and who of attributes that it keeps."""
 
-    def __init__(self, hook: Callable[..., Any], tell: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        hook: Callable[..., Any],
+        tell: Callable[[], object],
+        keep: Callable[[set[str]], object],
+    ) -> None:
         self.hook = hook
         self._tell = tell
+        self._keep = keep
 
     def __call__(self, module: nn.Module, *values: Any) -> Any:
         before = [(tensor, tensor.clone()) for tensor in _tensors(module, values)]
-        kept = {name: id(value) for name, value in vars(module).items()}
+        held, attributes = _held(module), dict(vars(module))
         given = self.hook(module, *values)
         same = all(_unchanged(tensor, copied) for tensor, copied in before)
-        renewed = {name: id(value) for name, value in vars(module).items()} != kept
-        if given is not None or not same or renewed:
+        after = vars(module)
+        gone = attributes.keys() - after.keys()
+        if given is not None or not same or _held(module) != held or gone:
             self._tell()
+        self._keep({n for n in after if n not in attributes or after[n] is not attributes[n]})
         return given
+
+
+def _held(module: nn.Module) -> list[dict[str, int]]:
+    """Return by name which parameters, buffers, submodules and own functions a module has."""
+    held = (module._parameters, module._buffers, module._modules)
+    own = {"forward": vars(module).get("forward"), "training": module.training}
+    return [{name: id(value) for name, value in one.items()} for one in (*held, own)]
 
 
 def _tensors(module: nn.Module, values: Iterable[Any]) -> Iterator[Tensor]:

@@ -1,23 +1,16 @@
 """Calls of a network that differ from the one that compaction follows.
 
 A flag, an attribute or another method may run what a call on the example does not. What that reads
-is not known; here is found what can be: parts that are not run, and flags that ask for them.
+is not known; here is found what can be without making such calls: parts that are not run, and what
+the forward could be given.
 """
 
-import copy
 import inspect
 from collections.abc import Iterable
-from functools import partial
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer.compression.compacting.tracing import Trace
-from gossamer.errors import InputError
-from gossamer.graph.examples import tensors_in
-from gossamer.measure.modes import evaluation
-from gossamer.measure.running import run
 
 
 def unreached(network: nn.Module, traces: Iterable[Trace]) -> tuple[str, ...]:
@@ -51,61 +44,18 @@ def _parameters_read(network: nn.Module, trace: Trace) -> Iterable[nn.Parameter]
             yield named[str(node.target)]
 
 
-def changed_by_flags(network: nn.Module, smaller: nn.Module, example: Tensor) -> tuple[str, ...]:
-    """Return the flags of a forward with which a smaller network gives other answers, or fails.
+def options_at_default(network: nn.Module) -> tuple[str, ...]:
+    """Return what a forward takes beside its input, as far as it has a default, as it is written.
 
-    Each flag that is true or false by default is set the other way, if the network takes that.
+    A call that gives the input alone leaves these as they are, so that others are not followed.
+
+    Examples
+    --------
+    >>> options_at_default(nn.ConvTranspose2d(1, 1, 1)), options_at_default(nn.Linear(2, 2))
+    (('output_size=None',), ())
     """
     try:
-        parameters = inspect.signature(network.forward).parameters.values()
+        _input, *others = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):  # made by something that has no signature
         return ()
-    found = []
-    for parameter in parameters:
-        if not isinstance(parameter.default, bool):
-            continue
-        options = {parameter.name: not parameter.default}
-        try:
-            wanted = _answers(network, example, options)
-        except InputError:
-            continue
-        try:
-            same = _alike(wanted, _answers(smaller, example, options))
-        except InputError:
-            same = False
-        if not same:
-            found.append(f"{parameter.name}={not parameter.default}")
-    return tuple(found)
-
-
-def _answers(network: nn.Module, example: Tensor, options: dict[str, Any]) -> list[Tensor]:
-    twin = copy.deepcopy(network)
-    with evaluation(twin), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        output = run(_Calling(twin, options), example.clone())
-    return tensors_in(output)
-
-
-class _Calling(nn.Module):
-    """A network with some flags set."""
-
-    def __init__(self, network: nn.Module, options: dict[str, Any]) -> None:
-        super().__init__()
-        self.call = partial(network, **options)
-
-    def forward(self, inputs: Tensor) -> Any:
-        return self.call(inputs)
-
-
-def _alike(first: list[Tensor], second: list[Tensor]) -> bool:
-    """Tell whether outputs have the same shapes and, up to rounding, the same numbers."""
-    if [one.shape for one in first] != [one.shape for one in second]:
-        return False
-    for one, other in zip(first, second, strict=True):
-        if not one.is_floating_point():
-            continue
-        size = float(one.abs().nan_to_num(0.0, 0.0).max()) if one.numel() else 0.0
-        tolerance = torch.finfo(one.dtype).eps ** 0.5 * size
-        if not torch.allclose(other, one, rtol=0, atol=tolerance, equal_nan=True):
-            return False
-    return True
+    return tuple(f"{one.name}={one.default!r}" for one in others if one.default is not one.empty)

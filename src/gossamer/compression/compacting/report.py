@@ -39,9 +39,9 @@ class CompactionReport:
     unreached
         Modules and parameters that a call like the one on the example does not use. Other calls
         that do, by a flag or another method, may find fewer units than they read.
-    otherwise
-        Flags of the forward, as they are given, with which the smaller network fails or gives other
-        answers, as what they ask for reads units that are gone.
+    defaults
+        Options of the forward that such a call leaves at their defaults, such as "aux=False"; with
+        others it was not followed.
     parameters_before
         How many parameters the network had.
     """
@@ -50,7 +50,7 @@ class CompactionReport:
     layers: Mapping[str, CompactedLayer]
     unfollowed: Mapping[str, str]
     unreached: tuple[str, ...] = ()
-    otherwise: tuple[str, ...] = ()
+    defaults: tuple[str, ...] = ()
     parameters_before: int = 0
 
     @property
@@ -74,8 +74,8 @@ class CompactionReport:
             lines.append(f"Not followed: {name or 'the whole network'} ({why})")
         if self.unreached:
             lines.append(f"Not run by such a call: {', '.join(self.unreached)}")
-        if self.otherwise:
-            lines.append(f"Not the same any more with {', '.join(self.otherwise)}")
+        if self.defaults:
+            lines.append(f"Followed with {', '.join(self.defaults)} only")
         before, after = self.parameters_before, self.parameters
         share = f" ({after / before:.1%})" if before else ""
         return "\n".join([*lines, f"Parameters: {before:,} -> {after:,}{share}"])

@@ -71,7 +71,10 @@ def several_examples(example: Tensor) -> Tensor:
 
 def _first_sentence(error: Exception) -> str:
     """Return the beginning of what PyTorch says of a model, which goes on over its internals."""
-    return told(error).partition(". ")[0]
+    said = told(error)
+    if "Constraints violated" in said:
+        return "what it computes depends on the size of the batch, which its forward reads"
+    return said.partition(". ")[0].partition("! ")[0]
 
 
 def _exported(
