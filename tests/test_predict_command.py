@@ -241,6 +241,25 @@ def test_a_network_of_one_output_has_no_classes(
     assert capsys.readouterr().out.splitlines()[1].split() == ["0", "0.69315"]
 
 
+@pytest.mark.parametrize("which", ["network", "input", "link", "labels"])
+def test_what_is_read_is_not_written_over(
+    which: str, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, examples = files
+    np.savez(tmp_path / "y.npz", y=np.ones(12, np.int64))
+    (tmp_path / "link.npy").symlink_to(examples)
+    out = {
+        "network": network,
+        "input": f"{tmp_path}/../{tmp_path.name}/x.npy",
+        "link": str(tmp_path / "link.npy"),
+        "labels": str(tmp_path / "y.npz"),
+    }[which]
+    before = Path(out).read_bytes()
+    assert main([network, examples, "--true", f"{tmp_path}/y.npz:y", "--out", out]) == 2
+    assert "which is read; give another name" in capsys.readouterr().err
+    assert Path(out).read_bytes() == before
+
+
 def test_a_full_disk_is_said_and_leaves_the_older_file(
     files: tuple[str, str],
     tmp_path: Path,

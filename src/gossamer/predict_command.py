@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from gossamer.errors import GossamerError, InputError
 from gossamer.files import replacing
 from gossamer.kernels.network import Floats
+from gossamer.runtime.array_files import file_of
 from gossamer.runtime.examples import check_finite, open_examples
 from gossamer.runtime.prediction_table import classifies, described, probabilities
 from gossamer.runtime.predictor import Predictor, load
@@ -147,7 +149,7 @@ def _predict(options: argparse.Namespace) -> list[str]:
     if options.true is not None:
         labels = read_true_labels(options.true, len(examples), predictor.output_shape[0])
     if options.out is not None:
-        _check_out(options.out)
+        _check_out(options.out, (options.network, options.input, options.true))
     outputs = _outputs(predictor, options.input, examples, options.batch, options.threads)
     accuracy = [] if labels is None else list(accuracy_lines(predictor, outputs, labels))
     if options.out is None:
@@ -193,9 +195,12 @@ def _check_classes(path: Path, option: str, predictor: Predictor) -> None:
         )
 
 
-def _check_out(path: Path) -> None:
-    """Find out before the work, not after it, that the result cannot be written."""
+def _check_out(path: Path, read: Iterable[Path | None]) -> None:
+    """Find out before the work, not after it, that the result cannot be written there."""
     folder = path.absolute().parent
+    for given in (file_of(one) for one in read if one is not None):
+        if path.exists() and path.samefile(given):
+            raise InputError(f"--out {path}: is {given}, which is read; give another name.")
     if path.is_dir():
         raise InputError(f"--out {path}: is a folder, expected a file to write.")
     if not folder.is_dir():

@@ -25,6 +25,17 @@ def is_archive(path: Path) -> bool:
     return _parted(path)[0].suffix == _SUFFIX
 
 
+def file_of(path: Path) -> Path:
+    """Return the file that a path means, without the name of an array behind it.
+
+    Examples
+    --------
+    >>> file_of(Path("mine.npz:x_test")).name, file_of(Path("x.npy")).name
+    ('mine.npz', 'x.npy')
+    """
+    return _parted(path)[0]
+
+
 def any_shape(_shape: tuple[int, ...]) -> bool:
     """Take an array of any shape."""
     return True
