@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.stopping import stopping
+from gossamer.stopping import StoppedAtOnce, stopped_text, stopping
 from running_commands import Gossamer
 from running_studies import command, run_all, wait_for
 
@@ -140,7 +140,8 @@ def test_a_second_ctrl_c_leaves_no_process_behind(tmp_path: Path, jobs: str) -> 
         time.sleep(0.05)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Stopped; nothing is lost: 0 of 6 trials are done and kept" in stderr
+    assert ": 0 of 6 trials are done and kept" in stderr
+    assert "Stopped; nothing is lost" in stderr or "what was under way is lost" in stderr
     assert "Traceback" not in stderr
     wait_for(lambda: not group_is_alive(process.pid), 5)
 
@@ -256,3 +257,19 @@ def test_arguments_of_a_network_are_shown_and_are_another_network(
     misspelt = (own[0], own[1].replace("width", "wdth"))
     seen = gossamer("run", write("mine.toml", misspelt))
     assert "line 8: The network 'wide.py:make' has no parameter 'wdth' (did you" in seen.err
+
+
+def test_a_forced_stop_does_not_say_that_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("gossamer.stopping._done", lambda _: (1, 6, 0))
+    said = stopped_text(tmp_path, "gossamer run x", at_once=True)
+    assert said == (
+        f"Stopped at once; what was under way is lost: 1 of 6 trials are done and kept in "
+        f"{tmp_path}. The same command goes on: gossamer run x"
+    )
+    with stopping(lambda _: None) as should_stop:
+        signal.raise_signal(signal.SIGINT)
+        assert should_stop()
+        with pytest.raises(StoppedAtOnce):
+            signal.raise_signal(signal.SIGINT)

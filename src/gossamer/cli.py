@@ -23,7 +23,7 @@ from gossamer.bench_command import bench
 from gossamer.completing import studies_beginning
 from gossamer.errors import GossamerError, InputError, UnwritableError
 from gossamer.installing import extra_of_command, needing, own_version
-from gossamer.stopping import INTERRUPTED, stopped_text, stopping
+from gossamer.stopping import INTERRUPTED, StoppedAtOnce, stopped_text, stopping
 from gossamer.system import failure_reason
 
 if TYPE_CHECKING:
@@ -361,12 +361,13 @@ def _saying_what_is_there(
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if folder is None and study is not None:
             from gossamer.studies.folders import default_folder
 
             folder = default_folder(study)
-        _say(stopped_text(folder or Path(), command))
+        at_once = isinstance(stop, StoppedAtOnce)
+        _say(stopped_text(folder or Path(), command, at_once=at_once))
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -26,7 +26,7 @@ def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: FrameType | None) -> None:
         del frame
         if asked:
-            raise KeyboardInterrupt
+            raise StoppedAtOnce
         asked.append(number)
         say("Stopping at the next safe point; Ctrl-C again to stop at once.")
 
@@ -38,7 +38,11 @@ def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def stopped_text(folder: Path, command: str) -> str:
+class StoppedAtOnce(KeyboardInterrupt):
+    """Asked twice to stop: what is under way is given up."""
+
+
+def stopped_text(folder: Path, command: str, *, at_once: bool = False) -> str:
     """Say what a folder holds of the study that was stopped, and the command that goes on.
 
     Parameters
@@ -47,11 +51,18 @@ def stopped_text(folder: Path, command: str) -> str:
         Of the run, which may not be there yet.
     command
         The command that was stopped.
+    at_once
+        Whether what was under way was given up.
     """
     counts = _done(folder)
     if counts is None:
         return f"Stopped before anything was computed. To begin: {command}"
     done, asked, joints_left = counts
+    if at_once and (done < asked or joints_left):
+        return (
+            f"Stopped at once; what was under way is lost: {done:,} of {counted(asked, 'trial')} "
+            f"are done and kept in {folder}. The same command goes on: {command}"
+        )
     if done < asked or joints_left:
         return (
             f"Stopped; nothing is lost: {done:,} of {counted(asked, 'trial')} are done and kept in "

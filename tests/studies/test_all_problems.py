@@ -186,3 +186,35 @@ def test_what_cannot_be_mended_hides_nothing_that_stands_beside_it(
         "title: it is missing",
         "line 18: scales.quick.seeds: must be greater than 0 (given: 0)",
     ]
+
+
+def test_a_word_that_is_like_none_hides_nothing_in_steps_and_claims(
+    write_study: WriteStudy,
+) -> None:
+    said = refusal(
+        write_study(
+            ('title = "A', 'titel = "A'),
+            ("validation = 0.2", "validation = 1.1"),
+            ("epochs = 1, batch = 64", 'epochs = -3, optimizer = { name = "adamm", rate = -1 }'),
+            ('role = "control"', 'role = "more"'),
+            ('recipe = ["training"]', 'recipe = ["trainin"]'),
+        )
+    )
+    told = [line.strip() for line in said.splitlines()]
+    for part in (
+        "titel: there is no such key: did you mean 'title'?",
+        "data.validation: must be less than 1 (given: 1.1)",
+        "epochs: must be greater than 0 (given: -3)",
+        "not 'adamm': did you mean 'adam'?",
+        "optimizer.rate: must be greater than 0 (given: -1)",
+        "role: must be 'baseline', 'main' or 'control' (given: 'more')",
+        "'trainin', which is no part: did you mean 'training'?",
+    ):
+        assert any(line.endswith(part) for line in told), part
+
+
+def test_a_number_in_quotes_is_told_how_to_be_written(write_study: WriteStudy) -> None:
+    said = refusal(write_study((GRID, 'sparsity = ["0.5", 0.9]')))
+    assert said == (
+        ", line 15: grid.sparsity.1: must be a number (given: '0.5'): write 0.5, unquoted"
+    )

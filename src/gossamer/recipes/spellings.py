@@ -11,7 +11,7 @@ from gossamer.formats import likeliest, percentage
 
 
 def plain_number(given: object) -> object:
-    """Let through what may be a number; true and false are none, nor is a percentage.
+    """Let through what may be a number; not true or false, quotes or percentages.
 
     Raises
     ------
@@ -28,7 +28,17 @@ def plain_number(given: object) -> object:
         raise ValueError(f"must be a number (given: {str(given).lower()})")  # noqa: TRY004 - pydantic tells of this kind
     if hint := percentage(given) if isinstance(given, str) else "":
         raise ValueError(f"must be a number (given: {given!r}){hint}")
+    if isinstance(given, str) and _is_numeral(given):
+        raise ValueError(f"must be a number (given: {given!r}): write {given.strip()}, unquoted")
     return given
+
+
+def _is_numeral(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def written_as_a_table(

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from gossamer.studies.complaints import path_text
 from gossamer.studies.problems import Place, Problem, problems
 
 _OUT_OF_BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
@@ -18,6 +19,10 @@ _OF_ONE_VALUE = _OUT_OF_BOUNDS | {
     *("bool_type", "bool_parsing", "int_type", "int_parsing", "int_from_float"),
     *("float_type", "float_parsing", "finite_number"),
 }
+_UNMENTIONED = {"title", "question", "label", "text"}
+"""Texts that nothing refers to."""
+_OFF = {"claims", "overlaps", "latency"}
+"""Parts of a file without which the others are as they were."""
 _STANDING_IN = 2
 """A number that most fields can have."""
 
@@ -25,8 +30,8 @@ _STANDING_IN = 2
 def mended(raw: Any, found: Sequence[Problem], model: type[BaseModel]) -> Any | None:
     """Return the content of a file with every problem mended; None if one cannot be.
 
-    Only what changes nothing else is mended: a misspelt key or word, a key too many, and a number
-    that nothing refers to.
+    Only what changes nothing else is mended: a misspelt key or word, a key too many, and a number,
+    a word or a text that nothing refers to. Of claims that cannot be, none is looked at.
 
     Parameters
     ----------
@@ -39,8 +44,14 @@ def mended(raw: Any, found: Sequence[Problem], model: type[BaseModel]) -> Any | 
     """
     content = deepcopy(raw)
     for problem in found:
-        if not _mend(content, problem, model):
+        part = problem.place[0] if problem.place else None
+        if part in _OFF and part not in content:
+            continue
+        if _mend(content, problem, model):
+            continue
+        if part not in _OFF:
             return None
+        del content[part]
     return content
 
 
@@ -51,15 +62,20 @@ def _mend(content: Any, problem: Problem, model: type[BaseModel]) -> bool:
     if isinstance(holder, list) and isinstance(last, int) and problem.place[0] == "grid":
         holder[last] = _level(holder[last], last)
         return True
-    if not isinstance(holder, dict) or last not in holder:
+    if not isinstance(holder, dict):
+        return False
+    if last in _UNMENTIONED and problem.kind in ("missing", "string_type"):
+        holder[last] = f"text {path_text(problem.place)}"
+        return True
+    if last not in holder:
         return False
     if problem.kind == "extra_forbidden":
         value = holder.pop(last)
         if problem.meant is not None:
             holder.setdefault(problem.meant, value)
         return True
-    if problem.kind == "literal_error" and problem.meant is not None:
-        holder[last] = problem.meant
+    if problem.kind == "literal_error" and problem.words:
+        holder[last] = problem.meant or problem.words[0]
         return True
     if problem.kind not in _OF_ONE_VALUE:
         return False

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -31,6 +32,8 @@ class Problem:
     """The key or the word that was misspelt there, as it should be; None where none is like it."""
     cause: Exception | None = None
     """The error that a check raised, if it was one."""
+    words: tuple[str, ...] = ()
+    """The words, or the keys, that there could be."""
 
 
 def problems(error: ValidationError, models: Models) -> list[Problem]:
@@ -88,7 +91,7 @@ def _problem(each: Mapping[str, Any], models: Models) -> Problem:
     known = _known(each, there)
     given = place[-1] if each["type"] == "extra_forbidden" else _given(each)
     meant = likeliest(given, known) if isinstance(given, str) else None
-    return Problem(place, _text(each, place, known), each["type"], meant, cause)
+    return Problem(place, _text(each, place, known), each["type"], meant, cause, tuple(known))
 
 
 def _known(each: Mapping[str, Any], there: Models) -> list[str]:
@@ -180,7 +183,16 @@ def _text(each: Mapping[str, Any], place: Place, known: Sequence[str]) -> str:
         text = f"{text} (given: {_written(given)})"
     if isinstance(given, str):
         return f"{text}{hint(given, known)}"
-    return f"{text}{percentage(given) if 1 in (context.get('le'), context.get('lt')) else ''}"
+    return f"{text}{percentage(given) if _may_be_percentage(given, place) else ''}"
+
+
+def _may_be_percentage(given: Any, place: Place) -> bool:
+    """Whether a number is likely a share in percent; 1.1 is rather one that is a bit too big."""
+    return bool(_SHARES & set(place)) and isinstance(given, Real) and float(given) >= 2
+
+
+_SHARES = {"sparsity", "allocation", "validation"}
+"""Fields that people give in percent."""
 
 
 def _written(given: bool | str | float) -> str:

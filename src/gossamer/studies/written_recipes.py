@@ -138,11 +138,31 @@ def resolve_recipe(
 def _resolved(owner: str, one: PlacedStep, values: Mapping[str, PlacedValue]) -> RecipeStep:
     if unknown := sorted(mentioned(one.step) - values.keys()):
         raise StudyFileErrors([_unknown_value(owner, one, name, values) for name in unknown])
+    step = _substituted(one.step, values)
     try:
-        return _STEP.validate_python(_substituted(one.step, values))
+        return _STEP.validate_python(step)
     except ValidationError as error:
-        found = [_complaint(owner, one, each, values) for each in problems(error, _KINDS)]
-        raise StudyFileErrors(found) from error
+        first = error
+    found = problems(first, _KINDS)
+    told = {each.place: each for each in (*_behind(step, found), *found)}
+    complaints = [_complaint(owner, one, each, values) for each in told.values()]
+    raise StudyFileErrors(complaints) from first
+
+
+def _behind(step: Any, found: Sequence[Problem]) -> list[Problem]:
+    """Return what else is wrong with a step, once the misspelt kinds of its tables are mended."""
+    misspelt = [one for one in found if one.kind == "union_tag_invalid" and one.meant]
+    for one in misspelt:
+        if not isinstance(table := _at(step, one.place), dict):
+            return []
+        table.update({key: one.meant for key in ("step", "name") if key in table})
+    if not misspelt:
+        return []
+    try:
+        _STEP.validate_python(step)
+    except ValidationError as error:
+        return problems(error, _KINDS)
+    return []
 
 
 def _unknown_value(
