@@ -218,3 +218,18 @@ def test_a_number_in_quotes_is_told_how_to_be_written(write_study: WriteStudy) -
     assert said == (
         ", line 15: grid.sparsity.1: must be a number (given: '0.5'): write 0.5, unquoted"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"x = " + b"[" * 5000, "nests arrays or tables too deeply"),
+        (b"\xff\xfe", "is no text: save it as UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_is_told_in_a_sentence(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    study = tmp_path / "odd.toml"
+    study.write_bytes(content)
+    assert refusal(study).endswith(told)

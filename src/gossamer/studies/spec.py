@@ -34,6 +34,7 @@ from gossamer.studies.written_recipes import (
     mentioned,
     resolve_recipe,
 )
+from gossamer.system import failure_reason
 from gossamer.train.options import Options, Precision
 
 Scale = Literal["quick", "medium", "paper"]
@@ -230,6 +231,8 @@ def read_study(name: str) -> tuple[StudySpec, str]:
         spec = _validated(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the study {name} is no valid TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"the study {name} nests arrays or tables too deeply") from error
     except StudyFileError as error:
         raise located(error, name, text) from error
     return _with_data_beside(spec, Path(name).parent), text
@@ -299,5 +302,9 @@ def _study_text(name: str) -> str:
         )
     try:
         return Path(name).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the study file {name} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"the study file {name} is no text: save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(
+            f"the study file {name} cannot be read ({failure_reason(error)})"
+        ) from error
