@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from gossamer.compression import onnx as gossamer_onnx
 from gossamer.compression.exporting import attempts
 from gossamer.compression.exporting.attempts import output_names
-from gossamer.compression.exporting.judging import Answer, judge
 from gossamer.compression.exporting.recording import record_any_batch
 from gossamer.compression.onnx import export_onnx, export_report, open_session
 from gossamer.compression.outputs import comparable, leaves
@@ -294,36 +293,78 @@ def test_a_wrong_file_is_caught_in_any_precision(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_half_precision_is_judged_by_what_rounding_does_to_it() -> None:
-    """A share of 1e-3 of the output is rounding in float16, and a fault in float32."""
-    exact = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
-    for dtype, right in ((torch.float16, True), (torch.float32, False)):
-        answer = Answer(exact.to(dtype), [exact.to(dtype)], [exact])
-        verdict = judge([[(exact + 1e-3).to(dtype)]], [answer], ["output"], dtype)
-        assert (verdict.problem == "") == right
+def seeded(y: Tensor, _: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return y + 0.03 * torch.randn_like(y)
+
+
+def test_a_file_that_would_draw_random_numbers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"draws random numbers \(randn_like\).*sets the seed"):
+        export_onnx(Forward(seeded), torch.randn(3, 6), tmp_path / "network.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Table(nn.Module):
+    """Takes a category in its first column, and numbers of other sizes in the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds, self.layer = nn.Embedding(4, 8), nn.Linear(10, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.layer(
+            torch.cat([self.kinds(inputs[:, 0].long()), inputs[:, 1:].float()], 1)
+        )
+        return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+@pytest.mark.parametrize("size", [1, 4])
+def test_numbers_stay_in_their_column(dtype: torch.dtype, size: int, tmp_path: Path) -> None:
+    columns = [torch.tensor([3, 0, 1, 2]), torch.tensor([90, 80, -70, 60]), torch.arange(4) + 50]
+    example = torch.stack(columns, 1)[:size].to(dtype)
+    report = export_report(Table().eval(), example, tmp_path / "network.onnx")
+    assert (report.batch, report.refused) == (None, {})
+    assert report.checked == ((1, 2, 3) if size == 1 else (1, 2, 3, 4, 5))
+
+
+class Paired(nn.Module):
+    """Refuses inputs whose columns do not fit together."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() and bool((inputs[:, 1] != inputs[:, 0] * 2).any()):
+            raise ValueError("columns that do not fit")
+        return inputs * 3
+
+
+def test_a_size_is_refused_only_if_whole_examples_are(tmp_path: Path) -> None:
+    example = torch.tensor([[1.0, 2.0], [3.0, 6.0], [5.0, 10.0]])
+    report = export_report(Paired(), example, tmp_path / "network.onnx")
+    assert (report.batch, report.checked, report.refused) == (None, (1, 2, 3, 4), {})
 
 
 @pytest.mark.parametrize(
-    ("undecided", "wrong", "right"), [(0, 1, False), (2, 8, True), (2, 9, False)]
+    ("function", "condition"),
+    [
+        (lambda y, x: y[:64] if x.shape[0] > 64 else y, "batch <= 64"),
+        (lambda y, x: y if x.shape[0] % 2 else -y, "(batch % 2) == 0"),
+        (lambda y, x: y if x.shape[0] <= 5000 else -y, "batch <= 5000"),
+    ],
 )
-def test_whole_numbers_differ_only_as_often_as_the_network_itself_decides_otherwise(
-    undecided: int, wrong: int, right: bool
+def test_the_condition_on_the_size_is_named(
+    function: Callable[[Tensor, Tensor], Any], condition: str, tmp_path: Path
 ) -> None:
-    plain = torch.arange(100)
-    exact, found = plain.clone(), plain.clone()
-    exact[:undecided] += 1
-    found[:wrong] -= 1
-    answer = Answer(torch.ones(100, 1), [plain], [exact])
-    verdict = judge([[found]], [answer], ["output"], torch.float32)
-    assert (verdict.problem == "") == right
+    with pytest.warns(RuntimeWarning, match="batches of 4 only"):
+        report = export_report(Forward(function), torch.randn(4, 6), tmp_path / "network.onnx")
+    assert f"its forward asks whether {condition}, and" in report.why_one_batch
 
 
-def test_an_answer_that_overflows_as_the_networks_does_is_right() -> None:
-    plain, exact = torch.tensor([torch.inf, 1.0]).half(), torch.tensor([1e5, 1.0]).double()
-    answer = Answer(torch.ones(2, 1).half(), [plain], [exact])
-    assert not judge([[plain]], [answer], ["output"], torch.float16).problem
-    wrong = torch.tensor([torch.inf, torch.inf]).half()
-    assert judge([[wrong]], [answer], ["output"], torch.float16).problem
+def test_what_onnx_lacks_is_named_with_what_to_do(tmp_path: Path) -> None:
+    network = Forward(lambda y, _: y.squeeze(0))
+    with pytest.raises(InputError, match=r"cannot use .*must be 1 instead of 2.*leave out squeeze"):
+        export_onnx(network, torch.randn(2, 6), tmp_path / "network.onnx")
+    with pytest.warns(RuntimeWarning, match=r"fails on a batch of 2: Squeeze: Dimension of input"):
+        export_onnx(network, torch.randn(1, 6), tmp_path / "network.onnx")
 
 
 class Changing(nn.Module):

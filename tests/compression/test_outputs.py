@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,17 @@ from torch import Tensor, nn
 
 from gossamer.compression import compact, compress
 from gossamer.compression.onnx import export_onnx
-from gossamer.compression.outputs import Form, comparable, leaves, map_tensors, with_leaves
+from gossamer.compression.outputs import (
+    Form,
+    check_output,
+    comparable,
+    leaves,
+    map_tensors,
+    with_leaves,
+)
 from gossamer.errors import InputError
 from gossamer.masks import prune
+from gossamer.measure.running import run
 from wrapped_outputs import WRAPPERS, FieldsAndItems, Plain, Scores
 
 
@@ -175,3 +184,28 @@ def test_an_example_that_is_no_tensor_is_refused_by_all_in_one_sentence(
             call()
         said.add(str(caught.value))
     assert len(said) == 1
+
+
+class Categories(nn.Module):
+    """Takes a category in the first column and a size in the second, and returns a number."""
+
+    def __init__(self, given: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.kinds, self.given = nn.Embedding(4, 3), given
+
+    def forward(self, inputs: Tensor) -> object:
+        return self.kinds(inputs[:, 0].long()) * inputs[:, 1:], self.given(inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_other_inputs_keep_each_number_at_its_position(dtype: torch.dtype) -> None:
+    """Shuffled over positions, they would fail in the embedding, and show nothing."""
+    example = torch.tensor([[3, 900], [0, 500], [1, 700], [2, 100]]).to(dtype)
+    for given, right in ((len, True), (lambda x: float(x[0, 1]), False)):
+        network = Categories(given)
+        answer = partial(run, network)
+        if right:
+            check_output(network, example, answer)
+        else:
+            with pytest.raises(InputError, match="not the same for other inputs"):
+                check_output(network, example, answer)

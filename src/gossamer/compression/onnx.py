@@ -58,7 +58,8 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
     MissingPackageError
         If the extra `onnx` is not installed.
     InputError
-        If the network cannot be exported, gives different answers for the same inputs, or returns
+        If the network cannot be exported, gives different answers for the same inputs or draws
+        random numbers after a seed that it sets itself, or returns
         something computed that is no tensor; if the file gives other answers than the network, or
         cannot be written.
 
@@ -71,15 +72,19 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
     Notes
     -----
     What ONNX Runtime computes from the file is compared, in shape, type and numbers, for batches of
-    1, 2, 3, the example's size and one more, at one more once again for random numbers, and at the
-    sizes next to each condition on the batch that the recording rests on. The reference is the
-    network in float64, or in its own precision where it runs in no other. Of each output the
-    largest difference over all batches may reach the machine epsilon of the coarsest type in the
-    network to the power of 3/4, relative to the largest number, or four times the network's own
-    rounding error if that is more; without float64 it may reach the square root of the epsilon.
-    Whole numbers and truth values must be the same, but for four times as many as the network
-    itself decides otherwise in float64. What ONNX Runtime cannot run on the processor, such as
-    bfloat16, is checked with the reference implementation in the package onnx, which is slow.
+    1, 2, 3, the example's size and one more, at one more once again for random numbers if the
+    network takes them, and at the sizes next to each condition on the batch that the recording
+    rests on. Batches larger than the example hold its inputs, and others that take each number from
+    that place of one of them. The reference is the network in float64, or in its own precision
+    where it runs in no other, or is farther from it than the square root of the machine epsilon of
+    the coarsest type in the network. Of each output the largest difference over all batches may
+    reach that epsilon to the power of 3/4, relative to the largest number, or four times the
+    network's own rounding error if that is more, but never more than the square root, which it may
+    reach without float64. Whole numbers and truth values must be the same. Where an entry is wrong
+    by that, it is right all the same if it is what the network gives when its input and weights are
+    moved by a few epsilons: where a network rounds, compares or sorts, rounding decides some. What
+    ONNX Runtime cannot run on the processor, such as bfloat16, is checked with the reference
+    implementation in the package onnx, which is slow.
 
     The metadata of the file hold the "network" and the "batch", which is "any" or a number.
 

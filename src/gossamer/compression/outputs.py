@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from gossamer.compression.example_batches import mixed
 from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
 
@@ -276,9 +277,8 @@ def check_output(network: nn.Module, example: Tensor, answer: Callable[[Tensor],
             raise InputError(_sentence(network, leaf, problem))
     if not any(isinstance(leaf.value, Tensor) for leaf in found):
         raise InputError(_sentence(network, Leaf((), output), "in which no tensor is found"))
-    try:
-        others = leaves(answer(_other_inputs(example)))
-    except InputError:  # it need not take such numbers
+    others = _other_leaves(example, answer)
+    if others is None:  # it takes nothing else that could be made of its example
         return
     if [leaf.steps for leaf in others] != [leaf.steps for leaf in found]:
         raise InputError(
@@ -309,13 +309,24 @@ def _sentence(network: nn.Module, leaf: Leaf, problem: str) -> str:
     )
 
 
-def _other_inputs(example: Tensor) -> Tensor:
-    """Return other inputs of the shape of an example: random ones, or its own in another order."""
+def _other_leaves(example: Tensor, answer: Callable[[Tensor], Any]) -> list[Leaf] | None:
+    """Return what is in the output for other inputs of an example's shape that a network takes."""
+    for inputs in _other_inputs(example):
+        with contextlib.suppress(InputError):
+            return leaves(answer(inputs))
+    return None
+
+
+def _other_inputs(example: Tensor) -> Iterator[Tensor]:
+    """Yield other inputs of the shape of an example: random ones, and some made of its own."""
     if example.is_floating_point() and example.numel() and bool(example.isfinite().all()):
-        return inputs_like(example)[0]
+        yield inputs_like(example)[0]
+    if len(example) > 1:
+        yield mixed(example, len(example))
+        return
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(example.numel(), generator=generator).to(example.device)
-    return example.flatten()[order].reshape(example.shape)
+    yield example.flatten()[order].reshape(example.shape)
 
 
 @contextlib.contextmanager

@@ -1,16 +1,24 @@
 """What a network gives for batches of several sizes, and which sizes it takes at all."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from gossamer.compression.compacting.copying import in_double
+from gossamer.compression.example_batches import grown, repeated
 from gossamer.compression.exporting.judging import Answer
 from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.errors import InputError
 from gossamer.measure.running import run
+
+_NEARBY = 24
+"""How often the network is run nearby."""
+_NEAR = 8
+"""How many times the machine epsilon numbers are moved there, in the mean."""
 
 
 class Answers:
@@ -34,30 +42,81 @@ class Answers:
         for size in sizes:
             if size not in self._known and size not in self.refused:
                 try:
-                    self._known[size] = self._answer(batch_of(self._example, size))
+                    self._known[size] = self._of_size(size)
                 except InputError as error:
                     self.refused[size] = str(error.__cause__ or error)
         return [self._known[size] for size in sizes if size in self._known]
+
+    def _of_size(self, size: int) -> Answer:
+        try:
+            return self.to(grown(self._example, size))
+        except InputError:  # it need not take inputs that are mixed of several
+            return self.to(repeated(self._example, size))
 
     def at_random(self, size: int) -> list[Answer]:
         """Return what it gives for random numbers like the example; empty if it takes none."""
         if not self._example.is_floating_point():
             return []
-        inputs = inputs_like(batch_of(self._example, size))[0]
+        inputs = inputs_like(repeated(self._example, size))[0]
         try:
-            answer = self._answer(inputs)
+            answer = self.to(inputs)
         except InputError:
             return []
         finite = all(one.isfinite().all() for one in answer.plain if one.is_floating_point())
         return [answer] if finite else []
 
-    def _answer(self, inputs: Tensor) -> Answer:
+    def with_nearby(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Return answers with what the network gives where all numbers are moved by rounding."""
+        twins = list(_moved_networks(self._model))
+        return [replace(one, nearby=tuple(_nearby(twins, one.inputs))) for one in answers]
+
+    def to(self, inputs: Tensor) -> Answer:
+        """Return what the network gives for a batch.
+
+        Raises
+        ------
+        InputError
+            If it refuses it.
+        """
         with torch.no_grad():
             plain = _tensors(run(self._model, inputs.clone()))
             exact = None
             if self._double is not None:
                 exact = _tensors(run(self._double, _doubled(inputs)))
         return Answer(inputs, plain, exact)
+
+
+def _nearby(networks: Sequence[nn.Module], inputs: Tensor) -> Iterator[list[Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    for network in networks:
+        try:
+            with torch.no_grad():
+                yield _tensors(run(network, _moved(inputs, generator)))
+        except InputError:  # it need not take what is nearby
+            continue
+
+
+def _moved_networks(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield copies of a network with numbers moved by rounding; as it is where it has no copy."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(_NEARBY):
+        try:
+            twin = copy.deepcopy(model)
+        except Exception:  # noqa: BLE001 - a user's class may raise anything
+            yield model
+            continue
+        with torch.no_grad():
+            for tensor in (*twin.parameters(), *twin.buffers()):
+                tensor.copy_(_moved(tensor, generator))
+        yield twin
+
+
+def _moved(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+    factor = 1 + _NEAR * torch.finfo(tensor.dtype).eps * noise
+    return (tensor.double() * factor).to(tensor.dtype)
 
 
 def _tensors(output: object) -> list[Tensor]:
@@ -81,24 +140,3 @@ def _double(model: nn.Module, example: Tensor) -> nn.Module | None:
 
 def _doubled(inputs: Tensor) -> Tensor:
     return inputs.double() if inputs.is_floating_point() else inputs.clone()
-
-
-def batch_of(example: Tensor, size: int) -> Tensor:
-    """Return a batch of some size: the first inputs of the example, and its numbers shuffled.
-
-    Shuffled ones are as large as real ones, and as valid where they are tokens.
-
-    Examples
-    --------
-    >>> batch_of(torch.tensor([[1, 2], [3, 4]]), 1)
-    tensor([[1, 2]])
-    >>> batch_of(torch.tensor([[1, 2], [3, 4]]), 3).shape
-    torch.Size([3, 2])
-    """
-    missing = size - len(example)
-    if missing <= 0:
-        return example[:size].clone()
-    generator = torch.Generator().manual_seed(0)
-    chosen = torch.randint(example.numel(), (missing * example[0].numel(),), generator=generator)
-    more = example.flatten()[chosen].reshape(missing, *example.shape[1:])
-    return torch.cat([example, more])

@@ -1,7 +1,9 @@
 """The ways to export a network, one after the other, until the file of one is right."""
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from gossamer.compression.exporting.judging import Answer, coarsest, judge
 from gossamer.compression.exporting.recording import (
     INPUT,
     NotRecordedError,
+    check_conditions,
+    check_draws_nothing,
     content_of,
     doubtful_sizes,
     record_any_batch,
@@ -31,7 +35,15 @@ Opening = Callable[[bytes], Any]
 
 
 class WrongFileError(Exception):
-    """A file does not give what the network gives."""
+    """A file does not give what the network gives, for some inputs if these are known."""
+
+    def __init__(self, problem: str, inputs: Tensor | None = None) -> None:
+        super().__init__(problem)
+        self.inputs = inputs
+
+
+class UnusableFileError(WrongFileError):
+    """A file cannot be opened or run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +84,30 @@ def exported(
         If the network cannot be exported, or the file would be wrong.
     """
     task = _task(model, example, opening)
+    name = type(model).__name__
     try:
-        return _for_any_batch(task)
-    except (NotRecordedError, WrongFileError) as error:
-        why_one_batch = str(error)
-    try:
+        try:
+            return _for_any_batch(task)
+        except (NotRecordedError, UnusableFileError) as error:
+            why_one_batch = str(error)
+        except WrongFileError as error:
+            _check_is_matter_of_size(task, error)
+            why_one_batch = str(error)
         return _for_one_batch(task, why_one_batch)
     except NotRecordedError as error:
         raise InputError(
-            f"The network {type(model).__name__} cannot be exported to ONNX ({error}): give a "
-            "network of one tensor in that torch.export takes."
+            f"The network {name} cannot be exported to ONNX ({error}): give a network of one "
+            "tensor in that torch.export takes."
+        ) from error
+    except UnusableFileError as error:
+        raise InputError(
+            f"{path}: ONNX Runtime cannot use what PyTorch's exporter makes of {name} ({error}), "
+            f"so the file was not kept: {_advice(str(error))}."
         ) from error
     except WrongFileError as error:
         raise InputError(
-            f"{path}: ONNX Runtime's answers differ from those of {type(model).__name__} "
-            f"({error}), so the file was not kept."
+            f"{path}: ONNX Runtime's answers differ from those of {name} ({error}), so the file "
+            "was not kept."
         ) from error
 
 
@@ -145,8 +166,23 @@ def _for_any_batch(task: _Task) -> tuple[bytes, OnnxReport]:
     if len(known) == 1:
         raise NotRecordedError(f"it takes no batches of other sizes itself, such as {count + 1}")
     checked = tuple(len(answer.inputs) for answer in known)
-    found = _checked(content, task, [*known, *task.answers.at_random(max(checked))])
+    try:
+        found = _checked(content, task, [*known, *task.answers.at_random(max(checked))])
+    except WrongFileError as error:
+        if error.inputs is not None:
+            check_conditions(program, len(error.inputs))
+        raise
     return content, _report(task, found, None, "", checked)
+
+
+def _check_is_matter_of_size(task: _Task, error: WrongFileError) -> None:
+    """Raise an error again if a file for the very size at which one is wrong is wrong as well."""
+    if error.inputs is None:
+        return
+    other = replace(task, example=error.inputs)
+    with suppress(NotRecordedError, UnusableFileError):
+        content = content_of(_recorded(record_one_batch, other), {})
+        _checked(content, other, [task.answers.to(error.inputs)])
 
 
 def _for_one_batch(task: _Task, why: str) -> tuple[bytes, OnnxReport]:
@@ -158,10 +194,10 @@ def _for_one_batch(task: _Task, why: str) -> tuple[bytes, OnnxReport]:
 
 
 def _recorded(record: Callable[[nn.Module, Tensor, Sequence[str]], Any], task: _Task) -> Any:
-    if not task.chosen:
-        return record(task.model, task.example, task.names)
-    with giving(task.model, task.chosen):
-        return record(task.model, task.example, task.names)
+    with giving(task.model, task.chosen) if task.chosen else nullcontext():
+        program = record(task.model, task.example, task.names)
+    check_draws_nothing(program, type(task.model).__name__)
+    return program
 
 
 def _metadata(task: _Task, batch: str) -> dict[str, str]:
@@ -194,9 +230,12 @@ def _checked(content: bytes, task: _Task, answers: Sequence[Answer]) -> tuple[fl
     """
     run, unsupported = _opened(content, task)
     found = [_given(run, answer.inputs) for answer in answers]
-    verdict = judge(found, answers, task.names, coarsest(task.model, answers))
+    precision = coarsest(task.model, answers)
+    verdict = judge(found, answers, task.names, precision)
     if verdict.problem:
-        raise WrongFileError(verdict.problem)
+        verdict = judge(found, task.answers.with_nearby(answers), task.names, precision)
+    if verdict.problem:
+        raise WrongFileError(verdict.problem, answers[verdict.place].inputs)
     return verdict.difference, unsupported
 
 
@@ -204,8 +243,8 @@ def _given(run: Callable[[Tensor], list[Tensor]], inputs: Tensor) -> list[Tensor
     try:
         return run(inputs)
     except Exception as error:
-        raise WrongFileError(
-            f"it fails on a batch of {len(inputs)}: {told(error)[:300]}"
+        raise UnusableFileError(
+            f"it fails on a batch of {len(inputs)}: {_told(error)}", inputs
         ) from error
 
 
@@ -215,13 +254,27 @@ def _opened(content: bytes, task: _Task) -> tuple[Callable[[Tensor], list[Tensor
         return _runtime(content, task), ""
     except Exception as error:
         if type(error).__name__ != "NotImplemented":
-            raise WrongFileError(f"it cannot be opened: {_told(error)}") from error
+            raise UnusableFileError(f"it cannot be opened: {_told(error)}") from error
         return _reference(content), _told(error)
 
 
 def _told(error: Exception) -> str:
     """Return what ONNX Runtime says of an error, without its codes and the lines of its source."""
-    return told(error).rpartition(" : ")[2].partition(" Status Message: ")[0]
+    text = told(error)
+    if (operator := re.search(r"while running (\S+) node", text)) is None:
+        return text.rpartition(" : ")[2].partition(" Status Message: ")[0]
+    why = text.partition("Status Message: ")[2]
+    return f"{operator[1]}: {why.rpartition(' was false. ')[2].partition('. ')[0]}"
+
+
+def _advice(problem: str) -> str:
+    """Return what to do where ONNX Runtime cannot use a file."""
+    if "Squeeze" in problem:
+        return (
+            "leave out squeeze of a dimension of another size than 1, which PyTorch lets pass and "
+            "ONNX has not"
+        )
+    return "write that part of the forward with other operations"
 
 
 def _runtime(content: bytes, task: _Task) -> Callable[[Tensor], list[Tensor]]:

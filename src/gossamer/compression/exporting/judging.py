@@ -8,20 +8,21 @@ from torch import Tensor, nn
 
 _BEYOND_PYTORCH = 4
 """How many times the rounding error of the network itself may be reached."""
-_MOST = 1 / 8
-"""Share of the largest number of an output beyond which no error is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What a network gives for a batch: the tensors of its output in its own precision and float64.
 
-    `exact` is None where it runs in its own precision only, or that is float64.
+    `exact` is None where it runs in its own precision only, or that is float64. `nearby` is what it
+    gives where all numbers are moved by about as much as rounding moves them: where a network
+    decides, as by rounding, comparing or sorting, that shows which entries rounding decides.
     """
 
     inputs: Tensor
     plain: Sequence[Tensor]
     exact: Sequence[Tensor] | None
+    nearby: Sequence[Sequence[Tensor]] = ()
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Verdict:
 
     difference: float
     problem: str
+    place: int = 0
+    """Which batch shows it."""
 
 
 def coarsest(model: nn.Module, answers: Sequence[Answer]) -> torch.dtype:
@@ -83,20 +86,17 @@ def judge(
     precision
         The coarsest type in the network.
     """
-    for given, answer in zip(found, answers, strict=True):
+    for place, (given, answer) in enumerate(zip(found, answers, strict=True)):
         if problem := _another_kind(given, answer, names):
-            return Verdict(float("inf"), f"for a batch of {len(answer.inputs)}, {problem}")
+            return Verdict(float("inf"), f"for a batch of {len(answer.inputs)}, {problem}", place)
     worst = 0.0
     for number, name in enumerate(names):
-        deviation = _deviation([given[number] for given in found], answers, number)
+        deviation = _deviation([given[number] for given in found], answers, number, precision)
         worst = max(worst, deviation.relative)
         if not deviation.error <= (allowed := deviation.allowed(precision)):
-            share = allowed / deviation.largest if deviation.largest else 0.0
-            return Verdict(
-                worst,
-                f"for a batch of {deviation.batch}, {name!r} differs by {deviation.relative:.2g} "
-                f"of what is largest in it, where at most {share:.2g} was expected",
-            )
+            size = len(answers[deviation.place].inputs)
+            problem = f"for a batch of {size}, {deviation.told(name, allowed)}"
+            return Verdict(worst, problem, deviation.place)
     return Verdict(worst, "")
 
 
@@ -116,12 +116,12 @@ def _another_kind(given: Sequence[Tensor], answer: Answer, names: Sequence[str])
 class _Deviation:
     """Of one output the error of the file, that of the network itself, and the largest number.
 
-    Of whole numbers and truth values the errors are how many differ, of `largest` in all.
+    Of whole numbers and truth values the error is how many are wrong, of `largest` in all.
     """
 
     error: float
-    batch: int
-    """Size of the batch with the largest error."""
+    place: int
+    """Which batch has the largest error."""
     own: float
     largest: float
     rounds: bool
@@ -133,50 +133,97 @@ class _Deviation:
 
     def allowed(self, precision: torch.dtype) -> float:
         """Return how large the error may be."""
-        own = _BEYOND_PYTORCH * self.own
         if not self.rounds:
-            return min(own, _MOST * self.largest)
-        own = max(own, tolerance_of(precision, self.has_exact) * self.largest)
-        return min(own, _MOST * self.largest)
+            return 0.0
+        fine = tolerance_of(precision, self.has_exact) * self.largest
+        most = tolerance_of(precision, has_exact=False) * self.largest
+        return min(max(_BEYOND_PYTORCH * self.own, fine), most)
+
+    def told(self, name: str, allowed: float) -> str:
+        """Return in words that the error of the output of some name is larger than that."""
+        if not self.rounds:
+            return (
+                f"{self.error:,.0f} of {self.largest:,.0f} entries of {name!r} differ, though not "
+                "by rounding"
+            )
+        share = allowed / self.largest if self.largest else 0.0
+        return (
+            f"{name!r} differs by {self.relative:.2g} of what is largest in it, where at most "
+            f"{share:.2g} was expected"
+        )
 
 
-def _deviation(found: Sequence[Tensor], answers: Sequence[Answer], number: int) -> _Deviation:
+def _deviation(
+    found: Sequence[Tensor], answers: Sequence[Answer], number: int, precision: torch.dtype
+) -> _Deviation:
     plain = [answer.plain[number] for answer in answers]
-    exact = [(answer.exact or answer.plain)[number] for answer in answers]
-    rounds = plain[0].is_floating_point()
-    measure = _rounded if rounds else _counted
-    errors, own, largest = zip(*map(measure, found, plain, exact), strict=True)
-    total = max if rounds else sum
+    nearby = [[one[number] for one in answer.nearby] for answer in answers]
+    exact = _references(answers, number, precision)
+    if not plain[0].is_floating_point():
+        errors = list(map(_wrong, found, plain, exact or plain, nearby))
+        entries = float(sum(one.numel() for one in plain))
+        place = errors.index(max(errors))
+        return _Deviation(sum(errors), place, 0.0, entries, False, exact is not None)
+    errors = list(map(_largest_error, found, plain, exact or plain, nearby))
     return _Deviation(
-        error=total(errors),
-        batch=len(answers[errors.index(max(errors))].inputs),
-        own=total(own),
-        largest=total(largest),
-        rounds=rounds,
-        has_exact=all(answer.exact is not None for answer in answers),
+        error=max(errors),
+        place=errors.index(max(errors)),
+        own=max(map(_own_error, plain, exact or plain)),
+        largest=max(map(_largest, exact or plain)),
+        rounds=True,
+        has_exact=exact is not None,
     )
 
 
-def _counted(found: Tensor, plain: Tensor, exact: Tensor) -> tuple[float, float, float]:
-    """Return how many differ, in the file and the network itself, and how many there are."""
+def _references(
+    answers: Sequence[Answer], number: int, precision: torch.dtype
+) -> list[Tensor] | None:
+    """Return an output in float64; None where that is farther away than rounding explains.
+
+    A network may compute something else in float64, or decide otherwise.
+    """
+    exact = [answer.exact[number] for answer in answers if answer.exact is not None]
+    plain = [answer.plain[number] for answer in answers]
+    if len(exact) < len(plain):
+        return None
+    if any(one.shape != other.shape for one, other in zip(exact, plain, strict=True)):
+        return None
+    own = max(map(_own_error, plain, exact))
+    most = tolerance_of(precision, has_exact=False) * max(map(_largest, plain))
+    return exact if not plain[0].is_floating_point() or own <= most else None
+
+
+def _wrong(found: Tensor, plain: Tensor, exact: Tensor, nearby: Sequence[Tensor]) -> float:
+    """Return how many differ from all that the network gives."""
     wrong = (found != plain) & (found != exact)
-    return float(wrong.sum()), float((plain != exact).sum()), float(plain.numel())
+    for one in nearby:
+        if one.shape == found.shape:
+            wrong &= found != one
+    return float(wrong.sum())
 
 
-def _rounded(found: Tensor, plain: Tensor, exact: Tensor) -> tuple[float, float, float]:
-    """Return the largest error of the file, that of the network itself, and the largest number."""
-    if not plain.numel():
-        return 0.0, 0.0, 0.0
+def _own_error(plain: Tensor, exact: Tensor) -> float:
     plain, exact = plain.double(), exact.double()
-    own = torch.where(plain.isfinite() & exact.isfinite(), (plain - exact).abs(), 0.0)
-    size = torch.where(exact.isfinite(), exact.abs(), 0.0)
-    return _largest_error(found.double(), plain, exact), float(own.max()), float(size.max())
+    both = plain.isfinite() & exact.isfinite()
+    return _most(torch.where(both, (plain - exact).abs(), 0.0))
 
 
-def _largest_error(given: Tensor, plain: Tensor, exact: Tensor) -> float:
+def _largest(numbers: Tensor) -> float:
+    numbers = numbers.double()
+    return _most(torch.where(numbers.isfinite(), numbers.abs(), 0.0))
+
+
+def _most(numbers: Tensor) -> float:
+    return float(numbers.max()) if numbers.numel() else 0.0
+
+
+def _largest_error(given: Tensor, plain: Tensor, exact: Tensor, nearby: Sequence[Tensor]) -> float:
     """Return the largest error; what the network gives in its own precision is right as well."""
-    right = torch.zeros_like(given, dtype=torch.bool)
+    given, plain, exact = given.double(), plain.double(), exact.double()
+    errors = (given - exact).abs()
+    for one in nearby:
+        if one.shape == given.shape:
+            errors = errors.fmin((given - one.double()).abs())
     for reference in (plain, exact):
-        right |= (given == reference) | (given.isnan() & reference.isnan())
-    errors = torch.where(right, 0.0, (given - exact).abs())
-    return float(errors.nan_to_num(torch.inf, torch.inf).max())
+        errors[(given == reference) | (given.isnan() & reference.isnan())] = 0.0
+    return _most(errors.nan_to_num(torch.inf, torch.inf))

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.utils._sympy.printers import PythonPrinter
 
 from gossamer.compression.lowering.tracing import quietly, several_examples
+from gossamer.compression.random_operations import random_operations
 from gossamer.errors import InputError
 from gossamer.measure.running import told
 
@@ -89,9 +91,29 @@ def _reason(error: Exception) -> str:
     """Return the beginning of what first went wrong; the exporter wraps it in advice of its own."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
-    if "static shape" in str(error) or "Constraints violated" in str(error):
+    if any(words in str(error) for words in ("static shape", "Constraints violated", "not in VR[")):
         return _PLAIN_NUMBER
     return told(error)[:300].partition(". ")[0]
+
+
+def check_draws_nothing(program: Any, network: str) -> None:
+    """Refuse a recording that draws random numbers, of a network that repeats its answers.
+
+    Raises
+    ------
+    InputError
+        If it does.
+    """
+    parts = program.exported_program.graph_module.modules()
+    graphs = [part.graph for part in parts if isinstance(part, fx.GraphModule)]
+    names = list(dict.fromkeys(name for graph in graphs for name in random_operations(graph)))
+    if names:
+        raise InputError(
+            f"The network {network} draws random numbers ({', '.join(names)}) that repeat only "
+            "because its forward sets the seed, which an ONNX file does not keep, so that the file "
+            "would give other answers each time: draw them in training mode only, or once and "
+            "keep them, with register_buffer."
+        )
 
 
 def doubtful_sizes(program: Any, example: Tensor) -> list[int]:
@@ -118,31 +140,47 @@ def doubtful_sizes(program: Any, example: Tensor) -> list[int]:
     """
     in_reach = max(4 * len(example), min(_MOST_EXAMPLES, _MOST_NUMBERS // example[0].numel()))
     found: set[int] = set()
-    for holds in _conditions(program):
+    for condition, holds in _conditions(program):
         fails = [size for size in range(1, in_reach + 1) if not holds(size)]
         found.update(fails[:2])
         far = [size for size in _FAR if not holds(size)]
         if far and not fails:
-            raise NotRecordedError(
-                f"it asks for the size of the batch, and computes one of {far[0]} in another way"
-            )
+            raise NotRecordedError(_asking(condition, far[0]))
     return sorted(found)
 
 
-def _conditions(program: Any) -> Iterator[Callable[[int], bool]]:
-    """Yield what was taken for granted of the size of the batch, each as a function of it."""
+def check_conditions(program: Any, size: int) -> None:
+    """Refuse a recording that rests on a condition which does not hold for a size.
+
+    Raises
+    ------
+    NotRecordedError
+        If it does, with the condition, such as 'batch <= 64'.
+    """
+    for condition, holds in _conditions(program):
+        if not holds(size):
+            raise NotRecordedError(_asking(condition, size))
+
+
+def _asking(condition: str, size: int) -> str:
+    return f"its forward asks whether {condition}, and computes a batch of {size} in another way"
+
+
+def _conditions(program: Any) -> Iterator[tuple[str, Callable[[int], bool]]]:
+    """Yield what was taken for granted of the size of the batch, in words and as a function."""
     batch = _symbolic_batch(program.exported_program)
     if batch is None:
         return
     symbol, shapes = batch.node.expr, batch.node.shape_env
     bounds = shapes.var_to_range.get(symbol)
     if bounds is not None:
-        yield lambda size: bool(bounds.lower <= size)
-        yield lambda size: bool(size <= bounds.upper)
+        yield f"{BATCH} >= {bounds.lower}", lambda size: bool(bounds.lower <= size)
+        yield f"{BATCH} <= {bounds.upper}", lambda size: bool(size <= bounds.upper)
     asserted = [one.expr for several in shapes.deferred_runtime_asserts.values() for one in several]
     for expression in (*asserted, *(guard.expr for guard in shapes.guards)):
         if expression.free_symbols == {symbol}:
-            yield _as_function(expression, symbol)
+            words = PythonPrinter().doprint(expression).replace(str(symbol), BATCH)
+            yield words, _as_function(expression, symbol)
 
 
 def _as_function(expression: Any, symbol: Any) -> Callable[[int], bool]:
