@@ -422,6 +422,22 @@ def test_a_channel_far_from_zero_is_centred_and_the_others_folded() -> None:
     assert product.bias.tolist() == (matrix @ [0, 3, 50, 40]).tolist()
 
 
+@pytest.mark.parametrize("pooled_before", [False, True])
+def test_images_far_from_zero_are_centred_before_they_are_flattened(pooled_before: bool) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    assert norm.running_mean is not None
+    norm.running_mean.copy_(torch.tensor([500.0, -2000.0, 0.5]))
+    pool = nn.AvgPool2d(2) if pooled_before else nn.Identity()
+    size = 12 if pooled_before else 48
+    model = nn.Sequential(norm, pool, nn.Flatten(), nn.Linear(size, 5)).eval()
+    example = torch.randn(8, 3, 4, 4) + norm.running_mean[:, None, None]
+    small = compress(model, example, choose="engine")
+    assert small.choice == "engine"
+    exact = copy.deepcopy(model).double()(example.double()).detach()
+    assert (small(example) - exact).abs().max() / exact.abs().max() < 2e-6
+
+
 @pytest.mark.parametrize(
     ("mean", "deviation"), [(0.1307, 0.3081), (0.485, 0.229), (123.675, 58.395)]
 )

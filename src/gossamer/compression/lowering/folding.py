@@ -314,7 +314,7 @@ def _fold_into_product_behind(name: str, operation: Operation, view: _View) -> C
         if isinstance(reader, Pool) and not _commute(scale, reader):
             return None
         if isinstance(reader, Reshape):
-            shape = view.shapes[reader.input]
+            shape = view.shapes[name]
             if len(reader.shape) != 1 and reader.shape[0] != shape[0]:
                 return None
             if len(reader.shape) == 1:
