@@ -252,7 +252,10 @@ def _validated(content: Mapping[str, Any]) -> StudySpec:
         try:
             spec = StudySpec.model_validate(there)
         except ValidationError as error:
-            found.append(complaints(error, StudySpec))
+            complaint = complaints(error, StudySpec)
+            if str(complaint) in map(str, found):
+                break  # mending one thing brought another back
+            found.append(complaint)
             there = mended(there, problems(error, (StudySpec,)), StudySpec)
             continue
         if not found:
