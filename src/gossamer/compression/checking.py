@@ -11,7 +11,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from gossamer.compression.compacting.copying import in_double
 from gossamer.compression.compacting.hooks import COMPUTING_HOOKS, name_of
-from gossamer.compression.outputs import check_is_tensor, check_output, comparable
+from gossamer.compression.outputs import check_is_tensor, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.compression.rounding import rounding_errors
 from gossamer.errors import InputError
@@ -122,33 +122,6 @@ def check_example(example: Any) -> None:
             f"'example' of shape {shape} holds values that are not finite, or is not stored "
             "dense: give inputs as the network will get them."
         )
-
-
-def run_twice(model: nn.Module, example: Tensor) -> Any:
-    """Return what a model gives for an example.
-
-    Raises
-    ------
-    InputError
-        If it fails, or gives something else the second time.
-    """
-    with torch.no_grad():
-        # A model may write into what it is given.
-        check_output(model, example, lambda inputs: run(model, inputs.clone()))
-        output, again = run(model, example.clone()), run(model, example.clone())
-        if not all(map(_repeated, comparable(output), comparable(again))):
-            raise InputError(
-                f"The network {type(model).__name__} gives different answers for the same inputs "
-                "in evaluation mode, so that nothing else can be checked against them: let it draw "
-                "random numbers, or change what it holds, in training mode only."
-            )
-    return output
-
-
-def _repeated(first: Any, second: Any) -> bool:
-    if not isinstance(first, Tensor):
-        return bool(first == second)
-    return relative_difference(second, first) <= _TOLERANCE
 
 
 @dataclass(eq=False)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.compression.checking import run_twice
 from gossamer.compression.exporting.answers import Answers
 from gossamer.compression.exporting.judging import Answer, coarsest, judge
 from gossamer.compression.exporting.recording import (
@@ -26,9 +25,9 @@ from gossamer.compression.exporting.recording import (
     record_one_batch,
 )
 from gossamer.compression.exporting.report import OnnxReport
-from gossamer.compression.outputs import Leaf, giving, leaves
+from gossamer.compression.outputs import Leaf, check_output, giving, leaves
 from gossamer.errors import InputError
-from gossamer.measure.running import told
+from gossamer.measure.running import run, told
 
 Opening = Callable[[bytes], Any]
 """Returns a session of ONNX Runtime for the content of a file."""
@@ -112,7 +111,10 @@ def exported(
 
 
 def _task(model: nn.Module, example: Tensor, opening: Opening) -> _Task:
-    output = run_twice(model, example)
+    with torch.no_grad():
+        # A model may write into what it is given.
+        check_output(model, example, lambda inputs: run(model, inputs.clone()))
+        output = run(model, example.clone())
     held = leaves(output)
     tensors = [leaf for leaf in held if isinstance(leaf.value, Tensor)]
     others = [leaf for leaf in held if not isinstance(leaf.value, Tensor | None)]
