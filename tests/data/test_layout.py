@@ -88,13 +88,6 @@ def test_the_caller_decides_before_the_file(tmp_path: Path) -> None:
         load_npz(path, layout="last")  # type: ignore[arg-type]
 
 
-def test_a_layout_says_nothing_of_features_and_plain_images(tmp_path: Path) -> None:
-    for shape in ((4,), (5, 3)):
-        x = np.arange(6 * np.prod(shape), dtype=np.uint8).reshape(6, *shape)
-        np.savez(tmp_path / "x.npz", x_train=x[:4], x_test=x[4:], **LABELS, layout="channels_last")
-        assert load_npz(tmp_path / "x.npz").input_shape[-len(shape) :] == shape
-
-
 @given(SIDES, SIDES, SIDES)
 def test_both_readings_are_never_clear(a: int, b: int, c: int) -> None:
     # Channels last of (a, b, c) are channels first of (c, a, b).
