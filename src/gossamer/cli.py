@@ -150,8 +150,8 @@ def run(
     scale: Annotated[
         ScaleName | None,
         typer.Option(
-            help="quick: a first answer in about ten minutes on two idle cores; medium: within an "
-            "hour or two; paper: as published. [default: quick]"
+            help="quick: a first answer in about ten minutes on two idle cores; medium: within a "
+            "few hours; paper: as published. [default: quick]"
         ),
     ] = None,
     seeds: Annotated[

@@ -94,6 +94,21 @@ def test_a_scale_runs_its_levels_and_arms(write_study: WriteStudy) -> None:
     }
 
 
+def test_a_scale_may_compute_in_its_own_precision(write_study: WriteStudy) -> None:
+    study = write_study(("seeds = 3", 'seeds = 3\nprecision = "bf16"'))
+    spec, _ = read_study(str(study))
+    found = {
+        scale: {
+            trial.keyed.trial.precision
+            for trial in prepare(
+                Request(study=str(study), folder=study.parent, scale=scale, seeds=1), None
+            ).plan.trials
+        }
+        for scale in spec.scales
+    }
+    assert found == {"quick": {"float32"}, "paper": {"bf16"}}
+
+
 def test_claims_are_made_where_their_arms_are_run(write_study: WriteStudy) -> None:
     claim = '\n[[claims]]\nname = "a"\ntext = "T."\nsays = "on-par"\ncompare = "weight"\n'
     study = write_study(

@@ -209,7 +209,7 @@ def _bare_trial(spec: StudySpec, scale: Scale, arm: ArmSpec, seed: int, device: 
         seed=seed,
         steps=(),
         measure=MeasureSpec(**spec.measure.model_dump(), leakage=spec.leakage is not None),
-        precision=spec.precision,
+        precision=spec.precision_at(scale),
         device=device,
     )
 

@@ -94,7 +94,8 @@ def _chance(prepared: Prepared) -> Iterator[str]:
 
 
 def _precision(prepared: Prepared) -> Iterator[str]:
-    on_processor = prepared.request.device == "cpu" and prepared.spec.precision == "bf16"
+    precision = prepared.spec.precision_at(prepared.scale)
+    on_processor = prepared.request.device == "cpu" and precision == "bf16"
     if on_processor and processor_has_bf16() is False:
         yield (
             "This processor has no bf16 instructions: bf16 is far slower here than "

@@ -66,6 +66,8 @@ class ScaleSpec(Options):
     """The values of the grid that are run; None for all of them."""
     data: Mapping[str, Any] = {}
     """What of the data is otherwise at this scale, such as the size of the pool."""
+    precision: Precision | None = None
+    """What trainings at this scale compute in; None for what the study says."""
     notes: tuple[Line, ...] = ()
     """What a reader of the report must know: what was shortened or chosen."""
 
@@ -128,6 +130,10 @@ class StudySpec(Options):
         """Return the grid's values that are run at a scale."""
         levels = self.scales[scale].levels
         return self.levels if levels is None else levels
+
+    def precision_at(self, scale: Scale) -> Precision:
+        """Return what trainings at a scale compute in."""
+        return self.scales[scale].precision or self.precision
 
     def arm(self, name: str) -> ArmSpec:
         """Return the arm of a name that there is."""
