@@ -44,7 +44,19 @@ def test_what_is_misspelt_does_not_fit(
     assert problems(write_study((old, new)).read_text())
 
 
-def test_every_option_of_a_step_is_described() -> None:
+def test_every_field_says_what_it_is() -> None:
+    schema = study_schema()
+    for name, table in {"a study": schema, **schema["$defs"]}.items():
+        fields: dict[str, Any] = table.get("properties", {})
+        undescribed = [
+            field
+            for field, known in fields.items()
+            if "const" not in known and not known.get("description")
+        ]
+        assert undescribed == [], name
+
+
+def test_every_option_of_a_step_is_there() -> None:
     definitions: dict[str, Any] = study_schema()["$defs"]
     assert set(definitions["Prune"]["properties"]) == {
         "step", "sparsity", "score", "allocation", "pattern", "exclude", "include", "enforce",

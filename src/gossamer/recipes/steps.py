@@ -35,6 +35,7 @@ class ErdosRenyi(Options):
 
     name: Literal["erdos-renyi"] = "erdos-renyi"
     epsilon: PositiveFloat
+    """How many connections each input and each unit brings."""
 
 
 class ERK(Options):
@@ -48,6 +49,7 @@ class FixedFanIn(Options):
 
     name: Literal["fixed-fan-in"] = "fixed-fan-in"
     connections: PositiveInt
+    """Weights that each unit keeps."""
 
 
 class NByM(Options):
@@ -55,7 +57,9 @@ class NByM(Options):
 
     name: Literal["n-by-m"] = "n-by-m"
     n: PositiveInt
+    """How many are kept."""
     m: PositiveInt
+    """Of so many in a row."""
 
 
 class Block(Options):
@@ -63,7 +67,9 @@ class Block(Options):
 
     name: Literal["block"] = "block"
     rows: PositiveInt
+    """Units of a block."""
     columns: PositiveInt
+    """Inputs of a block."""
 
 
 NamedAllocation = Annotated[ErdosRenyi | ERK | FixedFanIn, Field(discriminator="name")]
@@ -88,9 +94,12 @@ class Prune(Options):
         Literal["uniform", "global"] | NamedAllocation | Mapping[str, Sparsity],
         BeforeValidator(_written_allocation),
     ] = "global"
+    """How the sparsity is spread over layers: all scores compared together, the same share of each
+    layer, by a rule of larger and smaller layers, or by names."""
     pattern: Annotated[
         Literal["weight", "unit"] | NamedPattern, BeforeValidator(_written_pattern)
     ] = "weight"
+    """What goes as one: single weights, whole units, n of each m, or blocks."""
     exclude: tuple[str, ...] = ()
     """Name patterns to leave alone, or "output layer"."""
     include: tuple[str, ...] = ()

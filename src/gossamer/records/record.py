@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict
 class Value(BaseModel):
     """A frozen value that refuses unknown fields and, as JSON has none, NaN and infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Environment(Value):
@@ -119,7 +121,9 @@ class ControlComparison(Value):
     """The comparison that explains a claim which does not hold."""
 
     compare: str
+    """An arm."""
     against: str
+    """The arm that it is compared to."""
     measure: str | None = None
     """None for the claim's own."""
     text: str

@@ -23,26 +23,43 @@ class ControlSpec(ControlComparison):
     """The comparison that could explain a claim, as the file has it."""
 
     text: Line
+    """What it means, in one sentence."""
 
 
 class ClaimSpec(Options):
     """A claim as the file has it; see `gossamer.records.record.Claim`."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9'-]*$")
+    """What the report calls it, such as "a"."""
     text: Line
+    """The claim in one sentence."""
     says: Literal["higher", "lower", "not-lower", "not-higher", "on-par"]
+    """What it says of the difference `compare` - `against`: above the margin ("higher"), below
+    minus the margin ("lower"), above minus the margin ("not-lower"), below the margin ("not-
+    higher"), or between the two ("on-par")."""
     compare: str
+    """The arm that the claim is about."""
     against: Annotated[tuple[str, ...], Field(min_length=1)] | str
+    """The arm that it is compared to, or several."""
     measure: str = "test_accuracy"
+    """A column of results.csv."""
     levels: tuple[Level, ...] = ()
+    """Values of the grid at which it is judged; left out, everywhere that the arms are."""
     against_level: Level | None = None
+    """Where on the grid the other arms are looked at; left out, at the same value."""
     over: Literal["each", "any", "mean"] = "each"
+    """Whether every comparison must support the claim, "any" one is enough, or their "mean"
+    counts."""
     matched_on: str | None = None
+    """Compare where this measure is equal, and not at the same value of the grid: between the
+    points of the other arms, in their order, where they first pass the value that `compare`
+    has."""
     margin: NonNegativeFloat | None = None
     """The smallest difference that matters: "higher" says higher by more than this, "not-lower"
     lower by less. None for 0.005, half a point of accuracy, or 0.01 of an attack's; 0.02 for
     "on-par". What is no fraction has no margin but the one that is given."""
     control: ControlSpec | None = None
+    """The comparison that could explain the claim away."""
 
     def resolved(self) -> Claim:
         """Return the claim with its defaults."""

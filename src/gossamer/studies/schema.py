@@ -45,7 +45,12 @@ def _with_mentions(definition: dict[str, Any]) -> dict[str, Any]:
     """Let every option of a step be a mention, too, but for what tells its kind."""
     properties = definition.get("properties", {})
     allowed = {
-        name: value if "const" in value else {"anyOf": [value, _MENTION]}
+        name: value if "const" in value else _or_mention(value)
         for name, value in properties.items()
     }
     return {**definition, "properties": allowed} if properties else definition
+
+
+def _or_mention(field: dict[str, Any]) -> dict[str, Any]:
+    described = {"description": field["description"]} if "description" in field else {}
+    return {**described, "anyOf": [{k: field[k] for k in field if k not in described}, _MENTION]}

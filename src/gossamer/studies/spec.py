@@ -45,8 +45,12 @@ class ArmSpec(Options):
     """One recipe, tried at every level of the grid that it mentions."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """What claims, tables and files call it: small letters, digits and dashes."""
     label: Line
+    """What figures and sentences call it."""
     role: Literal["baseline", "main", "control"] = "main"
+    """The "baseline" is what all others are compared to, at most one; a "control" could explain an
+    effect away, and is drawn as such."""
     recipe: tuple[WrittenStep | str, ...] = Field(min_length=1)
     """Steps, or names of parts; a value ``"$name"`` is one of the grid's or of the scale's."""
     data: Mapping[str, Any] = {}
@@ -61,7 +65,10 @@ class ScaleSpec(Options):
     """How large a study is run."""
 
     seeds: PositiveInt
+    """How many seeds every arm is run with, unless the command says otherwise; even where leakage
+    is measured."""
     values: Mapping[str, Any] = {}
+    """What recipes mention as `"$name"` at this scale."""
     levels: tuple[Level, ...] | None = Field(None, min_length=1)
     """The values of the grid that are run; None for all of them."""
     data: Mapping[str, Any] = {}
@@ -89,23 +96,35 @@ class StudySpec(Options):
     """A study file."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """Names the folder of its results: small letters, digits and dashes."""
     title: Line
+    """Heads the report."""
     question: Paragraph
+    """What the study asks, in a sentence or two."""
     data: DataSpec
+    """What all arms are trained and tested on, unless they say otherwise."""
     network: NetworkSpec
+    """What all arms train, unless they say otherwise."""
     measure: SampleSpec = SampleSpec()
+    """How much of the data networks are measured on."""
     precision: Precision = "float32"
+    """What trainings compute in: "float32", or "bf16" for bfloat16 autocast over float32 weights.
+    """
     leakage: Literal["paired-halves"] | None = None
     """Attack every network with the networks of the other seeds: seeds 2j and 2j + 1 train on
     complementary halves of the pool."""
     grid: Mapping[Line, tuple[Level, ...]] = Field({"sparsity": ()}, min_length=1, max_length=1)
+    """The one variable that recipes are tried at several values of, by name."""
     scales: Mapping[Scale, ScaleSpec] = Field(min_length=1)
+    """How large the study is run, by name; at least one of quick, medium and paper."""
     parts: Mapping[str, tuple[WrittenStep, ...]] = {}
     """Steps that several recipes have in common, by name."""
     sources: Mapping[str, SourceSpec] = {}
     """Recipes that ``{ step = "transfer", source = "name" }`` borrows a mask from."""
     arms: tuple[ArmSpec, ...] = Field(min_length=1)
+    """The recipes that are compared."""
     claims: tuple[ClaimSpec, ...] = ()
+    """What the report judges."""
     overlaps: tuple[tuple[str, str], ...] = ()
     """Pairs of arms whose masks are compared, seed by seed."""
     latency: LatencySpec | None = None

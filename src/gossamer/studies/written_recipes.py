@@ -33,6 +33,7 @@ class SourceSpec(Lender):
     """A recipe that masks are borrowed from."""
 
     recipe: tuple[WrittenStep | str, ...] = Field(min_length=1)
+    """Steps, or names of parts."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ Precision = Literal["float32", "bf16"]
 class Options(BaseModel):
     """Frozen options that refuse unknown fields and values that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -23,10 +25,15 @@ class Sgd(Options):
     """Stochastic gradient descent, with momentum (Polyak 1964; Sutskever et al. 2013) if asked."""
 
     name: Literal["sgd"] = "sgd"
+    """Which optimizer."""
     rate: PositiveFloat = 0.1
+    """Learning rate of the first epoch."""
     momentum: Fraction = 0.0
+    """Factor by which the velocity is kept at each step."""
     nesterov: bool = False
+    """Look ahead along the velocity (Nesterov's momentum); needs a momentum."""
     weight_decay: Decay = 0.0
+    """L2 penalty added to the gradient: this times the weight."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "Sgd":
@@ -39,30 +46,45 @@ class Adam(Options):
     """Adam (Kingma and Ba 2015, arXiv 1412.6980); weight decay is added to the gradient."""
 
     name: Literal["adam"] = "adam"
+    """Which optimizer."""
     rate: PositiveFloat = 1e-3
+    """Learning rate of the first epoch."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Decay of the means of gradients and of their squares."""
     epsilon: PositiveFloat = 1e-8
+    """Added to the root of the second moment, against division by zero."""
     weight_decay: Decay = 0.0
+    """L2 penalty added to the gradient: this times the weight."""
 
 
 class AdamW(Options):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
 
     name: Literal["adamw"] = "adamw"
+    """Which optimizer."""
     rate: PositiveFloat = 1e-3
+    """Learning rate of the first epoch."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Decay of the means of gradients and of their squares."""
     epsilon: PositiveFloat = 1e-8
+    """Added to the root of the second moment, against division by zero."""
     weight_decay: Decay = 1e-2
+    """Weights shrink by this times the learning rate at each step."""
 
 
 class Adadelta(Options):
     """Adadelta (Zeiler 2012, arXiv 1212.5701)."""
 
     name: Literal["adadelta"] = "adadelta"
+    """Which optimizer."""
     rate: PositiveFloat = 1.0
+    """Factor on the step of the first epoch."""
     rho: Fraction = 0.9
+    """Decay of the means of squared gradients and of squared steps."""
     epsilon: PositiveFloat = 1e-6
+    """Added to both means, against division by zero."""
     weight_decay: Decay = 0.0
+    """L2 penalty added to the gradient: this times the weight."""
 
 
 OptimizerOptions = Annotated[Sgd | Adam | AdamW | Adadelta, Field(discriminator="name")]
@@ -72,6 +94,7 @@ class Constant(Options):
     """The rate stays what it is."""
 
     name: Literal["constant"] = "constant"
+    """Which schedule."""
 
     def factor(self, epoch: int, epochs: int) -> float:  # noqa: ARG002
         """Return 1."""
@@ -82,8 +105,11 @@ class StepDecay(Options):
     """The rate is multiplied by `gamma` every `every` epochs."""
 
     name: Literal["step"] = "step"
+    """Which schedule."""
     every: PositiveInt
+    """Epochs from one fall to the next."""
     gamma: PositiveFloat = 0.1
+    """Factor of each fall."""
 
     def factor(self, epoch: int, epochs: int) -> float:  # noqa: ARG002
         """Return gamma ** (epoch // every)."""
@@ -94,7 +120,9 @@ class Exponential(Options):
     """The rate is multiplied by `gamma` after each epoch."""
 
     name: Literal["exponential"] = "exponential"
+    """Which schedule."""
     gamma: PositiveFloat
+    """Factor after each epoch."""
 
     def factor(self, epoch: int, epochs: int) -> float:  # noqa: ARG002
         """Return gamma ** epoch."""
@@ -105,6 +133,7 @@ class Cosine(Options):
     """The rate falls along half a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
 
     name: Literal["cosine"] = "cosine"
+    """Which schedule."""
     floor: Fraction = 0.0
     """The factor that the cosine would reach after the last epoch."""
 
@@ -125,6 +154,7 @@ class EarlyStop(Options):
     """
 
     watch: Watched = "validation_loss"
+    """The number that decides; those of validation need examples held out for it."""
     target: float | None = None
     """End once the watched number is as good as this."""
     patience: PositiveInt | None = None
@@ -196,12 +226,18 @@ class TrainingOptions(Options):
     """One training: how long, in what batches, with which optimizer and learning rate."""
 
     epochs: PositiveInt
+    """Passes over the training examples, at most where training may end early."""
     batch: PositiveInt = 128
+    """Examples of a step; the last batch of an epoch may be smaller."""
     optimizer: OptimizerOptions = Adam()
+    """What moves the weights, and how fast."""
     schedule: Schedule = Constant()
+    """What the learning rate is multiplied by from epoch to epoch."""
     early_stop: EarlyStop | None = None
+    """When to end before the last epoch; left out, never."""
     # Not written where there is none: trainings without it keep the keys that they always had.
     augmentation: Augmentation | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Random changes of training images; left out, none."""
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch of this training, counted from 0.
