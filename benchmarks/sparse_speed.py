@@ -31,6 +31,7 @@ from gossamer.compression.benching import (
 from gossamer.compression.benching_columns import CHOOSING_SECONDS
 from gossamer.compression.benching_measuring import machine, measured_rows
 from gossamer.compression.onnx import export_onnx, open_session
+from gossamer.core.system import available_cores
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.engine import Engine, fma_peak, read_bandwidth
 from gossamer.kernels.network import Convolution, Linear, Network, window_positions
@@ -38,7 +39,6 @@ from gossamer.measure.latency import time_alternately
 from gossamer.records.speed import LABELS, RIVALS, Row, break_evens
 from gossamer.report.speed_words import break_even_text
 from gossamer.studies.tuning import tune_process
-from gossamer.system import available_cores
 
 NETWORKS = ("fashion-cnn", "mlp", "cifar-dropout-cnn", "wide-head")
 SPARSITY, UNITS_REMOVED = 0.9, 0.75

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gossamer.formats import counted, spread
+from gossamer.core.formats import counted
 from gossamer.report.latencies import times
+from gossamer.report.units import spread
 from gossamer.stats.intervals import Interval, mean_interval
 from gossamer.studies.published_tables import published_figures
 

@@ -17,7 +17,7 @@ from torch import nn
 from gossamer.bench_console import followed
 from gossamer.compression import benching_files, benching_measuring
 from gossamer.compression.benching import Case
-from gossamer.errors import GossamerError
+from gossamer.core.errors import GossamerError
 from gossamer.kernels.network import Linear, Network
 from gossamer.kernels.weights import pack_weights
 from gossamer.masks import prune

@@ -13,8 +13,9 @@ import pytest
 
 import gossamer
 from absent_packages import COMMAND, DECLARED, run_without
-from gossamer import MissingPackageError, installing
+from gossamer import MissingPackageError
 from gossamer.cli import app
+from gossamer.core import installing
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -7,12 +7,12 @@ one that needs a package that is not installed raises `MissingPackageError`, whi
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gossamer.installing import extra_of_module, needing
+from gossamer.core.installing import extra_of_module, needing
 
 if TYPE_CHECKING:
     from gossamer.compression import Compressed, compact, compress
     from gossamer.compression.onnx import export_onnx
-    from gossamer.errors import (
+    from gossamer.core.errors import (
         GossamerError,
         InputError,
         MissingPackageError,
@@ -41,17 +41,17 @@ _HOMES = {
     "ERK": "gossamer.masks",
     "ErdosRenyi": "gossamer.masks",
     "FixedFanIn": "gossamer.masks",
-    "GossamerError": "gossamer.errors",
-    "InputError": "gossamer.errors",
+    "GossamerError": "gossamer.core.errors",
+    "InputError": "gossamer.core.errors",
     "Leakage": "gossamer.records.leakage",
     "Mask": "gossamer.masks",
-    "MissingPackageError": "gossamer.errors",
+    "MissingPackageError": "gossamer.core.errors",
     "NByM": "gossamer.masks",
     "OUTPUT_LAYER": "gossamer.masks",
     "Predictor": "gossamer.runtime",
     "SparseLinear": "gossamer.nets",
-    "StoreError": "gossamer.errors",
-    "TrainingError": "gossamer.errors",
+    "StoreError": "gossamer.core.errors",
+    "TrainingError": "gossamer.core.errors",
     "audit": "gossamer.leakage",
     "compact": "gossamer.compression",
     "compress": "gossamer.compression",

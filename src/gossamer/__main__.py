@@ -7,8 +7,8 @@ and version are there, too, where nothing else is installed.
 import os
 import sys
 
-from gossamer.errors import MissingPackageError
-from gossamer.installing import (
+from gossamer.core.errors import MissingPackageError
+from gossamer.core.installing import (
     NEEDED,
     extra_of_command,
     is_usable,
@@ -69,7 +69,7 @@ def _completing() -> bool:
 
 def _unknown(command: str) -> str:
     """Say that there is no such command, and which there are."""
-    from gossamer.formats import likeliest, listed  # other starts need not wait for it
+    from gossamer.core.formats import likeliest, listed  # other starts need not wait for it
 
     near = likeliest(command, NEEDED)
     hint = f" (did you mean {near!r}?)" if near else ""

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from gossamer.commands import PatientConsole, check_folder, echo
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 if TYPE_CHECKING:
     from gossamer.records.example_scores import ExampleScores

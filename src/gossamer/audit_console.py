@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.formats import NOTHING, compact, counted, decimal, listed, percent
+from gossamer.core.formats import NOTHING, compact, counted, decimal, listed, percent
 from gossamer.leakage.design import Kind
 from gossamer.leakage.preview import Preview
 from gossamer.records.leakage import AttackResult, Estimate, Leakage, RateAt, Skipped

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from gossamer.commands import PatientConsole, check_folder, echo
 from gossamer.completing import NETWORKS, networks_beginning
-from gossamer.errors import GossamerError, InputError, MissingPackageError
-from gossamer.formats import counted, likeliest
-from gossamer.installing import needing
+from gossamer.core.errors import GossamerError, InputError, MissingPackageError
+from gossamer.core.formats import counted, likeliest
+from gossamer.core.installing import needing
 
 if TYPE_CHECKING:
     from gossamer.compression.benching import Case, Subject
@@ -233,7 +233,7 @@ def _write_page(speed: "Speed", folder: Path, *, as_json: bool) -> None:
 
 
 def _left_out(sparsities: Sequence[float], zeros: float) -> Iterator[str]:
-    from gossamer.formats import listed
+    from gossamer.core.formats import listed
     from gossamer.report.speed_words import level
 
     if sparsities:
@@ -274,7 +274,7 @@ def _check_memory(batch: int, inputs: int) -> None:
 
 
 def _check_numbers(sparsities: Sequence[float], threads: Sequence[int], seconds: float) -> None:
-    from gossamer.system import available_cores
+    from gossamer.core.system import available_cores
 
     for sparsity in sparsities:
         if not 0 <= sparsity < 1:
@@ -307,7 +307,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _usual_threads() -> tuple[int, ...]:
-    from gossamer.system import available_cores
+    from gossamer.core.system import available_cores
 
     return (1, available_cores())
 

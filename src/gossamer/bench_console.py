@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.formats import NOTHING, compact, counted, duration, listed
+from gossamer.core.formats import NOTHING, compact, counted, duration, listed
 from gossamer.records.file_speed import FileSpeed
 from gossamer.records.speed import CHOSEN, LABELS, RIVALS, SPARSE, Column, Row, Speed
 from gossamer.report.speed_words import (

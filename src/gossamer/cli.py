@@ -21,10 +21,10 @@ from gossamer.audit_command import audit
 from gossamer.bench_command import EPILOG as BENCH_EPILOG
 from gossamer.bench_command import bench
 from gossamer.completing import studies_beginning
-from gossamer.errors import GossamerError, InputError, UnwritableError
-from gossamer.installing import extra_of_command, needing, own_version
+from gossamer.core.errors import GossamerError, InputError, UnwritableError
+from gossamer.core.installing import extra_of_command, needing, own_version
+from gossamer.core.system import failure_reason
 from gossamer.stopping import INTERRUPTED, StoppedAtOnce, stopped_text, stopping
-from gossamer.system import failure_reason
 
 if TYPE_CHECKING:
     from gossamer.recipes.trial import Device
@@ -316,7 +316,7 @@ def _torch_is_cpu_only() -> bool:
 def _carry_out(prepared: "Prepared", store: "Store") -> int:
     """Do what is left, say how it went, and return the exit code."""
     from gossamer.console import Display, beginning
-    from gossamer.formats import counted, duration
+    from gossamer.core.formats import counted, duration
     from gossamer.studies.remarks import remarks
     from gossamer.studies.run import carry_out
     from gossamer.studies.tuning import tune_process
@@ -373,7 +373,7 @@ def _saying_what_is_there(
 
 def _report(store: "Store") -> None:
     """Write the report of the study that was asked for last, and say where it is."""
-    from gossamer.formats import counted
+    from gossamer.core.formats import counted
     from gossamer.report import write_report
 
     study = store.latest_study()

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 
 class PatientConsole(Console):

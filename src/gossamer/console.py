@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.formats import compact, counted, duration
+from gossamer.core.formats import compact, counted, duration
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record
 from gossamer.studies.plan import arms_at

@@ -13,15 +13,15 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import GossamerError, InputError
-from gossamer.files import replacing
+from gossamer.core.errors import GossamerError, InputError
+from gossamer.core.files import replacing
+from gossamer.core.system import failure_reason
 from gossamer.kernels.network import Floats
 from gossamer.runtime.array_files import file_of
 from gossamer.runtime.examples import check_finite, open_examples
 from gossamer.runtime.prediction_table import classifies, described, probabilities
 from gossamer.runtime.predictor import Predictor, load
 from gossamer.runtime.true_labels import accuracy_lines, read_true_labels
-from gossamer.system import failure_reason
 
 Kind = Literal["logits", "labels", "probabilities"]
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from gossamer.errors import GossamerError
-from gossamer.formats import counted
+from gossamer.core.errors import GossamerError
+from gossamer.core.formats import counted
 
 INTERRUPTED = 130
 

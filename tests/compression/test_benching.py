@@ -17,7 +17,7 @@ from gossamer.compression.benching import (
     share_of_zeros,
     subject,
 )
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import prune
 from gossamer.nets.arguments import parsed_arguments
 

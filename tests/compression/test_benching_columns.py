@@ -9,7 +9,7 @@ from torch import nn
 from gossamer.compression import benching_columns
 from gossamer.compression.benching import random_inputs
 from gossamer.compression.benching_columns import MAKERS, prepare
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import prune
 from gossamer.nets import cifar_cnn, mlp
 from gossamer.records.speed import LABELS

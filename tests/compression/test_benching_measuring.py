@@ -14,7 +14,7 @@ from gossamer.compression.benching_measuring import (
     wrong,
 )
 from gossamer.compression.benching_processes import Ready
-from gossamer.errors import GossamerError, InputError
+from gossamer.core.errors import GossamerError, InputError
 from gossamer.measure.latency import Block, Timing
 
 SECONDS = {"eager": 4.0, "bf16": 8.0, "onnxruntime": 2.0, "gossamer": 1.0, "compile": 3.0}

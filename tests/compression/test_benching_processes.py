@@ -13,7 +13,7 @@ import pytest
 
 from gossamer.compression.benching import Case, Subject, pruned_network, random_inputs
 from gossamer.compression.benching_processes import CAN_HALT, Bench
-from gossamer.errors import GossamerError, InputError
+from gossamer.core.errors import GossamerError, InputError
 
 SMALL = Subject("mlp", (2, 3))
 PATIENCE = 60.0

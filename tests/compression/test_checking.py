@@ -19,7 +19,7 @@ from gossamer.compression.checking import (
     relative_difference,
     wrong_answers,
 )
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch.nn.utils import prune as torch_prune
 from torch.optim.swa_utils import AveragedModel
 
 from gossamer.compression.checkpoints import load_weights
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 State = Mapping[str, Any]
 

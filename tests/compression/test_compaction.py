@@ -24,7 +24,7 @@ from gossamer.compression.compaction import (
     compaction_report,
     compactions,
 )
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import Block, prune
 
 Mode = Literal["zeros", "reflect", "replicate", "circular"]

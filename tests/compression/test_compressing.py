@@ -15,7 +15,7 @@ from torch.nn import functional
 import gossamer.compression.compressing as compressing
 from gossamer.compression import Compressed, compact, compress
 from gossamer.compression.checking import relative_difference
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.engine import INSTRUCTION_SET_VARIABLE, Engine
 from gossamer.kernels.network import Convolution, Linear, Network
 from gossamer.masks import Block, prune

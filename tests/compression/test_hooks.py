@@ -21,7 +21,7 @@ from torch.nn.utils import prune as torch_prune
 
 from gossamer.compression import compact, compaction_report, compress
 from gossamer.compression.onnx import export_onnx
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import prune
 
 EXAMPLE = torch.linspace(-2, 2, 24).reshape(4, 6)

@@ -17,7 +17,7 @@ from gossamer.compression.exporting.attempts import output_names
 from gossamer.compression.exporting.recording import record_any_batch
 from gossamer.compression.onnx import export_onnx, export_report, open_session
 from gossamer.compression.outputs import comparable, leaves
-from gossamer.errors import InputError, MissingPackageError
+from gossamer.core.errors import InputError, MissingPackageError
 from gossamer.nets import cifar_cnn, mlp
 from wrapped_outputs import WRAPPERS, Scores
 

@@ -20,7 +20,7 @@ from gossamer.compression.outputs import (
     map_tensors,
     with_leaves,
 )
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import prune
 from gossamer.measure.running import run
 from wrapped_outputs import WRAPPERS, FieldsAndItems, Plain, Scores

@@ -8,7 +8,7 @@ from torch import nn
 
 from gossamer.compression import compress
 from gossamer.compression.provenance import provenance, stored_sparsity
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import Convolution, Kind, Linear, Network, Reshape
 from gossamer.kernels.weights import pack_weights
 from gossamer.runtime import load

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gossamer.core.errors import InputError
+from gossamer.core.streams import stream
 from gossamer.data.augmentation import epoch_maps, warp
-from gossamer.errors import InputError
-from gossamer.streams import stream
 
 Array = NDArray[np.float64]
 

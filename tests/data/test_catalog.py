@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset, catalog, cifar, load, names
-from gossamer.errors import InputError
 
 
 def write_idx(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gossamer.core.errors import InputError
 from gossamer.data import cifar, load, load_cifar10_folder
-from gossamer.errors import InputError
 
 RECORDS = 20
 TRAIN = [f"data_batch_{number}.bin" for number in range(1, 6)]

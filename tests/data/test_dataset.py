@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.errors import InputError
 
 X = np.arange(24, dtype=np.float32).reshape(6, 4)
 Y = np.array([0, 1, 2, 0, 1, 2])

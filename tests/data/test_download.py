@@ -10,9 +10,9 @@ from pathlib import Path
 import pooch
 import pytest
 
+from gossamer.core.errors import InputError
 from gossamer.data import cifar, download
 from gossamer.data.download import ARCHIVES, Archive, fetch
-from gossamer.errors import InputError
 
 CONTENTS = {"one.gz": gzip.compress(b"one", mtime=0), "two.gz": gzip.compress(b"two", mtime=0)}
 SHA256 = {file: hashlib.sha256(content).hexdigest() for file, content in CONTENTS.items()}

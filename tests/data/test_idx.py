@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from gossamer.core.errors import InputError
 from gossamer.data import load, load_idx_folder, read_idx
-from gossamer.errors import InputError
 
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 LABELS = np.arange(30, dtype=np.uint8) % 10

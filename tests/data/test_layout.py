@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset, load, load_npz
 from gossamer.data.layout import Layout, is_clear, speaks_for
-from gossamer.errors import InputError
 
 Shape = tuple[int, int, int]
 SIDES = st.integers(1, 40)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossamer.core.errors import InputError
 from gossamer.data import load_npz
-from gossamer.errors import InputError
 
 X = np.linspace(0, 1, 24).astype(np.float32).reshape(6, 4)
 Y = np.array([0, 1, 2, 0, 1, 2])

@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from gossamer.core.errors import InputError
 from gossamer.data import load_digits
 from gossamer.data.resident import Resident, batches, epoch_order, make_resident
-from gossamer.errors import InputError
 
 LAST = torch.channels_last
 

@@ -6,8 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gossamer.core.errors import InputError
 from gossamer.data import complementary_halves, stratified_sample, stratified_split
-from gossamer.errors import InputError
 
 Labels = NDArray[np.int64]
 

@@ -40,7 +40,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.engine import Engine, available_instruction_sets
 from gossamer.kernels.network import (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.checks import (
     LONGEST,
     MOST_LAYERS,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels import engine as engine_module
 from gossamer.kernels.engine import Engine, available_instruction_sets
 from gossamer.kernels.network import (

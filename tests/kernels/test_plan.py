@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels import checks
 from gossamer.kernels import engine as engine_module
 from gossamer.kernels.checks import LONGEST, MOST_LAYERS, MOST_NUMBERS, MOST_WEIGHTS, check_network

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels import portable
 from gossamer.kernels.network import (
     Activation,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage import archive
 from gossamer.leakage.archive import (
     WORKING_BYTES,

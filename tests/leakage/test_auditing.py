@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage import audit, audit_statistics, self_tests, statistics
 from gossamer.leakage.attacks import ATTACKS, DEFAULT
 from gossamer.leakage.findings_in_words import stronger

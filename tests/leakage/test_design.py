@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage.design import (
     Design,
     find_design,

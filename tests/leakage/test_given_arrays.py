@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage import audit
 from gossamer.leakage.given_arrays import checked_labels, checked_logits, checked_members
 

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy import special
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage import Statistics, statistics
 from gossamer.leakage import output_statistics as module
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage import archive, audit
 from gossamer.leakage.archive import Contents, read_archive, read_array, read_contents
 from gossamer.leakage.preview import Preview, preview

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn import metrics
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage.ranking import (
     Ranked,
     auc,

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage import (
     Statistics,
     foreign_attack,

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import (
     ERK,
     Block,

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from gossamer import prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import Mask, enforce
 
 Make = Callable[[nn.Module], Optimizer]

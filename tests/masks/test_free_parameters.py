@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer import ERK, Mask, find_mask, prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph import capture
 from gossamer.masks import prunable_weights
 

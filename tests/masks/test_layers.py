@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils import prune as torch_prune
 
 from gossamer import OUTPUT_LAYER, find_mask, prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import prunable_weights
 
 WEIGHTS: list[tuple[nn.Module, list[str]]] = [

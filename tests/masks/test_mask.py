@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gossamer import prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import Mask
 
 

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parametrizations
 
 from gossamer import Block, NByM, compact, compress, find_mask, prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import Mask
 from gossamer.masks.values import clear, nonzero
 from gossamer.measure import size

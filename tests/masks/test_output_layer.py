@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from gossamer import compact, find_mask, prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import OUTPUT_LAYER, prunable_weights
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import Mask, packing
 from gossamer.masks.packing import _digest, pack, unpack
 

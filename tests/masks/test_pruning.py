@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gossamer import find_mask, prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import Mask
 
 SCORES = ("magnitude", "rms", "relative-rms", "largest", "random")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
 from gossamer import compact, find_mask, prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import Mask, prunable_weights
 from gossamer.masks.storages import (
     described_ties,

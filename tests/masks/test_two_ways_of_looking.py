@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer import find_mask
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph.examples import Example
 from gossamer.masks import Mask, prunable_weights
 

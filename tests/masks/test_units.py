@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer import find_mask, prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks import prunable_weights
 from gossamer.masks.units import UnitLayout
 

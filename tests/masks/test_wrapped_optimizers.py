@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gossamer import Mask, compact, compress, prune
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks.names import parameters_by_name
 from gossamer.masks.optimizer_tensors import held_tensors, optimizers_within
 

@@ -6,7 +6,7 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure import Accuracy, evaluate
 
 

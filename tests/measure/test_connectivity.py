@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure import effective_weights
 from gossamer.nets import fashion_cnn
 

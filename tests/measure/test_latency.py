@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.latency import (
     LEAST_REPEATS,
     Timing,

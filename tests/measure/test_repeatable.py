@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gossamer.compression import compaction_report, compress
 from gossamer.compression.onnx import export_onnx
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure import effective_weights
 from gossamer.measure.repeatable import CHANGES, DRAWS, check_answers_repeat, why_answers_change
 

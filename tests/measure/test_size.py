@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure import count_layers, effective_weights, size
 from gossamer.nets import fashion_cnn
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.nets import NetworkSpec, build, identity
 from gossamer.nets.arguments import parsed_arguments, typed_arguments
 from gossamer.nets.imported import imported_network

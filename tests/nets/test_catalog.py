@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 import gossamer.nets
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.nets import NetworkSpec, build, identity, initialise, mlp, names
 from gossamer.nets.initial import Initialisation
 

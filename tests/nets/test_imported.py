@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.nets import NetworkSpec, build, identity
 from gossamer.nets.imported import weights_hash
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.nets import (
     NetworkSpec,
     SparseConv,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.nets import (
     cifar_cnn,
     cifar_dropout_cnn,

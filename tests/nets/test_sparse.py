@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.nets import SparseConv, SparseLinear, cifar_dropout_cnn, cifar_wide_cnn
 
 CONVOLUTIONS: tuple[Callable[..., nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.recipes import (
     Pack,
     Prune,

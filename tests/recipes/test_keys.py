@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.errors import InputError
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import (
     DataSpec,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset, stratified_sample
-from gossamer.errors import InputError
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import DataSpec, MeasureSpec, Trial
 from gossamer.recipes.parts import make_parts

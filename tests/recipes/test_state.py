@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gossamer.errors import InputError, StoreError
+from gossamer.core.errors import InputError, StoreError
 from gossamer.masks import Mask, prune
 from gossamer.recipes import state as state_module
 from gossamer.recipes.state import State, load_state, save_state, snapshot

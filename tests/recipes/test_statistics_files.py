@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from safetensors.numpy import save_file
 
-from gossamer.errors import StoreError
+from gossamer.core.errors import StoreError
 from gossamer.leakage import Statistics, statistics
 from gossamer.recipes.statistics_files import read_statistics, write_statistics
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from gossamer.core.errors import InputError, StoreError, TrainingError
 from gossamer.data import Dataset
-from gossamer.errors import InputError, StoreError, TrainingError
 from gossamer.nets import NetworkSpec, build
 from gossamer.recipes import (
     DataSpec,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.errors import InputError
 from gossamer.masks import Mask
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import (

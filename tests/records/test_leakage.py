@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.records.leakage import (
     AttackResult,
     Check,

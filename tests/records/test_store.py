@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.errors import GossamerError, InputError, StoreError
+from gossamer.core.errors import GossamerError, InputError, StoreError
 from gossamer.records.record import Arm, Environment, Epoch, Phase, Record, StudyRun
 from gossamer.records.store import Store, checkpoint_path, only_writer
 
@@ -325,7 +325,7 @@ def _write_until(folder: Path, started: Event, enough: Event) -> None:
 def test_only_one_process_writes(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from gossamer.records.store import only_writer\n"
-        "from gossamer.errors import InputError\n"
+        "from gossamer.core.errors import InputError\n"
         "try:\n"
         "    with only_writer(Path(sys.argv[1])): print('writes')\n"
         "except InputError as error: print(error)"

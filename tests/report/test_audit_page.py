@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError, UnwritableError
+from gossamer.core.errors import InputError, UnwritableError
 from gossamer.leakage import audit
 from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import Leakage

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pytest
 
-from gossamer.errors import InputError, UnwritableError
+from gossamer.core.errors import InputError, UnwritableError
 from gossamer.records.record import Claim, Published
 from gossamer.report import write_report
 from gossamer.report.accuracy_figures import accuracy_rows

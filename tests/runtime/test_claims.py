@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.network import (
     Concatenate,

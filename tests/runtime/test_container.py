@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.runtime.container import DTYPES, PREAMBLE_BYTES, Stored, pack, unpack
 
 ARRAYS: list[Stored] = [

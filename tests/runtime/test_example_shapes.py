@@ -1,6 +1,6 @@
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import Network, Pool, Pooling, Reshape
 from gossamer.runtime.example_shapes import ExampleShapes, check_example_shapes, own_shapes
 

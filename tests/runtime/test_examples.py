@@ -4,7 +4,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.runtime.examples import check_finite, open_examples
 
 

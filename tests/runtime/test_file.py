@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import Concatenate, Convolution, Linear, Network
 from gossamer.kernels.portable import run_portable
 from gossamer.kernels.weights import pack_weights, unpack_weights

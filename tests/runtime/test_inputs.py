@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import gossamer
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.predict_command import main
 from gossamer.runtime.inputs import as_inputs, shape_hint
 

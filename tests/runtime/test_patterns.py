@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as npst
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.runtime import patterns
 from gossamer.runtime.patterns import (
     Pattern,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import gossamer.runtime.predictor as module
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import Convolution, Linear, Network
 from gossamer.kernels.portable import run_portable
 from gossamer.kernels.weights import pack_weights

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.network import Convolution, Linear, Network
 from gossamer.kernels.weights import pack_weights

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.runtime.array_files import read_archive_array
 from gossamer.runtime.true_labels import read_true_labels, wilson_interval
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.stats.intervals import (
     binomial_half_width,
     mean_interval,

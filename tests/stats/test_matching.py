@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.stats.matching import value_at
 
 POINTS = st.lists(

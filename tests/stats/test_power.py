@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.stats.intervals import mean_interval
 from gossamer.stats.power import (
     MOST_UNITS,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.stats.intervals import Interval, bounded, mean_interval, simultaneous_confidence
 from gossamer.stats.verdicts import (
     Over,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.studies.run import Request, prepare, rehearse_study
 from gossamer.studies.spec import read_study
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer.errors import GossamerError, InputError
+from gossamer.core.errors import GossamerError, InputError
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
 from gossamer.studies import cluster

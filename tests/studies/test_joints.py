@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gossamer.core.errors import InputError
 from gossamer.data import complementary_halves, load, stratified_sample
-from gossamer.errors import InputError
 from gossamer.leakage import (
     Statistics,
     audit_statistics,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gossamer.core.errors import InputError
 from gossamer.data import load
-from gossamer.errors import InputError
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import (
     DataSpec,

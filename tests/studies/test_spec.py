@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.studies.run import Request, prepare
 from gossamer.studies.spec import read_study
 

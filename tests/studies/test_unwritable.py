@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from gossamer.errors import UnwritableError
-from gossamer.files import unwritable
+from gossamer.core.errors import UnwritableError
+from gossamer.core.files import unwritable
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
 from gossamer.studies.run import Request, carry_out, prepare

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.recipes import Prune, Train
 from gossamer.studies.spec import read_study
 from gossamer.studies.written_recipes import PlacedStep, PlacedValue, mentioned, resolve_recipe

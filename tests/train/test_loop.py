@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gossamer.core.errors import InputError, TrainingError
+from gossamer.core.streams import stream, stream_seed
 from gossamer.data.augmentation import epoch_maps, warp
 from gossamer.data.resident import Resident
-from gossamer.errors import InputError, TrainingError
 from gossamer.measure import evaluate
 from gossamer.nets import NetworkSpec, build
-from gossamer.streams import stream, stream_seed
 from gossamer.train import (
     Adadelta,
     Adam,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.compression.checkpoints import load_weights
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import Floats
 from gossamer.masks import OUTPUT_LAYER, Block, prune
 from gossamer.masks.layers import prunable_weights

@@ -17,7 +17,7 @@ from gossamer.compression.compressed import Compressed
 from gossamer.compression.compressing import compress
 from gossamer.compression.onnx import export_report, open_session
 from gossamer.compression.storing import kinds_in_words
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.engine import Engine
 from gossamer.kernels.network import Floats
 from gossamer.measure.running import told

@@ -12,13 +12,13 @@ import torch
 from gossamer.compression.benching import Case, Subject
 from gossamer.compression.benching_processes import CAN_HALT, Bench, Ready
 from gossamer.compression.checking import relative_difference
-from gossamer.errors import GossamerError, InputError
+from gossamer.core.errors import GossamerError, InputError
+from gossamer.core.system import available_cores
 from gossamer.kernels.engine import Engine
 from gossamer.kernels.network import Floats, Network
 from gossamer.measure.latency import Timing, time_blocks
 from gossamer.records.environment import describe_environment
 from gossamer.records.speed import LABELS, Column, Latency, Machine, Row
-from gossamer.system import available_cores
 
 PROCESSES: Mapping[str, tuple[str, ...]] = {
     "PyTorch": ("eager", "channels_last", "bf16", "csr"),

@@ -30,7 +30,7 @@ from gossamer.compression.benching import (
     share_of_zeros,
 )
 from gossamer.compression.benching_columns import Prepared, prepare
-from gossamer.errors import GossamerError, InputError
+from gossamer.core.errors import GossamerError, InputError
 from gossamer.kernels.network import Floats
 from gossamer.measure.latency import Block, block_of
 

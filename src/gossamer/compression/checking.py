@@ -14,7 +14,7 @@ from gossamer.compression.compacting.hooks import COMPUTING_HOOKS, name_of
 from gossamer.compression.outputs import check_is_tensor, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.compression.rounding import rounding_errors
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.running import run
 
 _TOLERANCE = 1e-5

@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
-from gossamer.system import failure_reason
+from gossamer.core.errors import InputError
+from gossamer.core.system import failure_reason
 
 State = Mapping[str, Any]
 

@@ -36,7 +36,7 @@ from gossamer.compression.compacting.solving import Plan, solve, with_whole_bloc
 from gossamer.compression.compacting.tracing import UntraceableError, trace
 from gossamer.compression.outputs import check_is_tensor, check_output, comparable
 from gossamer.compression.probing import inputs_like
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.modes import evaluation
 from gossamer.measure.repeatable import why_answers_change
 from gossamer.measure.running import run, told

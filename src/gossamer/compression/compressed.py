@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gossamer.compression.outputs import leaves, map_tensors, with_leaves
 from gossamer.compression.storing import kinds_in_words, layers_in_words
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import Convolution, Floats, Linear, Network, Shape
 from gossamer.measure.latency import Timing, threads_of_torch
 from gossamer.runtime.inputs import as_inputs

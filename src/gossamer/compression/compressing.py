@@ -25,7 +25,7 @@ from gossamer.compression.lowering.tracing import Trace, trace
 from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.random_operations import random_operations
 from gossamer.compression.storing import with_usual_kinds
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.engine import MOST_THREADS, Engine
 from gossamer.kernels.network import Floats, Network
 from gossamer.measure.repeatable import check_answers_repeat

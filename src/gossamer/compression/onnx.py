@@ -16,9 +16,9 @@ from gossamer.compression.exporting.attempts import exported
 from gossamer.compression.exporting.recording import BATCH
 from gossamer.compression.exporting.report import OnnxReport, warnings_of
 from gossamer.compression.outputs import check_is_tensor
-from gossamer.errors import InputError
-from gossamer.files import as_path, replacing
-from gossamer.installing import needing
+from gossamer.core.errors import InputError
+from gossamer.core.files import as_path, replacing
+from gossamer.core.installing import needing
 from gossamer.measure.modes import evaluation
 from gossamer.measure.repeatable import check_answers_repeat
 

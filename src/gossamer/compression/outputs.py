@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from gossamer.compression.example_batches import mixed
 from gossamer.compression.probing import inputs_like
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 _WHOLE = (
     Tensor, np.ndarray, np.generic, nn.Module, fx.Proxy, fx.Node, Enum, type, FunctionType,

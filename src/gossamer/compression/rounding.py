@@ -39,7 +39,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.compression.outputs import comparable
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.running import run
 
 _UNIT_ROUNDOFF = 2.0**-24

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gossamer.errors import InputError
-from gossamer.streams import stream
+from gossamer.core.errors import InputError
+from gossamer.core.streams import stream
 
 Array = NDArray[np.float64]
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from gossamer.core.errors import InputError
 from gossamer.data.cifar import load_cifar10_folder
 from gossamer.data.dataset import Dataset
 from gossamer.data.digits import load_digits
 from gossamer.data.download import download
 from gossamer.data.idx import load_idx_folder
 from gossamer.data.npz import load_npz
-from gossamer.errors import InputError
 
 
 def names() -> tuple[str, ...]:

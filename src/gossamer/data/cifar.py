@@ -17,8 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.core.errors import InputError
 from gossamer.data.dataset import Dataset, Labels
-from gossamer.errors import InputError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 """The published archive."""

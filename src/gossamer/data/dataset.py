@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 Examples = NDArray[np.uint8] | NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.core.installing import needing
 from gossamer.data.dataset import Dataset
 from gossamer.data.splits import stratified_split
-from gossamer.installing import needing
 
 TEST_FRACTION = 0.2
 """Share of the examples that are for testing."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gossamer.errors import InputError
-from gossamer.installing import needing
+from gossamer.core.errors import InputError
+from gossamer.core.installing import needing
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import BinaryIO, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.core.errors import InputError
 from gossamer.data.dataset import Dataset, Labels
-from gossamer.errors import InputError
 
 Kind = Literal["images", "labels"]
 

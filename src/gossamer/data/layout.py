@@ -5,7 +5,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 Layout = Literal["channels_first", "channels_last"]
 

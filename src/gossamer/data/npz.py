@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.arrays import entries, opened, read_header, read_numbers, readable
+from gossamer.core.arrays import entries, opened, read_header, read_numbers, readable
+from gossamer.core.errors import InputError
+from gossamer.core.labels import is_one_hot, without_single_axes
 from gossamer.data.dataset import Dataset, Examples, Labels, check_finite
 from gossamer.data.layout import Layout, channels_first, checked_layout
-from gossamer.errors import InputError
-from gossamer.labels import is_one_hot, without_single_axes
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 """What the file is to hold."""

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gossamer.errors import InputError
-from gossamer.streams import stream
+from gossamer.core.errors import InputError
+from gossamer.core.streams import stream
 
 Batch = tuple[Tensor, Tensor]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.core.errors import InputError
+from gossamer.core.streams import stream
 from gossamer.data.dataset import Labels
-from gossamer.errors import InputError
-from gossamer.streams import stream
 
 Positions = NDArray[np.int64]
 

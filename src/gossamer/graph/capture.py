@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph.calls import UNSEEN, Graph
 from gossamer.graph.examples import Example
 from gossamer.graph.recording import recorded

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph.calls import found_in
 
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph.calls import UNSEEN, Call, Graph
 from gossamer.graph.examples import Example, copied, failing_on, tensors_in
 from gossamer.graph.keeping import unchanged

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import (
     BLOCK_ROWS,
     Activation,
@@ -75,7 +75,7 @@ def check_network(network: Network) -> tuple[Shape, ...]:
     >>> check_network(Network((4,), (layer,), output=1))
     Traceback (most recent call last):
         ...
-    gossamer.errors.InputError: layer 0 (Linear): weights have 3 columns, expected 4 for ...
+    gossamer.core.errors.InputError: layer 0 (Linear): weights have 3 columns, expected 4 for ...
     """
     if not isinstance(network.layers, tuple) or len(network.layers) > MOST_LAYERS:
         raise InputError(f"network: layers must be a tuple of at most {MOST_LAYERS} layers.")

@@ -16,8 +16,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gossamer.arrays import MAGIC, Header, entries, opened, read_header, read_numbers, readable
-from gossamer.errors import InputError
+from gossamer.core.arrays import MAGIC, Header, entries, opened, read_header, read_numbers, readable
+from gossamer.core.errors import InputError
 from gossamer.records.leakage import Source
 
 SCORES = ("logits", "probabilities")
@@ -80,7 +80,7 @@ def read_archive(path: Path | str) -> AuditInput:
 
     The file holds ``logits`` or ``probabilities``, ``[models, examples, classes]`` or
     ``[examples, classes]``, of any floating type; ``labels``, ``[examples]``, or any form that
-    `gossamer.labels.read_labels` takes; ``members``,
+    `gossamer.core.labels.read_labels` takes; ``members``,
     ``[models, examples]`` or ``[examples]``, booleans or 0 and 1; and, if models were trained in
     pairs on complementary halves, it may hold ``pairs``, ``[models]``.
 

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from gossamer.errors import InputError
-from gossamer.formats import counted, listed
+from gossamer.core.errors import InputError
+from gossamer.core.formats import counted, listed
 from gossamer.leakage import likelihood_ratio, probability_ratio, quantile_regression
 from gossamer.leakage.design import Design, Scores, reference_counts
 from gossamer.leakage.evaluation import Face, Split

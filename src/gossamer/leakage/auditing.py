@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gossamer.arrays import as_array
-from gossamer.errors import InputError
+from gossamer.core.arrays import as_array
+from gossamer.core.errors import InputError
 from gossamer.leakage import self_tests
 from gossamer.leakage.attacks import (
     ATTACKS,
@@ -79,7 +79,7 @@ def audit(
     labels
         True classes, ``[examples]``, whole numbers from 0, each the column of its class. One-hot
         rows and other forms that can be meant in one way only are taken, too; see
-        `gossamer.labels.read_labels`.
+        `gossamer.core.labels.read_labels`.
     members
         Whether a model was trained on an example, ``[models, examples]``; or ``[examples]`` if
         all models were trained on the same.

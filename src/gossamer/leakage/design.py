@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from gossamer.arrays import as_array
-from gossamer.errors import InputError
-from gossamer.labels import without_single_axes
-from gossamer.streams import stream
+from gossamer.core.arrays import as_array
+from gossamer.core.errors import InputError
+from gossamer.core.labels import without_single_axes
+from gossamer.core.streams import stream
 
 Members = NDArray[np.bool_]
 Scores = NDArray[np.float64]

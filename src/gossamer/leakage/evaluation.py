@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.core.streams import stream
 from gossamer.leakage.design import Design, Scores
 from gossamer.leakage.ranking import (
     Floats,
@@ -33,7 +34,6 @@ from gossamer.records.leakage import (
     RatePoint,
     TargetNumbers,
 )
-from gossamer.streams import stream
 
 RATES = (0.01, 0.001)
 """False-positive rates asked of every attack."""

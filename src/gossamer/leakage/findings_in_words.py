@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.formats import counted, listed, percent
+from gossamer.core.formats import counted, listed, percent
 from gossamer.leakage.attacks import ATTACKS, Case
 from gossamer.leakage.evaluation import RATES
 from gossamer.leakage.uncertainty import FEWEST_TO_RESAMPLE

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gossamer.arrays import as_array
-from gossamer.errors import InputError
-from gossamer.labels import is_one_hot, read_labels, without_single_axes
+from gossamer.core.arrays import as_array
+from gossamer.core.errors import InputError
+from gossamer.core.labels import is_one_hot, read_labels, without_single_axes
 
 EXPECTED_LOGITS = (
     "expected [models, examples, classes] or [examples, classes] with at least two classes"
@@ -85,7 +85,7 @@ def checked_logits(logits: ArrayLike, name: str) -> NDArray[np.floating[Any]]:
 def checked_labels(
     labels: ArrayLike, examples: int, classes: int | None, models: int = 1
 ) -> NDArray[np.int64]:
-    """Return the true classes of an audit, ``[examples]``, as `gossamer.labels` reads them.
+    """Return the true classes of an audit, ``[examples]``, as `gossamer.core.labels` reads them.
 
     Raises
     ------

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gossamer.errors import InputError
-from gossamer.labels import read_labels
+from gossamer.core.errors import InputError
+from gossamer.core.labels import read_labels
 from gossamer.leakage.given_arrays import checked_logits
 
 Labels = NDArray[np.integer[Any]]
@@ -109,7 +109,7 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
     logits
         ``[examples, classes]`` of one model or ``[models, examples, classes]``; finite.
     labels
-        True classes, ``[examples]``, whole numbers from 0; see `gossamer.labels.read_labels`.
+        True classes, ``[examples]``, whole numbers from 0; see `gossamer.core.labels.read_labels`.
     probabilities
         The first argument holds probabilities: rows from 0 to 1 that sum to one. A probability
         of 0 is read as `LEAST_PROBABILITY`; nothing else is clipped.

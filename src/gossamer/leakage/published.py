@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gossamer.errors import InputError
-from gossamer.labels import read_labels
+from gossamer.core.errors import InputError
+from gossamer.core.labels import read_labels
 from gossamer.leakage.given_arrays import checked_logits
 from gossamer.leakage.ranking import Best, accused, best_threshold
 

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.installing import needing
+from gossamer.core.installing import needing
+from gossamer.core.streams import stream
 from gossamer.leakage.design import Design, Scores
 from gossamer.leakage.output_statistics import Labels
 from gossamer.leakage.references import References
-from gossamer.streams import stream
 
 FEWEST_REFERENCES = 2
 FEWEST_UNITS = 4

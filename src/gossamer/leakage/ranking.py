@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage.design import Members, Scores
 
 Floats = NDArray[np.float64]

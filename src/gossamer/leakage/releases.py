@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.leakage.attacks import ATTACKS
 from gossamer.leakage.design import Design, Scores, find_design, reference_counts, without_mate
 from gossamer.leakage.evaluation import RATES, Face, Split, evaluate, find_split, settled_rates

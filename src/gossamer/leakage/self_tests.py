@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from gossamer.formats import counted, decimal
+from gossamer.core.formats import counted, decimal
+from gossamer.core.streams import stream
 from gossamer.leakage.attacks import Attack, Case
 from gossamer.leakage.design import (
     CONFIDENCE,
@@ -21,7 +22,6 @@ from gossamer.leakage.evaluation import find_split, fixed_rates
 from gossamer.leakage.output_statistics import Labels, Statistics
 from gossamer.leakage.ranking import auc, best_of, rank
 from gossamer.records.leakage import AttackResult, Check, ReferenceCounts
-from gossamer.streams import stream
 
 PERMUTATIONS = 200
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from gossamer.core.streams import stream
 from gossamer.leakage.design import Members, Scores
 from gossamer.leakage.ranking import placements
 from gossamer.records.leakage import Estimate
 from gossamer.stats.intervals import mean_interval, mutual_widening
-from gossamer.streams import stream
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks.checks import valid_count, valid_sparsity
 from gossamer.masks.choosing import (
     Chooser,

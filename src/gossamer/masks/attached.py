@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph.calls import Call
 from gossamer.graph.capture import Structure
 from gossamer.graph.normalisations import Behind, Source, normalisations_behind, parameters_of

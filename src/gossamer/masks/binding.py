@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks.names import bare_module, parameters_by_name
 from gossamer.masks.storages import first_names, follow, in_order_of, refuse_tangled
 from gossamer.masks.values import WITHOUT_ZERO

@@ -4,8 +4,8 @@ import math
 import operator
 from numbers import Real
 
-from gossamer.errors import InputError
-from gossamer.formats import percentage
+from gossamer.core.errors import InputError
+from gossamer.core.formats import percentage
 
 
 def valid_sparsity(sparsity: float, field: str = "the sparsity") -> float:

@@ -25,7 +25,7 @@ from torch.optim import LBFGS, Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks.gradients import GradientHook, clear_gradient, hooks_on
 from gossamer.masks.names import bare_module, parameters_by_name
 from gossamer.masks.optimizer_tensors import held_tensors, optimizers_within, parameters_of

@@ -11,7 +11,7 @@ from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph.capture import Structure
 from gossamer.graph.examples import Example
 from gossamer.graph.operations import NORMALISATIONS

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
-from gossamer.files import as_path
+from gossamer.core.errors import InputError
+from gossamer.core.files import as_path
+from gossamer.core.streams import stream
 from gossamer.masks.binding import bound, placed
 from gossamer.masks.checks import valid_seed
 from gossamer.masks.enforcement import Enforcement, enforce
@@ -21,7 +22,6 @@ from gossamer.masks.packing import UNREADABLE, read_packed, write_packed
 from gossamer.masks.storages import distinct
 from gossamer.masks.units import UnitLayout
 from gossamer.masks.values import clear, nonzero
-from gossamer.streams import stream
 
 
 @dataclass(frozen=True, eq=False)

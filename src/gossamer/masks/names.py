@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 _COMPILED = "_orig_mod"
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from gossamer.errors import InputError, UnwritableError
-from gossamer.files import replacing, unwritable
+from gossamer.core.errors import InputError, UnwritableError
+from gossamer.core.files import replacing, unwritable
 
 _FORMAT = "gossamer mask 1"
 Tensors = Mapping[str, Tensor]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks.allocations import Allocation, FixedFanIn, chooser
 from gossamer.masks.checks import valid_count
 from gossamer.masks.choosing import Chooser, within_runs

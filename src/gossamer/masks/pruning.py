@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
+from gossamer.core.streams import stream
 from gossamer.graph.capture import Structure
 from gossamer.graph.examples import Example
 from gossamer.masks.allocations import Allocation
@@ -21,7 +22,6 @@ from gossamer.masks.names import bare_module, names_it, parameters_by_name
 from gossamer.masks.patterns import Block, NByM, Pattern, Unit, resolved_pattern
 from gossamer.masks.scores import Score, score_named
 from gossamer.masks.storages import described_ties
-from gossamer.streams import stream
 
 
 def prune(

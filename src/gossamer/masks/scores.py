@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 Score = Callable[[Tensor, Tensor, np.random.Generator], Tensor]
 """From the L2 norms of a layer's groups and how many weights each holds, both of shape [groups],

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 Weight = TypeVar("Weight", bound=Tensor)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.modes import evaluation
 
 

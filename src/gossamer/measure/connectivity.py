@@ -28,7 +28,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks.storages import first_names, in_order_of
 from gossamer.measure.repeatable import check_answers_repeat
 from gossamer.measure.running import run, told

@@ -16,7 +16,7 @@ from math import ceil
 import numpy as np
 import torch
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 Block = Callable[[int], float]
 """Makes so many calls one after the other and returns the seconds that they took together."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph.calls import found_in
 from gossamer.measure.modes import evaluation
 from gossamer.measure.running import run, told

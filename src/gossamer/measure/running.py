@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.graph.examples import told
 
 __all__ = ["run", "told"]

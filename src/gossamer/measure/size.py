@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.masks.storages import distinct
 from gossamer.masks.values import nonzero
 from gossamer.records.record import Layer

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from gossamer.errors import InputError
-from gossamer.formats import likeliest, listed
+from gossamer.core.errors import InputError
+from gossamer.core.formats import likeliest, listed
 
 
 def parsed_arguments(texts: Iterable[str], field: str = "--network-arg") -> dict[str, Any]:

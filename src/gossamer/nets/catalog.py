@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveInt, field_validator, model_validator
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.nets.arguments import checked_arguments, shown_arguments
 from gossamer.nets.geometry import HIDDEN, check_examples, check_sizes
 from gossamer.records.canonical import canonical_json

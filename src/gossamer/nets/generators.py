@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from gossamer.streams import stream_seed
+from gossamer.core.streams import stream_seed
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 HIDDEN = {
     "cifar-dropout-cnn": (512, 128),

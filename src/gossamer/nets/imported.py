@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
-from gossamer.formats import listed
+from gossamer.core.errors import InputError
+from gossamer.core.formats import listed
 from gossamer.nets.arguments import check_call, shown_arguments, typed_arguments
 from gossamer.nets.generators import generators_kept, seed_generators
 

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gossamer.streams import stream_seed
+from gossamer.core.streams import stream_seed
 
 Initialisation = Literal["glorot-uniform", "pytorch"]
 

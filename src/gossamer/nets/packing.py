@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
+from gossamer.core.streams import stream_seed
 from gossamer.nets.sparse import (
     Convolution,
     Initialisation,
@@ -14,7 +15,6 @@ from gossamer.nets.sparse import (
     SparseLayer,
     SparseLinear,
 )
-from gossamer.streams import stream_seed
 
 _PACKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gossamer.errors import InputError
-from gossamer.streams import stream, stream_seed
+from gossamer.core.errors import InputError
+from gossamer.core.streams import stream, stream_seed
 
 Initialisation = Literal["he", "vector-glorot"]
 

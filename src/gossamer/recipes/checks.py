@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.recipes.steps import Pack, Prune, RecipeStep, Regrow, Rewind, Train, Transfer
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.errors import InputError
 from gossamer.nets import identity
 from gossamer.recipes.split import train_count
 from gossamer.recipes.steps import Train, Transfer, described

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from gossamer.errors import InputError, TrainingError
+from gossamer.core.errors import InputError, TrainingError
 from gossamer.masks import Mask, prunable_weights
 from gossamer.masks.storages import distinct
 from gossamer.measure import (

@@ -7,7 +7,7 @@ meant: a percentage, or an allocation by its name alone.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gossamer.formats import likeliest, percentage
+from gossamer.core.formats import likeliest, percentage
 
 
 def plain_number(given: object) -> object:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset, complementary_halves, stratified_sample, stratified_split
 from gossamer.data.splits import Positions
-from gossamer.errors import InputError
 from gossamer.recipes.trial import DataSpec
 
 _FIXED = 0

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gossamer.errors import InputError, StoreError
-from gossamer.files import replacing, unwritable
+from gossamer.core.errors import InputError, StoreError
+from gossamer.core.files import replacing, unwritable
 from gossamer.masks import Mask
 from gossamer.masks.packing import pack, unpack
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from gossamer.errors import InputError, StoreError
-from gossamer.files import replacing, unwritable
+from gossamer.core.errors import InputError, StoreError
+from gossamer.core.files import replacing, unwritable
 from gossamer.leakage import Statistics
 
 

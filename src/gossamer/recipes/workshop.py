@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossamer.core.errors import InputError, StoreError
 from gossamer.data import Dataset
-from gossamer.errors import InputError, StoreError
 from gossamer.masks import Mask
 from gossamer.masks.storages import first_names, tied_copy
 from gossamer.nets import accepts_channels_last, build, identity

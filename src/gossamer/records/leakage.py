@@ -8,7 +8,7 @@ that an attack accuses, the false-positive rate (FPR) the share of non-members.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.records.record import Value
 
 _WITH_REFERENCES = ("lira_", "rmia_", "base_", "quantile_regression_", "joint_", "foreign_")

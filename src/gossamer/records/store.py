@@ -18,11 +18,11 @@ from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
-from gossamer.errors import InputError, StoreError, UnwritableError
-from gossamer.files import unwritable
+from gossamer.core.errors import InputError, StoreError, UnwritableError
+from gossamer.core.files import unwritable
+from gossamer.core.system import failure_reason
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun, Value
-from gossamer.system import failure_reason
 
 _LAYOUT = 2
 _ADDED = {1: "CREATE TABLE joints (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;"}

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from itertools import combinations
 
-from gossamer.formats import decimal, inside, listed, percent, sentence, short_spread
+from gossamer.core.formats import decimal, inside, listed, percent, sentence
 from gossamer.records.record import Arm
 from gossamer.report.results import Results, same_setting
+from gossamer.report.units import short_spread
 from gossamer.stats.intervals import Interval, bounded, simultaneous_confidence
 from gossamer.stats.verdicts import one_unit_note
 

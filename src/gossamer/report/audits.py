@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gossamer.formats import sentence
+from gossamer.core.formats import sentence
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import AttackResult, Estimate, Leakage
 from gossamer.report.curves import LEAST_FIXED, spread_out

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gossamer.formats import inside, percent
+from gossamer.core.formats import inside, percent
 from gossamer.report.results import ACCURACY, Results
 
 LEARNT = 0.1

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossamer.formats import inside, listed, percent, sentence
+from gossamer.core.formats import inside, listed, percent, sentence
 from gossamer.records.record import Arm
 from gossamer.report.results import SPARSE_STEPS, Results, same_setting
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gossamer.formats import inside
+from gossamer.core.formats import inside
 from gossamer.records.measures import is_count
 from gossamer.records.record import Claim
 from gossamer.report.glossary import label

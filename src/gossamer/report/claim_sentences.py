@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gossamer.formats import inside, listed, sentence
+from gossamer.core.formats import inside, listed, sentence
 from gossamer.records.record import Claim
 from gossamer.report.claim_evidence import Gap
 from gossamer.report.glossary import label

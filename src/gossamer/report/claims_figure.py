@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import altair as alt
 
-from gossamer.formats import decimal, inside
+from gossamer.core.formats import decimal, inside
 from gossamer.records.record import Claim
 from gossamer.report.charts import GREY, INK, NARROW, QUIET, Figure, Layer, Panel, Row
 from gossamer.report.claim_sentences import JudgedComparison

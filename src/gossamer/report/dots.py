@@ -5,7 +5,6 @@ from math import ceil, floor, log10
 
 import altair as alt
 
-from gossamer.formats import spread
 from gossamer.report.charts import GREY, INK, STRONG, Layer, Panel, Row
 from gossamer.report.lines import Intervals, Quantity, point, tooltips
 from gossamer.report.results import Results
@@ -16,6 +15,7 @@ from gossamer.report.series import (
     along_axis,
     axis_levels,
 )
+from gossamer.report.units import spread
 from gossamer.stats.intervals import Interval
 
 BARE = "not pruned"

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gossamer.errors import InputError
-from gossamer.files import replacing, unwritable
+from gossamer.core.errors import InputError
+from gossamer.core.files import replacing, unwritable
+from gossamer.core.system import failure_reason
 from gossamer.records.leakage import AttackResult, Estimate
 from gossamer.report.audits import audited
 from gossamer.report.claims import JudgedClaim
 from gossamer.report.columns import IN_ATTACKS, IN_CLAIMS
 from gossamer.report.results import Results
-from gossamer.system import failure_reason
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import altair as alt
 
-from gossamer.formats import decimal, percent, sentence
+from gossamer.core.formats import decimal, percent, sentence
 from gossamer.records.record import Arm
 from gossamer.report.breakdowns import (
     ClassAccuracy,

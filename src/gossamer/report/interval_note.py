@@ -1,6 +1,6 @@
 """How the intervals of a page are to be read: what they are over, and what they leave out."""
 
-from gossamer.formats import decimal, percent
+from gossamer.core.formats import decimal, percent
 from gossamer.report.results import ACCURACY, Results
 from gossamer.stats.intervals import binomial_half_width
 

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gossamer.formats import NOTHING, counted, decimal, listed, sentence, spread
+from gossamer.core.formats import NOTHING, counted, decimal, listed, sentence
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm
 from gossamer.report.results import ACCURACY, Results
 from gossamer.report.tables import Section, Table
+from gossamer.report.units import spread
 from gossamer.stats.intervals import Interval, mean_interval
 
 RATIO, RATIO_MASKED = "latency_ratio", "latency_ratio_masked"

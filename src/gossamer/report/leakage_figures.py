@@ -5,7 +5,6 @@ from operator import itemgetter
 
 import altair as alt
 
-from gossamer.formats import spread
 from gossamer.report.accuracy_figures import TEST_ACCURACY
 from gossamer.report.audits import (
     AUC,
@@ -33,6 +32,7 @@ from gossamer.report.lines import (
 from gossamer.report.results import Results
 from gossamer.report.roc import Curve, marked_rates, roc_panel
 from gossamer.report.series import Group, Ink, all_series, along_axis, by_arm, groups, ink
+from gossamer.report.units import spread
 
 PAIRS = "95% intervals over pairs of networks"
 MATCHED_HEIGHT = 320

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gossamer.formats import decimal
+from gossamer.core.formats import decimal
 from gossamer.records.leakage import Exposed, Leakage
 from gossamer.report.audits import LOW_RATE, Audited, audited, detailed
 from gossamer.report.leakage_tables import (

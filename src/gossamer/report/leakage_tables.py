@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from gossamer.formats import NOTHING, decimal, percent
+from gossamer.core.formats import NOTHING, decimal, percent
 from gossamer.records.leakage import AttackResult, Estimate, Leakage, Precision, RateAt
 from gossamer.report.audits import (
     AUC,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from gossamer.formats import decimal
+from gossamer.core.formats import decimal
 from gossamer.report.charts import QUIET, Layer, Panel, Row
 from gossamer.report.results import Results
 from gossamer.report.series import (

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from gossamer.formats import inside, percent, spread
+from gossamer.core.formats import inside, percent
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Layer, TrialLabel
 from gossamer.report.charts import GREY, INK, STRONG, Figure, Panel, Row
 from gossamer.report.charts import Layer as Drawing
 from gossamer.report.results import Results
 from gossamer.report.series import axis_levels, short_label, titled_label
+from gossamer.report.units import spread
 from gossamer.stats.intervals import Interval, mean_interval
 
 OVERLAP = "mask_overlap"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossamer.formats import compact, counted, duration, listed, sentence
+from gossamer.core.formats import compact, counted, duration, listed, sentence
 from gossamer.records.record import Phase
 from gossamer.report.answer import answer
 from gossamer.report.chance_note import chance_note

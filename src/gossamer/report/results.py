@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from gossamer.formats import counted, inside, listed
+from gossamer.core.formats import counted, inside, listed
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import Leakage, has_references
 from gossamer.records.measures import counted_examples

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from itertools import chain
 
-from gossamer.formats import NOTHING
+from gossamer.core.formats import NOTHING
 from gossamer.records.joint import JointRecord
 from gossamer.report.columns import KEY, STANDS_FOR, TRIAL, Column, columns_of
 from gossamer.report.results import Results

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from gossamer.formats import listed, percent
+from gossamer.core.formats import listed, percent
 from gossamer.records.leakage import AttackResult
 from gossamer.report.charts import INK, MUTED, QUIET, RULE, STRONG, Layer, Panel, Row
 

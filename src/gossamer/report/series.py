@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from gossamer.formats import inside, sentence
+from gossamer.core.formats import inside, sentence
 from gossamer.records.record import Arm
 from gossamer.report.charts import DASHES, INK, MUTED, STRONG, Layer
 from gossamer.report.published_comparisons import comparisons

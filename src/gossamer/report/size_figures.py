@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from gossamer.formats import compact
+from gossamer.core.formats import compact
 from gossamer.report.accuracy_figures import TEST_ACCURACY, measured, over
 from gossamer.report.charts import INK, Figure, Layer, Panel, Row
 from gossamer.report.lines import marks, point, tooltips

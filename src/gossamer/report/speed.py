@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gossamer.formats import NOTHING, compact, listed, sentence
+from gossamer.core.formats import NOTHING, compact, listed, sentence
 from gossamer.records.speed import CHOSEN, LABELS, RIVALS, SPARSE, Column, Row, Speed
 from gossamer.report.files import write_whole
 from gossamer.report.rendering import library, page_figure, render

@@ -1,6 +1,6 @@
 """Speeds in words: times, factors, break-evens, and the finding in one sentence."""
 
-from gossamer.formats import NOTHING, counted, decimal
+from gossamer.core.formats import NOTHING, counted, decimal
 from gossamer.records.speed import LABELS, SPARSE, BreakEven, Machine, Row, Speed
 
 PATTERNS = {

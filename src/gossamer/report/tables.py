@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from gossamer.formats import NOTHING, compact, decimal, inside, percent, sentence, spread
+from gossamer.core.formats import NOTHING, compact, decimal, inside, percent, sentence
 from gossamer.records.measures import is_fraction
 from gossamer.records.record import Arm, Phase
 from gossamer.report.cost import used_phases
@@ -16,6 +16,7 @@ from gossamer.report.results import Results
 from gossamer.report.series import groups
 from gossamer.report.size_figures import Network, front, networks
 from gossamer.report.sizes import Size, sizes
+from gossamer.report.units import spread
 from gossamer.stats.intervals import Interval
 
 WIDE = 3

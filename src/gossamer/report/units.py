@@ -1,9 +1,10 @@
-"""How the numbers of a measure are written: in points, in nats, or as they are."""
+"""How the numbers of a measure are written: in points, in nats, with an interval."""
 
 from dataclasses import dataclass
 
-from gossamer.formats import decimal
+from gossamer.core.formats import decimal
 from gossamer.records.measures import is_count, is_fraction
+from gossamer.stats.intervals import Interval
 
 MOST_DIGITS = 9
 
@@ -73,3 +74,34 @@ def unit_of(measure: str) -> Unit:
     if measure.startswith("latency"):
         return Unit(100, 1, "%") if "ratio" in measure else Unit(1000, 3, " ms")
     return Unit(1, 4, " nats" if measure.endswith("loss") else "")
+
+
+def spread(interval: Interval, digits: int = 2, scale: float = 100) -> str:
+    """Return a mean with the half-width of its interval, in percent unless scaled otherwise.
+
+    Examples
+    --------
+    >>> from gossamer.stats.intervals import Interval
+    >>> spread(Interval(0.981, 0.98, 0.982, 5))
+    '98.10 ± 0.10'
+    >>> spread(Interval(0.981, None, None, 1), 1)
+    '98.1'
+    """
+    mean = decimal(scale * interval.mean, digits)
+    half = interval.half_width
+    return mean if half is None else f"{mean} ± {decimal(scale * half, digits)}"
+
+
+def short_spread(interval: Interval) -> str:
+    """Return a mean in percent for a sentence; a second digit where the interval needs it.
+
+    Examples
+    --------
+    >>> from gossamer.stats.intervals import Interval
+    >>> short_spread(Interval(0.981, 0.98, 0.982, 5))
+    '98.1 ± 0.1%'
+    >>> short_spread(Interval(0.981, 0.9808, 0.9812, 5))
+    '98.10 ± 0.02%'
+    """
+    half = interval.half_width
+    return f"{spread(interval, 1 if half is None or half >= 0.0005 else 2)}%"

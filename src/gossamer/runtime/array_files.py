@@ -8,8 +8,8 @@ from zipfile import ZipFile
 
 from numpy.typing import NDArray
 
-from gossamer.arrays import entries, opened, read_header, read_numbers
-from gossamer.errors import InputError
+from gossamer.core.arrays import entries, opened, read_header, read_numbers
+from gossamer.core.errors import InputError
 
 _SUFFIX = ".npz"
 

@@ -7,7 +7,7 @@ run. Networks that were trained stay far below them.
 import math
 from collections.abc import Sequence
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import (
     Convolution,
     Layer,

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 MAGIC = b"\x89GSM\r\n\x1a\n"
 """The first bytes; like those of PNG, they show whether a transfer mangled line ends or bits."""

@@ -7,7 +7,7 @@ one, takes [channels, length], the same numbers in the same order.
 import math
 from dataclasses import dataclass
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.network import Network, Shape
 
@@ -59,7 +59,7 @@ def check_example_shapes(shapes: ExampleShapes, own: ExampleShapes) -> None:
     >>> check_example_shapes(ExampleShapes((2, 8), (18,)), ExampleShapes((2, 1, 9), (2, 1, 9)))
     Traceback (most recent call last):
         ...
-    gossamer.errors.InputError: input_shape is (2, 8), expected a shape of 18 numbers, ...
+    gossamer.core.errors.InputError: input_shape is (2, 8), expected a shape of 18 numbers, ...
     """
     _check("input_shape", shapes.input, own.input)
     _check("output_shape", shapes.output, own.output)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
+from gossamer.core.system import failure_reason
 from gossamer.kernels.network import Shape
 from gossamer.runtime.array_files import any_shape, is_archive, read_archive_array
 from gossamer.runtime.inputs import fits, shape_hint, type_complaint
-from gossamer.system import failure_reason
 
 _ZIP_MAGIC = b"PK\x03\x04"
 

@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
-from gossamer.errors import InputError
-from gossamer.files import as_path, replacing
+from gossamer.core.errors import InputError
+from gossamer.core.files import as_path, replacing
+from gossamer.core.system import failure_reason
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.network import Network
 from gossamer.runtime.claims import check_values
@@ -26,7 +27,6 @@ from gossamer.runtime.container import (
 )
 from gossamer.runtime.example_shapes import ExampleShapes, check_example_shapes
 from gossamer.runtime.topology import Precision, build_network, describe_network, tupled
-from gossamer.system import failure_reason
 
 Metadata = dict[str, Any]
 """What is said about a network: JSON values by name."""

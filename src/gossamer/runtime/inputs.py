@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.arrays import as_array
-from gossamer.errors import InputError
+from gossamer.core.arrays import as_array
+from gossamer.core.errors import InputError
 from gossamer.kernels.network import Floats, Shape
 
 Given = tuple[int, ...]

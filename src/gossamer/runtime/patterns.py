@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.runtime.claims import LEAST_BITMAP_COLUMNS
 from gossamer.runtime.container import Stored
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
+from gossamer.core.system import available_cores
 from gossamer.kernels.engine import MOST_THREADS, Engine
 from gossamer.kernels.network import Floats, Network
 from gossamer.runtime.example_shapes import ExampleShapes, own_shapes
 from gossamer.runtime.file import Metadata, read_network
 from gossamer.runtime.inputs import as_inputs
-from gossamer.system import available_cores
 
 
 def load(path: Path | str) -> "Predictor":

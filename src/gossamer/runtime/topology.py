@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.checks import MOST_LAYERS, MOST_NUMBERS, MOST_WEIGHTS
 from gossamer.kernels.network import (
     BLOCK_ROWS,

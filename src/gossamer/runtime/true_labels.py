@@ -8,9 +8,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
+from gossamer.core.labels import read_labels
 from gossamer.kernels.network import Floats
-from gossamer.labels import read_labels
 from gossamer.runtime.examples import open_array
 from gossamer.runtime.prediction_table import class_names, columns
 from gossamer.runtime.predictor import Predictor
@@ -28,7 +28,7 @@ def read_true_labels(path: Path, examples: int, classes: int) -> Labels:
     ----------
     path
         An ``.npy`` file, or an array of an ``.npz`` file, in any form that
-        `gossamer.labels.read_labels` takes.
+        `gossamer.core.labels.read_labels` takes.
     examples, classes
         How many there are.
 

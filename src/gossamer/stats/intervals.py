@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 
 def value_at(

@@ -4,7 +4,7 @@ import math
 
 from scipy import special
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.stats.verdicts import Says
 
 POWER = 0.8

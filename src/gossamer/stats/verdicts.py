@@ -7,7 +7,7 @@ read at once, their intervals must hold together: see `intervals.simultaneous_co
 from collections.abc import Sequence
 from typing import Literal
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.stats.intervals import Interval
 
 Says = Literal["higher", "lower", "not-lower", "not-higher", "on-par"]

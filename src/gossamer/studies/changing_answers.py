@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.repeatable import why_answers_change
 from gossamer.nets import build
 from gossamer.recipes import KeyedTrial

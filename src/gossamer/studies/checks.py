@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from gossamer.formats import percentage
+from gossamer.core.formats import percentage
 from gossamer.recipes import DataSpec
 from gossamer.records.measures import (
     MEASURES,

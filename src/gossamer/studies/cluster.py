@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gossamer.core.errors import GossamerError, InputError, UnwritableError
+from gossamer.core.installing import needing
 from gossamer.data import datasets_folder
-from gossamer.errors import GossamerError, InputError, UnwritableError
-from gossamer.installing import needing
 from gossamer.studies.cluster_worker import Introduction, do, introduce, token_path, versions
 from gossamer.studies.plan import Measuring, Plan, Task, Training
 from gossamer.studies.work import Event, Pulse, Site, Waiting

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel, ValidationError
 
-from gossamer.errors import InputError
-from gossamer.formats import counted
+from gossamer.core.errors import InputError
+from gossamer.core.formats import counted
 from gossamer.studies.problems import Place, problems
 from gossamer.studies.toml_lines import line_of
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gossamer.formats import counted, listed
+from gossamer.core.formats import counted, listed
 from gossamer.studies.plan import Plan, PlannedTrial
 from gossamer.studies.work import Failure
 

@@ -5,7 +5,7 @@ So a study file that was renamed, or copied elsewhere, finds what was computed.
 
 from pathlib import Path
 
-from gossamer.errors import GossamerError, InputError
+from gossamer.core.errors import GossamerError, InputError
 from gossamer.records.record import StudyRun
 from gossamer.records.store import Store
 from gossamer.studies.plan import PlannedTrial

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.errors import InputError
 from gossamer.recipes import KeyedTrial
 from gossamer.recipes.checks import masks_in_force
 from gossamer.recipes.keys import Datasets

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer.errors import UnwritableError
-from gossamer.files import replacing, unwritable
+from gossamer.core.errors import UnwritableError
+from gossamer.core.files import replacing, unwritable
+from gossamer.core.system import environment_threads, permitted_cores
 from gossamer.recipes import Train
 from gossamer.recipes.keys import Datasets
 from gossamer.records.environment import describe_environment
 from gossamer.records.store import Store
 from gossamer.studies.plan import Plan
-from gossamer.system import environment_threads, permitted_cores
 
 if TYPE_CHECKING:
     from gossamer.studies.run import Request

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from gossamer.errors import GossamerError, UnwritableError
+from gossamer.core.errors import GossamerError, UnwritableError
 from gossamer.studies.plan import Plan, Task
 from gossamer.studies.tuning import tune_process
 from gossamer.studies.work import Event, Hand, Pulse, Site, Waiting

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from gossamer.formats import likeliest, percentage
+from gossamer.core.formats import likeliest, percentage
 
 Place = tuple[str | int, ...]
 """Where in a study file a field stands: keys and positions in arrays."""

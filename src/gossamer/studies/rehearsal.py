@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.nets import build
 from gossamer.recipes import KeyedTrial, Prune
 from gossamer.recipes.choosing import mask_of

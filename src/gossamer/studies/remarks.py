@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from gossamer.formats import compact, listed, percent
+from gossamer.core.formats import compact, listed, percent
 from gossamer.records.record import Claim
 from gossamer.stats.intervals import mean_interval, simultaneous_confidence
 from gossamer.stats.verdicts import one_unit_note

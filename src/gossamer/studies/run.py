@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from gossamer.errors import GossamerError, InputError, UnwritableError
-from gossamer.formats import counted
+from gossamer.core.errors import GossamerError, InputError, UnwritableError
+from gossamer.core.formats import counted
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.trial import Device
 from gossamer.records.joint import JointRecord

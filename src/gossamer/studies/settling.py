@@ -6,6 +6,7 @@ decide, and more of anything is chosen only where it is clearly faster.
 
 from dataclasses import dataclass, replace
 
+from gossamer.core.system import available_cores
 from gossamer.recipes import KeyedTrial
 from gossamer.studies.parallelism import Parallelism
 from gossamer.studies.plan import Plan, Training
@@ -19,7 +20,6 @@ from gossamer.studies.trying import (
     training_step,
     what_it_is_like,
 )
-from gossamer.system import available_cores
 
 _CLEARLY = 1.15
 """By this factor a choice of more threads or processes must be faster."""

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
+from gossamer.core.system import failure_reason
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import DataSpec, RecipeStep, SampleSpec
 from gossamer.records.record import Claim
@@ -34,7 +35,6 @@ from gossamer.studies.written_recipes import (
     mentioned,
     resolve_recipe,
 )
-from gossamer.system import failure_reason
 from gossamer.train.options import Options, Precision
 
 Scale = Literal["quick", "medium", "paper"]

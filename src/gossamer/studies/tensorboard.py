@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gossamer.errors import InputError
-from gossamer.installing import needing
+from gossamer.core.errors import InputError
+from gossamer.core.installing import needing
 from gossamer.nets import build
 from gossamer.recipes.state import load_state
 from gossamer.records.record import Epoch, Phase

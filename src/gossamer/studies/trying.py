@@ -17,9 +17,9 @@ from statistics import median
 import torch
 from torch import nn
 
+from gossamer.core.errors import TrainingError
 from gossamer.data import Dataset
 from gossamer.data.resident import Resident, make_resident
-from gossamer.errors import TrainingError
 from gossamer.measure import evaluate
 from gossamer.nets import accepts_channels_last, build
 from gossamer.recipes import KeyedTrial, Train

@@ -10,8 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gossamer.core.errors import GossamerError, UnwritableError
 from gossamer.data import Dataset, load
-from gossamer.errors import GossamerError, UnwritableError
 from gossamer.recipes import DataSpec, KeyedTrial
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record

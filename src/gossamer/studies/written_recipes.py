@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.recipes import (
     Pack,
     Prune,

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
+from gossamer.core.errors import InputError, TrainingError
+from gossamer.core.streams import stream_seed
 from gossamer.data.augmentation import epoch_maps, warp
 from gossamer.data.resident import Batch, Resident, batches, epoch_order
-from gossamer.errors import InputError, TrainingError
 from gossamer.measure import evaluate
 from gossamer.measure.running import run
 from gossamer.records.record import Epoch
-from gossamer.streams import stream_seed
 from gossamer.train.optimizers import set_rate
 from gossamer.train.options import Precision, TrainingOptions
 

@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 
 from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.modes import evaluation
 from gossamer.measure.running import run
 

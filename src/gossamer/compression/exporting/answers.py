@@ -12,7 +12,7 @@ from gossamer.compression.example_batches import grown, repeated
 from gossamer.compression.exporting.judging import Answer
 from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.running import run
 
 _NEARBY = 24

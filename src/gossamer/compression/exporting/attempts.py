@@ -26,7 +26,7 @@ from gossamer.compression.exporting.recording import (
 )
 from gossamer.compression.exporting.report import OnnxReport
 from gossamer.compression.outputs import Leaf, check_output, giving, leaves
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.running import run, told
 
 Opening = Callable[[bytes], Any]

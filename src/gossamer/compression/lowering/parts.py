@@ -25,7 +25,7 @@ from gossamer.compression.lowering.tracing import (
     operation_name,
     values_read,
 )
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.network import Network, Shape
 

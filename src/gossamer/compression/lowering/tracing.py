@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 from gossamer.measure.running import told
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gossamer.errors import InputError, UnwritableError
-from gossamer.system import failure_reason
+from gossamer.core.errors import InputError, UnwritableError
+from gossamer.core.system import failure_reason
 
 
 def as_path(path: object) -> Path:

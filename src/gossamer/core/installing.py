@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gossamer.errors import MissingPackageError
+from gossamer.core.errors import MissingPackageError
 
 PACKAGES = {
     "altair": "altair",
@@ -118,7 +118,7 @@ def needing(extra: str, what: str) -> Iterator[None]:
     >>> with needing("prune", "gossamer.prune"):
     ...     raise ModuleNotFoundError(name="torch")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    gossamer.errors.MissingPackageError: gossamer.prune needs torch, which is not installed: ...
+    gossamer.core.errors.MissingPackageError: gossamer.prune needs torch, which is ...: ...
     """
     try:
         yield

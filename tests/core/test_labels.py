@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
-from gossamer.labels import is_one_hot, read_labels
+from gossamer.core.errors import InputError
+from gossamer.core.labels import is_one_hot, read_labels
 
 Labels = NDArray[np.int64]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer.arrays import Header, entries, opened, read_header, read_numbers, readable
-from gossamer.errors import InputError
+from gossamer.core.arrays import Header, entries, opened, read_header, read_numbers, readable
+from gossamer.core.errors import InputError
 
 NUMBERS = np.arange(12, dtype=">i2").reshape(3, 4)
 

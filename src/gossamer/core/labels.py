@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gossamer.arrays import as_array
-from gossamer.errors import InputError
+from gossamer.core.arrays import as_array
+from gossamer.core.errors import InputError
 
 _TEXT = "UST"
 """Kinds of NumPy's types that hold text."""

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.streams import stream, stream_seed
+from gossamer.core.streams import stream, stream_seed
 
 
 def test_same_seed_purpose_and_counters_give_the_same_numbers() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.errors import InputError
-from gossamer.files import as_path, replacing
+from gossamer.core.errors import InputError
+from gossamer.core.files import as_path, replacing
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from gossamer.errors import InputError
+from gossamer.core.errors import InputError
 
 Entries = dict[str, zipfile.ZipInfo]
 """What an archive holds, by the names of the arrays."""

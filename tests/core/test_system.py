@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from gossamer import system
-from gossamer.system import available_cores, environment_threads, failure_reason
+from gossamer.core import system
+from gossamer.core.system import available_cores, environment_threads, failure_reason
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,6 @@ import difflib
 from collections.abc import Iterable
 from contextlib import suppress
 from numbers import Real
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gossamer.stats.intervals import Interval
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -41,37 +37,6 @@ def percent(fraction: float, digits: int = 2) -> str:
     if fraction > 0 and float(text.replace("−", "-")) == 0:
         return f"<{10**-digits:.{digits}f}"
     return text
-
-
-def spread(interval: "Interval", digits: int = 2, scale: float = 100) -> str:
-    """Return a mean with the half-width of its interval, in percent unless scaled otherwise.
-
-    Examples
-    --------
-    >>> from gossamer.stats.intervals import Interval
-    >>> spread(Interval(0.981, 0.98, 0.982, 5))
-    '98.10 ± 0.10'
-    >>> spread(Interval(0.981, None, None, 1), 1)
-    '98.1'
-    """
-    mean = decimal(scale * interval.mean, digits)
-    half = interval.half_width
-    return mean if half is None else f"{mean} ± {decimal(scale * half, digits)}"
-
-
-def short_spread(interval: "Interval") -> str:
-    """Return a mean in percent for a sentence; a second digit where the interval needs it.
-
-    Examples
-    --------
-    >>> from gossamer.stats.intervals import Interval
-    >>> short_spread(Interval(0.981, 0.98, 0.982, 5))
-    '98.1 ± 0.1%'
-    >>> short_spread(Interval(0.981, 0.9808, 0.9812, 5))
-    '98.10 ± 0.02%'
-    """
-    half = interval.half_width
-    return f"{spread(interval, 1 if half is None or half >= 0.0005 else 2)}%"
 
 
 def compact(value: float, unit: str = "") -> str:
