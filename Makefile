@@ -1,18 +1,27 @@
-# make demo: set up and run the main job on the embedded digits; make test: set up and test;
-# make wheel: build a wheel for this machine into dist/.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test lint bench wheel clean
+.PHONY: help demo test test-fast coverage lint format docs bench wheel clean
+.DEFAULT_GOAL := help
 
-demo: $(READY)
+help: ## say what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /:/' | awk -F: '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+demo: $(READY) ## set up, and run the main job on embedded images of digits
 	$(VENV)/bin/gossamer run demo --out runs/demo
 
-test: lint
-	$(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+test: lint ## set up, lint and run all tests
+	$(PYTEST)
 
-lint: $(READY)
+test-fast: $(READY) ## run the tests of a minute, without lint
+	$(PYTEST) tests/stats tests/records tests/data tests/masks tests/test_architecture.py
+
+coverage: $(READY) ## run all tests, and say which lines none of them reaches
+	$(PYTEST) --cov=gossamer --cov-report=term-missing:skip-covered
+
+lint: $(READY) ## check style, types, and what is written from the code
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
@@ -20,16 +29,28 @@ lint: $(READY)
 	$(VENV)/bin/python docs/study_schema.py --check
 	$(VENV)/bin/python docs/results_columns.py --check
 
-bench: $(READY)
+format: $(READY) ## lay out the code, and write what is written from it
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/python docs/tables.py
+	$(VENV)/bin/python docs/study_schema.py
+	$(VENV)/bin/python docs/results_columns.py
+
+docs: $(READY) ## build the documentation site into build/docs
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(VENV)/bin/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "$(CURDIR)/build/docs/index.html"
+
+bench: $(READY) ## run every benchmark
 	$(VENV)/bin/python -m benchmarks.run_all
 
-wheel: $(VENV)/bin/python
+wheel: $(VENV)/bin/python ## build a wheel for this machine into dist/
 	rm -f dist/gossamer-*.whl
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls "$(CURDIR)"/dist/gossamer-*.whl
 
-clean:
-	rm -rf $(VENV) runs build dist
+clean: ## remove what was set up and built; results in runs/ stay
+	rm -rf $(VENV) build dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gossamer needs Python 3.11 or newer: make PYTHON=python3.11")'

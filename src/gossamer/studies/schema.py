@@ -52,5 +52,7 @@ def _with_mentions(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def _or_mention(field: dict[str, Any]) -> dict[str, Any]:
-    described = {"description": field["description"]} if "description" in field else {}
-    return {**described, "anyOf": [{k: field[k] for k in field if k not in described}, _MENTION]}
+    about: dict[str, Any] = {
+        name: field[name] for name in ("description", "default") if name in field
+    }
+    return {**about, "anyOf": [{k: field[k] for k in field if k not in about}, _MENTION]}

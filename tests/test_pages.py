@@ -1,15 +1,17 @@
-"""What the README and the pages show works."""
+"""What the README and the pages of the documentation show works."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import gossamer
 from gossamer import Mask
+from gossamer.data import load_npz
 from gossamer.measure import size
 from gossamer.studies.plan import chosen_scale
 from gossamer.studies.spec import read_study
@@ -19,6 +21,48 @@ ROOT = Path(__file__).parents[1]
 
 def blocks(language: str, page: str = "README.md") -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_the_python_of_every_page_is_run_here_or_beside_what_it_is_about() -> None:
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")} | {"README.md"}
+    tested = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    shown = {page for page in pages if blocks("python", page)}
+    assert {page for page in shown if Path(page).name not in tested} == set()
+
+
+def test_the_python_of_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    compressing, loading = blocks("python", "docs/quickstart.md")
+    names: dict[str, Any] = {}
+    exec(compressing, names)
+    expected = names["model"](names["images"]).detach()
+    torch.testing.assert_close(names["small"](names["images"]), expected, atol=1e-5, rtol=0)
+    exec(loading, names)
+    assert names["logits"].shape == (5, 10)
+
+
+def test_the_python_of_the_page_on_pruning_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = nn.Linear(20, 10)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(10, 2))
+    (code,) = blocks("python", "docs/pruning.md")
+    names: dict[str, Any] = {"model": model}
+    exec(code, names)
+    assert list(names["mask"]) == ["0.weight"]
+    assert int((first.weight == 0).sum()) == 180
+
+
+def test_an_archive_is_written_as_the_page_on_data_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("python", "docs/data.md")
+    images, labels = np.zeros((6, 8, 8, 3), dtype=np.uint8), np.arange(6) % 3
+    exec(code, {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels})
+    dataset = load_npz(tmp_path / "mine.npz")
+    assert (dataset.x_train.shape, dataset.classes) == ((6, 3, 8, 8), 3)
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,8 +83,8 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert mask.violations(model) == {}
 
 
-def test_the_study_of_the_readme_can_be_run(tmp_path: Path) -> None:
-    (text,) = blocks("toml")
+def test_the_study_of_the_page_on_studies_can_be_run(tmp_path: Path) -> None:
+    (text,) = blocks("toml", "docs/studies.md")
     (tmp_path / "my-study.toml").write_text(text)
     spec, _ = read_study(str(tmp_path / "my-study.toml"))
     scale, _ = chosen_scale(spec, None)
