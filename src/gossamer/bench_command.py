@@ -263,7 +263,7 @@ def _check_memory(batch: int, inputs: int) -> None:
     InputError
         If so; what the layers make of the inputs comes on top.
     """
-    from gossamer.leakage.archive import available_memory
+    from gossamer.core.system import available_memory
 
     available = available_memory()
     if available is not None and 4 * batch * inputs > available:

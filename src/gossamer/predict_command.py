@@ -40,7 +40,8 @@ examples:
 
 INPUT.npy holds floating-point numbers of shape [examples, ...], scaled and normalised as in
 training; numpy.save writes it. So does an .npz file; where it holds several arrays, the name of the
-one that is meant stands behind a colon. Exit codes: 0 predicted, 1 the reader of the output left, 2
+one that is meant stands behind a colon, which only the true classes can do without where a single
+array can be them. Exit codes: 0 predicted, 1 the reader of the output left, 2
 wrong input or no room for the output, 130 interrupted.
 """
 

@@ -4,7 +4,12 @@ from pathlib import Path
 import pytest
 
 from gossamer.core import system
-from gossamer.core.system import available_cores, environment_threads, failure_reason
+from gossamer.core.system import (
+    available_cores,
+    available_memory,
+    environment_threads,
+    failure_reason,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +98,20 @@ def test_where_processes_have_no_cores_of_their_own_all_are_counted(
 def test_reasons_are_those_of_the_system_or_else_the_text() -> None:
     assert failure_reason(PermissionError(13, "Permission denied")) == "permission denied"
     assert failure_reason(OSError("Odd thing")) == "odd thing"
+
+
+def test_memory_is_known_on_linux_and_never_negative() -> None:
+    available = available_memory()
+    assert available is None or available > 2**20
+    if Path("/proc/meminfo").exists():
+        assert available is not None
+
+
+@pytest.mark.parametrize("limit", ["1000000\n", "max\n", ""])
+def test_a_containers_limit_counts(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(system, "_LIMITS", (str(tmp_path / "memory.max"),))
+    monkeypatch.setattr(system, "_free_memory", lambda: 5_000_000)
+    assert available_memory() == (1_000_000 if limit.startswith("1") else 5_000_000)

@@ -16,7 +16,6 @@ from gossamer.leakage import archive
 from gossamer.leakage.archive import (
     WORKING_BYTES,
     AuditInput,
-    available_memory,
     read_archive,
     read_array,
     read_contents,
@@ -297,23 +296,6 @@ def test_a_compressed_bomb_is_refused_with_its_true_size(tmp_path: Path) -> None
     path.write_bytes(content.replace(true_size, b"\xff\xff\xff\x7f"))
     with pytest.raises(InputError, match="logits holds 2147483519 bytes, expected 2000000000000"):
         read_archive(path)
-
-
-def test_memory_is_known_on_linux_and_never_negative() -> None:
-    available = available_memory()
-    assert available is None or available > 2**20
-    if Path("/proc/meminfo").exists():
-        assert available is not None
-
-
-@pytest.mark.parametrize("limit", ["1000000\n", "max\n", ""])
-def test_a_containers_limit_counts(
-    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "memory.max").write_text(limit)
-    monkeypatch.setattr(archive, "_LIMITS", (str(tmp_path / "memory.max"),))
-    monkeypatch.setattr(archive, "_free_memory", lambda: 5_000_000)
-    assert available_memory() == (1_000_000 if limit.startswith("1") else 5_000_000)
 
 
 @given(

@@ -62,6 +62,50 @@ def test_an_array_of_an_archive_is_named_or_the_only_one(tmp_path: Path) -> None
         assert read_archive_array(tmp_path / path, "").tolist() == LABELS.tolist()
 
 
+IMAGES = np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3)
+"""Of the size of one-hot rows, but none."""
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"x": IMAGES, "y": LABELS},
+        {"y_train": np.arange(9), "images": IMAGES, "truth": np.eye(3)[LABELS]},
+        {"weights": LABELS + 0.25, "ids": np.arange(4), "y": LABELS.astype(float)},
+        {"names": np.array(["a", "b", "c", "a"]), "y": LABELS[:, None]},
+        {"anything": np.array([{}], object), "y": LABELS},
+    ],
+)
+def test_the_only_array_that_can_be_true_classes_is_taken(
+    arrays: dict[str, NDArray[np.generic]], tmp_path: Path
+) -> None:
+    for held in (arrays, dict(reversed(arrays.items()))):  # whatever comes first in the file
+        np.savez(tmp_path / "t.npz", **held)  # type: ignore[arg-type]
+        assert read_true_labels(tmp_path / "t.npz", 4, 3).tolist() == LABELS.tolist()
+
+
+def test_what_cannot_be_told_apart_is_refused_with_the_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", x=IMAGES, fine=LABELS, coarse=LABELS // 2)
+    with pytest.raises(InputError) as caught:
+        read_true_labels(tmp_path / "t.npz", 4, 3)
+    assert str(caught.value) == (
+        f"{tmp_path}/t.npz: holds several arrays (fine, coarse), expected the true class of each "
+        f"of the 4 examples; name the one that is meant, such as {tmp_path}/t.npz:fine."
+    )
+    assert read_true_labels(tmp_path / "t.npz:coarse", 4, 3).tolist() == (LABELS // 2).tolist()
+
+
+def test_an_archive_without_true_classes_says_how_to_hear_why(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", x=IMAGES, y=LABELS + 1)
+    with pytest.raises(InputError) as caught:
+        read_true_labels(tmp_path / "t.npz", 4, 3)
+    assert "t.npz: holds several arrays (x, y), none of which can be meant, expected" in str(
+        caught.value
+    )
+    with pytest.raises(InputError, match="reach from 1 to 3"):
+        read_true_labels(tmp_path / "t.npz:y", 4, 3)
+
+
 def damaged(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 

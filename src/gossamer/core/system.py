@@ -1,4 +1,4 @@
-"""What the operating system says: how many cores there are, and why something failed."""
+"""What the operating system says: of cores, of memory, and why something failed."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,6 +7,8 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux says how much memory a container may use, in either version."""
 
 
 def available_cores() -> int:
@@ -80,6 +82,31 @@ def _quota(folder: Path) -> Iterator[float]:
         )
         if int(quota) > 0:
             yield int(quota) / int(period)
+
+
+def available_memory() -> int | None:
+    """Return how many bytes of memory this process may take, or None where nothing says so."""
+    found = [_free_memory()]
+    for limit in _LIMITS:
+        try:
+            found.append(int(Path(limit).read_text()))
+        except (OSError, ValueError):  # Not there, or "max".
+            continue
+    known = [amount for amount in found if amount is not None]
+    return min(known, default=None)
+
+
+def _free_memory() -> int | None:
+    """Memory that is free or can be freed, else the machine's whole memory, in bytes."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def failure_reason(error: OSError) -> str:

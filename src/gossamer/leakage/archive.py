@@ -8,7 +8,6 @@ which is given arrays from elsewhere, too.
 import difflib
 import hashlib
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from gossamer.core.arrays import MAGIC, Header, entries, opened, read_header, read_numbers, readable
 from gossamer.core.errors import InputError
+from gossamer.core.system import available_memory
 from gossamer.records.leakage import Source
 
 SCORES = ("logits", "probabilities")
@@ -30,8 +30,6 @@ WORKING_BYTES = 300
 gathered margins, the scores of one attack with their ranks (256, measured with 16 models), and
 the scores that are kept of every attack, four bytes each."""
 
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux says how much memory a container may use, in either version."""
 _NAMES_SHOWN = 8
 
 
@@ -176,31 +174,6 @@ def check_memory(contents: Contents) -> None:
             f"about {contents.memory / 2**30:,.1f} GiB of memory and {available / 2**30:,.1f} GiB "
             f"are available; audit fewer models or examples{half}."
         )
-
-
-def available_memory() -> int | None:
-    """Return how many bytes of memory this process may take, or None where nothing says so."""
-    found = [_free_memory()]
-    for limit in _LIMITS:
-        try:
-            found.append(int(Path(limit).read_text()))
-        except (OSError, ValueError):  # Not there, or "max".
-            continue
-    known = [amount for amount in found if amount is not None]
-    return min(known, default=None)
-
-
-def _free_memory() -> int | None:
-    """Memory that is free or can be freed, else the machine's whole memory, in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def _source(path: Path) -> Source:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gossamer.leakage.archive import Contents, available_memory, check_memory, read_array
+from gossamer.core.system import available_memory
+from gossamer.leakage.archive import Contents, check_memory, read_array
 from gossamer.leakage.attacks import ATTACKS, chosen_attacks, obstacle
 from gossamer.leakage.design import Kind, find_design, without_mate
 from gossamer.leakage.given_arrays import (

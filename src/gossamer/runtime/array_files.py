@@ -42,7 +42,10 @@ def any_shape(_shape: tuple[int, ...]) -> bool:
 
 
 def read_archive_array(
-    path: Path, expected: str, suits: Callable[[tuple[int, ...]], bool] = any_shape
+    path: Path,
+    expected: str,
+    suits: Callable[[tuple[int, ...]], bool] = any_shape,
+    is_meant: Callable[[NDArray[Any]], bool] | None = None,
 ) -> NDArray[Any]:
     """Read one array of an archive, without pickle.
 
@@ -55,6 +58,9 @@ def read_archive_array(
         How a sentence ends that complains of it.
     suits
         Whether an array of some shape could be the one that is meant.
+    is_meant
+        Whether an array that suits by its shape can be the one that is meant by its numbers, too:
+        where no name is given, and this holds for a single array, it is taken.
 
     Raises
     ------
@@ -67,25 +73,40 @@ def read_archive_array(
         raise InputError(f"{file}: is {found}, {expected}.")
     with opened(file) as archive:
         held = entries(archive)
-        chosen = name or (next(iter(held)) if len(held) == 1 else "")
-        if not held:
-            raise InputError(f"{file}: holds no array, {expected}.")
+        suiting = [one for one in held if suits(_shape(file, archive, one))]
+        able = list(held)
+        if is_meant is not None and not name and len(held) > 1:
+            able = [one for one in suiting if is_meant(read_numbers(archive, held[one]))]
+        chosen = name or (able[0] if len(able) == 1 else "")
         if chosen not in held:
-            what = f"holds no {chosen}" if chosen else "holds several arrays"
-            suiting = [one for one in held if suits(_shape(file, archive, one))] or list(held)
-            close = difflib.get_close_matches(chosen, suiting, n=1, cutoff=0) if chosen else suiting
-            raise InputError(
-                f"{file}: {what} ({', '.join(held)}), {expected}; name the one that is meant, such "
-                f"as {file}:{close[0]}."
-            )
+            raise InputError(_undecided(file, name, list(held), suiting, able, expected))
         header = read_header(file, archive, chosen, held[chosen])
-        others = [one for one in held if suits(_shape(file, archive, one))]
-        if others and not suits(header.shape):
+        if is_meant is None and suiting and not suits(header.shape):
             raise InputError(
                 f"{file}:{chosen}: has shape {list(header.shape)}, {expected}, as "
-                f"{file}:{others[0]} has."
+                f"{file}:{suiting[0]} has."
             )
         return read_numbers(archive, held[chosen])
+
+
+def _undecided(
+    file: Path, name: str, held: list[str], suiting: list[str], able: list[str], expected: str
+) -> str:
+    """Say that no array is named, or one that is not there, and how to name one."""
+    if not held:
+        return f"{file}: holds no array, {expected}."
+    if name:
+        what = f"holds no {name} ({', '.join(held)})"
+        near = difflib.get_close_matches(name, suiting or held, n=1, cutoff=0)
+    else:
+        what = f"holds several arrays ({', '.join(able or held)})"
+        near = [one for one in suiting if one in able] or suiting or held
+    if able:
+        return f"{file}: {what}, {expected}; name the one that is meant, such as {file}:{near[0]}."
+    return (
+        f"{file}: {what}, none of which can be meant, {expected}; name one to hear what it lacks, "
+        f"such as {file}:{near[0]}."
+    )
 
 
 def _shape(file: Path, archive: ZipFile, name: str) -> tuple[int, ...]:

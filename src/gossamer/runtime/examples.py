@@ -51,7 +51,10 @@ def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
 
 
 def open_array(
-    path: Path, expected: str, suits: Callable[[tuple[int, ...]], bool] = any_shape
+    path: Path,
+    expected: str,
+    suits: Callable[[tuple[int, ...]], bool] = any_shape,
+    is_meant: Callable[[NDArray[Any]], bool] | None = None,
 ) -> NDArray[Any]:
     """Open an array; that of an ``.npy`` file stays on the disk until it is used.
 
@@ -59,10 +62,8 @@ def open_array(
     ----------
     path
         An ``.npy`` file, or an array of an ``.npz`` file.
-    expected
-        How a sentence ends that complains of it.
-    suits
-        Whether an array of some shape could be the one that is meant, for what is proposed.
+    expected, suits, is_meant
+        See `gossamer.runtime.array_files.read_archive_array`.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def open_array(
         If the file cannot be read, or does not say which array is meant.
     """
     if is_archive(path):
-        return read_archive_array(path, expected, suits)
+        return read_archive_array(path, expected, suits, is_meant)
     _check_start(path, expected)
     return _mapped(path, expected)
 

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,8 @@ def read_true_labels(path: Path, examples: int, classes: int) -> Labels:
     ----------
     path
         An ``.npy`` file, or an array of an ``.npz`` file, in any form that
-        `gossamer.core.labels.read_labels` takes.
+        `gossamer.core.labels.read_labels` takes; where an ``.npz`` file holds several arrays and
+        none is named, the single one that can be true classes is taken.
     examples, classes
         How many there are.
 
@@ -37,9 +40,22 @@ def read_true_labels(path: Path, examples: int, classes: int) -> Labels:
     InputError
         If the file cannot be read, or holds anything else.
     """
-    given = open_array(path, "expected the true class of each example")
-    try:
+
+    def labels_in(given: NDArray[Any]) -> Labels:
         return read_labels("labels", given, examples, classes=classes)
+
+    def are_labels(given: NDArray[Any]) -> bool:
+        with suppress(InputError):
+            return len(labels_in(given)) == examples
+        return False
+
+    expected = f"expected the true class of each of the {examples} examples"
+    sizes = (examples, examples * classes)
+    given = open_array(
+        path, expected, lambda shape: bool(shape) and math.prod(shape) in sizes, are_labels
+    )
+    try:
+        return labels_in(given)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
