@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from benchmarks._common import write_result
-from gossamer.compression import compact, compress
-from gossamer.compression.benching import (
+from gossamer.benchmarking.columns import CHOOSING_SECONDS
+from gossamer.benchmarking.measuring import measured_rows
+from gossamer.benchmarking.subjects import (
     Case,
     PatternName,
     cases,
@@ -28,14 +29,14 @@ from gossamer.compression.benching import (
     random_inputs,
     subject,
 )
-from gossamer.compression.benching_columns import CHOOSING_SECONDS
-from gossamer.compression.benching_measuring import machine, measured_rows
+from gossamer.compression import compact, compress
 from gossamer.compression.onnx import export_onnx, open_session
 from gossamer.core.system import available_cores
 from gossamer.kernels.checks import check_network
 from gossamer.kernels.engine import Engine, fma_peak, read_bandwidth
 from gossamer.kernels.network import Convolution, Linear, Network, window_positions
 from gossamer.measure.latency import time_alternately
+from gossamer.measure.machine import machine
 from gossamer.records.speed import LABELS, RIVALS, Row, break_evens
 from gossamer.report.speed_words import break_even_text
 from gossamer.studies.tuning import tune_process

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from benchmarks._common import write_result
 from benchmarks.sparse_speed import BATCHES, NETWORKS, SPARSITY
+from gossamer.benchmarking.subjects import pruned_network, random_inputs, subject
 from gossamer.compression import compress
-from gossamer.compression.benching import pruned_network, random_inputs, subject
-from gossamer.compression.benching_measuring import machine
 from gossamer.kernels.engine import Engine
+from gossamer.measure.machine import machine
 from gossamer.studies.tuning import tune_process
 
 BATCH = BATCHES[-1]

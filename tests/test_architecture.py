@@ -11,8 +11,8 @@ import gossamer
 
 HOUSE = Path(gossamer.__file__).parent
 ROOMS = (
-    "core", "stats", "records", "leakage", "kernels", "runtime", "data", "nets", "graph", "masks",
-    "measure", "train", "recipes", "compression", "studies", "report",
+    "core", "stats", "records", "kernels", "runtime", "leakage", "data", "nets", "graph", "masks",
+    "measure", "train", "compression", "recipes", "studies", "report", "benchmarking",
 )  # fmt: skip
 WITHOUT_TORCH = ROOMS[:6]
 

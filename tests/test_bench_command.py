@@ -15,8 +15,8 @@ from rich.console import Console
 from torch import nn
 
 from gossamer.bench_console import followed
-from gossamer.compression import benching_files, benching_measuring
-from gossamer.compression.benching import Case
+from gossamer.benchmarking import files, measuring
+from gossamer.benchmarking.subjects import Case
 from gossamer.core.errors import GossamerError
 from gossamer.kernels.network import Linear, Network
 from gossamer.kernels.weights import pack_weights
@@ -69,7 +69,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 if ends_with is not None:
                     raise ends_with
 
-        monkeypatch.setattr(benching_measuring, "measured_rows", rows)
+        monkeypatch.setattr(measuring, "measured_rows", rows)
 
     return replace
 
@@ -158,7 +158,7 @@ def test_interrupted_before_the_first_row(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(benching_measuring, "measured_rows", nothing)
+    monkeypatch.setattr(measuring, "measured_rows", nothing)
     assert gossamer(*SMALL).code == 130
     assert not Path("runs").exists()
 
@@ -166,7 +166,7 @@ def test_interrupted_before_the_first_row(
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(benching_measuring, "measured_rows")
+    monkeypatch.delattr(measuring, "measured_rows")
     found = gossamer(*SMALL, "--dry-run")
     assert found.code == 0
     text = " ".join(found.out.split())
@@ -222,7 +222,7 @@ def test_wrong_input_is_one_sentence(
 def test_a_file_in_the_place_of_the_folder_is_said_before_the_work(
     gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(benching_measuring, "measured_rows")
+    monkeypatch.delattr(measuring, "measured_rows")
     Path("taken").touch()
     found = gossamer(*SMALL, "--out", "taken")
     assert found.code == 2
@@ -291,7 +291,7 @@ def test_ctrl_c_keeps_the_times_of_a_compressed_file(
             raise KeyboardInterrupt
         return time_alternately(*given, **options)
 
-    monkeypatch.setattr(benching_files, "time_alternately", once)
+    monkeypatch.setattr(files, "time_alternately", once)
     found = gossamer("bench", "small.gsm", "--threads", "1", "--seconds", "0.02", "--json")
     assert found.code == 130
     speed = json.loads(found.out)

@@ -18,7 +18,7 @@ from gossamer.core.formats import counted, likeliest
 from gossamer.core.installing import needing
 
 if TYPE_CHECKING:
-    from gossamer.compression.benching import Case, Subject
+    from gossamer.benchmarking.subjects import Case, Subject
     from gossamer.records.speed import Row, Speed
     from gossamer.runtime import Predictor
 
@@ -132,7 +132,7 @@ def bench(
             "--json: a dry run has no numbers to print; leave out --json or --dry-run."
         )
     _check_numbers(sparsity or (), threads or (), seconds)
-    from gossamer.compression.benching_files import is_compressed
+    from gossamer.benchmarking.files import is_compressed
 
     counts = threads or _usual_threads()
     if is_compressed(model):
@@ -156,7 +156,7 @@ def bench(
     shape = None if input_shape is None else _shape(input_shape)
     folder = out or Path("runs") / f"bench-{model.replace(':', '-').replace('/', '-')}"
     check_folder(folder)
-    from gossamer.compression.benching import cases, subject
+    from gossamer.benchmarking.subjects import cases, subject
     from gossamer.nets.arguments import parsed_arguments
 
     arguments = parsed_arguments(network_arg or ())
@@ -189,8 +189,8 @@ def _bench_file(
 ) -> int:
     """Time a compressed file, print what was found, and return the exit code."""
     from gossamer.bench_console import described_file, followed
-    from gossamer.compression.benching_files import file_times, stored_layers
-    from gossamer.compression.benching_measuring import machine
+    from gossamer.benchmarking.files import file_times, stored_layers
+    from gossamer.measure.machine import machine
     from gossamer.records.file_speed import FileSpeed, FileTime
 
     found: list[FileTime] = []
@@ -317,7 +317,7 @@ def _looked_at(chosen: "Subject") -> tuple[int, float]:
 
     What cannot be built is complained of here, before any work.
     """
-    from gossamer.compression.benching import build_network, share_of_zeros
+    from gossamer.benchmarking.subjects import build_network, share_of_zeros
     from gossamer.masks.storages import parameter_count
 
     with _progress().status("Building the network"):
@@ -331,7 +331,7 @@ def _progress() -> Console:
 
 def _preview(model: str, rows: Sequence["Case"], seconds: float, *, compiled: bool) -> None:
     from gossamer.bench_console import previewed
-    from gossamer.compression.benching import compiled_case
+    from gossamer.benchmarking.subjects import compiled_case
 
     compiling = _COMPILING_SECONDS if compiled else 0
     expected = len(rows) * (seconds + _PREPARING_SECONDS) + compiling
@@ -344,8 +344,8 @@ def _measured(
 ) -> tuple[list["Row"], int]:
     """Measure until all is done or somebody or something puts an end to it."""
     from gossamer.bench_console import followed
-    from gossamer.compression.benching import compiled_case
-    from gossamer.compression.benching_measuring import measured_rows
+    from gossamer.benchmarking.measuring import measured_rows
+    from gossamer.benchmarking.subjects import compiled_case
     from gossamer.studies.tuning import tune_process
 
     found: list[Row] = []
@@ -376,7 +376,8 @@ def _measured(
 def _summarised(
     chosen: "Subject", parameters: int, seconds: float, rows: Sequence["Row"], *, finished: bool
 ) -> "Speed":
-    from gossamer.compression.benching_measuring import machine, method
+    from gossamer.benchmarking.measuring import method
+    from gossamer.measure.machine import machine
     from gossamer.records.speed import Speed, break_evens
 
     here = machine(max((row.threads for row in rows), default=1))

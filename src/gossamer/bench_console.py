@@ -27,7 +27,7 @@ from gossamer.report.speed_words import (
 )
 
 if TYPE_CHECKING:
-    from gossamer.compression.benching import Case
+    from gossamer.benchmarking.subjects import Case
 
 Follow = Callable[[int, int, str], None]
 """Told how many rows are done, out of how many, and what comes next."""

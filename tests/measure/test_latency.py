@@ -12,10 +12,12 @@ from gossamer.core.errors import InputError
 from gossamer.measure.latency import (
     LEAST_REPEATS,
     Timing,
+    latency_of,
     threads_of_torch,
     time_alternately,
     time_blocks,
 )
+from gossamer.measure.machine import machine
 
 
 @dataclass
@@ -176,3 +178,17 @@ def test_no_time_is_refused(seconds: float) -> None:
 def test_no_threads_are_refused() -> None:
     with pytest.raises(InputError, match="threads is 0"):
         time_alternately({"a": lambda: None}, seconds=1, threads=0)
+
+
+def test_a_timing_becomes_a_record() -> None:
+    found = latency_of(Timing((4.0, 1.0, 2.0, 3.0, 5.0)))
+    assert found.model_dump() == {
+        "median": 3.0, "low": 2.0, "high": 4.0, "fastest": 1.0, "repeats": 5,
+    }  # fmt: skip
+
+
+def test_the_machine_has_cores_and_an_instruction_set() -> None:
+    found = machine(1)
+    assert found.cores >= 1
+    assert found.instruction_set in {"avx512", "avx2", "baseline", "numpy"}
+    assert all(size > 0 for size in found.caches.values())

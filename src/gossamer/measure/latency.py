@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from gossamer.core.errors import InputError
+from gossamer.records.speed import Latency
 
 Block = Callable[[int], float]
 """Makes so many calls one after the other and returns the seconds that they took together."""
@@ -65,6 +66,18 @@ class Timing:
         """The repeats between which the middle half of all lies."""
         low, high = np.quantile(self.seconds, (0.25, 0.75))
         return float(low), float(high)
+
+
+def latency_of(timing: Timing) -> Latency:
+    """Return a timing as the record holds it."""
+    low, high = timing.quartiles
+    return Latency(
+        median=timing.median,
+        low=low,
+        high=high,
+        fastest=timing.fastest,
+        repeats=len(timing.seconds),
+    )
 
 
 def time_alternately(

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from gossamer.compression import compress
-from gossamer.compression.benching_measuring import latency_of, machine
 from gossamer.compression.choosing import ChannelsLast, time_candidates
 from gossamer.compression.compressed import Compressed
+from gossamer.measure.latency import latency_of
+from gossamer.measure.machine import machine
 from gossamer.records.joint import Timed
 from gossamer.records.speed import Latency
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.compression.benching import random_inputs
-from gossamer.compression.benching_measuring import latency_of
+from gossamer.benchmarking.subjects import random_inputs
 from gossamer.kernels.network import Convolution, Linear
-from gossamer.measure.latency import time_alternately
+from gossamer.measure.latency import latency_of, time_alternately
 from gossamer.records.file_speed import FileTime, StoredLayer
 from gossamer.runtime import Predictor
 

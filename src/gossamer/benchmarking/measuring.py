@@ -3,22 +3,17 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from gossamer.compression.benching import Case, Subject
-from gossamer.compression.benching_processes import CAN_HALT, Bench, Ready
+from gossamer.benchmarking.processes import CAN_HALT, Bench, Ready
+from gossamer.benchmarking.subjects import Case, Subject
 from gossamer.compression.checking import relative_difference
 from gossamer.core.errors import GossamerError, InputError
-from gossamer.core.system import available_cores
-from gossamer.kernels.engine import Engine
-from gossamer.kernels.network import Floats, Network
-from gossamer.measure.latency import Timing, time_blocks
-from gossamer.records.environment import describe_environment
-from gossamer.records.speed import LABELS, Column, Latency, Machine, Row
+from gossamer.kernels.network import Floats
+from gossamer.measure.latency import latency_of, time_blocks
+from gossamer.records.speed import LABELS, Column, Row
 
 PROCESSES: Mapping[str, tuple[str, ...]] = {
     "PyTorch": ("eager", "channels_last", "bf16", "csr"),
@@ -31,9 +26,6 @@ REFERENCE = "eager"
 TOLERANCE = 1e-3
 """Largest difference from PyTorch's outputs, relative to the largest one, of what is compared; but
 for bf16, whose difference is what it costs."""
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_EMPTY = Network((1,), (), output=0)
-_COMPARED = ("onnx", "onnxruntime", "onnxscript")
 
 Follow = Callable[[str], None]
 _Value = TypeVar("_Value")
@@ -182,18 +174,6 @@ def _finite(difference: float | None) -> float | None:
     return difference if difference is not None and math.isfinite(difference) else None
 
 
-def latency_of(timing: Timing) -> Latency:
-    """Return a timing as the record holds it."""
-    low, high = timing.quartiles
-    return Latency(
-        median=timing.median,
-        low=low,
-        high=high,
-        fastest=timing.fastest,
-        repeats=len(timing.seconds),
-    )
-
-
 def method(seconds: float) -> str:
     """Return in words how the rows are measured."""
     others = (
@@ -210,38 +190,3 @@ def method(seconds: float) -> str:
         "are convolutions. The others run the same pruned weights, zeros and all; gossamer removes "
         "units that contribute nothing before it skips the zeros that are left."
     )
-
-
-def machine(threads: int) -> Machine:
-    """Return what the times are measured on."""
-    return Machine(
-        environment=describe_environment(threads, "cpu"),
-        cores=available_cores(),
-        caches=_caches(),
-        instruction_set=Engine(_EMPTY).instruction_set,
-        versions=dict(_versions()),
-    )
-
-
-def _caches() -> dict[str, int]:
-    """Return the bytes of each cache of the first core, where Linux tells them."""
-    found = {}
-    for folder in sorted(_CACHES.glob("index*")):
-        try:
-            level, kind, size = (
-                (folder / name).read_text().strip() for name in ("level", "type", "size")
-            )
-        except OSError:
-            continue
-        found[f"L{level}{'' if kind == 'Unified' else kind[0].lower()}"] = 1024 * int(
-            size.rstrip("K")
-        )
-    return found
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _COMPARED:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            continue

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.compression import benching_columns
-from gossamer.compression.benching import random_inputs
-from gossamer.compression.benching_columns import MAKERS, prepare
+from gossamer.benchmarking import columns
+from gossamer.benchmarking.columns import MAKERS, prepare
+from gossamer.benchmarking.subjects import random_inputs
 from gossamer.core.errors import InputError
 from gossamer.masks import prune
 from gossamer.nets import cifar_cnn, mlp
@@ -19,10 +19,10 @@ EXACT = ("eager", "channels_last", "onnxruntime", "csr", "gossamer", "gossamer_c
 
 @pytest.fixture(autouse=True)
 def quick_choice(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(benching_columns, "CHOOSING_SECONDS", 0.02)
+    monkeypatch.setattr(columns, "CHOOSING_SECONDS", 0.02)
     yield
-    benching_columns._compressed.cache_clear()
-    benching_columns._as_onnx.cache_clear()
+    columns._compressed.cache_clear()
+    columns._as_onnx.cache_clear()
 
 
 def pruned(network: nn.Module) -> nn.Module:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossamer.compression.benching import Case, Subject, pruned_network, random_inputs
-from gossamer.compression.benching_processes import CAN_HALT, Bench
+from gossamer.benchmarking.processes import CAN_HALT, Bench
+from gossamer.benchmarking.subjects import Case, Subject, pruned_network, random_inputs
 from gossamer.core.errors import GossamerError, InputError
 
 SMALL = Subject("mlp", (2, 3))

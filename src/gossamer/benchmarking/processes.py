@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from gossamer.compression.benching import (
+from gossamer.benchmarking.columns import Prepared, prepare
+from gossamer.benchmarking.subjects import (
     Case,
     Subject,
     network_of,
     random_inputs,
     share_of_zeros,
 )
-from gossamer.compression.benching_columns import Prepared, prepare
 from gossamer.core.errors import GossamerError, InputError
 from gossamer.kernels.network import Floats
 from gossamer.measure.latency import Block, block_of

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gossamer.compression.benching import (
+from gossamer.benchmarking.subjects import (
     Case,
     Subject,
     build_network,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.compression.benching import random_inputs
+from gossamer.benchmarking.subjects import random_inputs
 from gossamer.compression.compressed import Compressed
 from gossamer.compression.compressing import compress
 from gossamer.compression.onnx import export_report, open_session

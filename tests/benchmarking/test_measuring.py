@@ -4,18 +4,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.compression import benching_measuring
-from gossamer.compression.benching import Case, Subject
-from gossamer.compression.benching_measuring import (
+from gossamer.benchmarking import measuring
+from gossamer.benchmarking.measuring import (
     differences_from_reference,
-    latency_of,
-    machine,
     measured_rows,
     wrong,
 )
-from gossamer.compression.benching_processes import Ready
+from gossamer.benchmarking.processes import Ready
+from gossamer.benchmarking.subjects import Case, Subject
 from gossamer.core.errors import GossamerError, InputError
-from gossamer.measure.latency import Block, Timing
+from gossamer.measure.latency import Block
 
 SECONDS = {"eager": 4.0, "bf16": 8.0, "onnxruntime": 2.0, "gossamer": 1.0, "compile": 3.0}
 
@@ -52,7 +50,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     class Fresh(StandIn):
         started, closed = [], []
 
-    monkeypatch.setattr(benching_measuring, "Bench", Fresh)
+    monkeypatch.setattr(measuring, "Bench", Fresh)
     return Fresh
 
 
@@ -112,17 +110,3 @@ def test_a_network_that_cannot_be_ends_it_all(stand_in: type[StandIn]) -> None:
     with pytest.raises(InputError, match="no such network"):
         next(measured_rows(SUBJECT, CASES, seconds=0.01))
     assert sorted(stand_in.closed) == sorted(stand_in.started)
-
-
-def test_a_timing_becomes_a_record() -> None:
-    found = latency_of(Timing((4.0, 1.0, 2.0, 3.0, 5.0)))
-    assert found.model_dump() == {
-        "median": 3.0, "low": 2.0, "high": 4.0, "fastest": 1.0, "repeats": 5,
-    }  # fmt: skip
-
-
-def test_the_machine_has_cores_and_an_instruction_set() -> None:
-    found = machine(1)
-    assert found.cores >= 1
-    assert found.instruction_set in {"avx512", "avx2", "baseline", "numpy"}
-    assert all(size > 0 for size in found.caches.values())

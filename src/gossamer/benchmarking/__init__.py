@@ -1,0 +1,1 @@
+"""How fast a network is, dense and sparse, on this machine: columns and rivals."""
