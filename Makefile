@@ -25,6 +25,7 @@ lint: $(READY) ## check style, types, and what is written from the code
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python docs/judge.py --check
 	$(VENV)/bin/python docs/tables.py --check
 	$(VENV)/bin/python docs/study_schema.py --check
 	$(VENV)/bin/python docs/results_columns.py --check
@@ -32,6 +33,7 @@ lint: $(READY) ## check style, types, and what is written from the code
 format: $(READY) ## lay out the code, and write what is written from it
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+	$(VENV)/bin/python docs/judge.py
 	$(VENV)/bin/python docs/tables.py
 	$(VENV)/bin/python docs/study_schema.py
 	$(VENV)/bin/python docs/results_columns.py
