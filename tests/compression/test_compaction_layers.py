@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gossamer.compression.compacting.layers import (
+from gossamer.compression.compacting.layers import cut_layer
+from gossamer.graph.layers import (
     WeightedLayer,
     connections,
     contribution,
-    cut_layer,
     foldable,
     inputs_of,
     outputs_of,
 )
-from gossamer.compression.compacting.shape_rules import merged_axis
+from gossamer.graph.shape_rules import merged_axis
 
 LAYERS: dict[str, WeightedLayer] = {
     "linear": nn.Linear(6, 4),

@@ -3,7 +3,7 @@
 A unit is an output of a linear layer or convolution: a neuron, a filter, a channel. It contributes
 nothing if no non-zero weight reads it, and nothing that a bias could not give if it has the same
 value for every input. Both are found by following the channels of the network from operation to
-operation; see `compacting.rules` for what is known of each, and `compacting.solving` for what goes.
+operation; see `graph.following` for what is known of each, and `compacting.solving` for what goes.
 """
 
 import contextlib
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.compression.compacting.channels import Findings
 from gossamer.compression.compacting.copying import (
     buffers_kept,
     check_stands_alone,
@@ -25,18 +24,21 @@ from gossamer.compression.compacting.copying import (
     plain_copy,
 )
 from gossamer.compression.compacting.hooks import Hook, quiet_copy, watching_hooks
+from gossamer.compression.compacting.layers import whether_sound
 from gossamer.compression.compacting.other_calls import options_at_default, unreached
 from gossamer.compression.compacting.report import (
     CompactedLayer,
     CompactionReport,
     count_parameters,
 )
-from gossamer.compression.compacting.rules import follow
 from gossamer.compression.compacting.solving import Plan, solve, with_whole_blocks
-from gossamer.compression.compacting.tracing import UntraceableError, trace
+from gossamer.compression.compacting.tracing import trace
 from gossamer.compression.outputs import check_is_tensor, check_output, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.core.errors import InputError
+from gossamer.graph.channels import Findings
+from gossamer.graph.following import follow
+from gossamer.graph.symbolic import UntraceableError
 from gossamer.measure.modes import evaluation
 from gossamer.measure.repeatable import why_answers_change
 from gossamer.measure.running import run, told
@@ -274,13 +276,17 @@ def _followed(
     found = Findings()
     twin = copy.deepcopy(network).eval()
     evaluating = trace(twin, example)
-    follow(evaluating, twin, found)
+    follow(
+        evaluating.graph, twin, found, whether_sound(evaluating.graph, twin), with_constants=True
+    )
     learner = copy.deepcopy(network).train()
     training = trace(learner, example)
-    if str(training.graph) != str(evaluating.graph):
-        follow(training, learner.eval(), found)
+    if training.calls != evaluating.calls:
+        learner.eval()
+        sound = whether_sound(training.graph, learner)
+        follow(training.graph, learner, found, sound, with_constants=True)
     found.fix_called_otherwise()
-    unread = unreached(network, (evaluating, training))
+    unread = unreached(network, ((evaluating.graph, twin), (training.graph, learner)))
     return found, {**training.unfollowed, **evaluating.unfollowed}, unread
 
 

@@ -1,7 +1,7 @@
 """A network as the calls that it makes: values, and the layer or function that computed each."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -31,6 +31,8 @@ class Call:
         The values that its result depends on.
     within
         The layer that is kept whole within which it was made, the outermost; None outside of any.
+    run
+        What is called.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Call:
     kwargs: Mapping[str, Any]
     inputs: tuple["Value", ...]
     within: nn.Module | None = None
+    run: Callable[..., Any] | None = None
 
     @property
     def nested(self) -> bool:
@@ -77,10 +80,14 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Every value of a network in the order of computation, and those that it returns."""
+    """Every value of a network in the order of computation, and those that it returns.
+
+    `shaped` says that the shapes of all tensors are known: what has none is no tensor.
+    """
 
     values: tuple[Value, ...]
     outputs: tuple[Value, ...]
+    shaped: bool = True
 
     @cached_property
     def users(self) -> Mapping[Value, list[Value]]:

@@ -110,7 +110,7 @@ def _normalising(graph: Graph, source: Source) -> Iterator[tuple[Call, Axis]]:
         axis = _axis_given(call, given, reached, zero)
         if axis == LOST:
             continue
-        if _is_normalisation(call):
+        if is_normalisation(call):
             yield call, axis
             continue
         axis = followed(call, axis, given[0], value)
@@ -151,7 +151,8 @@ def _results(graph: Graph, source: Source) -> Iterator[tuple[Value, Axis]]:
                 yield value, 1 - source.weight.dim()
 
 
-def _is_normalisation(call: Call) -> bool:
+def is_normalisation(call: Call) -> bool:
+    """Tell whether a call normalises."""
     return isinstance(call.module, NORMALISATIONS) or call.name in _FUNCTIONS
 
 
@@ -162,28 +163,29 @@ def _as_long(value: Value, axis: Axis, units: int) -> bool:
 def _along(call: Call, axis: Axis, units: int) -> list[tuple[nn.Parameter, int]] | None:
     """Return the scale and shift of a normalisation of this axis; None where that is not known."""
     parameters = parameters_of(call)
-    if _normalises_last(call):
+    if normalises_last(call):
         dimensions = {p.dim() for p in parameters if not is_lazy(p)}
         if axis is None:
             return None if any(units in p.shape for p in parameters) else []
         return [(p, p.dim() + axis) for p in parameters if -axis <= min(dimensions, default=0)]
     if not all(is_lazy(p) or p.shape == (units,) for p in parameters):
         return []
-    channels = _channel_axis(call)
+    channels = channel_axis(call)
     if channels is None or axis is None:
         possible = axis in (None, -1, -2) or not isinstance(call.module, nn.BatchNorm1d)
         return None if possible and parameters else []
     return [(p, 0) for p in parameters] if channels == axis else []
 
 
-def _normalises_last(call: Call) -> bool:
+def normalises_last(call: Call) -> bool:
+    """Tell whether a normalisation has its scale for the last dimensions."""
     if call.module is None:
         return call.name in ("layer_norm", "rms_norm")
     return isinstance(call.module, nn.LayerNorm | nn.RMSNorm)
 
 
-def _channel_axis(call: Call) -> Axis:
-    """Return the axis that a normalisation over channels has its scale for."""
+def channel_axis(call: Call) -> Axis:
+    """Return the axis for which a normalisation has its scale, of one that has it for channels."""
     for kind, places in _PLACES.items():
         if isinstance(call.module, kind):
             return -1 - places

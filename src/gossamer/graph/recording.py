@@ -135,7 +135,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         """Run a function or a layer, and note which values it computed from which."""
         with self._quietly():
-            call = self._call(name, module, args, kwargs)
+            call = self._call(name, module, run, args, kwargs)
             given = tensors_in((args, kwargs))
             targets = _targets(name, args, kwargs)
             self._save(targets)
@@ -154,7 +154,12 @@ class _Recorder(TorchFunctionMode):
         return result
 
     def _call(
-        self, name: str, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        name: str,
+        module: nn.Module | None,
+        run: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Call:
         plain = plain_name(name)
         values_of, values_by = self.ledger.with_values((args, kwargs))
@@ -163,9 +168,8 @@ class _Recorder(TorchFunctionMode):
             inputs = ()
         if plain in LIKE_ANOTHER:
             inputs = inputs[:1]
-        return Call(
-            plain, module, values_of, values_by, inputs, self._within[0] if self._within else None
-        )
+        within = self._within[0] if self._within else None
+        return Call(plain, module, values_of, values_by, inputs, within, run)
 
     def _save(self, targets: list[Tensor]) -> None:
         for storage in {storage_of(tensor) for tensor in targets}:

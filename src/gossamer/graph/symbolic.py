@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,14 @@ from gossamer.graph.axes import lengths
 from gossamer.graph.calls import Call, Graph, Shape, Value
 from gossamer.graph.examples import told
 from gossamer.graph.keeping import unchanged
-from gossamer.graph.operations import FILLED, LIKE_ANOTHER, WEIGHTED, is_whole, plain_name
+from gossamer.graph.operations import (
+    FILLED,
+    LIKE_ANOTHER,
+    POINTWISE,
+    WEIGHTED,
+    is_whole,
+    plain_name,
+)
 from gossamer.graph.ranks import rank_of
 
 _COMPILED = "_orig_mod"
@@ -40,7 +48,7 @@ def traced(network: nn.Module) -> Graph:
             graph = _Tracer(network).trace(network)
         except Exception as error:
             raise UntraceableError(told(error)) from error
-        return _converted(graph, network)
+        return converted(graph, network)
 
 
 def _unwrap(module: nn.Module) -> None:
@@ -81,41 +89,80 @@ class _Tracer(fx.Tracer):
         return is_whole(m) or plain
 
 
-def _converted(graph: fx.Graph, network: nn.Module) -> Graph:
+def converted(
+    graph: fx.Graph, network: nn.Module, shapes: Mapping[fx.Node, Shape] | None = None
+) -> Graph:
+    """Return what a network computes as values and calls.
+
+    Parameters
+    ----------
+    graph
+        What tracing found.
+    network
+        What was traced.
+    shapes
+        Of every value that is a tensor; None has them follow from layers, as far as they do.
+    """
     values: dict[fx.Node, Value] = {}
     parameters = dict(network.named_parameters(remove_duplicate=False))
+    made: list[Value] = []
     outputs: list[Value] = []
     for order, node in enumerate(graph.nodes):
         if node.op == "output":
             outputs = [values[before] for before in node.all_input_nodes]
-        elif node.op in ("placeholder", "get_attr"):
+            continue
+        if node.op in ("placeholder", "get_attr"):
+            call, computed = None, node.op == "placeholder"
             parameter = parameters.get(str(node.target))
-            shape = None if parameter is None or is_lazy(parameter) else tuple(parameter.shape)
-            values[node] = Value(order, shape, None, parameter, node.op == "placeholder")
+            own = None if parameter is None or is_lazy(parameter) else tuple(parameter.shape)
+            shape: Shape | None = own
         else:
-            call = _call(node, network, values)
+            call, parameter = _call(node, network, values), None
             computed = any(value.computed for value in call.inputs)
-            values[node] = Value(order, _shape(node, call, values), call, computed=computed)
-    return Graph(tuple(values.values()), tuple(outputs))
+            shape = _shape(node, call, values) if shapes is None else None
+        shape = shape if shapes is None else shapes.get(node)
+        values[node] = Value(order, shape, call, parameter, computed)
+        made.append(values[node])
+        if node.all_input_nodes and _writes_in_place(node, call):
+            # Who reads the first operand from here on reads what was written into it.
+            values[node.all_input_nodes[0]] = values[node]
+    return Graph(tuple(made), tuple(outputs), shaped=shapes is not None)
+
+
+def _writes_in_place(node: fx.Node, call: Call | None) -> bool:
+    if call is not None and call.module is not None:
+        return bool(getattr(call.module, "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    flagged = any(value is True for value in (*node.args, node.kwargs.get("inplace")))
+    in_place = name.endswith("_") and not name.endswith("__")
+    operator = name in ("iadd", "isub", "imul", "itruediv")
+    return in_place or operator or (flagged and plain_name(name) in POINTWISE)
 
 
 def _call(node: fx.Node, network: nn.Module, values: Mapping[fx.Node, Value]) -> Call:
     args, kwargs = _mapped(node, values.__getitem__)
-    inputs = tuple(values[before] for before in node.all_input_nodes)
+    inputs = tuple(dict.fromkeys(values[before] for before in node.all_input_nodes))
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
     if module is not None:
-        return Call("", module, args, kwargs, inputs)
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        return Call("", module, args, kwargs, inputs, run=module)
+    name = str(node.target)
+    run: Callable[..., Any] = partial(_called_as_method, name)
+    if callable(node.target):
+        name, run = getattr(node.target, "__name__", ""), node.target
     if name == "getattr":
         name = str(node.args[1])
         inputs = inputs if name in _PROPERTIES else ()
         args = args[:1]
-    name = plain_name(str(name))
+    name = plain_name(name)
     if name in FILLED:
         inputs = ()
     if name in LIKE_ANOTHER:
         inputs = inputs[:1]
-    return Call(name, None, args, kwargs, inputs)
+    return Call(name, None, args, kwargs, inputs, run=run)
+
+
+def _called_as_method(name: str, owner: Any, *args: Any, **kwargs: Any) -> Any:
+    return getattr(owner, name)(*args, **kwargs)
 
 
 def _shape(node: fx.Node, call: Call, values: Mapping[fx.Node, Value]) -> Shape | None:

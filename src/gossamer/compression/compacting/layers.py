@@ -1,131 +1,55 @@
-"""Linear layers and convolutions as compaction sees them: what connects to what, and cutting.
+"""Which layers can be cut, and cutting them."""
 
-Matrices here are [outputs, inputs], also for grouped and transposed convolutions, whose weights
-PyTorch stores otherwise.
-"""
-
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from gossamer.compression.compacting.hooks import what_runs_beside
+from gossamer.graph.calls import Call, Graph
+from gossamer.graph.layers import ChannelwiseLayer, WeightedLayer, groups_of
 
-WeightedLayer = nn.Linear | _ConvNd
-"""A layer whose units can be removed."""
-
-ChannelwiseLayer = _BatchNorm | nn.PReLU
-"""A layer that holds some numbers for each channel and keeps channels apart."""
-
-_WEIGHTED = (
+_CUT = (
     nn.Linear,
     nn.Conv1d, nn.Conv2d, nn.Conv3d,
     nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-)  # fmt: skip
-_CHANNELWISE = (
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.PReLU,
 )  # fmt: skip
 
 
-def is_weighted(module: nn.Module) -> bool:
-    """Tell whether a module computes what one of PyTorch's linear layers or convolutions does."""
-    return _behaves_like(module, _WEIGHTED)
+def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
+    """Return what tells whether a call of a layer can be taken for what its class computes.
+
+    It can where nothing else runs beside, and its parameters are its own: no other module holds
+    them, and the forward does not read them by itself. A layer has to be cut, too.
+    """
+    held = Counter(id(p) for module in network.modules() for p in module._parameters.values())
+    elsewhere = {id(value.parameter) for value in graph.values}
+
+    def sound(call: Call) -> bool:
+        module = call.module
+        if module is None or what_runs_beside(module):
+            return False
+        if not isinstance(module, WeightedLayer | ChannelwiseLayer):
+            return True
+        own = all(held[id(p)] == 1 and id(p) not in elsewhere for p in module.parameters())
+        real = all(p.is_floating_point() for p in module.parameters())
+        return own and real and not parametrize.is_parametrized(module) and _is_plain(module)
+
+    return sound
 
 
-def is_channelwise(module: nn.Module) -> bool:
-    """Tell whether a module is a batch normalisation or a PReLU that can be cut."""
-    return _behaves_like(module, _CHANNELWISE)
-
-
-def _behaves_like(module: nn.Module, kinds: Iterable[type[nn.Module]]) -> bool:
-    """Tell whether a module has the forward of one of these classes and parameters of its own."""
-    plain = not parametrize.is_parametrized(module) and not what_runs_beside(module)
-    return plain and any(
+def _is_plain(module: nn.Module) -> bool:
+    """Tell whether a module has the forward of a class of PyTorch that can be cut."""
+    return any(
         isinstance(module, kind)
         and type(module).forward is kind.forward
         and getattr(type(module), "_conv_forward", None) is getattr(kind, "_conv_forward", None)
-        for kind in kinds
+        for kind in _CUT
     )
-
-
-def spatial_dimensions(layer: WeightedLayer) -> int:
-    """Return how many dimensions stand behind that of the inputs; 0 for a linear layer."""
-    return 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
-
-
-def groups_of(layer: WeightedLayer) -> int:
-    """Return into how many groups inputs and outputs fall."""
-    return 1 if isinstance(layer, nn.Linear) else layer.groups
-
-
-def connections(layer: WeightedLayer) -> Tensor:
-    """Return which weights, at any position of the kernel, are not zero: bool [outputs, inputs]."""
-    nonzero = (layer.weight.detach() != 0).cpu()
-    groups = groups_of(layer)
-    blocks = _blocks(layer, nonzero.flatten(2).any(2) if nonzero.dim() > 2 else nonzero)
-    if groups == 1:
-        return blocks[0]
-    connected = torch.zeros(groups, blocks.shape[1], groups, blocks.shape[2], dtype=torch.bool)
-    connected[torch.arange(groups), :, torch.arange(groups), :] = blocks
-    return connected.flatten(2).flatten(0, 1)
-
-
-def _blocks(layer: WeightedLayer, matrix: Tensor) -> Tensor:
-    """Turn a matrix of the weight's first two dimensions into [groups, outputs, inputs] of each."""
-    blocks = matrix.reshape(groups_of(layer), -1, matrix.shape[1])
-    return blocks.transpose(1, 2) if isinstance(layer, _ConvTransposeNd) else blocks
-
-
-def foldable(layer: WeightedLayer, constants: Tensor) -> Tensor:
-    """Return the constants of those inputs that act on a layer as one bias does, NaN for others.
-
-    Where zeros are padded around a channel, it is not constant at its border, unless it is 0.
-    """
-    if not _sees_border(layer):
-        return constants
-    return constants.masked_fill(constants != 0, torch.nan)
-
-
-def _sees_border(layer: WeightedLayer) -> bool:
-    if isinstance(layer, nn.Linear):
-        return False
-    if isinstance(layer, _ConvTransposeNd):
-        return True
-    if layer.padding_mode != "zeros" or layer.padding == "valid":
-        return False
-    if layer.padding == "same":
-        return any(size > 1 for size in layer.kernel_size)
-    return any(layer.padding)
-
-
-def contribution(layer: WeightedLayer, constants: Tensor) -> Tensor:
-    """Return what constant inputs add to each output, float64 [outputs].
-
-    Parameters
-    ----------
-    layer
-        The layer.
-    constants
-        One number for each input, finite, of which `foldable` leaves alone what is not 0.
-    """
-    if not constants.any():
-        return torch.zeros(outputs_of(layer), dtype=torch.float64)
-    weight = layer.weight.detach().cpu().double()
-    blocks = _blocks(layer, weight.flatten(2).sum(2) if weight.dim() > 2 else weight)
-    return torch.einsum("goi,gi->go", blocks, constants.view(len(blocks), -1)).flatten()
-
-
-def outputs_of(layer: WeightedLayer) -> int:
-    """Return how many units a layer has."""
-    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-
-
-def inputs_of(layer: WeightedLayer) -> int:
-    """Return how many inputs a layer reads."""
-    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 
 
 def silence(layer: WeightedLayer, inputs: Tensor, outputs: Tensor) -> None:

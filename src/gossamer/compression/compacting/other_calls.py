@@ -10,15 +10,17 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from gossamer.compression.compacting.tracing import Trace
+from gossamer.graph.calls import Graph
 
 
-def unreached(network: nn.Module, traces: Iterable[Trace]) -> tuple[str, ...]:
-    """Return the modules, and parameters of others, that no trace came by.
+def unreached(network: nn.Module, graphs: Iterable[tuple[Graph, nn.Module]]) -> tuple[str, ...]:
+    """Return the modules, and parameters of others, that no graph of a copy came by.
 
     Each module is named with its class, and stands for all within it.
     """
-    read = {id(p) for trace in traces for p in _parameters_read(network, trace)}
+    came_by = {name for graph, copied in graphs for name in _parameters_read(graph, copied)}
+    named = network.named_parameters(remove_duplicate=False)
+    read = {id(parameter) for name, parameter in named if name in came_by}
     found: dict[str, None] = {}
     inside: tuple[str, ...] = ()
     for name, module in network.named_modules():
@@ -35,13 +37,13 @@ def unreached(network: nn.Module, traces: Iterable[Trace]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _parameters_read(network: nn.Module, trace: Trace) -> Iterable[nn.Parameter]:
-    named = dict(network.named_parameters(remove_duplicate=False))
-    for node in trace.graph.nodes:
-        if node.op == "call_module":
-            yield from network.get_submodule(str(node.target)).parameters()
-        elif node.op == "get_attr" and str(node.target) in named:
-            yield named[str(node.target)]
+def _parameters_read(graph: Graph, network: nn.Module) -> set[str]:
+    """Return the names of what a forward reads, by itself or by calling modules."""
+    read = {id(value.parameter) for value in graph.values}
+    called = {value.call.module for value in graph.values if value.call is not None}
+    read |= {id(p) for module in called if module is not None for p in module.parameters()}
+    named = network.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if id(parameter) in read}
 
 
 def options_at_default(network: nn.Module) -> tuple[str, ...]:

@@ -16,17 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from gossamer.compression.compacting.channels import Findings, Layer
-from gossamer.compression.compacting.layers import (
-    ChannelwiseLayer,
-    WeightedLayer,
-    contribution,
-    cut_channels,
-    cut_layer,
-    inputs_of,
-    silence,
-)
+from gossamer.compression.compacting.layers import cut_channels, cut_layer, silence
 from gossamer.compression.storing import is_pruned_in_blocks, suits_blocks
+from gossamer.graph.channels import Findings, Layer
+from gossamer.graph.layers import ChannelwiseLayer, WeightedLayer, contribution, inputs_of
 from gossamer.kernels.network import BLOCK_ROWS
 
 

@@ -18,9 +18,9 @@ from gossamer.compression.compacting.hooks import (
     what_runs_beside,
 )
 from gossamer.compression.outputs import leaves
+from gossamer.graph.calls import Graph, Shape
+from gossamer.graph.symbolic import UntraceableError, converted
 from gossamer.measure.running import told
-
-Shape = tuple[int, ...]
 
 LAYERS = (
     nn.Linear,
@@ -37,17 +37,13 @@ LAYERS = (
 """What stays whole also where a user derives from it."""
 
 
-class UntraceableError(Exception):
-    """A network, as a whole, cannot be followed."""
-
-
 @dataclass(frozen=True, eq=False)
 class Trace:
     """The calls of a network in order."""
 
-    graph: fx.Graph
-    shapes: Mapping[fx.Node, Shape]
-    """Of every value that is a tensor, for the example."""
+    graph: Graph
+    calls: str
+    """What tells two traces apart."""
     unfollowed: Mapping[str, str]
     """Modules that were kept whole because tracing them failed, and why."""
 
@@ -84,7 +80,7 @@ def trace(network: nn.Module, example: Tensor) -> Trace:
     finally:
         for module in training:
             module.training = True
-    return Trace(graph, runner.shapes, tracer.unfollowed)
+    return Trace(converted(graph, network, runner.shapes), str(graph), tracer.unfollowed)
 
 
 class _Tracer(fx.Tracer):

@@ -7,13 +7,15 @@ channels (features) of each.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
+from torch import Tensor, nn
 
-from gossamer.compression.compacting.layers import (
+from gossamer.graph.calls import Call
+from gossamer.graph.layers import (
     ChannelwiseLayer,
     WeightedLayer,
     connections,
@@ -25,7 +27,7 @@ from gossamer.compression.compacting.layers import (
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """The channels of a value: `axis` is the dimension they lie along.
+    """The channels of a value: `axis` is the dimension they lie along, from the back.
 
     `origins`, int64 [origins, channels], are the units that each is computed from: one, or several
     where values were added or multiplied. `constants`, float64
@@ -51,19 +53,29 @@ class Sizes:
 
 @dataclass(frozen=True)
 class WholeShape:
-    """The shape of a value that has `rank` dimensions."""
+    """The shape of a value that has `rank` dimensions; None where that is not known."""
 
     channels: Channels
-    rank: int
+    rank: int | None
 
     def size(self, dimensions: int | slice) -> Sizes:
         """Return what the size of one dimension, or of some, was computed from."""
+        if self.rank is None:
+            return Sizes((self.channels.units,))
         chosen = range(self.rank)[dimensions]
-        counted = self.channels.axis in ([chosen] if isinstance(chosen, int) else chosen)
+        place = self.channels.axis + self.rank
+        counted = place in ([chosen] if isinstance(chosen, int) else chosen)
         return Sizes((self.channels.units,) if counted else ())
 
 
-Description = Channels | Sizes | WholeShape | None
+@dataclass(frozen=True, eq=False)
+class Unclear:
+    """What a call gives depends on shapes, and these are not known without an example."""
+
+    call: Call
+
+
+Description = Channels | Sizes | WholeShape | Unclear | None
 """What is known of a value; None for one of fixed width, such as the network's input."""
 
 
@@ -77,9 +89,13 @@ class Layer:
 
     module: WeightedLayer
     units: Tensor
-    connected: Tensor
     sources: list[Channels | None] = field(default_factory=list)
     followers: set[str | None] = field(default_factory=set)
+
+    @cached_property
+    def connected(self) -> Tensor:
+        """Which outputs read which inputs by weights that are not zero, [outputs, inputs]."""
+        return connections(self.module)
 
     @property
     def groups(self) -> int:
@@ -119,11 +135,17 @@ class Findings:
     layers: dict[str, Layer] = field(default_factory=dict)
     channelwise: dict[str, Channelwise] = field(default_factory=dict)
     fixed: list[tuple[Tensor, str]] = field(default_factory=list)
-    """Units that must stay, and why."""
+    """Units that must stay if all that is computed is to stay as it is, and why."""
+    pinned: list[tuple[Tensor, str]] = field(default_factory=list)
+    """Units that share their channels with something that is not computed by units, and what."""
     ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Units that go together or not at all."""
     called_otherwise: set[str] = field(default_factory=set)
     """Modules with a call that cannot be cut, so that no call of theirs can."""
+    scaled: list[tuple[nn.Parameter, int, Tensor]] = field(default_factory=list)
+    """Scales and shifts of normalisations: a dimension, and the unit of each entry along it."""
+    unscaled: set[int] = field(default_factory=set)
+    """Ids of scales and shifts that also act on something else than units."""
     count: int = 0
     """How many units there are."""
 
@@ -135,7 +157,7 @@ class Findings:
     def layer(self, name: str, module: WeightedLayer, outputs: int) -> Layer:
         """Return the layer of that name; its units are numbered when it is first asked for."""
         if name not in self.layers:
-            self.layers[name] = Layer(module, self.new_units(outputs), connections(module))
+            self.layers[name] = Layer(module, self.new_units(outputs))
         return self.layers[name]
 
     def tie(self, first: Tensor, second: Tensor) -> None:
@@ -156,11 +178,12 @@ class Findings:
                     widths = [record.units, *_input_units(record)]
                     self.fixed += [(units, "it is called in several ways") for units in widths]
 
-    def bundles(self) -> Tensor:
+    def bundles(self, more: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
         """Return the number of the bundle that each unit is in; what is tied has one number."""
-        if not self.ties:
+        ties = [*self.ties, *more]
+        if not ties:
             return torch.arange(self.count)
-        first, second = (torch.cat(side).numpy() for side in zip(*self.ties, strict=True))
+        first, second = (torch.cat(side).numpy() for side in zip(*ties, strict=True))
         edges = coo_array((first * 0 + 1, (first, second)), shape=(self.count, self.count))
         return torch.from_numpy(connected_components(edges, directed=False)[1]).long()
 

@@ -1,0 +1,144 @@
+"""Which rule is for which operation, and following the channels of a network by them."""
+
+from collections.abc import Callable
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gossamer.graph import pointwise_rules, shape_rules, spatial_rules
+from gossamer.graph.axes import operation
+from gossamer.graph.calls import Call, Graph, Value
+from gossamer.graph.channels import Channels, Description, Findings, Unclear
+from gossamer.graph.layer_rules import called_layer, channelwise, normalisation, weighted
+from gossamer.graph.normalisations import is_normalisation, parameters_of
+from gossamer.graph.operations import POINTWISE, POOLS
+from gossamer.graph.walk import (
+    Rule,
+    ShapesNeededError,
+    Walk,
+    given,
+    keep_inputs,
+    layers_by_weight,
+    unknown,
+)
+
+_IDENTITIES = frozenset({
+    "identity", "contiguous", "clone", "detach", "float", "double", "data", "dropout", "dropout1d",
+    "dropout2d", "dropout3d", "alphadropout", "featuredropout", "featurealphadropout",
+})  # fmt: skip
+_CASTS = frozenset({"to", "type", "typeas", "half", "bfloat16", "cpu", "cuda"})
+_FACTS = frozenset({
+    "device", "dtype", "layout", "dim", "ndim", "ndimension", "requiresgrad", "isfloatingpoint",
+    "getdevice", "iscuda",
+})  # fmt: skip
+_PADDINGS = [
+    f"{kind}pad{count}d"
+    for kind in ("zero", "constant", "reflection", "replication", "circular")
+    for count in (1, 2, 3)
+]
+
+
+def follow(
+    graph: Graph,
+    network: nn.Module,
+    found: Findings,
+    sound: Callable[[Call], bool] = lambda _: True,
+    *,
+    with_constants: bool = False,
+) -> None:
+    """Follow the channels of a network through one graph of it, and add to what was found.
+
+    Parameters
+    ----------
+    graph, network
+        The network and what it computes.
+    found
+        What is known so far.
+    sound
+        Tells whether a call of a layer may be taken for what its class computes; all others keep
+        the width of what they read.
+    with_constants
+        Whether to work out which channels are constant.
+
+    Raises
+    ------
+    UnclearTiesError
+        If which units a call ties together depends on shapes, and these are not known.
+    """
+    names = {id(module): name for name, module in network.named_modules()}
+    walk = Walk(graph, names, layers_by_weight(network), found, sound, with_constants)
+    for value in graph.values:
+        if value.call is None or value.call.nested:
+            continue
+        try:
+            walk.descriptions[value] = _rule_for(walk, value.call)(walk, value, value.call)
+        except ShapesNeededError:
+            shaped = graph.shaped
+            walk.descriptions[value] = (
+                unknown(walk, value, value.call) if shaped else Unclear(value.call)
+            )
+    outputs = [walk.of(value) for value in graph.outputs]
+    found.fix(outputs, "it gives the network's output")
+
+
+def _rule_for(walk: Walk, call: Call) -> Rule:
+    inputs = [walk.of(before) for before in given(call)]
+    if all(before is None for before in inputs):
+        return _fixed if called_layer(walk, call) is None else weighted
+    if called_layer(walk, call) is not None:
+        return weighted
+    if not any(isinstance(before, Channels) for before in inputs):
+        if any(isinstance(before, Unclear) for before in inputs):
+            return _unclear
+        return _SIZE_RULES.get(operation(call), shape_rules.sizes)
+    if call.module is not None and (len(inputs) != 1 or not walk.sound(call)):
+        return unknown
+    if isinstance(call.module, _BatchNorm | nn.PReLU):
+        return channelwise
+    if is_normalisation(call):
+        return normalisation
+    name = operation(call)
+    return _SIZE_RULES.get(name) or _RULES.get(name, unknown)
+
+
+def _fixed(walk: Walk, _value: Value, call: Call) -> Description:
+    """Note a call that reads values of fixed width."""
+    if call.module is not None:
+        walk.found.called_otherwise.add(walk.name_of(call))
+    walk.found.unscaled.update(id(parameter) for parameter in parameters_of(call))
+    return None
+
+
+def _unclear(walk: Walk, _value: Value, call: Call) -> Description:
+    keep_inputs(walk, call, "it is not known what reads it")
+    return Unclear(call)
+
+
+_SIZE_RULES: dict[str, Rule] = {
+    "size": shape_rules.size,
+    "shape": shape_rules.size,
+    "getitem": shape_rules.element,
+    **dict.fromkeys(_FACTS, shape_rules.fact),
+}
+
+_RULES: dict[str, Rule] = {
+    **{name.replace("_", ""): pointwise_rules.pointwise for name in POINTWISE},
+    **dict.fromkeys(_IDENTITIES, pointwise_rules.identity),
+    **dict.fromkeys(_CASTS, pointwise_rules.cast_numbers),
+    **dict.fromkeys(POOLS, spatial_rules.pool),
+    **dict.fromkeys(_PADDINGS, spatial_rules.padding_layer),
+    **dict.fromkeys(
+        ("interpolate", "upsample", "upsamplingnearest2d", "upsamplingbilinear2d"),
+        spatial_rules.upsample,
+    ),
+    **dict.fromkeys(("flatten", "view", "reshape", "unsqueeze"), shape_rules.reshape),
+    **dict.fromkeys(
+        ("cat", "concat", "concatenate", "hstack", "columnstack", "vstack", "rowstack", "dstack"),
+        shape_rules.concatenation,
+    ),
+    **dict.fromkeys(("mean", "amax", "amin"), spatial_rules.mean),
+    **dict.fromkeys(("permute", "transpose"), shape_rules.permute),
+    **dict.fromkeys(("newempty", "newzeros", "newones", "newfull"), shape_rules.new),
+    "squeeze": shape_rules.squeeze,
+    "pad": spatial_rules.pad,
+}

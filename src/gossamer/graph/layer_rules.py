@@ -1,0 +1,176 @@
+"""Linear layers, convolutions, and layers that hold numbers for each channel."""
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gossamer.graph.calls import Call, Value
+from gossamer.graph.channels import (
+    Channels,
+    Channelwise,
+    Description,
+    Findings,
+    Layer,
+    Unclear,
+    not_constant,
+)
+from gossamer.graph.layers import (
+    ChannelwiseLayer,
+    WeightedLayer,
+    contribution,
+    foldable,
+    groups_of,
+    outputs_of,
+    spatial_dimensions,
+)
+from gossamer.graph.normalisations import channel_axis, normalises_last, parameters_of
+from gossamer.graph.walk import (
+    UnclearTiesError,
+    Walk,
+    finite,
+    given,
+    reason_to_keep,
+    unknown,
+)
+
+
+def called_layer(walk: Walk, call: Call) -> tuple[str, WeightedLayer] | None:
+    """Return the layer whose units a call gives, with its name; None for another call.
+
+    It may be a function that is called with the weight of a layer.
+    """
+    values = given(call)
+    if isinstance(call.module, WeightedLayer):
+        one = len(values) == 1 and walk.is_tensor(values[0]) and walk.sound(call)
+        return walk.holders.get(id(call.module._parameters.get("weight"))) if one else None
+    weight = call.argument(1, "weight")
+    named = call.name == "linear" or call.name.startswith("conv")
+    if call.module is not None or not named or not isinstance(weight, Value):
+        return None
+    name, layer = walk.holders.get(id(weight.parameter), ("", None))
+    if layer is None or call.name.endswith("d") != (not isinstance(layer, nn.Linear)):
+        return None
+    alike = (call.argument(6, "groups") or 1) == groups_of(layer) and walk.sound(call)
+    return (name, layer) if alike else None
+
+
+def weighted(walk: Walk, _value: Value, call: Call) -> Description:
+    """Follow a linear layer or convolution, whose outputs are new units."""
+    called = called_layer(walk, call)
+    assert called is not None
+    name, layer = called
+    before = given(call)[0]
+    axis, source = -1 - spatial_dimensions(layer), walk.of(before)
+    if isinstance(source, Unclear) and groups_of(layer) > 1:
+        raise UnclearTiesError
+    found = walk.found.layer(name, layer, outputs_of(layer))
+    if not isinstance(source, Channels) or source.axis != axis:
+        walk.found.fix([source], f"{name} does not read it along its channels")
+        source = None
+    found.followers |= _followers(walk, _value)
+    found.sources.append(source)
+    _tie_calls(walk.found, found.sources)
+    constants = _constant_outputs(walk, found, source)
+    return Channels(axis, found.units[None], constants)
+
+
+def _followers(walk: Walk, value: Value) -> set[str | None]:
+    """Return the names of the batch normalisations that read a value, None for other readers."""
+    calls = [user.call for user in walk.graph.users.get(value, ()) if user.call is not None]
+    names = {
+        walk.name_of(call) if isinstance(call.module, _BatchNorm) and walk.sound(call) else None
+        for call in calls
+    }
+    return {*names, None} if value in walk.graph.outputs else names
+
+
+def _tie_calls(found: Findings, sources: list[Channels | None]) -> None:
+    """Give all calls of one layer inputs of one width."""
+    first, last = sources[0], sources[-1]
+    if first is None or last is None:
+        found.fix(sources, "another call of the layer that reads it has an input of fixed width")
+        for source in sources:
+            if source is not None and len(sources) > 1:
+                found.pinned.append((source.units, "a shared layer, and something else by it"))
+    else:
+        found.tie(first.units, last.units)
+
+
+def _constant_outputs(walk: Walk, layer: Layer, source: Channels | None) -> Tensor:
+    if not walk.with_constants:
+        return not_constant(len(layer.units))
+    inputs = not_constant(layer.connected.shape[1])
+    if source is not None:
+        inputs = foldable(layer.module, source.constants)
+    moving = layer.connected[:, inputs.isnan()].any(1)
+    constants = contribution(layer.module, inputs.nan_to_num(0.0))
+    if layer.module.bias is not None:
+        constants = constants + layer.module.bias.detach().cpu().double()
+    return finite(torch.where(moving, torch.nan, constants))
+
+
+def channelwise(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow a batch normalisation or a PReLU."""
+    layer = cast("ChannelwiseLayer", call.module)
+    before = given(call)[0]
+    source = walk.of(before)
+    assert isinstance(source, Channels)
+    if source.axis + len(walk.shape(before)) != 1:
+        return unknown(walk, value, call)
+    name = walk.name_of(call)
+    found = walk.found.channelwise.setdefault(name, Channelwise(layer, source.units))
+    walk.found.tie(found.units, source.units)
+    directly = before.call is not None and before.call.module is not None
+    found.sources.add(walk.name_of(cast("Call", before.call)) if directly else None)
+    if isinstance(layer, _BatchNorm):
+        walk.found.scaled += [(p, 0, source.units) for p in parameters_of(call)]
+    if not walk.with_constants:
+        return source
+    compute = _normalised if isinstance(layer, _BatchNorm) else _rectified
+    return replace(source, constants=finite(compute(layer, source.constants)))
+
+
+def normalisation(walk: Walk, _value: Value, call: Call) -> Description:
+    """Follow a normalisation whose numbers are taken over channels, which cannot be cut."""
+    before = given(call)[0]
+    source = walk.of(before)
+    if not isinstance(source, Channels):
+        return unknown(walk, _value, call)
+    walk.found.fix([source], reason_to_keep(walk, call))
+    for parameter in parameters_of(call):
+        dimension = _dimension_of_channels(walk, call, parameter, source.axis)
+        if dimension is not None and parameter.shape[dimension] == len(source.units):
+            walk.found.scaled.append((parameter, dimension, source.units))
+    return replace(source, constants=not_constant(len(source.units)))
+
+
+def _dimension_of_channels(
+    walk: Walk, call: Call, parameter: nn.Parameter, axis: int
+) -> int | None:
+    """Return the dimension of a scale or shift along which channels lie; None if along none."""
+    if normalises_last(call):
+        return parameter.dim() + axis if -axis <= parameter.dim() else None
+    if (own := channel_axis(call)) is None:
+        walk.shape(given(call)[0])  # asks for an example where that would tell
+    return 0 if own == axis else None
+
+
+def _normalised(norm: nn.Module, constants: Tensor) -> Tensor:
+    assert isinstance(norm, _BatchNorm)
+    if norm.running_mean is None or norm.running_var is None:
+        return not_constant(len(constants))
+    mean, variance = norm.running_mean.cpu().double(), norm.running_var.cpu().double()
+    values = (constants - mean) / (variance + norm.eps).sqrt()
+    if not norm.affine:
+        return values
+    scale, shift = norm.weight.detach().cpu().double(), norm.bias.detach().cpu().double()
+    return torch.where(scale == 0, shift, values * scale + shift)
+
+
+def _rectified(module: nn.Module, constants: Tensor) -> Tensor:
+    assert isinstance(module, nn.PReLU)
+    slopes = module.weight.detach().cpu().double()
+    return torch.where(constants < 0, slopes * constants, constants)

@@ -1,0 +1,93 @@
+"""Layers whose units can be followed: what connects to what, and what constants add.
+
+Matrices here are [outputs, inputs], also for grouped and transposed convolutions, whose weights
+PyTorch stores otherwise.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+WeightedLayer = nn.Linear | _ConvNd
+"""A layer whose outputs are units."""
+
+ChannelwiseLayer = _BatchNorm | nn.PReLU
+"""A layer that holds some numbers for each channel and keeps channels apart."""
+
+
+def spatial_dimensions(layer: WeightedLayer) -> int:
+    """Return how many dimensions stand behind that of the inputs; 0 for a linear layer."""
+    return 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
+
+
+def groups_of(layer: WeightedLayer) -> int:
+    """Return into how many groups inputs and outputs fall."""
+    return 1 if isinstance(layer, nn.Linear) else layer.groups
+
+
+def outputs_of(layer: WeightedLayer) -> int:
+    """Return how many units a layer has."""
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+
+
+def inputs_of(layer: WeightedLayer) -> int:
+    """Return how many inputs a layer reads."""
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+
+
+def connections(layer: WeightedLayer) -> Tensor:
+    """Return which weights, at any position of the kernel, are not zero: bool [outputs, inputs]."""
+    nonzero = (layer.weight.detach() != 0).cpu()
+    groups = groups_of(layer)
+    blocks = _blocks(layer, nonzero.flatten(2).any(2) if nonzero.dim() > 2 else nonzero)
+    if groups == 1:
+        return blocks[0]
+    connected = torch.zeros(groups, blocks.shape[1], groups, blocks.shape[2], dtype=torch.bool)
+    connected[torch.arange(groups), :, torch.arange(groups), :] = blocks
+    return connected.flatten(2).flatten(0, 1)
+
+
+def _blocks(layer: WeightedLayer, matrix: Tensor) -> Tensor:
+    """Turn a matrix of the weight's first two dimensions into [groups, outputs, inputs] of each."""
+    blocks = matrix.reshape(groups_of(layer), -1, matrix.shape[1])
+    return blocks.transpose(1, 2) if isinstance(layer, _ConvTransposeNd) else blocks
+
+
+def foldable(layer: WeightedLayer, constants: Tensor) -> Tensor:
+    """Return the constants of those inputs that act on a layer as one bias does, NaN for others.
+
+    Where zeros are padded around a channel, it is not constant at its border, unless it is 0.
+    """
+    if not _sees_border(layer):
+        return constants
+    return constants.masked_fill(constants != 0, torch.nan)
+
+
+def _sees_border(layer: WeightedLayer) -> bool:
+    if isinstance(layer, nn.Linear):
+        return False
+    if isinstance(layer, _ConvTransposeNd):
+        return True
+    if layer.padding_mode != "zeros" or layer.padding == "valid":
+        return False
+    if layer.padding == "same":
+        return any(size > 1 for size in layer.kernel_size)
+    return any(layer.padding)
+
+
+def contribution(layer: WeightedLayer, constants: Tensor) -> Tensor:
+    """Return what constant inputs add to each output, float64 [outputs].
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    constants
+        One number for each input, finite, of which `foldable` leaves alone what is not 0.
+    """
+    if not constants.any():
+        return torch.zeros(outputs_of(layer), dtype=torch.float64)
+    weight = layer.weight.detach().cpu().double()
+    blocks = _blocks(layer, weight.flatten(2).sum(2) if weight.dim() > 2 else weight)
+    return torch.einsum("goi,gi->go", blocks, constants.view(len(blocks), -1)).flatten()

@@ -1,0 +1,94 @@
+"""Functions of numbers at the same place: activations, sums, products."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, fx
+
+from gossamer.graph.axes import operation
+from gossamer.graph.calls import Call, Value
+from gossamer.graph.channels import Channels, Description, Unclear, not_constant
+from gossamer.graph.walk import (
+    UnclearTiesError,
+    Walk,
+    counts,
+    finite,
+    given,
+    reason_to_keep,
+    unknown,
+)
+
+
+def identity(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow what gives its input back in evaluation mode."""
+    return walk.of(given(call)[0]) if len(given(call)) == 1 else unknown(walk, value, call)
+
+
+def cast_numbers(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow what gives its input back in another type, or at another place."""
+    source = walk.of(given(call)[0])
+    if not isinstance(source, Channels):
+        return unknown(walk, value, call)
+    return replace(source, constants=source.constants.masked_fill(source.constants != 0, torch.nan))
+
+
+def pointwise(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow functions of numbers at the same place: activations, sums, products."""
+    inputs = {before: walk.of(before) for before in given(call)}
+    described = [d for d in inputs.values() if isinstance(d, Channels)]
+    axis, width = described[0].axis, max(len(d.units) for d in described)
+    alike = all(d.axis == axis and len(d.units) == width for d in described)
+    if not alike or any(counts(d) for d in inputs.values()):
+        return unknown(walk, value, call)
+    others = [before for before, d in inputs.items() if not isinstance(d, Channels)]
+    if any(isinstance(inputs[before], Unclear) for before in others):
+        raise UnclearTiesError
+    full = [before for before in others if _width(walk, before, axis) != 1]
+    if value.shape is not None and value.shape[axis] not in (width, None):
+        return unknown(walk, value, call)
+    for before in full:
+        walk.found.fix(described, reason_to_keep(walk, call))
+        if before.computed:
+            beside = "something that is not computed by units, such as the network's input"
+            walk.found.pinned += [(d.units, beside) for d in described]
+    for description in described[1:]:
+        walk.found.tie(described[0].units, description.units)
+    # Without doubles, as `x * sigmoid(x)` over and over would name each unit ever more often.
+    origins: Tensor = torch.unique(torch.cat([d.origins for d in described]), dim=0)
+    return Channels(axis, origins, finite(_constants(call, inputs, width)))
+
+
+def _width(walk: Walk, operand: Value, axis: int) -> int:
+    """Return how many numbers of an operand meet the channels, 1 where one meets them all."""
+    if operand.shape is None and not walk.graph.shaped and operand.computed:
+        raise UnclearTiesError
+    own = operand.shape or ()
+    length = own[axis] if len(own) >= -axis else 1
+    if length is None:
+        raise UnclearTiesError
+    return length
+
+
+def _constants(call: Call, inputs: Mapping[Value, Description], width: int) -> Tensor:
+    known = {v: d.constants for v, d in inputs.items() if isinstance(d, Channels)}
+    moving = torch.stack([values.isnan() for values in known.values()]).any(0)
+    result = not_constant(width)
+    if len(known) == len(inputs) and not moving.all():
+        result = torch.where(moving, torch.nan, _called_on(call, known))
+    if operation(call) in ("mul", "multiply"):
+        nothing = torch.stack([values == 0 for values in known.values()]).any(0)
+        result = torch.where(nothing, 0.0, result)
+    return result
+
+
+def _called_on(call: Call, values: Mapping[Value, Tensor]) -> Tensor:
+    """Call what a call calls on other values."""
+    assert call.run is not None
+
+    def put(part: object) -> object:
+        return values[part].clone() if isinstance(part, Value) else part
+
+    args, kwargs = fx.node.map_aggregate((call.args, dict(call.kwargs)), put)  # type: ignore[arg-type]
+    return cast("Tensor", call.run(*args, **kwargs))

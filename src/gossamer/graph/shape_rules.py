@@ -1,0 +1,213 @@
+"""Reshaping, indexing, concatenation, and numbers computed from sizes."""
+
+import math
+from dataclasses import replace
+from typing import cast
+
+import torch
+
+from gossamer.graph.axes import operation
+from gossamer.graph.calls import Call, Value
+from gossamer.graph.channels import (
+    Channels,
+    Description,
+    Sizes,
+    Unclear,
+    WholeShape,
+    not_constant,
+)
+from gossamer.graph.walk import UnclearTiesError, Walk, given, keep_inputs, unknown
+
+
+def reshape(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow flattening and views that keep channels together."""
+    before = given(call)[0]
+    source = walk.of(before)
+    if not isinstance(source, Channels):
+        return unknown(walk, value, call)
+    shape, result = walk.lengths(before), walk.lengths(value)
+    place = merged_axis(shape, source.axis + len(shape), result)
+    if place is None:
+        return unknown(walk, value, call)
+    axis, outer, inner = place
+    if operation(call) in ("view", "reshape") and not _follows_width(walk, call, axis):
+        reason = f"the forward reshapes what it gives to the fixed size {result[axis]}"
+        keep_inputs(walk, call, reason)
+    return Channels(
+        axis - len(result),
+        source.origins.repeat_interleave(inner, dim=1).repeat(1, outer),
+        source.constants.repeat_interleave(inner).repeat(outer),
+    )
+
+
+def merged_axis(
+    shape: tuple[int, ...], axis: int, result: tuple[int, ...]
+) -> tuple[int, int, int] | None:
+    """Return where a dimension lies after a reshape that may merge it with its neighbours.
+
+    Returns
+    -------
+    tuple or None
+        The dimension of the result, and how many numbers of the dimensions before and behind it
+        were merged into it; None if it was split, or merged with the first dimension.
+
+    Examples
+    --------
+    >>> merged_axis((5, 3, 2, 2), 1, (5, 12))
+    (1, 1, 4)
+    >>> merged_axis((5, 12), 1, (5, 3, 2, 2)) is None
+    True
+    """
+    before, behind = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    if axis > 0 and result[:1] != shape[:1]:
+        return None
+    for place in range(min(axis, 1), len(result)):
+        outer, left = divmod(before, math.prod(result[:place]))
+        inner, right = divmod(behind, math.prod(result[place + 1 :]))
+        if outer and inner and not left and not right:
+            return place, outer, inner
+    return None
+
+
+def _follows_width(walk: Walk, call: Call, axis: int) -> bool:
+    """Tell whether a reshape computes the size of a dimension, and so stays right after a cut."""
+    sizes = call.args[1:] if len(call.args) > 1 else (call.kwargs.get("shape"),)
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    size = sizes[axis] if axis < len(sizes) else None
+    if isinstance(size, Value):
+        described = walk.of(size)
+        return isinstance(described, Sizes) and bool(described.units)
+    return bool(size == -1)
+
+
+def squeeze(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow the removal of dimensions that are named."""
+    # Without dimensions, a value of one channel would lose it.
+    named = len(call.args) > 1 or call.kwargs
+    return (reshape if named else unknown)(walk, value, call)
+
+
+def permute(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow a change of the order of dimensions."""
+    before = given(call)[0]
+    source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
+    order = call.args[1:]
+    if len(order) == 1 and isinstance(order[0], (tuple, list)):
+        order = tuple(order[0])
+    if not order or not all(isinstance(place, int) for place in order) or call.kwargs:
+        return unknown(walk, value, call)
+    places = [int(place) % count for place in order]
+    if operation(call) == "transpose":
+        first, second = places
+        places = list(range(count))
+        places[first], places[second] = second, first
+    return replace(source, axis=places.index(source.axis + count) - count)
+
+
+_STACKED_ALONG = {"hstack": 1, "columnstack": 1, "vstack": 0, "rowstack": 0, "dstack": 2}
+"""The dimension along which values of as many dimensions as the result are put side by side."""
+
+
+def concatenation(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow values that are put side by side along their channels."""
+    tensors = call.args[0] if call.args else call.kwargs.get("tensors")
+    named = call.kwargs.get("dim", call.kwargs.get("axis", 0))
+    along = call.args[1] if len(call.args) > 1 else named
+    along = _STACKED_ALONG.get(operation(call), along)
+    if not isinstance(tensors, (tuple, list)) or not isinstance(along, int):
+        return unknown(walk, value, call)
+    if along >= 0:
+        rank = len(walk.shape(value))
+        along = along % rank - rank
+    if any(one.shape is not None and len(one.shape) < -along for one in tensors):
+        return unknown(walk, value, call)  # such as columns that are stacked
+    if any(isinstance(walk.of(one), Unclear) for one in tensors):
+        raise UnclearTiesError
+    if any(not walk.is_tensor(one) for one in tensors):
+        return unknown(walk, value, call)
+    parts = [_part(walk, cast("Value", tensor), along) for tensor in tensors]
+    if any(part.axis != along for part in parts):
+        return unknown(walk, value, call)
+    addends = max(len(part.origins) for part in parts)
+    origins = [torch.cat([p.origins, p.units.expand(addends - len(p.origins), -1)]) for p in parts]
+    return Channels(along, torch.cat(origins, dim=1), torch.cat([p.constants for p in parts]))
+
+
+def _part(walk: Walk, value: Value, axis: int) -> Channels:
+    description = walk.of(value)
+    if isinstance(description, Channels):
+        return description
+    width = walk.lengths(value)[axis]
+    fixed = Channels(axis, walk.found.new_units(width)[None], not_constant(width))
+    walk.found.fix([fixed], "it is of fixed width")
+    walk.found.pinned.append((fixed.units, "something that is not computed by units"))
+    return fixed
+
+
+def sizes(walk: Walk, value: Value, call: Call) -> Description:
+    """Arithmetic with sizes; what makes a tensor of them keeps the widths that they count."""
+    inputs = [walk.of(before) for before in given(call)]
+    tensor = walk.graph.shaped and value.shape is not None
+    if tensor or any(isinstance(d, WholeShape) for d in inputs):
+        return unknown(walk, value, call)
+    return Sizes(tuple(units for d in inputs if isinstance(d, Sizes) for units in d.units))
+
+
+def size(walk: Walk, value: Value, call: Call) -> Description:
+    """`x.size()`, `x.size(1)` and `x.shape`."""
+    before = given(call)[0]
+    source = walk.of(before)
+    if not isinstance(source, Channels):
+        return sizes(walk, value, call)
+    whole = WholeShape(source, None if before.shape is None else len(before.shape))
+    chosen = [*call.args[1:], *call.kwargs.values()]
+    if not chosen:
+        return whole
+    return whole.size(chosen[0]) if isinstance(chosen[0], int) else unknown(walk, value, call)
+
+
+def fact(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow what does not depend on the width, such as `x.device` and the number of dimensions."""
+    tensor = walk.graph.shaped and value.shape is not None
+    return unknown(walk, value, call) if tensor else Sizes()
+
+
+def element(walk: Walk, value: Value, call: Call) -> Description:
+    """`x.shape[0]`, `x.shape[2:]`, and parts of a value such as `x[:, :, None, None]`."""
+    source, place = walk.of(given(call)[0]), call.args[1]
+    if len(given(call)) > 1:
+        return unknown(walk, value, call)
+    if isinstance(source, WholeShape) and isinstance(place, (int, slice)):
+        return source.size(place)
+    if isinstance(source, Channels) and walk.is_tensor(value):
+        return _part_of(walk, value, call, place if isinstance(place, tuple) else (place,))
+    return unknown(walk, value, call)
+
+
+def _part_of(walk: Walk, value: Value, call: Call, places: tuple[object, ...]) -> Description:
+    """Follow an index that takes all channels and any other dimension's part."""
+    before = given(call)[0]
+    source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
+    channels, axis, result = source.axis + count, 0, 0
+    for number, place in enumerate(places):
+        if axis == channels and place is not None:
+            known = all(isinstance(one, (int, slice, type(None))) for one in places)
+            if not known or place != slice(None):
+                return unknown(walk, value, call)
+            rest = places[number:]
+            behind = count - channels - sum(one is not None for one in rest)
+            behind += sum(not isinstance(one, int) for one in rest)
+            return replace(source, axis=-behind)
+        if not isinstance(place, (int, slice, type(None))):
+            return unknown(walk, value, call)
+        axis += place is not None
+        result += not isinstance(place, int)
+    # The dimensions behind those that are named are taken whole.
+    return source
+
+
+def new(walk: Walk, _value: Value, call: Call) -> Description:
+    """`x.new_empty(sizes)`, which has of `x` no more than its type."""
+    walk.found.fix([d for v in given(call)[1:] if (d := walk.of(v))], "its width is used")
+    return None

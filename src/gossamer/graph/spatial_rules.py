@@ -1,0 +1,86 @@
+"""Operations along the dimensions behind the channels, which mix places and not channels."""
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import nn
+
+from gossamer.graph.axes import operation
+from gossamer.graph.calls import Call, Value
+from gossamer.graph.channels import Channels, Description, Sizes
+from gossamer.graph.operations import POOLS
+from gossamer.graph.walk import Walk, given, unknown
+
+
+def _spatial(walk: Walk, value: Value, call: Call, dimensions: int, uniform: bool) -> Description:
+    """Operations along the last dimensions, which mix places and not channels.
+
+    A constant channel stays what it is if the operation is `uniform`, and if it is 0.
+    """
+    before, *others = given(call)
+    source = walk.of(before)
+    plain = all(d == Sizes() for d in map(walk.of, others))
+    if not isinstance(source, Channels) or source.axis >= -dimensions or not plain:
+        return unknown(walk, value, call)
+    constants = source.constants
+    if not uniform:
+        constants = constants.masked_fill(constants != 0, torch.nan)
+    return replace(source, constants=constants)
+
+
+def pool(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow a pooling; the largest and an average give back a constant that they are given.
+
+    An average counts zeros of its padding unless told otherwise.
+    """
+    name, module = operation(call), call.module
+    uniform = name.startswith(("max", "adaptive"))
+    if name.startswith("avg") and module is None:
+        # Beyond the kernel and the stride all arguments are about the border.
+        uniform = len(call.args) <= 3 and set(call.kwargs) <= {"input", "kernel_size", "stride"}
+    elif isinstance(module, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d):
+        padding = module.padding if isinstance(module.padding, tuple) else (module.padding,)
+        edge = any(padding) and module.count_include_pad
+        uniform = not edge and getattr(module, "divisor_override", None) is None
+    return _spatial(walk, value, call, POOLS[name], uniform)
+
+
+def padding_layer(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow a layer that pads with numbers of the channel itself, or with zeros."""
+    name = operation(call)
+    inner = not name.startswith(("zero", "constant"))
+    if not inner and getattr(call.module, "value", 0) != 0:
+        return unknown(walk, value, call)
+    return _spatial(walk, value, call, int(name[-2]), inner)
+
+
+def pad(walk: Walk, value: Value, call: Call) -> Description:
+    """`torch.nn.functional.pad`, whose widths begin at the last dimension."""
+    widths, mode, filled = (
+        call.args[place] if len(call.args) > place else call.kwargs.get(name, default)
+        for place, name, default in ((1, "pad", None), (2, "mode", "constant"), (3, "value", None))
+    )
+    if not isinstance(widths, (tuple, list)) or (mode == "constant" and filled not in (None, 0)):
+        return unknown(walk, value, call)
+    return _spatial(walk, value, call, len(widths) // 2, uniform=mode != "constant")
+
+
+def upsample(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow an interpolation."""
+    return _spatial(walk, value, call, len(walk.shape(given(call)[0])) - 2, uniform=True)
+
+
+def mean(walk: Walk, value: Value, call: Call) -> Description:
+    """Mean, largest or smallest over some dimensions."""
+    before, *others = given(call)
+    source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
+    over = call.argument(1, "dim")
+    over = [over] if isinstance(over, int) else over
+    if not isinstance(over, (list, tuple)) or not all(isinstance(d, int) for d in over) or others:
+        return unknown(walk, value, call)
+    gone = {int(d) % count - count for d in over}
+    if not gone or source.axis in gone:
+        return unknown(walk, value, call)
+    kept = len(walk.shape(value)) == count
+    return replace(source, axis=source.axis + (0 if kept else sum(d > source.axis for d in gone)))
