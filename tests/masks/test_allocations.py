@@ -361,13 +361,17 @@ def test_a_sparsity_stands_beside_what_does_not_fix_it_only() -> None:
 
 @pytest.mark.parametrize("epsilon", [0, -1, math.inf, math.nan, "20", None, True])
 def test_an_epsilon_that_is_none_is_refused(epsilon: Any) -> None:
-    with pytest.raises(InputError, match="epsilon must be a finite number above 0, not"):
+    with pytest.raises(
+        InputError, match="epsilon of ErdosRenyi must be a finite number above 0, not"
+    ):
         ErdosRenyi(epsilon)
 
 
 @pytest.mark.parametrize("connections", [0, -1, 2.0, "3", None, True])
 def test_connections_that_are_no_count_are_refused(connections: Any) -> None:
-    with pytest.raises(InputError, match="connections must be a whole number from 1, not"):
+    with pytest.raises(
+        InputError, match="connections of FixedFanIn must be a whole number from 1, not"
+    ):
         FixedFanIn(connections)
 
 

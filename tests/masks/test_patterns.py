@@ -23,6 +23,8 @@ from gossamer.masks import (
     prune,
 )
 from gossamer.masks.patterns import Weight
+from gossamer.masks.saliency import ranked
+from gossamer.masks.scores import SCORES
 
 Place = tuple[int, ...]
 Cells = dict[tuple[int, int, Place], Place]
@@ -238,7 +240,8 @@ def test_spread_puts_every_group_where_its_norm_comes_from(
     module, weight, _ = layer_of(kind, seed, ties=False)
     (layer,) = prunable_weights(module)
     for pattern in (Block(*size), NByM(1, 2), Weight()):
-        norms, sizes = pattern.norms(layer), pattern.sizes(layer)
+        found = ranked(layer, SCORES["magnitude"], pattern, seed=0)
+        norms, sizes = found.scores, found.sizes
         assert norms.shape == sizes.shape
         assert int(sizes.sum()) == weight.numel()
         group = seed % len(norms)

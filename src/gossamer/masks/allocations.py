@@ -2,30 +2,110 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
-from numbers import Real
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from torch import Tensor
+from pydantic import PositiveFloat, PositiveInt
 
 from gossamer.core.errors import InputError
-from gossamer.masks.checks import valid_count, valid_sparsity
-from gossamer.masks.choosing import (
-    Chooser,
-    RankedLayer,
-    across_layers,
-    within_layers,
-    within_units,
-)
-from gossamer.masks.layers import PrunableWeight
-from gossamer.masks.names import names_it
+from gossamer.masks.choices import Choice, resolved, valid_sparsity
+
+if TYPE_CHECKING:
+    from gossamer.masks.layers import PrunableWeight
+
+Compared = Literal["network", "layer", "unit"]
+"""Among which weights the lowest go: all of the network, those of a layer, or those of a unit."""
+
+
+class Allocation(Choice):
+    """How sparse each layer becomes."""
+
+    fixes_sparsity: ClassVar[bool] = False
+    """Whether it says how sparse the network becomes, so that nobody else may."""
+    compares: ClassVar[Compared] = "layer"
+
+    def sparsities(self, layers: "Sequence[PrunableWeight]", sparsity: float) -> list[float]:
+        """Return the sparsity of each layer at one of the network, 0 where the allocation fixes it.
+
+        A ratio of whole numbers gives, times the size of the layer, the same number again.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class ErdosRenyi:
+class Uniform(Allocation):
+    """The same share of every layer."""
+
+    name: ClassVar[str] = "uniform"
+    is_word: ClassVar[bool] = True
+
+    def sparsities(self, layers: "Sequence[PrunableWeight]", sparsity: float) -> list[float]:
+        """Return the sparsity for each; see `Allocation.sparsities`."""
+        return [sparsity] * len(layers)
+
+
+@dataclass(frozen=True)
+class Global(Uniform):
+    """What the comparison of all layers leaves; the same share where a score compares less."""
+
+    name: ClassVar[str] = "global"
+    compares: ClassVar[Compared] = "network"
+
+
+@dataclass(frozen=True)
+class ByName(Allocation):
+    """A sparsity for each layer that is named; the others take that of the network."""
+
+    shares: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for pattern in self.shares:
+            if not isinstance(pattern, str):
+                raise InputError(f"allocation must map names to sparsities, not {pattern!r}")
+        valid = {
+            pattern: valid_sparsity(share, f"the sparsity of {pattern!r}")
+            for pattern, share in self.shares.items()
+        }
+        object.__setattr__(self, "shares", valid)
+
+    def __str__(self) -> str:
+        return repr(self.shares)
+
+    def written(self) -> dict[str, float]:
+        """Return the sparsities by name."""
+        return dict(self.shares)
+
+    def sparsities(self, layers: "Sequence[PrunableWeight]", sparsity: float) -> list[float]:
+        """Return that of the closest name; see `Allocation.sparsities`.
+
+        Raises
+        ------
+        InputError
+            If a name is that of no layer.
+        """
+        from gossamer.masks.names import names_it  # which needs torch
+
+        found = []
+        used: set[str] = set()
+        for layer in layers:
+            fitting = [pattern for pattern in self.shares if names_it(pattern, layer.name)]
+            used.update(fitting)
+            exact = (layer.name, layer.module)
+            # A rule that does not depend on the order of the mapping, which JSON may not keep.
+            closest = max(fitting, key=lambda p: (p in exact, len(p), p), default=None)
+            found.append(sparsity if closest is None else self.shares[closest])
+        if unused := [pattern for pattern in self.shares if pattern not in used]:
+            raise InputError(
+                f"allocation names {unused[0]!r}, which is no prunable weight; they are "
+                f"{', '.join(layer.name for layer in layers)}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class ErdosRenyi(Allocation):
     """Each layer keeps epsilon x (inputs + units) connections (Mocanu et al. 2018).
 
     A weight of shape [units, inputs, kernel] counts its units and inputs once, whatever the
@@ -60,19 +140,15 @@ class ErdosRenyi:
     """
 
     name: ClassVar[str] = "erdos-renyi"
-    epsilon: float
+    example: ClassVar[Mapping[str, Any]] = {"epsilon": 20}
+    fixes_sparsity: ClassVar[bool] = True
+    epsilon: PositiveFloat
 
-    def __post_init__(self) -> None:
-        given = self.epsilon
-        if isinstance(given, bool) or not isinstance(given, Real) or not 0 < given < math.inf:
-            raise InputError(f"epsilon must be a finite number above 0, not {given!r}")
-        object.__setattr__(self, "epsilon", float(given))
+    def sparsities(self, layers: "Sequence[PrunableWeight]", sparsity: float) -> list[float]:  # noqa: ARG002
+        """Return what the connections leave; see `Allocation.sparsities`."""
+        return _leaving(layers, [self._connections(layer) for layer in layers])
 
-    def choose(self, layers: Sequence[RankedLayer]) -> list[Tensor]:
-        """Choose what goes; see `choosing.Chooser`."""
-        return _keeping(layers, [self._connections(ranked.layer) for ranked in layers])
-
-    def _connections(self, layer: PrunableWeight) -> int:
+    def _connections(self, layer: "PrunableWeight") -> int:
         units, inputs, _ = layer.layout.kernels(layer.weight.detach()).shape
         size = layer.weight.numel()
         # Compared before it is rounded: a huge epsilon has no whole number.
@@ -80,7 +156,7 @@ class ErdosRenyi:
 
 
 @dataclass(frozen=True)
-class ERK:
+class ERK(Allocation):
     """Erdos-Renyi-Kernel: larger layers are sparser (Evci et al. 2020).
 
     The density of a layer is proportional to (the sum of its weight's dimensions) / (their
@@ -106,18 +182,18 @@ class ERK:
 
     name: ClassVar[str] = "erk"
 
-    def choose(self, layers: Sequence[RankedLayer], sparsity: float) -> list[Tensor]:
-        """Choose what goes; see `choosing.Chooser`."""
-        shapes = [ranked.layer.weight.shape for ranked in layers]
+    def sparsities(self, layers: "Sequence[PrunableWeight]", sparsity: float) -> list[float]:
+        """Return what the densities leave; see `Allocation.sparsities`."""
+        shapes = [layer.weight.shape for layer in layers]
         if sparsity == 1:
-            return _keeping(layers, [0] * len(layers))
+            return [1.0] * len(layers)
         sizes = [shape.numel() for shape in shapes]
         total = sum(sizes) - round(sparsity * sum(sizes))
-        return _keeping(layers, _proportional([sum(shape) for shape in shapes], sizes, total))
+        return _leaving(layers, _proportional([sum(shape) for shape in shapes], sizes, total))
 
 
 @dataclass(frozen=True)
-class FixedFanIn:
+class FixedFanIn(Allocation):
     """Every unit keeps the same number of incoming weights, or all if it has fewer.
 
     Which ones they are is a matter of the score, compared within the unit: a neuron of a linear
@@ -150,106 +226,45 @@ class FixedFanIn:
     """
 
     name: ClassVar[str] = "fixed-fan-in"
-    connections: int
+    example: ClassVar[Mapping[str, Any]] = {"connections": 50}
+    fixes_sparsity: ClassVar[bool] = True
+    compares: ClassVar[Compared] = "unit"
+    connections: PositiveInt
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "connections", valid_count(self.connections, "connections"))
-
-    def choose(self, layers: Sequence[RankedLayer]) -> list[Tensor]:
-        """Choose what goes; see `choosing.Chooser`."""
-        return within_units(layers, self.connections)
-
-
-Allocation = str | Mapping[str, float] | ErdosRenyi | ERK | FixedFanIn
-"""What `prune` takes: "uniform", "global", sparsities by name, or one of the values above."""
-
-_ChooserAtSparsity = Callable[[Sequence[RankedLayer], float], list[Tensor]]
+    def sparsities(self, layers: "Sequence[PrunableWeight]", sparsity: float) -> list[float]:  # noqa: ARG002
+        """Return what the connections leave; see `Allocation.sparsities`."""
+        shapes = [layer.layout.rows(layer.weight.detach()).shape for layer in layers]
+        return _leaving(layers, [units * min(self.connections, size) for units, size in shapes])
 
 
-def chooser(allocation: Allocation, sparsity: float | None) -> Chooser:
-    """Return how an allocation chooses what goes, at this sparsity.
+ALLOCATIONS: dict[str, type[Allocation]] = {
+    kind.name: kind for kind in (Global, Uniform, ERK, ErdosRenyi, FixedFanIn)
+}
+"""All that a recipe can name; one more is one more row."""
+
+
+AnyAllocation = str | Mapping[str, float] | Allocation
+"""What `prune` takes: "uniform", "global", sparsities by name, or an allocation."""
+
+
+def resolved_allocation(given: AnyAllocation) -> Allocation:
+    """Return the allocation of a word or of sparsities by name; an allocation is itself.
 
     Raises
     ------
     InputError
-        If there is no such allocation, if it needs a sparsity and none is given, or if it fixes
-        the sparsity and one is given all the same.
+        If there is no such allocation.
     """
-    if isinstance(allocation, (ErdosRenyi, FixedFanIn)):
-        if sparsity is not None:
-            raise InputError(
-                f"{allocation!r} fixes the sparsity, so it cannot be {sparsity:g} too: leave the "
-                "sparsity out"
-            )
-        return allocation.choose
-    choose = _choice_at_a_sparsity(allocation)
-    if sparsity is None:
-        raise InputError(
-            "the sparsity must be a number from 0 to 1, not None: only ErdosRenyi, FixedFanIn and "
-            "NByM fix it themselves"
-        )
-    return lambda layers: choose(layers, sparsity)
+    if isinstance(given, Mapping):
+        return ByName(given)
+    or_else = ", or give a mapping from layer names to sparsities"
+    return resolved(given, Allocation, ALLOCATIONS, or_else)
 
 
-def _choice_at_a_sparsity(allocation: str | Mapping[str, float] | ERK) -> _ChooserAtSparsity:
-    if isinstance(allocation, ERK):
-        return allocation.choose
-    if isinstance(allocation, Mapping):
-        return partial(_choose_by_name, _valid_shares(allocation))
-    if isinstance(allocation, str) and allocation in NAMED:
-        return NAMED[allocation]
-    raise InputError(
-        f"unknown allocation {allocation!r}: choose one of {', '.join(NAMED)}, "
-        "ErdosRenyi(epsilon), ERK() and FixedFanIn(connections), or give a mapping from layer "
-        "names to sparsities"
-    )
-
-
-def _valid_shares(allocation: Mapping[str, float]) -> dict[str, float]:
-    for pattern in allocation:
-        if not isinstance(pattern, str):
-            raise InputError(f"allocation must map names to sparsities, not {pattern!r}")
-    return {
-        pattern: valid_sparsity(share, f"the sparsity of {pattern!r}")
-        for pattern, share in allocation.items()
-    }
-
-
-def _choose_by_name(
-    shares: Mapping[str, float], layers: Sequence[RankedLayer], sparsity: float
-) -> list[Tensor]:
-    """Choose in each layer; of several patterns that name it the closest counts."""
-    sparsities = []
-    used: set[str] = set()
-    for layer in (ranked.layer for ranked in layers):
-        fitting = [pattern for pattern in shares if names_it(pattern, layer.name)]
-        used.update(fitting)
-        exact = (layer.name, layer.module)
-        # A rule that does not depend on the order of the mapping, which JSON may not keep.
-        closest = max(fitting, key=lambda p: (p in exact, len(p), p), default=None)
-        sparsities.append(sparsity if closest is None else shares[closest])
-    if unused := [pattern for pattern in shares if pattern not in used]:
-        raise InputError(
-            f"allocation names {unused[0]!r}, which is no prunable weight; they are "
-            f"{', '.join(ranked.layer.name for ranked in layers)}"
-        )
-    return within_layers(layers, sparsities)
-
-
-NAMED: dict[str, _ChooserAtSparsity] = {
-    "global": across_layers,
-    "uniform": partial(_choose_by_name, {}),
-}
-
-
-def _keeping(layers: Sequence[RankedLayer], kept: Sequence[int]) -> list[Tensor]:
-    """Choose in each layer, so that it keeps as many weights as is said, or nearly as groups go.
-
-    A sparsity that is a ratio of whole numbers gives, times the size, the same number again.
-    """
-    sizes = [ranked.layer.weight.numel() for ranked in layers]
-    sparsities = [(size - count) / size for size, count in zip(sizes, kept, strict=True)]
-    return within_layers(layers, sparsities)
+def _leaving(layers: "Sequence[PrunableWeight]", kept: Sequence[int]) -> list[float]:
+    """Return the sparsities at which layers keep so many weights."""
+    sizes = [layer.weight.numel() for layer in layers]
+    return [(size - count) / size for size, count in zip(sizes, kept, strict=True)]
 
 
 def _proportional(proportions: Sequence[int], sizes: Sequence[int], total: int) -> list[int]:

@@ -15,7 +15,7 @@ from gossamer.core.errors import InputError
 from gossamer.core.files import as_path
 from gossamer.core.streams import stream
 from gossamer.masks.binding import bound, placed
-from gossamer.masks.checks import valid_seed
+from gossamer.masks.choices import valid_seed
 from gossamer.masks.enforcement import Enforcement, enforce
 from gossamer.masks.names import bare_name
 from gossamer.masks.packing import UNREADABLE, read_packed, write_packed

@@ -1,109 +1,123 @@
 """Patterns: which weights go together, and what a pattern itself says about how many stay."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from pydantic import PositiveInt
 
 from gossamer.core.errors import InputError
-from gossamer.masks.allocations import Allocation, FixedFanIn, chooser
-from gossamer.masks.checks import valid_count
-from gossamer.masks.choosing import Chooser, within_runs
-from gossamer.masks.layers import PrunableWeight
+from gossamer.core.formats import listed
+from gossamer.masks.allocations import ALLOCATIONS, Allocation
+from gossamer.masks.choices import Choice, resolved
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gossamer.masks.layers import PrunableWeight
 
 
-class Pattern(Protocol):
+class Pattern(Choice):
     """How the weights of a layer fall into groups, each kept or pruned as a whole."""
 
-    score: ClassVar[str]
+    score: ClassVar[str] = "magnitude"
     """Name of the score that compares its groups where none is given."""
+    is_single: ClassVar[bool] = False
+    """Whether each group is one weight."""
+    fixes_sparsity: ClassVar[bool] = False
+    """Whether it says how many of its groups stay, so that nobody else may."""
 
-    def obstacle(self, layer: PrunableWeight) -> str:
+    @property
+    def run(self) -> tuple[int, int] | None:
+        """Where it fixes it: how many groups stay, and of how many consecutive ones."""
+        return None
+
+    def obstacle(self, layer: "PrunableWeight") -> str:  # noqa: ARG002
         """Return why a layer has no such groups, as the end of a sentence; empty where it has."""
+        return ""
 
-    def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
-        """Return how the groups that go are chosen; most patterns leave it to the allocation.
+    def groups(self, values: "Tensor", layer: "PrunableWeight") -> "Tensor":
+        """Return values of the layer's shape group by group, ``[..., rows, columns]``.
+
+        The last two dimensions are those of a group; where a layer ends within one, zeros stand
+        for what is not there.
+        """
+        raise NotImplementedError
+
+    def spread(self, kept: "Tensor", layer: "PrunableWeight") -> "Tensor":
+        """Turn kept groups, in the order of `groups`, into kept weights of the layer's shape."""
+        raise NotImplementedError
+
+    def agreed_sparsity(self, allocation: Allocation, sparsity: float | None) -> float | None:
+        """Return the sparsity that is asked of the network; None where the allocation fixes it.
 
         Raises
         ------
         InputError
-            If pattern, allocation and sparsity contradict each other.
+            If pattern, allocation and sparsity contradict each other, or none says how sparse.
         """
-
-    def norms(self, layer: PrunableWeight) -> Tensor:
-        """Return the L2 norm of each group, shape [groups]."""
-
-    def sizes(self, layer: PrunableWeight) -> Tensor:
-        """Return how many weights each group holds, shape [groups]."""
-
-    def spread(self, kept: Tensor, layer: PrunableWeight) -> Tensor:
-        """Turn kept groups, shape [groups], into kept weights of the layer's shape."""
+        if allocation.compares == "unit" and not self.is_single:
+            raise InputError(
+                f"{allocation!r} keeps single weights of each unit, so the pattern must be "
+                f"'weight', not {self}"
+            )
+        if allocation.fixes_sparsity and sparsity is not None:
+            raise InputError(
+                f"{allocation!r} fixes the sparsity, so it cannot be {sparsity:g} too: leave the "
+                "sparsity out"
+            )
+        if not allocation.fixes_sparsity and sparsity is None:
+            kinds: list[type[Allocation | Pattern]] = [*ALLOCATIONS.values(), *PATTERNS.values()]
+            fixing = listed([kind.__name__ for kind in kinds if kind.fixes_sparsity])
+            raise InputError(
+                f"the sparsity must be a number from 0 to 1, not None: only {fixing} fix it "
+                "themselves"
+            )
+        return sparsity
 
 
 @dataclass(frozen=True)
-class Weight:
+class Weight(Pattern):
     """Every weight by itself."""
 
-    score: ClassVar[str] = "magnitude"
+    name: ClassVar[str] = "weight"
+    is_word: ClassVar[bool] = True
+    is_single: ClassVar[bool] = True
 
-    def obstacle(self, layer: PrunableWeight) -> str:  # noqa: ARG002
-        """Every layer has single weights."""
-        return ""
+    def groups(self, values: "Tensor", layer: "PrunableWeight") -> "Tensor":  # noqa: ARG002
+        """Return each weight by itself; see `Pattern.groups`."""
+        return values.reshape(-1, 1, 1)
 
-    def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
-        """Leave it to the allocation."""
-        return chooser(allocation, sparsity)
-
-    def norms(self, layer: PrunableWeight) -> Tensor:
-        """Return the magnitude of each weight."""
-        return _values(layer).abs().flatten()
-
-    def sizes(self, layer: PrunableWeight) -> Tensor:
-        """Return ones."""
-        return _ones(layer.weight.numel())
-
-    def spread(self, kept: Tensor, layer: PrunableWeight) -> Tensor:
+    def spread(self, kept: "Tensor", layer: "PrunableWeight") -> "Tensor":
         """Give the flat decision the layer's shape."""
         return kept.view(layer.weight.shape)
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(Pattern):
     """All incoming weights of a unit: a neuron of a linear layer, a filter of a convolution."""
 
+    name: ClassVar[str] = "unit"
+    is_word: ClassVar[bool] = True
     score: ClassVar[str] = "relative-rms"
 
-    def obstacle(self, layer: PrunableWeight) -> str:
+    def obstacle(self, layer: "PrunableWeight") -> str:
         """Only linear layers and convolutions have units."""
         less = "has no units, or none that all layers which share it see alike"
         return less if layer.units is None else ""
 
-    def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
-        """Leave it to the allocation."""
-        return _chooser_of_groups("unit", allocation, sparsity)
+    def groups(self, values: "Tensor", layer: "PrunableWeight") -> "Tensor":
+        """Return the incoming weights of each unit; see `Pattern.groups`."""
+        return layer.layout.rows(values)[:, None]
 
-    def norms(self, layer: PrunableWeight) -> Tensor:
-        """Return the L2 norm of each unit's incoming weights, in float64."""
-        rows = layer.layout.rows(_values(layer))
-        norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        return norms
-
-    def sizes(self, layer: PrunableWeight) -> Tensor:
-        """Return the number of incoming weights of each unit."""
-        units, incoming = layer.layout.rows(layer.weight.detach()).shape
-        return incoming * _ones(units)
-
-    def spread(self, kept: Tensor, layer: PrunableWeight) -> Tensor:
+    def spread(self, kept: "Tensor", layer: "PrunableWeight") -> "Tensor":
         """Keep or prune whole units."""
         return layer.layout.spread(kept, layer.weight.shape)
 
 
 @dataclass(frozen=True)
-class NByM:
+class NByM(Pattern):
     """Of each m consecutive inputs of a unit, n are kept (Mishra et al. 2021).
 
     Which ones they are is a matter of the score. Inputs are the features of a linear layer, the
@@ -139,59 +153,58 @@ class NByM:
     """
 
     name: ClassVar[str] = "n-by-m"
-    score: ClassVar[str] = "magnitude"
-    n: int
-    m: int
+    example: ClassVar[Mapping[str, Any]] = {"n": 2, "m": 4}
+    is_single: ClassVar[bool] = True
+    fixes_sparsity: ClassVar[bool] = True
+    n: PositiveInt
+    m: PositiveInt
 
     def __post_init__(self) -> None:
-        for field in ("n", "m"):
-            object.__setattr__(self, field, valid_count(getattr(self, field), f"{field} of NByM"))
+        super().__post_init__()
         if self.n > self.m:
             raise InputError(
                 f"NByM keeps n of m inputs, so n cannot be {self.n} where m is {self.m}"
             )
 
-    def obstacle(self, layer: PrunableWeight) -> str:
+    @property
+    def run(self) -> tuple[int, int]:
+        """How many groups stay, and of how many consecutive ones."""
+        return self.n, self.m
+
+    def obstacle(self, layer: "PrunableWeight") -> str:
         """Only inputs that are a multiple of m fall into groups of m."""
         inputs = layer.layout.kernels(layer.weight.detach()).shape[1]
         whole = inputs % self.m == 0
         return "" if whole else f"has {inputs} inputs, which is not a multiple of {self.m}"
 
-    def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
-        """Choose among each m consecutive inputs."""
-        if not isinstance(allocation, str):
-            raise InputError(
-                f"{self!r} fixes what every layer keeps, so it cannot stand beside {allocation!r}: "
-                "leave the allocation out"
-            )
-        own = 1 - self.n / self.m
-        if sparsity is None:
-            sparsity = own
-        if not math.isclose(sparsity, own, abs_tol=1e-9):
-            raise InputError(
-                f"{self!r} fixes the sparsity at {own:g}, so it cannot be {sparsity:g}: leave the "
-                "sparsity out"
-            )
-        chooser(allocation, sparsity)  # refuses a name that is no allocation
-        return partial(within_runs, kept=self.n, length=self.m)
+    def groups(self, values: "Tensor", layer: "PrunableWeight") -> "Tensor":
+        """Return each weight by itself, m consecutive inputs beside each other."""
+        return layer.layout.kernels(values).transpose(1, 2).reshape(-1, 1, 1)
 
-    def norms(self, layer: PrunableWeight) -> Tensor:
-        """Return the magnitude of each weight, m consecutive inputs beside each other."""
-        return layer.layout.kernels(_values(layer).abs()).transpose(1, 2).flatten()
-
-    def sizes(self, layer: PrunableWeight) -> Tensor:
-        """Return ones."""
-        return _ones(layer.weight.numel())
-
-    def spread(self, kept: Tensor, layer: PrunableWeight) -> Tensor:
-        """Undo the order of `norms`."""
+    def spread(self, kept: "Tensor", layer: "PrunableWeight") -> "Tensor":
+        """Undo the order of `groups`."""
         units, inputs, positions = layer.layout.kernels(layer.weight.detach()).shape
         rows = kept.view(units, positions, inputs).transpose(1, 2).flatten(1)
         return layer.layout.from_rows(rows, layer.weight.shape)
 
+    def agreed_sparsity(self, allocation: Allocation, sparsity: float | None) -> float:
+        """Return that of the pattern; see `Pattern.agreed_sparsity`."""
+        if not allocation.is_word:
+            raise InputError(
+                f"{self!r} fixes what every layer keeps, so it cannot stand beside "
+                f"{allocation}: leave the allocation out"
+            )
+        own = 1 - self.n / self.m
+        if sparsity is not None and not math.isclose(sparsity, own, abs_tol=1e-9):
+            raise InputError(
+                f"{self!r} fixes the sparsity at {own:g}, so it cannot be {sparsity:g}: leave the "
+                "sparsity out"
+            )
+        return own
+
 
 @dataclass(frozen=True)
-class Block:
+class Block(Pattern):
     """Weights go in blocks of consecutive units by consecutive inputs (Narang et al. 2017).
 
     Inputs are the features of a linear layer, the channels of a convolution (at each position of
@@ -226,90 +239,45 @@ class Block:
     """
 
     name: ClassVar[str] = "block"
-    score: ClassVar[str] = "magnitude"
-    rows: int
-    columns: int
+    example: ClassVar[Mapping[str, Any]] = {"rows": 4, "columns": 1}
+    rows: PositiveInt
+    columns: PositiveInt
 
-    def __post_init__(self) -> None:
-        for field in ("rows", "columns"):
-            object.__setattr__(self, field, valid_count(getattr(self, field), f"{field} of Block"))
+    def groups(self, values: "Tensor", layer: "PrunableWeight") -> "Tensor":
+        """Return each block, in the order of rows, columns and positions of the kernel."""
+        return self._blocks(layer.layout.kernels(values)).permute(0, 2, 4, 1, 3)
 
-    def obstacle(self, layer: PrunableWeight) -> str:  # noqa: ARG002
-        """Every layer has blocks."""
-        return ""
-
-    def chooser(self, allocation: Allocation, sparsity: float | None) -> Chooser:
-        """Leave it to the allocation."""
-        return _chooser_of_groups(repr(self), allocation, sparsity)
-
-    def norms(self, layer: PrunableWeight) -> Tensor:
-        """Return the L2 norm of each block, in float64."""
-        blocks = self._blocks(layer.layout.kernels(_values(layer)))
-        norms: Tensor = torch.linalg.vector_norm(blocks, dim=(1, 3), dtype=torch.float64)
-        return norms.flatten()
-
-    def sizes(self, layer: PrunableWeight) -> Tensor:
-        """Return the number of weights in each block."""
-        kernels = layer.layout.kernels(layer.weight.detach())
-        inside = torch.ones(kernels.shape, dtype=torch.bool)
-        return self._blocks(inside).sum(dim=(1, 3)).flatten()
-
-    def spread(self, kept: Tensor, layer: PrunableWeight) -> Tensor:
+    def spread(self, kept: "Tensor", layer: "PrunableWeight") -> "Tensor":
         """Keep or prune whole blocks."""
         shape = layer.layout.kernels(layer.weight.detach()).shape
-        blocks = self._blocks(torch.zeros(shape, dtype=torch.bool))
+        blocks = self._blocks(kept.new_zeros(shape))
         grid = kept.view(blocks.shape[0], 1, blocks.shape[2], 1, blocks.shape[4])
         filled = grid.expand(blocks.shape).flatten(0, 1).flatten(1, 2)
         return layer.layout.from_rows(filled[: shape[0], : shape[1]].flatten(1), layer.weight.shape)
 
-    def _blocks(self, kernels: Tensor) -> Tensor:
+    def _blocks(self, kernels: "Tensor") -> "Tensor":
         """Cut [units, inputs, positions] up, with zeros (False) beyond the edges.
 
         The shape is [blocks down, rows, blocks across, columns, positions].
         """
         units, inputs, positions = kernels.shape
         rows, columns = min(self.rows, units), min(self.columns, inputs)
-        padded = functional.pad(kernels, (0, 0, 0, -inputs % columns, 0, -units % rows))
-        return padded.reshape(-1, rows, padded.shape[1] // columns, columns, positions)
+        down, across = -(-units // rows), -(-inputs // columns)
+        padded = kernels.new_zeros(down * rows, across * columns, positions)
+        padded[:units, :inputs] = kernels
+        return padded.reshape(down, rows, across, columns, positions)
 
 
-def _chooser_of_groups(pattern: str, allocation: Allocation, sparsity: float | None) -> Chooser:
-    """Return the allocation's chooser, if it can choose groups of several weights."""
-    if isinstance(allocation, FixedFanIn):
-        raise InputError(
-            f"{allocation!r} keeps single weights of each unit, so the pattern must be 'weight', "
-            f"not {pattern!r}"
-        )
-    return chooser(allocation, sparsity)
+PATTERNS: dict[str, type[Pattern]] = {kind.name: kind for kind in (Weight, Unit, NByM, Block)}
+"""All that a recipe can name; one more is one more row."""
 
 
-def _values(layer: PrunableWeight) -> Tensor:
-    """Return a weight in float32 at least: exact, and NumPy has no bfloat16."""
-    weight = layer.weight.detach()
-    return weight.float() if weight.dtype.itemsize < torch.float32.itemsize else weight
-
-
-def _ones(groups: int) -> Tensor:
-    """Return a view of a single one: large layers have as many groups as weights."""
-    return torch.ones(1, dtype=torch.int64).expand(groups)
-
-
-PATTERNS: dict[str, Pattern] = {"weight": Weight(), "unit": Unit()}
-
-
-def resolved_pattern(pattern: str | NByM | Block) -> Pattern:
-    """Return the pattern of a name; a pattern is itself.
+def resolved_pattern(given: str | Pattern) -> Pattern:
+    """Return the pattern of a word; a pattern is itself.
 
     Raises
     ------
     InputError
         If there is no such pattern.
     """
-    if isinstance(pattern, (NByM, Block)):
-        return pattern
-    if not isinstance(pattern, str) or pattern not in PATTERNS:
-        raise InputError(
-            f"unknown pattern {pattern!r}: choose one of {', '.join(PATTERNS)}, NByM(n, m) and "
-            "Block(rows, columns)"
-        )
-    return PATTERNS[pattern]
+    return resolved(given, Pattern, PATTERNS)

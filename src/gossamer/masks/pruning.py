@@ -1,26 +1,31 @@
 """Finding a mask: a score, an allocation over layers and a pattern, chosen independently."""
 
-import math
+import inspect
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
-from gossamer.core.streams import stream
 from gossamer.graph.capture import Structure
 from gossamer.graph.examples import Example
-from gossamer.masks.allocations import Allocation
+from gossamer.masks.allocations import Allocation, AnyAllocation, ByName, resolved_allocation
 from gossamer.masks.attached import attached_parameters
-from gossamer.masks.checks import valid_seed, valid_sparsity
-from gossamer.masks.choosing import RankedLayer
+from gossamer.masks.choices import valid_seed, valid_sparsity
 from gossamer.masks.layers import PrunableWeight, patterns_of, survey
 from gossamer.masks.mask import Mask
 from gossamer.masks.names import bare_module, names_it, parameters_by_name
-from gossamer.masks.patterns import Block, NByM, Pattern, Unit, resolved_pattern
-from gossamer.masks.scores import Score, score_named
+from gossamer.masks.patterns import Pattern, Unit, resolved_pattern
+from gossamer.masks.saliency import ranked
+from gossamer.masks.scores import resolved_score
+from gossamer.masks.selection import (
+    RankedLayer,
+    across_layers,
+    within_layers,
+    within_runs,
+    within_units,
+)
 from gossamer.masks.storages import described_ties
 
 
@@ -29,8 +34,8 @@ def prune(
     sparsity: float | None = None,
     *,
     score: str | None = None,
-    allocation: Allocation = "global",
-    pattern: str | NByM | Block = "weight",
+    allocation: AnyAllocation = "global",
+    pattern: str | Pattern = "weight",
     exclude: str | Sequence[str] = (),
     include: str | Sequence[str] = (),
     example: Example | None = None,
@@ -111,8 +116,10 @@ def prune(
     >>> int((model[0].weight == 0).sum() + (model[2].weight == 0).sum())
     810
     """
-    mask = _chosen(model, sparsity, score, allocation, pattern, exclude, include, example, seed)
-    _warn_of_starved_layers(mask)
+    mask = find_mask(
+        model, sparsity, score=score, allocation=allocation, pattern=pattern, exclude=exclude,
+        include=include, example=example, seed=seed,
+    )  # fmt: skip
     mask.apply(model)
     return mask
 
@@ -122,8 +129,8 @@ def find_mask(
     sparsity: float | None = None,
     *,
     score: str | None = None,
-    allocation: Allocation = "global",
-    pattern: str | NByM | Block = "weight",
+    allocation: AnyAllocation = "global",
+    pattern: str | Pattern = "weight",
     exclude: str | Sequence[str] = (),
     include: str | Sequence[str] = (),
     example: Example | None = None,
@@ -133,38 +140,23 @@ def find_mask(
 
     Parameters, result and errors are those of `prune`.
     """
-    mask = _chosen(model, sparsity, score, allocation, pattern, exclude, include, example, seed)
-    _warn_of_starved_layers(mask)
-    return mask
-
-
-def _chosen(
-    model: nn.Module,
-    sparsity: float | None,
-    score: str | None,
-    allocation: Allocation,
-    pattern: str | NByM | Block,
-    exclude: str | Sequence[str],
-    include: str | Sequence[str],
-    example: Example | None,
-    seed: int,
-) -> Mask:
     seed = valid_seed(seed)
     sparsity = None if sparsity is None else valid_sparsity(sparsity)
-    chosen_pattern = resolved_pattern(pattern)
+    chosen_pattern, chosen_allocation = resolved_pattern(pattern), resolved_allocation(allocation)
     score = chosen_pattern.score if score is None else score
-    chosen_score = score_named(score)
-    choose = chosen_pattern.chooser(allocation, sparsity)
+    chosen_score = resolved_score(score)
+    agreed = chosen_pattern.agreed_sparsity(chosen_allocation, sparsity)
     root = bare_module(model)
     structure = Structure(root, example)
     included = patterns_of(include, "include")
-    found = survey(root, structure, exclude, [*included, *_named_in(allocation, root)])
-    layers, unsuited = _suited(found.weights, chosen_pattern, pattern, included)
-    pruned = choose([_rank(layer, chosen_score, chosen_pattern, seed) for layer in layers])
+    found = survey(root, structure, exclude, [*included, *_named_in(chosen_allocation, root)])
+    layers, unsuited = _suited(found.weights, chosen_pattern, included)
+    scored = [ranked(layer, chosen_score, chosen_pattern, seed) for layer in layers]
+    pruned = _lowest(scored, chosen_pattern, chosen_allocation, agreed)
     kept = [~groups for groups in pruned]
     units = {layer.name: layer.units for layer in layers if layer.units is not None}
     whole_units = isinstance(chosen_pattern, Unit)
-    return Mask(
+    mask = Mask(
         weights={
             layer.name: chosen_pattern.spread(groups, layer)
             for layer, groups in zip(layers, kept, strict=True)
@@ -174,8 +166,8 @@ def _chosen(
         unit_groups={name: layout.groups for name, layout in units.items() if layout.groups > 1},
         provenance={
             "score": score,
-            "allocation": _described(allocation),
-            "pattern": _described(pattern),
+            "allocation": chosen_allocation.written(),
+            "pattern": chosen_pattern.written(),
             "sparsity": sparsity,
             "exclude": patterns_of(exclude, "exclude"),
             "include": included,
@@ -184,6 +176,24 @@ def _chosen(
             **_shared(root, layers),
         },
     )
+    _warn_of_starved_layers(mask)
+    return mask
+
+
+def _lowest(
+    layers: Sequence[RankedLayer],
+    pattern: Pattern,
+    allocation: Allocation,
+    sparsity: float | None,
+) -> list[Tensor]:
+    """Return which groups of each layer go."""
+    if pattern.run is not None:
+        return within_runs(layers, *pattern.run)
+    if allocation.compares == "network":
+        return across_layers(layers, sparsity or 0.0)
+    sparsities = allocation.sparsities([one.layer for one in layers], sparsity or 0.0)
+    within = within_units if allocation.compares == "unit" else within_layers
+    return within(layers, sparsities)
 
 
 def _shared(model: nn.Module, layers: Sequence[PrunableWeight]) -> dict[str, Any]:
@@ -195,14 +205,11 @@ def _shared(model: nn.Module, layers: Sequence[PrunableWeight]) -> dict[str, Any
 def _named_in(allocation: Allocation, root: nn.Module) -> list[str]:
     """Return the parameters that a mapping gives a sparsity by their full name."""
     names = parameters_by_name(root)
-    return [n for n in allocation if n in names] if isinstance(allocation, Mapping) else []
+    return [n for n in allocation.shares if n in names] if isinstance(allocation, ByName) else []
 
 
 def _suited(
-    weights: Sequence[PrunableWeight],
-    pattern: Pattern,
-    written: str | NByM | Block,
-    included: Sequence[str],
+    weights: Sequence[PrunableWeight], pattern: Pattern, included: Sequence[str]
 ) -> tuple[list[PrunableWeight], dict[str, str]]:
     """Return the weights that have groups of a pattern, and why the others have none.
 
@@ -216,12 +223,12 @@ def _suited(
     for name, obstacle in unsuited.items():
         if any(names_it(asked, name) for asked in included):
             raise InputError(
-                f"{name} {obstacle}, so it cannot be pruned by the pattern {written!r}: leave it "
+                f"{name} {obstacle}, so it cannot be pruned by the pattern {pattern}: leave it "
                 "out of include, or choose another pattern"
             )
     if len(unsuited) == len(weights):
         name, obstacle = next(iter(unsuited.items()))
-        raise InputError(f"no layer has the pattern {written!r}: {name}, for one, {obstacle}")
+        raise InputError(f"no layer has the pattern {pattern}: {name}, for one, {obstacle}")
     return [layer for layer in weights if layer.name not in unsuited], unsuited
 
 
@@ -246,31 +253,16 @@ def _warn_of_starved_layers(mask: Mask) -> None:
             f"{', '.join(starved[:5])}{more}; the network may give the same output for every "
             'input. Prune with allocation="uniform", or exclude these layers',
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
 
 
-def _described(choice: Allocation | NByM | Block) -> Any:
-    """Return an allocation or a pattern as JSON values."""
-    if isinstance(choice, str):
-        return choice
-    if isinstance(choice, Mapping):
-        return {name: float(share) for name, share in choice.items()}
-    return {"name": choice.name, **asdict(choice)}
-
-
-def _rank(layer: PrunableWeight, score: Score, pattern: Pattern, seed: int) -> RankedLayer:
-    """Score the groups of a layer.
-
-    What is zero already has the lowest score of all, so that a sparsity is always the total and
-    pruning twice never compounds.
-    """
-    norms = pattern.norms(layer).cpu()
-    if not norms.max().isfinite():  # the maximum is NaN if one is
-        raise InputError(f"{layer.name} holds values that are not finite, so it cannot be pruned")
-    sizes = pattern.sizes(layer)
-    scores = score(norms, sizes, stream(seed, "prune", layer.name))
-    return RankedLayer(layer, scores.masked_fill(norms == 0, -math.inf), sizes)
+def _callers_level() -> int:
+    """Return how far up the caller of this module is from the function that asks."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals is globals():
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _attached_masks(

@@ -1,14 +1,93 @@
-"""Exact selection: which groups go, when so many must go."""
+"""Exact selection: which groups go, when so many must go. Ties are broken by position."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gossamer.masks.layers import PrunableWeight
+
+
+@dataclass(frozen=True, eq=False)
+class RankedLayer:
+    """A layer and its groups of weights.
+
+    Parameters
+    ----------
+    layer
+        The weight.
+    scores
+        Shape [groups]; the lowest go first.
+    sizes
+        Shape [groups]; how many weights each group holds.
+    """
+
+    layer: PrunableWeight
+    scores: Tensor
+    sizes: Tensor
+
+
+def across_layers(layers: Sequence[RankedLayer], sparsity: float) -> list[Tensor]:
+    """Choose among all groups at once; the best of each layer is safe unless all must go.
+
+    As the others it returns, for every layer, a boolean tensor [groups], True where one goes.
+    """
+    if sparsity == 1:
+        return [torch.ones_like(ranked.scores, dtype=torch.bool) for ranked in layers]
+    joined = torch.cat([_with_the_best_safe(ranked.scores) for ranked in layers])
+    available = joined.numel() - len(layers)
+    target = sparsity * sum(int(ranked.sizes.sum()) for ranked in layers)
+    if all(int(ranked.sizes.max()) == 1 for ranked in layers):
+        count = min(round(target), available)
+    else:
+        order = joined.argsort(stable=True)[:available]
+        count = nearest_count(torch.cat([ranked.sizes for ranked in layers])[order], target)
+    return list(torch.split(lowest(joined, count), [ranked.scores.numel() for ranked in layers]))
+
+
+def within_layers(layers: Sequence[RankedLayer], sparsities: Sequence[float]) -> list[Tensor]:
+    """Choose in each layer by itself, where each has its own sparsity."""
+    return [
+        lowest(ranked.scores, _count_within(ranked, sparsity))
+        for ranked, sparsity in zip(layers, sparsities, strict=True)
+    ]
+
+
+def within_units(layers: Sequence[RankedLayer], sparsities: Sequence[float]) -> list[Tensor]:
+    """Choose single weights in each unit by itself, where each layer has its own sparsity.
+
+    All units of a layer lose as many; where that does not come out even, those lose one more
+    whose next weight has the lowest score.
+    """
+    pruned = []
+    for ranked, sparsity in zip(layers, sparsities, strict=True):
+        layout, shape = ranked.layer.layout, ranked.layer.weight.shape
+        rows = layout.rows(ranked.scores.view(shape))
+        each, more = divmod(_count_within(ranked, sparsity), len(rows))
+        order = rows.argsort(dim=1, stable=True)
+        going = torch.zeros_like(rows, dtype=torch.bool).scatter_(1, order[:, :each], True)
+        if more:
+            following = order[:, each : each + 1]
+            one_more = lowest(rows.gather(1, following).flatten(), more)
+            going.scatter_(1, following, one_more[:, None])
+        pruned.append(layout.from_rows(going, shape).flatten())
+    return pruned
+
+
+def within_runs(layers: Sequence[RankedLayer], kept: int, length: int) -> list[Tensor]:
+    """Choose in each run of so many consecutive groups by itself, so that each keeps `kept`."""
+    return [
+        lowest_of_each(ranked.scores.view(-1, length), length - kept).flatten() for ranked in layers
+    ]
+
 
 def lowest(scores: Tensor, count: int) -> Tensor:
     """Return a boolean tensor with exactly `count` True, at the lowest scores.
 
-    Ties are broken by position: the earlier goes first.
+    Of equal ones the earlier goes first.
 
     Examples
     --------
@@ -68,3 +147,21 @@ def nearest_count(sizes: Tensor, target: float) -> int:
     distance = (reached - target).abs()
     best: list[int] = (distance == distance.min()).nonzero().flatten().tolist()
     return next((count for count in best if count % 2 == 0), best[0])
+
+
+def _with_the_best_safe(scores: Tensor) -> Tensor:
+    safe = scores.clone()
+    safe[last_to_go(scores)] = math.inf
+    return safe
+
+
+def _count_within(ranked: RankedLayer, sparsity: float) -> int:
+    """Return how many groups of one layer go; one stays unless all were asked for."""
+    groups = ranked.scores.numel()
+    if sparsity == 1:
+        return groups
+    smallest, largest = ranked.sizes.aminmax()
+    if smallest == largest:
+        return min(round(sparsity * groups), groups - 1)
+    order = ranked.scores.argsort(stable=True)[:-1]
+    return nearest_count(ranked.sizes[order], sparsity * int(ranked.sizes.sum()))

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gossamer import masks
+from gossamer.masks.allocations import AnyAllocation
 from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM, Prune
 
 
@@ -36,7 +37,7 @@ def pruning_choices(step: Prune) -> dict[str, Any]:
     }
 
 
-def _allocation(step: Prune) -> masks.Allocation:
+def _allocation(step: Prune) -> AnyAllocation:
     match step.allocation:
         case ErdosRenyi(epsilon=epsilon):
             return masks.ErdosRenyi(epsilon)

@@ -1,0 +1,89 @@
+"""What a score is given: what there is to know of a layer, and its weights group by group."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gossamer.core.errors import InputError
+from gossamer.core.streams import stream
+from gossamer.masks.layers import PrunableWeight
+from gossamer.masks.patterns import Pattern
+from gossamer.masks.scores import Score
+from gossamer.masks.selection import RankedLayer
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreContext:
+    """What there is to know of a layer, each part worked out when it is first asked for."""
+
+    layer: PrunableWeight
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """The weights, in float32 at least: exact, and NumPy has no bfloat16."""
+        weight = self.layer.weight.detach()
+        return weight.float() if weight.dtype.itemsize < torch.float32.itemsize else weight
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Values of a layer, group by group: what makes one number of each group is given this."""
+
+    values: Tensor
+    """Shape ``[..., rows, columns]``, the last two those of a group; zeros beyond the edges."""
+    sizes: Tensor
+    """How many weights each group holds, ``[groups]``."""
+    random: np.random.Generator
+    """A random stream of the layer's own."""
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """The L2 norm of each group, ``[groups]``; in float64 where groups hold several weights."""
+        if self.values.shape[-2:].numel() == 1:
+            return self.values.abs().flatten()
+        norms: Tensor = torch.linalg.vector_norm(self.values, dim=(-2, -1), dtype=torch.float64)
+        return norms.flatten()
+
+    def drawn(self) -> Tensor:
+        """Return a number from 0 to 1 for each group."""
+        return torch.from_numpy(self.random.random(len(self.sizes)))
+
+
+def ranked(layer: PrunableWeight, score: Score, pattern: Pattern, seed: int) -> RankedLayer:
+    """Score the groups of a layer.
+
+    What is zero already has the lowest score of all, so that a sparsity is always the total and
+    pruning twice never compounds.
+
+    Raises
+    ------
+    InputError
+        If a weight is not finite.
+    """
+    context = ScoreContext(layer)
+    weights = Groups(
+        pattern.groups(context.weight, layer), _sizes(pattern, layer),
+        stream(seed, "prune", layer.name),
+    )  # fmt: skip
+    norms = weights.norms.cpu()
+    if not norms.max().isfinite():  # the maximum is NaN if one is
+        raise InputError(f"{layer.name} holds values that are not finite, so it cannot be pruned")
+    saliency = score.function(context)
+    groups = (
+        weights if saliency is context.weight
+        else Groups(pattern.groups(saliency, layer), weights.sizes, weights.random)
+    )  # fmt: skip
+    scores = score.reduce(groups).cpu()
+    return RankedLayer(layer, scores.masked_fill(norms == 0, -math.inf), weights.sizes)
+
+
+def _sizes(pattern: Pattern, layer: PrunableWeight) -> Tensor:
+    """Return how many weights each group of a layer holds."""
+    one = torch.ones((), dtype=torch.bool).expand(layer.weight.shape)
+    if pattern.is_single:  # a view of a single one: such a layer has as many groups as weights
+        return torch.ones(1, dtype=torch.int64).expand(one.numel())
+    return pattern.groups(one, layer).sum(dim=(-2, -1)).flatten()
