@@ -194,9 +194,15 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         (("mlp", "--network-arg", "width=3"), "--network-arg width: mlp has no such parameter"),
         (("nope",), "mnist-cnn, wide-head, package.module:callable or file.py:callable for your"),
         (("nope",), "or FILE.gsm, a compressed one"),
-        (("mlp", "--batch", "1000000000"), "--batch 1000000000: its inputs alone take 2,920.6 GiB"),
-        (("mlp", "--batch", "1000000000", "--dry-run"), "are available; give a smaller batch"),
-        (("small.gsm", "--batch", "100000000000"), "--batch 100000000000: its inputs alone take"),
+        (
+            ("mlp", "--batch", "1000000000"),
+            "--batch 1000000000: timing it takes about 31,113.7 GiB",
+        ),
+        (("mlp", "--batch", "1000000000", "--dry-run"), "are available; give at most "),
+        (
+            ("small.gsm", "--batch", "100000000000"),
+            "--batch 100000000000: timing it takes about 2,607.7",
+        ),
         (("gone.gsm",), "gone.gsm: is not there"),
         (("gone.gsm", "--dry-run"), "gone.gsm: is not there"),
         (("torn.gsm", "--dry-run"), "torn.gsm: "),

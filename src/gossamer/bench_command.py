@@ -136,10 +136,11 @@ def bench(
 
     counts = threads or _usual_threads()
     if is_compressed(model):
+        from gossamer.benchmarking.memory import check_memory, file_footprint
         from gossamer.runtime import load
 
         predictor = load(Path(model))  # whether there is such a file comes before how it is timed
-        _check_memory(max(batch or BATCHES), math.prod(predictor.input_shape))
+        check_memory(file_footprint(predictor), batch or BATCHES)
         given = {
             "--sparsity": sparsity, "--pattern": pattern is not PatternName.weight,
             "--input-shape": input_shape, "--classes": classes, "--network-arg": network_arg,
@@ -162,8 +163,7 @@ def bench(
     arguments = parsed_arguments(network_arg or ())
     _check_known(model)
     chosen = subject(model, shape, classes, weights, pattern.value, arguments)
-    _check_memory(max(batch or BATCHES), math.prod(chosen.input_shape))
-    parameters, zeros = _looked_at(chosen)
+    parameters, zeros = _looked_at(chosen, batch or BATCHES)
     rows = cases(sparsity or SPARSITIES, batch or BATCHES, counts, zeros)
     if dry_run:
         _preview(model, rows, seconds, compiled=compiled)
@@ -255,24 +255,6 @@ def _check_known(model: str) -> None:
     )
 
 
-def _check_memory(batch: int, inputs: int) -> None:
-    """Refuse a batch whose inputs alone, in float32, take more memory than there is.
-
-    Raises
-    ------
-    InputError
-        If so; what the layers make of the inputs comes on top.
-    """
-    from gossamer.core.system import available_memory
-
-    available = available_memory()
-    if available is not None and 4 * batch * inputs > available:
-        raise InputError(
-            f"--batch {batch}: its inputs alone take {4 * batch * inputs / 2**30:,.1f} GiB of "
-            f"memory and {available / 2**30:,.1f} GiB are available; give a smaller batch."
-        )
-
-
 def _check_numbers(sparsities: Sequence[float], threads: Sequence[int], seconds: float) -> None:
     from gossamer.core.system import available_cores
 
@@ -312,16 +294,18 @@ def _usual_threads() -> tuple[int, ...]:
     return (1, available_cores())
 
 
-def _looked_at(chosen: "Subject") -> tuple[int, float]:
+def _looked_at(chosen: "Subject", batches: Sequence[int]) -> tuple[int, float]:
     """Return how many parameters the network has, and its share of zeros before it is pruned.
 
-    What cannot be built is complained of here, before any work.
+    What cannot be built, and batches that no memory holds, are complained of before any work.
     """
-    from gossamer.benchmarking.subjects import build_network, share_of_zeros
+    from gossamer.benchmarking.memory import check_memory, network_footprint
+    from gossamer.benchmarking.subjects import build_network, example_of, share_of_zeros
     from gossamer.masks.storages import parameter_count
 
     with _progress().status("Building the network"):
-        network = build_network(chosen)
+        network = build_network(chosen).eval()
+        check_memory(network_footprint(network, example_of(chosen)), batches)
     return parameter_count(network), share_of_zeros(network, chosen)
 
 

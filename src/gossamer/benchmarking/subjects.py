@@ -164,7 +164,7 @@ def pruned_network(chosen: Subject, sparsity: float) -> nn.Module:
             allocation="uniform",
             pattern=Block(4, 1) if chosen.pattern == "block" else chosen.pattern,
             exclude=OUTPUT_LAYER if chosen.pattern == "unit" else (),
-            example=_example(chosen),
+            example=example_of(chosen),
         )
     return network.eval().requires_grad_(False)
 
@@ -237,12 +237,13 @@ def _imported(chosen: Subject) -> nn.Module:
 
 def share_of_zeros(network: nn.Module, chosen: Subject) -> float:
     """Return the share of zeros in the prunable weights."""
-    values = [layer.weight for layer in prunable_weights(network, example=_example(chosen))]
+    values = [layer.weight for layer in prunable_weights(network, example=example_of(chosen))]
     zeros = sum(int((value == 0).sum()) for value in values)
     return zeros / max(1, sum(value.numel() for value in values))
 
 
-def _example(chosen: Subject) -> Tensor:
+def example_of(chosen: Subject) -> Tensor:
+    """Return two examples of the shape that the network takes."""
     return torch.from_numpy(random_inputs((2, *chosen.input_shape)))
 
 
