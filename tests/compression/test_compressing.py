@@ -492,7 +492,7 @@ def test_measuring_says_what_was_timed() -> None:
     ]  # fmt: skip
     assert small.choice in small.timings
     text = str(small)
-    assert "batch of 2, 1 thread" in text
+    assert "Timed in turn when it was compressed, a batch of 2 by 1 thread (median" in text
     assert all(name in text for name in small.timings)
     assert "Stored: " in text
 
@@ -505,8 +505,20 @@ def test_never_slower_than_the_dense_model(monkeypatch: pytest.MonkeyPatch) -> N
     model, example = nn.Sequential(nn.Linear(4, 4)), torch.randn(2, 4)
     small = compress(model, example)
     assert small.choice == "dense"
-    assert "the dense network in PyTorch, as nothing else was faster" in str(small)
+    assert "the dense network in PyTorch, as nothing else was surely faster" in str(small)
     assert torch.equal(small(example), model(example))
+
+
+@pytest.mark.parametrize(("slowest", "busy"), [(1.2, False), (4.0, True)])
+def test_times_of_a_busy_machine_are_called_so(
+    slowest: float, busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def varying(calls: dict[str, Any], *_: Any) -> dict[str, Timing]:
+        return {name: Timing((1.0, 1.0, slowest, slowest)) for name in calls}
+
+    monkeypatch.setattr(compressing, "time_candidates", varying)
+    text = str(compress(nn.Sequential(nn.Linear(4, 4)), torch.randn(2, 4)))
+    assert ("The machine was busy, as middle halves reach over 4.0×" in text) == busy
 
 
 def test_a_wrong_answer_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gossamer.compression.outputs import leaves, map_tensors, with_leaves
 from gossamer.compression.storing import kinds_in_words, layers_in_words
 from gossamer.core.errors import InputError
+from gossamer.core.formats import counted
 from gossamer.kernels.network import Convolution, Floats, Linear, Network, Shape
 from gossamer.measure.latency import Timing, threads_of_torch
 from gossamer.runtime.inputs import as_inputs
@@ -125,7 +126,8 @@ class Compressed:
     unfollowed
         By module name, the parts whose units all stayed, and why; "" stands for the whole network.
     timings
-        What was timed on the example, by the names of `choice`; empty if nothing was.
+        What was timed on the example, by the names of `choice`, when it was compressed: calls in
+        turn, so that whatever else the machine did met all alike; empty if nothing was.
     input_shape
         Of one example.
     batch
@@ -244,10 +246,16 @@ class Compressed:
         lines = [f"Runs: {_CHOICES.get(self.choice.split()[0], self.choice)}."]
         if self.timings:
             lines.append(
-                f"Timed on a batch of {self.batch}, {self.threads} thread"
-                f"{'s' if self.threads > 1 else ''} (median and middle half, milliseconds):"
+                f"Timed in turn when it was compressed, a batch of {self.batch} by "
+                f"{counted(self.threads, 'thread')} (median and middle half, milliseconds):"
             )
             lines += [f"  {_timing_line(name, t)}" for name, t in self.timings.items()]
+            apart = max(high / low for low, high in (t.quartiles for t in self.timings.values()))
+            if apart > _STEADY:
+                lines.append(
+                    f"The machine was busy, as middle halves reach over {apart:.1f}×: idle, "
+                    "another may be the fastest; compress again then."
+                )
         for network, modules in zip_longest(self._networks, self._modules, fillvalue=()):
             assert isinstance(network, Network)
             lines.append(f"Stored: {kinds_in_words(network)} layers")
@@ -273,8 +281,10 @@ def _as_tensor(numbers: Floats) -> Tensor:
 _CHOICES = {
     "engine": "gossamer's engine",
     "compact": "PyTorch on the network without the units that contribute nothing",
-    "dense": "the dense network in PyTorch, as nothing else was faster",
+    "dense": "the dense network in PyTorch, as nothing else was surely faster",
 }
+_STEADY = 1.5
+"""Ratio of the quartiles that the times of an idle machine stay below."""
 
 
 def _timing_line(name: str, timing: Timing) -> str:
