@@ -69,7 +69,7 @@ def test_import_changes_nothing_in_the_process() -> None:
     code = (
         "import warnings, torch, scipy.special;"
         "before = (torch.get_num_threads(), list(warnings.filters));"
-        "import gossamer, gossamer.recipes.workshop, gossamer.report, gossamer.masks;"
+        "import gossamer, gossamer.recipes.trial_runner, gossamer.report, gossamer.masks;"
         "assert before == (torch.get_num_threads(), list(warnings.filters))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gossamer.data import Dataset
-from gossamer.recipes.workshop import Pulse, Workshop
+from gossamer.recipes.steps import Pulse
+from gossamer.recipes.trial_runner import TrialRunner
 from gossamer.train.loop import Job
 
 NETWORKS = """
@@ -118,22 +119,22 @@ def home_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("home_made_networks", None)
 
 
-MakeWorkshop = Callable[..., Workshop]
+MakeRunner = Callable[..., TrialRunner]
 
 
 @pytest.fixture
-def make_workshop(tmp_path: Path) -> MakeWorkshop:
-    """Make a workshop on a dataset; workshops of the same folder share their files."""
+def make_runner(tmp_path: Path) -> MakeRunner:
+    """Make a runner on a dataset; runners of the same folder share their files."""
 
     def never(total: int, standing: object) -> bool:
         return False
 
     def made(
         dataset: Dataset, folder: str = "states", pulse: Pulse = never, *others: Dataset
-    ) -> Workshop:
+    ) -> TrialRunner:
         (tmp_path / folder).mkdir(exist_ok=True)
         by_name = {other.name: other for other in others}
-        return Workshop(
+        return TrialRunner(
             dataset=lambda data: by_name.get(data.name, dataset),
             state_path=lambda key: tmp_path / folder / f"{key}.safetensors",
             checkpoint_path=lambda key: tmp_path / folder / f"{key}.checkpoint",
@@ -146,4 +147,4 @@ def make_workshop(tmp_path: Path) -> MakeWorkshop:
 
 @pytest.fixture
 def look_at_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gossamer.recipes.workshop.Job", partial(Job, pulse_seconds=0))
+    monkeypatch.setattr("gossamer.recipes.resumable_training.Job", partial(Job, pulse_seconds=0))

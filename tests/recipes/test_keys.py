@@ -23,7 +23,8 @@ from gossamer.recipes import (
     Trial,
     keyed,
 )
-from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM, Source
+from gossamer.recipes.steps import Source
+from gossamer.recipes.steps.prune import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 from gossamer.records.canonical import key_of
 from gossamer.train import Adadelta, Adam, AdamW, Cosine, EarlyStop, Exponential, Sgd, StepDecay
 

@@ -13,10 +13,10 @@ from gossamer.nets import NetworkSpec
 from gossamer.recipes import DataSpec, MeasureSpec, Prune, Train, Trial, keyed
 from gossamer.recipes.split import split
 from gossamer.recipes.statistics_files import read_statistics
-from gossamer.recipes.workshop import Workshop
+from gossamer.recipes.trial_runner import TrialRunner
 from gossamer.train import Adam
 
-MakeWorkshop = Callable[..., Workshop]
+MakeRunner = Callable[..., TrialRunner]
 
 
 def trial(pool: str = "half", leakage: bool = True, **measure: int) -> Trial:
@@ -43,13 +43,13 @@ def best_accuracy(inside: np.ndarray, outside: np.ndarray) -> float:
 
 @pytest.mark.parametrize("pool", ["half", "all"])
 def test_the_attacks_on_one_network_are_those_of_brute_force(
-    make_workshop: MakeWorkshop, points: Dataset, pool: str, tmp_path: Path
+    make_runner: MakeRunner, points: Dataset, pool: str, tmp_path: Path
 ) -> None:
     found = keyed(trial(pool), points)
-    workshop = make_workshop(points)
-    workshop.train(found, 0)
-    weights = dict(workshop.state(found, 2).network)
-    record = workshop.measure(found)
+    runner = make_runner(points)
+    runner.train(found, 0)
+    weights = dict(runner.state(found, 2).network)
+    record = runner.measure(found)
     chosen = split(found.trial.data, points, 5)
     scores, right = [], []
     for x, y in (
@@ -74,11 +74,11 @@ def test_the_attacks_on_one_network_are_those_of_brute_force(
 
 
 def test_without_leakage_nothing_is_kept(
-    make_workshop: MakeWorkshop, points: Dataset, tmp_path: Path
+    make_runner: MakeRunner, points: Dataset, tmp_path: Path
 ) -> None:
     found = keyed(trial(leakage=False), points)
-    workshop = make_workshop(points)
-    workshop.train(found, 0)
-    measures = workshop.measure(found).measures
+    runner = make_runner(points)
+    runner.train(found, 0)
+    measures = runner.measure(found).measures
     assert not [name for name in measures if "attack" in name]
     assert not list((tmp_path / "states").glob("*.statistics"))

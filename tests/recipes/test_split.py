@@ -11,8 +11,8 @@ from gossamer.core.errors import InputError
 from gossamer.data import Dataset, stratified_sample
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import DataSpec, MeasureSpec, Trial
-from gossamer.recipes.parts import make_parts
 from gossamer.recipes.split import Split, split, train_count
+from gossamer.recipes.trial_data import make_trial_data
 
 
 def dataset(train: int, test: int, classes: int, seed: int = 0) -> Dataset:
@@ -162,7 +162,7 @@ def test_parts_hold_the_examples_of_the_split(leakage: bool) -> None:
         steps=(),
         measure=MeasureSpec(train_examples=9, leakage=leakage),
     )
-    parts, expected = make_parts(trial, data, channels_last=False), split(trial.data, data, 3)
+    parts, expected = make_trial_data(trial, data, channels_last=False), split(trial.data, data, 3)
 
     def positions(inputs: Any) -> list[int]:
         return [round(4 * float(value) + 2) for value in inputs.flatten()]

@@ -170,7 +170,7 @@ def only_writer_is_held(folder: Path) -> bool:
 def test_a_training_that_was_stopped_halfway_goes_on_from_its_checkpoint(
     write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossamer.recipes.workshop.Job", partial(Job, pulse_seconds=0))
+    monkeypatch.setattr("gossamer.recipes.resumable_training.Job", partial(Job, pulse_seconds=0))
     study = write_study(("seeds = 2", "seeds = 1"))
     out, pulses = tmp_path / "out", list[Pulse]()
     with Store.create(out) as store:

@@ -16,7 +16,7 @@ def test_parts_are_written_out_and_values_put_in(study_file: Path) -> None:
     spec, _ = read_study(str(study_file))
     arm = spec.arms[1]
     steps = resolve_recipe(arm.name, spec.steps_of(arm), values(epochs=7, sparsity=0.25))
-    assert [step.step for step in steps] == ["train", "prune"]
+    assert [step.kind() for step in steps] == ["train", "prune"]
     assert isinstance(steps[0], Train)
     assert steps[0].epochs == 7
     assert isinstance(steps[1], Prune)

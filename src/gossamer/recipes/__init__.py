@@ -1,11 +1,20 @@
 """Recipes: the steps that lead to a network, their keys, and doing them.
 
-Importing this package does not import torch; `gossamer.recipes.workshop` does.
+Importing this package does not import torch; `gossamer.recipes.trial_runner` does.
 """
 
-from gossamer.recipes.checks import check_recipe
 from gossamer.recipes.keys import KeyedTrial, keyed, origin
-from gossamer.recipes.steps import Pack, Prune, RecipeStep, Regrow, Rewind, Train, Transfer
+from gossamer.recipes.steps import (
+    Pack,
+    Prune,
+    Regrow,
+    Rewind,
+    Step,
+    Train,
+    Transfer,
+    check_recipe,
+    expected_after,
+)
 from gossamer.recipes.trial import DataSpec, MeasureSpec, SampleSpec, Trial
 
 __all__ = [
@@ -14,14 +23,15 @@ __all__ = [
     "MeasureSpec",
     "Pack",
     "Prune",
-    "RecipeStep",
     "Regrow",
     "Rewind",
     "SampleSpec",
+    "Step",
     "Train",
     "Transfer",
     "Trial",
     "check_recipe",
+    "expected_after",
     "keyed",
     "origin",
 ]

@@ -8,7 +8,7 @@ from gossamer.core.errors import InputError
 from gossamer.data import Dataset
 from gossamer.nets import identity
 from gossamer.recipes.split import train_count
-from gossamer.recipes.steps import Train, Transfer, described
+from gossamer.recipes.steps import Source
 from gossamer.recipes.trial import DataSpec, Trial
 from gossamer.records.canonical import key_of
 
@@ -45,7 +45,7 @@ class KeyedTrial:
     train_examples: int
     """How many examples it trains on."""
     sources: Mapping[int, "KeyedTrial"] = field(default_factory=dict)
-    """By the position of a `Transfer`, the trial whose mask it borrows."""
+    """By the position of a step that borrows, the trial that it borrows from."""
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -82,20 +82,15 @@ def keyed(
         If network or augmentation do not suit the dataset, or a mask comes from data of another
         shape.
     """
-    if len(dataset.input_shape) != 3 and any(
-        isinstance(step, Train) and step.augmentation for step in trial.steps
-    ):
-        raise InputError(
-            f"{dataset.name}: augmentation needs images, but its examples have shape "
-            f"{list(dataset.input_shape)}: leave augmentation out"
-        )
+    for step in trial.steps:
+        step.check_data(dataset)
     start = origin(trial, dataset) if start is None else start
     sources = {
-        position: _source(trial, step, dataset, elsewhere)
+        position: _source(trial, step.source_recipe, dataset, elsewhere)
         for position, step in enumerate(trial.steps)
-        if isinstance(step, Transfer)
+        if step.source_recipe is not None
     }
-    steps = [described(step) for step in trial.steps]
+    steps = [step.described() for step in trial.steps]
     for position, source in sources.items():
         steps[position]["mask_of"] = source.states[-1]
     identity = {
@@ -114,12 +109,12 @@ def keyed(
 
 
 def _source(
-    trial: Trial, step: Transfer, dataset: Dataset, elsewhere: Datasets | None
+    trial: Trial, source: Source, dataset: Dataset, elsewhere: Datasets | None
 ) -> KeyedTrial:
     """Return the trial that a mask is borrowed from; it ends in the state that has the mask."""
     data = trial.data
-    if step.source.data is not None:
-        data = data.model_copy(update={"name": step.source.data})
+    if source.data is not None:
+        data = data.model_copy(update={"name": source.data})
     found = dataset if elsewhere is None or data == trial.data else elsewhere(data)
     if (found.input_shape, found.classes) != (dataset.input_shape, dataset.classes):
         raise InputError(
@@ -127,7 +122,6 @@ def _source(
             f"examples of shape {found.input_shape} and {found.classes} classes, of the other "
             f"{dataset.input_shape} and {dataset.classes}"
         )
-    source = replace(
-        trial, data=data, seed=trial.seed + step.source.seed_offset, steps=step.source.recipe
-    )
-    return keyed(source, found, elsewhere=elsewhere)
+    seed = trial.seed + source.seed_offset
+    lender = replace(trial, data=data, seed=seed, steps=source.recipe)
+    return keyed(lender, found, elsewhere=elsewhere)

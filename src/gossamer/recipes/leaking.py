@@ -9,7 +9,7 @@ from gossamer.data.resident import Resident
 from gossamer.leakage import Statistics, statistics
 from gossamer.leakage.published import best_threshold_attack, published_one_hot_attack
 from gossamer.measure.modes import evaluation
-from gossamer.recipes.parts import Parts
+from gossamer.recipes.trial_data import TrialData
 
 _BATCH = 1000
 
@@ -19,7 +19,7 @@ def pool_statistics(network: nn.Module, pool: Resident) -> Statistics:
     return statistics(_logits(network, pool), pool.labels.cpu().numpy())
 
 
-def published_attacks(network: nn.Module, parts: Parts, gap: float) -> dict[str, float]:
+def published_attacks(network: nn.Module, data: TrialData, gap: float) -> dict[str, float]:
     """Measure what the published studies call inference accuracy, and the floor under it.
 
     Members are the examples trained on, non-members the test set; thresholds are the best ones on
@@ -27,14 +27,14 @@ def published_attacks(network: nn.Module, parts: Parts, gap: float) -> dict[str,
 
     Parameters
     ----------
-    network, parts
+    network, data
         The network and its data.
     gap
         Training accuracy minus test accuracy.
     """
     inside, outside = (
         (_probabilities(network, part), part.labels.cpu().numpy())
-        for part in (parts.train, parts.test)
+        for part in (data.train, data.test)
     )
     return {
         "gap_attack_accuracy": 0.5 + gap / 2,

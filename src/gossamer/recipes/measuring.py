@@ -1,7 +1,7 @@
 """Everything that is measured of one network, by name."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -20,8 +20,7 @@ from gossamer.measure import (
 )
 from gossamer.nets.packing import unpack
 from gossamer.recipes.leaking import published_attacks
-from gossamer.recipes.parts import Parts
-from gossamer.recipes.steps import Prune, RecipeStep, Regrow, Transfer
+from gossamer.recipes.trial_data import TrialData
 from gossamer.records.record import Layer
 
 
@@ -35,7 +34,7 @@ class Measured:
 
 
 def measure_network(
-    network: nn.Module, mask: Mask | None, parts: Parts, classes: int, packed: bool = False
+    network: nn.Module, mask: Mask | None, data: TrialData, classes: int, packed: bool = False
 ) -> Measured:
     """Measure accuracy on training sample and test set, size, work and connectivity.
 
@@ -54,34 +53,18 @@ def measure_network(
     if mask is not None:
         _check_zeros(network, mask)
     accuracies = {
-        "train": evaluate(network, parts.sample.inputs, parts.sample.labels, classes),
-        "test": evaluate(network, parts.test.inputs, parts.test.labels, classes),
+        "train": evaluate(network, data.sample.inputs, data.sample.labels, classes),
+        "test": evaluate(network, data.test.inputs, data.test.labels, classes),
     }
     numbers: dict[str, float] = {"trainable_parameters": trainable}
     for part, accuracy in accuracies.items():
         numbers |= _accuracy_numbers(part, accuracy)
-    if parts.pool is not None:
+    if data.pool is not None:
         gap = accuracies["train"].accuracy - accuracies["test"].accuracy
-        numbers |= published_attacks(network, parts, gap)
-    sizes, layers = _sizes(network, mask, parts.test.inputs[:1])
+        numbers |= published_attacks(network, data, gap)
+    sizes, layers = _sizes(network, mask, data.test.inputs[:1])
     per_class = {part: accuracy.per_class for part, accuracy in accuracies.items()}
     return Measured({**numbers, **sizes}, per_class, layers)
-
-
-def requested_sparsity(steps: Sequence[RecipeStep]) -> float:
-    """Return the sparsity that was asked for last, 0 after a regrowth.
-
-    0, too, where an allocation or a pattern fixes the sparsity.
-    """
-    asked = 0.0
-    for step in steps:
-        if isinstance(step, Prune):
-            asked = step.sparsity or 0.0
-        if isinstance(step, Transfer):
-            asked = max(asked, requested_sparsity(step.source.recipe))
-        if isinstance(step, Regrow):
-            asked = 0.0
-    return asked
 
 
 def _check_zeros(network: nn.Module, mask: Mask) -> None:

@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,19 @@ class State:
     epochs: int = 0
     packed: bool = False
     """Whether the masked layers hold their non-zeros only."""
+
+    def masked(self, network: nn.Module, mask: Mask, enforce: bool) -> "State":
+        """Set what a mask prunes to zero in a network of this state, and return its state then.
+
+        What is pruned already stays so, whatever the mask says; one that is not enforced is not
+        kept.
+        """
+        mask.apply(network)
+        if not enforce:
+            return replace(self, network=snapshot(network))
+        if self.mask is not None:
+            mask = self.mask & mask
+        return replace(self, network=snapshot(network), mask=mask)
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:

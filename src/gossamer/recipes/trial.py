@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from gossamer.nets import NetworkSpec
-from gossamer.recipes.steps import RecipeStep, Train
+from gossamer.recipes.steps import Step, Train
 from gossamer.train.options import Options, Precision
 
 Device = Literal["cpu", "cuda"]
@@ -55,7 +55,7 @@ class Trial:
     data: DataSpec
     network: NetworkSpec
     seed: NonNegativeInt
-    steps: tuple[RecipeStep, ...]
+    steps: tuple[Step, ...]
     measure: MeasureSpec = field(default_factory=MeasureSpec)
     precision: Precision = "float32"
     device: Device = "cpu"

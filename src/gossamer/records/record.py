@@ -220,6 +220,8 @@ class StudyRun(Value):
     """Whether seeds 2j and 2j + 1 train on complementary halves; then the pair is the unit of
     every interval."""
     claims: tuple[Claim, ...] = ()
+    sparse_steps: tuple[str, ...] = ("prune", "regrow", "pack", "transfer")
+    """What of recipes an unpruned network does without."""
     sources: Mapping[str, Any] = {}
     """Recipes that masks are borrowed from, by name, as the study file has them."""
     command: str

@@ -11,7 +11,7 @@ from typing import Any
 
 from gossamer.core.formats import inside, listed, percent, sentence
 from gossamer.records.record import Arm
-from gossamer.report.results import SPARSE_STEPS, Results, same_setting
+from gossamer.report.results import Results, same_setting
 
 OPERATING_POINTS = 5
 SEVERAL = 3
@@ -50,12 +50,7 @@ def checklist(results: Results) -> tuple[ChecklistItem, ...]:
 
 def _pruned(results: Results) -> list[Arm]:
     """Return the main arms that make a network sparse."""
-    return [arm for arm in results.arms("main") if sparse(arm)]
-
-
-def sparse(arm: Arm) -> bool:
-    """Whether a recipe makes the network sparse at some time."""
-    return any(step.get("step") in SPARSE_STEPS for step in arm.recipe)
+    return [arm for arm in results.arms("main") if results.prunes(arm)]
 
 
 def _names(arms: Sequence[Arm]) -> str:
@@ -102,7 +97,9 @@ def _dense(results: Results, arm: Arm) -> Arm | None:
     """Return an arm that is never pruned, of the same dataset and network, that is measured."""
     known = [results.unpruned(arm.name), results.baseline, *results.study.arms]
     for one in known:
-        if one and not sparse(one) and same_setting(one, arm) and results.found(one.name, 0.0):
+        if one is None or results.prunes(one) or not same_setting(one, arm):
+            continue
+        if results.found(one.name, 0.0):
             return one
     return None
 
@@ -234,7 +231,7 @@ def _as_long(results: Results, arm: Arm) -> Arm | None:
     steps = results.planned_steps(arm.name)
     for one in results.study.arms:
         as_long = results.planned_steps(one.name) == steps
-        if as_long and not sparse(one) and same_setting(one, arm):
+        if as_long and not results.prunes(one) and same_setting(one, arm):
             return one
     return None
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from gossamer.core.formats import counted, inside, listed
 from gossamer.records.joint import JointRecord
@@ -18,9 +19,6 @@ from gossamer.report.training_measures import training_measures
 from gossamer.stats.intervals import Interval, mean_interval, mutual_interval, rounding_deviation
 
 ACCURACY = "test_accuracy"
-
-SPARSE_STEPS = ("prune", "transfer", "regrow", "pack")
-"""Steps that an unpruned network does without."""
 
 
 def same_level(level: float) -> float:
@@ -140,11 +138,20 @@ class Results:
         bases.sort(key=lambda arm: arm.role != "baseline")
         found: dict[str, Arm] = {}
         for arm in self.study.arms:
-            bare = tuple(step for step in arm.recipe if step.get("step") not in SPARSE_STEPS)
+            bare = self._dense_part(arm)
             for base in bases:
                 if base.recipe == bare and base.name != arm.name and same_setting(base, arm):
                     found.setdefault(arm.name, base)
         return found
+
+    def prunes(self, arm: Arm) -> bool:
+        """Whether a recipe makes the network sparse at some time."""
+        return self._dense_part(arm) != arm.recipe
+
+    def _dense_part(self, arm: Arm) -> tuple[Mapping[str, Any], ...]:
+        """Return the steps of an arm that an unpruned network does, too."""
+        sparse = self.study.sparse_steps
+        return tuple(step for step in arm.recipe if step.get("step") not in sparse)
 
     def unpruned(self, arm: str) -> Arm | None:
         """Return the arm that trains as this one does and never prunes, the baseline if it can.

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.recipes import KeyedTrial
-from gossamer.recipes.checks import masks_in_force
+from gossamer.recipes import KeyedTrial, expected_after
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.split import split
 from gossamer.records.canonical import key_of
@@ -33,7 +32,7 @@ from gossamer.studies.spec import StudySpec
 
 if TYPE_CHECKING:
     from gossamer.leakage import Statistics
-    from gossamer.recipes.workshop import Workshop
+    from gossamer.recipes.trial_runner import TrialRunner
     from gossamer.studies.latencies import Runnable
 
 _VERSIONS = {"leakage": 3, "releases": 3, "overlap": 1, "latency": 1}
@@ -158,7 +157,7 @@ def _latencies(spec: StudySpec, groups: Groups) -> Iterator[JointTask]:
 
 
 def _must_be_masked(arm: str, group: Sequence[KeyedTrial]) -> None:
-    if not masks_in_force(group[0].trial.steps):
+    if not expected_after(group[0].trial.steps).masks:
         raise InputError(f"overlaps compares the masks of arms, but {arm} ends without one")
 
 
@@ -171,11 +170,11 @@ class Bench:
     threads: int
 
     @cached_property
-    def workshop(self) -> "Workshop":
+    def runner(self) -> "TrialRunner":
         """What makes the networks again from the states that training left."""
-        from gossamer.recipes.workshop import Workshop  # imports torch
+        from gossamer.recipes.trial_runner import TrialRunner  # imports torch
 
-        return Workshop(
+        return TrialRunner(
             dataset=self.datasets,
             state_path=partial(state_path, self.folder),
             checkpoint_path=partial(checkpoint_path, self.folder),
@@ -303,10 +302,10 @@ def _attack_releases(task: JointTask, bench: Bench) -> dict[str, Any]:
 
 def _overlap(task: JointTask, bench: Bench) -> dict[str, Any]:
     """Compare the masks of two arms seed by seed."""
-    workshop = bench.workshop
+    runner = bench.runner
     measures = {}
     for trial, other in zip(task.trials, task.others, strict=True):
-        mine, theirs = workshop.mask(trial), workshop.mask(other)
+        mine, theirs = runner.mask(trial), runner.mask(other)
         measures[trial.record] = {
             "mask_overlap": mine.overlap(theirs),
             "mask_overlap_by_chance": mine.overlap_by_chance(theirs),
@@ -320,11 +319,11 @@ def _latency(task: JointTask, bench: Bench) -> dict[str, Any]:
     from gossamer.studies.latencies import latency_measures, make_runnable, time_networks
 
     assert task.conditions is not None
-    (trial,), conditions, workshop = task.trials, task.conditions, bench.workshop
-    inputs = workshop.inputs(trial, conditions.batch)
+    (trial,), conditions, runner = task.trials, task.conditions, bench.runner
+    inputs = runner.inputs(trial, conditions.batch)
 
     def runnable(keyed: KeyedTrial) -> "Runnable":
-        return make_runnable(workshop.network(keyed), inputs, threads=conditions.threads)
+        return make_runnable(runner.network(keyed), inputs, threads=conditions.threads)
 
     for other in task.others:
         if other.record not in bench.unpruned:

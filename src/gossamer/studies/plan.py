@@ -11,17 +11,7 @@ from typing import Any
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.recipes import (
-    KeyedTrial,
-    MeasureSpec,
-    RecipeStep,
-    Rewind,
-    Train,
-    Transfer,
-    Trial,
-    keyed,
-    origin,
-)
+from gossamer.recipes import KeyedTrial, MeasureSpec, Step, Train, Trial, keyed, origin
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.split import train_count
 from gossamer.recipes.trial import Device
@@ -177,7 +167,7 @@ def study_trials(
 
 def _recipes(
     spec: StudySpec, scale: Scale, arm: ArmSpec, complaints: Complaints
-) -> list[tuple[float, tuple[RecipeStep, ...]]]:
+) -> list[tuple[float, tuple[Step, ...]]]:
     """Return the recipe of an arm at each level, or once at level 0 if it mentions none."""
     recipes = []
     for level in spec.levels_at(scale) if spec.varies(arm) else (0.0,):
@@ -268,11 +258,9 @@ def _missing(
     if done == 0 or trial.states[done] in done_states:
         return
     step = trial.trial.steps[done - 1]
-    yield from _missing(trial, done - 1, done_states)
-    if isinstance(step, Rewind):
-        yield from _missing(trial, step.to, done_states)
-    if isinstance(step, Transfer):
-        source = trial.sources[done - 1]
+    for start in step.starts(done - 1):
+        yield from _missing(trial, start, done_states)
+    if source := trial.sources.get(done - 1):
         yield from _missing(source, len(source.trial.steps), done_states)
     if isinstance(step, Train):
         yield trial, done - 1
@@ -285,13 +273,10 @@ def _trained_before(trial: KeyedTrial, done: int) -> frozenset[str]:
     step = trial.trial.steps[done - 1]
     if isinstance(step, Train):
         return frozenset({trial.states[done]})
-    needs = _trained_before(trial, done - 1)
-    if isinstance(step, Rewind):
-        needs |= _trained_before(trial, step.to)
-    if isinstance(step, Transfer):
-        source = trial.sources[done - 1]
-        needs |= _trained_before(source, len(source.trial.steps))
-    return needs
+    before = [_trained_before(trial, start) for start in step.starts(done - 1)]
+    if source := trial.sources.get(done - 1):
+        before.append(_trained_before(source, len(source.trial.steps)))
+    return frozenset().union(*before)
 
 
 def _measurings(left: list[KeyedTrial]) -> Iterator[Measuring]:

@@ -123,9 +123,12 @@ def _walk(loc: Sequence[str | int], models: Models) -> tuple[Place, Models]:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models that an annotation names, such as those of a union."""
+    """Yield the models that an annotation names, such as those of a union.
+
+    One without fields, such as a step of any kind, stands for its kinds.
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        yield from [annotation] if annotation.model_fields else annotation.__subclasses__()
     for part in get_args(annotation):
         yield from _models(part)
 

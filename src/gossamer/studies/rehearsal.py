@@ -1,4 +1,4 @@
-"""Trying every pruning of a study on an untrained network, before hours of training lead to it."""
+"""Trying the steps of a study on an untrained network, before hours of training lead to it."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,7 @@ import torch
 
 from gossamer.core.errors import InputError
 from gossamer.nets import build
-from gossamer.recipes import KeyedTrial, Prune
-from gossamer.recipes.choosing import mask_of
+from gossamer.recipes import KeyedTrial
 from gossamer.recipes.keys import Datasets
 from gossamer.studies.complaints import Complaints, StudyFileError
 from gossamer.studies.plan import Plan
@@ -16,7 +15,7 @@ from gossamer.studies.spec import StudySpec
 
 
 def rehearse(spec: StudySpec, plan: Plan, datasets: Datasets) -> None:
-    """Refuse a study that has a pruning which cannot be done.
+    """Refuse a study that has a step which cannot be done.
 
     Raises
     ------
@@ -44,9 +43,13 @@ def rehearse(spec: StudySpec, plan: Plan, datasets: Datasets) -> None:
 def _rehearse_trial(
     arm: str, trial: KeyedTrial, places: Sequence[Place], datasets: Datasets, tried: set[str]
 ) -> None:
-    """Try the prunings of a trial that are like none before; `places` are those of its steps."""
-    steps = zip(trial.trial.steps, places, strict=True)
-    alike = {_alike(step, trial): (step, at) for step, at in steps if isinstance(step, Prune)}
+    """Try the steps of a trial that are like none before; `places` are those of its steps."""
+    of = trial.trial.network.model_dump_json()
+    alike = {
+        f"{of} {plain.model_dump_json()}": (step, place)
+        for step, place in zip(trial.trial.steps, places, strict=True)
+        if (plain := step.rehearsed_as())
+    }
     new = {name: placed for name, placed in alike.items() if name not in tried}
     if not new:
         return
@@ -58,15 +61,8 @@ def _rehearse_trial(
     for step, place in new.values():
         with complaints.noting(*place):
             try:
-                mask_of(step, network, example)
+                step.rehearse(network, example)
             except InputError as error:
-                what = f"prune: {error}"
+                what = f"{step.kind()}: {error}"
                 raise StudyFileError(f"arm {arm}, {what}", *place, what=what) from error
     complaints.settle()
-
-
-def _alike(step: Prune, trial: KeyedTrial) -> str:
-    """Name what decides whether a pruning can be done; its sparsity does not."""
-    sparsity = None if step.sparsity is None else 0.5
-    plain = step.model_copy(update={"sparsity": sparsity})
-    return f"{trial.trial.network.model_dump_json()} {plain.model_dump_json()}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
 from gossamer.core.formats import counted
 from gossamer.recipes.keys import Datasets
+from gossamer.recipes.steps import STEPS
 from gossamer.recipes.trial import Device
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
@@ -199,6 +200,7 @@ def describe_run(prepared: Prepared) -> StudyRun:
         joints=tuple(task.key for task in prepared.joints),
         paired=spec.leakage == "paired-halves",
         claims=spec.claims_at(scale),
+        sparse_steps=tuple(name for name, kind in STEPS.items() if kind.sparse),
         sources={name: source.model_dump(mode="json") for name, source in spec.sources.items()},
         command=prepared.request.command,
         file=prepared.text,

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from gossamer.recipes import RecipeStep
+from gossamer.recipes.steps import STEPS, any_step
 from gossamer.studies.spec import StudySpec
 
 _MENTION = {
@@ -26,12 +24,14 @@ def study_schema() -> dict[str, Any]:
     True
     """
     schema = StudySpec.model_json_schema()
-    steps = TypeAdapter(RecipeStep).json_schema(ref_template="#/$defs/{model}")
+    steps = any_step().json_schema(ref_template="#/$defs/{model}")
     for name, definition in steps.pop("$defs").items():
         schema["$defs"].setdefault(name, _with_mentions(definition))
-    # In a file a transfer names its source, which the file defines once for all arms.
-    transfer = schema["$defs"]["Transfer"]["properties"]
-    transfer["source"] = {"type": "string", "description": "A recipe of [sources]."}
+    # In a file a step names its source, which the file defines once for all arms.
+    named = {"type": "string", "description": "A recipe of [sources]."}
+    for kind in STEPS.values():
+        if "source" in kind.model_fields:
+            schema["$defs"][kind.__name__]["properties"]["source"] = named
     del schema["$defs"]["Source"]
     schema["$defs"]["Step"] = steps
     step, part = {"$ref": "#/$defs/Step"}, {"type": "string", "description": "A part, by name."}

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from gossamer.core.errors import InputError
 from gossamer.core.system import failure_reason
 from gossamer.nets import NetworkSpec
-from gossamer.recipes import DataSpec, RecipeStep, SampleSpec
+from gossamer.recipes import DataSpec, SampleSpec, Step
 from gossamer.records.record import Claim
 from gossamer.studies.checks import check_study, recipe_complaints
 from gossamer.studies.claim_spec import ClaimSpec, Level
@@ -184,7 +184,7 @@ class StudySpec(Options):
         """Whether an arm's recipe mentions the grid's variable."""
         return self.axis in mentioned([one.step for one in self.steps_of(arm)])
 
-    def recipe_of(self, arm: ArmSpec, scale: Scale, level: float) -> tuple[RecipeStep, ...]:
+    def recipe_of(self, arm: ArmSpec, scale: Scale, level: float) -> tuple[Step, ...]:
         """Return the steps of an arm at a scale and a level.
 
         Raises

@@ -24,7 +24,7 @@ from gossamer.measure import evaluate
 from gossamer.nets import accepts_channels_last, build
 from gossamer.recipes import KeyedTrial, Train
 from gossamer.recipes.measuring import measure_network
-from gossamer.recipes.parts import Parts
+from gossamer.recipes.trial_data import TrialData
 from gossamer.studies.plan import Plan, Training
 from gossamer.train.loop import Interrupted, Job, Standing, train
 from gossamer.train.optimizers import make_optimizer
@@ -176,11 +176,11 @@ class Trying:
     def measure(self, threads: int) -> Cost:
         """Measure the network on few examples, and predict more, to tell what both cost."""
         few = Resident(self._data.inputs[:_FEW], self._data.labels[:_FEW])
-        parts = Parts(few, None, few, few, None)
+        data = TrialData(few, None, few, few, None)
         many = min(len(self._data), 2048)
 
         def fixed() -> object:
-            return measure_network(self._network, None, parts, self._classes)
+            return measure_network(self._network, None, data, self._classes)
 
         def predicted() -> object:
             inputs, labels = self._data.inputs[:many], self._data.labels[:many]

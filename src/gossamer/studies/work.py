@@ -97,11 +97,11 @@ class Hand:
     """Does tasks in this process."""
 
     def __init__(self, site: Site, watch: Watch) -> None:
-        from gossamer.recipes.workshop import Workshop  # imports torch
+        from gossamer.recipes.trial_runner import TrialRunner  # imports torch
 
         self._watch = watch
         self._training: Training | None = None
-        self._workshop = Workshop(
+        self._runner = TrialRunner(
             dataset=lambda data: dataset_of(data, site.data_root),
             state_path=partial(state_path, site.folder),
             checkpoint_path=partial(checkpoint_path, site.folder),
@@ -121,11 +121,11 @@ class Hand:
         """
         if isinstance(task, Training):
             self._training = task
-            train = partial(self._workshop.train, position=task.position)
+            train = partial(self._runner.train, position=task.position)
             yield _attempt(task.keyed, task.key, train)
         else:
             for trial in task.trials:
-                yield _attempt(trial, None, self._workshop.measure)
+                yield _attempt(trial, None, self._runner.measure)
 
     def _pulse(self, total: int, standing: "Standing") -> bool:
         assert self._training is not None

@@ -5,25 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from gossamer.core.errors import InputError
-from gossamer.recipes import (
-    Pack,
-    Prune,
-    RecipeStep,
-    Regrow,
-    Rewind,
-    Train,
-    Transfer,
-    check_recipe,
-)
-from gossamer.recipes.steps import Lender
+from gossamer.recipes.steps import STEPS, Lender, Step, any_step, check_recipe
 from gossamer.studies.complaints import Complaints, StudyFileError, StudyFileErrors, path_text
 from gossamer.studies.problems import Place, Problem, hint, problems
-
-_STEP: TypeAdapter[RecipeStep] = TypeAdapter(RecipeStep)
-_KINDS = (Train, Prune, Regrow, Rewind, Pack, Transfer)
 
 WrittenStep = Mapping[str, Any]
 """A step of which ``"$name"`` stands for a value of the grid or of the scale."""
@@ -119,7 +106,7 @@ class PlacedValue:
 
 def resolve_recipe(
     arm: str, steps: Sequence[PlacedStep], values: Mapping[str, PlacedValue]
-) -> tuple[RecipeStep, ...]:
+) -> tuple[Step, ...]:
     """Return an arm's steps with every ``"$name"`` replaced by its value.
 
     Raises
@@ -128,7 +115,7 @@ def resolve_recipe(
         If values are not given, or steps are not as they should be: all that is wrong, each with
         arm, step and field; of a value, where the value stands.
     """
-    complaints, resolved = Complaints(), list[RecipeStep]()
+    complaints, resolved = Complaints(), list[Step]()
     for number, one in enumerate(steps, start=1):
         with complaints.noting(*one.place):
             resolved.append(_resolved(f"arm {arm}, step {number}", one, values))
@@ -136,15 +123,15 @@ def resolve_recipe(
     return tuple(resolved)
 
 
-def _resolved(owner: str, one: PlacedStep, values: Mapping[str, PlacedValue]) -> RecipeStep:
+def _resolved(owner: str, one: PlacedStep, values: Mapping[str, PlacedValue]) -> Step:
     if unknown := sorted(mentioned(one.step) - values.keys()):
         raise StudyFileErrors([_unknown_value(owner, one, name, values) for name in unknown])
     step = _substituted(one.step, values)
     try:
-        return _STEP.validate_python(step)
+        return any_step().validate_python(step)
     except ValidationError as error:
         first = error
-    found = problems(first, _KINDS)
+    found = problems(first, list(STEPS.values()))
     told = {each.place: each for each in (*_behind(step, found), *found)}
     complaints = [_complaint(owner, one, each, values) for each in told.values()]
     raise StudyFileErrors(complaints) from first
@@ -160,9 +147,9 @@ def _behind(step: Any, found: Sequence[Problem]) -> list[Problem]:
     if not misspelt:
         return []
     try:
-        _STEP.validate_python(step)
+        any_step().validate_python(step)
     except ValidationError as error:
-        return problems(error, _KINDS)
+        return problems(error, list(STEPS.values()))
     return []
 
 
@@ -201,7 +188,7 @@ def _at(value: Any, place: Place) -> Any:
 
 
 def check_together(
-    arm: str, steps: Sequence[RecipeStep], placed: Sequence[PlacedStep], validation: float
+    arm: str, steps: Sequence[Step], placed: Sequence[PlacedStep], validation: float
 ) -> None:
     """Refuse steps that do not go together.
 

@@ -27,8 +27,9 @@ from gossamer.recipes import (
     keyed,
 )
 from gossamer.recipes.state import State
-from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM, Source
-from gossamer.recipes.workshop import Workshop
+from gossamer.recipes.steps import Source
+from gossamer.recipes.steps.prune import ERK, Block, ErdosRenyi, FixedFanIn, NByM
+from gossamer.recipes.trial_runner import TrialRunner
 from gossamer.train import Adam, OptimizerOptions, Sgd
 from gossamer.train.loop import Interrupted
 
@@ -38,7 +39,7 @@ CNN = NetworkSpec(name="fashion-cnn")
 SGD = Sgd(momentum=0.9, weight_decay=1e-3)
 FAN_IN = FixedFanIn(connections=2)
 """Leaves every unit some inputs, so that every weight can grow back."""
-MakeWorkshop = Callable[..., Workshop]
+MakeRunner = Callable[..., TrialRunner]
 
 
 @pytest.fixture
@@ -56,12 +57,12 @@ def training(optimizer: OptimizerOptions = SGD, epochs: int = 2) -> Train:
     return Train(epochs=epochs, batch=16, optimizer=optimizer)
 
 
-def do_all(workshop: Workshop, found: KeyedTrial) -> State:
+def do_all(runner: TrialRunner, found: KeyedTrial) -> State:
     for source in found.sources.values():
-        do_all(workshop, source)
+        do_all(runner, source)
     for position in found.trial.trainings:
-        workshop.train(found, position)
-    return workshop.state(found, len(found.trial.steps))
+        runner.train(found, position)
+    return runner.state(found, len(found.trial.steps))
 
 
 def kept(state: State) -> Mask:
@@ -98,50 +99,50 @@ def stuck(mask: Mask) -> list[int]:
     ],
 )
 def test_allocations_and_patterns_keep_what_they_say(
-    make_workshop: MakeWorkshop, points: Dataset, step: Prune, counts: list[int] | None
+    make_runner: MakeRunner, points: Dataset, step: Prune, counts: list[int] | None
 ) -> None:
     found = keyed(trial(step, training()), points)
-    workshop = make_workshop(points)
-    state = do_all(workshop, found)
+    runner = make_runner(points)
+    state = do_all(runner, found)
     mask = kept(state)
     counted = [int(value.sum()) for value in mask.weights.values()]
     assert sum(counted) == 72 if counts is None else counted == counts
     assert [int((state.network[name] != 0).sum()) for name in mask] == counted
-    assert workshop.measure(found).measures["sparsity"] == pytest.approx(1 - sum(counted) / 144)
+    assert runner.measure(found).measures["sparsity"] == pytest.approx(1 - sum(counted) / 144)
 
 
 # Zeroed once
 
 
-def test_weights_zeroed_once_grow_back(make_workshop: MakeWorkshop, points: Dataset) -> None:
+def test_weights_zeroed_once_grow_back(make_runner: MakeRunner, points: Dataset) -> None:
     once, held = (Prune(sparsity=0.75, enforce=enforce) for enforce in (False, True))
-    workshop = make_workshop(points)
+    runner = make_runner(points)
     states, found = {}, {}
     for step in (once, held):
         found[step.enforce] = keyed(trial(step, training()), points)
-        states[step.enforce] = do_all(workshop, found[step.enforce])
-    start = workshop.state(found[False], 1)
-    mask = kept(workshop.state(found[True], 1))
+        states[step.enforce] = do_all(runner, found[step.enforce])
+    start = runner.state(found[False], 1)
+    mask = kept(runner.state(found[True], 1))
     assert start.mask is None
     assert zeros(start, mask) == [int((~value).sum()) for value in mask.values()]
     assert states[False].mask is None
     assert zeros(states[False], mask) == stuck(mask)
     assert sum(zeros(states[True], mask)) == 108
-    sparsities = {e: workshop.measure(found[e]).measures["sparsity"] for e in (False, True)}
+    sparsities = {e: runner.measure(found[e]).measures["sparsity"] for e in (False, True)}
     assert sparsities == pytest.approx({False: sum(stuck(mask)) / 144, True: 0.75})
     assert sparsities[False] < 0.25
 
 
 def test_zeroing_once_leaves_an_earlier_mask_in_force(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     held = Prune(allocation=FixedFanIn(connections=4))
     steps = (held, Prune(allocation=FAN_IN, enforce=False))
     found = keyed(trial(*steps, training()), points)
-    workshop = make_workshop(points)
-    after = do_all(workshop, found)
-    assert after.mask == workshop.state(found, 1).mask
-    start = workshop.state(found, 2)
+    runner = make_runner(points)
+    after = do_all(runner, found)
+    assert after.mask == runner.state(found, 1).mask
+    start = runner.state(found, 2)
     assert zeros(after, kept(after)) == [int((~value).sum()) for value in kept(after).values()]
     counts = [[int((v != 0).sum()) for v in state.network.values()] for state in (start, after)]
     assert counts[0] == [2 * 16, 2 * 3]
@@ -153,13 +154,13 @@ def test_zeroing_once_leaves_an_earlier_mask_in_force(
 
 
 def test_regrowing_lifts_the_mask_and_pruned_weights_restart_from_zero(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     steps = (training(), Prune(sparsity=0.75), training(), Regrow(), training())
     found = keyed(trial(*steps), points)
-    workshop = make_workshop(points)
-    after = do_all(workshop, found)
-    sparse, regrown = workshop.state(found, 3), workshop.state(found, 4)
+    runner = make_runner(points)
+    after = do_all(runner, found)
+    sparse, regrown = runner.state(found, 3), runner.state(found, 4)
     assert regrown.mask is None
     assert after.mask is None
     assert sparse.optimizer
@@ -170,20 +171,20 @@ def test_regrowing_lifts_the_mask_and_pruned_weights_restart_from_zero(
     assert sum(zeros(regrown, kept(sparse))) == 108
     assert zeros(after, kept(sparse)) == stuck(kept(sparse))
     assert sum(stuck(kept(sparse))) < 36
-    assert workshop.measure(found).measures["sparsity"] == pytest.approx(
+    assert runner.measure(found).measures["sparsity"] == pytest.approx(
         sum(stuck(kept(sparse))) / 144
     )
-    assert workshop.measure(found).measures["sparsity_requested"] == 0
+    assert runner.measure(found).measures["sparsity_requested"] == 0
 
 
 def test_the_first_step_after_a_regrow_is_that_of_plain_gradient_descent_from_zero(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     one_step = Train(epochs=1, batch=60, optimizer=Sgd(rate=0.1))
     found = keyed(trial(Prune(sparsity=0.75), training(), Regrow(), one_step), points)
-    workshop = make_workshop(points)
-    after = do_all(workshop, found)
-    start = workshop.state(found, 3).network
+    runner = make_runner(points)
+    after = do_all(runner, found)
+    start = runner.state(found, 3).network
     weights = {name: value.double().requires_grad_() for name, value in start.items()}
     x = torch.tensor(points.x_train, dtype=torch.float64)
     logits = (x @ weights["dense1.weight"].T).relu() @ weights["output.weight"].T
@@ -194,11 +195,11 @@ def test_the_first_step_after_a_regrow_is_that_of_plain_gradient_descent_from_ze
         torch.testing.assert_close(after.network[name].double(), expected, rtol=0, atol=1e-6)
 
 
-def test_dense_again_is_not_sparse_trained_on(make_workshop: MakeWorkshop, points: Dataset) -> None:
+def test_dense_again_is_not_sparse_trained_on(make_runner: MakeRunner, points: Dataset) -> None:
     start = (training(), Prune(allocation=FAN_IN), training())
-    workshop = make_workshop(points)
-    redense = do_all(workshop, keyed(trial(*start, Regrow(), training()), points))
-    sparse = do_all(workshop, keyed(trial(*start, training()), points))
+    runner = make_runner(points)
+    redense = do_all(runner, keyed(trial(*start, Regrow(), training()), points))
+    sparse = do_all(runner, keyed(trial(*start, training()), points))
     mask = kept(sparse)
     for name in mask.weights:
         assert not sparse.network[name][~mask[name]].any()
@@ -218,148 +219,146 @@ FOUND = (training(epochs=3), Prune(sparsity=0.75))
 
 
 def test_a_transferred_mask_is_that_of_the_source_bit_for_bit(
-    make_workshop: MakeWorkshop, points: Dataset, other_points: Dataset
+    make_runner: MakeRunner, points: Dataset, other_points: Dataset
 ) -> None:
     found = keyed(
         trial(borrowed(FOUND, data="other"), training()),
         points,
         elsewhere=lambda _: other_points,
     )
-    workshop = make_workshop(points, "states", lambda *_: False, other_points)
-    after = do_all(workshop, found)
+    runner = make_runner(points, "states", lambda *_: False, other_points)
+    after = do_all(runner, found)
     alone = replace(trial(*FOUND, seed=1003), data=DataSpec(name="other"))
     source = keyed(alone, other_points)
-    expected = do_all(make_workshop(other_points, "alone"), source)
+    expected = do_all(make_runner(other_points, "alone"), source)
     assert found.sources[0].states == source.states
     assert found.sources[0].trial.seed == 1003
     assert after.mask == expected.mask
     assert kept(after).sparsity == 0.75
-    start, given = workshop.state(found, 0), workshop.state(found, 1)
+    start, given = runner.state(found, 0), runner.state(found, 1)
     for name, value in given.network.items():
         assert torch.equal(value, start.network[name] * kept(after)[name])
         assert not after.network[name][~kept(after)[name]].any()
-    assert workshop.measure(found).measures["sparsity"] == 0.75
-    assert workshop.measure(found).measures["sparsity_requested"] == 0.75
+    assert runner.measure(found).measures["sparsity"] == 0.75
+    assert runner.measure(found).measures["sparsity_requested"] == 0.75
 
 
 def test_with_the_same_start_a_transfer_is_a_lottery_ticket(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
-    workshop = make_workshop(points)
+    runner = make_runner(points)
     ticket = keyed(trial(*FOUND, Rewind(to=0)), points)
     lent = keyed(trial(borrowed(FOUND, seed_offset=0)), points)
     assert lent.sources[0].states == ticket.states[:3]
-    first, second = do_all(workshop, ticket), do_all(workshop, lent)
+    first, second = do_all(runner, ticket), do_all(runner, lent)
     assert first.mask == second.mask
     assert all(torch.equal(first.network[n], second.network[n]) for n in first.network)
 
 
 @pytest.mark.parametrize("within", ["layer", "unit"])
 def test_a_shuffled_mask_keeps_the_counts(
-    make_workshop: MakeWorkshop, points: Dataset, within: Any
+    make_runner: MakeRunner, points: Dataset, within: Any
 ) -> None:
-    workshop = make_workshop(points)
+    runner = make_runner(points)
     plain, shuffled = (
         keyed(trial(borrowed(FOUND, shuffle=shuffle)), points) for shuffle in (None, within)
     )
-    before, after = kept(do_all(workshop, plain)), kept(do_all(workshop, shuffled))
+    before, after = kept(do_all(runner, plain)), kept(do_all(runner, shuffled))
     assert before != after
     assert before.densities == after.densities
     units = [[(mask[name].sum(dim=1)).tolist() for name in mask] for mask in (before, after)]
     assert (units[0] == units[1]) == (within == "unit")
-    assert kept(do_all(make_workshop(points, "again"), shuffled)) == after
+    assert kept(do_all(make_runner(points, "again"), shuffled)) == after
 
 
-def test_a_mask_transferred_once_is_not_enforced(
-    make_workshop: MakeWorkshop, points: Dataset
-) -> None:
+def test_a_mask_transferred_once_is_not_enforced(make_runner: MakeRunner, points: Dataset) -> None:
     found = keyed(trial(borrowed(FOUND, enforce=False), training()), points)
-    workshop = make_workshop(points)
-    after = do_all(workshop, found)
-    mask = workshop.mask(found.sources[0])
-    assert workshop.state(found, 1).mask is None
-    assert sum(zeros(workshop.state(found, 1), mask)) == 108
+    runner = make_runner(points)
+    after = do_all(runner, found)
+    mask = runner.mask(found.sources[0])
+    assert runner.state(found, 1).mask is None
+    assert sum(zeros(runner.state(found, 1), mask)) == 108
     assert after.mask is None
     assert zeros(after, mask) == stuck(mask)
 
 
 def test_a_transferred_mask_comes_on_top_of_an_earlier_one(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     earlier = Prune(sparsity=0.5, score="random")
     found = keyed(trial(earlier, borrowed(FOUND), training()), points)
-    workshop = make_workshop(points)
-    after = do_all(workshop, found)
-    both = kept(workshop.state(found, 1)) & workshop.mask(found.sources[1])
+    runner = make_runner(points)
+    after = do_all(runner, found)
+    both = kept(runner.state(found, 1)) & runner.mask(found.sources[1])
     assert after.mask == both
-    assert not workshop.measure(found).measures["nonzero_prunable"] > 144 - both.zeros
+    assert not runner.measure(found).measures["nonzero_prunable"] > 144 - both.zeros
 
 
 @pytest.mark.usefixtures("look_at_every_batch")
 def test_a_source_that_was_stopped_goes_on_to_the_same_mask(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     found = keyed(trial(borrowed(FOUND), training()), points)
-    whole = do_all(make_workshop(points), found)
+    whole = do_all(make_runner(points), found)
     calls = iter([False] * 5 + [True])
     with pytest.raises(Interrupted):
-        make_workshop(points, "stopped", lambda *_: next(calls)).train(found.sources[0], 0)
-    again = do_all(make_workshop(points, "stopped"), found)
+        make_runner(points, "stopped", lambda *_: next(calls)).train(found.sources[0], 0)
+    again = do_all(make_runner(points, "stopped"), found)
     assert again.mask == whole.mask
     assert all(torch.equal(again.network[n], whole.network[n]) for n in whole.network)
 
 
 def test_a_recipe_without_a_mask_has_none_to_compare(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     with pytest.raises(InputError, match="ends without a mask"):
-        make_workshop(points).mask(keyed(trial(), points))
+        make_runner(points).mask(keyed(trial(), points))
 
 
 # Pack
 
 
 def test_a_packed_network_trains_its_connections_only(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     random = Prune(score="random", allocation=ErdosRenyi(epsilon=2))
     found = keyed(trial(random, Pack(initialisation="he"), training()), points)
-    workshop = make_workshop(points)
-    state = do_all(workshop, found)
+    runner = make_runner(points)
+    state = do_all(runner, found)
     assert state.packed
     assert {n: v.shape for n, v in state.network.items() if n.endswith("values")} == {
         "dense1.values": (44,),
         "output.values": (38,),
     }
-    measures = workshop.measure(found).measures
+    measures = runner.measure(found).measures
     assert measures["trainable_parameters"] == 44 + 38
     assert measures["parameters"] == 144
     assert measures["nonzero_parameters"] == 44 + 38
     assert measures["macs_nonzero"] == 44 + 38
-    mask = kept(workshop.state(found, 1))
+    mask = kept(runner.state(found, 1))
     for name in ("dense1", "output"):
         positions = mask[f"{name}.weight"].flatten().nonzero().flatten()
         assert torch.equal(state.network[f"{name}.positions"], positions)
 
 
-def test_layers_left_whole_stay_as_they_are(make_workshop: MakeWorkshop, points: Dataset) -> None:
+def test_layers_left_whole_stay_as_they_are(make_runner: MakeRunner, points: Dataset) -> None:
     step = Prune(sparsity=0.75, exclude=("output layer",))
     found = keyed(trial(step, Pack(), training()), points)
-    workshop = make_workshop(points)
-    state = do_all(workshop, found)
+    runner = make_runner(points)
+    state = do_all(runner, found)
     assert set(state.network) == {"dense1.values", "dense1.positions", "output.weight"}
-    assert workshop.measure(found).measures["trainable_parameters"] == 24 + 48
+    assert runner.measure(found).measures["trainable_parameters"] == 24 + 48
 
 
 def test_a_packed_state_holds_non_zeros_only(
-    make_workshop: MakeWorkshop, points: Dataset, tmp_path: Path
+    make_runner: MakeRunner, points: Dataset, tmp_path: Path
 ) -> None:
-    workshop = make_workshop(points)
+    runner = make_runner(points)
     sizes = {}
     for packed in (False, True):
         steps = (Prune(sparsity=0.95), *((Pack(),) if packed else ()), training(Adam(), 1))
         found = keyed(trial(*steps, network=WIDE), points)
-        do_all(workshop, found)
+        do_all(runner, found)
         path = tmp_path / "states" / f"{found.states[-1]}.safetensors"
         sizes[packed] = path.stat().st_size
     weights = 6 * 100 + 100 * 80 + 80 * 3
@@ -378,7 +377,7 @@ def test_a_packed_state_holds_non_zeros_only(
     [(MLP, "points", SGD), (WIDE, "points", Adam()), (CNN, "images", SGD)],
 )
 def test_training_packed_is_training_masked(
-    make_workshop: MakeWorkshop,
+    make_runner: MakeRunner,
     points: Dataset,
     images: Dataset,
     network: NetworkSpec,
@@ -386,14 +385,14 @@ def test_training_packed_is_training_masked(
     optimizer: OptimizerOptions,
 ) -> None:
     dataset = points if data == "points" else images
-    workshop = make_workshop(dataset)
+    runner = make_runner(dataset)
     states, measures = [], []
     for pack in ((), (Pack(),)):
         steps = (Prune(sparsity=0.8), *pack, training(optimizer))
         found = keyed(trial(*steps, network=network), dataset)
-        do_all(workshop, found)
-        states.append(do_all(workshop, keyed(trial(*steps, Regrow(), network=network), dataset)))
-        measures.append(dict(workshop.measure(found).measures))
+        do_all(runner, found)
+        states.append(do_all(runner, keyed(trial(*steps, Regrow(), network=network), dataset)))
+        measures.append(dict(runner.measure(found).measures))
     masked, packed = states
     for name, value in masked.network.items():
         torch.testing.assert_close(packed.network[name], value, rtol=1e-4, atol=1e-5)
@@ -403,24 +402,24 @@ def test_training_packed_is_training_masked(
 
 
 def test_a_packed_network_measures_the_same_from_its_file(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     found = keyed(trial(Prune(sparsity=0.8), Pack(), training()), points)
-    workshop = make_workshop(points)
-    do_all(workshop, found)
-    records = [w.measure(found) for w in (workshop, make_workshop(points))]
+    runner = make_runner(points)
+    do_all(runner, found)
+    records = [w.measure(found) for w in (runner, make_runner(points))]
     assert records[0].measures == records[1].measures
     assert records[0].layers == records[1].layers
 
 
 def test_regrowing_a_packed_network_gives_dense_layers(
-    make_workshop: MakeWorkshop, points: Dataset
+    make_runner: MakeRunner, points: Dataset
 ) -> None:
     steps = (Prune(allocation=FAN_IN), Pack(), training(), Regrow(), training())
     found = keyed(trial(*steps), points)
-    workshop = make_workshop(points)
-    after = do_all(workshop, found)
-    packed, regrown = workshop.state(found, 3), workshop.state(found, 4)
+    runner = make_runner(points)
+    after = do_all(runner, found)
+    packed, regrown = runner.state(found, 3), runner.state(found, 4)
     assert (packed.packed, regrown.packed, after.packed) == (True, False, False)
     assert regrown.mask is None
     mask = kept(packed)
@@ -429,18 +428,18 @@ def test_regrowing_a_packed_network_gives_dense_layers(
         assert torch.equal(value[mask[name]], stored)
         assert not value[~mask[name]].any()
         assert after.network[name][~mask[name]].all()
-    assert workshop.measure(found).measures["trainable_parameters"] == 144
+    assert runner.measure(found).measures["trainable_parameters"] == 144
 
 
-def test_packed_values_are_kept_or_drawn_anew(make_workshop: MakeWorkshop, points: Dataset) -> None:
-    workshop = make_workshop(points)
+def test_packed_values_are_kept_or_drawn_anew(make_runner: MakeRunner, points: Dataset) -> None:
+    runner = make_runner(points)
     values = {}
     for how in ("keep", "he", "vector-glorot"):
         steps = (Prune(sparsity=0.5, score="random", allocation="uniform"),)
         found = keyed(trial(*steps, Pack(initialisation=how), network=WIDE), points)
-        state = workshop.state(found, 2)
+        state = runner.state(found, 2)
         values[how] = state.network["dense2.values"].double()
-        weight = workshop.state(found, 1).network["dense2.weight"]
+        weight = runner.state(found, 1).network["dense2.weight"]
     kept_values = weight[kept(state)["dense2.weight"]]
     assert torch.equal(values["keep"], kept_values.double())
     # 4,000 connections: uniform within sqrt(3 / 4,000), or normal with variance 2 / fan-in.
@@ -452,10 +451,10 @@ def test_packed_values_are_kept_or_drawn_anew(make_workshop: MakeWorkshop, point
 
 
 def test_a_mask_of_whole_units_cannot_be_packed(
-    make_workshop: MakeWorkshop, points: Dataset, home_made: str
+    make_runner: MakeRunner, points: Dataset, home_made: str
 ) -> None:
     network = NetworkSpec(name=f"{home_made}:dropout")
     units = Prune(sparsity=0.5, pattern="unit", exclude=("output layer",))
     found = keyed(trial(borrowed((units,)), Pack(), network=network), points)
     with pytest.raises(InputError, match="pack is for single weights, but the mask prunes whole"):
-        make_workshop(points).state(found, 2)
+        make_runner(points).state(found, 2)

@@ -8,8 +8,7 @@ from torch import nn
 
 from gossamer import masks
 from gossamer.recipes import Prune
-from gossamer.recipes.choosing import mask_of, pruning_choices
-from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM
+from gossamer.recipes.steps.prune import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,7 @@ from gossamer.recipes.steps import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 def test_a_step_becomes_the_choices_of_the_function(
     step: Prune, allocation: Any, pattern: Any
 ) -> None:
-    choices = pruning_choices(step)
+    choices = step.choices()
     assert (choices["allocation"], choices["pattern"]) == (allocation, pattern)
     assert choices["sparsity"] == step.sparsity
     network = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 4))
@@ -42,7 +41,7 @@ def test_a_step_becomes_the_choices_of_the_function(
 
 
 def test_score_and_exclusions_go_along() -> None:
-    choices = pruning_choices(Prune(sparsity=0.5, score="largest", exclude=("0", "output layer")))
+    choices = Prune(sparsity=0.5, score="largest", exclude=("0", "output layer")).choices()
     assert choices["score"] == "largest"
     assert choices["exclude"] == ("0", "output layer")
 
@@ -62,12 +61,12 @@ class Guarded(nn.Module):
 
 def test_masks_of_steps_see_an_example_and_warn_of_nothing() -> None:
     step = Prune(sparsity=0.5, pattern="unit", exclude=("output layer",))
-    mask = mask_of(step, Guarded(), torch.rand(2, 4))
+    mask = step.find_mask(Guarded(), torch.rand(2, 4))
     assert set(mask) == {"body.weight", "body.bias", "norm.weight", "norm.bias"}
     assert set(mask.left_alone) == {"offset"}
-    named = mask_of(Prune(sparsity=0.5, include=("offset",)), Guarded(), torch.rand(2, 4))
+    named = Prune(sparsity=0.5, include=("offset",)).find_mask(Guarded(), torch.rand(2, 4))
     assert "offset" in named.weights
     starving = nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 40))
     with torch.no_grad():
         starving[0].get_parameter("weight").mul_(1e-6)
-    assert mask_of(Prune(sparsity=0.5), starving, torch.rand(2, 40)).densities["0.weight"] < 0.01
+    assert Prune(sparsity=0.5).find_mask(starving, torch.rand(2, 40)).densities["0.weight"] < 0.01

@@ -9,15 +9,16 @@ from gossamer.core.errors import InputError
 from gossamer.recipes import (
     Pack,
     Prune,
-    RecipeStep,
     Regrow,
     Rewind,
+    Step,
     Train,
     Transfer,
     check_recipe,
+    expected_after,
 )
-from gossamer.recipes.checks import masks_in_force
-from gossamer.recipes.steps import ErdosRenyi, NByM, Source
+from gossamer.recipes.steps import Source
+from gossamer.recipes.steps.prune import ErdosRenyi, NByM
 from gossamer.train import AdamW, EarlyStop, Sgd
 
 TRAIN = Train(epochs=2)
@@ -27,7 +28,7 @@ UNITS = Prune(sparsity=0.5, pattern="unit")
 BORROWED = Transfer(source=Source(recipe=(TRAIN, HALF)))
 
 
-def refusal(*steps: RecipeStep, validation: float = 0.0) -> str:
+def refusal(*steps: Step, validation: float = 0.0) -> str:
     with pytest.raises(InputError) as caught:
         check_recipe(steps, validation)
     return str(caught.value)
@@ -108,7 +109,7 @@ def test_a_mask_that_was_lifted_or_never_enforced_allows_less() -> None:
 
 
 @pytest.mark.parametrize("between", [Regrow(), Pack(), Rewind(to=0)])
-def test_momenta_that_a_step_drops_cannot_be_kept(between: RecipeStep) -> None:
+def test_momenta_that_a_step_drops_cannot_be_kept(between: Step) -> None:
     message = refusal(TRAIN, HALF, between, Train(epochs=1, optimizer_state="keep"))
     assert message == (
         "step 4 of the recipe (train) keeps the optimizer's state, but no adam training comes "
@@ -117,12 +118,12 @@ def test_momenta_that_a_step_drops_cannot_be_kept(between: RecipeStep) -> None:
 
 
 @pytest.mark.parametrize("between", [HALF, BORROWED, Prune(sparsity=0.5, enforce=False)])
-def test_pruning_keeps_momenta(between: RecipeStep) -> None:
+def test_pruning_keeps_momenta(between: Step) -> None:
     check_recipe([TRAIN, between, Train(epochs=1, optimizer_state="keep")], 0)
 
 
 @pytest.mark.parametrize("before", [[], [TRAIN], [TRAIN, Rewind(to=0)]])
-def test_a_regrow_without_a_mask_is_refused(before: list[RecipeStep]) -> None:
+def test_a_regrow_without_a_mask_is_refused(before: list[Step]) -> None:
     assert refusal(*before, Regrow()) == (
         f"step {len(before) + 1} of the recipe (regrow) lifts a mask, but nothing is pruned before "
         "it"
@@ -139,7 +140,7 @@ def test_a_regrow_without_a_mask_is_refused(before: list[RecipeStep]) -> None:
         [Transfer(source=BORROWED.source, enforce=False), TRAIN],
     ],
 )
-def test_a_pack_without_a_mask_in_force_is_refused(before: list[RecipeStep]) -> None:
+def test_a_pack_without_a_mask_in_force_is_refused(before: list[Step]) -> None:
     assert refusal(*before, Pack()) == (
         f"step {len(before) + 1} of the recipe (pack) packs masked layers, but nothing is pruned "
         "before it"
@@ -147,7 +148,7 @@ def test_a_pack_without_a_mask_in_force_is_refused(before: list[RecipeStep]) -> 
 
 
 @pytest.mark.parametrize("before", [[UNITS], [HALF, UNITS], [UNITS, TRAIN, HALF]])
-def test_a_pack_after_unit_pruning_is_refused(before: list[RecipeStep]) -> None:
+def test_a_pack_after_unit_pruning_is_refused(before: list[Step]) -> None:
     assert refusal(*before, Pack()) == (
         f"step {len(before) + 1} of the recipe (pack) packs single weights, but whole units are "
         "pruned before it: leave it out"
@@ -156,12 +157,10 @@ def test_a_pack_after_unit_pruning_is_refused(before: list[RecipeStep]) -> None:
 
 @pytest.mark.parametrize("step", [HALF, UNITS, BORROWED, Rewind(to=0), Pack()])
 @pytest.mark.parametrize("between", [[], [TRAIN]])
-def test_what_needs_dense_weights_is_refused_after_a_pack(
-    step: RecipeStep, between: list[RecipeStep]
-) -> None:
+def test_what_needs_dense_weights_is_refused_after_a_pack(step: Step, between: list[Step]) -> None:
     before = [HALF, Pack(), *between]
     assert refusal(*before, step) == (
-        f"step {len(before) + 1} of the recipe ({step.step}) needs dense weights, but the layers "
+        f"step {len(before) + 1} of the recipe ({step.kind()}) needs dense weights, but the layers "
         "are packed by then: put a regrow between them, or change the order"
     )
     if not isinstance(step, Pack):
@@ -196,7 +195,7 @@ def test_a_source_is_checked_as_a_recipe_of_its_own() -> None:
 @pytest.mark.parametrize(
     "recipe", [[TRAIN], [HALF, TRAIN, Regrow()], [TRAIN, Prune(sparsity=0.5, enforce=False)]]
 )
-def test_a_source_without_a_mask_is_refused(recipe: Sequence[RecipeStep]) -> None:
+def test_a_source_without_a_mask_is_refused(recipe: Sequence[Step]) -> None:
     assert refusal(Transfer(source=Source(recipe=tuple(recipe)))) == (
         "step 1 of the recipe (transfer) borrows a mask, but its source ends without one: let it "
         "prune"
@@ -204,6 +203,9 @@ def test_a_source_without_a_mask_is_refused(recipe: Sequence[RecipeStep]) -> Non
 
 
 def test_masks_in_force_are_those_not_lifted() -> None:
-    assert masks_in_force([HALF, TRAIN, UNITS, Rewind(to=0), BORROWED]) == [HALF, UNITS, BORROWED]
-    assert masks_in_force([HALF, Regrow(), UNITS]) == [UNITS]
-    assert masks_in_force([Prune(sparsity=0.5, enforce=False), TRAIN, Pack()]) == []
+    def masks(*steps: Step) -> tuple[Step, ...]:
+        return expected_after(steps).masks
+
+    assert masks(HALF, TRAIN, UNITS, Rewind(to=0), BORROWED) == (HALF, UNITS, HALF)
+    assert masks(HALF, Regrow(), UNITS) == (UNITS,)
+    assert masks(Prune(sparsity=0.5, enforce=False), TRAIN, Pack()) == ()

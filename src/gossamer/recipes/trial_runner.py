@@ -1,6 +1,6 @@
 """Doing the steps: from a trial to its states, its phases and its record.
 
-A `Workshop` belongs to one process. It keeps the data resident, one network to work
+A `TrialRunner` belongs to one process. It keeps the data resident, one network to work
 on, and the states it used last; trained states it leaves as files. It never writes the database:
 what it made, it returns.
 """
@@ -8,37 +8,31 @@ what it made, it returns.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gossamer.core.errors import InputError, StoreError
+from gossamer.core.errors import InputError
 from gossamer.data import Dataset
 from gossamer.masks import Mask
 from gossamer.masks.storages import first_names, tied_copy
 from gossamer.nets import accepts_channels_last, build, identity
-from gossamer.nets.packing import pack, unpack
-from gossamer.recipes.choosing import mask_of
+from gossamer.nets.packing import pack
 from gossamer.recipes.keys import KeyedTrial
 from gossamer.recipes.leaking import pool_statistics
-from gossamer.recipes.measuring import measure_network, requested_sparsity
-from gossamer.recipes.parts import Parts, make_parts
+from gossamer.recipes.measuring import measure_network
 from gossamer.recipes.state import State, load_state, save_state, snapshot
 from gossamer.recipes.statistics_files import write_statistics
-from gossamer.recipes.steps import Pack, Prune, Regrow, Rewind, Train, Transfer, described
+from gossamer.recipes.steps import Pulse, Train, Work, expected_after
 from gossamer.recipes.trial import DataSpec
+from gossamer.recipes.trial_data import TrialData, make_trial_data
 from gossamer.records.canonical import key_of
 from gossamer.records.environment import describe_environment
-from gossamer.records.record import Environment, Epoch, Phase, Record
-from gossamer.train.loop import Job, Standing, train
-from gossamer.train.optimizers import make_optimizer, optimizer_tensors, restore_optimizer
-
-Pulse = Callable[[int, Standing], bool]
-"""Called now and then with the optimizer steps of a whole training and where it stands; a true
-answer stops it."""
+from gossamer.records.record import Environment, Phase, Record
 
 _STATES_IN_MEMORY = 3
 
@@ -51,7 +45,7 @@ class _Template:
     channels_last: bool
 
 
-class Workshop:
+class TrialRunner:
     """Makes the states and measures of trials, never the same state twice.
 
     Parameters
@@ -63,7 +57,7 @@ class Workshop:
     statistics_path
         The file of a record's key that holds what attacks need to know.
     pulse
-        See `Pulse`.
+        See `gossamer.recipes.steps.Pulse`.
     """
 
     def __init__(
@@ -81,7 +75,7 @@ class Workshop:
         self._pulse = pulse
         self._states: OrderedDict[str, State] = OrderedDict()
         self._templates: dict[str, _Template] = {}
-        self._parts: OrderedDict[str, Parts] = OrderedDict()
+        self._trial_data: dict[str, TrialData] = {}
 
     def train(self, keyed: KeyedTrial, position: int) -> Phase:
         """Do the training step at a position, from the states before it, and keep its state.
@@ -98,13 +92,13 @@ class Workshop:
         step = keyed.trial.steps[position]
         assert isinstance(step, Train)
         key = keyed.states[position + 1]
-        state, ended = self._trained(keyed, step, key, self.state(keyed, position))
+        state, ended = step.train(self._work(keyed, position))
         save_state(self._state_path(key), state)
         self._remember(key, state)
         return Phase(
             key=key,
             parent=keyed.states[position],
-            step=described(step),
+            step=step.described(),
             precision=keyed.trial.precision,
             optimizer_steps=ended.steps,
             examples=len(ended.history) * len(self._data(keyed).train.labels),
@@ -131,7 +125,8 @@ class Workshop:
         elif isinstance(keyed.trial.steps[done - 1], Train):
             state, _ = load_state(self._state_path(key))
         else:
-            return self._after_cheap_step(keyed, done)
+            # Quick enough to do again, so that nothing is kept.
+            return keyed.trial.steps[done - 1].do(self._work(keyed, done - 1))
         self._remember(key, state)
         return state
 
@@ -176,110 +171,37 @@ class Workshop:
         """
         started = time.perf_counter()
         trial = keyed.trial
-        state = self.state(keyed, len(trial.steps))
+        state, asked = self.state(keyed, len(trial.steps)), expected_after(trial.steps).sparsity
         network = self._loaded(keyed, state)
-        parts, classes = self._data(keyed), self._dataset(trial.data).classes
-        measured = measure_network(network, state.mask, parts, classes, state.packed)
-        if parts.pool is not None:
-            found = pool_statistics(network, parts.pool)
+        data, classes = self._data(keyed), self._dataset(trial.data).classes
+        measured = measure_network(network, state.mask, data, classes, state.packed)
+        if data.pool is not None:
+            found = pool_statistics(network, data.pool)
             write_statistics(self._statistics_path(keyed.record), found)
         return Record(
             key=keyed.record,
             identity=keyed.identity,
             phases=keyed.phases,
-            measures={**measured.numbers, "sparsity_requested": requested_sparsity(trial.steps)},
+            measures={**measured.numbers, "sparsity_requested": asked},
             per_class=measured.per_class,
             layers=measured.layers,
             seconds=time.perf_counter() - started,
             environment=_environment(trial.device),
         )
 
-    def _after_cheap_step(self, keyed: KeyedTrial, done: int) -> State:
-        """Do a step that is no training: quick enough to do again, so that nothing is kept."""
-        step, seed = keyed.trial.steps[done - 1], keyed.trial.seed
-        before = self.state(keyed, done - 1)
-        start = self.state(keyed, step.to) if isinstance(step, Rewind) else before
-        network = self._loaded(keyed, start)
-        match step:
-            case Prune():
-                inputs = self._data(keyed).train.inputs[:2]
-                mask = mask_of(step, network, inputs, seed)
-                mask.apply(network)
-                return _masked(network, mask, step.enforce, before)
-            case Transfer():
-                mask = self._borrowed(keyed, done - 1)
-                mask.apply(network)
-                return _masked(network, mask, step.enforce, before)
-            case Regrow():
-                return State(snapshot(unpack(network)), epochs=before.epochs)
-            case Pack():
-                return _packed(network, step, before, seed)
-            case Rewind():
-                return _rewound(network, before)
-            case Train():
-                raise AssertionError("the state after a training is kept in a file")
-
-    def _borrowed(self, keyed: KeyedTrial, position: int) -> Mask:
-        """Return the mask that a transfer brings, shuffled if it asks for that."""
-        step, mask = keyed.trial.steps[position], self.mask(keyed.sources[position])
-        assert isinstance(step, Transfer)
-        if step.shuffle is not None:
-            mask = mask.shuffled(keyed.trial.seed, step.shuffle)
-        return mask
-
-    def _trained(
-        self, keyed: KeyedTrial, step: Train, key: str, before: State
-    ) -> tuple[State, Standing]:
-        """Train from a state, or from a checkpoint on the way; return the state it ends in."""
-        trial = keyed.trial
-        start, standing = self._checkpoint(key) or (before, Standing())
-        network = self._loaded(keyed, start)
-        optimizer = make_optimizer(step.optimizer, network)
-        if standing.steps or step.optimizer_state == "keep":
-            restore_optimizer(optimizer, network, start.optimizer)
-        if before.mask is not None and not before.packed:
-            before.mask.enforce(network, optimizer)
-        parts = self._data(keyed)
-        total = step.epochs * -(-len(parts.train.labels) // step.batch)
-
-        def now(standing: Standing) -> State:
-            return State(
-                network=snapshot(network),
-                mask=before.mask,
-                optimizer=optimizer_tensors(optimizer, network),
-                epochs=before.epochs + len(standing.history),
-                packed=before.packed,
-            )
-
-        job = Job(
-            network=network,
-            optimizer=optimizer,
-            data=parts.train,
-            validation=parts.validation,
-            classes=self._dataset(trial.data).classes,
-            options=step,
-            precision=trial.precision,
-            seed=trial.seed,
-            first_epoch=before.epochs,
-            keep=lambda standing: _keep(self._checkpoint_path(key), now(standing), standing),
-            pulse=lambda standing: self._pulse(total, standing),
+    def _work(self, keyed: KeyedTrial, position: int) -> Work:
+        return Work(
+            seed=keyed.trial.seed,
+            precision=keyed.trial.precision,
+            classes=self._dataset(keyed.trial.data).classes,
+            before=self.state(keyed, position),
+            loaded=partial(self._loaded, keyed),
+            earlier=partial(self.state, keyed),
+            data=partial(self._data, keyed),
+            borrowed=lambda: self.mask(keyed.sources[position]),
+            checkpoint=self._checkpoint_path(keyed.states[position + 1]),
+            pulse=self._pulse,
         )
-        unsaved = _unsaved_buffers(network)
-        ended = train(job, standing)
-        _check_unsaved(unsaved, network)
-        return now(ended), ended
-
-    def _checkpoint(self, key: str) -> tuple[State, Standing] | None:
-        """Return where an unfinished training stood; a damaged checkpoint counts as none."""
-        path = self._checkpoint_path(key)
-        if not path.is_file():
-            return None
-        try:
-            state, notes = load_state(path)
-            history = tuple(Epoch.model_validate(epoch) for epoch in notes.pop("history"))
-            return state, Standing(history=history, **notes)
-        except (StoreError, ValueError, TypeError, KeyError):
-            return None
 
     def _template(self, keyed: KeyedTrial) -> _Template:
         """Return the initial network of a trial, built once a seed and never trained itself."""
@@ -308,7 +230,7 @@ class Workshop:
         while len(self._states) > _STATES_IN_MEMORY:
             self._states.popitem(last=False)
 
-    def _data(self, keyed: KeyedTrial) -> Parts:
+    def _data(self, keyed: KeyedTrial) -> TrialData:
         trial = keyed.trial
         key = key_of(
             {
@@ -317,47 +239,12 @@ class Workshop:
                 "measure": trial.measure.model_dump(mode="json"),
             }
         )
-        if key not in self._parts:
-            self._parts.clear()
-            self._parts[key] = make_parts(
+        if key not in self._trial_data:
+            self._trial_data.clear()
+            self._trial_data[key] = make_trial_data(
                 trial, self._dataset(trial.data), self._template(keyed).channels_last
             )
-        return self._parts[key]
-
-
-def _masked(network: nn.Module, mask: Mask, enforce: bool, before: State) -> State:
-    """Return the state of a network whose pruned weights were set to zero."""
-    if not enforce:
-        return replace(before, network=snapshot(network))
-    if before.mask is not None:
-        mask = before.mask & mask  # what went stays away, whatever chose it
-    return replace(before, network=snapshot(network), mask=mask)
-
-
-def _packed(network: nn.Module, step: Pack, before: State, seed: int) -> State:
-    """Return the state of a network whose masked layers hold their non-zeros only.
-
-    Raises
-    ------
-    InputError
-        If the mask prunes whole units.
-    """
-    mask = before.mask
-    assert mask is not None
-    if mask.attached:
-        raise InputError(
-            "pack is for single weights, but the mask prunes whole units, with their biases: leave "
-            "it out"
-        )
-    network = pack(network, mask.weights, initialisation=step.initialisation, seed=seed)
-    return State(snapshot(network), mask, epochs=before.epochs, packed=True)
-
-
-def _rewound(network: nn.Module, before: State) -> State:
-    """Return the state of a network that holds earlier weights, under the mask of now."""
-    if before.mask is not None:
-        before.mask.apply(network)
-    return State(snapshot(network), before.mask, epochs=before.epochs)
+        return self._trial_data[key]
 
 
 def _environment(device: str) -> Environment:
@@ -417,27 +304,3 @@ def _check_ties(ties: Mapping[str, str], network: nn.Module) -> None:
             "parameter, which is lost where it is trained: let both layers hold the same "
             "nn.Parameter"
         )
-
-
-def _unsaved_buffers(network: nn.Module) -> dict[str, Tensor]:
-    """Return copies of the buffers that a ``state_dict`` leaves out."""
-    saved = network.state_dict().keys()
-    return {n: value.clone() for n, value in network.named_buffers() if n not in saved}
-
-
-def _check_unsaved(before: Mapping[str, Tensor], network: nn.Module) -> None:
-    for name, value in _unsaved_buffers(network).items():
-        if name in before and not torch.equal(before[name], value):
-            raise InputError(
-                f"training changes the network's buffer {name!r}, which is not persistent, so no "
-                "state could hold it: register it with persistent=True"
-            )
-
-
-def _keep(path: Path, state: State, standing: Standing) -> None:
-    """Write a checkpoint: the state as it is now, and where the training stands."""
-    notes = dict(vars(standing))
-    notes["history"] = [epoch.model_dump(mode="json") for epoch in standing.history]
-    if standing.random is None:
-        del notes["random"]
-    save_state(path, state, notes)

@@ -11,7 +11,7 @@ from gossamer.recipes.trial import Trial
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrialData:
     """What is trained on, what is looked at on the way, and what is measured at the end."""
 
     train: Resident
@@ -24,7 +24,7 @@ class Parts:
     """What could have been trained on, where leakage is measured; None elsewhere."""
 
 
-def make_parts(trial: Trial, dataset: Dataset, channels_last: bool) -> Parts:
+def make_trial_data(trial: Trial, dataset: Dataset, channels_last: bool) -> TrialData:
     """Split the dataset as the trial asks, and move the parts to the device."""
     chosen = split(trial.data, dataset, trial.seed)
 
@@ -47,7 +47,7 @@ def make_parts(trial: Trial, dataset: Dataset, channels_last: bool) -> Parts:
         drawn = stratified_sample(dataset.y_train[chosen.train], count, trial.seed)
         sample = resident("train", chosen.train[drawn])
     held_out = chosen.validation
-    return Parts(
+    return TrialData(
         train=training,
         validation=resident(trial.data.validation_from, held_out) if len(held_out) else None,
         sample=sample,

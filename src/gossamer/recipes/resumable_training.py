@@ -1,0 +1,103 @@
+"""Training from one state to the next, going on from a checkpoint where there is one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.core.errors import InputError, StoreError
+from gossamer.recipes.state import State, load_state, save_state, snapshot
+from gossamer.records.record import Epoch
+from gossamer.train.loop import Job, Standing, train
+from gossamer.train.optimizers import make_optimizer, optimizer_tensors, restore_optimizer
+
+if TYPE_CHECKING:
+    from gossamer.recipes.steps import Train, Work
+
+
+def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
+    """Train from a state, or from a checkpoint on the way; return the state it ends in.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no longer a number.
+    Interrupted
+        If the pulse asked to stop; a checkpoint was kept.
+    InputError
+        If training changes what no state holds.
+    """
+    before, data = work.before, work.data()
+    start, standing = _unfinished(work.checkpoint) or (before, Standing())
+    network = work.loaded(start)
+    optimizer = make_optimizer(step.optimizer, network)
+    if standing.steps or step.optimizer_state == "keep":
+        restore_optimizer(optimizer, network, start.optimizer)
+    if before.mask is not None and not before.packed:
+        before.mask.enforce(network, optimizer)
+    total = step.epochs * -(-len(data.train.labels) // step.batch)
+
+    def now(standing: Standing) -> State:
+        return State(
+            network=snapshot(network),
+            mask=before.mask,
+            optimizer=optimizer_tensors(optimizer, network),
+            epochs=before.epochs + len(standing.history),
+            packed=before.packed,
+        )
+
+    job = Job(
+        network=network,
+        optimizer=optimizer,
+        data=data.train,
+        validation=data.validation,
+        classes=work.classes,
+        options=step,
+        precision=work.precision,
+        seed=work.seed,
+        first_epoch=before.epochs,
+        keep=lambda standing: _keep(work.checkpoint, now(standing), standing),
+        pulse=lambda standing: work.pulse(total, standing),
+    )
+    unsaved = _unsaved_buffers(network)
+    ended = train(job, standing)
+    _check_unsaved(unsaved, network)
+    return now(ended), ended
+
+
+def _unfinished(path: Path) -> tuple[State, Standing] | None:
+    """Return where an unfinished training stood; a damaged checkpoint counts as none."""
+    if not path.is_file():
+        return None
+    try:
+        state, notes = load_state(path)
+        history = tuple(Epoch.model_validate(epoch) for epoch in notes.pop("history"))
+        return state, Standing(history=history, **notes)
+    except (StoreError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _keep(path: Path, state: State, standing: Standing) -> None:
+    """Write a checkpoint: the state as it is now, and where the training stands."""
+    notes = dict(vars(standing))
+    notes["history"] = [epoch.model_dump(mode="json") for epoch in standing.history]
+    if standing.random is None:
+        del notes["random"]
+    save_state(path, state, notes)
+
+
+def _unsaved_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the buffers that a ``state_dict`` leaves out."""
+    saved = network.state_dict().keys()
+    return {n: value.clone() for n, value in network.named_buffers() if n not in saved}
+
+
+def _check_unsaved(before: Mapping[str, Tensor], network: nn.Module) -> None:
+    for name, value in _unsaved_buffers(network).items():
+        if name in before and not torch.equal(before[name], value):
+            raise InputError(
+                f"training changes the network's buffer {name!r}, which is not persistent, so no "
+                "state could hold it: register it with persistent=True"
+            )
