@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from gossamer.leakage.attacks import ATTACKS, attack_measures
 from gossamer.report.columns import COLUMNS, IN_ATTACKS, IN_CLAIMS, STANDS_FOR, TRIAL, Column
-from gossamer.report.glossary import ATTACKS
 from gossamer.report.results_table import column_row
 
 FILE = Path(__file__).parent / "results-columns.md"
@@ -17,7 +17,12 @@ FILE = Path(__file__).parent / "results-columns.md"
 
 def page() -> str:
     """Return the whole text."""
-    attacks = "\n".join(f"| `{name}` | {words} |" for name, words in ATTACKS.items())
+    taken = dict.fromkeys(measure.removesuffix("_auc") for measure in attack_measures())
+    attacks = "\n".join(
+        f"| `{name}` | {attack.phrase} | {attack.meaning} | {attack.source} |"
+        for name, attack in ATTACKS.items()
+        if name in taken
+    )
     place = (column for column in TRIAL if column.name in ("arm", "level"))
     return f"""# The tables of a report
 
@@ -35,8 +40,8 @@ value for it.
 
 Attacks are called
 
-| ATTACK | |
-|---|---|
+| ATTACK | | | from |
+|---|---|---|---|
 {attacks}
 
 The threshold of `best_threshold` is fixed for no false-positive rate, so that it has an AUC and a

@@ -88,11 +88,11 @@ def _attack_names(text: str | None) -> tuple[str, ...]:
 def _preview(console: Console, file: Path, names: tuple[str, ...]) -> None:
     from gossamer.audit_console import previewed
     from gossamer.leakage.archive import read_contents
-    from gossamer.leakage.preview import preview
+    from gossamer.leakage.dry_run import dry_run
 
     contents = read_contents(file)
     with _naming(file):
-        seen = preview(contents, names)
+        seen = dry_run(contents, names)
     for part in previewed(seen, file.name):
         console.print(part)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gossamer.core.formats import NOTHING, compact, counted, decimal, listed, percent
 from gossamer.leakage.design import Kind
-from gossamer.leakage.preview import Preview
+from gossamer.leakage.dry_run import DryRun
 from gossamer.records.leakage import AttackResult, Estimate, Leakage, RateAt, Skipped
 
 Follow = Callable[[int, int, str], None]
@@ -99,7 +99,7 @@ def failures(leakage: Leakage) -> Iterator[Text]:
         yield Text("No number of this audit can be relied on.\n", style="bold red")
 
 
-def previewed(seen: Preview, name: str) -> Iterator[RenderableType]:
+def previewed(seen: DryRun, name: str) -> Iterator[RenderableType]:
     """Yield what a dry run prints."""
     size = compact(seen.contents.path.stat().st_size, "B")
     yield Text(f"{name}, {size}\n", style="bold")
@@ -116,7 +116,7 @@ def previewed(seen: Preview, name: str) -> Iterator[RenderableType]:
     yield Text(f"\nMemory: about {compact(seen.contents.memory, 'B')}{free}.")
 
 
-def _arrays(seen: Preview) -> Table:
+def _arrays(seen: DryRun) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("Array", "Shape", "Type"):
         table.add_column(title)
@@ -125,7 +125,7 @@ def _arrays(seen: Preview) -> Table:
     return table
 
 
-def _design(seen: Preview) -> str:
+def _design(seen: DryRun) -> str:
     """Say who trained on what, and how many references that gives."""
     fewest, most = (f"{count:,}" for count in seen.members)
     members = fewest if fewest == most else f"{fewest} to {most}"

@@ -11,8 +11,8 @@ from scipy import special, stats
 
 from gossamer.core.errors import InputError
 from gossamer.leakage import audit, audit_statistics, self_tests, statistics
-from gossamer.leakage.attacks import ATTACKS, DEFAULT
-from gossamer.leakage.findings_in_words import stronger
+from gossamer.leakage.attacks import ATTACKS, usual_attacks
+from gossamer.leakage.notes import stronger
 from gossamer.records.leakage import Leakage
 
 Members = NDArray[np.bool_]
@@ -34,7 +34,7 @@ def outputs(
 def test_every_attack_runs_on_eight_pairs(paired_members: PairedMembers) -> None:
     members = paired_members(16, 2000)
     found = audit(*outputs(members), members)
-    assert tuple(attack.name for attack in found.attacks) == (*DEFAULT, "best_threshold")
+    assert tuple(attack.name for attack in found.attacks) == (*usual_attacks(), "best_threshold")
     assert found.passed, found.checks
     assert {check.name for check in found.checks} == {
         "null", "floor", "rates", "labels", "references",
@@ -398,7 +398,7 @@ def test_progress_is_told_to_the_end(paired_members: PairedMembers) -> None:
     audit(*outputs(members), members, progress=lambda *step: told.append(step))
     assert [done for done, _, _ in told] == list(range(len(told)))
     assert told[-1][0] == told[-1][1]
-    assert told[0][2] == ATTACKS["gap"].face.label
+    assert told[0][2] == ATTACKS["gap"].label
 
 
 def case(**changed: Any) -> dict[str, Any]:

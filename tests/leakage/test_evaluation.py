@@ -7,21 +7,21 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from gossamer.leakage.attacks.loss import ATTACK
 from gossamer.leakage.design import find_design
-from gossamer.leakage.evaluation import Face, evaluate, find_split, settled_rates
+from gossamer.leakage.evaluation import evaluate, settled_rates
+from gossamer.leakage.threshold_split import find_split
 from gossamer.leakage.uncertainty import Resampler
 from gossamer.records.leakage import AttackResult
 
 Members = NDArray[np.bool_]
 PairedMembers = Callable[..., Members]
 
-FACE = Face("loss", "Loss", "", "")
-
 
 def attacked(scores: NDArray[np.float64], members: Members, seed: int = 0) -> AttackResult:
     design = find_design(members)
     resampler = Resampler(design.units, paired=design.kind == "paired", seed=seed)
-    return evaluate(FACE, scores, design, find_split(design, seed), resampler)
+    return evaluate(ATTACK, scores, design, find_split(design, seed), resampler)
 
 
 def coverage(audits: list[AttackResult], truth: tuple[float, ...] | None = None) -> list[float]:

@@ -5,8 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from gossamer.leakage.attacks.lira_offline import lira_offline
+from gossamer.leakage.attacks.lira_online import lira_online
 from gossamer.leakage.design import Design, find_design, redraw
-from gossamer.leakage.likelihood_ratio import lira_offline, lira_online
 from gossamer.leakage.ranking import auc, curve, rank
 from gossamer.leakage.references import gather
 

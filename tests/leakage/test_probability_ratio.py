@@ -5,8 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 from gossamer.leakage import Statistics, statistics
+from gossamer.leakage.attacks.base import base_scores
+from gossamer.leakage.attacks.rmia import GAMMA, rmia_scores
 from gossamer.leakage.design import find_design
-from gossamer.leakage.probability_ratio import GAMMA, base_scores, rmia_scores
 
 PairedMembers = Callable[..., NDArray[np.bool_]]
 

@@ -5,8 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from gossamer.leakage.attacks import obstacle
+from gossamer.leakage.attacks.quantile_regression import ATTACK, _edges, _learn, quantile_scores
 from gossamer.leakage.design import find_design
-from gossamer.leakage.quantile_regression import _edges, _learn, possible, quantile_scores
 from gossamer.leakage.ranking import auc, rank
 from gossamer.leakage.references import gather
 
@@ -45,8 +46,11 @@ def test_non_members_lie_around_the_predicted_median(paired_members: PairedMembe
 
 
 def test_four_units_are_needed(paired_members: PairedMembers) -> None:
-    assert not possible(find_design(paired_members(6, 50)))
-    assert possible(find_design(paired_members(8, 50)))
+    assert (
+        obstacle(ATTACK, find_design(paired_members(6, 50)))
+        == "it needs 4 pairs of models, and there are 3"
+    )
+    assert obstacle(ATTACK, find_design(paired_members(8, 50))) is None
 
 
 def test_the_table_holds_what_trees_predict_from_unsorted_features() -> None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from gossamer.leakage import audit, self_tests, statistics
 from gossamer.leakage.attacks import ATTACKS, Case
 from gossamer.leakage.design import Design, find_design, redraw
-from gossamer.leakage.evaluation import find_split
 from gossamer.leakage.ranking import Best
+from gossamer.leakage.threshold_split import find_split
 
 PairedMembers = Callable[..., NDArray[np.bool_]]
 

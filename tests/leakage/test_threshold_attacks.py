@@ -2,14 +2,12 @@ import numpy as np
 import pytest
 
 from gossamer.leakage import statistics
+from gossamer.leakage.attacks.class_thresholds import measured_from_class_threshold
+from gossamer.leakage.attacks.entropy import entropy_scores
+from gossamer.leakage.attacks.gap import gap_scores
+from gossamer.leakage.attacks.loss import loss_scores
+from gossamer.leakage.attacks.modified_entropy import modified_entropy_scores
 from gossamer.leakage.ranking import best_threshold
-from gossamer.leakage.threshold_attacks import (
-    entropy_scores,
-    gap_scores,
-    loss_scores,
-    measured_from_class_threshold,
-    modified_entropy_scores,
-)
 
 
 def test_scores_rise_with_what_speaks_for_membership() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gossamer.leakage.attacks.lira_online import lira_online
 from gossamer.leakage.design import find_design
-from gossamer.leakage.likelihood_ratio import lira_online
 from gossamer.leakage.ranking import auc, rank
 from gossamer.leakage.references import gather
 from gossamer.leakage.uncertainty import (

@@ -2,7 +2,6 @@ import pytest
 
 from gossamer.records.measures import (
     MEASURES,
-    OF_ATTACKS,
     OF_LATENCY,
     OF_LEAKAGE,
     OF_MASKS,
@@ -45,7 +44,8 @@ def test_fractions_are_told_from_other_numbers(measure: str, fraction: bool) -> 
 
 def test_kinds_of_measures_are_told_apart() -> None:
     assert [name for name in MEASURES if needs_overlaps(name)] == list(OF_MASKS)
-    assert {name for name in MEASURES if needs_leakage(name)} == {*OF_LEAKAGE, *OF_ATTACKS}
+    assert {name for name in MEASURES if needs_leakage(name)} == {*OF_LEAKAGE}
+    assert needs_leakage("lira_online_tpr@0.01")
     assert {name for name in MEASURES if needs_validation(name)} == {*OF_VALIDATION}
     assert [name for name in MEASURES if needs_latency(name)] == list(OF_LATENCY)
     assert not any(is_count(name) or is_fraction(name) for name in OF_LATENCY)

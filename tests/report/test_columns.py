@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gossamer.leakage.attacks import attack_measures
 from gossamer.records.measures import MEASURES
 from gossamer.report.claims import judged_claims
 from gossamer.report.columns import COLUMNS, IN_ATTACKS, IN_CLAIMS, column_of
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_measure_is_a_column_that_is_explained() -> None:
-    for measure in (*MEASURES, "mask_overlap:conv1.weight"):
+    for measure in (*MEASURES, *attack_measures(), "mask_overlap:conv1.weight"):
         column = column_of(measure)
         assert column is not None, measure
         assert column.meaning.endswith(".")

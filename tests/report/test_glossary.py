@@ -22,7 +22,7 @@ def test_terms_are_those_that_the_page_uses(run: Any, leaky: Any) -> None:
     assert "TPR, FPR" not in plain
     assert "Pair of seeds" not in plain
     attacked = dict(definitions(leaky.results))
-    assert {"TPR, FPR", "LiRA", "Pair of seeds"} <= attacked.keys()
+    assert {"TPR, FPR", "LiRA, online", "Pair of seeds"} <= attacked.keys()
     assert definitions(Results(run.study, {})) == []
 
 

@@ -23,7 +23,7 @@ from gossamer.report.leakage_tables import (
     level_table,
     precision_table,
     rate_at,
-    release_table,
+    version_table,
 )
 from gossamer.report.series import groups
 
@@ -141,9 +141,9 @@ def test_factor_is_a_ratio_of_rates_on_the_curves(make_leakage: Any) -> None:
     assert factor_over_loss(leakage.model_copy(update={"attacks": alone})) is None
 
 
-def test_releases_are_compared_with_the_network_alone(leaky: Any) -> None:
+def test_two_versions_are_compared_with_the_network_alone(leaky: Any) -> None:
     shown = detailed(leaky.results, groups(leaky.results)[0])
-    table = release_table(leaky.results, shown)
+    table = version_table(leaky.results, shown)
     assert table is not None
     first = table.sections[0].rows[0]
     assert first[0] == "Pruned, 50% sparsity"

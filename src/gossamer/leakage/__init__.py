@@ -2,15 +2,14 @@
 
 from gossamer.leakage.auditing import audit, audit_statistics
 from gossamer.leakage.output_statistics import Statistics, statistics
-from gossamer.leakage.releases import PairedChange, foreign_attack, joint_attack, paired_change
+from gossamer.leakage.two_versions import PairedChange, attack_versions, paired_change
 
 __all__ = [
     "PairedChange",
     "Statistics",
+    "attack_versions",
     "audit",
     "audit_statistics",
-    "foreign_attack",
-    "joint_attack",
     "paired_change",
     "statistics",
 ]

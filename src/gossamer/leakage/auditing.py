@@ -11,17 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from gossamer.core.arrays import as_array
 from gossamer.core.errors import InputError
 from gossamer.leakage import self_tests
-from gossamer.leakage.attacks import (
-    ATTACKS,
-    BASELINE,
-    HEADLINES,
-    Case,
-    chosen_attacks,
-    obstacle,
-)
-from gossamer.leakage.design import Scores, find_design, without_mate
-from gossamer.leakage.evaluation import evaluate, evaluate_in_sample, find_split
-from gossamer.leakage.findings_in_words import few_examples, finding, mateless, notes_on, stronger
+from gossamer.leakage.attacks import ATTACKS, HEADLINES, Case, chosen_attacks, obstacle
+from gossamer.leakage.design import find_design, without_mate
+from gossamer.leakage.evaluation import evaluate
 from gossamer.leakage.given_arrays import (
     EXPECTED_LOGITS,
     check_axes,
@@ -29,8 +21,10 @@ from gossamer.leakage.given_arrays import (
     checked_logits,
     checked_members,
 )
+from gossamer.leakage.notes import few_examples, finding, mateless, notes_on, stronger
 from gossamer.leakage.output_statistics import Statistics, check_models, statistics
 from gossamer.leakage.provenance import arrays_source, provenance
+from gossamer.leakage.threshold_split import find_split
 from gossamer.leakage.uncertainty import Resampler
 from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import (
@@ -51,6 +45,9 @@ KeepScores = Callable[[ExampleScores], None]
 """Called once with every example's scores, such as the `append` of a list."""
 
 MOST_EXPOSED = 20
+
+_IN_SAMPLE = tuple(name for name, attack in ATTACKS.items() if attack.in_sample)
+"""What is reported in any case: the published baseline."""
 
 
 def audit(
@@ -230,14 +227,13 @@ def _audited(
     case = Case(statistics.of_models(kept), numbers, design, split, options.seed)
     obstacles = {name: obstacle(ATTACKS[name], design) for name in options.attacks}
     possible = [name for name, why in obstacles.items() if why is None]
-    headline = next(
-        (name for name in HEADLINES if name in possible), (possible or [BASELINE.name])[0]
-    )
+    headline = next((name for name in HEADLINES if name in possible), (*possible, *_IN_SAMPLE)[0])
     results, scores = _attacked(case, possible, options)
     checks = _checks(case, headline, results, options.classes)
     if options.keep_scores is not None:
         options.keep_scores(ExampleScores(tuple(kept.tolist()), numbers, design.members, scores))
-    options.progress(len(possible) + 2, len(possible) + 2, "")
+    total = len(results) + 1
+    options.progress(total, total, "")
     comparable = bool(design.informative.any())
     return Leakage(
         models=design.models,
@@ -301,37 +297,21 @@ def _attacked(
     case: Case, names: Sequence[str], options: _Options
 ) -> tuple[tuple[AttackResult, ...], dict[str, NDArray[np.float32]]]:
     """Run the attacks, the published baseline last; return the scores of all that are kept."""
-    total = len(names) + 2
+    total = len(names) + len(_IN_SAMPLE) + 1
     paired = case.design.kind == "paired"
-    alone, mutual = (
-        Resampler(case.design.units, paired=paired, seed=case.seed, mutual=mutual)
+    resamplers = {
+        mutual: Resampler(case.design.units, paired=paired, seed=case.seed, mutual=mutual)
         for mutual in (False, True)
-    )
-    kept: dict[str, NDArray[np.float32]] = {}
-
-    def keep(name: str, scores: Scores) -> Scores:
+    }
+    results, kept = [], {}
+    for done, name in enumerate((*names, *_IN_SAMPLE)):
+        attack = ATTACKS[name]
+        options.progress(done, total, attack.label)
+        scores = attack.score(case, None)
         if options.keep_scores is not None:
             kept[name] = scores.astype(np.float32)
-        return scores
-
-    results = []
-    for done, name in enumerate(names):
-        attack = ATTACKS[name]
-        options.progress(done, total, attack.face.label)
-        results.append(
-            evaluate(
-                attack.face,
-                keep(name, attack.score(case, None)),
-                case.design,
-                case.split,
-                mutual if attack.references else alone,
-                threshold=attack.threshold,
-            )
-        )
-    options.progress(len(names), total, BASELINE.label)
-    margins = keep(BASELINE.name, case.statistics.margin.astype(np.float64))
-    results.append(evaluate_in_sample(BASELINE, margins, case.design, alone))
-    options.progress(len(names) + 1, total, "Self-tests")
+        results.append(evaluate(attack, scores, case.design, case.split, resamplers[attack.mutual]))
+    options.progress(total - 1, total, "Self-tests")
     return tuple(results), kept
 
 
@@ -346,7 +326,7 @@ def _checks(
     attack = ATTACKS.get(headline)
     if attack is not None:
         checks.insert(0, self_tests.null_check(attack, case))
-        if attack.references:
+        if attack.mutual:
             counts = self_tests.count_references(case.design)
             checks.append(self_tests.references_check(counts))
     return tuple(checks)

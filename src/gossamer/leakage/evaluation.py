@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.core.streams import stream
+from gossamer.leakage.attacks.attack import Attack
 from gossamer.leakage.design import Design, Scores
 from gossamer.leakage.ranking import (
     Floats,
@@ -20,6 +20,7 @@ from gossamer.leakage.ranking import (
     transferred_best,
     transferred_tail,
 )
+from gossamer.leakage.threshold_split import Split
 from gossamer.leakage.uncertainty import (
     Resampler,
     auc_estimate,
@@ -47,65 +48,6 @@ _AROUND = 2.0
 _UNRESOLVED = "threshold read off the same scores of one split: no interval"
 
 
-@dataclass(frozen=True)
-class Face:
-    """What a table says of an attack."""
-
-    name: str
-    label: str
-    source: str
-    requirement: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """Whose scores may fix the threshold of whose.
-
-    With several models, thresholds come from those that are neither the target nor its mate.
-    Where there are none, or the members of the others tell something of the target's members (so
-    that such a threshold would have seen part of the answer), each target's examples are halved at
-    random, members and non-members alike, and either half is judged at the threshold of the other.
-    A *row* is what gets one threshold: a model, or one half of a model's examples.
-    """
-
-    folds: NDArray[np.int8] | None
-    """``[models, examples]``, 0 or 1, where examples are halved."""
-    allowed: NDArray[np.bool_]
-    """``[rows, rows]``: whether the second may fix the threshold of the first."""
-
-    def rows(self, scores: Scores) -> Scores:
-        """Return scores, ``[models, examples]``, as rows, NaN where an example is not of one."""
-        if self.folds is None:
-            return scores
-        return np.concatenate([np.where(self.folds == fold, scores, np.nan) for fold in (0, 1)])
-
-    def members(self, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return memberships, ``[models, examples]``, as rows."""
-        return members if self.folds is None else np.concatenate([members, members])
-
-    def merge(self, rows: Scores) -> Scores:
-        """Undo `rows`."""
-        if self.folds is None:
-            return rows
-        first, second = np.split(rows, 2)
-        return np.where(self.folds == 0, first, second)
-
-
-def find_split(design: Design, seed: int) -> Split:
-    """Return how thresholds are fixed for the models of a design."""
-    others = design.units[:, None] != design.units
-    if others.any() and design.kind in ("paired", "independent"):
-        return Split(None, others)
-    folds = np.empty(design.members.shape, dtype=np.int8)
-    for model, inside in enumerate(design.members):
-        for side, places in enumerate((np.flatnonzero(~inside), np.flatnonzero(inside))):
-            order = stream(seed, "folds", model, side).permutation(places)
-            folds[model, order] = np.arange(len(order)) % 2
-    same = np.eye(design.models, dtype=bool)
-    none = np.zeros_like(same)
-    return Split(folds, np.block([[none, same], [same, none]]))
-
-
 def fixed_rates(
     scores: Scores, design: Design, split: Split, threshold: float | None
 ) -> tuple[Floats, Floats]:
@@ -126,47 +68,46 @@ def settled_rates(scores: Scores, design: Design, split: Split, fpr: float) -> F
 
 
 def evaluate(
-    face: Face,
+    attack: Attack,
     scores: Scores,
     design: Design,
     split: Split,
     resampler: Resampler,
     *,
-    threshold: float | None = None,
     learnt_on: Scores | None = None,
 ) -> AttackResult:
     """Turn the scores of an attack into what is reported of it.
 
     Parameters
     ----------
-    face
-        What the table says of the attack.
+    attack
+        Where it does not itself say who is accused, its threshold is the one of highest balanced
+        accuracy on the rows that may fix it.
     scores
         ``[models, examples]``; NaN for examples that the attack cannot judge. Some members and
         some others must be left of each model.
     design, split, resampler
         Who trained on what, who fixes whose thresholds, and how intervals are found.
-    threshold
-        Where the attack itself says who is accused; None: where balanced accuracy is highest on
-        the rows that may fix it.
     learnt_on
-        Scores to fix thresholds on, if not these: an attacker may be wrong about the targets.
+        Scores to fix thresholds on, if not these.
 
     Returns
     -------
     AttackResult
     """
+    if attack.in_sample:
+        return _evaluate_in_sample(attack, scores, design, resampler)
     targets = [rank(row, inside) for row, inside in zip(scores, design.members, strict=True)]
     rows = targets if split.folds is None else _ranked_rows(scores, design, split)
     teachers = rows if learnt_on is None else _ranked_rows(learnt_on, design, split)
-    counts = _Counts.at(rows, _thresholds(teachers, split, threshold), design.models)
+    counts = _Counts.at(rows, _thresholds(teachers, split, attack.threshold), design.models)
     at = {rate: _Tail.at(rows, teachers, split, design.models, rate) for rate in RATES}
     asked = np.array(RATES)
     read = np.stack([curve(target, asked) for target in targets])
     areas = np.array([auc(target) for target in targets])
     balanced = _balanced(counts, design, resampler)
     return AttackResult(
-        **vars(face),
+        **_named(attack),
         balanced_accuracy=balanced,
         advantage=_advantage(balanced),
         auc=_area(scores, areas, design, resampler),
@@ -179,8 +120,8 @@ def evaluate(
     )
 
 
-def evaluate_in_sample(
-    face: Face, scores: Scores, design: Design, resampler: Resampler
+def _evaluate_in_sample(
+    attack: Attack, scores: Scores, design: Design, resampler: Resampler
 ) -> AttackResult:
     """Report the best threshold on the very scores that it judges: the published baseline."""
     targets = [rank(row, inside) for row, inside in zip(scores, design.members, strict=True)]
@@ -192,7 +133,7 @@ def evaluate_in_sample(
         else resampler.estimate(best, 0.0, 1.0)
     )
     return AttackResult(
-        **vars(face),
+        **_named(attack),
         optimistic=True,
         balanced_accuracy=balanced,
         advantage=_advantage(balanced),
@@ -206,6 +147,10 @@ def evaluate_in_sample(
             for model, (area, accuracy) in enumerate(zip(areas, best, strict=True))
         ),
     )
+
+
+def _named(attack: Attack) -> dict[str, str]:
+    return {name: getattr(attack, name) for name in ("name", "label", "source", "requirement")}
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from gossamer.leakage.design import (
     reference_counts,
     shuffle,
 )
-from gossamer.leakage.evaluation import find_split, fixed_rates
+from gossamer.leakage.evaluation import fixed_rates
 from gossamer.leakage.output_statistics import Labels, Statistics
 from gossamer.leakage.ranking import auc, best_of, rank
+from gossamer.leakage.threshold_split import find_split
 from gossamer.records.leakage import AttackResult, Check, ReferenceCounts
 
 PERMUTATIONS = 200
@@ -55,7 +56,7 @@ def null_check(attack: Attack, case: Case) -> Check:
         name="null",
         passed=abs(mean - 0.5) <= reach,
         detail=(
-            f"{attack.face.label}, the headline attack and the only one tested so, against "
+            f"{attack.label}, the headline attack and the only one tested so, against "
             f"{len(areas)} random memberships that the design could have drawn: mean AUC "
             f"{mean:.4f}, allowed {0.5 - reach:.4f} to {0.5 + reach:.4f}"
         ),
@@ -151,14 +152,14 @@ def count_references(design: Design) -> ReferenceCounts:
 def _null_cases(attack: Attack, case: Case, generator: np.random.Generator) -> Iterator[Case]:
     population = (
         np.flatnonzero(case.design.informative)
-        if attack.references
+        if attack.mutual
         else np.arange(case.statistics.examples)
     )
     some = _some_examples(case.design, population, generator)
     statistics = case.statistics.select(some)
     design = case.design.select(some)
     for turn in range(PERMUTATIONS):
-        drawn = (redraw if attack.references else shuffle)(design, generator)
+        drawn = (redraw if attack.mutual else shuffle)(design, generator)
         split = find_split(drawn, turn)
         yield Case(statistics, case.labels[some], drawn, split, case.seed)
 
@@ -179,7 +180,7 @@ def _some_examples(
 
 def _null_auc(attack: Attack, case: Case) -> float | None:
     """Return the mean AUC of the targets that have one; None if there is none."""
-    if attack.threshold is not None or not attack.references:
+    if attack.threshold is not None or not attack.mutual:
         scores = attack.score(case, None)
         tpr, fpr = fixed_rates(scores, case.design, case.split, attack.threshold)
         return float((1 + tpr - fpr).mean() / 2)

@@ -54,3 +54,9 @@ class JointRecord(Value):
     timed: Timed | None = None
     seconds: float
     environment: Environment
+
+    @property
+    def attacked(self) -> tuple[AttackResult, ...]:
+        """What attacks found, of every kind."""
+        alone = self.leakage.attacks if self.leakage else ()
+        return (*alone, *(one for one in (self.joint, self.foreign) if one))

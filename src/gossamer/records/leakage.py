@@ -11,21 +11,6 @@ from typing import Any, Literal
 from gossamer.core.errors import InputError
 from gossamer.records.record import Value
 
-_WITH_REFERENCES = ("lira_", "rmia_", "base_", "quantile_regression_", "joint_", "foreign_")
-
-
-def has_references(measure: str) -> bool:
-    """Whether a measure is of an attack that holds a network against those of the other seeds.
-
-    The numbers of several networks then hang together: each is a reference of the others.
-
-    Examples
-    --------
-    >>> has_references("lira_online_auc"), has_references("loss_auc")
-    (True, False)
-    """
-    return measure.startswith(_WITH_REFERENCES)
-
 
 class Estimate(Value):
     """A number with its 95% interval, and how the interval was found."""

@@ -20,44 +20,50 @@ OF_LATENCY = (
 OF_MASKS = ("mask_overlap", "mask_overlap_by_chance")
 OF_LEAKAGE = ("gap_attack_accuracy", "best_threshold_attack_accuracy", "one_hot_attack_accuracy")
 
-ATTACKS = (
-    *("gap", "loss", "confidence", "entropy", "modified_entropy", "quantile_regression"),
-    *("rmia", "base", "lira_offline", "lira_online", "best_threshold", "joint", "foreign"),
-)
 READINGS = (
     *("auc", "balanced_accuracy"),
     *(f"{rate}@{fpr}" for rate, fpr in product(("tpr", "fpr", "curve_tpr"), ("0.01", "0.001"))),
 )
-OF_ATTACKS = tuple(
-    f"{attack}_{reading}"
-    for attack, reading in product(ATTACKS, READINGS)
-    # The best threshold in sample is fixed for no false-positive rate.
-    if attack != "best_threshold" or "@" not in reading
-)
-
-MEASURES = (*OF_NETWORKS, *OF_VALIDATION, *OF_LATENCY, *OF_MASKS, *OF_LEAKAGE, *OF_ATTACKS)
-"""Every measure; the overlap of one layer's masks is ``"mask_overlap:NAME"`` besides."""
+MEASURES = (*OF_NETWORKS, *OF_VALIDATION, *OF_LATENCY, *OF_MASKS, *OF_LEAKAGE)
+"""Every measure but those of attacks; the overlap of one layer's masks is ``"mask_overlap:NAME"``
+besides."""
 
 _COUNTS = {"parameters", "prunable", "bytes", "macs", "examples"}
 _FRACTIONS = {"accuracy", "sparsity", "auc", "tpr", "fpr", "advantage", "overlap", "gain"}
 
 
 def is_measure(name: str) -> bool:
-    """Whether there is a measure of this name.
+    """Whether there is a measure of this name that is no attack's.
 
     Examples
     --------
-    >>> is_measure("test_accuracy"), is_measure("lira_online_tpr@0.01"), is_measure("accuracy")
-    (True, True, False)
+    >>> is_measure("test_accuracy"), is_measure("accuracy")
+    (True, False)
     >>> is_measure("mask_overlap:conv1.weight")
     True
     """
     return name in MEASURES or name.startswith("mask_overlap:")
 
 
+def attack_reading(measure: str) -> tuple[str, str] | None:
+    """Take the name of an attack's number apart; None for another measure.
+
+    Which attacks there are, `gossamer.leakage.attacks` says.
+
+    Examples
+    --------
+    >>> attack_reading("lira_online_curve_tpr@0.01"), attack_reading("test_accuracy")
+    (('lira_online', 'curve_tpr@0.01'), None)
+    """
+    for reading in sorted(READINGS, key=len, reverse=True):
+        if measure.endswith(f"_{reading}"):
+            return measure.removesuffix(f"_{reading}"), reading
+    return None
+
+
 def needs_leakage(measure: str) -> bool:
     """Whether a measure is taken only where a study asks for leakage."""
-    return measure in (*OF_LEAKAGE, *OF_ATTACKS)
+    return measure in OF_LEAKAGE or attack_reading(measure) is not None
 
 
 def needs_validation(measure: str) -> bool:
@@ -112,5 +118,5 @@ def counted_examples(measure: str) -> str | None:
     """
     if measure == "test_accuracy" or measure in OF_LEAKAGE:
         return "test_examples"
-    attack = measure in OF_ATTACKS and not measure.endswith("_auc")
+    attack = attack_reading(measure) and not measure.endswith("_auc")
     return "train_examples" if attack or measure.endswith("train_accuracy") else None

@@ -11,7 +11,7 @@ from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import AttackResult, Leakage, Skipped
 from gossamer.report.charts import Figure, Panel
 from gossamer.report.files import ATTACK_COLUMNS, attack_lines, write_whole
-from gossamer.report.glossary import LEAKAGE
+from gossamer.report.glossary import LEAKAGE, attack_meanings
 from gossamer.report.leakage_section import gallery
 from gossamer.report.leakage_tables import attack_table, check_table, precision_table
 from gossamer.report.rendering import library, page_figure, render
@@ -116,7 +116,7 @@ def _values(leakage: Leakage, title: str, figure: Figure) -> dict[str, Any]:
         "checks": check_table([leakage]),
         "notes": leakage.notes,
         "made": _made(leakage),
-        "definitions": LEAKAGE,
+        "definitions": [*LEAKAGE, *attack_meanings(one.name for one in leakage.attacks)],
         "library": library(),
     }
 

@@ -65,7 +65,7 @@ def detailed(results: Results, group: Group) -> tuple[Audited, ...]:
     return (*fixed[:LEAST_FIXED], *shown)
 
 
-def releases(results: Results) -> tuple[tuple[str, JointRecord], ...]:
+def versions(results: Results) -> tuple[tuple[str, JointRecord], ...]:
     """Return what attackers who know of a second arm find, by the place that is attacked."""
     found = []
     for arm in results.study.arms:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gossamer.records.leakage import has_references
+from gossamer.leakage.attacks import has_references
 from gossamer.records.measures import is_fraction
 from gossamer.records.record import Claim
 from gossamer.report.claim_evidence import Evidence, claim_evidence, control_evidence

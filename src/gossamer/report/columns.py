@@ -8,10 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gossamer.leakage.attacks import ATTACKS
 from gossamer.records.measures import (
-    ATTACKS,
     MEASURES,
-    OF_ATTACKS,
     OF_LATENCY,
     OF_LEAKAGE,
     OF_MASKS,
@@ -27,12 +26,11 @@ STANDS_FOR = (
     "for that of an arm and CLASS for the number of a class."
 )
 _MATCHED = {
-    "ATTACK": f"(?:{'|'.join(ATTACKS)})",
     "LAYER": ".+?",
     "OTHER": ".+",
     "CLASS": r"\d+",
 }
-"""What may stand where the name of a column has one of these."""
+"""What may stand where the name of a column has one of these, and the name of an attack besides."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,9 @@ class Column:
         >>> column.covers("lira_online_auc"), column.covers("auc"), column.covers("fast_auc")
         (True, False, False)
         """
-        parts = re.split(f"({'|'.join(_MATCHED)})", self.name)
-        pattern = "".join(_MATCHED.get(part, re.escape(part)) for part in parts)
+        matched = {**_MATCHED, "ATTACK": f"(?:{'|'.join(ATTACKS)})"}
+        parts = re.split(f"({'|'.join(matched)})", self.name)
+        pattern = "".join(matched.get(part, re.escape(part)) for part in parts)
         return re.fullmatch(pattern, header) is not None
 
 
@@ -125,7 +124,7 @@ def _when_empty(measure: str) -> str:
 
 def _of_networks() -> Iterator[Column]:
     for measure in MEASURES:
-        if measure not in (*OF_ATTACKS, *OF_MASKS):
+        if measure not in OF_MASKS:
             meaning = glossary.MEASURES[measure][1]
             yield Column(measure, stored_unit(measure), meaning, _when_empty(measure))
 

@@ -1,5 +1,9 @@
 """What each measure of the page means, in one sentence each."""
 
+from collections.abc import Iterable
+
+from gossamer.leakage.attacks import ATTACKS, attack_of
+from gossamer.records.measures import attack_reading
 from gossamer.report.published_comparisons import comparisons
 from gossamer.report.results import Results
 
@@ -148,21 +152,6 @@ MEASURES: dict[str, tuple[str, str]] = {
     ),
 }
 
-ATTACKS = {
-    "gap": "gap attack",
-    "loss": "loss attack",
-    "confidence": "confidence attack by class",
-    "entropy": "entropy attack by class",
-    "modified_entropy": "modified entropy attack by class",
-    "quantile_regression": "quantile regression attack",
-    "rmia": "RMIA",
-    "base": "BASE",
-    "lira_offline": "LiRA offline",
-    "lira_online": "LiRA online",
-    "best_threshold": "best threshold in sample (optimistic)",
-    "joint": "attacker with both releases",
-    "foreign": "attacker with shadow networks of the other kind",
-}
 READINGS = {
     "auc": "AUC",
     "balanced_accuracy": "Balanced accuracy",
@@ -189,11 +178,6 @@ LEAKAGE = (
         "AUC",
         "Area under the ROC curve: the probability that a random member scores higher than a "
         "random non-member; 0.5 is guessing.",
-    ),
-    (
-        "LiRA",
-        "Likelihood-ratio attack (Carlini et al. 2022): an example's margin is compared with those "
-        "of networks trained with it and without it.",
     ),
     (
         "Shadow networks",
@@ -256,13 +240,18 @@ def label(measure: str) -> str:
 
 def _attack_label(measure: str) -> str:
     """Return the name of an attack's number, such as "lira_online_auc"; empty for another."""
-    name, _, rate = measure.partition("@")
-    for attack in sorted(ATTACKS, key=len, reverse=True):
-        reading = READINGS.get(name.removeprefix(f"{attack}_"))
-        if reading:
-            at = f" at {100 * float(rate):g}% FPR" if rate else ""
-            return f"{reading}{at} of {ATTACKS[attack]}"
-    return ""
+    attack, found = attack_of(measure), attack_reading(measure)
+    if attack is None or found is None:
+        return ""
+    reading, _, rate = found[1].partition("@")
+    at = f" at {100 * float(rate):g}% FPR" if rate else ""
+    return f"{READINGS[reading]}{at} of {attack.phrase}"
+
+
+def attack_meanings(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return what some attacks do, by their labels, in the order of the attacks."""
+    some = set(names)
+    return [(a.label, f"{a.meaning} ({a.source})") for n, a in ATTACKS.items() if n in some]
 
 
 def definitions(results: Results) -> list[tuple[str, str]]:
@@ -270,8 +259,9 @@ def definitions(results: Results) -> list[tuple[str, str]]:
     used = {name for key in results.records for name in results.measures.get(key, {})}
     used |= {one.measure for one in comparisons(results) if one.measured}
     terms = [text for name, text in MEASURES.items() if name in used]
-    if any(joint.kind == "leakage" for joint in results.joints):
-        terms += LEAKAGE
+    attacked = [a.name for joint in results.joints for a in joint.attacked]
+    if attacked:
+        terms += [*LEAKAGE, *attack_meanings(attacked)]
     pairs = [PAIRS] if results.study.paired else []
     verdicts = VERDICTS if results.study.claims else ()
     return [*terms, POINT, INTERVAL, *pairs, *verdicts, TABLE] if used else []

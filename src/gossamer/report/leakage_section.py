@@ -14,8 +14,8 @@ from gossamer.report.leakage_tables import (
     factor_over_loss,
     level_table,
     precision_table,
-    release_table,
     share,
+    version_table,
 )
 from gossamer.report.results import Results
 from gossamer.report.series import along_axis, groups
@@ -50,7 +50,7 @@ class LeakageSection:
     sentences: tuple[tuple[str, str], ...]
     levels: tuple[Table, ...]
     attacks: tuple[Table, ...]
-    releases: tuple[Table, ...]
+    versions: tuple[Table, ...]
     galleries: tuple[Gallery, ...]
     checks: Table
     notes: tuple[str, ...]
@@ -68,7 +68,7 @@ def leakage_section(results: Results) -> LeakageSection | None:
         sentences=tuple((one.label, _sentence(one.leakage)) for one in _told(results, shown)),
         levels=_there(level_table(results)),
         attacks=_there(attack_table(sections), precision_table(sections)),
-        releases=_there(release_table(results, shown), change_table(results, shown)),
+        versions=_there(version_table(results, shown), change_table(results, shown)),
         galleries=tuple(
             (one.label, gallery(one.leakage, one.pictures))
             for one in _told(results, shown)

@@ -14,7 +14,7 @@ from gossamer.report.audits import (
     Audited,
     audited,
     reading,
-    releases,
+    versions,
 )
 from gossamer.report.lines import Quantity
 from gossamer.report.results import Results
@@ -172,10 +172,10 @@ def factor_over_loss(leakage: Leakage) -> float | None:
     return ours / theirs if ours and theirs else None
 
 
-def release_table(results: Results, shown: Iterable[Audited]) -> Table | None:
+def version_table(results: Results, shown: Iterable[Audited]) -> Table | None:
     """Attackers who know of the unpruned networks, too, beside one who does not."""
     alone = {one.label: one.headline for one in shown}
-    found = [(label, joint) for label, joint in releases(results) if label in alone]
+    found = [(label, joint) for label, joint in versions(results) if label in alone]
     rows = tuple(
         (
             label,
@@ -191,12 +191,12 @@ def release_table(results: Results, shown: Iterable[Audited]) -> Table | None:
         "Attackers who know of the unpruned networks",
         (
             ("sees this network", 2),
-            ("sees both releases", 2),
+            ("sees both versions", 2),
             ("knows unpruned networks only", 2),
         ),
         ("Attacked", *("AUC", "TPR, %") * 3),
         (Section("", rows),),
-        "TPR at 0.1% FPR. Sees both releases: the likelihood ratio of the outputs of this network "
+        "TPR at 0.1% FPR. Sees both versions: the likelihood ratio of the outputs of this network "
         "and the unpruned one together. Knows unpruned networks only: the attacker's own networks "
         "are not pruned, as one who does not know of the pruning would have them. With few "
         "references, means in a second dimension add noise, so that seeing both may find less than "
@@ -216,7 +216,7 @@ def change_table(results: Results, shown: Iterable[Audited]) -> Table | None:
     """How leakage changes from the unpruned network to the other, example by example."""
     rows = []
     labels = {one.label for one in shown}
-    for label, joint in releases(results):
+    for label, joint in versions(results):
         change = joint.change
         if change is None or label not in labels:
             continue

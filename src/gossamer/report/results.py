@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from gossamer.core.formats import counted, inside, listed
+from gossamer.leakage.attacks import has_references
 from gossamer.records.joint import JointRecord
-from gossamer.records.leakage import Leakage, has_references
+from gossamer.records.leakage import Leakage
 from gossamer.records.measures import counted_examples
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.report.training_measures import training_measures

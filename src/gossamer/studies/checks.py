@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from gossamer.core.formats import percentage
+from gossamer.leakage.attacks import attack_measures
 from gossamer.recipes import DataSpec
 from gossamer.records.measures import (
     MEASURES,
@@ -284,7 +285,7 @@ def _claims_are_about_measures(spec: "StudySpec") -> Iterator[StudyFileError]:
             if lack := _why_absent(spec, claim, measure):
                 message = f"claim {claim.name} is about {measure!r}, which {lack}"
                 yield StudyFileError(message, "claims", position, field)
-        if claim.lacks_margin and is_measure(claim.measure):
+        if claim.lacks_margin and _is_taken(claim.measure):
             yield StudyFileError(
                 f"claim {claim.name} must state its margin, the smallest difference that matters: "
                 f"for {claim.measure!r}, which is no fraction, there is none that suits everyone",
@@ -292,10 +293,14 @@ def _claims_are_about_measures(spec: "StudySpec") -> Iterator[StudyFileError]:
             )
 
 
+def _is_taken(measure: str) -> bool:
+    return is_measure(measure) or measure in attack_measures()
+
+
 def _why_absent(spec: "StudySpec", claim: "ClaimSpec", measure: str) -> str:
     """Say why a claim's measure will never be taken; nothing if it will."""
-    if not is_measure(measure):
-        return f"is no measure{hint(measure, MEASURES)}"
+    if not _is_taken(measure):
+        return f"is no measure{hint(measure, (*MEASURES, *attack_measures()))}"
     if needs_leakage(measure) and spec.leakage is None:
         return 'is measured with leakage = "paired-halves" only'
     arms = [spec.arm(name) for _, name in claim.arms()]

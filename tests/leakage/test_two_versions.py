@@ -7,18 +7,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gossamer.core.errors import InputError
-from gossamer.leakage import (
-    Statistics,
-    foreign_attack,
-    joint_attack,
-    paired_change,
-    statistics,
-)
+from gossamer.leakage import Statistics, attack_versions, paired_change, statistics
+from gossamer.leakage.attacks.joint import joint_scores
+from gossamer.leakage.attacks.lira_online import lira_online
 from gossamer.leakage.auditing import audit_statistics
 from gossamer.leakage.design import find_design
-from gossamer.leakage.likelihood_ratio import lira_online
 from gossamer.leakage.references import gather
-from gossamer.leakage.releases import joint_scores
 
 PairedMembers = Callable[..., NDArray[np.bool_]]
 EXAMPLES = 1500
@@ -75,7 +69,7 @@ def test_a_second_release_helps_the_attacker(paired_members: PairedMembers) -> N
     members = paired_members(8, EXAMPLES)
     first, second = release(members, 1.0, 0), release(members, 1.0, 1)
     alone = audit_statistics(first, np.arange(EXAMPLES) % 2, members, attacks=["lira_online"])
-    both = joint_attack(first, second, members)
+    both = attack_versions(first, second, members)["joint"]
     assert both.auc.value > alone.attack("lira_online").auc.value + 0.03
     # Two independent looks at distance 1 make one at distance sqrt 2; means are estimated from
     # three references, so that theory is not quite reached.
@@ -86,7 +80,7 @@ def test_shadows_of_the_same_release_make_the_usual_attack(paired_members: Paire
     members = paired_members(8, EXAMPLES)
     first = release(members, 1.0)
     usual = audit_statistics(first, np.arange(EXAMPLES) % 2, members, attacks=["lira_online"])
-    found = foreign_attack(first, first, members)
+    found = attack_versions(first, first, members)["foreign"]
     assert found.auc == usual.attack("lira_online").auc
     assert found.tpr_at == usual.attack("lira_online").tpr_at
 
@@ -94,8 +88,8 @@ def test_shadows_of_the_same_release_make_the_usual_attack(paired_members: Paire
 def test_wrong_shadows_cost_the_attacker(paired_members: PairedMembers) -> None:
     members = paired_members(8, EXAMPLES)
     shadows, targets = release(members, 3.0, 0), release(members, 1.0, 1)
-    found = foreign_attack(shadows, targets, members)
-    right = foreign_attack(targets, targets, members)
+    found = attack_versions(shadows, targets, members)["foreign"]
+    right = attack_versions(targets, targets, members)["foreign"]
     assert found.balanced_accuracy.value < right.balanced_accuracy.value
     assert found.auc.value > 0.6
 
@@ -106,10 +100,10 @@ def test_the_attacker_who_does_not_know_fixes_thresholds_on_the_shadows(
     members = paired_members(8, EXAMPLES)
     shadows = release(members, 2.0)
     higher = replace(shadows, margin=shadows.margin + 2)
-    found = foreign_attack(shadows, higher, members)
+    found = attack_versions(shadows, higher, members)["foreign"]
     # The sparse release is surer of everything, which the attacker takes for membership.
     assert found.rate_at(0.01).realised_fpr > 0.05
-    assert foreign_attack(shadows, shadows, members).rate_at(0.01).realised_fpr < 0.02
+    assert attack_versions(shadows, shadows, members)["foreign"].rate_at(0.01).realised_fpr < 0.02
 
 
 def test_nothing_changes_between_equal_releases(paired_members: PairedMembers) -> None:
@@ -144,7 +138,7 @@ def test_rates_of_two_releases_have_intervals_that_hold(paired_members: PairedMe
     for seed in range(50):
         members = paired_members(16, 500, seed)
         first, second = release(members, 1.5, 2 * seed), release(members, 1.0, 2 * seed + 1)
-        foreign.append(foreign_attack(first, second, members).rate_at(0.01).tpr)
+        foreign.append(attack_versions(first, second, members)["foreign"].rate_at(0.01).tpr)
         changes.append(dict(paired_change(first, second, members).summary.tpr_at)[0.01])
     for found in (foreign, changes):
         mean = np.mean([one.value for one in found])
@@ -168,11 +162,11 @@ def test_what_cannot_be_compared_is_refused(paired_members: PairedMembers) -> No
     members = paired_members(8, 50)
     whole = release(members, 1.0)
     with pytest.raises(InputError, match="expected the same"):
-        joint_attack(whole, whole.select(np.arange(40)), members)
+        attack_versions(whole, whole.select(np.arange(40)), members)["joint"]
     few = release(members[:4], 1.0)
     with pytest.raises(InputError, match="as three pairs of models give"):
-        foreign_attack(few, few, members[:4])
-    for attack in (joint_attack, foreign_attack, paired_change):
+        attack_versions(few, few, members[:4])["foreign"]
+    for attack in (attack_versions, paired_change):
         odd = release(members[:7], 1.0)
         with pytest.raises(InputError, match="members: model 6 has no mate among the others"):
             attack(odd, odd, members[:7])

@@ -1,6 +1,6 @@
-"""Two releases of the same models, such as dense and sparse: what an attacker makes of both.
+"""Two versions of the same models, such as dense and sparse: what an attacker makes of both.
 
-All three functions take the statistics of both releases, model by model: row m of the second was
+Both functions take the statistics of both versions, model by model: row m of the second was
 made from row m of the first, or at least trained on the same examples.
 """
 
@@ -11,38 +11,22 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from gossamer.core.errors import InputError
-from gossamer.leakage.attacks import ATTACKS
+from gossamer.leakage.attacks import ATTACKS, Case
+from gossamer.leakage.attacks.likelihood_ratio import FEWEST_REFERENCES
+from gossamer.leakage.attacks.lira_online import lira_online
 from gossamer.leakage.design import Design, Scores, find_design, reference_counts, without_mate
-from gossamer.leakage.evaluation import RATES, Face, Split, evaluate, find_split, settled_rates
+from gossamer.leakage.evaluation import RATES, evaluate, settled_rates
 from gossamer.leakage.given_arrays import checked_members
-from gossamer.leakage.likelihood_ratio import FEWEST_REFERENCES, lira_online
 from gossamer.leakage.output_statistics import Statistics
-from gossamer.leakage.references import References, Side, gather
+from gossamer.leakage.references import References, gather
+from gossamer.leakage.threshold_split import Split, find_split
 from gossamer.leakage.uncertainty import CONFIDENCE, Resampler
 from gossamer.records.leakage import AttackResult, Estimate, LeakageChange
-
-JOINT = Face(
-    "joint",
-    "Both releases, LiRA",
-    "Carlini et al. 2022, in two dimensions",
-    "the outputs of both releases, and models of both kinds with and without each example",
-)
-FOREIGN = Face(
-    "foreign",
-    "Shadows of the other release, LiRA",
-    "Carlini et al. 2022",
-    "the target's output, and models of the other kind with and without each example",
-)
-
-_RIDGE = 1e-9
-"""Of the mean variance, added to each: two equal releases have a singular covariance."""
-
-_LEAST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class PairedChange:
-    """How leakage changes between two releases, as a whole and example by example."""
+    """How leakage changes between two versions, as a whole and example by example."""
 
     summary: LeakageChange
     examples: NDArray[np.float32]
@@ -51,20 +35,20 @@ class PairedChange:
     examples that no pair parts."""
 
 
-def joint_attack(
+def attack_versions(
     first: Statistics,
     second: Statistics,
     members: ArrayLike,
     pairs: ArrayLike | None = None,
     *,
     seed: int = 0,
-) -> AttackResult:
-    """Attack with both releases in hand, by the likelihood ratio of two bivariate Gaussians.
+) -> dict[str, AttackResult]:
+    """Attack the second version of some models with what is known of the first.
 
     Parameters
     ----------
     first, second
-        Statistics of either release, of the same models and examples.
+        Statistics of either version, of the same models and examples.
     members
         ``[models, examples]``, the same for both.
     pairs
@@ -74,65 +58,32 @@ def joint_attack(
 
     Returns
     -------
-    AttackResult
-        Covariances are pooled over examples, around each example's own means.
+    dict
+        What each attack on two versions finds, by its name: "joint", which sees the outputs of
+        both, and "foreign", which sees those of the second and has references of the first alone.
+        The latter learns its thresholds on the first, too, which it takes to be like the second;
+        the realised false-positive rate shows how wrong that is.
 
     Raises
     ------
     InputError
-        If the releases do not match, or some example has fewer than two references a side.
+        If the versions do not match, or some example has fewer than two references a side.
 
     References
     ----------
     Carlini et al. (2022), "Membership inference attacks from first principles", IEEE S&P, for one
-    release.
+    version, and in section VII for mismatched shadow models.
     """
     design, split, resampler = _checked(first, second, members, pairs, seed)
-    scores = joint_scores(gather(first.margin, design), gather(second.margin, design))
-    return evaluate(JOINT, scores, design, split, resampler)
-
-
-def foreign_attack(
-    shadows: Statistics,
-    targets: Statistics,
-    members: ArrayLike,
-    pairs: ArrayLike | None = None,
-    *,
-    seed: int = 0,
-) -> AttackResult:
-    """Attack one release with references of another: the attacker does not know what was done.
-
-    Thresholds are fixed on the shadows, too, which the attacker takes to be like the target; the
-    realised false-positive rate shows how wrong that is.
-
-    Parameters
-    ----------
-    shadows
-        Statistics of the release that the attacker can train, such as the dense one.
-    targets
-        Statistics of the release under attack.
-    members, pairs, seed
-        As for `joint_attack`.
-
-    Returns
-    -------
-    AttackResult
-
-    Raises
-    ------
-    InputError
-        As for `joint_attack`.
-
-    References
-    ----------
-    Carlini et al. (2022), "Membership inference attacks from first principles", IEEE S&P, section
-    VII, on mismatched shadow models.
-    """
-    design, split, resampler = _checked(shadows, targets, members, pairs, seed)
-    references = gather(shadows.margin, design)
-    scores = lira_online(references.facing(targets.margin), pooled=True)
-    learnt_on = lira_online(references, pooled=True)
-    return evaluate(FOREIGN, scores, design, split, resampler, learnt_on=learnt_on)
+    labels = np.zeros(second.examples, dtype=np.int64)  # which none of these attacks looks at
+    case = Case(second, labels, design, split, seed, first)
+    found = {}
+    for name, attack in ATTACKS.items():
+        if attack.versions == 2:
+            learnt_on = attack.learnt_on(case, None) if attack.learnt_on else None
+            scores = attack.score(case, None)
+            found[name] = evaluate(attack, scores, design, split, resampler, learnt_on=learnt_on)
+    return found
 
 
 def paired_change(
@@ -143,7 +94,7 @@ def paired_change(
     *,
     seed: int = 0,
 ) -> PairedChange:
-    """Measure how leakage changes from a first release to a second, pair by pair.
+    """Measure how leakage changes from a first version to a second, pair by pair.
 
     Rates are those of LiRA (online, pooled variance) with references of their own kind. Examples
     are followed by their separation: the margin of the mate that trained on an example minus that
@@ -153,7 +104,7 @@ def paired_change(
     Parameters
     ----------
     first, second, members, pairs, seed
-        As for `joint_attack`; models must come in pairs.
+        As for `attack_versions`; models must come in pairs.
 
     Returns
     -------
@@ -163,7 +114,7 @@ def paired_change(
     Raises
     ------
     InputError
-        As for `joint_attack`; or if models do not come in pairs.
+        As for `attack_versions`; or if models do not come in pairs.
     """
     design, split, resampler = _checked(first, second, members, pairs, seed)
     if design.kind != "paired":
@@ -190,49 +141,6 @@ def paired_change(
     return PairedChange(summary, evidence.mean(axis=0).astype(np.float32))
 
 
-def joint_scores(first: References, second: References) -> Scores:
-    """Return log likelihood ratios of two bivariate Gaussians in nats, ``[models, examples]``.
-
-    NaN with fewer than two references on a side.
-    """
-    design = first.design
-    products = first.centred * second.centred
-    inside = np.where(design.members, products, 0.0).sum(axis=0)
-    crosses = (products.sum(axis=0) - inside, inside)
-    scores = np.empty(first.centred.shape)
-    for target in range(design.models):
-        margins = np.stack([first.centred[target], second.centred[target]])
-        densities = []
-        for side in (False, True):
-            one, other = first.side(target, inside=side), second.side(target, inside=side)
-            cross = crosses[side].copy()
-            for member, product in zip(
-                design.left_out(design.members, target),
-                design.left_out(products, target),
-                strict=True,
-            ):
-                cross -= product * (member == side)
-            cross -= one.count * one.mean * other.mean
-            density = _joint_density(margins, one, other, cross)
-            densities.append(np.where(one.count >= FEWEST_REFERENCES, density, np.nan))
-        scores[target] = densities[1] - densities[0]
-    return scores
-
-
-def _joint_density(
-    margins: NDArray[np.float64], one: Side, other: Side, cross: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Log density of a bivariate Gaussian of pooled covariance, without its constant."""
-    freedom = max(float(np.maximum(one.count - 1, 0).sum()), 1.0)
-    shared = float(cross[one.count > 1].sum()) / freedom
-    covariance = np.array([[one.pooled_variance, shared], [shared, other.pooled_variance]])
-    covariance += np.eye(2) * (_RIDGE * np.trace(covariance) / 2 + _LEAST_VARIANCE)
-    distances = margins - np.stack([one.mean, other.mean])
-    squared = np.einsum("in,ij,jn->n", distances, np.linalg.inv(covariance), distances)
-    density: NDArray[np.float64] = -0.5 * (squared + np.linalg.slogdet(covariance)[1])
-    return density
-
-
 def _checked(
     first: Statistics,
     second: Statistics,
@@ -242,14 +150,14 @@ def _checked(
 ) -> tuple[Design, Split, Resampler]:
     if first.margin.shape != second.margin.shape:
         raise InputError(
-            f"releases: the first has {first.margin.shape} models and examples and the second "
+            f"versions: the first has {first.margin.shape} models and examples and the second "
             f"{second.margin.shape}, expected the same."
         )
     inside = checked_members(members, first.models, first.examples)
     for model in without_mate(inside, pairs):
         raise InputError(
             f"members: model {model} has no mate among the others, which come in pairs trained on "
-            "complementary examples, expected all models to; leave it out of both releases."
+            "complementary examples, expected all models to; leave it out of both versions."
         )
     design = find_design(inside, pairs, seed)
     for target in range(design.models):
@@ -257,7 +165,7 @@ def _checked(
         fewest = int(min(count[design.informative].min(initial=design.models) for count in counts))
         if fewest < FEWEST_REFERENCES:
             raise InputError(
-                f"releases: against model {target} some example has {fewest} references on one "
+                f"versions: against model {target} some example has {fewest} references on one "
                 f"side, expected at least {FEWEST_REFERENCES}, as three pairs of models give."
             )
     resampler = Resampler(design.units, paired=design.kind == "paired", seed=seed, mutual=True)
@@ -267,8 +175,8 @@ def _checked(
 def _changes(
     scores: list[Scores], design: Design, split: Split, resampler: Resampler
 ) -> dict[str, Estimate]:
-    face = ATTACKS["lira_online"].face
-    before, after = (evaluate(face, part, design, split, resampler).per_model for part in scores)
+    lira = ATTACKS["lira_online"]
+    before, after = (evaluate(lira, part, design, split, resampler).per_model for part in scores)
 
     def estimate(changes: NDArray[np.float64]) -> Estimate:
         return resampler.estimate(changes, -1.0, 1.0)

@@ -21,7 +21,7 @@ from gossamer.records.leakage import ReferenceCounts, Skipped
 
 
 @dataclass(frozen=True)
-class Preview:
+class DryRun:
     """What a file holds and which attacks it permits."""
 
     contents: Contents
@@ -44,7 +44,7 @@ class Preview:
     """Bytes of memory there are; None where nothing says so."""
 
 
-def preview(contents: Contents, attacks: Sequence[str] | None = None) -> Preview:
+def dry_run(contents: Contents, attacks: Sequence[str] | None = None) -> DryRun:
     """Find out what an audit of a file would do.
 
     All arrays are read and checked as the audit does, once their declared shapes and types fit
@@ -59,7 +59,7 @@ def preview(contents: Contents, attacks: Sequence[str] | None = None) -> Preview
 
     Returns
     -------
-    Preview
+    DryRun
 
     Raises
     ------
@@ -88,7 +88,7 @@ def preview(contents: Contents, attacks: Sequence[str] | None = None) -> Preview
     design = find_design(members, pairs)
     obstacles = {name: obstacle(ATTACKS[name], design) for name in chosen_attacks(attacks)}
     counts = members.sum(axis=1)
-    return Preview(
+    return DryRun(
         contents,
         design.models,
         tuple(alone.tolist()),

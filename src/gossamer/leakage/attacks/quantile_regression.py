@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from gossamer.core.installing import needing
 from gossamer.core.streams import stream
-from gossamer.leakage.design import Design, Scores
+from gossamer.leakage.attacks.attack import WITH_AND_WITHOUT, Attack, chosen
+from gossamer.leakage.design import Scores
 from gossamer.leakage.output_statistics import Labels
 from gossamer.leakage.references import References
 
@@ -78,11 +79,6 @@ def quantile_scores(references: References, labels: Labels, seed: int) -> Scores
     return np.where(enough, scores, np.nan)
 
 
-def possible(design: Design) -> bool:
-    """Whether there are enough models to learn on some and judge others."""
-    return int(design.units.max()) + 1 >= FEWEST_UNITS
-
-
 def _hardness(references: References) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return the mean margin without the example, and where references suffice.
 
@@ -129,3 +125,21 @@ def _learn(
     every = np.column_stack([np.repeat(np.arange(_STEPS), len(classes)), np.tile(classes, _STEPS)])
     predicted: NDArray[np.float64] = model.predict(every).reshape(_STEPS, len(classes))
     return predicted
+
+
+ATTACK = Attack(
+    name="quantile_regression",
+    label="Quantile regression",
+    phrase="quantile regression attack",
+    source="Bertran et al. 2023",
+    requirement=WITH_AND_WITHOUT,
+    meaning="Accuses examples whose margin is high for one that networks were not trained on: "
+    "quantiles are predicted from the example's class and mean margin in networks without it.",
+    unit="distances from the median to the 95% quantile",
+    references="in and out",
+    score=lambda case, targets: chosen(
+        quantile_scores(case.margins, case.labels, case.seed), targets
+    ),
+    fewest_references=FEWEST_REFERENCES,
+    fewest_units=FEWEST_UNITS,
+)

@@ -1,17 +1,15 @@
-"""RMIA and BASE: the target's probability of an example against what models give it on average."""
+"""BASE: the target's probability of an example against what models give it on average."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from gossamer.leakage.attacks.attack import WITH_AND_WITHOUT, Attack
 from gossamer.leakage.design import Design, Scores
 from gossamer.leakage.output_statistics import Statistics
 from gossamer.leakage.references import gather
 
 FEWEST_REFERENCES = 1
-
-GAMMA = 2.0
-"""How many times over an example must beat another (Zarifzadeh et al. 2024 use 2)."""
 
 _LEAST_MEAN = 1e-12
 """Mean probabilities below this are read as it; sums of 64-bit numbers know no better."""
@@ -58,33 +56,16 @@ def base_scores(
     return scores
 
 
-def rmia_scores(
-    statistics: Statistics, design: Design, targets: Sequence[int] | None = None
-) -> Scores:
-    """Score by the share of other examples whose probability ratio is beaten `GAMMA` times over.
-
-    The population is all examples of the audit, whoever trained on them, as an attacker does not
-    know who did. On one target this ranks examples as `base_scores` does, up to ties, and puts
-    targets on a common scale.
-
-    Parameters
-    ----------
-    statistics, design, targets
-        As for `base_scores`.
-
-    Returns
-    -------
-    array
-        Shares, ``[targets, examples]``; NaN without a reference on either side.
-
-    References
-    ----------
-    Zarifzadeh, Liu and Shokri (2024), "Low-cost high-power membership inference attacks", ICML.
-    """
-    ratios = base_scores(statistics, design, targets)
-    for row in ratios:
-        there = ~np.isnan(row)
-        population = np.sort(row[there])
-        beaten = np.searchsorted(population, row[there] - np.log(GAMMA), "right")
-        row[there] = beaten / max(len(population), 1)
-    return ratios
+ATTACK = Attack(
+    name="base",
+    label="BASE",
+    phrase="BASE",
+    source="Lassila et al. 2025",
+    requirement=WITH_AND_WITHOUT,
+    meaning="Accuses examples that the network finds likelier than networks trained with it and "
+    "without it do on average.",
+    unit="nats",
+    references="in and out",
+    score=lambda case, targets: base_scores(case.statistics, case.design, targets),
+    fewest_references=FEWEST_REFERENCES,
+)

@@ -7,7 +7,7 @@ import pytest
 from gossamer.core.errors import InputError
 from gossamer.leakage import archive, audit
 from gossamer.leakage.archive import Contents, read_archive, read_array, read_contents
-from gossamer.leakage.preview import Preview, preview
+from gossamer.leakage.dry_run import DryRun, dry_run
 
 
 def save(folder: Path, models: int, examples: int = 60, **changes: Any) -> Path:
@@ -24,8 +24,8 @@ def save(folder: Path, models: int, examples: int = 60, **changes: Any) -> Path:
     return path
 
 
-def seen(path: Path) -> Preview:
-    return preview(read_contents(path))
+def seen(path: Path) -> DryRun:
+    return dry_run(read_contents(path))
 
 
 @pytest.mark.parametrize("models", [1, 2, 4, 6, 8])
@@ -70,11 +70,11 @@ def test_a_model_whose_mate_is_missing_is_foreseen_to_be_left_out(tmp_path: Path
 
 def test_what_is_no_attack_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no attack is called 'lyra'"):
-        preview(read_contents(save(tmp_path, 2)), ["lyra"])
+        dry_run(read_contents(save(tmp_path, 2)), ["lyra"])
 
 
 def test_only_the_attacks_asked_for_are_judged(tmp_path: Path) -> None:
-    found = preview(read_contents(save(tmp_path, 1)), ["loss", "rmia"])
+    found = dry_run(read_contents(save(tmp_path, 1)), ["loss", "rmia"])
     assert found.possible == ("loss",)
     assert [skipped.attack for skipped in found.skipped] == ["rmia"]
 
@@ -88,7 +88,7 @@ def test_what_does_not_fit_in_memory_is_refused_before_predictions_are_read(
         read.append(name)
         return read_array(contents, name)
 
-    monkeypatch.setattr("gossamer.leakage.preview.read_array", noted)
+    monkeypatch.setattr("gossamer.leakage.dry_run.read_array", noted)
     monkeypatch.setattr(archive, "available_memory", lambda: 1000)
     with pytest.raises(InputError, match="GiB are available; audit fewer models"):
         seen(save(tmp_path, 4, pairs=np.array([0, 0, 1, 1])))
