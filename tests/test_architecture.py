@@ -13,6 +13,7 @@ HOUSE = Path(gossamer.__file__).parent
 ROOMS = (
     "core", "stats", "records", "kernels", "runtime", "leakage", "data", "nets", "graph", "masks",
     "measure", "train", "compression", "recipes", "studies", "report", "benchmarking",
+    "commands",
 )  # fmt: skip
 WITHOUT_TORCH = ROOMS[:6]
 
@@ -64,7 +65,13 @@ def test_some_rooms_never_import_torch(room: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["gossamer", "gossamer.cli", "gossamer.report", "gossamer.studies.run", "gossamer.console"],
+    [
+        "gossamer",
+        "gossamer.commands.app",
+        "gossamer.report",
+        "gossamer.studies.run",
+        "gossamer.commands.run_display",
+    ],
 )
 def test_planning_and_reporting_do_not_load_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

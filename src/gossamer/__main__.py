@@ -38,7 +38,7 @@ def main() -> None:
     """Run the command that the arguments name."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command == "predict":
-        from gossamer.predict_command import main as predict
+        from gossamer.commands.predict import main as predict
 
         sys.exit(predict(sys.argv[2:]))
     if command and not command.startswith("-") and command not in NEEDED:
@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(0 if command else _BAD_INPUT)
     try:
         with needing(extra_of_command(command), f"gossamer {command}"):
-            from gossamer.cli import main as others
+            from gossamer.commands.app import main as others
     except MissingPackageError as missing:
         if command == "--version":
             print(f"gossamer {own_version()}")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 import gossamer
+from gossamer.commands.predict import main
 from gossamer.core.errors import InputError
-from gossamer.predict_command import main
 from gossamer.runtime.inputs import as_inputs, shape_hint
 
 SHAPE = (3, 8, 8)

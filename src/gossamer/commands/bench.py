@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from gossamer.commands import PatientConsole, check_folder, echo
-from gossamer.completing import NETWORKS, networks_beginning
+from gossamer.commands.completion import NETWORKS, networks_beginning
+from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.core.errors import GossamerError, InputError, MissingPackageError
 from gossamer.core.formats import counted, likeliest
 from gossamer.core.installing import needing
@@ -188,8 +188,8 @@ def _bench_file(
     as_json: bool,
 ) -> int:
     """Time a compressed file, print what was found, and return the exit code."""
-    from gossamer.bench_console import described_file, followed
     from gossamer.benchmarking.files import file_times, stored_layers
+    from gossamer.commands.bench_tables import described_file, followed
     from gossamer.measure.machine import machine
     from gossamer.records.file_speed import FileSpeed, FileTime
 
@@ -314,8 +314,8 @@ def _progress() -> Console:
 
 
 def _preview(model: str, rows: Sequence["Case"], seconds: float, *, compiled: bool) -> None:
-    from gossamer.bench_console import previewed
     from gossamer.benchmarking.subjects import compiled_case
+    from gossamer.commands.bench_tables import previewed
 
     compiling = _COMPILING_SECONDS if compiled else 0
     expected = len(rows) * (seconds + _PREPARING_SECONDS) + compiling
@@ -327,9 +327,9 @@ def _measured(
     chosen: "Subject", rows: Sequence["Case"], seconds: float, *, compiled: bool
 ) -> tuple[list["Row"], int]:
     """Measure until all is done or somebody or something puts an end to it."""
-    from gossamer.bench_console import followed
     from gossamer.benchmarking.measuring import measured_rows
     from gossamer.benchmarking.subjects import compiled_case
+    from gossamer.commands.bench_tables import followed
     from gossamer.studies.tuning import tune_process
 
     found: list[Row] = []
@@ -402,7 +402,7 @@ def _notes(rows: Sequence["Row"], kernels: str) -> Iterator[str]:
 
 
 def _say(speed: "Speed", *, as_json: bool) -> None:
-    from gossamer.bench_console import described
+    from gossamer.commands.bench_tables import described
 
     if as_json:
         echo(json.dumps(speed.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from gossamer.commands import PatientConsole, check_folder, echo
+from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _attack_names(text: str | None) -> tuple[str, ...]:
 
 
 def _preview(console: Console, file: Path, names: tuple[str, ...]) -> None:
-    from gossamer.audit_console import previewed
+    from gossamer.commands.audit_tables import previewed
     from gossamer.leakage.archive import read_contents
     from gossamer.leakage.dry_run import dry_run
 
@@ -100,7 +100,7 @@ def _preview(console: Console, file: Path, names: tuple[str, ...]) -> None:
 def _audited(
     file: Path, folder: Path, names: tuple[str, ...], seed: int
 ) -> tuple["Leakage", "ExampleScores"]:
-    from gossamer.audit_console import followed
+    from gossamer.commands.audit_tables import followed
 
     with followed(Console(stderr=True, highlight=False)) as follow:
         follow(0, 1, f"Reading {file.name}")
@@ -136,7 +136,7 @@ def _naming(file: Path) -> Iterator[None]:
 
 
 def _say(console: Console, leakage: "Leakage", name: str, *, as_json: bool) -> None:
-    from gossamer.audit_console import described, failures
+    from gossamer.commands.audit_tables import described, failures
 
     if not as_json:
         for part in described(leakage, name, console.width):

@@ -14,10 +14,10 @@ import pytest
 import gossamer
 from absent_packages import COMMAND, DECLARED, run_without
 from gossamer import MissingPackageError
-from gossamer.cli import app
+from gossamer.commands.app import app
 from gossamer.core import installing
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 INSTALLS = ("", "prune", "audit", "studies", "onnx")

@@ -31,5 +31,5 @@ def studies_beginning(incomplete: str) -> list[str]:
     >>> studies_beginning("dem")
     ['demo']
     """
-    folder = Path(__file__).parent / "studies" / "builtin"
+    folder = Path(__file__).parents[1] / "studies" / "builtin"
     return sorted(path.stem for path in folder.glob("*.toml") if path.stem.startswith(incomplete))

@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from gossamer.bench_console import followed
 from gossamer.benchmarking import files, measuring
 from gossamer.benchmarking.subjects import Case
+from gossamer.commands.bench_tables import followed
 from gossamer.core.errors import GossamerError
 from gossamer.kernels.network import Linear, Network
 from gossamer.kernels.weights import pack_weights

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.stopping import StoppedAtOnce, stopped_text, stopping
+from gossamer.commands.stopping import StoppedAtOnce, stopped_text, stopping
 from running_commands import Gossamer
 from running_studies import command, run_all, wait_for
 
@@ -262,7 +262,7 @@ def test_arguments_of_a_network_are_shown_and_are_another_network(
 def test_a_forced_stop_does_not_say_that_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("gossamer.stopping._done", lambda _: (1, 6, 0))
+    monkeypatch.setattr("gossamer.commands.stopping._done", lambda _: (1, 6, 0))
     said = stopped_text(tmp_path, "gossamer run x", at_once=True)
     assert said == (
         f"Stopped at once; what was under way is lost: 1 of 6 trials are done and kept in "

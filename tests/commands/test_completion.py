@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gossamer
-from gossamer.completing import NETWORKS, networks_beginning, studies_beginning
+from gossamer.commands.completion import NETWORKS, networks_beginning, studies_beginning
 from gossamer.nets import names
 from gossamer.studies.spec import builtin_names
 
@@ -49,8 +49,8 @@ def test_bash_is_answered(typed: str, offered: list[str]) -> None:
 
 def test_help_and_completion_load_nothing_heavy() -> None:
     code = (
-        "import sys, gossamer.cli, gossamer.completing;"
-        "gossamer.completing.studies_beginning('');"
+        "import sys, gossamer.commands.app, gossamer.commands.completion;"
+        "gossamer.commands.completion.studies_beginning('');"
         "heavy = {'torch', 'numpy', 'scipy', 'pydantic', 'altair', 'sklearn'} & set(sys.modules);"
         "sys.exit(f'loaded: {heavy}' if heavy else 0)"
     )

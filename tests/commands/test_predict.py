@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import gossamer
-from gossamer import predict_command
+from gossamer.commands import predict
+from gossamer.commands.predict import main
 from gossamer.kernels.network import Activation, Convolution, Epilogue, Linear, Network, Pointwise
 from gossamer.kernels.weights import pack_weights
-from gossamer.predict_command import main
 from gossamer.runtime import Predictor, write_network
 from gossamer.runtime.example_shapes import ExampleShapes
 
@@ -38,7 +38,7 @@ def run(*arguments: str, absent: tuple[str, ...] = (), **options: Any) -> Any:
     """Run the command in a process of its own, where some packages are not to be found."""
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r}));"
-        "from gossamer.predict_command import main; sys.exit(main(sys.argv[1:]))"
+        "from gossamer.commands.predict import main; sys.exit(main(sys.argv[1:]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(gossamer.__file__).parents[1])}
     return subprocess.run(
@@ -291,7 +291,7 @@ def test_ctrl_c_ends_with_130(
 def test_long_work_tells_how_far_it_is(
     files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(predict_command, "_PATIENCE", -1.0)
+    monkeypatch.setattr(predict, "_PATIENCE", -1.0)
     assert main([*files, "--batch", "5"]) == 0
     assert capsys.readouterr().err == "5 of 12 examples\n10 of 12 examples\n"
 

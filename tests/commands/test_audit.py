@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from gossamer.audit_console import _DESIGNS, described, followed
+from gossamer.commands.audit_tables import _DESIGNS, described, followed
 from gossamer.leakage import audit
 from gossamer.leakage.design import Kind
 from gossamer.records.leakage import Leakage
@@ -340,7 +340,13 @@ def test_a_failed_self_test_comes_first_and_exits_with_1(
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_reader_who_leaves_is_no_failed_self_test(tmp_path: Path, options: list[str]) -> None:
     np.savez(tmp_path / "mine.npz", **arrays())
-    command = [sys.executable, "-c", "from gossamer.cli import main; main()", "audit", "mine.npz"]
+    command = [
+        sys.executable,
+        "-c",
+        "from gossamer.commands.app import main; main()",
+        "audit",
+        "mine.npz",
+    ]
     seen, end = os.pipe()
     os.close(seen)
     done = subprocess.run(
@@ -443,7 +449,7 @@ def test_plain_lines_are_printed_only_for_what_takes_long(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     clock = iter([0.0, 1.0, 2.5, 2.5, 3.0, 5.0, 5.0])
-    monkeypatch.setattr("gossamer.audit_console.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("gossamer.commands.audit_tables.time.monotonic", lambda: next(clock))
     with (tmp_path / "said").open("w") as file, followed(Console(file=file)) as follow:
         for done in range(4):
             follow(done, 4, f"part {done}")
@@ -462,14 +468,14 @@ def test_help_names_the_arrays_and_has_examples(gossamer: Gossamer) -> None:
 
 
 def test_the_command_is_known_without_loading_numpy() -> None:
-    code = "import sys, gossamer.audit_command; sys.exit('numpy' in sys.modules)"
+    code = "import sys, gossamer.commands.audit; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_example_reads_logits_off_a_model_that_is_not_ours() -> None:
     from sklearn.neural_network import MLPClassifier
 
-    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "audit_any_model.py"))
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "audit_any_model.py"))
     draws = np.random.default_rng(0)
     images, labels = draws.random((60, 5)), np.arange(60) % 3
     network = MLPClassifier((7,), max_iter=1000, tol=0.01, random_state=0).fit(images, labels)
@@ -487,7 +493,7 @@ def test_the_python_of_the_guide_writes_a_file_that_can_be_audited(
     import torch
     from torch import nn
 
-    guide = (Path(__file__).parents[1] / "docs" / "audit.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
     by_hand, in_pairs, in_python = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     exec(by_hand, arrays())
     first = gossamer("audit", "predictions.npz", "--dry-run")

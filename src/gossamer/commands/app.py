@@ -16,15 +16,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gossamer.audit_command import EPILOG as AUDIT_EPILOG
-from gossamer.audit_command import audit
-from gossamer.bench_command import EPILOG as BENCH_EPILOG
-from gossamer.bench_command import bench
-from gossamer.completing import studies_beginning
+from gossamer.commands.audit import EPILOG as AUDIT_EPILOG
+from gossamer.commands.audit import audit
+from gossamer.commands.bench import EPILOG as BENCH_EPILOG
+from gossamer.commands.bench import bench
+from gossamer.commands.completion import studies_beginning
+from gossamer.commands.stopping import INTERRUPTED, StoppedAtOnce, stopped_text, stopping
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
 from gossamer.core.installing import extra_of_command, needing, own_version
 from gossamer.core.system import failure_reason
-from gossamer.stopping import INTERRUPTED, StoppedAtOnce, stopped_text, stopping
 
 if TYPE_CHECKING:
     from gossamer.recipes.trial import Device
@@ -219,7 +219,7 @@ def run(
 
 
 def _run(request: "Request", tensorboard: Path | None, *, own_folder: bool, dry_run: bool) -> int:
-    from gossamer.console import beginning
+    from gossamer.commands.run_display import beginning
     from gossamer.records.store import Store, only_writer
     from gossamer.studies.folders import check_same_study
     from gossamer.studies.run import REPORT, describe_run, prepare, with_what_is_done
@@ -273,7 +273,7 @@ app.command(epilog=BENCH_EPILOG)(bench)
 )
 def predict(context: typer.Context) -> None:
     """Predict with a compressed network; needs NumPy alone."""
-    from gossamer.predict_command import main as answer
+    from gossamer.commands.predict import main as answer
 
     raise typer.Exit(answer(context.args))
 
@@ -315,7 +315,7 @@ def _torch_is_cpu_only() -> bool:
 
 def _carry_out(prepared: "Prepared", store: "Store") -> int:
     """Do what is left, say how it went, and return the exit code."""
-    from gossamer.console import Display, beginning
+    from gossamer.commands.run_display import Display, beginning
     from gossamer.core.formats import counted, duration
     from gossamer.studies.remarks import remarks
     from gossamer.studies.run import carry_out
@@ -397,7 +397,7 @@ def _report(store: "Store") -> None:
 
 
 def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
-    from gossamer.console import plan_table
+    from gossamer.commands.run_display import plan_table
     from gossamer.studies.preview import preview
     from gossamer.studies.remarks import remarks
     from gossamer.studies.run import rehearse_study

@@ -1,0 +1,1 @@
+"""The commands of `gossamer`, one file each, and what they share."""
