@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gossamer.core.errors import InputError
+from gossamer.masks import ErdosRenyi, NByM
 from gossamer.recipes import (
     Pack,
     Prune,
@@ -18,7 +19,6 @@ from gossamer.recipes import (
     expected_after,
 )
 from gossamer.recipes.steps import Source
-from gossamer.recipes.steps.prune import ErdosRenyi, NByM
 from gossamer.train import AdamW, EarlyStop, Sgd
 
 TRAIN = Train(epochs=2)

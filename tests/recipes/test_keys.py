@@ -10,6 +10,7 @@ import pytest
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
+from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import (
     DataSpec,
@@ -24,7 +25,6 @@ from gossamer.recipes import (
     keyed,
 )
 from gossamer.recipes.steps import Source
-from gossamer.recipes.steps.prune import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 from gossamer.records.canonical import key_of
 from gossamer.train import Adadelta, Adam, AdamW, Cosine, EarlyStop, Exponential, Sgd, StepDecay
 
@@ -353,3 +353,29 @@ def test_processes_agree_on_keys() -> None:
         outputs.add(run.stdout)
     (output,) = outputs
     assert len(output.split()) == 5
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ({"sparsity": 0.5}, "9f51555ce71d0bff"),
+        ({"sparsity": 0.5, "pattern": "unit"}, "0eda89156141c3c7"),
+        ({"sparsity": 0.5, "score": "random", "allocation": "uniform"}, "6193399600a7bb4f"),
+        ({"sparsity": 0.5, "allocation": {"dense1": 0.5, "dense*": 0.2}}, "57d6041f42b05c4e"),
+        ({"allocation": {"name": "erdos-renyi", "epsilon": 20}}, "48eb3b55a973bfff"),
+        ({"sparsity": 0.9, "allocation": {"name": "erk"}}, "e24ec423a16ac72e"),
+        ({"allocation": {"name": "fixed-fan-in", "connections": 3}}, "76fd84de30dc2ddb"),
+        ({"pattern": {"name": "n-by-m", "n": 2, "m": 4}}, "bda02c332d9fae32"),
+        (
+            {"sparsity": 0.5, "pattern": {"name": "block", "rows": 4, "columns": 1},
+             "enforce": False, "exclude": ["output layer"]},
+            "00a78a0b6c6fb8a8",
+        ),
+    ],
+)  # fmt: skip
+def test_prunings_keep_the_keys_that_they_always_had(written: dict[str, Any], key: str) -> None:
+    step = Prune.model_validate({"step": "prune", **written})
+    described = step.described()
+    assert key_of(described).startswith(key)
+    del described["version"]
+    assert Prune.model_validate(described) == step

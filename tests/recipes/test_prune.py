@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from gossamer import masks
+from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 from gossamer.recipes import Prune
-from gossamer.recipes.steps.prune import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 from gossamer.recipes import Pack, Prune, Regrow, Rewind, Step, Train, Transfer
 from gossamer.recipes.steps import Source, any_step
-from gossamer.recipes.steps.prune import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 from gossamer.records.canonical import canonical_json
 from gossamer.train import EarlyStop, Sgd
 

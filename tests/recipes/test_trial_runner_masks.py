@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.masks import Mask
+from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, Mask, NByM
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import (
     DataSpec,
@@ -28,7 +28,6 @@ from gossamer.recipes import (
 )
 from gossamer.recipes.state import State
 from gossamer.recipes.steps import Source
-from gossamer.recipes.steps.prune import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 from gossamer.recipes.trial_runner import TrialRunner
 from gossamer.train import Adam, OptimizerOptions, Sgd
 from gossamer.train.loop import Interrupted

@@ -97,8 +97,8 @@ ALLOCATIONS = [
     ('{ name = "erdos-renyi" }', f"epsilon is missing: write allocation = {ERDOS}, say"),
     ('{ name = "ERK" }', "there is no allocation of the name 'ERK', only 'erk' and "),
     ('"fixed-fan-in"', 'write allocation = { name = "fixed-fan-in", connections = 50 }, say'),
-    ('"Uniform"', "must be 'uniform' or 'global' (given: 'Uniform'), or a table such as "),
-    ('"sqrt"', "must be 'uniform' or 'global' (given: 'sqrt'), or a table such as "),
+    ('"Uniform"', "must be 'global' or 'uniform' (given: 'Uniform'), or a table such as "),
+    ('"sqrt"', "must be 'global' or 'uniform' (given: 'sqrt'), or a table such as "),
 ]
 PATTERNS = [
     ('"n-by-m"', 'write pattern = { name = "n-by-m", n = 2, m = 4 }, say (given: "n-by-m")'),

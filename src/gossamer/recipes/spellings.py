@@ -1,13 +1,27 @@
-"""What a step's fields may be written as, and sentences on what was written instead.
+"""How a recipe has what is no plain number, and sentences on what was written instead."""
 
-These run before the kinds of the fields are checked, where what was given tells best what was
-meant: a percentage, or an allocation by its name alone.
-"""
+import functools
+import inspect
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    create_model,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from gossamer.core.formats import likeliest, percentage
+from gossamer.masks.choices import Choice, words
+from gossamer.train.options import Options
 
 
 def plain_number(given: object) -> object:
@@ -41,63 +55,132 @@ def _is_numeral(text: str) -> bool:
     return True
 
 
-def written_as_a_table(
-    field: str, words: Sequence[str], tables: Mapping[str, Mapping[str, Any]]
-) -> Callable[[object], object]:
-    """Return a check that says how to write what was given by its name alone.
+Sparsity = Annotated[float, BeforeValidator(plain_number), Field(ge=0, le=1)]
 
-    Parameters
-    ----------
-    field
-        The field of the step.
-    words
-        What it may be as text.
-    tables
-        What else it may be, by name, each with an example of the options that it needs.
+
+@dataclass(frozen=True)
+class Spelled:
+    """How a field has the choices of a family: by a word, or as a table with a name and options.
+
+    It is the same value that Python has; a choice that joins the family can be written at once.
     """
 
-    def check(given: object) -> object:
-        if isinstance(given, str) and given not in words and not given.startswith("$"):
-            raise ValueError(_instead(field, given, words, tables))
-        name = given.get("name") if isinstance(given, Mapping) else None
-        if isinstance(given, Mapping) and isinstance(name, str) and not name.startswith("$"):
-            _check_table(field, name, given, tables)
-        return given
+    field: str
+    family: Mapping[str, type[Choice]]
+    by_name: bool = False
+    """Whether a table of layer names and sparsities will do, too."""
 
-    return check
+    def read(self, given: Any) -> Any:
+        """Return a word, a choice, or sparsities by name.
 
+        Raises
+        ------
+        ValueError
+            If it is none, with a sentence that says how to write it.
+        """
+        if isinstance(given, Choice) or (isinstance(given, str) and given in words(self.family)):
+            return given
+        if isinstance(given, Mapping) and isinstance(given.get("name"), str):
+            self._check_table(given["name"], given)
+            options = _adapter(tuple(self.tables.values())).validate_python(given)
+            return self.family[options.name](
+                **{option: getattr(options, option) for option in given if option != "name"}
+            )
+        if isinstance(given, Mapping) and self.by_name:
+            return _SHARES.validate_python(given)
+        raise ValueError(self._instead(given))
 
-def _check_table(
-    field: str, name: str, given: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]
-) -> None:
-    if name not in tables:
-        near = likeliest(_by_its_class(name), tables)
-        raise ValueError(
-            f"there is no {field} of the name {name!r}, only {' and '.join(map(repr, tables))}"
-            f"{'' if near is None else f': did you mean {near!r}?'}"
+    @property
+    def tables(self) -> dict[str, type[Options]]:
+        """The options of those that are written as tables, by name."""
+        kinds: Mapping[str, Any] = self.family
+        return {name: options_of(kind) for name, kind in kinds.items() if not kind.is_word}
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(
+            lambda value: value.written() if isinstance(value, Choice) else value
         )
-    needed = tables[name]
-    if missing := [option for option in needed if option not in given]:
-        known = {option: given[option] for option in needed if option in given}
-        raise ValueError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: write "
-            f"{field} = {_table(name, {**needed, **known})}, say"
+        return core_schema.no_info_plain_validator_function(self.read, serialization=written)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        kinds: Any = Literal[tuple(words(self.family))] | _union(tuple(self.tables.values()))
+        if self.by_name:
+            kinds |= Mapping[str, Sparsity]
+        return handler(TypeAdapter(kinds).core_schema)
+
+    def _check_table(self, name: str, given: Mapping[str, Any]) -> None:
+        tables = self.tables
+        if name not in tables:
+            near = likeliest(_by_its_class(name), tables)
+            raise ValueError(
+                f"there is no {self.field} of the name {name!r}, only "
+                f"{' and '.join(map(repr, tables))}"
+                f"{'' if near is None else f': did you mean {near!r}?'}"
+            )
+        needed = self.family[name].example
+        if missing := [option for option in needed if option not in given]:
+            known = {option: given[option] for option in needed if option in given}
+            raise ValueError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: write "
+                f"{self.field} = {_table(name, {**needed, **known})}, say"
+            )
+
+    def _instead(self, given: Any) -> str:
+        plain, tables = words(self.family), self.tables
+        meant = likeliest(_by_its_class(given), self.family) if isinstance(given, str) else None
+        if meant is not None and meant in tables:
+            say = ", say" if self.family[meant].example else ""
+            example = _table(meant, self.family[meant].example)
+            return f'write {self.field} = {example}{say} (given: "{given}")'
+        near = "" if meant is None else f": did you mean {meant!r}?"
+        written = [_table(name, self.family[name].example) for name in tables]
+        return (
+            f"must be {' or '.join(map(repr, plain))} (given: {given!r}), or a table such as "
+            f"{' or '.join(written)}{near}"
         )
 
 
-def _instead(
-    field: str, given: str, words: Sequence[str], tables: Mapping[str, Mapping[str, Any]]
-) -> str:
-    meant = likeliest(_by_its_class(given), [*words, *tables])
-    if meant is not None and meant in tables:
-        say = ", say" if tables[meant] else ""
-        return f'write {field} = {_table(meant, tables[meant])}{say} (given: "{given}")'
-    near = "" if meant is None else f": did you mean {meant!r}?"
-    written = [_table(name, options) for name, options in tables.items()]
-    return (
-        f"must be {' or '.join(map(repr, words))} (given: {given!r}), or a table such as "
-        f"{' or '.join(written)}{near}"
+_SHARES: TypeAdapter[Mapping[str, float]] = TypeAdapter(
+    Mapping[str, Sparsity], config=ConfigDict(allow_inf_nan=False)
+)
+
+
+@functools.cache
+def options_of(kind: type[Choice]) -> type[Options]:
+    """Return how a choice is written as a table: its typed fields, and its name."""
+    said = inspect.getdoc(kind) or ""
+    options: dict[str, Any] = {
+        option.name: (option.type, Field(description=_said_of(option.name, said)))
+        for option in fields(kind)
+    }
+    name: Any = (Literal[kind.name], kind.name)
+    doc = f"{said.partition(chr(10))[0].removesuffix('.')}; see `gossamer.{kind.__name__}`."
+    model: type[Options] = create_model(
+        kind.__name__, __base__=Options, __doc__=doc, name=name, **options
     )
+    return model
+
+
+def _said_of(option: str, docstring: str) -> str | None:
+    """Return what a docstring says of a parameter, on one line."""
+    found = re.search(rf"^{option}\n((?:    .*\n?)+)", docstring, re.MULTILINE)
+    return None if found is None else " ".join(found[1].split())
+
+
+def _union(models: Sequence[type[Options]]) -> Any:
+    """Return the type of any of these, told apart by their names."""
+    if len(models) == 1:
+        return models[0]
+    return Annotated[functools.reduce(operator.or_, models), Field(discriminator="name")]
+
+
+@functools.cache
+def _adapter(models: Sequence[type[Options]]) -> TypeAdapter[Any]:
+    return TypeAdapter(_union(models))
 
 
 def _by_its_class(given: str) -> str:

@@ -7,8 +7,10 @@ from numbers import Real
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from gossamer.core.formats import likeliest, percentage
+from gossamer.recipes.spellings import Spelled
 
 Place = tuple[str | int, ...]
 """Where in a study file a field stands: keys and positions in arrays."""
@@ -112,7 +114,7 @@ def _walk(loc: Sequence[str | int], models: Models) -> tuple[Place, Models]:
     for part in loc:
         if isinstance(part, int):
             place.append(part)
-        elif fields := [m.model_fields[part].annotation for m in models if part in m.model_fields]:
+        elif fields := [m.model_fields[part] for m in models if part in m.model_fields]:
             place.append(part)
             models = [model for one in fields for model in _models(one)] or models
         elif tagged := [model for model in models if part in _tags(model)]:
@@ -122,15 +124,22 @@ def _walk(loc: Sequence[str | int], models: Models) -> tuple[Place, Models]:
     return tuple(place), models
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models that an annotation names, such as those of a union.
+def _models(field: FieldInfo) -> Iterator[type[BaseModel]]:
+    """Yield the models that a field may hold, such as those of a union.
 
     One without fields, such as a step of any kind, stands for its kinds.
     """
+    yield from _named_in(field.annotation)
+    for spelled in field.metadata:
+        if isinstance(spelled, Spelled):
+            yield from spelled.tables.values()
+
+
+def _named_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield from [annotation] if annotation.model_fields else annotation.__subclasses__()
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from _named_in(part)
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:

@@ -5,71 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from gossamer.core.errors import InputError
-from gossamer.recipes.spellings import plain_number, written_as_a_table
+from gossamer.masks.allocations import ALLOCATIONS, AnyAllocation, resolved_allocation
+from gossamer.masks.patterns import PATTERNS, Pattern, resolved_pattern
+from gossamer.recipes.spellings import Sparsity, Spelled
 from gossamer.recipes.steps.step import Expected, Step, Work
-from gossamer.train.options import Options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gossamer.masks import Mask
     from gossamer.recipes.state import State
-
-Sparsity = Annotated[float, BeforeValidator(plain_number), Field(ge=0, le=1)]
-
-
-class ErdosRenyi(Options):
-    """Each layer keeps epsilon x (inputs + units) connections; see `gossamer.ErdosRenyi`."""
-
-    name: Literal["erdos-renyi"] = "erdos-renyi"
-    epsilon: PositiveFloat
-    """How many connections each input and each unit brings."""
-
-
-class ERK(Options):
-    """Larger layers are sparser, by the rule of Evci et al. (2020); see `gossamer.ERK`."""
-
-    name: Literal["erk"] = "erk"
-
-
-class FixedFanIn(Options):
-    """Each unit keeps the same number of incoming weights; see `gossamer.FixedFanIn`."""
-
-    name: Literal["fixed-fan-in"] = "fixed-fan-in"
-    connections: PositiveInt
-    """Weights that each unit keeps."""
-
-
-class NByM(Options):
-    """Of each m consecutive inputs, n are kept; see `gossamer.NByM`."""
-
-    name: Literal["n-by-m"] = "n-by-m"
-    n: PositiveInt
-    """How many are kept."""
-    m: PositiveInt
-    """Of so many in a row."""
-
-
-class Block(Options):
-    """Weights go in blocks of rows x columns; see `gossamer.Block`."""
-
-    name: Literal["block"] = "block"
-    rows: PositiveInt
-    """Units of a block."""
-    columns: PositiveInt
-    """Inputs of a block."""
-
-
-NamedAllocation = Annotated[ErdosRenyi | ERK | FixedFanIn, Field(discriminator="name")]
-NamedPattern = Annotated[NByM | Block, Field(discriminator="name")]
-_ALLOCATIONS = {"erk": {}, "erdos-renyi": {"epsilon": 20}, "fixed-fan-in": {"connections": 50}}
-_PATTERNS = {"n-by-m": {"n": 2, "m": 4}, "block": {"rows": 4, "columns": 1}}
-"""How a file has those that are no plain words, each with an example of what it needs."""
-_written_allocation = written_as_a_table("allocation", ("uniform", "global"), _ALLOCATIONS)
-_written_pattern = written_as_a_table("pattern", ("weight", "unit"), _PATTERNS)
 
 
 class Prune(Step):
@@ -81,15 +29,12 @@ class Prune(Step):
     """None where the allocation or the pattern fixes it."""
     score: Literal["magnitude", "rms", "relative-rms", "random", "largest"] | None = None
     """None stands for "relative-rms" where the pattern is "unit", and for "magnitude" elsewhere."""
-    allocation: Annotated[
-        Literal["uniform", "global"] | NamedAllocation | Mapping[str, Sparsity],
-        BeforeValidator(_written_allocation),
-    ] = "global"
+    allocation: Annotated[AnyAllocation, Spelled("allocation", ALLOCATIONS, by_name=True)] = (
+        "global"
+    )
     """How the sparsity is spread over layers: all scores compared together, the same share of each
     layer, by a rule of larger and smaller layers, or by names."""
-    pattern: Annotated[
-        Literal["weight", "unit"] | NamedPattern, BeforeValidator(_written_pattern)
-    ] = "weight"
+    pattern: Annotated[str | Pattern, Spelled("pattern", PATTERNS)] = "weight"
     """What goes as one: single weights, whole units, n of each m, or blocks."""
     exclude: tuple[str, ...] = ()
     """Name patterns to leave alone, or "output layer"."""
@@ -99,23 +44,15 @@ class Prune(Step):
     enforce: bool = True
     """False sets the weights to zero once, so that they grow back in training."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _score_of_the_pattern(cls, given: Any) -> Any:
-        """Put the score in that is meant, so that keys and records tell which."""
-        if not isinstance(given, Mapping) or given.get("score") is not None:
-            return given
-        of_units = given.get("pattern") == "unit"
-        return {**given, "score": "relative-rms" if of_units else "magnitude"}
-
     @model_validator(mode="after")
-    def _one_thing_fixes_the_sparsity(self) -> "Prune":
-        fixed = isinstance(self.allocation, ErdosRenyi | FixedFanIn)
-        fixed = fixed or isinstance(self.pattern, NByM)
-        if fixed and self.sparsity is not None:
-            fixing = self.pattern if isinstance(self.pattern, NByM) else self.allocation
-            raise ValueError(f"leave sparsity out: {fixing!r} fixes it")
-        if not fixed and self.sparsity is None:
+    def _settled(self) -> "Prune":
+        pattern, allocation = resolved_pattern(self.pattern), resolved_allocation(self.allocation)
+        if self.score is None:  # put in, so that keys and records tell which
+            object.__setattr__(self, "score", pattern.score)
+        fixing = [one for one in (pattern, allocation) if one.fixes_sparsity]
+        if fixing and self.sparsity is not None:
+            raise ValueError(f"leave sparsity out: {fixing[0]!r} fixes it")
+        if not fixing and self.sparsity is None:
             raise ValueError("a pruning needs a sparsity, such as 0.9")
         return self
 
@@ -177,27 +114,5 @@ class Prune(Step):
 
     def choices(self) -> dict[str, Any]:
         """Return the arguments of `gossamer.prune` beside the network and the seed."""
-        from gossamer import masks
-
-        allocation: Any = self.allocation
-        match self.allocation:
-            case ErdosRenyi(epsilon=epsilon):
-                allocation = masks.ErdosRenyi(epsilon)
-            case ERK():
-                allocation = masks.ERK()
-            case FixedFanIn(connections=connections):
-                allocation = masks.FixedFanIn(connections)
-        pattern: Any = self.pattern
-        match self.pattern:
-            case NByM(n=n, m=m):
-                pattern = masks.NByM(n, m)
-            case Block(rows=rows, columns=columns):
-                pattern = masks.Block(rows, columns)
-        return {
-            "sparsity": self.sparsity,
-            "score": self.score,
-            "allocation": allocation,
-            "pattern": pattern,
-            "exclude": self.exclude,
-            "include": self.include,
-        }
+        names = ("sparsity", "score", "allocation", "pattern", "exclude", "include")
+        return {name: getattr(self, name) for name in names}
