@@ -8,6 +8,7 @@ from gossamer.report.dots import BARE, dot_rows
 from gossamer.report.lines import Quantity, line_panel
 from gossamer.report.rendering import pictures
 from gossamer.report.series import all_series, groups
+from gossamer.report.size_figures import size_figure
 from gossamer.stats.intervals import Interval, mean_interval
 
 
@@ -46,6 +47,18 @@ def test_a_panel_of_arms_without_a_level_is_drawn(longer: Any, make_run: Any) ->
     panel = line_panel(Panel("accuracy"), results, group, TEST_ACCURACY, rows)
     svg, _ = pictures(Figure("accuracy", "Accuracy", "", (panel,)).file_spec("title"))
     assert b"Dense, longer" in svg
+
+
+def test_an_arm_of_one_point_is_drawn_as_the_legend_draws_it(longer: Any, make_run: Any) -> None:
+    pruned = {("weight", level): [0.97, 0.96] for level in (0.3, 0.5)}
+    bare = {("dense", 0.0): [0.98, 0.97], ("dense-longer", 0.0): [0.98, 0.97]}
+    (panel,) = size_figure(make_run(bare | pruned, longer).results).panels  # type: ignore[union-attr]
+    drawn = {
+        layer["mark"].get("shape"): {row["series"] for row in panel.rows[layer["data"]["name"]]}
+        for layer in panel.specification["layer"]
+        if layer["mark"]["type"] == "point" and "color" in layer["encoding"]
+    }
+    assert drawn == {None: {"Weight pruning"}, "stroke": {"Dense", "Dense, longer"}}
 
 
 def test_every_arm_has_its_interval(run: Any) -> None:

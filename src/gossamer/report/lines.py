@@ -116,9 +116,9 @@ def line_panel(
     y = alt.Y("mean:Q", title=quantity.title).scale(zero=False, nice=True)
     hover = tooltips(results, quantity)
     layers = [
+        *_across(panel, across, y, style, hover),  # below the lines, which may run along them
         *_lines(panel, along, x.axis(tickCount=10), y, style),
         *_spreads(panel, along, x, style),
-        *_across(panel, across, y, style, hover),
         *marks(panel, along, x, y, style, hover),
     ]
     if quantity.chance is not None:
@@ -190,12 +190,21 @@ def _across(
 def marks(
     panel: Panel, rows: list[Row], x: alt.X, y: alt.Y, style: Ink, hover: list[alt.Tooltip]
 ) -> list[Layer]:
-    """Draw points: hollow where they are published figures."""
+    """Draw points: hollow where they are published figures, strokes where no line tells the arm.
+
+    A stroke is drawn as the legend draws it: two arms of one point each, such as two unpruned
+    networks, would otherwise be two dots in one place and two lines in the legend.
+    """
+    points = Counter(row["series"] for row in rows)
     hollow = [row for row in rows if row["over"] == PUBLISHED]
-    filled = [row for row in rows if row["over"] != PUBLISHED]
+    measured = [row for row in rows if row["over"] != PUBLISHED]
+    filled = [row for row in measured if points[row["series"]] > 1]
+    alone = [row for row in measured if points[row["series"]] == 1]
+    stroke = panel.of(alone).mark_point(shape="stroke", size=320, strokeWidth=2.2)
     kinds = (
         (hollow, panel.of(hollow).mark_point(fill="white", size=44, strokeWidth=1.6)),
         (filled, panel.of(filled).mark_point(filled=True, size=40)),
+        (alone, stroke.encode(style.dash)),
     )
     return [
         mark.encode(x, y, style.colour, tooltip=hover, opacity=style.fade)
