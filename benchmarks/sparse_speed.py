@@ -32,9 +32,16 @@ from gossamer.benchmarking.subjects import (
 from gossamer.compression import compact, compress
 from gossamer.compression.onnx import export_onnx, open_session
 from gossamer.core.system import available_cores
-from gossamer.kernels.checks import check_network
-from gossamer.kernels.engine import Engine, fma_peak, read_bandwidth
-from gossamer.kernels.network import Convolution, Linear, Network, window_positions
+from gossamer.engine import (
+    Convolution,
+    Linear,
+    Network,
+    Shape,
+    Value,
+    check_network,
+    window_positions,
+)
+from gossamer.engine.native import Engine, fma_peak, read_bandwidth
 from gossamer.measure.latency import time_alternately
 from gossamer.measure.machine import machine
 from gossamer.records.speed import LABELS, RIVALS, Row, break_evens
@@ -162,7 +169,7 @@ def layer_shares(name: str, batch: int, peak: float) -> dict[str, Any]:
 
 def work(network: Network) -> list[int]:
     """Return the floating-point operations of each layer for one example, two a multiply-add."""
-    shapes = check_network(network)
+    shapes: dict[Value, Shape] = dict(enumerate(check_network(network)))
     found = []
     for layer in network.layers:
         positions = 1

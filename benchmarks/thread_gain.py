@@ -25,7 +25,7 @@ from benchmarks._common import write_result
 from benchmarks.sparse_speed import BATCHES, NETWORKS, SPARSITY
 from gossamer.benchmarking.subjects import pruned_network, random_inputs, subject
 from gossamer.compression import compress
-from gossamer.kernels.engine import Engine
+from gossamer.engine.native import Engine
 from gossamer.measure.machine import machine
 from gossamer.studies.tuning import tune_process
 

@@ -11,11 +11,12 @@ import gossamer
 
 HOUSE = Path(gossamer.__file__).parent
 ROOMS = (
-    "core", "stats", "records", "kernels", "runtime", "leakage", "data", "nets", "graph", "masks",
+    "core", "stats", "records", "kernels", "engine", "runtime", "leakage", "data", "nets", "graph",
+    "masks",
     "measure", "train", "compression", "recipes", "studies", "report", "benchmarking",
     "commands",
 )  # fmt: skip
-WITHOUT_TORCH = ROOMS[:6]
+WITHOUT_TORCH = ROOMS[:7]
 
 
 WHAT_REPORTS_SAY_OF_ATTACKS = "gossamer.leakage.attacks"

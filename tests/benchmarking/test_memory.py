@@ -11,8 +11,7 @@ from gossamer.benchmarking.memory import (
     network_footprint,
 )
 from gossamer.core.errors import InputError
-from gossamer.kernels.network import Linear, Network
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine import Linear, Network, pack_weights
 from gossamer.runtime import Predictor
 
 PROCESSES = 3

@@ -18,8 +18,7 @@ from gossamer.benchmarking import files, measuring
 from gossamer.benchmarking.subjects import Case
 from gossamer.commands.bench_tables import followed
 from gossamer.core.errors import GossamerError
-from gossamer.kernels.network import Linear, Network
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine import Linear, Network, pack_weights
 from gossamer.masks import prune
 from gossamer.measure.latency import time_alternately
 from gossamer.records.file_speed import FileSpeed

@@ -11,8 +11,15 @@ import pytest
 import gossamer
 from gossamer.commands import predict
 from gossamer.commands.predict import main
-from gossamer.kernels.network import Activation, Convolution, Epilogue, Linear, Network, Pointwise
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine import (
+    Activation,
+    Convolution,
+    Epilogue,
+    Linear,
+    Network,
+    Pointwise,
+    pack_weights,
+)
 from gossamer.runtime import Predictor, write_network
 from gossamer.runtime.example_shapes import ExampleShapes
 

@@ -9,9 +9,8 @@ from torch import nn
 
 from gossamer.compression import choosing
 from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest
-from gossamer.kernels.engine import INSTRUCTION_SET_VARIABLE
-from gossamer.kernels.network import Linear, Network
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine import Linear, Network, pack_weights
+from gossamer.engine.native import INSTRUCTION_SET_VARIABLE
 from gossamer.measure.latency import Timing
 
 

@@ -16,8 +16,8 @@ import gossamer.compression.compressing as compressing
 from gossamer.compression import Compressed, compact, compress
 from gossamer.compression.checking import relative_difference
 from gossamer.core.errors import InputError
-from gossamer.kernels.engine import INSTRUCTION_SET_VARIABLE, Engine
-from gossamer.kernels.network import Convolution, Linear, Network
+from gossamer.engine import Convolution, Linear, Network
+from gossamer.engine.native import INSTRUCTION_SET_VARIABLE, Engine
 from gossamer.masks import Block, prune
 from gossamer.measure.latency import Timing
 from gossamer.nets import SparseLinear, pack

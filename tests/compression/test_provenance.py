@@ -9,8 +9,7 @@ from torch import nn
 from gossamer.compression import compress
 from gossamer.compression.provenance import provenance, stored_sparsity
 from gossamer.core.errors import InputError
-from gossamer.kernels.network import Convolution, Kind, Linear, Network, Reshape
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine import Convolution, Kind, Linear, Network, Reshape, pack_weights
 from gossamer.runtime import load
 
 

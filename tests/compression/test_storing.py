@@ -9,9 +9,16 @@ from gossamer.compression.storing import (
     suitable_kinds,
     with_usual_kinds,
 )
-from gossamer.kernels.network import Convolution, Kind, Linear, Network, Pool, Pooling
-from gossamer.kernels.portable import run_portable
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine import (
+    Convolution,
+    Kind,
+    Linear,
+    Network,
+    Pool,
+    Pooling,
+    pack_weights,
+    run_portable,
+)
 
 
 def matrix(density: float, rows: int = 8, columns: int = 18, shared: int = 1) -> np.ndarray:

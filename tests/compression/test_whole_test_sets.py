@@ -16,7 +16,7 @@ from torch.nn import functional
 import gossamer
 from gossamer.data.catalog import load
 from gossamer.data.resident import Resident, batches, epoch_order, make_resident
-from gossamer.kernels.network import Floats
+from gossamer.engine import Floats
 from gossamer.masks import OUTPUT_LAYER, Block, Mask
 from gossamer.nets import NetworkSpec, build
 

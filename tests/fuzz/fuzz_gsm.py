@@ -41,9 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
-from gossamer.kernels.checks import check_network
-from gossamer.kernels.engine import Engine, available_instruction_sets
-from gossamer.kernels.network import (
+from gossamer.engine import (
     Activation,
     ActivationName,
     Concatenate,
@@ -58,9 +56,11 @@ from gossamer.kernels.network import (
     Reshape,
     Softmax,
     Weights,
+    check_network,
+    pack_weights,
+    run_portable,
 )
-from gossamer.kernels.portable import run_portable
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine.native import Engine, available_instruction_sets
 from gossamer.runtime import load, read_network, write_network
 
 Generator = np.random.Generator

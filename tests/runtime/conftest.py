@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gossamer.kernels.network import (
+from gossamer.engine import (
     Activation,
     Concatenate,
     Convolution,
@@ -15,8 +15,8 @@ from gossamer.kernels.network import (
     Reshape,
     Softmax,
     Weights,
+    pack_weights,
 )
-from gossamer.kernels.weights import pack_weights
 
 
 def scattered(rows: int, columns: int, kind: Kind, density: float = 0.3) -> Weights:

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from gossamer.core.errors import InputError
-from gossamer.kernels.checks import check_network
-from gossamer.kernels.network import (
+from gossamer.engine import (
     Concatenate,
     Convolution,
     Epilogue,
-    Layer,
     Network,
+    Operator,
     Pool,
     Pooling,
     Shape,
+    check_network,
+    pack_weights,
+    run_portable,
 )
-from gossamer.kernels.portable import run_portable
-from gossamer.kernels.weights import pack_weights
 from gossamer.runtime.claims import MOST_EXPANSION, SMALL_VALUES, check_values, numbers_held
 
 MIXED = pack_weights(np.ones((6, 2)), "dense")
@@ -38,7 +38,7 @@ def convolution(padding: int, stride: int = 1, pooling: Pooling | None = None) -
         (Concatenate((0,) * 20), Concatenate((1,) * 20)),
     ],
 )
-def test_running_takes_no_more_than_the_numbers_counted(layers: tuple[Layer, ...]) -> None:
+def test_running_takes_no_more_than_the_numbers_counted(layers: tuple[Operator, ...]) -> None:
     network = Network((2, 16, 16), layers, len(layers))
     counted = numbers_held(network, check_network(network))
     tracemalloc.start()

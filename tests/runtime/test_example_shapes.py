@@ -1,7 +1,7 @@
 import pytest
 
 from gossamer.core.errors import InputError
-from gossamer.kernels.network import Network, Pool, Pooling, Reshape
+from gossamer.engine import Network, Pool, Pooling, Reshape
 from gossamer.runtime.example_shapes import ExampleShapes, check_example_shapes, own_shapes
 
 

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from gossamer.core.errors import InputError
-from gossamer.kernels.network import Concatenate, Convolution, Linear, Network
-from gossamer.kernels.portable import run_portable
-from gossamer.kernels.weights import pack_weights, unpack_weights
+from gossamer.engine import (
+    Concatenate,
+    Convolution,
+    Linear,
+    Network,
+    pack_weights,
+    run_portable,
+    unpack_weights,
+)
 from gossamer.runtime import container
 from gossamer.runtime.example_shapes import ExampleShapes
 from gossamer.runtime.file import read_network, write_network

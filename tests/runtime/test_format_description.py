@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.kernels.network import Convolution, Linear, Network
-from gossamer.kernels.weights import unpack_weights
+from gossamer.engine import Convolution, Linear, Network, unpack_weights
 from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
 from gossamer.runtime.example_shapes import ExampleShapes
 from gossamer.runtime.file import write_network
@@ -48,5 +47,5 @@ def test_the_reader_on_the_page_reads_a_file(
             if expected.bias is not None:
                 np.testing.assert_array_equal(layer["bias"], expected.bias)
     assert compared == 5
-    scale = network.layers[1].epilogue.scale  # type: ignore[union-attr]
+    scale = network.layers[1].epilogue.scale  # type: ignore[attr-defined]
     np.testing.assert_array_equal(found["layers"][1]["epilogue"]["scale"], scale)

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.kernels.network import Network, Shape, Softmax
+from gossamer.engine import Network, Shape, Softmax
 from gossamer.runtime.prediction_table import classifies, described, probabilities
 from gossamer.runtime.predictor import Predictor
 

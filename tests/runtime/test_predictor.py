@@ -6,9 +6,7 @@ import pytest
 
 import gossamer.runtime.predictor as module
 from gossamer.core.errors import InputError
-from gossamer.kernels.network import Convolution, Linear, Network
-from gossamer.kernels.portable import run_portable
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine import Convolution, Linear, Network, pack_weights, run_portable
 from gossamer.runtime import Predictor, load, write_network
 from gossamer.runtime.example_shapes import ExampleShapes
 

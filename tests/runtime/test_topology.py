@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from gossamer.core.errors import InputError
-from gossamer.kernels.checks import check_network
-from gossamer.kernels.network import Convolution, Linear, Network
-from gossamer.kernels.weights import pack_weights
+from gossamer.engine import Convolution, Linear, Network, check_network, pack_weights
 from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
 from gossamer.runtime.topology import build_network, describe_network
 

@@ -18,8 +18,8 @@ from gossamer.compression.compressing import compress
 from gossamer.compression.onnx import export_report, open_session
 from gossamer.compression.storing import kinds_in_words
 from gossamer.core.errors import InputError
-from gossamer.kernels.engine import Engine
-from gossamer.kernels.network import Floats
+from gossamer.engine import Floats
+from gossamer.engine.native import Engine
 from gossamer.measure.running import told
 
 CHOOSING_SECONDS = 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gossamer.benchmarking.subjects import random_inputs
-from gossamer.kernels.network import Convolution, Linear
+from gossamer.engine import Convolution, Linear
 from gossamer.measure.latency import latency_of, time_alternately
 from gossamer.records.file_speed import FileTime, StoredLayer
 from gossamer.runtime import Predictor

@@ -11,7 +11,7 @@ from gossamer.benchmarking.processes import CAN_HALT, Bench, Ready
 from gossamer.benchmarking.subjects import Case, Subject
 from gossamer.compression.checking import relative_difference
 from gossamer.core.errors import GossamerError, InputError
-from gossamer.kernels.network import Floats
+from gossamer.engine import Floats
 from gossamer.measure.latency import latency_of, time_blocks
 from gossamer.records.speed import LABELS, Column, Row
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from gossamer.benchmarking.measuring import PROCESSES
 from gossamer.core.errors import InputError
 from gossamer.core.system import available_memory
-from gossamer.kernels.network import Convolution, Linear
+from gossamer.engine import Convolution, Linear
 from gossamer.measure.running import run
 from gossamer.runtime import Predictor
 

@@ -31,7 +31,7 @@ from gossamer.benchmarking.subjects import (
     share_of_zeros,
 )
 from gossamer.core.errors import GossamerError, InputError
-from gossamer.kernels.network import Floats
+from gossamer.engine import Floats
 from gossamer.measure.latency import Block, block_of
 
 CAN_HALT = hasattr(signal, "SIGSTOP")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gossamer.compression.checkpoints import load_weights
 from gossamer.core.errors import InputError
-from gossamer.kernels.network import Floats
+from gossamer.engine import Floats
 from gossamer.masks import OUTPUT_LAYER, Block, prune
 from gossamer.masks.layers import prunable_weights
 from gossamer.nets import NetworkSpec, build, names

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gossamer.core.errors import GossamerError, InputError
 from gossamer.core.files import replacing
 from gossamer.core.system import failure_reason
-from gossamer.kernels.network import Floats
+from gossamer.engine import Floats
 from gossamer.runtime.array_files import file_of
 from gossamer.runtime.examples import check_finite, open_examples
 from gossamer.runtime.prediction_table import classifies, described, probabilities

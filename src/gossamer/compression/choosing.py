@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.compression.storing import KINDS, stored_as, suitable_kinds, with_usual_kinds
-from gossamer.kernels.engine import Engine
-from gossamer.kernels.network import Floats, Kind, Network
+from gossamer.engine import Floats, Kind, Network
+from gossamer.engine.native import Engine
 from gossamer.measure.latency import Clock, Timing, time_alternately
 
 _WINS_BELOW = 0.98

@@ -16,7 +16,7 @@ from gossamer.compression.outputs import leaves, map_tensors, with_leaves
 from gossamer.compression.storing import kinds_in_words, layers_in_words
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
-from gossamer.kernels.network import Convolution, Floats, Linear, Network, Shape
+from gossamer.engine import Convolution, Floats, Linear, Network, Shape
 from gossamer.measure.latency import Timing, threads_of_torch
 from gossamer.runtime.inputs import as_inputs
 

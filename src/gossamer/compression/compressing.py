@@ -26,8 +26,8 @@ from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.random_operations import random_operations
 from gossamer.compression.storing import with_usual_kinds
 from gossamer.core.errors import InputError
-from gossamer.kernels.engine import MOST_THREADS, Engine
-from gossamer.kernels.network import Floats, Network
+from gossamer.engine import Floats, Network
+from gossamer.engine.native import MOST_THREADS, Engine
 from gossamer.measure.repeatable import check_answers_repeat
 from gossamer.measure.running import run
 

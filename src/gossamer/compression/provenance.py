@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from gossamer.kernels.network import Convolution, Linear, Network
+from gossamer.engine import Convolution, Linear, Network
 
 
 def provenance(network: Network) -> dict[str, str | float]:
@@ -24,7 +24,7 @@ def provenance(network: Network) -> dict[str, str | float]:
 
     Examples
     --------
-    >>> from gossamer.kernels.weights import pack_weights
+    >>> from gossamer.engine import pack_weights
     >>> layer = Linear(0, pack_weights(np.eye(4), "sparse"))
     >>> provenance(Network((4,), (layer,), 1))["sparsity"]
     0.75

@@ -7,16 +7,17 @@ from itertools import zip_longest
 
 import numpy as np
 
-from gossamer.kernels.network import (
+from gossamer.engine import (
     BLOCK_ROWS,
     Convolution,
     Floats,
     Kind,
-    Layer,
     Linear,
     Network,
+    Operator,
+    pack_weights,
+    unpack_weights,
 )
-from gossamer.kernels.weights import pack_weights, unpack_weights
 
 KINDS: tuple[Kind, ...] = ("dense", "sparse", "block")
 
@@ -30,7 +31,7 @@ _PRUNED_BELOW = 0.7
 """Share of non-zeros below which a matrix counts as pruned."""
 
 
-def suitable_kinds(layer: Layer) -> tuple[Kind, ...]:
+def suitable_kinds(layer: Operator) -> tuple[Kind, ...]:
     """Return how the weights of a layer may be stored; none for a layer without weights.
 
     Examples
@@ -96,7 +97,7 @@ def with_usual_kinds(network: Network) -> Network:
     return stored_as(network, [_usual_kind(layer) for layer in network.layers])
 
 
-def _usual_kind(layer: Layer) -> Kind | None:
+def _usual_kind(layer: Operator) -> Kind | None:
     suitable = suitable_kinds(layer)
     if not suitable or not isinstance(layer, Linear | Convolution):
         return None
@@ -113,7 +114,7 @@ def stored_as(network: Network, kinds: Sequence[Kind | None]) -> Network:
     return replace(network, layers=layers)
 
 
-def _stored_as(layer: Layer, kind: Kind | None) -> Layer:
+def _stored_as(layer: Operator, kind: Kind | None) -> Operator:
     if kind is None or not isinstance(layer, Linear | Convolution) or layer.weights.kind == kind:
         return layer
     return replace(layer, weights=pack_weights(unpack_weights(layer.weights), kind))

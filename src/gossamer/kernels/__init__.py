@@ -1,1 +1,1 @@
-"""Sparse networks as plain arrays, and what runs them: compiled kernels, or NumPy alone."""
+"""The compiled kernels, `_native`, where they were built."""

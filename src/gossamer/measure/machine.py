@@ -5,8 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gossamer.core.system import available_cores
-from gossamer.kernels.engine import Engine
-from gossamer.kernels.network import Network
+from gossamer.engine import Network
+from gossamer.engine.native import Engine
 from gossamer.records.environment import describe_environment
 from gossamer.records.speed import Machine
 

@@ -8,16 +8,7 @@ import math
 from collections.abc import Sequence
 
 from gossamer.core.errors import InputError
-from gossamer.kernels.network import (
-    Convolution,
-    Layer,
-    Network,
-    Pair,
-    Pool,
-    Pooling,
-    Shape,
-    window_positions,
-)
+from gossamer.engine import Network, Shape, Value
 
 LEAST_BITMAP_COLUMNS = 8
 """Fewer columns of sparse weights are never stored as a bitmap: a row takes eight bytes in memory,
@@ -83,37 +74,11 @@ def numbers_held(network: Network, shapes: Sequence[Shape]) -> int:
 
     Examples
     --------
+    >>> from gossamer.engine import Pool, Pooling
     >>> pool = Pool(0, Pooling("max", (2, 2), (1, 1), (1, 1)))
     >>> numbers_held(Network((1, 4, 4), (pool,), 1), [(1, 4, 4), (1, 5, 5)])  # padded: 6 x 6
     77
     """
-    between = sum(_between(layer, shapes) for layer in network.layers)
+    known: dict[Value, Shape] = dict(enumerate(shapes))
+    between = sum(layer.held(known) for layer in network.layers)
     return between + sum(map(math.prod, shapes))
-
-
-def _between(layer: Layer, shapes: Sequence[Shape]) -> int:
-    """Return how many numbers a layer may hold beside the value that it gives."""
-    match layer:
-        case Convolution():
-            given = shapes[layer.input]
-            positions = window_positions(
-                given[1:], layer.kernel, layer.stride, layer.padding, layer.dilation
-            )
-            sums = (layer.weights.rows, *positions)
-            return _padded(given, layer.padding) + _pooled(sums, layer.epilogue.pooling)
-        case Pool():
-            return _padded(shapes[layer.input], layer.pooling.padding)
-        case _:
-            return 0
-
-
-def _pooled(sums: Shape, pooling: Pooling | None) -> int:
-    return 0 if pooling is None else math.prod(sums) + _padded(sums, pooling.padding)
-
-
-def _padded(shape: Shape, padding: Pair) -> int:
-    """Return how many numbers an image takes beside itself once it has its padding."""
-    if padding == (0, 0):
-        return 0
-    channels, height, width = shape
-    return channels * (height + 2 * padding[0]) * (width + 2 * padding[1])

@@ -8,8 +8,7 @@ import math
 from dataclasses import dataclass
 
 from gossamer.core.errors import InputError
-from gossamer.kernels.checks import check_network
-from gossamer.kernels.network import Network, Shape
+from gossamer.engine import Network, Shape, check_network
 
 MOST_AXES = 8
 

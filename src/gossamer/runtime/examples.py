@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
 from gossamer.core.system import failure_reason
-from gossamer.kernels.network import Shape
+from gossamer.engine import Shape
 from gossamer.runtime.array_files import any_shape, is_archive, read_archive_array
 from gossamer.runtime.inputs import fits, shape_hint, type_complaint
 

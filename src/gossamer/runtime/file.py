@@ -14,8 +14,7 @@ from typing import Any, get_args
 from gossamer.core.errors import InputError
 from gossamer.core.files import as_path, replacing
 from gossamer.core.system import failure_reason
-from gossamer.kernels.checks import check_network
-from gossamer.kernels.network import Network
+from gossamer.engine import Network, check_network
 from gossamer.runtime.claims import check_values
 from gossamer.runtime.container import (
     PREAMBLE_BYTES,
@@ -69,8 +68,8 @@ def write_network(
     --------
     >>> import tempfile
     >>> import numpy as np
-    >>> from gossamer.kernels.network import Linear
-    >>> from gossamer.kernels.weights import pack_weights
+    >>> from gossamer.engine import Linear
+    >>> from gossamer.engine import pack_weights
     >>> weights = pack_weights(np.array([[0, 2.0], [1.5, 0]]), "sparse")
     >>> network = Network((2,), (Linear(0, weights),), output=1)
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gossamer.core.arrays import as_array
 from gossamer.core.errors import InputError
-from gossamer.kernels.network import Floats, Shape
+from gossamer.engine import Floats, Shape
 
 Given = tuple[int, ...]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gossamer.kernels.network import Floats, Network, Softmax
+from gossamer.engine import Floats, Network, Softmax
 from gossamer.runtime.predictor import Predictor
 
 _EXAMPLES_SHOWN = 10

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from gossamer.core.errors import InputError
 from gossamer.core.system import available_cores
-from gossamer.kernels.engine import MOST_THREADS, Engine
-from gossamer.kernels.network import Floats, Network
+from gossamer.engine import Floats, Network
+from gossamer.engine.native import MOST_THREADS, Engine
 from gossamer.runtime.example_shapes import ExampleShapes, own_shapes
 from gossamer.runtime.file import Metadata, read_network
 from gossamer.runtime.inputs import as_inputs
@@ -35,8 +35,8 @@ def load(path: Path | str) -> "Predictor":
     Examples
     --------
     >>> import tempfile
-    >>> from gossamer.kernels.network import Linear
-    >>> from gossamer.kernels.weights import pack_weights
+    >>> from gossamer.engine import Linear
+    >>> from gossamer.engine import pack_weights
     >>> from gossamer.runtime.file import write_network
     >>> weights = pack_weights(np.array([[0, 2.0], [1.5, 0], [0, 0]]), "sparse")
     >>> network = Network((2,), (Linear(0, weights),), output=1)

@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
-from gossamer.kernels.checks import MOST_LAYERS, MOST_NUMBERS, MOST_WEIGHTS
-from gossamer.kernels.network import (
+from gossamer.engine import (
     BLOCK_ROWS,
+    MOST_LAYERS,
+    MOST_NUMBERS,
+    MOST_WEIGHTS,
     Activation,
     Concatenate,
     Convolution,
     Epilogue,
     Floats,
-    Layer,
     Linear,
     Network,
+    Operator,
     Pointwise,
     Pool,
     Pooling,
@@ -46,7 +48,7 @@ from gossamer.runtime.patterns import (
 
 Precision = Literal["float32", "bfloat16"]
 
-_TYPES: dict[str, type[Layer]] = {
+_TYPES: dict[str, type[Operator]] = {
     "linear": Linear,
     "convolution": Convolution,
     "pool": Pool,
@@ -193,14 +195,14 @@ def _added(arrays: list[Stored], name: str, array: NDArray[Any]) -> int:
     return len(arrays) - 1
 
 
-def _built_layer(where: str, header: Any, arrays: _Arrays) -> Layer:
+def _built_layer(where: str, header: Any, arrays: _Arrays) -> Operator:
     if not isinstance(header, dict):
         raise InputError(f"{where}: is {header!r:.80}, expected an object.")
     name = header.get("type")
     if not isinstance(name, str) or name not in _TYPES:
         raise InputError(f"{where}: type is {name!r:.80}, expected one of {', '.join(_TYPES)}.")
     rest = {key: value for key, value in header.items() if key != "type"}
-    layer: Layer = _built(where, _TYPES[name], rest, arrays)
+    layer: Operator = _built(where, _TYPES[name], rest, arrays)
     return layer
 
 

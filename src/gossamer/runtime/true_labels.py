@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
 from gossamer.core.labels import read_labels
-from gossamer.kernels.network import Floats
+from gossamer.engine import Floats
 from gossamer.runtime.examples import open_array
 from gossamer.runtime.prediction_table import class_names, columns
 from gossamer.runtime.predictor import Predictor

@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from gossamer.compression.lowering.parts import divide
 from gossamer.compression.lowering.tracing import trace
-from gossamer.kernels.network import Convolution, Linear, Network
-from gossamer.kernels.portable import run_portable
+from gossamer.engine import Convolution, Linear, Network, run_portable
 
 TOLERANCE = 1e-5
 ACTIVATIONS: tuple[Callable[[], nn.Module], ...] = (

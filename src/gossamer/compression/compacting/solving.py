@@ -18,9 +18,9 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from gossamer.compression.compacting.layers import cut_channels, cut_layer, silence
 from gossamer.compression.storing import is_pruned_in_blocks, suits_blocks
+from gossamer.engine import BLOCK_ROWS
 from gossamer.graph.channels import Findings, Layer
 from gossamer.graph.layers import ChannelwiseLayer, WeightedLayer, contribution, inputs_of
-from gossamer.kernels.network import BLOCK_ROWS
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from gossamer.compression.lowering.calls import Lowered, step_name
-from gossamer.compression.lowering.folding import fold
-from gossamer.compression.lowering.fusing import fuse, fused_values
-from gossamer.compression.lowering.operations import Operation, Product, Program, network_shape
 from gossamer.compression.lowering.rules import lower
 from gossamer.compression.lowering.tracing import (
     NETWORK,
@@ -26,8 +22,21 @@ from gossamer.compression.lowering.tracing import (
     values_read,
 )
 from gossamer.core.errors import InputError
-from gossamer.kernels.checks import check_network
-from gossamer.kernels.network import Network, Shape
+from gossamer.engine import (
+    Lowered,
+    Network,
+    Operator,
+    Program,
+    Shape,
+    Value,
+    check_network,
+    finished,
+    fold,
+    fuse,
+    network_shape,
+    step_name,
+    weights_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +220,7 @@ def _part_from(entry: fx.Node, layout: _Layout, fixed: Collection[fx.Node]) -> f
 
 
 def _multiplies(nodes: Collection[fx.Node], lowered: Mapping[fx.Node, Lowered]) -> bool:
-    return any(isinstance(op, Product) for node in nodes for op in lowered[node])
+    return any(weights_of(operator) for node in nodes for operator in lowered[node])
 
 
 def _leaves_by(last: fx.Node, nodes: Collection[fx.Node], fixed: Collection[fx.Node]) -> bool:
@@ -233,19 +242,18 @@ def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part:
         If the runtime cannot hold it.
     """
     ordered = _in_order(nodes, layout)
-    operations: dict[str, Operation] = {}
+    operators: dict[Value, Operator] = {}
     for node in ordered:
         lowered = layout.lowered[node]
-        for number, operation in enumerate(lowered, start=1):
-            name = node.name if number == len(lowered) else step_name(node, number - 1)
-            operations[name] = operation
+        names = [*(step_name(node.name, number) for number in range(len(lowered) - 1)), node.name]
+        operators.update(zip(names, lowered, strict=True))
     shape, result = layout.shapes[entry], layout.shapes[ordered[-1]]
-    program = Program(entry.name, network_shape(shape), operations, ordered[-1].name)
+    program = Program(entry.name, network_shape(shape), operators, ordered[-1].name)
     with np.errstate(all="ignore"):  # what overflows is refused just below
-        folded = fold(program)
-        network = fuse(folded)
+        program = fuse(fold(program))
+        network = finished(program)
     check_network(network)
-    modules = _modules_of_layers(fused_values(folded), entry, ordered)
+    modules = _modules_of_layers([*map(str, program.operators)], entry, ordered)
     return Part(entry, ordered[-1], nodes, network, shape, result, layout.in_rows, modules)
 
 

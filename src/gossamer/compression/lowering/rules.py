@@ -1,42 +1,31 @@
-"""From operations of PyTorch to operations of the runtime, one by one.
+"""From calls of PyTorch to operators of the engine, one by one.
 
-What stands in no table of the rules, or is used in a way that the runtime does not know, is not
+What stands in no table of the rules, or is used in a way that the engine does not know, is not
 lowered: it stays in PyTorch.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
-from gossamer.compression.lowering import (
-    linear_rules,
-    pointwise_rules,
-    pooling_rules,
-    shape_rules,
-)
-from gossamer.compression.lowering.calls import Call, Lowered, Rule
-from gossamer.compression.lowering.operations import Affine, Operation, Product
 from gossamer.compression.lowering.tracing import operation_name, values_read
-from gossamer.kernels.network import Shape
+from gossamer.engine import (
+    ROW_BY_ROW,
+    RULES,
+    Call,
+    Doubles,
+    Given,
+    Lowered,
+    Shape,
+    Weights,
+)
 
 _LARGEST = float(np.finfo(np.float32).max)
-
-_ROW_BY_ROW = frozenset({
-    "linear", "matmul", "mm", "addmm", "relu", "relu6", "silu", "hardswish", "sigmoid", "tanh",
-    "gelu", "leaky_relu", "elu", "selu", "hardsigmoid", "hardtanh", "clamp", "clamp_min", "add",
-    "sub", "rsub", "mul", "div", "neg", "clone", "_to_copy",
-})  # fmt: skip
-"""What acts on each row along the last axis by itself, in the same way."""
-
-_RULES: Mapping[str, Rule] = {
-    **linear_rules.RULES,
-    **pointwise_rules.RULES,
-    **pooling_rules.RULES,
-    **shape_rules.RULES,
-}
 
 
 def lower(
@@ -46,7 +35,7 @@ def lower(
     *,
     in_rows: bool = False,
 ) -> Lowered:
-    """Return the operations that compute what a node of the graph computes.
+    """Return the operators that compute what a node of the graph computes.
 
     Parameters
     ----------
@@ -60,23 +49,38 @@ def lower(
         Whether an example is a row along the last axis, whatever axes stand before it, instead of
         all behind the first axis. Then only what acts on each row by itself is lowered.
     """
-    rule = _RULES.get(operation_name(node))
-    if in_rows and operation_name(node) not in _ROW_BY_ROW:
+    rule = RULES.get(operation_name(node))
+    if in_rows and operation_name(node) not in ROW_BY_ROW:
         return ()
     values = values_read(node, constants)
     if rule is None or node not in shapes or not all(n in shapes for n in values):
         return ()
+
+    def argument(read: fx.Node) -> Any:
+        if read in constants:
+            return partial(_doubles, constants[read])
+        return Given(read.name, shapes[read]) if read in shapes else read
+
+    arguments = fx.node.map_arg(arguments_by_name(node), argument)
     with np.errstate(all="ignore"):  # what comes out is looked at, and better than NumPy says it
-        operations = rule(Call(node, arguments_by_name(node), shapes, constants))
-    return operations if all(map(_fits_float32, operations)) else ()
+        operators = rule(Call(node.name, shapes[node], arguments))
+    return operators if all(map(_fits_float32, operators)) else ()
 
 
-def _fits_float32(operation: Operation) -> bool:
-    """Tell whether the runtime can hold the numbers of an operation."""
-    match operation:
-        case Product(matrix=first, bias=second) | Affine(scale=first, shift=second):
-            # Written so that what is no number does not fit.
-            return all(bool((np.abs(array) <= _LARGEST).all()) for array in (first, second))
+def _doubles(tensor: Tensor) -> Doubles:
+    return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def _fits_float32(part: Any) -> bool:
+    """Tell whether float32 can hold the numbers of an operator, or of a part of one."""
+    for field in fields(part):
+        content = getattr(part, field.name)
+        content = content.values if isinstance(content, Weights) else content
+        # Written so that what is no number does not fit.
+        if isinstance(content, np.ndarray) and not (np.abs(content) <= _LARGEST).all():
+            return False
+        if field.name == "epilogue" and not _fits_float32(content):
+            return False
     return True
 
 

@@ -1,0 +1,134 @@
+"""Networks as plain arrays, and all that is done with them by NumPy alone.
+
+**One representation.** A `Network` is a tuple of operators in the order in which they run. An
+operator is a frozen value: which values it reads, and the numbers and sizes that it needs. Value 0
+is the input, value n what operator n - 1 gave. A value has one shape for all examples, without the
+batch, of one to five lengths; the first counts channels (or features, or tokens), and an operator
+that cares for the others names them.
+
+While PyTorch is being lowered, and folded and fused by `passes`, the same operators stand in a
+`Program`: their values have names, so that one can be put between two others, and their numbers are
+float64. `finished` numbers the values and rounds to float32, once.
+
+**One file an operator.** A file of `ops` holds an operator's typed fields, its shape, its run on
+NumPy arrays of either precision, and what functions of PyTorch become it. The types of `fields` say
+all that is generic: what an operator reads, what is sound, what a file holds of it, and what the
+compiled kernels are handed. `register` makes it known. An operator that the compiled kernels do not
+have runs on NumPy alone, and the engine says so.
+
+**Weights** are matrices in a layout (dense, single non-zeros, blocks of four rows) of a type:
+float64 in a program, float32 in a network, bfloat16 in files.
+"""
+
+from gossamer.engine.activations import Activation, ActivationName, activate
+from gossamer.engine.check import check_inputs, check_network
+from gossamer.engine.epilogue import Epilogue
+from gossamer.engine.fields import (
+    LONGEST,
+    MOST_AXES,
+    MOST_LAYERS,
+    MOST_NUMBERS,
+    MOST_WEIGHTS,
+    Array,
+    Doubles,
+    Floats,
+    Pair,
+    Shape,
+    Value,
+    read_by,
+    renamed,
+)
+from gossamer.engine.native import MOST_THREADS, Engine, available_instruction_sets
+from gossamer.engine.network import Network, Program, weights_of
+from gossamer.engine.operator import (
+    OPERATORS,
+    ROW_BY_ROW,
+    RULES,
+    Call,
+    Given,
+    Lowered,
+    Operator,
+    network_shape,
+    register,
+    step_name,
+)
+from gossamer.engine.ops.concatenate import Concatenate
+from gossamer.engine.ops.convolution import Convolution
+from gossamer.engine.ops.linear import Linear
+from gossamer.engine.ops.pad import Pad
+from gossamer.engine.ops.pointwise import Pointwise
+from gossamer.engine.ops.pool import Pool
+from gossamer.engine.ops.reshape import Reshape
+from gossamer.engine.ops.softmax import Softmax
+from gossamer.engine.passes.folding import fold
+from gossamer.engine.passes.fusing import finished, fuse
+from gossamer.engine.portable import run_portable
+from gossamer.engine.weights import (
+    BLOCK_ROWS,
+    Kind,
+    Weights,
+    dense,
+    pack_weights,
+    unpack_rows,
+    unpack_weights,
+)
+from gossamer.engine.windows import Pooling, window_positions
+
+__all__ = [
+    "BLOCK_ROWS",
+    "LONGEST",
+    "MOST_AXES",
+    "MOST_LAYERS",
+    "MOST_NUMBERS",
+    "MOST_THREADS",
+    "MOST_WEIGHTS",
+    "OPERATORS",
+    "ROW_BY_ROW",
+    "RULES",
+    "Activation",
+    "ActivationName",
+    "Array",
+    "Call",
+    "Concatenate",
+    "Convolution",
+    "Doubles",
+    "Engine",
+    "Epilogue",
+    "Floats",
+    "Given",
+    "Kind",
+    "Linear",
+    "Lowered",
+    "Network",
+    "Operator",
+    "Pad",
+    "Pair",
+    "Pointwise",
+    "Pool",
+    "Pooling",
+    "Program",
+    "Reshape",
+    "Shape",
+    "Softmax",
+    "Value",
+    "Weights",
+    "activate",
+    "available_instruction_sets",
+    "check_inputs",
+    "check_network",
+    "dense",
+    "finished",
+    "fold",
+    "fuse",
+    "network_shape",
+    "pack_weights",
+    "read_by",
+    "register",
+    "renamed",
+    "run_portable",
+    "step_name",
+    "unpack_rows",
+    "unpack_weights",
+    "weights_of",
+    "window_positions",
+]

@@ -1,0 +1,91 @@
+"""What an operator does with its sums before they are stored, and which axes its values have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gossamer.core.errors import InputError
+from gossamer.engine.activations import IDENTITY, Activation, activate
+from gossamer.engine.fields import Array, Shape, Value
+from gossamer.engine.windows import Pooling
+
+
+@dataclass(frozen=True, eq=False)
+class Epilogue:
+    """What happens to the sums of an operator before they are stored, in this order.
+
+    The value `residual` (of the same shape) is added, the activation applied, each channel
+    multiplied by `scale` and `shift` added (both [channels]), and windows pooled.
+    """
+
+    residual: Value | None = None
+    activation: Activation = IDENTITY
+    scale: Array | None = None
+    shift: Array | None = None
+    pooling: Pooling | None = None
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The places in the order of what is there: 1 a sum, 2 an activation, and so on."""
+        affine = self.scale is not None or self.shift is not None
+        there = (
+            self.residual is not None, self.activation != IDENTITY, affine, self.pooling is not None
+        )  # fmt: skip
+        return tuple(number for number, is_there in enumerate(there, start=1) if is_there)
+
+    def infer_shape(self, shape: Shape, shapes: Mapping[Value, Shape]) -> Shape:
+        """Return the shape of what comes of sums of a shape.
+
+        Raises
+        ------
+        InputError
+            If something does not fit the sums.
+        """
+        if self.residual is not None and shapes[self.residual] != shape:
+            raise InputError(
+                f"residual has shape {list(shapes[self.residual])}, expected {list(shape)}, "
+                "that of the sums."
+            )
+        for name in ("scale", "shift"):
+            expect_shape(name, getattr(self, name), shape[:1])
+        if self.pooling is None:
+            return shape
+        if len(shape) != 3:
+            raise InputError(
+                f"pooling of a value of shape {list(shape)}, expected [channels, height, width]."
+            )
+        return self.pooling.infer_shape(shape)
+
+    def run(self, sums: Array, values: Mapping[Value, Array]) -> Array:
+        """Finish sums [N, ...]."""
+        if self.residual is not None:
+            sums = sums + values[self.residual]
+        sums = activate(self.activation, sums)
+        if self.scale is not None:
+            sums = sums * _along_channels(self.scale, sums)
+        if self.shift is not None:
+            sums = sums + _along_channels(self.shift, sums)
+        return sums if self.pooling is None else self.pooling.run(sums)
+
+
+NOTHING = Epilogue()
+
+
+def _along_channels(numbers: Array, like: Array) -> Array:
+    return numbers.astype(like.dtype).reshape(-1, *(1,) * (like.ndim - 2))
+
+
+def expect_axes(shape: Shape, *axes: str, advice: str = "") -> None:
+    """Refuse a value that has other axes than an operator takes."""
+    if len(shape) != len(axes):
+        raise InputError(
+            f"reads a value of shape {list(shape)}, expected [{', '.join(axes)}]{advice}."
+        )
+
+
+def expect_shape(name: str, array: Array | None, *shapes: Shape) -> None:
+    """Refuse an array that has none of some shapes."""
+    if array is not None and array.shape not in shapes:
+        expected = next((shape for shape in shapes if len(shape) == array.ndim), shapes[0])
+        raise InputError(
+            f"{name} is {array.dtype} {list(array.shape)}, expected {array.dtype} {list(expected)}."
+        )

@@ -1,0 +1,328 @@
+"""A network compiled for this machine and run on batches of examples.
+
+Every weight that is not stored is skipped, and so is the input it would be multiplied by: a NaN or
+an infinity that only pruned weights read does not reach the output, where PyTorch would multiply it
+by 0 and give NaN. Elsewhere NaN and infinities spread as they do in PyTorch.
+"""
+
+import importlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.core.errors import InputError
+from gossamer.engine.check import check_network
+from gossamer.engine.fields import Floats, Shape
+from gossamer.engine.network import Network
+from gossamer.engine.operator import Operator
+from gossamer.engine.portable import run_portable
+
+_native: ModuleType | None
+try:
+    _native = importlib.import_module("gossamer.kernels._native")
+except ImportError:
+    _native = None
+
+INSTRUCTION_SET_VARIABLE = "GOSSAMER_INSTRUCTION_SET"
+WITHOUT_KERNELS = (
+    "gossamer was installed without its compiled kernels, so networks run on NumPy alone, many "
+    "times slower: in a clone of gossamer, where a C++ compiler is present, run `pip install "
+    "--force-reinstall --no-deps .`."
+)
+MOST_THREADS = 1024
+_RANKS = (1, 3)
+"""How many lengths a value of the compiled kernels has: features, or channels, height, width."""
+_MOST_REPEATS = 10**6
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+def available_instruction_sets() -> tuple[str, ...]:
+    """Return what `Engine` can run on here, the fastest first.
+
+    Examples
+    --------
+    >>> available_instruction_sets()[-1]
+    'numpy'
+    """
+    compiled = () if _native is None else tuple(_native.available_instruction_sets())
+    return (*compiled, "numpy")
+
+
+class Engine:
+    """A network made ready to run; threads may share it.
+
+    Parameters
+    ----------
+    network
+        What to compute. Its arrays are copied.
+    instruction_set
+        One of `available_instruction_sets()`. If None, the environment variable
+        GOSSAMER_INSTRUCTION_SET names it, or else it is the fastest; with AVX-512, batches of 5
+        to 8 then run on AVX2, which takes half as long.
+
+    Attributes
+    ----------
+    instruction_set : str
+        "avx512", "avx2", "baseline" or "numpy". It is "numpy", after a RuntimeWarning, where the
+        network is sound but holds what the compiled kernels do not: an operator, a value of other
+        than one or three lengths, or one that is too large.
+
+    Raises
+    ------
+    InputError
+        If the network is not sound, or the instruction set not available.
+
+    Examples
+    --------
+    >>> from gossamer.engine import Linear, pack_weights
+    >>> weights = pack_weights(np.array([[0.0, 2.0], [3.0, 0.0]]), "sparse")
+    >>> engine = Engine(Network((2,), (Linear(0, weights),), output=1))
+    >>> engine(np.array([[1.0, 10.0]], np.float32)).tolist()
+    [[20.0, 3.0]]
+    """
+
+    def __init__(self, network: Network, instruction_set: str | None = None) -> None:
+        shapes = check_network(network)
+        self.instruction_set = _chosen(instruction_set)
+        self._network = network
+        self._input_shape = network.input_shape
+        self._output_shape = shapes[network.output]
+        self._asked = _asked(instruction_set)
+        self._compiled: Any = None
+        self._in_eights: Any = None
+        if self.instruction_set != "numpy":
+            reason = _beyond_kernels(network, shapes)
+            try:
+                self._compiled = None if reason else _compiled(network, self.instruction_set)
+            except OverflowError as problem:
+                reason = f"{problem}, too much for the compiled kernels"
+            if reason:
+                warnings.warn(
+                    f"{reason}: this network runs on NumPy alone, many times slower.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                self.instruction_set = "numpy"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as the network; what was compiled is made again."""
+        asked = "numpy" if self.instruction_set == "numpy" else self._asked
+        return _restored, (self._network, asked)
+
+    def __call__(self, inputs: NDArray[np.generic], threads: int = 1) -> Floats:
+        """Return what the network gives for each example.
+
+        Parameters
+        ----------
+        inputs
+            Examples, float32 [N, *input shape]; N may be 0. Other types of numbers are converted
+            where no digit can be lost.
+        threads
+            Processor threads to use, between 1 and 1024.
+
+        Returns
+        -------
+        float32 [N, *output shape].
+
+        Raises
+        ------
+        InputError
+            If the inputs do not fit the network, or `threads` is out of range.
+        """
+        examples = self._examples(inputs, threads)
+        if self._compiled is None:
+            return np.asarray(run_portable(self._network, examples), np.float32)
+        outputs = np.empty((len(examples), *self._output_shape), np.float32)
+        self._compiled_for(len(examples), threads).run(examples, outputs, threads)
+        return outputs
+
+    def _compiled_for(self, examples: int, threads: int) -> Any:
+        """Return what runs so many examples fastest, unless the instruction set was asked for.
+
+        Vectors of 16 would be filled to a half by 5 to 8 of them, which vectors of 8 hold. Up to 6
+        are otherwise run one by one, and several threads then share each.
+        """
+        fewest = 5 if threads == 1 else 7
+        in_eights = self.instruction_set == "avx512" and fewest <= examples <= 8
+        if not in_eights or self._asked or not self._compiled.side_by_side:
+            return self._compiled
+        if self._in_eights is None:  # only now: few ever need it, and it holds the weights again
+            self._in_eights = _compiled(self._network, "avx2")
+        return self._in_eights
+
+    def layer_seconds(
+        self, inputs: NDArray[np.generic], threads: int = 1, repeats: int = 10
+    ) -> list[float]:
+        """Return the least time that each layer took over so many runs, in seconds.
+
+        With several threads it is the mean over them. What a layer took in with the one before it
+        costs nothing by itself.
+
+        Raises
+        ------
+        InputError
+            If the inputs do not fit, `threads` or `repeats` is out of range, or this engine runs on
+            NumPy, which measures no layers.
+        """
+        examples = self._examples(inputs, threads)
+        if type(repeats) is not int or not 1 <= repeats <= _MOST_REPEATS:
+            raise InputError(
+                f"repeats is {repeats!r:.80}, expected a whole number from 1 to {_MOST_REPEATS}."
+            )
+        if self._compiled is None:
+            raise InputError(
+                "layer_seconds needs an engine with compiled kernels, but this one runs on NumPy."
+            )
+        used = self._compiled_for(len(examples), threads)
+        measured: list[float] = used.layer_seconds(examples, threads, repeats)
+        return measured
+
+    def _examples(self, inputs: Any, threads: int) -> Floats:
+        """Return the inputs as contiguous float32 after a check of them and of the threads."""
+        if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+            raise InputError(
+                f"threads is {threads!r:.80}, expected a whole number from 1 to {MOST_THREADS}."
+            )
+        # Small networks take no longer than the checks below, so what needs none is let pass.
+        if (
+            type(inputs) is np.ndarray
+            and inputs.dtype is _FLOAT32
+            and inputs.shape[1:] == self._input_shape
+            and inputs.flags.c_contiguous
+            and inputs.flags.aligned
+        ):
+            examples: Floats = inputs
+            return examples
+        return self._converted(inputs)
+
+    def _converted(self, inputs: NDArray[np.generic]) -> Floats:
+        """Return inputs of any type and order as contiguous float32."""
+        given = np.asarray(inputs)
+        expected = self._input_shape
+        if given.ndim != len(expected) + 1 or given.shape[1:] != expected:
+            named = ", ".join(map(str, expected))
+            raise InputError(
+                f"inputs have the shape {given.shape}, but this network takes (N, {named})."
+            )
+        if not np.can_cast(given.dtype, np.float32):
+            raise InputError(
+                f"inputs are {given.dtype}, which float32 cannot hold without loss; convert them "
+                "with `inputs.astype('float32')`."
+            )
+        return np.require(given, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def fma_peak(instruction_set: str | None = None, seconds: float = 0.1) -> float:
+    """Return how many floating-point operations a second one core does on its registers.
+
+    Examples
+    --------
+    >>> fma_peak(seconds=0.001) > 1e6  # doctest: +SKIP
+    True
+    """
+    return float(_kernels().fma_peak(_chosen(instruction_set), seconds))
+
+
+def read_bandwidth(size: int, instruction_set: str | None = None, seconds: float = 0.1) -> float:
+    """Return how many bytes a second one core reads of an array of `size` bytes, again and again.
+
+    Examples
+    --------
+    >>> read_bandwidth(2**14, seconds=0.001) > 1e6  # doctest: +SKIP
+    True
+    """
+    return float(_kernels().read_bandwidth(_chosen(instruction_set), size, seconds))
+
+
+def _kernels() -> ModuleType:
+    if _native is None:
+        raise InputError(WITHOUT_KERNELS)
+    return _native
+
+
+_warned = False
+
+
+def _asked(instruction_set: str | None) -> str | None:
+    return instruction_set or os.environ.get(INSTRUCTION_SET_VARIABLE)
+
+
+def _chosen(instruction_set: str | None) -> str:
+    available = available_instruction_sets()
+    asked = _asked(instruction_set)
+    if asked is not None and asked not in available:
+        source = "instruction_set" if instruction_set else INSTRUCTION_SET_VARIABLE
+        raise InputError(
+            f"{source} is {asked!r}, which is not available here; it must be one of "
+            f"{', '.join(available)}."
+        )
+    chosen = asked or available[0]
+    if chosen == "numpy" and asked is None:
+        _warn_once()
+    return chosen
+
+
+def _warn_once() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(WITHOUT_KERNELS, RuntimeWarning, stacklevel=4)
+
+
+def _restored(network: Network, instruction_set: str | None) -> Engine:
+    """Return an engine as it was asked for, or the fastest where this machine has no such."""
+    return Engine(
+        network, instruction_set if instruction_set in available_instruction_sets() else None
+    )
+
+
+def _compiled(network: Network, instruction_set: str) -> Any:
+    try:
+        return _kernels().Engine(_plan(network), instruction_set)
+    except ValueError as problem:
+        raise InputError(f"the network cannot be run: {problem}.") from problem
+
+
+def _plan(network: Network) -> Any:
+    plan = _kernels().Plan(list(network.input_shape))
+    for layer in network.layers:
+        getattr(plan, f"add_{layer.name}")(*_arguments(layer))
+    plan.output = network.output
+    return plan
+
+
+def _arguments(part: Any) -> Iterator[Any]:
+    """Yield the fields of a dataclass as the kernels take them, in their order."""
+    for field in fields(part):
+        content = getattr(part, field.name)
+        if isinstance(content, np.ndarray):
+            yield np.ascontiguousarray(content).reshape(-1)
+        elif not is_dataclass(content):
+            yield content
+        elif made := getattr(_kernels(), type(content).__name__, None):
+            yield made(*_arguments(content))
+        else:  # the kernels take its fields one by one
+            yield from _arguments(content)
+
+
+def _beyond_kernels(network: Network, shapes: Sequence[Shape]) -> str:
+    """Say what the compiled kernels do not have that a network needs; empty if nothing."""
+    for layer in network.layers:
+        if not has_kernels(layer):
+            return f"{type(layer).__name__} has no compiled kernel yet"
+    for shape in shapes:
+        if len(shape) not in _RANKS:
+            return f"it has a value of {len(shape)} lengths"
+    return ""
+
+
+def has_kernels(layer: Operator) -> bool:
+    """Tell whether the compiled kernels have an operator; where there are none, NumPy has all."""
+    return _native is None or hasattr(_native.Plan, f"add_{layer.name}")

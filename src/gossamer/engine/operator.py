@@ -1,0 +1,143 @@
+"""What an operator is, and the registry of them."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gossamer.engine.fields import Array, Doubles, Shape, Value, typed_fields
+
+
+class Operator:
+    """One step of a network; a file of `ops` holds a frozen dataclass derived from it.
+
+    Its typed fields say what it reads and holds (see `fields`).
+
+    Attributes
+    ----------
+    name
+        What a file calls it, and, behind "add_", the compiled kernels.
+    """
+
+    name: ClassVar[str]
+
+    def infer_shape(self, shapes: Mapping[Value, Shape]) -> Shape:
+        """Return the shape of the value that it gives, from the shapes of those it reads.
+
+        Raises
+        ------
+        InputError
+            If its fields do not fit each other or what it reads. What each field holds by itself
+            has been checked.
+        """
+        raise NotImplementedError
+
+    def run(self, values: Mapping[Value, Array]) -> Array:
+        """Compute the value [N, *shape] for N examples, in the precision of those that it reads."""
+        raise NotImplementedError
+
+    def held(self, shapes: Mapping[Value, Shape]) -> int:  # noqa: ARG002
+        """Return how many numbers it may hold for one example beside what it reads and gives."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value among the arguments of a call, and the shape of one example of it in PyTorch."""
+
+    value: str
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call of a function of PyTorch, as the rules that lower it see it.
+
+    Attributes
+    ----------
+    result
+        Name of the value that it gives.
+    shape
+        Of one example of the result in PyTorch.
+    arguments
+        By the names of PyTorch's schema: a `Given`, a function that returns what depends on
+        parameters alone, or a plain value of Python.
+    """
+
+    result: str
+    shape: Shape
+    arguments: Mapping[str, Any]
+
+    def given(self, argument: str) -> Given | None:
+        """Return a value among the arguments; None if it is none."""
+        found = self.arguments.get(argument)
+        return found if isinstance(found, Given) else None
+
+    def constant(self, argument: str) -> Doubles | None:
+        """Return an argument that is a number, or depends on parameters alone."""
+        found = self.arguments.get(argument)
+        if callable(found):
+            return np.asarray(found(), np.float64)
+        return np.asarray(found, np.float64) if isinstance(found, (int, float)) else None
+
+    def step(self, number: int) -> str:
+        """Return the name of what an operator before the last gives."""
+        return step_name(self.result, number)
+
+
+def step_name(result: str, number: int) -> str:
+    """Return the name of a value inside a call that becomes several operators."""
+    return f"{result}.{number}"
+
+
+Lowered = tuple[Operator, ...]
+"""What a call becomes, in order; the last gives its value. Empty if it cannot be lowered."""
+Rule = Callable[[Call], Lowered]
+
+OPERATORS: dict[str, type[Operator]] = {}
+"""Every operator by its name."""
+RULES: dict[str, Rule] = {}
+"""What functions of PyTorch become, by their names."""
+ROW_BY_ROW: set[str] = set()
+"""Functions of PyTorch that act on each row along the last axis by itself, in the same way."""
+
+
+def register(
+    operator: type[Operator],
+    pytorch: Mapping[str, Rule] | None = None,
+    row_by_row: Collection[str] = (),
+) -> None:
+    """Make an operator known.
+
+    Parameters
+    ----------
+    operator
+        A frozen dataclass with a name and typed fields.
+    pytorch
+        Names of functions of PyTorch, without their overloads, and what lowers them.
+    row_by_row
+        Those of them that act on each row along the last axis by itself.
+    """
+    typed_fields(operator)  # types that nobody knows fail here
+    OPERATORS[operator.name] = operator
+    RULES.update(pytorch or {})
+    ROW_BY_ROW.update(row_by_row)
+
+
+def network_shape(shape: Shape) -> Shape:
+    """Return the shape that a value of PyTorch (without the batch) has in a network.
+
+    Sequences are images of height 1, as kernels slide over images alone.
+
+    Examples
+    --------
+    >>> network_shape((16,)), network_shape((3, 100)), network_shape((3, 32, 32))
+    ((16,), (3, 1, 100), (3, 32, 32))
+    """
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+
+
+def pair(numbers: Any, fill: int = 1) -> tuple[int, int]:
+    """Return sizes along the height and the width; a sequence has the height 1."""
+    return (fill, int(numbers[0])) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))

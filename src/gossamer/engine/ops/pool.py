@@ -1,0 +1,124 @@
+"""The largest or the mean number of each window."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from gossamer.engine.epilogue import expect_axes
+from gossamer.engine.fields import Array, Shape, Value
+from gossamer.engine.operator import Call, Lowered, Operator, network_shape, pair, register
+from gossamer.engine.ops.pointwise import affine
+from gossamer.engine.ops.reshape import Reshape
+from gossamer.engine.windows import Pooling
+
+
+@dataclass(frozen=True)
+class Pool(Operator):
+    """A pooling on its own."""
+
+    name = "pool"
+
+    input: Value
+    pooling: Pooling
+
+    def infer_shape(self, shapes: Mapping[Value, Shape]) -> Shape:
+        expect_axes(shapes[self.input], "channels", "height", "width")
+        return self.pooling.infer_shape(shapes[self.input])
+
+    def held(self, shapes: Mapping[Value, Shape]) -> int:
+        return self.pooling.held(shapes[self.input])
+
+    def run(self, values: Mapping[Value, Array]) -> Array:
+        return self.pooling.run(values[self.input])
+
+
+def _max_pool(call: Call) -> Lowered:
+    kernel = call.arguments["kernel_size"]
+    pooling = Pooling(
+        "max",
+        pair(kernel),
+        pair(call.arguments["stride"] or kernel),
+        pair(call.arguments["padding"], fill=0),
+        pair(call.arguments["dilation"]),
+        bool(call.arguments["ceil_mode"]),
+    )
+    return _pooled(call, pooling)
+
+
+def _average_pool(call: Call) -> Lowered:
+    if call.arguments.get("divisor_override") is not None:
+        return ()
+    kernel = call.arguments["kernel_size"]
+    pooling = Pooling(
+        "average",
+        pair(kernel),
+        pair(call.arguments["stride"] or kernel),
+        pair(call.arguments["padding"], fill=0),
+        ceil=bool(call.arguments["ceil_mode"]),
+        counts_padding=bool(call.arguments["count_include_pad"]),
+    )
+    return _pooled(call, pooling)
+
+
+def _adaptive_pool(call: Call, *, maximum: bool) -> Lowered:
+    given = call.given("self")
+    if given is None or not 2 <= len(given.shape) <= 3:
+        return ()
+    size, target = network_shape(given.shape)[1:], pair(call.arguments["output_size"])
+    if any(have % want for have, want in zip(size, target, strict=True)):
+        return ()  # the windows would differ in size
+    window = (size[0] // target[0], size[1] // target[1])
+    return _pooled(call, Pooling("max" if maximum else "average", window, window))
+
+
+def _pooled(call: Call, pooling: Pooling) -> Lowered:
+    given = call.given("self")
+    if given is None or not 2 <= len(given.shape) <= 3:
+        return ()
+    return (Pool(given.value, pooling),)
+
+
+def _reduced(call: Call, *, maximum: bool = False, total: bool = False) -> Lowered:
+    """Return a reduction over whole axes of an image or a sequence as one pooling."""
+    given, dims = call.given("self"), call.arguments["dim"]
+    if given is None or not dims or len(given.shape) > 3:
+        return ()
+    rank = len(given.shape) + 1
+    axes = {dim % rank for dim in dims}
+    if min(axes) < 2:  # the batch, or the channels
+        return ()
+    size = [given.shape[axis - 1] if axis in axes else 1 for axis in range(2, rank)]
+    window = pair(size)
+    kept: list[Operator] = [
+        Pool(given.value, Pooling("max" if maximum else "average", window, window))
+    ]
+    if total:
+        channels = given.shape[0]
+        places = np.full(channels, float(math.prod(size)))
+        kept.append(affine(call.step(0), places, np.zeros(channels)))
+    return (*kept, Reshape(call.step(len(kept) - 1), network_shape(call.shape)))
+
+
+_ADAPTIVE_AVERAGE = partial(_adaptive_pool, maximum=False)
+_ADAPTIVE_MAXIMUM = partial(_adaptive_pool, maximum=True)
+register(
+    Pool,
+    {
+        "max_pool1d": _max_pool,
+        "max_pool2d": _max_pool,
+        "max_pool2d_with_indices": _max_pool,
+        "avg_pool1d": _average_pool,
+        "avg_pool2d": _average_pool,
+        "adaptive_avg_pool1d": _ADAPTIVE_AVERAGE,
+        "adaptive_avg_pool2d": _ADAPTIVE_AVERAGE,
+        "_adaptive_avg_pool2d": _ADAPTIVE_AVERAGE,
+        "adaptive_max_pool1d": _ADAPTIVE_MAXIMUM,
+        "adaptive_max_pool2d": _ADAPTIVE_MAXIMUM,
+        "mean": _reduced,
+        "sum": partial(_reduced, total=True),
+        "amax": partial(_reduced, maximum=True),
+    },
+)
