@@ -1,6 +1,6 @@
 """Where the zeros are, as a file stores it: a bitmap, or the columns of each row.
 
-A pattern is `starts` and `indices` as in `gossamer.kernels.network.Weights`: group g of rows (one
+A pattern is `starts` and `indices` as in `gossamer.engine.Weights`: group g of rows (one
 row, or a block of four) holds the columns `indices[starts[g]:starts[g + 1]]`, which ascend.
 """
 

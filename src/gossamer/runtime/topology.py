@@ -1,6 +1,6 @@
 """A network as the header of a file describes it: JSON objects that name arrays by their number.
 
-Each object has the fields of the dataclass in `gossamer.kernels.network` that it stands for, all of
+Each object has the fields of the dataclass in `gossamer.engine` that it stands for, all of
 them and no others. What the fields hold is checked afterwards, by `check_network`.
 """
 
