@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.core.formats import counted
+from gossamer.records.leakage import has_references
 from gossamer.report.latencies import times
 from gossamer.report.units import spread
-from gossamer.stats.intervals import Interval, mean_interval
+from gossamer.stats.intervals import Interval, mean_interval, mutual_interval
 from gossamer.studies.published_tables import published_figures
 
 ROOT = Path(__file__).parents[1]
-TEXTS = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("findings", "speed")))
+TEXTS = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("findings", "speed", "statistics")),
+)
 RESULTS = ROOT / "docs" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 
@@ -222,6 +226,25 @@ def verdicts_table() -> str:
     return "\n".join(lines)
 
 
+def coverage_table() -> str:
+    """Return how often intervals held in simulated studies."""
+    result = json.loads((BENCHMARKS / "interval-coverage.json").read_text())
+    lines = [
+        f"{result['studies']:,} simulated studies a cell (`python -m "
+        "benchmarks.interval_coverage`): how often one 95% interval held the mean, and how often "
+        "the ten of ten comparisons all did; with Student's alone, and as gossamer takes them.",
+        "",
+        "| values | seeds | one: Student's | taken | all of ten: Student's | taken | two groups |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, by_seeds in result["coverage"].items():
+        for seeds, one in by_seeds.items():
+            cells = (one[key] for key in ("student", "taken", "student_all", "taken_all"))
+            shares = " | ".join("–" if cell is None else f"{cell:.1%}" for cell in cells)
+            lines.append(f"| {name} | {seeds} | {shares} | {one['two_groups']:.1%} |")
+    return "\n".join(lines)
+
+
 def speed_line(network: str, row: Any, blocks: Any) -> str:
     """Return one line of the table of speeds."""
     taken, faster = row["milliseconds"], row["times_faster"]
@@ -325,6 +348,57 @@ def claims_table(study: str) -> str:
     return "\n".join(lines)
 
 
+ATTACKS = {"lira_online": "LiRA online", "rmia": "RMIA", "base": "BASE", "loss": "loss"}
+CONTRASTS: dict[str, tuple[tuple[str, tuple[str, float], tuple[str, float]], ...]] = {
+    "sparsity-leakage": (
+        ("dense, trained on, over dense", ("dense-longer", 0.0), ("dense", 0.0)),
+        *(
+            (
+                f"{level:.0%} pruned, over dense, trained on",
+                ("weight", level),
+                ("dense-longer", 0.0),
+            )
+            for level in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+        ),
+    ),
+}
+"""Which arms are compared by every attack, by study."""
+
+
+def agreement_table(study: str) -> str:
+    """Return how far the AUC of several attacks moves from one arm to another, in points."""
+    with (RESULTS / study / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["arm"], float(row["level"]), int(row["seed"])): row for row in rows}
+    pairs = sorted({int(row["seed"]) // 2 for row in rows})
+    lines = [
+        f"| difference of AUC, points | {' | '.join(ATTACKS.values())} |",
+        f"|---|{'---:|' * len(ATTACKS)}",
+    ]
+    for words, first, second in CONTRASTS[study]:
+        cells = []
+        for attack in ATTACKS:
+            name = f"{attack}_auc"
+            differences = [
+                50 * (float(found[*first, seed][name]) - float(found[*second, seed][name]))
+                for pair in pairs
+                for seed in (2 * pair, 2 * pair + 1)
+            ]
+            by_pair = [differences[n] + differences[n + 1] for n in range(0, 2 * len(pairs), 2)]
+            take = mutual_interval if has_references(name) else mean_interval
+            cells.append(signed(take(by_pair)))
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def signed(interval: Interval) -> str:
+    """Return a difference with its interval."""
+    ends = [
+        f"{end:+.1f}".replace("-", "−") for end in (interval.low, interval.high) if end is not None
+    ]
+    return f"{interval.mean:+.1f} [{', '.join(ends)}]".replace("-", "−")
+
+
 def latency_table(study: str) -> str:
     """Return how many times faster pruned networks predict, beside their accuracy."""
     found: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -371,9 +445,14 @@ def filled(text: str) -> str:
             "measured": measured_table,
             "speed": speed_table,
             "faster": faster_table,
+            "coverage": coverage_table,
             "verdicts": verdicts_table,
         }
-        of_study = {"claims": claims_table, "latency": latency_table}
+        of_study = {
+            "claims": claims_table,
+            "latency": latency_table,
+            "agreement": agreement_table,
+        }
         content = tables[kind]() if kind in tables else of_study[kind](study)
         return f"<!-- {name}:begin -->\n{content}\n<!-- {name}:end -->"
 

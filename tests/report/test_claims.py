@@ -507,7 +507,7 @@ def test_power_reaches_from_the_easiest_comparison_to_the_hardest(judge: Any) ->
 
 
 def test_power_never_asks_for_differences_that_there_cannot_be(judge: Any) -> None:
-    wild = {("dense", 0.0): [0.1, 0.9], ("weight", 0.3): [0.9, 0.1], ("weight", 0.5): [0.11, 0.9]}
+    wild = {("dense", 0.0): [0.2, 0.9], ("weight", 0.3): [0.9, 0.2], ("weight", 0.5): [0.21, 0.9]}
     alone = judge({at: wild[at] for at in (("dense", 0.0), ("weight", 0.3))}, claim())
     assert alone.power.startswith(
         "2 seeds are too few to tell any difference there can be from the margin of 0.5 points."
@@ -530,6 +530,57 @@ def test_undecided_claim_says_how_many_seeds_it_would_need(judge: Any) -> None:
         f" To decide the claim would take about {needed} seeds, if means and spreads stay as "
         "they are."
     )
+
+
+def test_one_level_that_refutes_needs_no_more_seeds_of_the_others(judge: Any) -> None:
+    # The drop at 50% is 0.7 points, 0.2 beyond the margin; at 30% it lies at the margin nearly.
+    cells = {
+        ("dense", 0.0): BASE,
+        ("weight", 0.3): shifted(-0.0049, wiggle=20),
+        ("weight", 0.5): shifted(-0.007, wiggle=20),
+    }
+    found = judge(cells, claim(levels=(0.3, 0.5)))
+    drops = np.subtract(cells["weight", 0.5], BASE)
+    deviation, distance = float(np.std(drops, ddof=1)), -0.005 - float(np.mean(drops))
+    needed = units_needed(deviation, distance, 1 - 0.05 / 2)
+    assert found.verdict == "undecided"
+    assert f"would take about {needed} seeds, " in found.power
+    # A claim about any of them is supported by one level, and refuted by all.
+    either = judge(cells, claim(levels=(0.3, 0.5), over="any"))
+    assert "would take more than 1,000 seeds, " in either.power
+
+
+def test_networks_that_have_not_learnt_give_no_size(make_run: Any) -> None:
+    trained = Arm(
+        name="random", label="Random from the start", role="main", dataset="mnist", network="mlp",
+        recipe=({"step": "prune"}, {"step": "train", "epochs": 10}),
+    )  # fmt: skip
+
+    def judged(random: list[float], **given: Any) -> JudgedClaim:
+        made = make_run(
+            {("dense", 0.0): [0.95, 0.96, 0.95], ("random", 0.9): random},
+            claims=(claim(compare="random", says="lower", **given),),
+        )
+        arms = (*(one for one in made.study.arms if one.name != "random"), trained)
+        study = made.study.model_copy(update={"arms": arms})
+        return judged_claims(Results(study, made.records))[0]
+
+    closed = judged([0.101, 0.1135, 0.098])
+    assert closed.verdict == "undecided"
+    assert closed.comparisons[0].interval is None
+    assert closed.evidence == (
+        "Undecided: one arm has not learnt, and no difference from it has a size: 3 networks of "
+        "random from the start have not learnt: 11.3% at most, where guessing reaches 10.0%."
+    )
+    assert closed.power == ""
+    mixed = judged([0.101, 0.9, 0.91])
+    assert "1 of 3 networks of random from the start have not learnt" in mixed.evidence
+    assert judged([0.8, 0.81, 0.79]).verdict == "supported"
+
+
+def test_networks_that_pruning_leaves_at_chance_are_what_it_made_of_them(judge: Any) -> None:
+    cells = {("dense", 0.0): [0.95, 0.96, 0.95], ("weight", 0.9): [0.1, 0.11, 0.1]}
+    assert judge(cells, claim(says="lower")).verdict == "supported"
 
 
 def test_hopeless_claim_would_take_too_many_seeds(judge: Any) -> None:

@@ -1,9 +1,10 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -14,13 +15,14 @@ from gossamer.stats.intervals import (
     paired_difference,
     rounding_deviation,
     simultaneous_confidence,
+    two_groups,
 )
 
 NUMBERS = st.floats(-1e6, 1e6)
 
 
-@given(st.lists(NUMBERS, min_size=2, max_size=20), st.floats(0.5, 0.999))
-def test_interval_is_the_one_of_scipy(values: list[float], confidence: float) -> None:
+@given(st.lists(NUMBERS, min_size=2, max_size=7), st.floats(0.5, 0.999))
+def test_interval_of_few_values_is_the_one_of_scipy(values: list[float], confidence: float) -> None:
     interval = mean_interval(values, confidence)
     assert interval.mean == pytest.approx(np.mean(values), rel=1e-12, abs=1e-9)
     error = float(stats.sem(values))
@@ -42,6 +44,72 @@ def test_intervals_cover_the_mean_as_often_as_they_say() -> None:
     intervals = [mean_interval(list(row), 0.9) for row in draws]
     covered = sum(i.low < 0 < i.high for i in intervals if i.low is not None and i.high is not None)
     assert abs(covered / 2000 - 0.9) < 4 * math.sqrt(0.09 / 2000)
+
+
+def hall(t: float, skewness: float, count: int) -> float:
+    """Hall's transformation, as his paper has it."""
+    root, g = math.sqrt(count), skewness
+    return t + g * t**2 / (3 * root) + g**2 * t**3 / (27 * count) + g / (6 * root)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=8, max_size=30), st.floats(0.8, 0.999))
+def test_ends_are_the_wider_of_students_and_halls_where_values_are_skewed(
+    values: list[float], confidence: float
+) -> None:
+    values = [value**3 for value in values]
+    assume(np.std(values) > 1e-3)
+    interval = mean_interval(values, confidence)
+    assert interval.low is not None
+    assert interval.high is not None
+    error, count = float(stats.sem(values)), len(values)
+    reach = float(stats.t.ppf((1 + confidence) / 2, count - 1))
+    below, above = (interval.mean - interval.low) / error, (interval.high - interval.mean) / error
+    if stats.skewtest(values).pvalue >= 0.05:
+        assert (below, above) == pytest.approx((reach, reach), rel=1e-6)
+        return
+    assert min(below, above) >= reach * (1 - 1e-6)
+    skewness = float(stats.skew(values, bias=False))
+    for t, quantile in ((below, reach), (-above, -reach)):
+        if abs(t) > reach * (1 + 1e-6):
+            assert hall(t, skewness, count) == pytest.approx(quantile, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("draw", "mean", "student", "covered"),
+    [
+        (np.random.Generator.exponential, 1.0, 0.919, 0.935),
+        (np.random.Generator.standard_normal, 0.0, 0.95, 0.95),
+    ],
+)
+def test_skewed_values_are_covered_more_often(
+    draw: Any, mean: float, student: float, covered: float
+) -> None:
+    draws = draw(np.random.default_rng(5), size=(4000, 20))
+    intervals = [mean_interval(row.tolist()) for row in draws]
+    found = np.mean([i.low < mean < i.high for i in intervals if i.low and i.high])
+    assert found > covered - 3 * math.sqrt(0.05 * 0.95 / 4000)
+    reach = stats.sem(draws, axis=1) * stats.t.ppf(0.975, 19)
+    plain = np.mean(np.abs(draws.mean(axis=1) - mean) < reach)
+    assert abs(plain - student) < 4 * math.sqrt(0.05 * 0.95 / 4000)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=8, max_size=20), st.integers(1, 3))
+def test_collapsed_networks_are_seen_among_the_others(values: list[float], collapsed: int) -> None:
+    groups = [*values, *(-40.0 + 0.1 * number for number in range(collapsed))]
+    assert two_groups(groups) == collapsed
+    assert two_groups([-one for one in groups]) == collapsed
+    assert two_groups(groups[-7:]) is None  # of so few nothing can be said
+
+
+def test_normal_values_are_seldom_taken_for_two_groups() -> None:
+    rows = np.random.default_rng(6).normal(size=(8000, 8))
+    assert sum(two_groups(row.tolist()) is not None for row in rows) / 8000 < 0.012
+
+
+def test_rounded_values_that_differ_by_a_step_are_no_groups() -> None:
+    values = [0.5] * 9 + [0.501]
+    assert two_groups(values) == 1
+    assert two_groups(values, rounding_deviation(0.001)) is None
 
 
 def test_one_value_has_no_interval() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from gossamer.core.errors import InputError
-from gossamer.stats.intervals import mean_interval
+from gossamer.stats.intervals import mean_interval, mutual_widening
 from gossamer.stats.power import (
     MOST_UNITS,
     distance_to_threshold,
@@ -21,6 +21,18 @@ from gossamer.stats.verdicts import Says, comparison_verdict
 CONFIDENCES = st.floats(0.8, 0.999)
 POWERS = st.floats(0.5, 0.95)
 UNITS = st.integers(2, 60)
+
+
+def test_widening_of_units_that_are_each_others_references_is_that_of_their_number() -> None:
+    needed = units_needed(1.0, 0.5, mutual=True)
+    assert needed is not None
+    for units, enough in ((needed - 1, False), (needed, True)):
+        widened = mutual_widening(units)
+        assert (smallest_detectable_difference(widened, units) <= 0.5) == enough
+    # What was widened for 4 units would ask for half as many again.
+    frozen = units_needed(mutual_widening(4), 0.5)
+    assert frozen is not None
+    assert frozen > 1.4 * needed
 
 
 @given(UNITS, CONFIDENCES, POWERS)

@@ -8,12 +8,14 @@ from gossamer.core.formats import inside
 from gossamer.records.measures import is_count
 from gossamer.records.record import Claim
 from gossamer.report.glossary import label
+from gossamer.report.learning import not_learnt
 from gossamer.report.results import Results, same_level
 from gossamer.stats.matching import value_at
 
-Gap = Literal["", "not run", "not measured", "not comparable"]
-"""Why there are no differences: no such trial at this scale; no number in its record, or no
-record yet; nowhere equal in the measure that is matched. Empty if there are."""
+Gap = Literal["", "not run", "not measured", "not comparable", "not learnt", "two groups"]
+"""Why there is no interval: no such trial at this scale; no number in its record, or no record
+yet; nowhere equal in the measure that is matched; an arm at chance, from which no difference has a
+size; units of two kinds, of which a mean says nothing. Empty if there is one."""
 
 
 Side = tuple[tuple[str, ...], float]
@@ -163,7 +165,10 @@ def _evidence(
     (other,) = place.against
     if place.against_level not in results.levels(other):
         return replace(bare, gap="not run")
-    differences = results.differences((compare, place.level), (other, place.against_level), measure)
+    cells = ((compare, place.level), (other, place.against_level))
+    if note := not_learnt(results, cells, measure):
+        return replace(bare, gap="not learnt", note=note)
+    differences = results.differences(*cells, measure)
     return replace(bare, differences=differences, gap="" if differences else "not measured")
 
 
@@ -171,6 +176,8 @@ def _matched(results: Results, bare: Evidence, place: Place, matched_on: str) ->
     """Compare with the value that the others' curve has where it is equal, seed by seed."""
     if not any(results.levels(arm) for arm in place.against):
         return replace(bare, gap="not run")
+    if note := not_learnt(results, [(bare.compare, place.level)], bare.measure):
+        return replace(bare, gap="not learnt", note=note)
     ours = results.values(bare.compare, place.level, bare.measure)
     where = results.values(bare.compare, place.level, matched_on)
     curves = _curves(results, place.against, matched_on, bare.measure)

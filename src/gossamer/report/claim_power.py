@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 
+from gossamer.records.leakage import has_references
 from gossamer.records.measures import is_fraction
 from gossamer.records.record import Claim
 from gossamer.report.claim_sentences import JudgedComparison
 from gossamer.report.results import Results
 from gossamer.report.units import unit_of
+from gossamer.stats.intervals import Interval, mutual_widening
 from gossamer.stats.power import (
     MOST_UNITS,
     distance_to_threshold,
@@ -15,7 +17,7 @@ from gossamer.stats.power import (
     smallest_detectable_difference,
     units_needed,
 )
-from gossamer.stats.verdicts import Verdict
+from gossamer.stats.verdicts import Verdict, comparison_verdict
 
 
 def power_sentence(
@@ -40,10 +42,9 @@ def power_sentence(
             f"{tied} That is no exactness: a step of the measure is {step}"
             f"{unit_of(claim.measure).name}, and the spread counts as that of rounding. {text}"
         )
-    undecided = [row for row in ended if row.verdict == "undecided"]
-    if verdict != "undecided" or not undecided:
+    if verdict != "undecided":
         return text
-    return f"{text} {_need(results, claim, undecided, confidence)}"
+    return " ".join(filter(None, (text, _need(results, claim, rows, confidence))))
 
 
 def _count(row: JudgedComparison) -> int:
@@ -81,9 +82,10 @@ def _reach(
 def _need(
     results: Results, claim: Claim, rows: Sequence[JudgedComparison], confidence: float
 ) -> str:
-    """Say how many units it takes if everything stays as it is: all rows, or for "any" one."""
-    needs = [_units_needed(claim, row, confidence) for row in rows]
-    need = (min if claim.over == "any" else max)(needs)
+    """Say how many units it takes to decide a claim if everything stays as it is."""
+    need = _units_to_decide(claim, rows, confidence)
+    if need is None:
+        return ""
     many = (
         f"more than {results.counted_units(MOST_UNITS)}"
         if need > MOST_UNITS
@@ -92,10 +94,44 @@ def _need(
     return f"To decide the claim would take {many}, if means and spreads stay as they are."
 
 
+def _units_to_decide(
+    claim: Claim, rows: Sequence[JudgedComparison], confidence: float
+) -> int | None:
+    """Return how many units it takes; None if there is no interval to go by.
+
+    One comparison refutes a claim about each, and one supports a claim about any: the one that
+    needs fewest, of those whose mean is on that side. For the other verdict it takes all.
+    """
+    alone = "supported" if claim.over == "any" else "refuted"
+    ended = [row for row in rows if row.deviation is not None and row.interval is not None]
+    needs = [
+        (_verdict_of_mean(claim, row), _units_needed(claim, row, confidence))
+        for row in ended
+        if row.verdict == "undecided"
+    ]
+    deciding = [need for verdict, need in needs if verdict == alone]
+    if deciding:
+        return min(deciding)
+    # What has no interval, and is to be judged, keeps a verdict of all from being reached.
+    if any(row.gap in ("not comparable", "not learnt", "two groups") for row in rows):
+        return None
+    return max((need for _, need in needs), default=None)
+
+
+def _verdict_of_mean(claim: Claim, row: JudgedComparison) -> Verdict:
+    """Return what the claim's verdict would be if the mean were known exactly."""
+    assert row.interval is not None
+    mean, count = row.interval.mean, row.interval.count
+    return comparison_verdict(claim.says, claim.margin, Interval(mean, mean, mean, count))
+
+
 def _units_needed(claim: Claim, row: JudgedComparison, confidence: float) -> int:
     """Return how many units it takes, more than there are; one too many if that is beyond all."""
-    mean = row.interval.mean if row.interval else 0.0
-    distance = distance_to_threshold(claim.says, claim.margin, mean)
+    assert row.interval is not None
+    distance = distance_to_threshold(claim.says, claim.margin, row.interval.mean)
     power = power_at_each_threshold(claim.says)
-    found = units_needed(row.deviation or 0.0, distance, confidence, power)
+    mutual = has_references(claim.measure)
+    # The widening shrinks as units are added; what the deviation holds is that of those there are.
+    deviation = (row.deviation or 0.0) / (mutual_widening(_count(row)) if mutual else 1)
+    found = units_needed(deviation, distance, confidence, power, mutual=mutual)
     return MOST_UNITS + 1 if found is None else max(found, _count(row) + 1)

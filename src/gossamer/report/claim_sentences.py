@@ -61,6 +61,10 @@ def _why_nothing(results: Results, claim: Claim, rows: Sequence[JudgedComparison
     gaps = {row.gap for row in rows}
     if gaps <= {"not run"}:
         return "nothing that it compares is run at this scale"
+    if "not learnt" in gaps:
+        return f"one arm has not learnt, and no difference from it has a size: {_notes(rows)}"
+    if "two groups" in gaps:
+        return f"bimodal, and a mean over both groups is that of neither: {_notes(rows)}"
     if "not measured" in gaps:
         absent = [
             one for one in (claim.measure, claim.matched_on) if one and _nowhere(results, one)
@@ -68,8 +72,11 @@ def _why_nothing(results: Results, claim: Claim, rows: Sequence[JudgedComparison
         if results.done and absent:
             return f"{inside(label(absent[0]))} was not measured"
         return "what it compares is not measured yet"
-    notes = listed(list(dict.fromkeys(row.note for row in rows if row.note)))
-    return f"what it compares is nowhere equal in {_matched(claim)}: {notes}"
+    return f"what it compares is nowhere equal in {_matched(claim)}: {_notes(rows)}"
+
+
+def _notes(rows: Sequence[JudgedComparison]) -> str:
+    return listed(list(dict.fromkeys(row.note for row in rows if row.note)))
 
 
 def _nowhere(results: Results, measure: str) -> bool:
@@ -256,11 +263,13 @@ def _gap_notes(results: Results, rows: Sequence[JudgedComparison]) -> str:
         "Not measured yet": [row for row in rows if row.gap == "not measured"],
         "Not run at this scale": [row for row in rows if row.gap == "not run"],
         "Not comparable": [row for row in rows if row.gap == "not comparable"],
+        "Without a size": [row for row in rows if row.gap == "not learnt"],
+        "Bimodal": [row for row in rows if row.gap == "two groups"],
     }
     found = []
     for kind, them in kinds.items():
         if them:
-            notes = listed(list(dict.fromkeys(row.note for row in them if row.note)))
+            notes = _notes(them)
             place = _somewhere(results, rows, them).strip().removeprefix("at ")
             place = place or f"against {_others(results, them)}"
             found.append(f" {kind}: {place}{f' ({notes})' if notes else ''}.")

@@ -16,11 +16,13 @@ from gossamer.report.claim_sentences import (
 )
 from gossamer.report.results import Results, interval_of
 from gossamer.stats.intervals import (
+    SHAPE_FROM,
     Interval,
     bounded,
     mutual_widening,
     rounding_deviation,
     simultaneous_confidence,
+    two_groups,
 )
 from gossamer.stats.verdicts import Verdict, claim_verdict, comparison_verdict
 
@@ -79,7 +81,10 @@ def claims_note(claims: Iterable[JudgedClaim]) -> str:
         "All intervals of the claims hold together with 95% (Student's t over paired differences, "
         "Bonferroni's bound over the comparisons), and every verdict is read off them; that of a "
         "control holds with 95% by itself. Where networks are each other's references in an "
-        "attack, intervals are widened accordingly."
+        "attack, intervals are widened accordingly. They suppose that differences scatter about "
+        f"normally: {SHAPE_FROM} or more that are skewed get wider intervals, and those in two "
+        "groups far apart none; of fewer nothing of the kind can be seen, and if they are skewed, "
+        "intervals hold less often than 95%."
     )
 
 
@@ -126,6 +131,10 @@ def _comparison(results: Results, evidence: Evidence, confidence: float) -> Judg
     least = rounding_deviation(results.resolution(evidence.measure), terms=2)
     against_levels = {place.against_level for place in evidence.places}
     against = tuple(dict.fromkeys(arm for place in evidence.places for arm in place.against))
+    apart = two_groups(values, least)
+    if apart is not None:
+        note = f"{apart} of {results.counted_units(len(values))} far from the others"
+        evidence, values = replace(evidence, gap="two groups", note=note), []
     interval = _interval(values, evidence.measure, confidence, least)
     return JudgedComparison(
         compare=evidence.compare,

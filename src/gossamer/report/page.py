@@ -7,7 +7,6 @@ from typing import Any
 from gossamer.core.formats import compact, counted, duration, listed, sentence
 from gossamer.records.record import Phase
 from gossamer.report.answer import answer
-from gossamer.report.chance_note import chance_note
 from gossamer.report.charts import Figure
 from gossamer.report.checklist import checklist
 from gossamer.report.claims import JudgedClaim, claims_note
@@ -17,6 +16,7 @@ from gossamer.report.glossary import definitions
 from gossamer.report.interval_note import interval_note
 from gossamer.report.latencies import latency_section
 from gossamer.report.leakage_section import leakage_section
+from gossamer.report.learning import chance_note
 from gossamer.report.rendering import PageFigure, PagePanel, library, page_figure, render
 from gossamer.report.results import Results
 from gossamer.report.results_table import columns_table

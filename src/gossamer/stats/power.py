@@ -5,6 +5,7 @@ import math
 from scipy import special
 
 from gossamer.core.errors import InputError
+from gossamer.stats.intervals import mutual_widening
 from gossamer.stats.verdicts import Says
 
 POWER = 0.8
@@ -20,7 +21,8 @@ def smallest_detectable_difference(
     """Return the smallest mean that an interval is likely to tell from zero.
 
     The interval is Student's two-sided one; it tells a mean from zero if it lies on the mean's
-    side of it. How often it does follows from the noncentral t distribution.
+    side of it. How often it does follows from the noncentral t distribution. (That an interval is
+    widened where chance makes normal values look skewed costs two points of power at most.)
 
     Parameters
     ----------
@@ -71,6 +73,8 @@ def units_needed(
     confidence: float = 0.95,
     power: float = POWER,
     most: int = MOST_UNITS,
+    *,
+    mutual: bool = False,
 ) -> int | None:
     """Return how many units it takes to see a difference, or None if more than `most`.
 
@@ -84,18 +88,26 @@ def units_needed(
         As in `smallest_detectable_difference`.
     most
         Where to give up.
+    mutual
+        Whether units are each other's references, so that the interval of n of them is
+        `gossamer.stats.intervals.mutual_widening` of n times as wide.
 
     Examples
     --------
-    >>> units_needed(1.0, 0.5), units_needed(1.0, 0.0)
-    (34, None)
+    >>> units_needed(1.0, 0.5), units_needed(1.0, 0.0), units_needed(1.0, 0.5, mutual=True)
+    (34, None, 66)
     """
-    fewest, enough = 2, most
-    if not smallest_detectable_difference(deviation, enough, confidence, power) <= distance:
+
+    def is_enough(units: int) -> bool:
+        widened = deviation * (mutual_widening(units) if mutual else 1)
+        return smallest_detectable_difference(widened, units, confidence, power) <= distance
+
+    fewest, enough = 3 if mutual else 2, most
+    if not is_enough(enough):
         return None
     while fewest < enough:
         middle = (fewest + enough) // 2
-        if smallest_detectable_difference(deviation, middle, confidence, power) <= distance:
+        if is_enough(middle):
             enough = middle
         else:
             fewest = middle + 1
