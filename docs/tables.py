@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.core.formats import counted
-from gossamer.records.leakage import has_references
+from gossamer.leakage.attacks import has_references
 from gossamer.report.latencies import times
 from gossamer.report.units import spread
 from gossamer.stats.intervals import Interval, mean_interval, mutual_interval
