@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gossamer.leakage.attacks import ATTACKS, attack_measures
-from gossamer.report.columns import COLUMNS, IN_ATTACKS, IN_CLAIMS, STANDS_FOR, TRIAL, Column
+from gossamer.report.columns import IN_ATTACKS, IN_CLAIMS, STANDS_FOR, TRIAL, Column, columns
 from gossamer.report.results_table import column_row
 
 FILE = Path(__file__).parent / "results-columns.md"
@@ -36,7 +36,7 @@ value for it.
 
 {STANDS_FOR}
 
-{table(COLUMNS)}
+{table(columns())}
 
 Attacks are called
 

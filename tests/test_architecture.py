@@ -13,21 +13,22 @@ HOUSE = Path(gossamer.__file__).parent
 ROOMS = (
     "core", "stats", "records", "kernels", "engine", "runtime", "leakage", "data", "nets", "graph",
     "masks",
-    "measure", "train", "compression", "recipes", "studies", "report", "benchmarking",
+    "measure", "measures", "train", "compression", "recipes", "studies", "report", "benchmarking",
     "commands",
 )  # fmt: skip
 WITHOUT_TORCH = ROOMS[:7]
 
 
-WHAT_REPORTS_SAY_OF_ATTACKS = "gossamer.leakage.attacks"
-"""All that there is to say of an attack is in its one file, for reports, too."""
+WHAT_REPORTS_SAY_OF_NUMBERS = "gossamer.leakage.attacks", "gossamer.measures"
+"""All that there is to say of an attack or a measure is in its one file, for reports, too."""
 
 
 def imported_rooms(path: Path) -> set[str]:
     found = set()
+    said = WHAT_REPORTS_SAY_OF_NUMBERS if path.parent.name == "report" else ()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gossamer."):
-            if path.parent.name == "report" and node.module == WHAT_REPORTS_SAY_OF_ATTACKS:
+            if str(node.module).startswith(said):
                 continue
             found.add(str(node.module).split(".")[1])
         if isinstance(node, ast.Import):

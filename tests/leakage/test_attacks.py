@@ -27,8 +27,8 @@ from gossamer.leakage.attacks import (
 )
 from gossamer.leakage.design import find_design
 from gossamer.leakage.threshold_split import find_split
+from gossamer.measures import condition_of, counted_examples
 from gossamer.records.canonical import key_of
-from gossamer.records.measures import counted_examples, needs_leakage
 from gossamer.report import glossary
 from gossamer.report.audit_page import write_audit
 from gossamer.report.columns import column_of
@@ -209,7 +209,7 @@ def test_an_added_attack_has_measures_columns_and_claims(toy: Attack, tmp_path: 
     measure = "toy_tpr@0.01"
     assert attack_of(measure) is toy
     assert measure in attack_measures()
-    assert needs_leakage(measure)
+    assert condition_of(measure) == "leakage"
     assert counted_examples(measure) == "train_examples"
     assert glossary.label(measure) == "TPR at 1% FPR of toy attack"
     column = column_of(measure)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gossamer.data import Dataset, load
+from gossamer.measures import measure_named
 from gossamer.recipes import DataSpec
 from gossamer.recipes.steps import Train
-from gossamer.records.measures import is_measure
 from gossamer.studies.joints import joint_tasks
 from gossamer.studies.plan import arms_at, make_plan, study_trials
 from gossamer.studies.published_tables import published_figures
@@ -227,7 +227,7 @@ def test_published_figures_are_about_trials_of_the_study(name: str) -> None:
     spec, _ = read_study(name)
     arms = {arm.name: arm for arm in spec.arms}
     for measure, arm, level in table(name):
-        assert is_measure(measure)
+        assert measure_named(measure)
         assert "paper" in arms[arm].scales
         over_grid = spec.varies(arms[arm])
         unpruned: Any = name == "weight-vs-unit"  # its table has a column without pruning

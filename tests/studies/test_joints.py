@@ -21,11 +21,11 @@ from gossamer.leakage import (
     paired_change,
 )
 from gossamer.leakage.attacks import attack_of
+from gossamer.measures import measure_named
 from gossamer.recipes import KeyedTrial
 from gossamer.recipes.state import load_state
 from gossamer.recipes.statistics_files import read_statistics
 from gossamer.records.joint import JointRecord
-from gossamer.records.measures import is_measure
 from gossamer.records.record import Phase, Record, StudyRun
 from gossamer.records.store import Store, state_path, statistics_path
 from gossamer.studies.joints import joint_tasks
@@ -95,7 +95,9 @@ def test_every_number_that_is_measured_has_a_known_name(finished: Path) -> None:
     joint = {name for one in together for each in one.measures.values() for name in each}
     assert {"test_accuracy", "effective_sparsity", "gap_attack_accuracy"} <= plain
     assert {"mask_overlap", "lira_online_auc", "joint_tpr@0.01"} <= joint
-    assert not [name for name in plain | joint if not is_measure(name) and attack_of(name) is None]
+    assert not [
+        name for name in plain | joint if not measure_named(name) and attack_of(name) is None
+    ]
 
 
 # Planning

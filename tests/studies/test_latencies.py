@@ -11,9 +11,9 @@ from torch import nn
 
 from gossamer.masks import prune
 from gossamer.measure.latency import Timing
+from gossamer.measures.prediction_time import PREDICTION_TIME
 from gossamer.records.environment import describe_environment
 from gossamer.records.joint import JointRecord, Timed
-from gossamer.records.measures import OF_LATENCY
 from gossamer.records.record import Record
 from gossamer.records.speed import Latency
 from gossamer.records.store import Store
@@ -84,7 +84,7 @@ def test_an_unpruned_network_is_as_fast_as_itself(own: dict[str, float]) -> None
     assert found["latency_ratio"] == found["latency_ratio_masked"] == 1.0
     assert found["latency"] == found["latency_dense"] == 2.0
     assert found["latency_masked"] == own[PLAIN]
-    assert set(found) == set(OF_LATENCY)
+    assert set(found) == {one.name for one in PREDICTION_TIME.measures}
 
 
 # Timing

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -71,6 +73,15 @@ def evaluate(
             losses.append(loss)
             right.append((logits.argmax(dim=1) == wanted) & loss.isfinite())
     return _summary(torch.cat(losses), torch.cat(right), labels, classes)
+
+
+def answers(network: nn.Module, inputs: Tensor, batch: int = 1000) -> NDArray[np.float32]:
+    """Return the logits of a network in evaluation mode, ``[examples, classes]``."""
+    with torch.no_grad(), evaluation(network):
+        starts = range(0, len(inputs), batch)
+        rows = [network(inputs[start : start + batch]).float().cpu() for start in starts]
+    joined: NDArray[np.float32] = torch.cat(rows).numpy()
+    return joined
 
 
 def _summary(losses: Tensor, right: Tensor, labels: Tensor, classes: int) -> Accuracy:

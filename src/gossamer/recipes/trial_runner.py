@@ -7,7 +7,7 @@ what it made, it returns.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
+from gossamer.leakage import statistics
 from gossamer.masks import Mask
 from gossamer.masks.storages import first_names, tied_copy
+from gossamer.measure.accuracy import answers
+from gossamer.measures import versions
 from gossamer.nets import accepts_channels_last, build, identity
 from gossamer.nets.packing import pack
 from gossamer.recipes.keys import KeyedTrial
-from gossamer.recipes.leaking import pool_statistics
 from gossamer.recipes.measuring import measure_network
 from gossamer.recipes.state import State, load_state, save_state, snapshot
 from gossamer.recipes.statistics_files import write_statistics
@@ -161,8 +163,10 @@ class TrialRunner:
         positions = torch.arange(count, device=inputs.device) % len(inputs)
         return inputs[positions].cpu().contiguous()
 
-    def measure(self, keyed: KeyedTrial) -> Record:
+    def measure(self, keyed: KeyedTrial, names: Collection[str] | None = None) -> Record:
         """Measure the network that a trial ends with; its trainings must have been done.
+
+        Taken are the measurements of some names, or all that the trial asks for.
 
         Raises
         ------
@@ -171,20 +175,32 @@ class TrialRunner:
         """
         started = time.perf_counter()
         trial = keyed.trial
-        state, asked = self.state(keyed, len(trial.steps)), expected_after(trial.steps).sparsity
+        state = self.state(keyed, len(trial.steps))
         network = self._loaded(keyed, state)
-        data, classes = self._data(keyed), self._dataset(trial.data).classes
-        measured = measure_network(network, state.mask, data, classes, state.packed)
-        if data.pool is not None:
-            found = pool_statistics(network, data.pool)
+        data, leakage = self._data(keyed), trial.measure.leakage
+        known = versions(leakage)
+        names = known if names is None else names
+        taken = measure_network(
+            network,
+            state.mask,
+            data,
+            self._dataset(trial.data).classes,
+            names,
+            packed=state.packed,
+            sparsity_requested=expected_after(trial.steps).sparsity,
+        )
+        if data.pool is not None and not self._statistics_path(keyed.record).is_file():
+            labels = data.pool.labels.cpu().numpy()
+            found = statistics(answers(network, data.pool.inputs), labels)
             write_statistics(self._statistics_path(keyed.record), found)
         return Record(
             key=keyed.record,
             identity=keyed.identity,
             phases=keyed.phases,
-            measures={**measured.numbers, "sparsity_requested": asked},
-            per_class=measured.per_class,
-            layers=measured.layers,
+            measures=taken.numbers,
+            per_class=taken.per_class,
+            layers=taken.layers,
+            versions={name: known[name] for name in names},
             seconds=time.perf_counter() - started,
             environment=_environment(trial.device),
         )

@@ -84,6 +84,12 @@ class Layer(Value):
     is one of which that cannot be found out."""
 
 
+BEFORE_VERSIONS: Mapping[str, int] = dict.fromkeys(
+    ("accuracy", "size", "connectivity", "work", "published attacks"), 1
+)
+"""What records from before measurements had versions hold, as far as their studies asked."""
+
+
 class Record(Value):
     """What was measured of one network, with what determines it."""
 
@@ -97,9 +103,24 @@ class Record(Value):
     per_class: Mapping[str, tuple[float, ...]]
     """Accuracy of each class, on "train" and on "test"."""
     layers: tuple[Layer, ...]
+    versions: Mapping[str, int] = BEFORE_VERSIONS
+    """The measurements that the numbers are from, with their versions: not in the key, so that
+    one that changes is taken again by itself."""
     seconds: float
     """Pruning and measuring; training is counted in the phases."""
     environment: Environment
+
+    def completed_by(self, newer: "Record") -> "Record":
+        """Return the record with what was taken later of the same network in its place."""
+        return newer.model_copy(
+            update={
+                "measures": {**self.measures, **newer.measures},
+                "per_class": {**self.per_class, **newer.per_class},
+                "layers": newer.layers or self.layers,
+                "versions": {**self.versions, **newer.versions},
+                "seconds": self.seconds + newer.seconds,
+            }
+        )
 
 
 class Arm(Value):

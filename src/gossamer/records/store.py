@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,7 +22,7 @@ from gossamer.core.errors import InputError, StoreError, UnwritableError
 from gossamer.core.files import unwritable
 from gossamer.core.system import failure_reason
 from gossamer.records.joint import JointRecord
-from gossamer.records.record import Phase, Record, StudyRun, Value
+from gossamer.records.record import BEFORE_VERSIONS, Phase, Record, StudyRun, Value
 
 _LAYOUT = 2
 _ADDED = {1: "CREATE TABLE joints (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;"}
@@ -177,8 +177,14 @@ class Store:
 
     def done_records(self) -> set[str]:
         """Return the keys of all records."""
+        return set(self.measured())
+
+    def measured(self) -> dict[str, Mapping[str, int]]:
+        """Return the versions of the measurements of each record, by its key."""
+        query = "SELECT key, json_extract(json, '$.versions') FROM records"
         with _sentences(self.folder):
-            return {key for (key,) in self._connection.execute("SELECT key FROM records")}
+            rows = self._connection.execute(query).fetchall()
+        return {key: json.loads(text) if text else BEFORE_VERSIONS for key, text in rows}
 
     def kept_statistics(self) -> set[str]:
         """Return the keys of the records whose statistics for attacks are there."""
@@ -198,8 +204,9 @@ class Store:
         self._remove(checkpoint_path(self.folder, phase.key))
 
     def add_record(self, record: Record) -> None:
-        """Keep what was measured."""
-        self._put("records", record.key, record)
+        """Keep what was measured, beside what was measured of the same network before."""
+        earlier = self.records([record.key]).get(record.key)
+        self._put("records", record.key, earlier.completed_by(record) if earlier else record)
 
     def add_joint(self, joint: JointRecord) -> None:
         """Keep what was measured of several networks together."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gossamer.core.formats import inside
-from gossamer.records.measures import is_count
+from gossamer.measures import is_count
 from gossamer.records.record import Claim
 from gossamer.report.glossary import label
 from gossamer.report.learning import not_learnt

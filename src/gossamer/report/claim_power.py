@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from gossamer.leakage.attacks import has_references
-from gossamer.records.measures import is_fraction
+from gossamer.measures import is_fraction
 from gossamer.records.record import Claim
 from gossamer.report.claim_sentences import JudgedComparison
 from gossamer.report.results import Results

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gossamer.leakage.attacks import has_references
-from gossamer.records.measures import is_fraction
+from gossamer.measures import is_fraction
 from gossamer.records.record import Claim
 from gossamer.report.claim_evidence import Evidence, claim_evidence, control_evidence
 from gossamer.report.claim_power import power_sentence

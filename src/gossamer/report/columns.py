@@ -9,17 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gossamer.leakage.attacks import ATTACKS
-from gossamer.records.measures import (
-    MEASURES,
-    OF_LATENCY,
-    OF_LEAKAGE,
-    OF_MASKS,
-    OF_VALIDATION,
-    READINGS,
-    is_count,
-    is_fraction,
-)
-from gossamer.report import glossary
+from gossamer.measures import MEASUREMENTS, Measure
+from gossamer.measures.mask_overlap import MASK_OVERLAP
+from gossamer.records.measures import READINGS
 
 STANDS_FOR = (
     "In names, ATTACK stands for the name of an attack, LAYER for that of a layer's weights, OTHER "
@@ -96,37 +88,21 @@ KEY = Column(
     "",
 )
 
-_NOT_ATTACKED = "the study measures no leakage"
 _NO_RESULT = (
     "the arm is not attacked (the study measures no leakage, or the arm is trained on the whole "
     "pool), or this attack cannot be run on it"
 )
-_NO_VALIDATION = "no data is held out for validation, or the recipe does not end in training"
-_SPECIAL = {
-    "effective_parameters": "paths through this network cannot be followed",
-    "effective_sparsity": "paths through this network cannot be followed",
-    "running_train_accuracy": "the recipe does not end in training",
-    "running_train_loss": "the recipe does not end in training",
-    "validation_gain_second_half": f"{_NO_VALIDATION}, or that stopped early or took one epoch",
-}
-
-
-def _when_empty(measure: str) -> str:
-    """Return when a trial that is done has no value of a measure of its own."""
-    if measure in OF_VALIDATION:
-        return _SPECIAL.get(measure, _NO_VALIDATION)
-    if measure in OF_LATENCY:
-        return "the arm and level are not among those that the study times"
-    if measure in OF_LEAKAGE:
-        return _NOT_ATTACKED
-    return _SPECIAL.get(measure, "")
 
 
 def _of_networks() -> Iterator[Column]:
-    for measure in MEASURES:
-        if measure not in OF_MASKS:
-            meaning = glossary.MEASURES[measure][1]
-            yield Column(measure, stored_unit(measure), meaning, _when_empty(measure))
+    for group in MEASUREMENTS.values():
+        for one in group.measures if group is not MASK_OVERLAP else ():
+            yield Column(one.name, one.unit, _meaning(one), one.empty)
+
+
+def _meaning(one: Measure) -> str:
+    wished = f" {one.better.capitalize()} is better." if one.better else ""
+    return f"{one.meaning}{wished}"
 
 
 def _of_masks() -> Iterator[Column]:
@@ -137,9 +113,9 @@ def _of_masks() -> Iterator[Column]:
         ("", "with that of the arm that `overlaps` names beside this one", alone),
         (" with OTHER", "with that of the arm OTHER, where several are compared", several),
     ):
-        for measure in OF_MASKS:
-            meaning = glossary.MEASURES[measure][1].removesuffix(".")
-            yield Column(f"{measure}{suffix}", "fraction", f"{meaning}; {with_whom}.", empty)
+        for one in MASK_OVERLAP.measures:
+            meaning = f"{one.meaning.removesuffix('.')}; {with_whom}."
+            yield Column(f"{one.name}{suffix}", one.unit, meaning, empty)
         yield Column(f"mask_overlap:LAYER{suffix}", "fraction", layer, empty)
 
 
@@ -160,26 +136,10 @@ def _of_attacks() -> Iterator[Column]:
         yield Column(f"ATTACK_{reading}", "fraction", meaning, _NO_RESULT)
 
 
-def stored_unit(measure: str) -> str:
-    """Return the unit in which a measure stands in the table.
+def columns() -> tuple[Column, ...]:
+    """Return all that ``results.csv`` can have, in the order of docs/results-columns.md."""
+    return (*TRIAL, *_of_networks(), *_of_masks(), *_of_attacks(), *CLASSES, KEY)
 
-    Examples
-    --------
-    >>> [stored_unit(name) for name in ("test_loss", "sparsity", "macs_dense", "latency")]
-    ['nats', 'fraction', 'multiply-adds', 'seconds a batch']
-    """
-    if is_fraction(measure):
-        return "fraction"
-    if is_count(measure):
-        units = {"bytes": "bytes", "macs": "multiply-adds", "examples": "examples"}
-        return next((unit for word, unit in units.items() if word in measure), "parameters")
-    if measure in OF_LATENCY:
-        return "ratio" if "ratio" in measure else "seconds a batch"
-    return "nats"
-
-
-COLUMNS = (*TRIAL, *_of_networks(), *_of_masks(), *_of_attacks(), *CLASSES, KEY)
-"""Every column that ``results.csv`` can have, in the order of docs/results-columns.md."""
 
 _NO_INTERVAL = "there are too few units for an interval, or none is known of this number"
 IN_CLAIMS = (
@@ -241,11 +201,11 @@ def column_of(header: str) -> Column | None:
     >>> [column.name for name in names if (column := column_of(name))]
     ['ATTACK_tpr@0.01', 'mask_overlap:LAYER with OTHER']
     """
-    found = [column for column in COLUMNS if column.covers(header)]
+    found = [column for column in columns() if column.covers(header)]
     return max(found, key=lambda column: len(column.name), default=None)
 
 
 def columns_of(headers: Iterable[str]) -> tuple[Column, ...]:
-    """Return the columns that some headers are of, each once, in the order of `COLUMNS`."""
+    """Return the columns that some headers are of, each once, in the order of `columns`."""
     found = {column_of(header) for header in headers}
-    return tuple(column for column in COLUMNS if column in found)
+    return tuple(column for column in columns() if column in found)

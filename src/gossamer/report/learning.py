@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from gossamer.core.formats import counted, inside, percent
-from gossamer.records.measures import needs_leakage
+from gossamer.measures import condition_of
 from gossamer.report.results import ACCURACY, Results
 
 LEARNT = 0.1
@@ -67,7 +67,7 @@ def not_learnt(results: Results, cells: Iterable[tuple[str, float]], measure: st
     str
         Empty where all have learnt, or where the measure is not one of what networks answer.
     """
-    if not measure.startswith(_OF_ANSWERS) and not needs_leakage(measure):
+    if not measure.startswith(_OF_ANSWERS) and condition_of(measure) != "leakage":
         return ""
     found = (_without_learning(results, arm, level) for arm, level in cells)
     return next(filter(None, found), "")

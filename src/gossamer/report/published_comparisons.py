@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gossamer.records.measures import is_fraction
+from gossamer.measures import is_fraction
 from gossamer.report.results import Results, same_level
 from gossamer.stats.intervals import Interval
 

@@ -12,11 +12,10 @@ from typing import Any
 
 from gossamer.core.formats import counted, inside, listed
 from gossamer.leakage.attacks import has_references
+from gossamer.measures import counted_examples, read_training
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import Leakage
-from gossamer.records.measures import counted_examples
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
-from gossamer.report.training_measures import training_measures
 from gossamer.stats.intervals import Interval, mean_interval, mutual_interval, rounding_deviation
 
 ACCURACY = "test_accuracy"
@@ -251,7 +250,7 @@ class Results:
         """Read the history of the training that a recipe ends in, if it does not go on after it."""
         steps = record.identity.get("steps") or [{}]
         last = self.phases.get(record.phases[-1]) if record.phases else None
-        return training_measures(last) if last and steps[-1].get("step") == "train" else {}
+        return read_training(last) if last and steps[-1].get("step") == "train" else {}
 
     def joint(self, arm: str, level: float, kind: str) -> JointRecord | None:
         """Return what was measured of an arm's networks together; of several, the largest."""

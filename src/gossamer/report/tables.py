@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from gossamer.core.formats import NOTHING, compact, decimal, inside, percent, sentence
-from gossamer.records.measures import is_fraction
+from gossamer.measures import is_fraction
 from gossamer.records.record import Arm, Phase
 from gossamer.report.cost import used_phases
 from gossamer.report.glossary import label

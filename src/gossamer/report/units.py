@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gossamer.core.formats import decimal
-from gossamer.records.measures import is_count, is_fraction
+from gossamer.measures import is_count, is_fraction
 from gossamer.stats.intervals import Interval
 
 MOST_DIGITS = 9

@@ -12,15 +12,8 @@ from pydantic import ValidationError
 
 from gossamer.core.formats import percentage
 from gossamer.leakage.attacks import attack_measures
+from gossamer.measures import condition_of, measure_named, measures
 from gossamer.recipes import DataSpec
-from gossamer.records.measures import (
-    MEASURES,
-    is_measure,
-    needs_latency,
-    needs_leakage,
-    needs_overlaps,
-    needs_validation,
-)
 from gossamer.studies.complaints import Complaints, StudyFileError, StudyFileErrors, path_text
 from gossamer.studies.problems import Place, hint, problems
 from gossamer.studies.written_recipes import PlacedStep, mentioned
@@ -294,23 +287,24 @@ def _claims_are_about_measures(spec: "StudySpec") -> Iterator[StudyFileError]:
 
 
 def _is_taken(measure: str) -> bool:
-    return is_measure(measure) or measure in attack_measures()
+    return measure_named(measure) is not None or measure in attack_measures()
 
 
 def _why_absent(spec: "StudySpec", claim: "ClaimSpec", measure: str) -> str:
     """Say why a claim's measure will never be taken; nothing if it will."""
     if not _is_taken(measure):
-        return f"is no measure{hint(measure, (*MEASURES, *attack_measures()))}"
-    if needs_leakage(measure) and spec.leakage is None:
+        return f"is no measure{hint(measure, (*measures(), *attack_measures()))}"
+    condition = condition_of(measure)
+    if condition == "leakage" and spec.leakage is None:
         return 'is measured with leakage = "paired-halves" only'
     arms = [spec.arm(name) for _, name in claim.arms()]
-    if needs_validation(measure) and not _all_hold_out(spec, arms):
+    if condition == "validation" and not _all_hold_out(spec, arms):
         return "is measured where part of the data is held out only: set validation in [data]"
-    if needs_latency(measure) and (untimed := _untimed(spec, arms)):
+    if condition == "latency" and (untimed := _untimed(spec, arms)):
         return f"is measured of arms that [latency] names only: add {untimed} to its arms"
-    if needs_overlaps(measure) and claim.compare not in {first for first, _ in spec.overlaps}:
+    if condition == "overlaps" and claim.compare not in {first for first, _ in spec.overlaps}:
         return f"is measured of the first arms of overlaps only: add {claim.compare} to them"
-    if needs_overlaps(measure) and (several := _overlapping_several(spec, arms)):
+    if condition == "overlaps" and (several := _overlapping_several(spec, arms)):
         return (
             f"is not one number of {several}, whose mask overlaps compares with several: keep one"
         )

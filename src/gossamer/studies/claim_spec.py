@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat
 
+from gossamer.measures import is_fraction
 from gossamer.recipes.spellings import plain_number
-from gossamer.records.measures import is_fraction
 from gossamer.records.record import Claim, ControlComparison
 from gossamer.studies.texts import Line
 from gossamer.train.options import Options

@@ -4,9 +4,9 @@ Trials that start alike have the same state keys, so what they share shows by it
 stands once in the plan, however many trials need it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gossamer.core.errors import InputError
@@ -53,6 +53,8 @@ class Measuring:
 
     trials: tuple[KeyedTrial, ...]
     needs: frozenset[str]
+    names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """What measurements are left of a trial, by its record; all where it is not there."""
 
 
 Task = Training | Measuring
@@ -228,8 +230,19 @@ def make_plan(
     trials: Sequence[PlannedTrial],
     done_states: AbstractSet[str],
     done_records: AbstractSet[str],
+    lacking: Mapping[str, frozenset[str]] | None = None,
 ) -> Plan:
-    """Work out what is left, given the trained states and the records that are done."""
+    """Work out what is left.
+
+    Parameters
+    ----------
+    trials
+        Those of a study.
+    done_states, done_records
+        The keys of the trained states, and of the records, that nothing is missing of.
+    lacking
+        What measurements other records are to be completed by.
+    """
     left = {p.keyed.record: p.keyed for p in trials if p.keyed.record not in done_records}
     trainings = {
         trial.states[position + 1]: Training(
@@ -241,7 +254,7 @@ def make_plan(
     return Plan(
         trials=tuple(trials),
         trainings=tuple(trainings.values()),
-        measurings=tuple(_measurings(list(left.values()))),
+        measurings=tuple(_measurings(list(left.values()), lacking or {})),
     )
 
 
@@ -279,11 +292,15 @@ def _trained_before(trial: KeyedTrial, done: int) -> frozenset[str]:
     return frozenset().union(*before)
 
 
-def _measurings(left: list[KeyedTrial]) -> Iterator[Measuring]:
+def _measurings(
+    left: list[KeyedTrial], lacking: Mapping[str, frozenset[str]]
+) -> Iterator[Measuring]:
     by_needs: dict[frozenset[str], list[KeyedTrial]] = {}
     for trial in left:
         needs = _trained_before(trial, len(trial.trial.steps))
         by_needs.setdefault(needs, []).append(trial)
     for needs, trials in by_needs.items():
         for start in range(0, len(trials), _TRIALS_A_TASK):
-            yield Measuring(tuple(trials[start : start + _TRIALS_A_TASK]), needs)
+            some = trials[start : start + _TRIALS_A_TASK]
+            names = {one.record: lacking[one.record] for one in some if one.record in lacking}
+            yield Measuring(tuple(some), needs, names)

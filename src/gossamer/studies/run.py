@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
 from gossamer.core.formats import counted
+from gossamer.measures import lacking
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.steps import STEPS
 from gossamer.recipes.trial import Device
@@ -157,12 +158,21 @@ def _seeds(spec: StudySpec, options: ScaleSpec, request: Request) -> int:
 
 
 def _left(trials: Sequence[PlannedTrial], store: Store | None) -> Plan:
-    """Work out what is left; a network whose leakage counts is done once its statistics are."""
+    """Work out what is left; a network whose leakage counts is done once its statistics are.
+
+    Of a network that is measured already, only measurements that are new or changed are left.
+    """
     if store is None:
         return make_plan(trials, set(), set())
-    done, kept = store.done_records(), store.kept_statistics()
-    leaking = {p.keyed.record for p in trials if p.keyed.trial.measure.leakage}
-    return make_plan(trials, store.done_states(), done - (leaking - kept))
+    recorded, kept = store.measured(), store.kept_statistics()
+    incomplete: dict[str, frozenset[str]] = {}
+    for planned in trials:
+        key, leakage = planned.keyed.record, planned.keyed.trial.measure.leakage
+        names = lacking(recorded[key], leakage) if key in recorded else frozenset()
+        if key in recorded and (names or (leakage and key not in kept)):
+            incomplete[key] = names
+    done = recorded.keys() - incomplete.keys()
+    return make_plan(trials, store.done_states(), done, incomplete)
 
 
 def _joints_left(joints: Sequence[JointTask], store: Store | None) -> tuple[JointTask, ...]:

@@ -21,6 +21,7 @@ from gossamer.core.errors import TrainingError
 from gossamer.data import Dataset
 from gossamer.data.resident import Resident, make_resident
 from gossamer.measure import evaluate
+from gossamer.measures import versions
 from gossamer.nets import accepts_channels_last, build
 from gossamer.recipes import KeyedTrial, Train
 from gossamer.recipes.measuring import measure_network
@@ -180,7 +181,9 @@ class Trying:
         many = min(len(self._data), 2048)
 
         def fixed() -> object:
-            return measure_network(self._network, None, data, self._classes)
+            return measure_network(
+                self._network, None, data, self._classes, versions(leakage=False)
+            )
 
         def predicted() -> object:
             inputs, labels = self._data.inputs[:many], self._data.labels[:many]

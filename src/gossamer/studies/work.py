@@ -125,7 +125,8 @@ class Hand:
             yield _attempt(task.keyed, task.key, train)
         else:
             for trial in task.trials:
-                yield _attempt(trial, None, self._runner.measure)
+                measure = partial(self._runner.measure, names=task.names.get(trial.record))
+                yield _attempt(trial, None, measure)
 
     def _pulse(self, total: int, standing: "Standing") -> bool:
         assert self._training is not None
