@@ -46,7 +46,7 @@ WriteStudy = Callable[..., Path]
         ("[scales.quick]", "[scales.huge]", "scales.huge"),
         ("[grid]\nsparsity", "[grid]\nb = [1]\nsparsity", "grid: holds too much: at most 1"),
         ('title = "A small study"', "", "title: it is missing"),
-        ("[data]", "[data", "no valid TOML"),
+        ("[data]", "[data", "line 6: the header [data is not closed: write as many"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_field(

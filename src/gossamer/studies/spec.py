@@ -25,6 +25,7 @@ from gossamer.studies.complaints import (
 from gossamer.studies.mending import mended
 from gossamer.studies.problems import Place, problems
 from gossamer.studies.texts import Line, Paragraph
+from gossamer.studies.toml_syntax import syntax_problem
 from gossamer.studies.written_recipes import (
     Cookbook,
     PlacedStep,
@@ -224,10 +225,8 @@ class StudySpec(Options):
         return ("data", field)
 
     def network_place(self, arm: ArmSpec) -> Place:
-        """Return where the file says which network an arm has."""
-        if arm.network is None:
-            return ("network", "name")
-        return self.place_of(arm, "network", "name")
+        """Return where the file says which network an arm has, by its name unless a fault says."""
+        return ("network", "name") if arm.network is None else self.place_of(arm, "network", "name")
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -255,7 +254,8 @@ def read_study(name: str) -> tuple[StudySpec, str]:
     try:
         spec = _validated(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"the study {name} is no valid TOML: {error}") from error
+        line, problem = syntax_problem(text, error)
+        raise InputError(f"the study {name}, line {line}: {problem}") from error
     except RecursionError as error:
         raise InputError(f"the study {name} nests arrays or tables too deeply") from error
     except StudyFileError as error:

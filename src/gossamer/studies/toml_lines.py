@@ -53,6 +53,59 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
     return None
 
 
+def given_again(text: str, line: int) -> tuple[str, int, int] | None:
+    r"""Return the last key or table up to a line that was given before, its line and the first one.
+
+    Examples
+    --------
+    >>> given_again("a = 1\n[b]\na = 2\na = 3", 4)
+    ('b.a', 4, 3)
+    """
+    places = list(_places(_Tokens("\n".join(text.split("\n")[:line]))))
+    for position in range(len(places) - 1, 0, -1):
+        path, at = places[position]
+        earlier = [first for other, first in places[:position] if other == path]
+        if earlier and not isinstance(path[-1], int):
+            return ".".join(part for part in path if isinstance(part, str)), at, earlier[0]
+    return None
+
+
+def unclosed_list(text: str, line: int) -> int | None:
+    r"""Return on which line the innermost list begins that is not closed up to a line.
+
+    Examples
+    --------
+    >>> unclosed_list("a = [1]\nb = [\n2,\nc = 3", 4)
+    2
+    """
+    begun: list[int] = []
+    for mark, at in _tokens("\n".join(text.split("\n")[:line])):
+        if mark == "[":
+            begun.append(at)
+        elif mark == "]" and begun:
+            begun.pop()
+    return begun[-1] if begun else None
+
+
+def unclosed_quote(text: str) -> tuple[int, str] | None:
+    r"""Return the line of the first quote that nothing closes, and the quote; None without one.
+
+    Examples
+    --------
+    >>> unclosed_quote('a = "x"\nb = "y\n'), unclosed_quote('a = "x"')
+    ((2, '"'), None)
+    """
+    end = 0
+    for match in _TOKEN.finditer(text):
+        if match.start() > end:
+            break
+        end = match.end()
+    if text[end : end + 1] not in ('"', "'"):
+        return None
+    begins = end - 2 if text[end - 2 : end] == 2 * text[end] else end
+    return text.count("\n", 0, end) + 1, text[begins : end + 1]
+
+
 class _Tokens:
     """The tokens of a text, less spaces and comments, of which the next one is to be seen."""
 
