@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.commands.stopping import StoppedAtOnce, stopped_text, stopping
+from gossamer.commands.stopping import StoppedAtOnce, _Done, stopped_text, stopping
 from running_commands import Gossamer
 from running_studies import command, run_all, wait_for
 
@@ -66,8 +66,8 @@ def interrupt(*_: object, **__: object) -> None:
 
 NOT_BEGUN = "Stopped before anything was computed. To begin: gossamer run "
 BEGUN = (
-    "Stopped; nothing is lost: 0 of 3 trials are done and kept in runs/mine. The same command "
-    "goes on: gossamer run "
+    "Stopped; nothing is lost: {trained} of 1 training and 0 of 3 trials are done and kept in "
+    "runs/mine. The same command goes on: gossamer run "
 )
 DONE = (
     "Stopped; nothing is lost: all 3 trials are done and kept in runs/mine, the report may not be "
@@ -80,9 +80,9 @@ DONE = (
     [
         ("gossamer.studies.run.prepare", NOT_BEGUN),
         ("gossamer.studies.settling.settled", NOT_BEGUN),
-        ("gossamer.studies.run.rehearse_study", BEGUN),
-        ("gossamer.recipes.trial_runner.train", BEGUN),
-        ("gossamer.recipes.trial_runner.measure_network", BEGUN),
+        ("gossamer.studies.run.rehearse_study", BEGUN.format(trained=0)),
+        ("gossamer.recipes.trial_runner.train", BEGUN.format(trained=0)),
+        ("gossamer.recipes.trial_runner.measure_network", BEGUN.format(trained=1)),
         ("gossamer.report.write_report", DONE),
         ("gossamer.report.write.report_page", DONE),
         ("gossamer.report.write.pictures", DONE),
@@ -140,7 +140,7 @@ def test_a_second_ctrl_c_leaves_no_process_behind(tmp_path: Path, jobs: str) -> 
         time.sleep(0.05)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert ": 0 of 6 trials are done and kept" in stderr
+    assert ": 0 of 2 trainings and 0 of 6 trials are done and kept" in stderr
     assert "Stopped; nothing is lost" in stderr or "what was under way is lost" in stderr
     assert "Traceback" not in stderr
     wait_for(lambda: not group_is_alive(process.pid), 5)
@@ -262,14 +262,58 @@ def test_arguments_of_a_network_are_shown_and_are_another_network(
 def test_a_forced_stop_does_not_say_that_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("gossamer.commands.stopping._done", lambda _: (1, 6, 0))
+    done = _Done(trainings=(2, 3), trials=(1, 6), joints_left=0)
+    monkeypatch.setattr("gossamer.commands.stopping._done", lambda _: done)
     said = stopped_text(tmp_path, "gossamer run x", at_once=True)
     assert said == (
-        f"Stopped at once; what was under way is lost: 1 of 6 trials are done and kept in "
-        f"{tmp_path}. The same command goes on: gossamer run x"
+        f"Stopped at once; what was under way is lost: 2 of 3 trainings and 1 of 6 trials are done "
+        f"and kept in {tmp_path}. The same command goes on: gossamer run x"
     )
     with stopping(lambda _: None) as should_stop:
         signal.raise_signal(signal.SIGINT)
         assert should_stop()
         with pytest.raises(StoppedAtOnce):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_without_a_trial_there_is_no_page_but_a_sentence(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("gossamer.recipes.trial_runner.train", interrupt)
+        gossamer("run", write(), "--jobs", "1", "--threads", "1")
+    seen = gossamer("report", "runs/mine")
+    assert (seen.code, seen.out) == (2, "")
+    assert seen.err.strip() == (
+        "gossamer: runs/mine: there is nothing to report, as 0 of 3 trials are done; "
+        "`gossamer run mine.toml --jobs 1 --threads 1` goes on"
+    )
+    assert sorted(path.name for path in Path("runs/mine").iterdir()) == [
+        *("lock", "states", "statistics", "store.sqlite", "threads.json")
+    ]
+
+
+def test_the_time_told_counts_the_report(
+    gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_slowly(*_: object) -> Path:
+        time.sleep(2.0)
+        return Path("page")
+
+    monkeypatch.setattr("gossamer.report.write_report", write_slowly)
+    lines = gossamer("run", write(), "--threads", "1").err.splitlines()
+    took = next(line for line in lines if line.startswith("Took "))
+    assert 2.0 <= float(took.removeprefix("Took ").removesuffix(" s.")) < 30
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_for_tensorboard_that_cannot_be_is_told_before_anything_is_trained(
+    gossamer: Gossamer, place: str
+) -> None:
+    pytest.importorskip("tensorboard")
+    Path("file").write_text("here")
+    seen = gossamer("run", write(), "--tensorboard", place)
+    assert seen.code == 2
+    assert f"--tensorboard {place}: " in seen.err
+    assert seen.err.strip().endswith("file is no folder, expected a folder for curves.")
+    assert not Path("runs").exists()

@@ -345,3 +345,14 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
 def test_a_lock_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     message = sentence(only_writer(tmp_path / "absent").__enter__)
     assert "cannot be written" in message
+
+
+def test_a_store_is_read_where_there_is_no_room_for_the_files_of_readers(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add_phase(phase("a"))
+    (tmp_path / "store.sqlite-shm").mkdir()  # SQLite cannot make it, as on a full disk
+    with Store.open(tmp_path) as store:
+        assert store.phases(["a"]) == {"a": phase("a")}
+        assert "cannot be written" in sentence(lambda: store.add_phase(phase("b")))
+    (tmp_path / "store.sqlite-wal").write_bytes(5000 * b"x")  # of a writer
+    assert "cannot be read" in sentence(lambda: Store.open(tmp_path))

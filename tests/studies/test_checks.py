@@ -1,12 +1,14 @@
 """What is refused in a study file: the sentence, the field and the line."""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gossamer.core.errors import InputError
+from gossamer.studies.remarks import remarks
 from gossamer.studies.run import Request, prepare, rehearse_study
 from gossamer.studies.spec import read_study
 
@@ -498,4 +500,72 @@ def test_a_claim_about_one_of_several_overlaps_is_refused(write_study: WriteStud
     assert refusal(write_study((asked, two), claimed)).endswith(
         "claims.1.measure: claim a is about 'mask_overlap', which is not one number of weight, "
         "whose mask overlaps compares with several: keep one"
+    )
+
+
+OWN = """from torch import nn
+def make(width: int = 4, act="relu"):
+    assert width != 13
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, 10))
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ("width = 3\nwdth = 3", "line 14: The network 'argued.py:make' has no parameter 'wdth'"),
+        ('act = "x"\nwidth = "wide"', "line 14: The network 'argued.py:make' takes width as int"),
+        ("act = 1\nwidth = 1979-05-27", "line 14: network.args.width: args: width = "),
+        ("width = 13", "line 12: The network 'argued.py:make' fails when it is called as"),
+    ],
+)
+def test_an_argument_of_a_network_is_told_at_its_line(
+    write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch, args: str, told: str
+) -> None:
+    path = write_study(
+        ('name = "mlp"\nhidden = [16, 8]', f'name = "argued.py:make"\n[network.args]\n{args}')
+    )
+    (path.parent / "argued.py").write_text(OWN)
+    monkeypatch.chdir(path.parent)
+    monkeypatch.delitem(sys.modules, "argued", raising=False)
+    with pytest.raises(InputError) as caught:
+        prepare(Request(study=str(path), folder=path.parent), None)
+    assert str(caught.value).startswith(f"the study {path}, {told}")
+
+
+def test_arguments_where_there_can_be_none_are_told_at_theirs(write_study: WriteStudy) -> None:
+    path = write_study(("hidden = [16, 8]", "args = { width = 3 }"))
+    with pytest.raises(InputError, match=r"line 12: network.args: 'args' was given for"):
+        read_study(str(path))
+    path = write_study(('name = "mlp"\nhidden', 'name = "mnist-cnn"\nhidden'))
+    with pytest.raises(InputError, match=r"line 12: network.hidden: 'hidden' was given for"):
+        read_study(str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "validation = 0.2",
+            "validation = 0.999",
+            "line 8: it leaves 1 example to train on",
+        ),
+        ("validation = 0.2", "validation = 0.994", "line 8: it leaves 9 examples to train on for"),
+        ("validation = 0.2", "examples = 9", "line 8: it leaves 9 examples to train on for 10"),
+        ("validation = 0.2", "validation = 0.993", ""),
+    ],
+)
+def test_fewer_examples_than_classes_are_refused(
+    write_study: WriteStudy, old: str, new: str, told: str
+) -> None:
+    path = write_study((old, new))
+    request = Request(study=str(path), folder=path.parent)
+    if told:
+        with pytest.raises(InputError, match=re.escape(f"the study {path}, {told}")):
+            prepare(request, None)
+        return
+    (few, *_) = [text for text in remarks(prepare(request, None)) if "less than a batch" in text]
+    assert few == (
+        "There are 10 examples to train on, less than a batch of 64, in dense, weight, retrained "
+        "and rewound: an epoch is one step."
     )

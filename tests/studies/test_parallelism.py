@@ -1,6 +1,7 @@
 """Processes and threads: what the user says, what is noted, and what is clearly faster."""
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from gossamer.core.errors import InputError
 from gossamer.records.store import Store
 from gossamer.studies.parallelism import Parallelism, read_note, write_note
+from gossamer.studies.remarks import remarks
 from gossamer.studies.run import Prepared, Request, carry_out, prepare
 from gossamer.studies.settling import settled
 from gossamer.studies.trying import Cost, Trying, Turns, kinds, training_step
@@ -132,10 +135,73 @@ def test_a_study_that_was_tried_gives_the_same_bits(study_file: Path, tmp_path: 
     run_all(study_file, tmp_path / "plain")
     out = tmp_path / "tried"
     with Store.create(out) as store:
-        prepared = settled(planned(study_file, out, store))
+        prepared = settled(planned(study_file, out, store), time.monotonic())
         assert (prepared.jobs, prepared.threads) == (1, 1)
         carry_out(prepared, store, list[object]().append, lambda: False)
     assert numbers(out) == numbers(tmp_path / "plain")
+
+
+def told(study: Path, folder: Path, **said: int) -> list[str]:
+    prepared = settled(planned(study, folder, None, **said), time.monotonic())
+    return [text for text in remarks(prepared) if "chance" not in text and "Guessing" not in text]
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("parallelism", "remarks", "settling"):
+        monkeypatch.setattr(f"gossamer.studies.{module}.available_cores", lambda: 2)
+    monkeypatch.setattr(Trying, "measure", lambda *_: Cost(0.0, 0.0))
+    monkeypatch.setattr("gossamer.studies.settling.cores_had", lambda jobs: float(min(jobs, 2)))
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_more_than_the_cores_is_told(
+    monkeypatch: pytest.MonkeyPatch, study_file: Path, tmp_path: Path
+) -> None:
+    def train(trying: Trying, threads: list[int]) -> dict[int, Turns]:
+        del trying
+        return {n: Turns((1.0 if n < 4 else 5.0,)) for n in threads}
+
+    monkeypatch.setattr(Trying, "train", train)
+    assert told(study_file, tmp_path) == []
+    assert told(study_file, tmp_path, threads=2) == []
+    assert told(study_file, tmp_path, threads=3, jobs=1) == [
+        "--jobs 1 and --threads 3: with 2 cores here, 1 process of 3 threads wait for one another; "
+        "fewer are likely faster."
+    ]
+    assert told(study_file, tmp_path, threads=8) == [
+        "--threads 8: with 2 cores here, 1 process of 8 threads wait for one another; fewer are "
+        "likely faster.",
+        "--threads 8: beside what else this machine does, one thread is 5 times as fast as 8: "
+        "--threads 1 is better now.",
+    ]
+    (jobs,) = told(study_file, tmp_path, jobs=3)
+    assert jobs.startswith("--jobs 3: with 2 cores here, 3 processes of 1 thread wait")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    (environment,) = told(study_file, tmp_path)
+    assert environment.startswith("3 threads of the environment: with 2 cores here, 1 process of 3")
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_so_many_that_nothing_can_be_meant_are_refused(
+    monkeypatch: pytest.MonkeyPatch, study_file: Path, tmp_path: Path
+) -> None:
+    for said in ({"threads": 129}, {"jobs": 129}):
+        with pytest.raises(InputError, match=r"--(jobs|threads) 129: 2 cores can do nothing with"):
+            planned(study_file, tmp_path, None, **said)
+    monkeypatch.setenv("OMP_NUM_THREADS", "100000")
+    with pytest.raises(InputError, match="100000 threads of the environment: 2 cores"):
+        planned(study_file, tmp_path)
+
+
+@pytest.mark.parametrize("setting", ["banana", "0", "-2", "2.5", "two,1"])
+def test_a_setting_that_is_no_number_of_threads_is_told(
+    monkeypatch: pytest.MonkeyPatch, study_file: Path, tmp_path: Path, setting: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    said = f"OMP_NUM_THREADS={setting} is passed over, as it is no number of threads: expected 1 "
+    assert told(study_file, tmp_path) == [f"{said}or more."]
+    assert told(study_file, tmp_path, threads=1) == []
 
 
 Times = dict[int, float]
@@ -161,7 +227,7 @@ def choose(
     monkeypatch.setattr(
         "gossamer.studies.settling.cores_had", lambda jobs: jobs * share if had is None else had
     )
-    found = settled(prepared)
+    found = settled(prepared, time.monotonic())
     assert found.estimate is not None
     assert found.estimate.seconds is not None
     return found.jobs, found.threads, found.estimate.seconds
@@ -215,6 +281,39 @@ def test_the_estimate_is_steps_times_seconds(
 ) -> None:
     tasks = len(one_seed.plan.trainings) + one_seed.plan.trials_left
     slow = choose(monkeypatch, one_seed, {1: 1.0, 2: 3.0, 4: 9.0}, had=1.0)
-    assert slow[2] == pytest.approx(1.05 * one_seed.plan.steps_left + 0.005 * tasks)
+    work = 1.05 * one_seed.plan.steps_left + 0.005 * tasks
+    assert slow[2] == pytest.approx(work + 4.0, abs=0.5)  # with its report
     fast = choose(monkeypatch, one_seed, {1: 1.0, 2: 0.5, 4: 0.5}, had=1.0)
-    assert fast[2] == pytest.approx(slow[2] / 2)
+    assert fast[2] == pytest.approx(work / 2 + 4.0, abs=0.5)
+    busy = choose(monkeypatch, one_seed, {1: 1.0, 2: 3.0, 4: 9.0}, share=0.5, had=0.5)
+    assert busy[2] == pytest.approx(work + 8.0, abs=0.5)
+
+
+def test_what_has_passed_since_the_command_began_counts(
+    monkeypatch: pytest.MonkeyPatch, one_seed: Prepared
+) -> None:
+    monkeypatch.setattr(Trying, "train", lambda *_: {1: Turns((0.001,))})
+    monkeypatch.setattr(Trying, "measure", lambda *_: Cost(0.0, 0.0))
+    soon, late = (settled(one_seed, time.monotonic() - passed) for passed in (0, 30))
+    assert soon.estimate is not None
+    assert late.estimate is not None
+    assert late.estimate.seconds == pytest.approx((soon.estimate.seconds or 0) + 30, abs=0.5)
+
+
+def test_a_turn_that_other_work_disturbed_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, one_seed: Prepared
+) -> None:
+    disturbed = Turns((0.01, 0.01, 0.9, 0.01))
+    assert disturbed.typical == 0.01
+    monkeypatch.setattr(Trying, "train", lambda *_: {1: disturbed})
+    monkeypatch.setattr(Trying, "measure", lambda *_: Cost(0.0, 0.0))
+    found = settled(one_seed, time.monotonic()).estimate
+    assert found is not None
+    assert found.seconds == pytest.approx(0.01 * one_seed.plan.steps_left + 4.0, abs=0.5)
+
+
+def test_threads_that_are_slow_now_and_then_are_not_chosen() -> None:
+    one = Turns((1.0, 1.1, 1.05, 1.2))
+    assert Turns((0.5, 0.6, 0.55, 0.7)).is_clearly_faster_than(one, 1.15)
+    assert not Turns((0.5, 0.6, 0.55, 1.3)).is_clearly_faster_than(one, 1.15)
+    assert not Turns((0.5, 0.99, 0.98, 1.0)).is_clearly_faster_than(one, 1.15)

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,8 @@ from gossamer.commands.audit import audit
 from gossamer.commands.bench import EPILOG as BENCH_EPILOG
 from gossamer.commands.bench import bench
 from gossamer.commands.completion import studies_beginning
-from gossamer.commands.stopping import INTERRUPTED, StoppedAtOnce, stopped_text, stopping
+from gossamer.commands.console import check_folder
+from gossamer.commands.stopping import INTERRUPTED, StoppedAtOnce, going_on, stopped_text, stopping
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
 from gossamer.core.installing import extra_of_command, needing, own_version
 from gossamer.core.system import failure_reason
@@ -197,6 +198,7 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or what is left of it, and write its report."""
+    begun = time.monotonic()
     command = shlex.join(["gossamer", *sys.argv[1:]])
     with _saying_what_is_there(out, command, study):
         from gossamer.studies.folders import default_folder
@@ -214,25 +216,40 @@ def run(
             device=_resolved(device),
             command=command,
         )
-        code = _run(request, tensorboard, own_folder=out is not None, dry_run=dry_run)
+        code = _run(request, tensorboard, begun, own_folder=out is not None, dry_run=dry_run)
     raise typer.Exit(code)
 
 
-def _run(request: "Request", tensorboard: Path | None, *, own_folder: bool, dry_run: bool) -> int:
+def _run(
+    request: "Request",
+    tensorboard: Path | None,
+    begun: float,
+    *,
+    own_folder: bool,
+    dry_run: bool,
+) -> int:
     from gossamer.commands.run_display import beginning
+    from gossamer.core.formats import duration
     from gossamer.records.store import Store, only_writer
     from gossamer.studies.folders import check_same_study
-    from gossamer.studies.run import REPORT, describe_run, prepare, with_what_is_done
+    from gossamer.studies.run import (
+        REPORT,
+        describe_run,
+        prepare,
+        telling_what_is_kept,
+        with_what_is_done,
+    )
 
     if tensorboard is not None:  # said before the work, not after it
         with needing("tensorboard", "--tensorboard"):
             import_module("tensorboard")
+        check_folder(tensorboard, "--tensorboard", "curves")
     with _store_there(request.folder) as store:
         prepared = prepare(request, store)
         if store is not None and not own_folder:
             check_same_study(prepared, store)
         if dry_run:
-            _print_plan(prepared, store)
+            _print_plan(prepared, store, begun)
             return 0
         reported = store is not None and store.is_reported(describe_run(prepared))
         page = request.folder / REPORT
@@ -240,13 +257,20 @@ def _run(request: "Request", tensorboard: Path | None, *, own_folder: bool, dry_
             _say(beginning(prepared))
             typer.echo(page.resolve())
             return 0
-    with Store.create(request.folder) as store, only_writer(request.folder):
-        code = _carry_out(with_what_is_done(prepared, store), store)
-        _report(store)
+    with ExitStack() as held:
+        with telling_what_is_kept(prepared):
+            store = held.enter_context(Store.create(request.folder))
+            held.enter_context(only_writer(request.folder))
+            prepared = with_what_is_done(prepared, store)
+        code = _carry_out(prepared, store, begun)
+        if prepared.is_done_in_part(store):
+            _report(store)
         if tensorboard is not None:
             from gossamer.studies.tensorboard import write_tensorboard
 
             write_tensorboard(prepared, store, tensorboard)
+    if prepared.anything_left:
+        _say(f"Took {duration(time.monotonic() - begun)}.")
     return code
 
 
@@ -313,10 +337,10 @@ def _torch_is_cpu_only() -> bool:
         return False
 
 
-def _carry_out(prepared: "Prepared", store: "Store") -> int:
+def _carry_out(prepared: "Prepared", store: "Store", begun: float) -> int:
     """Do what is left, say how it went, and return the exit code."""
     from gossamer.commands.run_display import Display, beginning
-    from gossamer.core.formats import counted, duration
+    from gossamer.core.formats import counted
     from gossamer.studies.remarks import remarks
     from gossamer.studies.run import carry_out
     from gossamer.studies.tuning import tune_process
@@ -325,8 +349,7 @@ def _carry_out(prepared: "Prepared", store: "Store") -> int:
     if plan.tasks:
         # What cannot be trained is told of as a failure of its own arms.
         with suppress(GossamerError), _STDERR.status("Trying the first trainings"):
-            prepared = _settled(prepared)
-    started = time.monotonic()
+            prepared = _settled(prepared, begun)
     _say(beginning(prepared))
     for remark in remarks(prepared) if prepared.anything_left else ():
         _say(f"- {remark}")
@@ -338,8 +361,6 @@ def _carry_out(prepared: "Prepared", store: "Store") -> int:
         done = len(store.done_records() & {planned.keyed.record for planned in plan.trials})
         of = counted(plan.distinct_trials, "trial")
         _say(f"{counted(len(failures), 'task')} failed, as said above; {done:,} of {of} are done.")
-    if prepared.anything_left:
-        _say(f"Took {duration(time.monotonic() - started)}.")
     if should_stop():
         _say(stopped_text(store.folder, prepared.request.command))
         return INTERRUPTED
@@ -377,26 +398,31 @@ def _report(store: "Store") -> None:
     from gossamer.report import write_report
 
     study = store.latest_study()
-    records = store.records([trial.key for trial in study.trials])
+    asked = {trial.key for trial in study.trials}
+    records = store.records(asked)
+    if not records:
+        raise InputError(
+            f"{store.folder}: there is nothing to report, as 0 of {counted(len(asked), 'trial')} "
+            f"are done; {going_on(study.command)}"
+        )
     phases = store.phases({key for trial in study.trials for key in trial.phases})
     joints = store.joints(study.joints)
     try:
         with _STDERR.status("Writing the report"):
             path = write_report(study, records, phases, list(joints.values()), store.folder)
     except UnwritableError as error:
-        done, of = len(records), counted(len({trial.key for trial in study.trials}), "trial")
+        of = counted(len(asked), "trial")
         raise UnwritableError(
-            f"the report cannot be written, for {error.what}; {done:,} of {of} are done and kept",
+            f"the report cannot be written, for {error.what}; {len(records):,} of {of} are done "
+            "and kept",
             f"{error.remedy}, then `gossamer report {store.folder}` writes it",
         ) from error
-    if len(records) == len({trial.key for trial in study.trials}) and len(joints) == len(
-        set(study.joints)
-    ):
+    if len(records) == len(asked) and len(joints) == len(set(study.joints)):
         store.mark_reported()
     typer.echo(path.resolve())
 
 
-def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
+def _print_plan(prepared: "Prepared", store: "Store | None", begun: float) -> None:
     from gossamer.commands.run_display import plan_table
     from gossamer.studies.preview import preview
     from gossamer.studies.remarks import remarks
@@ -405,7 +431,7 @@ def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
     if prepared.plan.tasks:
         with _STDERR.status("Estimating the time"):
             rehearse_study(prepared)
-            prepared = _settled(prepared)
+            prepared = _settled(prepared, begun)
     done = store.done_records() if store else set()
     console = Console(highlight=False, emoji=False)
     for part in plan_table(prepared, preview(prepared, done)):
@@ -414,10 +440,10 @@ def _print_plan(prepared: "Prepared", store: "Store | None") -> None:
         console.print(f"- {remark}", soft_wrap=True, markup=False)
 
 
-def _settled(prepared: "Prepared") -> "Prepared":
+def _settled(prepared: "Prepared", begun: float) -> "Prepared":
     """Choose processes and threads, and estimate what the study takes, by trying if need be."""
     from gossamer.studies.settling import settled  # imports torch
     from gossamer.studies.tuning import tune_process
 
     tune_process(prepared.threads)
-    return settled(prepared)
+    return settled(prepared, begun)

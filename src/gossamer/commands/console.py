@@ -34,13 +34,13 @@ def _print_to_nobody() -> None:
     os.close(nowhere)
 
 
-def check_folder(folder: Path) -> None:
-    """Find out before the work, not after it, that the page cannot be written.
+def check_folder(folder: Path, option: str = "--out", what_for: str = "the page") -> None:
+    """Find out before the work, not after it, that what it makes cannot be written.
 
     Raises
     ------
     InputError
-        If `--out` is no folder that can be made or written.
+        If the option names no folder that can be made or written.
     """
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -49,4 +49,4 @@ def check_folder(folder: Path) -> None:
     except OSError as error:
         there, what, possible = folder, f"is impossible ({error.strerror})", False
     if not possible:
-        raise InputError(f"--out {folder}: {there} {what}, expected a folder for the page.")
+        raise InputError(f"{option} {folder}: {there} {what}, expected a folder for {what_for}.")

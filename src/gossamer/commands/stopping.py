@@ -6,11 +6,12 @@ Whenever it comes, what is there and the command that goes on are said, and the 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from gossamer.core.errors import GossamerError
-from gossamer.core.formats import counted
+from gossamer.core.formats import counted, listed
 
 INTERRUPTED = 130
 
@@ -54,39 +55,59 @@ def stopped_text(folder: Path, command: str, *, at_once: bool = False) -> str:
     at_once
         Whether what was under way was given up.
     """
-    counts = _done(folder)
-    if counts is None:
+    done = _done(folder)
+    if done is None:
         return f"Stopped before anything was computed. To begin: {command}"
-    done, asked, joints_left = counts
-    if at_once and (done < asked or joints_left):
+    if done.is_all:
+        trials = done.trials[1]
+        of = "the one trial is" if trials == 1 else f"all {counted(trials, 'trial')} are"
         return (
-            f"Stopped at once; what was under way is lost: {done:,} of {counted(asked, 'trial')} "
-            f"are done and kept in {folder}. The same command goes on: {command}"
+            f"Stopped; nothing is lost: {of} done and kept in {folder}, the report may not be "
+            f"written. To write it: gossamer report {folder}"
         )
-    if done < asked or joints_left:
-        return (
-            f"Stopped; nothing is lost: {done:,} of {counted(asked, 'trial')} are done and kept in "
-            f"{folder}. The same command goes on: {command}"
-        )
-    of = "The one trial is" if asked == 1 else f"All {counted(asked, 'trial')} are"
+    stopped = "at once; what was under way is lost" if at_once else "nothing is lost"
     return (
-        f"Stopped; nothing is lost: {of[:1].lower()}{of[1:]} done and kept in {folder}, the report "
-        f"may not be written. To write it: gossamer report {folder}"
+        f"Stopped{' ' if at_once else '; '}{stopped}: {done} are done and kept in {folder}. "
+        f"The same command goes on: {command}"
     )
 
 
-def _done(folder: Path) -> tuple[int, int, int] | None:
-    """Return how many trials are done, were asked for, and joint measures are left; None if none.
+def going_on(command: str) -> str:
+    """Say which command goes on with a study, if that is known."""
+    return f"`{command or 'gossamer run'}` goes on"
 
-    They are those of the study that the folder was last asked for.
-    """
+
+@dataclass(frozen=True)
+class _Done:
+    """What is done of the study that a folder was last asked for, and of how much."""
+
+    trainings: tuple[int, int]
+    trials: tuple[int, int]
+    joints_left: int
+
+    @property
+    def is_all(self) -> bool:
+        return self.trials[0] == self.trials[1] and not self.joints_left
+
+    def __str__(self) -> str:
+        counts = {"training": self.trainings, "trial": self.trials}
+        told = [f"{done:,} of {counted(n, what)}" for what, (done, n) in counts.items() if n]
+        return listed(told)
+
+
+def _done(folder: Path) -> _Done | None:
+    """Return what a folder holds of a study; None if it was asked for none."""
     from gossamer.records.store import Store
 
     try:
         with Store.open(folder) as store:
             study = store.latest_study()
-            asked = {trial.key for trial in study.trials}
-            joints_left = set(study.joints) - store.done_joints()
-            return len(asked & store.done_records()), len(asked), len(joints_left)
+            trials = {trial.key for trial in study.trials}
+            trainings = {key for trial in study.trials for key in trial.phases}
+            return _Done(
+                trainings=(len(trainings & store.done_states()), len(trainings)),
+                trials=(len(trials & store.done_records()), len(trials)),
+                joints_left=len(set(study.joints) - store.done_joints()),
+            )
     except GossamerError:
         return None

@@ -10,7 +10,19 @@ class GossamerError(Exception):
 
 
 class InputError(GossamerError, ValueError):
-    """A file, a value or a model from outside is not what was expected."""
+    """A file, a value or a model from outside is not what was expected.
+
+    Parameters
+    ----------
+    message
+        What a user is told.
+    fields
+        The keys of the value that it is about, within what was looked at; empty for all of it.
+    """
+
+    def __init__(self, message: str, fields: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class TrainingError(GossamerError, RuntimeError):

@@ -9,6 +9,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says how much memory a container may use, in either version."""
+_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def available_cores() -> int:
@@ -44,11 +45,28 @@ def environment_threads(environment: Mapping[str, str] = os.environ) -> int | No
     >>> environment_threads({"OMP_NUM_THREADS": "4,2"}), environment_threads({})
     (4, None)
     """
-    found = []
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        with suppress(ValueError):  # what is no number, OpenMP passes over, too
-            found.append(int(environment.get(name, "").partition(",")[0]))
-    return min((threads for threads in found if threads > 0), default=None)
+    counts = (_threads(environment.get(name, "")) for name in _SETTINGS)
+    return min((threads for threads in counts if threads is not None), default=None)
+
+
+def unreadable_threads(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the settings of threads that are no number of them, which OpenMP passes over, too.
+
+    Examples
+    --------
+    >>> unreadable_threads({"OMP_NUM_THREADS": "many", "MKL_NUM_THREADS": "2"})
+    ['OMP_NUM_THREADS=many']
+    """
+    given = {name: environment.get(name, "") for name in _SETTINGS}
+    return [f"{name}={text}" for name, text in given.items() if text and _threads(text) is None]
+
+
+def _threads(setting: str) -> int | None:
+    """Return how many threads a setting such as ``4`` or ``4,2`` asks for; None if it is none."""
+    with suppress(ValueError):
+        threads = int(setting.partition(",")[0])
+        return threads if threads > 0 else None
+    return None
 
 
 def _quotas(root: Path, own: Path) -> Iterator[float]:

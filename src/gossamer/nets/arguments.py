@@ -77,7 +77,8 @@ def checked_arguments(given: Mapping[str, Any], field: str = "args") -> dict[str
         except (TypeError, ValueError):
             raise InputError(
                 f"{field}: {name} = {value!r} is of no kind that a network can be given: use a "
-                "finite number, text, true, false, an array or a table of these"
+                "finite number, text, true, false, an array or a table of these",
+                fields=(name,),
             ) from None
     return dict(given)
 
@@ -124,7 +125,10 @@ def check_call(name: str, make: Callable[..., Any], arguments: Mapping[str, Any]
         near = likeliest(unknown[0], by_name)
         does = f"it takes {listed(by_name)}" if by_name else "it takes none"
         hint = f" (did you mean {near!r}?)" if near else ""
-        raise InputError(f"The network {name!r} has no parameter {unknown[0]!r}{hint}: {does}.")
+        raise InputError(
+            f"The network {name!r} has no parameter {unknown[0]!r}{hint}: {does}.",
+            fields=("args", unknown[0]),
+        )
     if closed := [one.name for one in needed if one.kind is inspect.Parameter.POSITIONAL_ONLY]:
         raise InputError(
             f"The network {name!r} takes {listed(closed)} by position only, but arguments are "
@@ -135,7 +139,8 @@ def check_call(name: str, make: Callable[..., Any], arguments: Mapping[str, Any]
         raise InputError(
             f"The network {name!r} cannot be called without {listed(missing)}: give args = "
             f"{{ {values} }} in [network] of a study, --network-arg {missing[0]}=... of a command, "
-            "or name a callable that needs none."
+            "or name a callable that needs none.",
+            fields=("args",) if arguments else (),
         )
 
 
@@ -198,7 +203,8 @@ def _typed(name: str, parameter: str, annotation: Any, value: Any) -> Any:
         quoted = f"; quote it, {parameter}='\"{value}\"'" if annotation is str else ""
         raise InputError(
             f"The network {name!r} takes {parameter} as {wanted}, but {value!r} was given{quoted}: "
-            f"{error.errors()[0]['msg'].lower()}."
+            f"{error.errors()[0]['msg'].lower()}.",
+            fields=("args", parameter),
         ) from error
 
 

@@ -68,7 +68,8 @@ class NetworkSpec(Value):
         if self.args and ":" not in self.name:
             raise InputError(
                 f"'args' was given for the network {self.name!r}, but only one's own callable "
-                "takes arguments: leave it out, or name 'package.module:callable'."
+                "takes arguments: leave it out, or name 'package.module:callable'.",
+                fields=("args",),
             )
         return self
 
@@ -77,7 +78,8 @@ class NetworkSpec(Value):
         if self.hidden is not None and self.name not in HIDDEN:
             raise InputError(
                 f"'hidden' was given for the network {self.name!r}, but only "
-                f"{', '.join(map(repr, HIDDEN))} have it: leave it out or choose one of these."
+                f"{', '.join(map(repr, HIDDEN))} have it: leave it out or choose one of these.",
+                fields=("hidden",),
             )
         return self
 

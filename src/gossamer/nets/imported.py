@@ -203,7 +203,8 @@ def _called(name: str, make: Callable[..., Any], args: Mapping[str, Any]) -> nn.
         raise InputError(
             f"The network {name!r} fails when it is called {how} ({_told(error)}): "
             + (f"{listed(texts)}; give what it can work with, or " if texts else "give ")
-            + "a function or class that returns the network when it is called so."
+            + "a function or class that returns the network when it is called so.",
+            fields=("args",) if args else (),
         ) from error
     if not isinstance(network, nn.Module):
         raise InputError(

@@ -51,13 +51,17 @@ class StudyFileErrors(StudyFileError):  # noqa: N818 - several of them
 
 @contextmanager
 def complaining_at(*place: str | int) -> Iterator[None]:
-    """Give what is wrong inside the block its place in the file, unless it has one already."""
+    """Give what is wrong inside the block its place in the file, unless it has one already.
+
+    An error that names fields itself is about those, beside the last one of the place.
+    """
     try:
         yield
     except StudyFileError:
         raise
     except InputError as error:
-        raise StudyFileError(str(error), *place) from error
+        fields = (*place[:-1], *error.fields) if error.fields else place
+        raise StudyFileError(str(error), *fields) from error
 
 
 class Complaints:

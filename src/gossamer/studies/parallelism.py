@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer.core.errors import UnwritableError
+from gossamer.core.errors import InputError, UnwritableError
 from gossamer.core.files import replacing, unwritable
-from gossamer.core.system import environment_threads, permitted_cores
+from gossamer.core.formats import counted, listed
+from gossamer.core.system import available_cores, environment_threads, permitted_cores
 from gossamer.recipes import Train
 from gossamer.recipes.keys import Datasets
 from gossamer.records.environment import describe_environment
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from gossamer.studies.run import Request
 
 _NOTE = "threads.json"
+_MOST_A_CORE = 64
+"""More processes or threads than so many times the cores are refused, as nobody can mean it."""
 _WORTH_THREADS = 16_384
 """Numbers in a batch of inputs, above which folders without a note had more than one thread."""
 _WORTH_PROCESSES = 250_000_000
@@ -54,8 +57,14 @@ def known_parallelism(
         Of its folder, which may hold a note; None if there is none yet.
     name
         Of the study and its scale.
+
+    Raises
+    ------
+    InputError
+        If the user says so many of them that nothing can be meant.
     """
     noted = None if store is None else read_note(store.folder, name)
+    _check_sensible(request)
     threads = request.threads or environment_threads() or (noted.threads if noted else None)
     if request.scheduler is not None:
         return Parallelism(1, request.threads or (noted.threads if noted else None) or 1)
@@ -65,6 +74,25 @@ def known_parallelism(
     if request.device != "cpu" or (store is not None and _is_without_note(store)):
         return Parallelism(request.jobs or former.jobs, threads or former.threads)
     return Parallelism(request.jobs, threads)
+
+
+def said(request: "Request") -> list[str]:
+    """Return what the user says of processes and threads here, as it was said."""
+    found = [] if request.jobs is None else [f"--jobs {request.jobs}"]
+    if request.threads is not None:
+        return [*found, f"--threads {request.threads}"]
+    threads = environment_threads()
+    return found if threads is None else [*found, f"{threads} threads of the environment"]
+
+
+def _check_sensible(request: "Request") -> None:
+    most = _MOST_A_CORE * available_cores()
+    asked = request.jobs or 1, request.threads or environment_threads() or 1
+    if request.scheduler is None and max(asked) > most:
+        raise InputError(
+            f"{listed(said(request))}: {counted(available_cores(), 'core')} can do nothing with "
+            f"more than {most} processes or threads, expected one for each core at most"
+        )
 
 
 def noted_name(study: str, scale: str) -> str:

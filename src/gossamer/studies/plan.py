@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gossamer.core.errors import InputError
+from gossamer.core.formats import counted
 from gossamer.data import Dataset
 from gossamer.recipes import KeyedTrial, MeasureSpec, Step, Train, Trial, keyed, origin
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.split import train_count
 from gossamer.recipes.trial import Device
-from gossamer.studies.complaints import Complaints, complaining_at
+from gossamer.studies.complaints import Complaints, StudyFileError, complaining_at
 from gossamer.studies.spec import ArmSpec, Scale, ScaleSpec, StudySpec
 
 _TRIALS_A_TASK = 8
@@ -185,7 +186,15 @@ def _dataset(
     with complaining_at(*spec.data_place(arm, scale, "name")):
         dataset = datasets(trial.data)
     with complaining_at(*spec.data_place(arm, scale, "examples")):
-        train_count(trial.data, dataset, trial.seed)
+        count = train_count(trial.data, dataset, trial.seed)
+    if count < dataset.classes:
+        field = "validation" if trial.data.validation_from == "train" else "examples"
+        field = field if trial.data.validation else "examples"
+        raise StudyFileError(
+            f"it leaves {counted(count, 'example')} to train on for {dataset.classes} classes: "
+            "expected one of each at least",
+            *spec.data_place(arm, scale, field),
+        )
     return dataset
 
 

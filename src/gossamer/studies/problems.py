@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from gossamer.core.errors import InputError
 from gossamer.core.formats import likeliest, percentage
 from gossamer.recipes.spellings import Spelled
 
@@ -90,6 +91,8 @@ def _without_branches(loc: Sequence[str | int]) -> tuple[str | int, ...]:
 def _problem(each: Mapping[str, Any], models: Models) -> Problem:
     place, there = _walk(each["loc"], models)
     cause = each.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        place = (*place, *cause.fields)
     known = _known(each, there)
     given = place[-1] if each["type"] == "extra_forbidden" else _given(each)
     meant = likeliest(given, known) if isinstance(given, str) else None

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from gossamer.core.formats import compact, listed, percent
+from gossamer.core.formats import compact, counted, listed, percent
+from gossamer.core.system import available_cores, unreadable_threads
+from gossamer.recipes import Train
 from gossamer.records.record import Claim
 from gossamer.stats.intervals import mean_interval, simultaneous_confidence
 from gossamer.stats.verdicts import one_unit_note
+from gossamer.studies.parallelism import said
 from gossamer.studies.plan import arms_at
 from gossamer.studies.run import Prepared
 from gossamer.studies.tuning import processor_has_bf16
@@ -25,7 +28,9 @@ def remarks(prepared: Prepared) -> tuple[str, ...]:
         *_seeds(prepared),
         *_claims(prepared),
         *_chance(prepared),
+        *_few_examples(prepared),
         *_precision(prepared),
+        *_threads(prepared),
         *_disk(prepared),
     )
 
@@ -93,6 +98,22 @@ def _chance(prepared: Prepared) -> Iterator[str]:
         yield f"Guessing reaches {percent(1 / classes, 1)}% on {name}."
 
 
+def _few_examples(prepared: Prepared) -> Iterator[str]:
+    """Say which arms have less than one batch to train on."""
+    few: dict[tuple[int, int], list[str]] = {}
+    for planned in prepared.plan.trials:
+        trial = planned.keyed
+        batches = [step.batch for step in trial.trial.steps if isinstance(step, Train)]
+        if batches and trial.train_examples < min(batches):
+            few.setdefault((trial.train_examples, min(batches)), []).append(planned.arm)
+    for (examples, batch), arms in few.items():
+        yield (
+            f"There {'is' if examples == 1 else 'are'} {counted(examples, 'example')} to train on, "
+            f"less than a batch of {batch}, in {listed(list(dict.fromkeys(arms)))}: an epoch is "
+            "one step."
+        )
+
+
 def _precision(prepared: Prepared) -> Iterator[str]:
     precision = prepared.spec.precision_at(prepared.scale)
     on_processor = prepared.request.device == "cpu" and precision == "bf16"
@@ -101,6 +122,28 @@ def _precision(prepared: Prepared) -> Iterator[str]:
             "This processor has no bf16 instructions: bf16 is far slower here than "
             'precision = "float32".'
         )
+
+
+def _threads(prepared: Prepared) -> Iterator[str]:
+    """Say what was asked for of processes and threads that is slow here, or was passed over."""
+    if prepared.request.scheduler is not None:
+        return
+    asked, cores = listed(said(prepared.request)), available_cores()
+    jobs = min(prepared.jobs, len(prepared.plan.tasks) or 1)
+    if asked and jobs * prepared.threads > cores:
+        yield (
+            f"{asked}: with {counted(cores, 'core')} here, {counted(jobs, 'process')} of "
+            f"{counted(prepared.threads, 'thread')} wait for one another; fewer are likely faster."
+        )
+    gain = prepared.estimate.gain_of_one_thread if prepared.estimate else 1.0
+    if asked and gain > 1:
+        yield (
+            f"{asked}: beside what else this machine does, one thread is {gain:.2g} times as fast "
+            f"as {prepared.threads}: --threads 1 is better now."
+        )
+    if prepared.request.threads is None:
+        for setting in unreadable_threads():
+            yield f"{setting} is passed over, as it is no number of threads: expected 1 or more."
 
 
 def _disk(prepared: Prepared) -> Iterator[str]:

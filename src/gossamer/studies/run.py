@@ -1,6 +1,7 @@
 """Running a study: what is asked for, what is done already, and doing the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,9 +72,12 @@ class Estimate:
     """What a study is about to take."""
 
     seconds: float | None
-    """Of what is left, without joint measures; None where it cannot be told."""
+    """Of the command with its start and its report, without joint measures; None where it cannot be
+    told."""
     kept_bytes: int
     """What its folder will hold more."""
+    gain_of_one_thread: float = 1.0
+    """How many times as fast one thread would be as those that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,10 @@ class Prepared:
     """Threads of each process, or of each worker of a cluster."""
     estimate: Estimate | None = None
     """Where that was settled."""
+
+    def is_done_in_part(self, store: Store) -> bool:
+        """Whether any of its trials is measured."""
+        return not store.done_records().isdisjoint(p.keyed.record for p in self.plan.trials)
 
     @property
     def anything_left(self) -> bool:
@@ -262,15 +270,13 @@ def carry_out(
         If the store cannot be written for another reason.
     """
     plan, failures = prepared.plan, list[Failure]()
-    left = plan.trials_left
 
     def handle(event: Event) -> None:
-        nonlocal left
         if isinstance(event, Phase):
             store.add_phase(event)
         elif isinstance(event, Record):
             store.add_record(event)
-            left -= 1
+            done[0] += 1
         elif isinstance(event, JointRecord):
             store.add_joint(event)
         elif isinstance(event, Failure):
@@ -278,7 +284,7 @@ def carry_out(
             failures.append(event)
         watch(event)
 
-    try:
+    with telling_what_is_kept(prepared) as done:
         store.sweep()
         store.save_study(describe_run(prepared))
         if plan.tasks:
@@ -287,13 +293,25 @@ def carry_out(
             rehearse_study(prepared)
             _do_tasks(prepared, store, handle, should_stop)
         _do_joints(prepared, store, handle, should_stop)
-    except UnwritableError as error:
-        of = counted(plan.distinct_trials, "trial")
-        raise UnwritableError(
-            f"{error.what}; {plan.distinct_trials - left:,} of {of} are done and kept",
-            f"{error.remedy}, then the same command goes on",
-        ) from error
     return failures
+
+
+@contextmanager
+def telling_what_is_kept(prepared: Prepared) -> Iterator[list[int]]:
+    """Where the folder takes no more, say how many trials are done and which command goes on.
+
+    Yields a list of one number, to which trials that are done in the block are added.
+    """
+    trials, done = prepared.plan.distinct_trials, [0]
+    try:
+        yield done
+    except UnwritableError as error:
+        kept = trials - prepared.plan.trials_left + done[0]
+        command = prepared.request.command
+        raise UnwritableError(
+            f"{error.what}; {kept:,} of {counted(trials, 'trial')} are done and kept",
+            f"{error.remedy}, then {f'`{command}`' if command else 'the same command'} goes on",
+        ) from error
 
 
 def _do_tasks(

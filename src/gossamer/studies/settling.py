@@ -4,6 +4,7 @@ The choice is the user's, or known from before; else a few steps of the study's 
 decide, and more of anything is chosen only where it is clearly faster.
 """
 
+import time
 from dataclasses import dataclass, replace
 
 from gossamer.core.system import available_cores
@@ -27,6 +28,8 @@ _WORTH_CHOOSING = 15.0
 """Seconds of a study below which no choice gains anything."""
 _START_SECONDS = 4.0
 """Of a core, for another process to start, which imports PyTorch and reads the data."""
+_REPORT_SECONDS = 4.0
+"""Of a core, for the report, whose figures need a few packages first."""
 _TASK_SECONDS = 0.005
 """Of a training or a trial beside its steps and its measuring: files, the database."""
 _BYTES_OF_A_TRIAL = 12_000
@@ -38,8 +41,15 @@ _MOST_THREADS = 16
 """More are not tried: so many cores are better given to processes."""
 
 
-def settled(prepared: Prepared) -> Prepared:
-    """Return a study with processes and threads chosen, and an estimate of what is left.
+def settled(prepared: Prepared, begun: float) -> Prepared:
+    """Return a study with processes and threads chosen, and an estimate of what it takes.
+
+    Parameters
+    ----------
+    prepared
+        The study.
+    begun
+        When the command began, by `time.monotonic`: its start is part of what it takes.
 
     Raises
     ------
@@ -58,8 +68,14 @@ def settled(prepared: Prepared) -> Prepared:
             choice = _with_speed(choice, tried)
         elif work.seconds >= _WORTH_CHOOSING:
             choice = _chosen(prepared, tried, work.seconds)
+    first = _first(tried)
     seconds = max(work.longest, work.seconds / choice.speed) + choice.start
-    estimate = Estimate(seconds if work.is_known else None, _kept_bytes(prepared, tried))
+    seconds += time.monotonic() - begun + _REPORT_SECONDS / first.share
+    estimate = Estimate(
+        seconds=seconds if work.is_known else None,
+        kept_bytes=_kept_bytes(prepared, tried),
+        gain_of_one_thread=first.gain_of_one_thread,
+    )
     return replace(prepared, jobs=choice.jobs, threads=choice.threads, estimate=estimate)
 
 
@@ -86,6 +102,22 @@ class _Tried:
     turns: Turns | None
     """None where there is nothing to train, or its loss soon was no number."""
     cost: Cost
+    alone: Turns | None = None
+    """On one thread."""
+
+    @property
+    def share(self) -> float:
+        """The share of a core that one process has."""
+        return max(0.05, self.alone.share) if self.alone else cores_had(1)
+
+    @property
+    def gain_of_one_thread(self) -> float:
+        """How many times as fast one thread is, where it is clearly faster; else 1."""
+        if not (
+            self.turns and self.alone and self.alone.is_clearly_faster_than(self.turns, _CLEARLY)
+        ):
+            return 1.0
+        return self.turns.typical / self.alone.typical
 
 
 @dataclass(frozen=True)
@@ -106,8 +138,8 @@ def _try(prepared: Prepared, threads: int) -> Tried:
     for kind in kinds(plan):
         keyed = kind.first.keyed
         trying = Trying(keyed, training_step(kind.first), prepared.datasets(keyed.trial.data))
-        cost = trying.measure(threads)
-        found[kind.like] = _Tried(trying, trying.train([threads]).get(threads), cost)
+        cost, turns = trying.measure(threads), trying.train(sorted({1, threads}))
+        found[kind.like] = _Tried(trying, turns.get(threads), cost, turns.get(1))
     if not found:
         keyed = plan.measurings[0].trials[0]
         trying = Trying(keyed, None, prepared.datasets(keyed.trial.data))
@@ -184,7 +216,7 @@ def _with_speed(choice: _Choice, tried: Tried) -> _Choice:
     if choice.jobs == 1:
         return choice
     had = cores_had(choice.jobs)
-    gain = max(1.0, had / _share(_first(tried)))
+    gain = max(1.0, had / _first(tried).share)
     start = _START_SECONDS / max(0.05, had / choice.jobs)
     return replace(choice, speed=choice.speed * gain, start=start)
 
@@ -215,8 +247,3 @@ def _most_jobs(plan: Plan, seeds: int, cores: int) -> int:
     undone = {training.key for training in plan.trainings}
     ready = sum(not task.needs & undone for task in plan.tasks)
     return max(1, min(cores, max(seeds, ready)))
-
-
-def _share(first: _Tried) -> float:
-    """Return the share of a core that one process has."""
-    return max(0.05, first.turns.share) if first.turns else cores_had(1)

@@ -38,6 +38,8 @@ _TURNS = 4
 """Of each number of threads that is tried, after one that warms up."""
 _MOST_SECONDS = 1.5
 """After which no turn begins, if each number of threads has had one."""
+_LONG_SECONDS = 0.5
+"""What takes longer is not measured again."""
 _KINDS = 3
 """At most so many different trainings are tried."""
 _ENDLESS = 1_000_000
@@ -75,13 +77,16 @@ class Turns:
 
     @property
     def typical(self) -> float:
-        """The mean over the turns."""
-        return sum(self.seconds) / len(self.seconds)
+        """The middle turn."""
+        return median(self.seconds)
 
     def is_clearly_faster_than(self, other: "Turns", by: float) -> bool:
-        """Whether both the best and the middle turn are faster by a factor."""
-        middles = median(self.seconds), median(other.seconds)
-        return self.best * by < other.best and middles[0] * by < middles[1]
+        """Whether the best and the middle turn are faster by a factor, and the worst by any.
+
+        Threads that wait for one another beside other work are fast now and then.
+        """
+        never_slower = max(self.seconds) < other.typical
+        return never_slower and self.best * by < other.best and self.typical * by < other.typical
 
 
 def kinds(plan: Plan) -> tuple[Kind, ...]:
@@ -191,16 +196,19 @@ class Trying:
 
         with _threads_kept():
             torch.set_num_threads(threads)
-            return Cost(_fastest(fixed), _fastest(predicted) / many)
+            return Cost(_warm_seconds(fixed), _warm_seconds(predicted) / many)
 
 
-def _fastest(do: Callable[[], object], times: int = 2) -> float:
+def _warm_seconds(do: Callable[[], object], times: int = 3) -> float:
+    """Return the middle time of several, after one that warms up."""
     seconds = []
-    for _ in range(times):
+    for _ in range(1 + times):
         started = time.perf_counter()
         do()
         seconds.append(time.perf_counter() - started)
-    return min(seconds)
+        if sum(seconds[1:]) > _LONG_SECONDS:
+            break
+    return median(seconds[1:])
 
 
 @dataclass
