@@ -102,7 +102,7 @@ class Store:
         """Tell whether a folder holds a store."""
         if not (folder / _DATABASE).is_file():
             return False
-        with _connected(folder) as connection:
+        with _connected(folder, reading=True) as connection:
             empty = _is_empty(connection)
             connection.close()
         return not empty
@@ -121,7 +121,7 @@ class Store:
                 f"{folder} holds no results: there is no {_DATABASE} in it; "
                 "name the folder that `gossamer run --out` wrote"
             )
-        with _connected(folder) as connection:
+        with _connected(folder, reading=True) as connection:
             store = cls(folder, connection)
             store._check_layout()
         return store
@@ -300,6 +300,19 @@ class Store:
         return {key: _parsed(kind, text, self.folder) for key, text in rows}
 
 
+def _can_be_read(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+def _has_a_journal(folder: Path) -> bool:
+    journal = folder / f"{_DATABASE}-wal"
+    return journal.is_file() and journal.stat().st_size > 0
+
+
 def _is_empty(connection: sqlite3.Connection) -> bool:
     """Tell whether a database holds nothing, as after a crash while it was being made."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -318,10 +331,16 @@ def _parsed(kind: type[Kept], text: str, folder: Path) -> Kept:
 
 
 @contextmanager
-def _connected(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Connect to the database; it stays open unless the block raises."""
+def _connected(folder: Path, *, reading: bool = False) -> Iterator[sqlite3.Connection]:
+    """Connect to the database, perhaps to read it only; it stays open unless the block raises."""
     with _sentences(folder):
         connection = sqlite3.connect(folder / _DATABASE, isolation_level=None)
+        if reading and not _can_be_read(connection) and not _has_a_journal(folder):
+            # A full disk has no room for the file by which readers know of writers. Without a
+            # journal there is no writer, so that the database can be read as it is.
+            connection.close()
+            address = f"{(folder / _DATABASE).absolute().as_uri()}?mode=ro&immutable=1"
+            connection = sqlite3.connect(address, uri=True, isolation_level=None)
         try:
             yield connection
         except BaseException:
