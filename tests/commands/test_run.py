@@ -81,7 +81,7 @@ DONE = (
         ("gossamer.studies.run.prepare", NOT_BEGUN),
         ("gossamer.studies.settling.settled", NOT_BEGUN),
         ("gossamer.studies.run.rehearse_study", BEGUN.format(trained=0)),
-        ("gossamer.recipes.trial_runner.train", BEGUN.format(trained=0)),
+        ("gossamer.recipes.resumable_training.train", BEGUN.format(trained=0)),
         ("gossamer.recipes.trial_runner.measure_network", BEGUN.format(trained=1)),
         ("gossamer.report.write_report", DONE),
         ("gossamer.report.write.report_page", DONE),
@@ -256,7 +256,7 @@ def test_arguments_of_a_network_are_shown_and_are_another_network(
     assert trained(gossamer("run", write("mine.toml", wider)))
     misspelt = (own[0], own[1].replace("width", "wdth"))
     seen = gossamer("run", write("mine.toml", misspelt))
-    assert "line 8: The network 'wide.py:make' has no parameter 'wdth' (did you" in seen.err
+    assert "line 9: The network 'wide.py:make' has no parameter 'wdth' (did you" in seen.err
 
 
 def test_a_forced_stop_does_not_say_that_nothing_is_lost(
@@ -280,7 +280,7 @@ def test_without_a_trial_there_is_no_page_but_a_sentence(
     gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("gossamer.recipes.trial_runner.train", interrupt)
+        patched.setattr("gossamer.recipes.resumable_training.train", interrupt)
         gossamer("run", write(), "--jobs", "1", "--threads", "1")
     seen = gossamer("report", "runs/mine")
     assert (seen.code, seen.out) == (2, "")

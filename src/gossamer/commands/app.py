@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -217,6 +218,8 @@ def run(
             command=command,
         )
         code = _run(request, tensorboard, begun, own_folder=out is not None, dry_run=dry_run)
+        if code == INTERRUPTED:  # everything is said: to be asked once more changes nothing
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise typer.Exit(code)
 
 
