@@ -120,7 +120,8 @@ def test_what_was_left_alone_is_said_and_survives_a_file(tmp_path: Path) -> None
     reason = "no operation is seen to multiply with it"
     assert mask.left_alone == dict.fromkeys(("pos", "a", "b", "c", "d"), reason)
     assert repr(mask) == (
-        "Mask(1 weights, 9 of 18 pruned, sparsity 0.5000; left alone: pos, a, b, c and 1 more)"
+        "Mask(1 weights, 9 of 18 pruned by magnitude, sparsity 0.5000; "
+        "left alone: pos, a, b, c and 1 more)"
     )
     assert all(torch.equal(before[name], model.get_parameter(name)) for name in mask.left_alone)
     mask.save(tmp_path / "mask")

@@ -22,8 +22,9 @@ from gossamer.masks import (
     prunable_weights,
     prune,
 )
+from gossamer.masks.calibration import Calibration
 from gossamer.masks.patterns import Weight
-from gossamer.masks.saliency import ranked
+from gossamer.masks.saliency import ScoreContext, ranked
 from gossamer.masks.scores import SCORES
 
 Place = tuple[int, ...]
@@ -240,7 +241,12 @@ def test_spread_puts_every_group_where_its_norm_comes_from(
     module, weight, _ = layer_of(kind, seed, ties=False)
     (layer,) = prunable_weights(module)
     for pattern in (Block(*size), NByM(1, 2), Weight()):
-        found = ranked(layer, SCORES["magnitude"], pattern, seed=0)
+        found = ranked(
+            ScoreContext(layer, Calibration(module, [layer], None, None)),
+            SCORES["magnitude"],
+            pattern,
+            seed=0,
+        )
         norms, sizes = found.scores, found.sizes
         assert norms.shape == sizes.shape
         assert int(sizes.sum()) == weight.numel()

@@ -56,7 +56,7 @@ def _recorded(network: nn.Module, example: Example, constants: Sequence[Tensor])
     with (
         unchanged(network),
         recorder.parameters_kept(),
-        _uncompiled(),
+        uncompiled(),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -69,7 +69,7 @@ def _recorded(network: nn.Module, example: Example, constants: Sequence[Tensor])
         return recorder.ledger.graph(tensors_in(output))
 
 
-def _uncompiled() -> AbstractContextManager[Any]:
+def uncompiled() -> AbstractContextManager[Any]:
     """Have what `torch.compile` wraps run as it was written.
 
     Its stance is asked for only where something can have been compiled: the import takes seconds.

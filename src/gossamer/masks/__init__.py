@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer.masks.allocations import ERK, Allocation, ErdosRenyi, FixedFanIn
 from gossamer.masks.patterns import Block, NByM, Pattern
+from gossamer.masks.scores import Score
 
 if TYPE_CHECKING:
     from gossamer.masks.enforcement import Enforcement, enforce
     from gossamer.masks.layers import OUTPUT_LAYER, PrunableWeight, prunable_weights
     from gossamer.masks.mask import Mask
     from gossamer.masks.pruning import find_mask, prune
+    from gossamer.masks.saliency import ScoreContext
 
 __all__ = [
     "ERK",
@@ -28,6 +30,8 @@ __all__ = [
     "NByM",
     "Pattern",
     "PrunableWeight",
+    "Score",
+    "ScoreContext",
     "enforce",
     "find_mask",
     "prunable_weights",
@@ -39,6 +43,7 @@ _HOMES = {
     "Mask": "gossamer.masks.mask",
     "OUTPUT_LAYER": "gossamer.masks.layers",
     "PrunableWeight": "gossamer.masks.layers",
+    "ScoreContext": "gossamer.masks.saliency",
     "enforce": "gossamer.masks.enforcement",
     "find_mask": "gossamer.masks.pruning",
     "prunable_weights": "gossamer.masks.layers",

@@ -143,8 +143,9 @@ class Mask(Mapping[str, Tensor]):
     def __repr__(self) -> str:
         left = list(self.left_alone)
         more = f" and {len(left) - 4} more" if len(left) > 4 else ""
+        by = f" by {score}" if (score := self.provenance.get("score")) else ""
         return (
-            f"Mask({len(self.weights)} weights, {self.zeros:,} of {self.size:,} pruned, "
+            f"Mask({len(self.weights)} weights, {self.zeros:,} of {self.size:,} pruned{by}, "
             f"sparsity {self.sparsity:.4f}"
             + (f"; left alone: {', '.join(left[:4])}{more}" if left else "")
             + ")"

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,15 +10,22 @@ from torch import Tensor, nn
 from gossamer.core.errors import InputError
 from gossamer.graph.capture import Structure
 from gossamer.graph.examples import Example
-from gossamer.masks.allocations import Allocation, AnyAllocation, ByName, resolved_allocation
+from gossamer.masks.allocations import (
+    Allocation,
+    AnyAllocation,
+    ByName,
+    Compared,
+    resolved_allocation,
+)
 from gossamer.masks.attached import attached_parameters
+from gossamer.masks.calibration import Batches, Calibration, Loss
 from gossamer.masks.choices import valid_seed, valid_sparsity
 from gossamer.masks.layers import PrunableWeight, patterns_of, survey
 from gossamer.masks.mask import Mask
 from gossamer.masks.names import bare_module, names_it, parameters_by_name
 from gossamer.masks.patterns import Pattern, Unit, resolved_pattern
-from gossamer.masks.saliency import ranked
-from gossamer.masks.scores import resolved_score
+from gossamer.masks.saliency import ScoreContext, ranked
+from gossamer.masks.scores import Score, resolved_score
 from gossamer.masks.selection import (
     RankedLayer,
     across_layers,
@@ -28,17 +35,22 @@ from gossamer.masks.selection import (
 )
 from gossamer.masks.storages import described_ties
 
+AnyScore = str | Score | Callable[[ScoreContext], Tensor]
+"""What `prune` takes: a name, a score, or a function of one's own."""
+
 
 def prune(
     model: nn.Module,
     sparsity: float | None = None,
     *,
-    score: str | None = None,
+    score: AnyScore | None = None,
     allocation: AnyAllocation = "global",
     pattern: str | Pattern = "weight",
     exclude: str | Sequence[str] = (),
     include: str | Sequence[str] = (),
     example: Example | None = None,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
     seed: int = 0,
 ) -> Mask:
     """Set the least important weights of a network to zero, and return the mask of those kept.
@@ -57,8 +69,11 @@ def prune(
     score
         ``"magnitude"`` (smallest L2 norm first), ``"rms"`` (smallest root mean square first: the
         norm over the root of the number of weights), ``"relative-rms"`` (the same over that of the
-        whole layer), ``"random"`` or ``"largest"`` (largest norm first). Left out, it is
-        "relative-rms" for units, whose norms grow with their fan-in, and "magnitude" for
+        whole layer), ``"random"`` or ``"largest"`` (largest norm first); with `batches`,
+        ``"taylor"`` (gradient x weight), ``"gradient"`` and ``"wanda"`` (|w| x norm of its inputs,
+        compared within each unit whatever the allocation is). A function of a `ScoreContext` that
+        returns a number for each weight is a score, too; a `Score` says more of it. Left out, it
+        is "relative-rms" for units, whose norms grow with their fan-in, and "magnitude" for
         everything else.
     allocation
         ``"global"`` compares weights across layers, ``"uniform"`` takes the same share of every
@@ -84,6 +99,13 @@ def prune(
         ``({...},)``) or a dict of keyword arguments. The forward is run once on it, in evaluation
         mode, to see which layer gives the output and which normalisation follows which layer; the
         model stays as it is. Without one the forward is traced symbolically where that matters.
+    batches
+        For scores that need data: pairs ``(inputs, labels)``, such as a `DataLoader` gives; inputs
+        as `example`, their first dimension the examples. The network runs on them in evaluation
+        mode and stays as it is. Where no labels are needed they may be None.
+    loss
+        From what the network gives for a batch and its labels to the mean over its examples.
+        Left out, it is cross entropy of outputs ``[examples, classes]`` and class indices.
     seed
         Seed of the random score.
 
@@ -99,7 +121,8 @@ def prune(
     InputError
         If the sparsity is not in [0, 1], missing or fixed otherwise, a name is unknown, choices
         contradict each other, a weight is not finite, the model has nothing to prune or fails on
-        the example, or structure matters and can be found on an example only.
+        the example or on a batch, the score needs batches or cannot be had from them, or structure
+        matters and can be found on an example only.
 
     Warns
     -----
@@ -118,7 +141,7 @@ def prune(
     """
     mask = find_mask(
         model, sparsity, score=score, allocation=allocation, pattern=pattern, exclude=exclude,
-        include=include, example=example, seed=seed,
+        include=include, example=example, batches=batches, loss=loss, seed=seed,
     )  # fmt: skip
     mask.apply(model)
     return mask
@@ -128,12 +151,14 @@ def find_mask(
     model: nn.Module,
     sparsity: float | None = None,
     *,
-    score: str | None = None,
+    score: AnyScore | None = None,
     allocation: AnyAllocation = "global",
     pattern: str | Pattern = "weight",
     exclude: str | Sequence[str] = (),
     include: str | Sequence[str] = (),
     example: Example | None = None,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
     seed: int = 0,
 ) -> Mask:
     """Choose what `prune` would remove, and leave the network as it is.
@@ -143,16 +168,18 @@ def find_mask(
     seed = valid_seed(seed)
     sparsity = None if sparsity is None else valid_sparsity(sparsity)
     chosen_pattern, chosen_allocation = resolved_pattern(pattern), resolved_allocation(allocation)
-    score = chosen_pattern.score if score is None else score
-    chosen_score = resolved_score(score)
+    chosen_score = resolved_score(chosen_pattern.score if score is None else score)
     agreed = chosen_pattern.agreed_sparsity(chosen_allocation, sparsity)
     root = bare_module(model)
     structure = Structure(root, example)
     included = patterns_of(include, "include")
     found = survey(root, structure, exclude, [*included, *_named_in(chosen_allocation, root)])
     layers, unsuited = _suited(found.weights, chosen_pattern, included)
-    scored = [ranked(layer, chosen_score, chosen_pattern, seed) for layer in layers]
-    pruned = _lowest(scored, chosen_pattern, chosen_allocation, agreed)
+    calibration = Calibration(root, layers, batches, loss)
+    contexts = [ScoreContext(layer, calibration) for layer in layers]
+    scored = [ranked(context, chosen_score, chosen_pattern, seed) for context in contexts]
+    compared = _compared(chosen_pattern, chosen_allocation, chosen_score)
+    pruned = _lowest(scored, chosen_pattern, chosen_allocation, compared, agreed)
     kept = [~groups for groups in pruned]
     units = {layer.name: layer.units for layer in layers if layer.units is not None}
     whole_units = isinstance(chosen_pattern, Unit)
@@ -165,7 +192,7 @@ def find_mask(
         unit_dimensions={name: layout.dimension for name, layout in units.items()},
         unit_groups={name: layout.groups for name, layout in units.items() if layout.groups > 1},
         provenance={
-            "score": score,
+            "score": chosen_score.called,
             "allocation": chosen_allocation.written(),
             "pattern": chosen_pattern.written(),
             "sparsity": sparsity,
@@ -173,6 +200,7 @@ def find_mask(
             "include": included,
             "left_alone": {**found.left_alone, **unsuited},
             "seed": seed,
+            **({"examples": calibration.examples} if calibration.examples else {}),
             **_shared(root, layers),
         },
     )
@@ -180,19 +208,30 @@ def find_mask(
     return mask
 
 
+def _compared(pattern: Pattern, allocation: Allocation, score: Score) -> Compared:
+    """Return among which weights the lowest go: the fewest that allocation or score say.
+
+    Where groups hold several weights there is nothing to compare within a unit.
+    """
+    of_score = score.compares if pattern.is_single or score.compares == "network" else "layer"
+    narrowest: tuple[Compared, ...] = ("unit", "layer", "network")
+    return min(allocation.compares, of_score, key=narrowest.index)
+
+
 def _lowest(
     layers: Sequence[RankedLayer],
     pattern: Pattern,
     allocation: Allocation,
+    compared: Compared,
     sparsity: float | None,
 ) -> list[Tensor]:
     """Return which groups of each layer go."""
     if pattern.run is not None:
         return within_runs(layers, *pattern.run)
-    if allocation.compares == "network":
+    if compared == "network":
         return across_layers(layers, sparsity or 0.0)
     sparsities = allocation.sparsities([one.layer for one in layers], sparsity or 0.0)
-    within = within_units if allocation.compares == "unit" else within_layers
+    within = within_units if compared == "unit" else within_layers
     return within(layers, sparsities)
 
 

@@ -6,9 +6,10 @@ its weights, and a row of `SCORES`. How a group of weights is compared is its `r
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gossamer.core.errors import InputError
+from gossamer.masks.allocations import Compared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,33 +56,120 @@ def drawn(groups: "Groups") -> "Tensor":
     return groups.drawn()
 
 
+def taylor(context: "ScoreContext") -> "Tensor":
+    """Return gradient x weight: by how much the loss changes, to first order, without it."""
+    return context.gradient * context.weight
+
+
+def squared_sum(groups: "Groups") -> "Tensor":
+    """Return the square of the sum of each group: what its weights change cancels or adds up."""
+    return groups.sums.double().square()
+
+
+def gradient(context: "ScoreContext") -> "Tensor":
+    """Return the magnitude of the gradient."""
+    return context.gradient.abs()
+
+
+def wanda(context: "ScoreContext") -> "Tensor":
+    """Return |w| times the L2 norm of the inputs that the weight multiplies."""
+    return context.weight.abs() * context.input_norms
+
+
+def mean(groups: "Groups") -> "Tensor":
+    """Return the mean of each group: what pruning it costs for each weight that it takes away."""
+    return groups.sums / groups.sizes.to(groups.sums.device)
+
+
+Needs = Literal["nothing", "gradients", "inputs"]
+
+
 @dataclass(frozen=True)
 class Score:
-    """How much the weights of a layer matter, and how groups of them are compared."""
+    """How much the weights of a layer matter, and how groups of them are compared.
+
+    Parameters
+    ----------
+    function
+        From what there is to know of a layer, a `ScoreContext`, to the saliency of its weights, of
+        their shape. The lowest go first.
+    reduce
+        From that saliency, group by group, to the numbers that are compared, ``[groups]``; the
+        mean of each group where nothing else is said.
+    needs
+        What it asks of batches.
+    compares
+        Among which weights single ones are compared at most: "unit" for those of a unit alone,
+        whatever the allocation says. Groups of several weights are compared within a layer then.
+    summary
+        What it is, for tables of scores.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gossamer import prune
+    >>> model = torch.nn.Linear(3, 1)
+    >>> model.weight.data = torch.tensor([[1.0, -2.0, 3.0]])
+    >>> prune(model, 1 / 3, score=lambda context: context.weight)["weight"].tolist()
+    [[True, False, True]]
+    """
 
     function: "Callable[[ScoreContext], Tensor]"
-    """From what there is to know of a layer to the saliency of its weights, of their shape."""
-    reduce: "Callable[[Groups], Tensor]"
-    """From that saliency, group by group, to the numbers that are compared, ``[groups]``."""
+    reduce: "Callable[[Groups], Tensor]" = mean
+    needs: Needs = "nothing"
+    compares: Compared = "network"
+    summary: str = ""
+
+    @property
+    def called(self) -> str:
+        """Its name, of one that is registered; else the name of its function."""
+        names = [name for name, score in SCORES.items() if score == self]
+        whose = getattr(self.function, "__module__", None)
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        return names[0] if names else f"{whose}.{name}"
 
 
 SCORES: dict[str, Score] = {
-    "magnitude": Score(weight, reduce=norm),
-    "rms": Score(weight, reduce=rms),
-    "relative-rms": Score(weight, reduce=relative_rms),
-    "largest": Score(weight, reduce=minus_norm),
-    "random": Score(weight, reduce=drawn),
-}
+    "magnitude": Score(
+        weight, norm, summary="L2 norm, |w| of a single weight (Han et al. 2015, arXiv 1506.02626)"
+    ),
+    "rms": Score(weight, rms, summary="root mean square: the norm over the root of the size"),
+    "relative-rms": Score(
+        weight, relative_rms, summary="root mean square over that of the whole layer"
+    ),
+    "largest": Score(weight, minus_norm, summary="largest norm first; a control"),
+    "random": Score(weight, drawn, summary="uniformly at random; a control"),
+    "taylor": Score(
+        taylor, squared_sum, needs="gradients",
+        summary="(gradient x weight) squared, of a group the square of the sum: the change of the "
+        "loss to first order (Molchanov et al. 2019, arXiv 1906.10771)",
+    ),
+    "gradient": Score(
+        gradient, needs="gradients", summary="magnitude of the gradient, of a group the mean"
+    ),
+    "wanda": Score(
+        wanda, needs="inputs", compares="unit",
+        summary="|w| x L2 norm of the inputs that it multiplies, compared within each unit, of "
+        "a group the mean (Sun et al. 2023, arXiv 2306.11695)",
+    ),
+}  # fmt: skip
+"""All that can be named; one more is one more row."""
 
 
-def resolved_score(given: str) -> Score:
-    """Return the score of a name.
+def resolved_score(given: "str | Score | Callable[[ScoreContext], Tensor]") -> Score:
+    """Return the score of a name or of a function; a score is itself.
 
     Raises
     ------
     InputError
         If there is no such score.
     """
+    if isinstance(given, Score):
+        return given
+    if callable(given):
+        return Score(given)
     if not isinstance(given, str) or given not in SCORES:
-        raise InputError(f"unknown score {given!r}: choose one of {', '.join(SCORES)}")
+        raise InputError(
+            f"unknown score {given!r}: choose one of {', '.join(SCORES)}, or give a function"
+        )
     return SCORES[given]

@@ -1,0 +1,340 @@
+"""What batches tell of the weights of a network: their gradients, and the inputs they multiply."""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer.core.errors import InputError
+from gossamer.graph.examples import arguments_of, described, tensors_in, told
+from gossamer.graph.keeping import unchanged
+from gossamer.graph.recording import uncompiled
+from gossamer.masks.inputs import InputSquares
+from gossamer.masks.layers import PrunableWeight
+from gossamer.masks.names import parameters_by_name
+from gossamer.masks.storages import first_names, in_order_of
+
+Batches = Iterable[tuple[Any, Any]]
+"""Pairs of inputs (a tensor, a tuple of positional or a dict of keyword arguments) and labels."""
+
+Loss = Callable[[Any, Any], Tensor]
+"""From what the network gives for a batch and its labels to the mean over its examples."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch, its tensors copied to where the network is."""
+
+    number: int
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    labels: Any
+    examples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Of one weight, each of its shape, in float32 at least."""
+
+    mean: Tensor
+    """The gradient of the mean loss over all examples."""
+    second_moment: Tensor
+    """The mean square of the gradients of single batches, each as often as it has examples."""
+
+
+class Calibration:
+    """What batches tell of the weights of a network, worked out once, when it is first asked for.
+
+    The network runs in evaluation mode. Its modes, buffers, gradients, hooks and the random state
+    are as before afterwards.
+
+    Parameters
+    ----------
+    network
+        Any module, out of its wrappers.
+    weights
+        Those that are asked about.
+    batches
+        See `Batches`; what can be gone through only once is kept. None if there are none.
+    loss
+        See `Loss`; None for cross entropy, where labels are class indices.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: Sequence[PrunableWeight],
+        batches: Batches | None,
+        loss: Loss | None,
+    ) -> None:
+        if batches is not None and not isinstance(batches, Iterable):
+            raise InputError(f"batches must be {_PAIRS}, not {type(batches).__name__}")
+        if loss is not None and not callable(loss):
+            raise InputError(
+                f"loss must be a function of outputs and labels, not {type(loss).__name__}"
+            )
+        self._network = network
+        self._weights = weights
+        self._given = list(batches) if isinstance(batches, Iterator) else batches
+        self._loss = loss
+        self.examples: int | None = None
+        """How many examples the batches have; None as long as nothing was asked of them."""
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Gradients]:
+        """The gradients of the loss, by name.
+
+        Raises
+        ------
+        InputError
+            If there are no batches, the network or the loss fails on one, or a gradient is not
+            finite or does not reach a weight.
+        """
+        parameters = parameters_by_name(self._network)
+        firsts = first_names(parameters)
+        names = {one.name for one in self._weights}
+        # Parameters over the same memory are one weight: their gradients add up.
+        parts = {n: parameter for n, parameter in parameters.items() if firsts[n] in names}
+        means: dict[str, Tensor] = {}
+        squares: dict[str, Tensor] = {}
+        with self._looking(), _requiring_gradients(parts.values()):
+            for batch in self._batches("gradients"):
+                of_batch: dict[str, Tensor] = {}
+                for name, gradient in self._gradients_of(batch, parts).items():
+                    first = firsts[name]
+                    _add(of_batch, first, in_order_of(gradient, parts[name], parameters[first]))
+                for name, gradient in of_batch.items():
+                    _add(means, name, batch.examples * gradient)
+                    _add(squares, name, batch.examples * gradient.square())
+        for one in self._weights:
+            _check_gradient(one, means.get(one.name))
+        total = self.examples or 1
+        return {name: Gradients(means[name] / total, squares[name] / total) for name in means}
+
+    @cached_property
+    def input_squares(self) -> InputSquares:
+        """The squares of the inputs that each weight multiplies, summed over all its uses.
+
+        Raises
+        ------
+        InputError
+            If there are no batches, the network fails on one, a weight is not reached by them, or
+            what it multiplies cannot be told.
+        """
+        squares = InputSquares({one.name: one.weight for one in self._weights})
+        with self._looking(), torch.no_grad():
+            for batch in self._batches("the inputs of layers"):
+                with squares:
+                    self._run(batch)
+        squares.check()
+        return squares
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Run the network as it would be used, and leave everything as it was."""
+        recurrent = any(isinstance(module, nn.RNNBase) for module in self._network.modules())
+        fused = torch.backends.mha.get_fastpath_enabled()
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(unchanged(self._network))
+            stack.enter_context(uncompiled())
+            if recurrent:  # fused ones hide their weights, and have no gradients in evaluation
+                stack.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
+            torch.backends.mha.set_fastpath_enabled(False)
+            self._network.eval()
+            yield
+
+    def _batches(self, what: str) -> Iterator[Batch]:
+        """Yield the batches, each copied to where the network is.
+
+        Raises
+        ------
+        InputError
+            If there are none, or one is no pair of inputs and labels.
+        """
+        if self._given is None:
+            raise InputError(f"the score needs {what}: pass batches={_EXAMPLE}")
+        devices = {parameter.device for parameter in self._network.parameters()}
+        device = devices.pop() if len(devices) == 1 else None
+        examples = 0
+        for number, given in enumerate(self._given, start=1):
+            batch = _batch(number, given, device)
+            examples += batch.examples
+            yield batch
+        if not examples:
+            raise InputError(f"batches is empty, but the score needs {what}: pass {_EXAMPLE}")
+        self.examples = examples
+
+    def _run(self, batch: Batch) -> Any:
+        try:
+            return self._network(*batch.args, **batch.kwargs)
+        except InputError:
+            raise
+        except Exception as error:
+            given = described((*batch.args, batch.kwargs))
+            raise InputError(
+                f"the network {type(self._network).__name__} fails on batch {batch.number} of "
+                f"batches ({given}; {told(error)}): give pairs of inputs that it takes, and labels"
+            ) from error
+
+    def _gradients_of(
+        self, batch: Batch, parameters: Mapping[str, nn.Parameter]
+    ) -> dict[str, Tensor]:
+        """Return the gradients of the mean loss of a batch, of those parameters that it reaches."""
+        with torch.enable_grad():
+            loss = self._loss_of(batch)
+            try:
+                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            except RuntimeError as error:
+                raise InputError(
+                    f"the gradients of batch {batch.number} cannot be computed ({told(error)})"
+                ) from error
+        reached = zip(parameters, found, strict=True)
+        return {name: _full(one, name, batch) for name, one in reached if one is not None}
+
+    def _loss_of(self, batch: Batch) -> Tensor:
+        """Return the mean loss over the examples of a batch."""
+        output = self._run(batch)
+        if self._loss is None:
+            return _finite(_cross_entropy(output, batch), batch)
+        try:
+            loss = self._loss(output, batch.labels)
+        except Exception as error:
+            raise InputError(
+                f"the loss fails on batch {batch.number} of batches ({told(error)}): give a "
+                "function of what the network gives and the labels"
+            ) from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            given = "a detached tensor" if isinstance(loss, Tensor) else type(loss).__name__
+            if isinstance(loss, Tensor) and loss.numel() != 1:
+                given = f"a tensor of shape {list(loss.shape)}"
+            raise InputError(
+                f"the loss of batch {batch.number} must be one number that depends on the weights, "
+                f"the mean over the batch's examples, not {given}"
+            )
+        return _finite(loss, batch)
+
+
+_EXAMPLE = "[(inputs, labels), ...]"
+_PAIRS = f"pairs of inputs and labels, {_EXAMPLE}"
+
+
+def _batch(number: int, given: Any, device: torch.device | None) -> Batch:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        kind = f"{type(given).__name__} of {len(given)}" if hasattr(given, "__len__") else given
+        raise InputError(
+            f"batches must be {_PAIRS}, but batch {number} is a {kind}: where there are no labels, "
+            "write (inputs, None)"
+        )
+    inputs, labels = given
+    try:
+        args, kwargs = arguments_of(tuple(inputs) if isinstance(inputs, list) else inputs)
+    except InputError as error:
+        raise InputError(
+            f"the inputs of batch {number} must be a tensor, a tuple of positional arguments or a "
+            f"dict of keyword arguments, not {type(inputs).__name__}"
+        ) from error
+    tensors = tensors_in((args, kwargs, labels))
+    try:  # copies: a network may write into what it is given
+        memo = {id(one): one.detach().clone().to(device or one.device) for one in tensors}
+    except (RuntimeError, NotImplementedError) as error:
+        raise InputError(
+            f"batch {number} of batches cannot be brought to {device} ({told(error)})"
+        ) from error
+    args, kwargs, labels = copy.deepcopy((args, kwargs, labels), dict[int, Any](memo))
+    counted = [labels] if isinstance(labels, Tensor) and labels.dim() else tensors
+    examples = counted[0].shape[0] if counted and counted[0].dim() else 0
+    if not examples:
+        raise InputError(
+            f"batch {number} of batches holds no examples: give tensors whose first dimension is "
+            "the examples"
+        )
+    return Batch(number, args, kwargs, labels, examples)
+
+
+def _cross_entropy(output: Any, batch: Batch) -> Tensor:
+    labels = batch.labels
+    classes = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else 0
+    indices = isinstance(labels, Tensor) and not labels.is_floating_point()
+    fits = classes and indices and labels.dtype != torch.bool and labels.shape == output.shape[:1]
+    if not fits:
+        kinds = [
+            f"{one.dtype} {list(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
+            for one in (output, labels)
+        ]
+        raise InputError(
+            "without a loss, cross entropy is taken of outputs [examples, classes] and labels "
+            f"[examples] that are class indices, but batch {batch.number} has outputs {kinds[0]} "
+            f"and labels {kinds[1]}: pass loss=, a function of both"
+        )
+    if not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise InputError(
+            f"the labels of batch {batch.number} go from {int(labels.min())} to "
+            f"{int(labels.max())}, but the network gives {classes} classes, counted from 0"
+        )
+    wide = output.float() if output.dtype.itemsize < torch.float32.itemsize else output
+    return functional.cross_entropy(wide, labels.long())
+
+
+def _finite(loss: Tensor, batch: Batch) -> Tensor:
+    if not math.isfinite(loss.item()):
+        raise InputError(
+            f"the loss of batch {batch.number} is {loss.item()}, so there are no gradients: look "
+            "for values that are not finite in the batch or the network"
+        )
+    return loss
+
+
+def _full(gradient: Tensor, name: str, batch: Batch) -> Tensor:
+    """Return a gradient as a dense tensor of float32 at least."""
+    dense = gradient.to_dense() if gradient.layout != torch.strided else gradient
+    if not dense.isfinite().all():
+        short = dense.dtype == torch.float16
+        how = "turn the network into float32 or bfloat16 first" if short else "exclude the layer"
+        raise InputError(
+            f"the gradient of {name} is not finite for batch {batch.number}: {how}, or mend the "
+            "batch"
+        )
+    return dense.float() if dense.dtype.itemsize < torch.float32.itemsize else dense
+
+
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value
+
+
+def _check_gradient(one: PrunableWeight, mean: Tensor | None) -> None:
+    if mean is None:
+        raise InputError(
+            f"no gradient reaches {one.name}: the loss of these batches does not depend on it, or "
+            "the network cuts it off; exclude it, or give batches and a loss that use it"
+        )
+    if one.weight.dtype == torch.float16 and not mean.any():
+        raise InputError(
+            f"all gradients of {one.name} are too small for float16: turn the network into "
+            "float32 or bfloat16 first"
+        )
+
+
+@contextmanager
+def _requiring_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Let frozen weights have gradients, too, for a while."""
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_()
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
