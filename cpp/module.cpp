@@ -17,6 +17,7 @@
 #include "core/engine.hpp"
 #include "core/instruction_sets.hpp"
 #include "core/peak.hpp"
+#include "ops/layer.hpp"
 
 namespace nb = nanobind;
 
@@ -26,7 +27,7 @@ namespace {
 
 template <class Number>
 using Numbers = nb::ndarray<const Number, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Sizes = std::pair<std::int64_t, std::int64_t>;
+using Two = std::pair<std::int64_t, std::int64_t>;
 
 template <class Number>
 std::vector<Number> copied(const Numbers<Number>& array) {
@@ -38,7 +39,7 @@ std::vector<Number> copied(const std::optional<Numbers<Number>>& array) {
     return array ? copied(*array) : std::vector<Number>();
 }
 
-Pair pair_of(const Sizes& sizes) { return {sizes.first, sizes.second}; }
+Pair pair_of(const Two& sizes) { return {sizes.first, sizes.second}; }
 
 template <class Kind>
 Kind named(const std::map<std::string, Kind>& names, const std::string& name) {
@@ -70,22 +71,9 @@ const std::map<std::string, PoolingKind> pooling_kinds = {
     {"average", PoolingKind::average},
 };
 
-Shape shape_of(const std::vector<std::int64_t>& sizes) {
-    if (sizes.size() == 1) return {false, sizes[0], 1, 1};
-    if (sizes.size() == 3) return {true, sizes[0], sizes[1], sizes[2]};
-    throw std::invalid_argument("a shape must be (features,) or (channels, height, width)");
-}
-
 std::vector<std::int64_t> sizes_of(const Shape& shape) {
     if (!shape.image) return {shape.channels};
     return {shape.channels, shape.height, shape.width};
-}
-
-Layer reading(LayerKind kind, std::vector<int> inputs) {
-    Layer layer;
-    layer.kind = kind;
-    layer.inputs = std::move(inputs);
-    return layer;
 }
 
 void add_weights(nb::module_& module) {
@@ -106,10 +94,13 @@ void add_epilogue(nb::module_& module) {
     nb::class_<Pooling>(module, "Pooling")
         .def(
             "__init__",
-            [](Pooling* self, const std::string& kind, Sizes kernel, Sizes stride, Sizes padding,
-               Sizes dilation, bool ceil, bool counts_padding) {
-                new (self) Pooling{named(pooling_kinds, kind), pair_of(kernel), pair_of(stride),
-                                   pair_of(padding), pair_of(dilation), ceil, counts_padding};
+            [](Pooling* self, const std::string& kind, Two kernel, Two stride, Two padding,
+               Two dilation, bool ceil, bool counts_padding) {
+                new (self) Pooling{
+                    named(pooling_kinds, kind),
+                    {pair_of(kernel), pair_of(stride), pair_of(padding), pair_of(dilation)},
+                    ceil,
+                    counts_padding};
             },
             nb::arg("kind"), nb::arg("kernel"), nb::arg("stride"), nb::arg("padding"),
             nb::arg("dilation"), nb::arg("ceil"), nb::arg("counts_padding"));
@@ -123,83 +114,79 @@ void add_epilogue(nb::module_& module) {
                     throw std::invalid_argument("residual must be the number of a value");
                 }
                 new (self) Epilogue{residual.value_or(-1),
-                                    {named(activations, activation), alpha},
-                                    copied(scale), copied(shift), pooling};
+                                    named(activations, activation), alpha, copied(scale), copied(shift), pooling};
             },
             nb::arg("residual").none(), nb::arg("activation"), nb::arg("alpha"),
             nb::arg("scale").none(), nb::arg("shift").none(), nb::arg("pooling").none());
 }
 
+// The first of these types that a value is of.
+template <class Type, class... Others>
+Field field_of(nb::handle value) {
+    Type found;
+    if (nb::try_cast<Type>(value, found, false)) {
+        if constexpr (std::is_same_v<Type, Numbers<float>>) return copied(found);
+        else return found;
+    }
+    if constexpr (sizeof...(Others) > 0) {
+        return field_of<Others...>(value);
+    } else {
+        throw std::invalid_argument("a field of a layer cannot be of such a type");
+    }
+}
+
+// None is as if it were not there.
+std::map<std::string, Field> fields_of(const nb::dict& given) {
+    std::map<std::string, Field> fields;
+    for (const auto& [name, value] : given) {
+        if (value.is_none()) continue;
+        fields.emplace(nb::cast<std::string>(name),
+                       field_of<bool, std::int64_t, double, std::string, Sizes, Numbers<float>,
+                                Weights, Pooling, Epilogue>(value));
+    }
+    return fields;
+}
+
+void add_layer(Plan& plan, const std::string& name, std::vector<int> inputs,
+               const nb::dict& fields) {
+    plan.layers.push_back(make_layer(name, std::move(inputs), fields_of(fields)));
+}
+
+// The same by position, for the operators that once had a method each.
+void add_method(nb::class_<Plan>& plan, const std::string& name, std::vector<const char*> fields) {
+    const std::string method = "add_" + name;
+    plan.def(method.c_str(), [name, fields](Plan& self, nb::object input, nb::args values) {
+        std::vector<int> inputs;
+        if (!nb::try_cast(input, inputs)) inputs = {nb::cast<int>(input)};
+        if (values.size() != fields.size()) throw nb::type_error("wrong number of arguments");
+        nb::dict named;
+        for (std::size_t at = 0; at < fields.size(); ++at) named[fields[at]] = values[at];
+        add_layer(self, name, std::move(inputs), named);
+    });
+}
+
 void add_plan(nb::module_& module) {
-    nb::class_<Plan>(module, "Plan")
-        .def(
+    nb::class_<Plan> plan(module, "Plan");
+    for (const auto& [name, fields] : std::map<std::string, std::vector<const char*>>{
+             {"linear", {"weights", "bias", "epilogue"}},
+             {"convolution",
+              {"weights", "kernel", "stride", "padding", "dilation", "groups", "bias", "epilogue"}},
+             {"pool", {"pooling"}},
+             {"pointwise", {"epilogue"}},
+             {"concatenate", {}},
+             {"reshape", {"shape"}},
+             {"softmax", {"logarithm"}}}) {
+        add_method(plan, name, fields);
+    }
+    plan.def(
             "__init__",
             [](Plan* self, const std::vector<std::int64_t>& input_shape) {
                 new (self) Plan{};
                 self->input = shape_of(input_shape);
             },
             nb::arg("input_shape"))
-        .def("add_linear",
-             [](Plan& self, int input, const Weights& weights,
-                const std::optional<Numbers<float>>& bias, const Epilogue& epilogue) {
-                 Layer layer = reading(LayerKind::linear, {input});
-                 layer.weights = weights;
-                 layer.bias = copied(bias);
-                 layer.epilogue = epilogue;
-                 self.layers.push_back(std::move(layer));
-             },
-             nb::arg("input"), nb::arg("weights"), nb::arg("bias").none(), nb::arg("epilogue"))
-        .def("add_convolution",
-             [](Plan& self, int input, const Weights& weights, Sizes kernel, Sizes stride,
-                Sizes padding, Sizes dilation, std::int64_t groups,
-                const std::optional<Numbers<float>>& bias, const Epilogue& epilogue) {
-                 Layer layer = reading(LayerKind::convolution, {input});
-                 layer.weights = weights;
-                 layer.kernel = pair_of(kernel);
-                 layer.stride = pair_of(stride);
-                 layer.padding = pair_of(padding);
-                 layer.dilation = pair_of(dilation);
-                 layer.groups = groups;
-                 layer.bias = copied(bias);
-                 layer.epilogue = epilogue;
-                 self.layers.push_back(std::move(layer));
-             },
-             nb::arg("input"), nb::arg("weights"), nb::arg("kernel"), nb::arg("stride"),
-             nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"), nb::arg("bias").none(),
-             nb::arg("epilogue"))
-        .def("add_pool",
-             [](Plan& self, int input, const Pooling& pooling) {
-                 Layer layer = reading(LayerKind::pool, {input});
-                 layer.epilogue.pooling = pooling;
-                 self.layers.push_back(std::move(layer));
-             },
-             nb::arg("input"), nb::arg("pooling"))
-        .def("add_pointwise",
-             [](Plan& self, int input, const Epilogue& epilogue) {
-                 Layer layer = reading(LayerKind::pointwise, {input});
-                 layer.epilogue = epilogue;
-                 self.layers.push_back(std::move(layer));
-             },
-             nb::arg("input"), nb::arg("epilogue"))
-        .def("add_concatenate",
-             [](Plan& self, std::vector<int> inputs) {
-                 self.layers.push_back(reading(LayerKind::concatenate, std::move(inputs)));
-             },
-             nb::arg("inputs"))
-        .def("add_reshape",
-             [](Plan& self, int input, const std::vector<std::int64_t>& shape) {
-                 Layer layer = reading(LayerKind::reshape, {input});
-                 layer.target = shape_of(shape);
-                 self.layers.push_back(std::move(layer));
-             },
-             nb::arg("input"), nb::arg("shape"))
-        .def("add_softmax",
-             [](Plan& self, int input, bool logarithm) {
-                 Layer layer = reading(LayerKind::softmax, {input});
-                 layer.logarithm = logarithm;
-                 self.layers.push_back(std::move(layer));
-             },
-             nb::arg("input"), nb::arg("logarithm"))
+        .def("add", &add_layer, nb::arg("name"), nb::arg("inputs"), nb::arg("fields"),
+             "Add a layer of any operator; a field that is None is as if it were not given.")
         .def_rw("output", &Plan::output)
         .def("check",
              [](Plan& self) {

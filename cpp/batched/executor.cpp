@@ -5,11 +5,11 @@
 #include <utility>
 #include <vector>
 
-#include "batched/kernels.hpp"
 #include "batched/layout.hpp"
 #include "batched/rows.hpp"
 #include "batched/steps.hpp"
-#include "core/plan.hpp"
+#include "batched/strips.hpp"
+#include "batched/transfers.hpp"
 
 namespace gossamer {
 
@@ -17,59 +17,43 @@ namespace batched {
 
 namespace {
 
-Tile tile_for(const BatchedKernels& kernels) {
-    // Features of 64 examples, or as many as a strip takes.
-    return {kernels.width, std::min(strip_pixels, 64 / kernels.width)};
-}
-
 Context context_for(const Plan& plan, InstructionSet set) {
-    const BatchedKernels& kernels = batched_kernels(set);
+    const std::int64_t width = scattered_loops(set).width;
+    // Features of 64 examples, or as many as a strip takes.
+    const Tile tile{width, std::min<std::int64_t>(strip_pixels, 64 / width)};
     const Caches found = caches();
-    return {kernels, BatchedLayout(plan, tile_for(kernels), found), found};
+    return {set, BatchedLayout(plan, tile, found), found};
 }
 
-// How many examples there are from the first one of a group on: of its image, or of all features.
-std::int64_t examples_from(std::int64_t first, const Context& context, const Batch& batch,
-                           bool images) {
-    return images ? std::min<std::int64_t>(context.kernels.width, batch.count - first)
-                  : batch.count;
-}
-
-// From the rows of the inputs to the lanes.
-class TakeStep : public Step {
+// From the rows of the inputs to the lanes, or from there to the rows of the outputs: of all
+// features, or of the images of one group.
+class TransferStep : public Step {
   public:
-    TakeStep(const Plan& plan, bool images) : images_(images), size_(plan.input.size()) {}
+    TransferStep(const Plan& plan, InstructionSet set, bool takes)
+        : loops_(transfer_loops(set)),
+          takes_(takes),
+          value_(takes ? 0 : plan.output),
+          size_(plan.shapes[static_cast<std::size_t>(value_)].size()) {}
 
     void run(const Context& context, const Batch& batch, std::int64_t group) const override {
-        const auto take = images_ ? context.kernels.take_image : context.kernels.take_features;
-        const std::int64_t first = group * context.kernels.width;
-        take(batch.inputs + first * size_, examples_from(first, context, batch, images_),
-             context.view(0, batch, group));
+        const bool images = group != all_groups;
+        const std::int64_t first = images ? group * context.width() : 0;
+        const std::int64_t count = images ? std::min(context.width(), batch.count - first)
+                                          : batch.count;
+        const View value = context.view(value_, batch, group);
+        if (takes_) {
+            const auto take = images ? loops_.take_image : loops_.take_features;
+            take(batch.inputs + first * size_, count, value);
+        } else {
+            const auto give = images ? loops_.give_image : loops_.give_features;
+            give(value, batch.outputs + first * size_, count);
+        }
     }
 
   private:
-    bool images_;
-    std::int64_t size_;
-};
-
-// From the lanes to the rows of the outputs.
-class GiveStep : public Step {
-  public:
-    GiveStep(const Plan& plan, bool images)
-        : images_(images),
-          output_(plan.output),
-          size_(plan.shapes[static_cast<std::size_t>(plan.output)].size()) {}
-
-    void run(const Context& context, const Batch& batch, std::int64_t group) const override {
-        const auto give = images_ ? context.kernels.give_image : context.kernels.give_features;
-        const std::int64_t first = group * context.kernels.width;
-        give(context.view(output_, batch, group), batch.outputs + first * size_,
-             examples_from(first, context, batch, images_));
-    }
-
-  private:
-    bool images_;
-    int output_;
+    const TransferLoops& loops_;
+    bool takes_;
+    int value_;
     std::int64_t size_;
 };
 
@@ -79,7 +63,7 @@ class BatchedExecutor : public Executor {
         for (const Segment& segment : context_.layout.segments()) {
             Round round{segment.images, {}};
             for (const Stage& stage : segment.stages) {
-                auto step = step_for(plan, stage, segment.images);
+                auto step = step_for(plan, stage);
                 if (!step) continue;
                 partial_ = std::max(partial_, step->partial_floats());
                 round.steps.push_back(std::move(step));
@@ -89,20 +73,21 @@ class BatchedExecutor : public Executor {
     }
 
     std::int64_t lanes() const override { return context_.layout.tile().lanes(); }
-    std::int64_t granule() const override { return context_.kernels.width; }
+    std::int64_t granule() const override { return context_.width(); }
     std::size_t scratch_floats() const override {
         return static_cast<std::size_t>(context_.layout.size() + partial_);
     }
 
     void run(const float* inputs, float* outputs, std::int64_t count, float* scratch, Team&,
              double* layer_seconds) const noexcept override {
-        const std::int64_t width = context_.kernels.width;
+        const std::int64_t width = context_.width();
         const std::int64_t groups = (count + width - 1) / width;
         const Batch batch{inputs,  outputs, count,
                           groups,  scratch, scratch + context_.layout.size(),
                           layer_seconds};
         for (const Round& round : rounds_) {
-            for (std::int64_t group = 0; group < (round.images ? groups : 1); ++group) {
+            const std::int64_t first = round.images ? 0 : all_groups;
+            for (std::int64_t group = first; group < (round.images ? groups : 0); ++group) {
                 for (const auto& step : round.steps) step->run(context_, batch, group);
             }
         }
@@ -115,14 +100,16 @@ class BatchedExecutor : public Executor {
         std::vector<std::unique_ptr<Step>> steps;
     };
 
-    std::unique_ptr<Step> step_for(const Plan& plan, const Stage& stage, bool images) const {
-        if (stage.begin == 0) return std::make_unique<TakeStep>(plan, images);
-        const auto number = static_cast<std::size_t>(stage.begin - 1);
-        if (number == plan.layers.size()) return std::make_unique<GiveStep>(plan, images);
-        if (stage.end - stage.begin > 1) {
-            return std::make_unique<RowByRow>(context_, plan, stage);
+    // None for a layer that gives what it reads as it lies.
+    std::unique_ptr<Step> step_for(const Plan& plan, const Stage& stage) const {
+        const auto number = static_cast<int>(stage.begin - 1);
+        const bool takes = number < 0;
+        if (takes || number == static_cast<int>(plan.layers.size())) {
+            return std::make_unique<TransferStep>(plan, context_.set, takes);
         }
-        return make_step(context_, plan.layers[number], static_cast<int>(number));
+        if (stage.end - stage.begin > 1) return std::make_unique<RowByRow>(context_, plan, stage);
+        if (context_.layout.is_alias(number)) return nullptr;
+        return plan.layers[static_cast<std::size_t>(number)]->make_batched(context_, number);
     }
 
     Context context_;

@@ -9,28 +9,26 @@
 
 #include "core/lifetimes.hpp"
 
-namespace gossamer {
+namespace gossamer::batched {
 
 namespace {
 
+// Whether all that read a value make features of it.
 bool reads_only_features(const Plan& plan, int value) {
-    for (const Layer& layer : plan.layers) {
-        const bool read = std::count(layer.inputs.begin(), layer.inputs.end(), value) > 0;
-        if (layer.epilogue.residual == value) return false;
-        if (read && (layer.kind != LayerKind::reshape || layer.target.image)) return false;
+    for (const auto& layer : plan.layers) {
+        const bool read = std::count(layer->reads.begin(), layer->reads.end(), value) > 0;
+        if (read && (!layer->renames() || layer->given.image)) return false;
     }
     return plan.output != value;
 }
 
 const Layer& layer_at(const Plan& plan, std::int64_t position) {
-    return plan.layers[static_cast<std::size_t>(position - 1)];
+    return *plan.layers[static_cast<std::size_t>(position - 1)];
 }
 
 std::int64_t bytes_of_pixel(const Tile& tile) { return 4 * tile.width; }
 
 bool has_halo(const Place& place) { return place.halo[0] > 0 || place.halo[1] > 0; }
-
-std::int64_t aligned(std::int64_t floats) { return (floats + 15) / 16 * 16; }
 
 // What is the same in images that may share memory. Their sizes are whole channels, and so are
 // their offsets: what is a zero of the halo in one is a zero of the halo in all of them.
@@ -41,32 +39,34 @@ Geometry geometry(const Place& place) {
     return {place.halo[0], place.halo[1], place.rows, place.shape.width, place.slides};
 }
 
-// Whether rows of the output can be had without the others.
-bool computes_rows(const Layer& layer) {
-    return layer.kind == LayerKind::convolution &&
-           (!layer.epilogue.pooling || pools_in_registers(layer));
+// A layer whose rows of the output can be had without the others.
+const Product* by_rows(const Layer& layer) {
+    const Product* product = layer.product();
+    if (!product || !product->slides()) return nullptr;
+    return !product->epilogue.pooling || pools_in_registers(*product) ? product : nullptr;
 }
 
 }  // namespace
 
-bool pools_in_registers(const Layer& layer) {
-    if (!layer.epilogue.pooling || layer.kind != LayerKind::convolution) return false;
+bool pools_in_registers(const ProductForm& layer) {
+    if (!layer.epilogue.pooling) return false;
     const Pooling& pooling = *layer.epilogue.pooling;
     const auto is = [](const Pair& pair, std::int64_t both) {
         return pair.height == both && pair.width == both;
     };
+    const auto& [kernel, stride, padding, dilation] = pooling.window;
     const bool reaches_over =
         pooling.ceil && (layer.sums.height % 2 != 0 || layer.sums.width % 2 != 0);
-    return is(pooling.kernel, 2) && is(pooling.stride, 2) && is(pooling.padding, 0) &&
-           is(pooling.dilation, 1) && layer.stride.width == 1 && !reaches_over;
+    return is(kernel, 2) && is(stride, 2) && is(padding, 0) && is(dilation, 1) &&
+           layer.window.stride.width == 1 && !reaches_over;
 }
 
-Rows rows_read(const Layer& layer, std::int64_t row) {
-    const bool pairs = layer.epilogue.pooling && pools_in_registers(layer);
+Range rows_read(const ProductForm& layer, std::int64_t row) {
+    const auto& [kernel, stride, padding, dilation] = layer.window;
+    const bool pairs = pools_in_registers(layer);
     const std::int64_t first = pairs ? 2 * row : row, last = pairs ? first + 1 : first;
-    return {first * layer.stride.height - layer.padding.height,
-            last * layer.stride.height - layer.padding.height +
-                (layer.kernel.height - 1) * layer.dilation.height + 1};
+    return {first * stride.height - padding.height,
+            last * stride.height - padding.height + (kernel.height - 1) * dilation.height + 1};
 }
 
 BatchedLayout::BatchedLayout(const Plan& plan, Tile tile, const Caches& caches) : tile_(tile) {
@@ -89,18 +89,19 @@ void BatchedLayout::find_roots(const Plan& plan) {
     roots_.resize(places_.size());
     std::iota(roots_.begin(), roots_.end(), 0);
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
-        const Layer& layer = plan.layers[number];
-        if (layer.kind != LayerKind::reshape) continue;
-        if (place(layer.inputs[0]).shape == layer.target) roots_[number + 1] = root(layer.inputs[0]);
+        const Layer& layer = *plan.layers[number];
+        const bool same = layer.renames() && place(layer.reads[0]).shape == layer.given;
+        if (same) roots_[number + 1] = root(layer.reads[0]);
     }
 }
 
 void BatchedLayout::find_halos(const Plan& plan) {
-    for (const Layer& layer : plan.layers) {
-        if (layer.kind != LayerKind::convolution) continue;
-        Place& input = places_[index(root(layer.inputs[0]))];
-        input.halo[0] = std::max(input.halo[0], layer.padding.height);
-        input.halo[1] = std::max(input.halo[1], layer.padding.width);
+    for (const auto& layer : plan.layers) {
+        const Product* product = layer->product();
+        if (!product) continue;
+        Place& input = places_[index(root(product->reads[0]))];
+        input.halo[0] = std::max(input.halo[0], product->window.padding.height);
+        input.halo[1] = std::max(input.halo[1], product->window.padding.width);
     }
 }
 
@@ -115,7 +116,7 @@ void BatchedLayout::find_segments(const Plan& plan) {
     };
     add(place(0).shape.image);
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
-        const auto& inputs = plan.layers[number].inputs;
+        const auto& inputs = plan.layers[number]->reads;
         add(place(static_cast<int>(number) + 1).shape.image ||
             std::any_of(inputs.begin(), inputs.end(),
                         [&](int input) { return place(input).shape.image; }));
@@ -126,9 +127,8 @@ void BatchedLayout::find_segments(const Plan& plan) {
 void BatchedLayout::find_stages(const Plan& plan, const Caches& caches) {
     std::vector<int> readers(places_.size());
     ++readers[index(plan.output)];
-    for (const Layer& layer : plan.layers) {
-        for (const int input : layer.inputs) ++readers[index(input)];
-        if (layer.epilogue.residual >= 0) ++readers[index(layer.epilogue.residual)];
+    for (const auto& layer : plan.layers) {
+        for (const int value : layer->reads) ++readers[index(value)];
     }
     for (Segment& segment : segments_) {
         for (std::int64_t position = segment.begin; position < segment.end; ++position) {
@@ -152,13 +152,13 @@ bool BatchedLayout::continues(const Plan& plan, const std::vector<int>& readers,
     }
     const Layer& layer = layer_at(plan, stage.end);
     const auto between = static_cast<int>(stage.end - 1);  // the value
-    if (!computes_rows(layer_at(plan, between)) || !computes_rows(layer)) return false;
-    if (layer.inputs[0] != between || readers[index(between)] != 1) return false;
+    if (!by_rows(layer_at(plan, between)) || !by_rows(layer)) return false;
+    if (layer.reads[0] != between || readers[index(between)] != 1) return false;
     if (place(between).shape.size() * bytes_of_pixel(tile_) <= caches.second / 2) return false;
     // Every row needs the weights of all layers, which must not drive the rows out.
     std::int64_t weights = 0;
     for (std::int64_t position = stage.begin; position <= stage.end; ++position) {
-        const Weights& stored = layer_at(plan, position).weights;
+        const Weights& stored = layer_at(plan, position).product()->weights;
         weights += static_cast<std::int64_t>(4 * (stored.values.size() + stored.indices.size()));
     }
     return weights <= caches.second / 4;
@@ -174,7 +174,7 @@ void BatchedLayout::slide(const Plan& plan, const Stage& stage, const Caches& ca
         const Shape& shape = kept.shape;
         const std::int64_t row =
             shape.channels * (shape.width + 2 * kept.halo[1]) * bytes_of_pixel(tile_);
-        const Rows read = rows_read(layer_at(plan, value + 1), 0);
+        const Range read = rows_read(*layer_at(plan, value + 1).product(), 0);
         kept.slides = true;
         kept.rows = std::max({2 * (read.end - read.begin), kept.halo[0],
                               caches.second * 3 / 4 / between / row});
@@ -202,10 +202,8 @@ void BatchedLayout::find_offsets(const Plan& plan) {
     used(0, 0);
     used(plan.output, layers + 1);
     for (std::int64_t number = 0; number < layers; ++number) {
-        const Layer& layer = plan.layers[static_cast<std::size_t>(number)];
         used(static_cast<int>(number) + 1, number + 1);
-        for (const int input : layer.inputs) used(input, number + 1);
-        if (layer.epilogue.residual >= 0) used(layer.epilogue.residual, number + 1);
+        for (const int value : layer_at(plan, number + 1).reads) used(value, number + 1);
     }
     // A segment of images is gone through once for every group: what enters it or leaves it must
     // be kept for all groups, and throughout. That goes for features too, filled group by group.
@@ -222,10 +220,9 @@ void BatchedLayout::find_offsets(const Plan& plan) {
         }
     }
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
-        const Layer& layer = plan.layers[number];
-        if (layer.kind == LayerKind::pool || !layer.epilogue.pooling) continue;
-        if (pools_in_registers(layer)) continue;
-        sums_[number].shape = layer.sums;
+        const Product* product = plan.layers[number]->product();
+        if (!product || !product->epilogue.pooling || pools_in_registers(*product)) continue;
+        sums_[number].shape = product->sums;
         const auto position = static_cast<std::int64_t>(number) + 1;
         lifetimes.push_back({position, position});
         places.push_back(&sums_[number]);
@@ -246,7 +243,7 @@ void BatchedLayout::find_offsets(const Plan& plan) {
         for (std::size_t i = 0; i < numbers.size(); ++i) {
             places[numbers[i]]->offset = size_ + sharing[i].offset;
         }
-        size_ += aligned(size);
+        size_ += rounded_up(size, line);
     }
 }
 
@@ -271,7 +268,7 @@ void BatchedLayout::measure(Place& place) const {
         place.size = shape.channels * place.channel;
     }
     if (!place.every_group && shape.image) place.group = 0;
-    if (!has_halo(place)) place.size = aligned(place.size);
+    if (!has_halo(place)) place.size = rounded_up(place.size, line);
 }
 
 View BatchedLayout::of_group(const Place& place, float* scratch, std::int64_t group) const {
@@ -283,11 +280,12 @@ View BatchedLayout::of_rows(const Place& place, float* scratch, std::int64_t gro
     const Shape& shape = place.shape;
     float* corner = scratch + place.offset + group * place.group;
     return {corner - first * place.row + place.halo[1] * tile_.width,
-            place.channel, place.row, shape.channels, shape.height, shape.width};
+            place.channel, place.row, tile_.width, shape.channels, shape.height, shape.width, 0};
 }
 
 View BatchedLayout::of_groups(const Place& place, float* scratch, std::int64_t groups) const {
-    return {scratch + place.offset, place.channel, place.row, place.shape.channels, 1, groups};
+    return {scratch + place.offset, place.channel, place.row, tile_.width,
+            place.shape.channels, 1, groups, 0};
 }
 
-}  // namespace gossamer
+}  // namespace gossamer::batched

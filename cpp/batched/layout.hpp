@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "batched/kernels.hpp"
 #include "core/caches.hpp"
 #include "core/plan.hpp"
+#include "ops/product.hpp"
 
-namespace gossamer {
+namespace gossamer::batched {
 
 // A tile of examples is `groups` groups of `width`. Images are computed for one group after the
 // other, since one group of them fills the caches; features for all groups at once.
@@ -30,10 +30,6 @@ struct Place {
     std::int64_t group = 0;         // floats between groups
     std::int64_t size = 0;
     std::int64_t offset = 0;
-};
-
-struct Rows {
-    std::int64_t begin, end;
 };
 
 // Positions that are done together; position 0 takes the input in, n + 1 is layer n, the last gives
@@ -96,9 +92,9 @@ class BatchedLayout {
 };
 
 // Whether a 2 by 2 pooling can be done on the sums while they are in registers.
-bool pools_in_registers(const Layer& layer);
+bool pools_in_registers(const ProductForm& layer);
 
 // The rows of its input, those of the padding included, that a row of a convolution needs.
-Rows rows_read(const Layer& layer, std::int64_t row);
+Range rows_read(const ProductForm& layer, std::int64_t row);
 
-}  // namespace gossamer
+}  // namespace gossamer::batched

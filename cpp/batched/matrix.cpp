@@ -5,7 +5,7 @@
 #include <cstring>
 #include <numeric>
 
-namespace gossamer {
+namespace gossamer::batched {
 
 namespace {
 
@@ -192,4 +192,4 @@ PackedMatrix::PackedMatrix(const Weights& weights, std::int64_t groups, const Cu
     packer.finish();
 }
 
-}  // namespace gossamer
+}  // namespace gossamer::batched

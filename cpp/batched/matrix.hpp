@@ -1,14 +1,14 @@
-// Weights packed for the loops of batched/kernels.hpp.
+// Weights packed for the loops of batched/strips.hpp.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <vector>
 
-#include "batched/kernels.hpp"
+#include "batched/strips.hpp"
 #include "core/plan.hpp"
 
-namespace gossamer {
+namespace gossamer::batched {
 
 // How a matrix is cut: panels of `rows` rows, each of one slice of the columns after the other, so
 // that the inputs of a slice stay in the first cache while all rows of the panel read them.
@@ -43,4 +43,4 @@ class PackedMatrix {
     std::vector<float> values_;
 };
 
-}  // namespace gossamer
+}  // namespace gossamer::batched

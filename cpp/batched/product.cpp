@@ -4,34 +4,52 @@
 
 namespace gossamer::batched {
 
-Product::Product(const Context& context, const Layer& layer, int number)
-    : LayerStep(number), layer_(layer), pooled_(pools_in_registers(layer)) {
-    const Place& input = context.layout.place(layer.inputs[0]);
-    inputs_per_group_ = input.shape.channels / layer.groups;
-    strip_ = strip_shape(context);
-    const Cut cuts = cut(context);
-    matrix_ = std::make_unique<PackedMatrix>(
-        layer.weights, layer.groups, cuts,
-        [&](std::int64_t row, std::int64_t column) {
-            return offset(input, context.kernels.width, row, column);
-        });
-    if (cuts.slice_columns.size() > 2) {
-        partial_floats_ = std::min(cuts.rows, (layer.weights.rows + 3) / 4 * 4) * strip_.rows *
-                        strip_.pixels * context.kernels.width;
-    }
-    layer_.weights = Weights{};
-    layer_.weights.rows = layer.weights.rows;
+namespace {
+
+// Where the input of the weight at a row and a column lies, in floats from the corner of the window.
+OffsetOf offsets_in(const Place& input, const Product& layer, std::int64_t width) {
+    const Window& window = layer.window;
+    const std::int64_t rows = layer.weights.rows / layer.groups, taps = layer.taps();
+    const std::int64_t channels = layer.weights.columns / taps;
+    return [=](std::int64_t row, std::int64_t column) {
+        const std::int64_t channel = row / rows * channels + column / taps;
+        const std::int64_t y = column % taps / window.kernel.width * window.dilation.height;
+        const std::int64_t x = column % taps % window.kernel.width * window.dilation.width;
+        // Below 2^31, since the layout refuses larger values.
+        return static_cast<std::int32_t>(channel * input.channel + y * input.row + x * width);
+    };
 }
 
-StripShape Product::strip_shape(const Context& context) const {
+}  // namespace
+
+ProductStep::ProductStep(const Context& context, const Product& layer, int number)
+    : layer_(layer),
+      reads_(layer.reads),
+      number_(number),
+      pooled_(pools_in_registers(layer)),
+      inputs_per_group_(layer.weights.columns / layer.taps()),
+      strip_(strip_shape(context)),
+      pool_(pool_loops(context.set).batched) {
+    const Cut cuts = cut(context, layer.weights);
+    const Place& input = context.layout.place(layer.reads[0]);
+    matrix_ = std::make_unique<PackedMatrix>(layer.weights, layer.groups, cuts,
+                                             offsets_in(input, layer, context.width()));
+    loops_ = &(matrix_->blocks() ? block_loops : scattered_loops)(context.set);
+    if (cuts.slice_columns.size() > 2) {
+        partial_floats_ = std::min(cuts.rows, rounded_up(layer.weights.rows, block_rows)) * strip_.rows *
+                          strip_.pixels * context.width();
+    }
+}
+
+StripShape ProductStep::strip_shape(const Context& context) const {
     if (pooled_) return {2, std::min<std::int64_t>(pair_pixels, layer_.sums.width / 2 * 2)};
     const std::int64_t width =
-        layer_.sums.image ? layer_.sums.width : context.layout.tile().groups;
+        layer_.slides() ? layer_.sums.width : context.layout.tile().groups;
     return {1, std::min<std::int64_t>(strip_pixels, width)};
 }
 
 // How much of the inputs a slice of the columns reads.
-std::int64_t Product::bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const {
+std::int64_t ProductStep::bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const {
     switch (kind) {
         // Vectors of 16 leave room for half as many columns, which would be too few non-zeros to
         // take sums out of memory for; a third of the inputs may come from the second cache.
@@ -42,82 +60,70 @@ std::int64_t Product::bytes_of_slice(WeightsKind kind, int width, const Caches& 
         // cache; the more so among features, which the taps of a window do not read over and over.
         case WeightsKind::block: break;
     }
-    return layer_.sums.image ? caches.first * 2 : caches.second / 4;
+    return layer_.slides() ? caches.first * 2 : caches.second / 4;
 }
 
-Cut Product::cut(const Context& context) const {
-    const Weights& weights = layer_.weights;
-    const auto covered = [](std::int64_t outputs, std::int64_t stride, std::int64_t kernel,
-                            std::int64_t dilation) {
-        return std::min((outputs - 1) * stride + dilation * (kernel - 1) + 1, outputs * kernel);
+Cut ProductStep::cut(const Context& context, const Weights& weights) const {
+    const auto& [kernel, stride, padding, dilation] = layer_.window;
+    const auto covered = [](std::int64_t outputs, std::int64_t step, std::int64_t taps,
+                            std::int64_t apart) {
+        return std::min((outputs - 1) * step + apart * (taps - 1) + 1, outputs * taps);
     };
     // What a strip reads of one channel.
     const std::int64_t bytes =
-        4 * context.kernels.width *
-        covered(strip_.rows, layer_.stride.height, layer_.kernel.height, layer_.dilation.height) *
-        covered(strip_.pixels, layer_.stride.width, layer_.kernel.width, layer_.dilation.width);
-    const std::int64_t room = bytes_of_slice(weights.kind, context.kernels.width, context.caches);
-    std::int64_t slices = (inputs_per_group_ * bytes + room - 1) / room;
+        4 * context.width() *
+        covered(strip_.rows, stride.height, kernel.height, dilation.height) *
+        covered(strip_.pixels, stride.width, kernel.width, dilation.width);
+    const std::int64_t room = bytes_of_slice(weights.kind, context.width(), context.caches);
+    std::int64_t slices = divided_up(inputs_per_group_ * bytes, room);
     // Taking sums out of memory and putting them back must be worth it.
     const auto stored = static_cast<std::int64_t>(weights.values.size());
     slices = std::min({slices, inputs_per_group_, stored / (8 * weights.rows)});
     slices = std::max<std::int64_t>(slices, 1);
 
     Cut cut;
-    const std::int64_t taps = layer_.kernel.height * layer_.kernel.width;
     for (std::int64_t slice = 0; slice <= slices; ++slice) {
-        cut.slice_columns.push_back(inputs_per_group_ * slice / slices * taps);
+        cut.slice_columns.push_back(inputs_per_group_ * slice / slices * layer_.taps());
     }
-    const std::int64_t sums = 4 * context.kernels.width * strip_.rows * strip_.pixels;
+    const std::int64_t sums = 4 * context.width() * strip_.rows * strip_.pixels;
     const std::int64_t fitting = context.caches.second / 2 / sums / block_rows * block_rows;
     cut.rows = slices > 1 ? std::max(fitting, block_rows)
-                          : (weights.rows + block_rows - 1) / block_rows * block_rows;
+                          : rounded_up(weights.rows, block_rows);
     return cut;
 }
 
-std::int32_t Product::offset(const Place& input, std::int64_t width, std::int64_t row,
-                             std::int64_t column) const {
-    const std::int64_t taps = layer_.kernel.height * layer_.kernel.width;
-    const std::int64_t group = row / (layer_.weights.rows / layer_.groups);
-    const std::int64_t channel = group * inputs_per_group_ + column / taps;
-    const std::int64_t y = column % taps / layer_.kernel.width * layer_.dilation.height;
-    const std::int64_t x = column % taps % layer_.kernel.width * layer_.dilation.width;
-    // Below 2^31, since the layout refuses larger values.
-    return static_cast<std::int32_t>(channel * input.channel + y * input.row + x * width);
-}
-
-StripKernel Product::kernel(const BatchedKernels& kernels, std::int64_t pixels) const {
+StripKernel ProductStep::kernel(std::int64_t pixels) const {
     if (pooled_) {
         const bool average = layer_.epilogue.pooling->kind == PoolingKind::average;
-        const auto& table = matrix_->blocks() ? kernels.blocks_pooled : kernels.scattered_pooled;
-        return table[average ? 1 : 0][pixels];
+        return loops_->pooled[average ? 1 : 0][pixels];
     }
-    const std::int64_t stride = layer_.sums.image ? layer_.stride.width : 1;
-    const auto& table = matrix_->blocks() ? kernels.blocks : kernels.scattered;
-    return table[stride == 1 ? 0 : stride == 2 ? 1 : 2][pixels];
+    const std::int64_t stride = layer_.window.stride.width;
+    return loops_->plain[stride == 1 ? 0 : stride == 2 ? 1 : 2][pixels];
 }
 
-void Product::compute(const Context& context, const Batch& batch, std::int64_t group) const {
-    const View input = context.view(layer_.inputs[0], batch, group);
-    const View output = context.view(output_, batch, group);
-    if (!layer_.epilogue.pooling || pooled_) {
-        return run_rows(context, batch, group, input, output, {0, output.rows});
-    }
-    const View sums = context.view(context.layout.sums(number_), batch, group);
-    run_rows(context, batch, group, input, sums, {0, sums.rows});
-    context.kernels.pool(sums, window_of(*layer_.epilogue.pooling), output);
+void ProductStep::run(const Context& context, const Batch& batch, std::int64_t group) const {
+    timed(batch, number_, [&] {
+        const View input = context.view(reads_[0], batch, group);
+        const View output = context.view(number_ + 1, batch, group);
+        if (!layer_.epilogue.pooling || pooled_) {
+            return run_rows(context, batch, group, input, output, {0, output.rows});
+        }
+        const View sums = context.view(context.layout.sums(number_), batch, group);
+        run_rows(context, batch, group, input, sums, {0, sums.rows});
+        pool_(*layer_.epilogue.pooling, sums, output);
+    });
 }
 
-void Product::run_rows(const Context& context, const Batch& batch, std::int64_t group,
-                       const View& input, const View& output, Rows rows) const {
-    const std::int64_t width = context.kernels.width;
+void ProductStep::run_rows(const Context& context, const Batch& batch, std::int64_t group,
+                       const View& input, const View& output, Range rows) const {
+    const std::int64_t width = context.width();
     View residual{};
     const bool has_residual = layer_.epilogue.residual >= 0;
-    if (has_residual) residual = context.view(layer_.epilogue.residual, batch, group);
+    if (has_residual) residual = context.view(reads_[1], batch, group);
 
     Strip strip{};
-    strip.input_row = layer_.stride.height * input.row;
-    strip.input_pixel = layer_.stride.width * width;
+    strip.input_row = layer_.window.stride.height * input.row;
+    strip.input_pixel = layer_.window.stride.width * width;
     strip.output_channel = output.channel;
     strip.residual_channel = residual.channel;
     strip.residual_row = residual.row;
@@ -126,13 +132,13 @@ void Product::run_rows(const Context& context, const Batch& batch, std::int64_t 
     strip.bias_row = by_position ? layer_.sums.width : 0;
     strip.bias_pixel = by_position ? 1 : 0;
     strip.partial = batch.partial;
-    strip.finish = finish_of(layer_.epilogue);
+    strip.finish = layer_.epilogue.finish();
 
     const std::int64_t unit = pooled_ ? 2 : 1;
-    const float* corner = input.data - layer_.padding.height * input.row -
-                          layer_.padding.width * width;
+    const float* corner = input.data - layer_.window.padding.height * input.row -
+                          layer_.window.padding.width * width;
     const std::int64_t most = strip_.pixels / unit;
-    const std::int64_t strips = (output.pixels + most - 1) / most;
+    const std::int64_t strips = divided_up(output.pixels, most);
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
         for (std::int64_t number = 0; number < strips; ++number) {
             const std::int64_t begin = output.pixels * number / strips;
@@ -146,10 +152,19 @@ void Product::run_rows(const Context& context, const Batch& batch, std::int64_t 
                 strip.bias = layer_.bias.data() + row * unit * strip.bias_row +
                              begin * unit * strip.bias_pixel;
             }
-            const StripKernel compute = kernel(context.kernels, (end - begin) * unit);
+            const StripKernel compute = kernel((end - begin) * unit);
             for (const Panel& panel : matrix_->panels()) compute(strip, panel);
         }
     }
 }
 
 }  // namespace gossamer::batched
+
+namespace gossamer {
+
+std::unique_ptr<batched::Step> Product::make_batched(const batched::Context& context,
+                                                     int number) const {
+    return std::make_unique<batched::ProductStep>(context, *this, number);
+}
+
+}  // namespace gossamer

@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "batched/matrix.hpp"
 #include "batched/steps.hpp"
+#include "ops/pool.hpp"
+#include "ops/product.hpp"
 
 namespace gossamer::batched {
 
@@ -16,33 +19,35 @@ struct StripShape {
 };
 
 // A linear layer or a convolution.
-class Product : public LayerStep {
+class ProductStep : public Step {
   public:
-    Product(const Context& context, const Layer& layer, int number);
+    ProductStep(const Context& context, const Product& layer, int number);
 
+    void run(const Context& context, const Batch& batch, std::int64_t group) const override;
     std::int64_t partial_floats() const override { return partial_floats_; }
 
     // Some rows of the output, or of the sums where pooling follows in a second pass.
     void run_rows(const Context& context, const Batch& batch, std::int64_t group,
-                  const View& input, const View& output, Rows rows) const;
+                  const View& input, const View& output, Range rows) const;
     int number() const { return number_; }
-    int input() const { return layer_.inputs[0]; }
-    Rows rows_read(std::int64_t row) const { return gossamer::rows_read(layer_, row); }
+    int input() const { return reads_[0]; }
+    Range rows_read(std::int64_t row) const { return batched::rows_read(layer_, row); }
 
   private:
-    void compute(const Context& context, const Batch& batch, std::int64_t group) const override;
     StripShape strip_shape(const Context& context) const;
     std::int64_t bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const;
-    Cut cut(const Context& context) const;
-    std::int32_t offset(const Place& input, std::int64_t width, std::int64_t row,
-                        std::int64_t column) const;
-    StripKernel kernel(const BatchedKernels& kernels, std::int64_t pixels) const;
+    Cut cut(const Context& context, const Weights& weights) const;
+    StripKernel kernel(std::int64_t pixels) const;
 
-    Layer layer_;  // without its weights
+    ProductForm layer_;
+    std::vector<int> reads_;
+    int number_;
     bool pooled_;  // in registers
     std::int64_t inputs_per_group_;
     StripShape strip_;
     std::unique_ptr<PackedMatrix> matrix_;
+    const StripLoops* loops_;
+    decltype(PoolLoops::batched) pool_;
     std::int64_t partial_floats_ = 0;
 };
 

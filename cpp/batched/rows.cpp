@@ -17,17 +17,17 @@ struct RowByRow::Site {
     std::int64_t group;
     Progress* progress;  // of each layer
 
-    const Place& output(const Product& product) const {
+    const Place& output(const ProductStep& product) const {
         return context.layout.place(product.number() + 1);
     }
-    View kept(const Product& product, const Progress& made) const {
+    View kept(const ProductStep& product, const Progress& made) const {
         return context.layout.of_rows(output(product), batch.scratch, group, made.first);
     }
 };
 
 namespace {
 
-void clear_rows(const View& view, Rows rows, std::int64_t width) {
+void clear_rows(const View& view, Range rows, std::int64_t width) {
     for (std::int64_t channel = 0; channel < view.channels; ++channel) {
         for (std::int64_t row = rows.begin; row < rows.end; ++row) {
             std::fill_n(view.data + channel * view.channel + row * view.row, view.pixels * width,
@@ -37,7 +37,7 @@ void clear_rows(const View& view, Rows rows, std::int64_t width) {
 }
 
 // Move rows to the place of others before them, with their halo.
-void move_rows(const View& view, Rows rows, std::int64_t to, std::int64_t halo) {
+void move_rows(const View& view, Range rows, std::int64_t to, std::int64_t halo) {
     for (std::int64_t channel = 0; channel < view.channels; ++channel) {
         float* const zero = view.data + channel * view.channel - halo;  // where row 0 would lie
         std::copy(zero + rows.begin * view.row, zero + rows.end * view.row, zero + to * view.row);
@@ -49,8 +49,8 @@ void move_rows(const View& view, Rows rows, std::int64_t to, std::int64_t halo) 
 RowByRow::RowByRow(const Context& context, const Plan& plan, const Stage& stage) {
     for (std::int64_t position = stage.begin; position < stage.end; ++position) {
         const auto number = static_cast<int>(position - 1);
-        const Layer& layer = plan.layers[static_cast<std::size_t>(number)];
-        products_.push_back(std::make_unique<Product>(context, layer, number));
+        const Product& layer = *plan.layers[static_cast<std::size_t>(number)]->product();
+        products_.push_back(std::make_unique<ProductStep>(context, layer, number));
     }
 }
 
@@ -68,7 +68,7 @@ void RowByRow::run(const Context& context, const Batch& batch, std::int64_t grou
         const std::int64_t above = -site.output(*products_[layer]).halo[0];
         progress[layer] = {0, above};
         clear_rows(site.kept(*products_[layer], progress[layer]), {above, 0},
-                   context.kernels.width);
+                   context.width());
     }
     progress[last] = {0, 0};
     advance(site, last, site.output(*products_[last]).shape.height);
@@ -76,7 +76,7 @@ void RowByRow::run(const Context& context, const Batch& batch, std::int64_t grou
 
 // Compute a layer up to a row.
 void RowByRow::advance(const Site& site, std::size_t layer, std::int64_t rows) const {
-    const Product& product = *products_[layer];
+    const ProductStep& product = *products_[layer];
     Progress& made = site.progress[layer];
     while (made.done < rows) {
         // Nothing that the first one reads has to be computed in between.
@@ -98,10 +98,10 @@ void RowByRow::advance(const Site& site, std::size_t layer, std::int64_t rows) c
 
 // Have all of these rows of the output of a layer; those before them may go. They are no more than
 // are kept, since `BatchedLayout::slide` keeps as many as its one reader reads.
-void RowByRow::provide(const Site& site, std::size_t layer, Rows rows) const {
-    const Product& product = *products_[layer];
+void RowByRow::provide(const Site& site, std::size_t layer, Range rows) const {
+    const ProductStep& product = *products_[layer];
     const Place& place = site.output(product);
-    const std::int64_t width = site.context.kernels.width, height = place.shape.height;
+    const std::int64_t width = site.context.width(), height = place.shape.height;
     Progress& made = site.progress[layer];
     made.done = std::max(made.done, rows.begin);  // rows that nobody reads are left out
     if (rows.end - made.first > place.rows) {

@@ -24,9 +24,9 @@ class RowByRow : public Step {
     struct Site;
 
     void advance(const Site& site, std::size_t layer, std::int64_t rows) const;
-    void provide(const Site& site, std::size_t layer, Rows rows) const;
+    void provide(const Site& site, std::size_t layer, Range rows) const;
 
-    std::vector<std::unique_ptr<Product>> products_;
+    std::vector<std::unique_ptr<ProductStep>> products_;
 };
 
 }  // namespace gossamer::batched

@@ -6,10 +6,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "batched/kernels.hpp"
 #include "batched/layout.hpp"
 #include "core/caches.hpp"
-#include "core/plan.hpp"
+#include "ops/layer.hpp"
 
 namespace gossamer::batched {
 
@@ -24,23 +23,26 @@ struct Batch {
     double* layer_seconds;  // or null
 };
 
+// In the place of a group: features of all of them.
+constexpr std::int64_t all_groups = -1;
+
 // What all steps know.
 struct Context {
-    const BatchedKernels& kernels;
+    InstructionSet set;
     BatchedLayout layout;
     Caches caches;
 
-    // All that is computed of a value at once: an image of one group, or the features of all.
+    std::int64_t width() const { return layout.tile().width; }
     View view(const Place& place, const Batch& batch, std::int64_t group) const {
-        return place.shape.image ? layout.of_group(place, batch.scratch, group)
-                                 : layout.of_groups(place, batch.scratch, batch.groups);
+        return group == all_groups ? layout.of_groups(place, batch.scratch, batch.groups)
+                                   : layout.of_group(place, batch.scratch, group);
     }
     View view(int value, const Batch& batch, std::int64_t group) const {
         return view(layout.place(value), batch, group);
     }
 };
 
-// What is done at once. In a segment of images `group` is the one at hand, elsewhere it is 0.
+// What is done at once: for the group at hand in a segment of images, elsewhere for all of them.
 class Step {
   public:
     virtual ~Step() = default;
@@ -58,27 +60,5 @@ void timed(const Batch& batch, int layer, const Work& work) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     batch.layer_seconds[layer] += took.count();
 }
-
-// One layer.
-class LayerStep : public Step {
-  public:
-    explicit LayerStep(int number) : number_(number), output_(number + 1) {}
-
-    void run(const Context& context, const Batch& batch, std::int64_t group) const final {
-        timed(batch, number_, [&] { compute(context, batch, group); });
-    }
-
-  protected:
-    virtual void compute(const Context& context, const Batch& batch, std::int64_t group) const = 0;
-
-    int number_;
-    int output_;  // the value
-};
-
-Finish finish_of(const Epilogue& epilogue);
-Window window_of(const Pooling& pooling);
-
-// None for a layer that only gives another shape to what it reads.
-std::unique_ptr<Step> make_step(const Context& context, const Layer& layer, int number);
 
 }  // namespace gossamer::batched

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/threads.hpp"
+#include "ops/product.hpp"
 
 namespace gossamer {
 
@@ -23,9 +24,11 @@ constexpr double shared_multiplications = 2e6;
 
 double multiplications(const Plan& plan) {
     double sum = 0.0;
-    for (const Layer& layer : plan.layers) {
-        sum += static_cast<double>(layer.weights.values.size()) *
-               static_cast<double>(layer.sums.height * layer.sums.width);
+    for (const auto& layer : plan.layers) {
+        const Product* product = layer->product();
+        if (!product) continue;
+        sum += static_cast<double>(product->weights.values.size()) *
+               static_cast<double>(product->sums.height * product->sums.width);
     }
     return sum;
 }
@@ -42,8 +45,6 @@ std::unique_ptr<Executor> batched_executor(const Plan& plan, InstructionSet set)
     }
     return nullptr;
 }
-
-std::int64_t divided_up(std::int64_t number, std::int64_t by) { return (number + by - 1) / by; }
 
 }  // namespace
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kinds.hpp"
+#include "core/plain.hpp"
 
 namespace gossamer {
 

@@ -6,6 +6,9 @@
 
 namespace gossamer {
 
+// Buffers begin where a line of the cache does, and take whole ones: so many floats.
+constexpr std::int64_t line = 16;
+
 // A buffer, and when it is in use: from the first position to the last, both included.
 struct Lifetime {
     std::int64_t first;

@@ -5,8 +5,8 @@
 #include <new>
 #include <stdexcept>
 
-#include "batched/kernels.hpp"
-#include "core/engine.hpp"
+#include "core/scratch.hpp"
+#include "simd/peak.hpp"
 
 namespace gossamer {
 
@@ -32,8 +32,8 @@ double best_rate(double seconds, Work work) {
 }  // namespace
 
 double multiply_add_peak(InstructionSet set, double seconds) {
-    const BatchedKernels& kernels = batched_kernels(set);
-    return best_rate(seconds, [&] { return kernels.multiply_add(100000); });
+    const PeakLoops& loops = peak_loops(set);
+    return best_rate(seconds, [&] { return loops.multiply_add(100000); });
 }
 
 double read_bandwidth(InstructionSet set, std::int64_t bytes, double seconds) {
@@ -46,11 +46,11 @@ double read_bandwidth(InstructionSet set, std::int64_t bytes, double seconds) {
     const Scratch data(static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(whole))));
     if (!data) throw std::bad_alloc();
     std::fill(data.get(), data.get() + size, 1.0f);
-    const BatchedKernels& kernels = batched_kernels(set);
+    const PeakLoops& loops = peak_loops(set);
     const std::int64_t rounds = std::max<std::int64_t>(1, (std::int64_t{1} << 24) / whole);
     return best_rate(seconds, [&] {
         float total = 0.0f;
-        for (std::int64_t round = 0; round < rounds; ++round) total += kernels.read(data.get(), size);
+        for (std::int64_t round = 0; round < rounds; ++round) total += loops.read(data.get(), size);
         return total > 0.0f ? static_cast<double>(whole * rounds) : 0.0;
     });
 }

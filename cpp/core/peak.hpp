@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/kinds.hpp"
+#include "core/plain.hpp"
 
 namespace gossamer {
 

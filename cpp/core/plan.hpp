@@ -1,7 +1,7 @@
-// What is run: the network of kernels/network.py as plain structs, checked once by `check`.
+// What is run: the network of kernels/network.py, checked once by `check`.
 //
 // Included by portable code only: the units compiled for one instruction set must not share
-// functions of these types with the others (see batched/kernels.hpp).
+// functions of these types with the others (see simd/dispatch.hpp).
 #pragma once
 
 #include <cstddef>
@@ -9,22 +9,21 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <utility>
 #include <vector>
 
-#include "core/kinds.hpp"
+#include "core/plain.hpp"
 
 namespace gossamer {
 
-// `alpha` is the slope of leaky_relu below 0 and the scale of elu.
-struct Activation {
-    ActivationKind kind = ActivationKind::identity;
-    float alpha = 1.0f;
-};
+inline std::int64_t divided_up(std::int64_t number, std::int64_t by) {
+    return (number + by - 1) / by;
+}
 
-struct Pair {
-    std::int64_t height = 1;
-    std::int64_t width = 1;
-};
+inline std::int64_t rounded_up(std::int64_t number, std::int64_t multiple) {
+    return divided_up(number, multiple) * multiple;
+}
 
 // One value of one example: (features,), or (channels, height, width). A value of features has
 // height and width 1.
@@ -55,51 +54,31 @@ struct Weights {
     std::vector<std::int32_t> indices;
 };
 
-inline constexpr std::int64_t block_rows = 4;
-
-struct Pooling {
-    PoolingKind kind = PoolingKind::max;
-    Pair kernel;
-    Pair stride;
-    Pair padding{0, 0};
-    Pair dilation;
-    bool ceil = false;
-    bool counts_padding = true;
-};
-
-// In this order: residual, activation, scale and shift, pooling.
+// What follows the sums of a layer, in this order: a value of their shape is added, activation,
+// scale and shift, pooling.
 struct Epilogue {
-    int residual = -1;          // number of a value of the shape `sums`, or -1
-    Activation activation;
-    std::vector<float> scale;   // both [channels], or both empty
+    int residual = -1;  // number of the value that is added, or -1
+    ActivationKind activation = ActivationKind::identity;
+    float alpha = 1.0f;
+    std::vector<float> scale;  // both [channels], or both empty
     std::vector<float> shift;
     std::optional<Pooling> pooling;
+
+    Finish finish() const {
+        const bool affine = !scale.empty();
+        return {activation, alpha, affine ? scale.data() : nullptr, affine ? shift.data() : nullptr};
+    }
 };
 
-enum class LayerKind { linear, convolution, pool, pointwise, concatenate, reshape, softmax };
+// (features,) or (channels, height, width); throws std::invalid_argument for any other.
+Shape shape_of(const std::vector<std::int64_t>& sizes);
 
-// One layer; the fields that its kind does not name stay as they are here.
-struct Layer {
-    LayerKind kind = LayerKind::linear;
-    std::vector<int> inputs;    // numbers of values; one, but for concatenate
-    Weights weights;            // linear, convolution
-    Pair kernel;                // convolution
-    Pair stride;
-    Pair padding{0, 0};
-    Pair dilation;
-    std::int64_t groups = 1;
-    std::vector<float> bias;    // empty, [channels], or [channels, height, width] of the sums
-    Epilogue epilogue;          // linear, convolution, pointwise; a pool has its pooling here
-    Shape target;               // reshape
-    bool logarithm = false;     // softmax
-    Shape sums;                 // set by `check`: the shape before pooling
-    bool bias_by_position = false;  // set by `check`
-};
+class Layer;  // ops/layer.hpp
 
 // Value 0 is the input, value n + 1 what layer n gives.
 struct Plan {
     Shape input;
-    std::vector<Layer> layers;
+    std::vector<std::shared_ptr<Layer>> layers;
     int output = 0;
     std::vector<Shape> shapes;  // set by `check`: of every value
 };
@@ -115,13 +94,34 @@ struct TooLarge : std::overflow_error {
     using std::overflow_error::overflow_error;
 };
 
-// Fill in what is "set by check", after every index, start, shape and number has been seen to be
-// sound. Throws std::invalid_argument with one sentence otherwise.
+// See to every index, start, shape and number, and fill in what is "set by check". Nothing that
+// comes from a file is trusted: afterwards, no number in a plan can make an executor read or write
+// outside of its buffers. Throws std::invalid_argument with one sentence otherwise.
 void check(Plan& plan);
 
-// The number of windows along one axis, as PyTorch counts them; 0 or less where none fits.
-std::int64_t window_positions(std::int64_t size, std::int64_t kernel, std::int64_t stride,
-                              std::int64_t padding, std::int64_t dilation, bool ceil);
+// Sees to numbers, and says where one is not sound.
+class Check {
+  public:
+    explicit Check(std::string where) : where_(std::move(where)) {}
+
+    // Throws std::invalid_argument unless it is sound.
+    void require(bool sound, const std::string& expected) const;
+
+    Shape sound(const Shape& shape) const;
+    void weights(const Weights& weights) const;
+    // What follows sums of a shape, and the values that are read. A missing scale becomes 1, a
+    // missing shift 0, where there is the other.
+    void followed(Epilogue& epilogue, const std::vector<Shape>& taken, const Shape& sums) const;
+    // So many channels of what windows over an image give. `of` names what they belong to.
+    Shape windows(const Shape& input, const Window& window, bool ceil, std::int64_t channels,
+                  const std::string& of = "") const;
+    Shape pooled(const Pooling& pooling, const Shape& input) const;
+
+  private:
+    void row(const Weights& weights, std::int64_t begin, std::int64_t end) const;
+
+    std::string where_;
+};
 
 class Team;  // threads.hpp
 

@@ -1,60 +1,10 @@
-// Vectors of GOSSAMER_WIDTH floats and the functions of one number over them.
-//
-// Included by units that are compiled once for each instruction set; simd/dispatch.hpp says why
-// everything lies in an unnamed namespace, and nothing of the standard library is used.
+// Functions of one number over vectors. NaN stays NaN in all of them.
 #pragma once
 
-#if defined(__SSE__)
-#include <immintrin.h>
-#endif
-#include <stdint.h>
-
-#include "core/kinds.hpp"
+#include "simd/vectors.hpp"
 
 namespace gossamer {
 namespace {
-
-constexpr int width = GOSSAMER_WIDTH;
-
-typedef float Vector __attribute__((vector_size(4 * GOSSAMER_WIDTH), may_alias));
-typedef int32_t Integers __attribute__((vector_size(4 * GOSSAMER_WIDTH), may_alias));
-typedef float Quad __attribute__((vector_size(16), may_alias, aligned(4)));
-
-#define GOSSAMER_INLINE inline __attribute__((always_inline))
-
-GOSSAMER_INLINE Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
-GOSSAMER_INLINE void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
-// Subtracting 0 leaves every number as it is, -0 too, so that no instruction is left of it.
-GOSSAMER_INLINE Vector broadcast(float value) { return value - Vector{}; }
-
-// The larger of two, and b where either is NaN. One instruction on x86, which compilers do not find.
-GOSSAMER_INLINE Vector most(Vector a, Vector b) {
-#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
-    return _mm512_maskz_max_ps(0xffff, a, b);  // GCC 12 warns of the plain one
-#elif defined(__AVX__) && GOSSAMER_WIDTH == 8
-    return _mm256_max_ps(a, b);
-#elif defined(__SSE__) && GOSSAMER_WIDTH == 4
-    return _mm_max_ps(a, b);
-#else
-    return a > b ? a : b;
-#endif
-}
-
-// ---- functions of one number; NaN stays NaN in all of them
-
-GOSSAMER_INLINE Vector at_least(Vector value, float low) {
-    return most(broadcast(low), value);
-}
-
-GOSSAMER_INLINE Vector at_most(Vector value, float high) {
-    const Vector bound = broadcast(high);
-    return bound < value ? bound : value;
-}
-
-GOSSAMER_INLINE Vector larger(Vector a, Vector b) {
-    const Vector found = most(a, b);
-    return a != a ? a : found;
-}
 
 GOSSAMER_INLINE Vector magnitude(Vector value) {
     return reinterpret_cast<Vector>(reinterpret_cast<Integers>(value) & 0x7fffffff);

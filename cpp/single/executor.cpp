@@ -6,7 +6,7 @@
 
 #include "core/plan.hpp"
 #include "core/threads.hpp"
-#include "single/kernels.hpp"
+#include "single/convolution.hpp"
 #include "single/layout.hpp"
 #include "single/steps.hpp"
 
@@ -21,22 +21,9 @@ using Clock = std::chrono::steady_clock;
 constexpr double shared_nanoseconds = 4000.0;
 constexpr double called_nanoseconds = 40000.0;
 
-std::unique_ptr<Step> make_step(const Site& site) {
-    switch (site.layer().kind) {
-        case LayerKind::linear: return make_linear(site);
-        case LayerKind::convolution: return make_convolution(site);
-        case LayerKind::pool: return make_pool(site);
-        case LayerKind::pointwise: return make_pointwise(site);
-        case LayerKind::concatenate: return make_concatenate(site);
-        case LayerKind::softmax: return make_softmax(site);
-        case LayerKind::reshape: break;
-    }
-    return nullptr;
-}
-
 class SingleExecutor final : public Executor {
   public:
-    SingleExecutor(const Plan& plan, const Kernels& kernels);
+    SingleExecutor(const Plan& plan, InstructionSet set);
     std::int64_t lanes() const override { return 1; }
     std::size_t scratch_floats() const override { return static_cast<std::size_t>(floats_); }
     void run(const float* inputs, float* outputs, std::int64_t count, float* scratch, Team& team,
@@ -57,12 +44,13 @@ class SingleExecutor final : public Executor {
     std::int64_t floats_ = 0;
 };
 
-SingleExecutor::SingleExecutor(const Plan& plan, const Kernels& kernels)
-    : layouts_(layouts_of(plan, kernels.lanes)), output_(plan.output) {
+SingleExecutor::SingleExecutor(const Plan& plan, InstructionSet set)
+    : layouts_(layouts_of(plan, convolution_loops(set).lanes)), output_(plan.output) {
     std::int64_t room = 0;
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
-        const Site site{plan, layouts_, kernels, layouts_.floats, number};
-        steps_.push_back(make_step(site));
+        const Layer& layer = *plan.layers[number];
+        const Site site{plan, layouts_, set, layouts_.floats, number};
+        steps_.push_back(layer.renames() ? nullptr : layer.make_single(site));
         const double nanoseconds = steps_.back() ? steps_.back()->nanoseconds() : 0.0;
         shared_.push_back(nanoseconds >= shared_nanoseconds);
         if (shared_.back()) shared_nanoseconds_ += nanoseconds;
@@ -151,7 +139,7 @@ void SingleExecutor::run(const float* inputs, float* outputs, std::int64_t, floa
 }  // namespace single
 
 std::unique_ptr<Executor> make_single_executor(const Plan& plan, InstructionSet set) {
-    return std::make_unique<single::SingleExecutor>(plan, single::kernels(set));
+    return std::make_unique<single::SingleExecutor>(plan, set);
 }
 
 }  // namespace gossamer

@@ -5,22 +5,16 @@
 #include <numeric>
 
 #include "core/lifetimes.hpp"
-#include "single/kernels.hpp"
 
 namespace gossamer::single {
 namespace {
 
-// Values begin where a line of the cache does.
-constexpr std::int64_t line = 16;
-
-std::int64_t rounded_up(std::int64_t number, std::int64_t multiple) {
-    return (number + multiple - 1) / multiple * multiple;
-}
-
 // How far a kernel reaches along one axis, less one.
 std::int64_t span(std::int64_t kernel, std::int64_t dilation) { return (kernel - 1) * dilation; }
 
-bool unit_stride(const Layer& layer) { return layer.stride.height == 1 && layer.stride.width == 1; }
+bool unit_stride(const Window& window) {
+    return window.stride.height == 1 && window.stride.width == 1;
+}
 
 // What the layers that read a value would like of it.
 struct Wishes {
@@ -30,14 +24,13 @@ struct Wishes {
 
 std::vector<Wishes> wishes_of(const Plan& plan) {
     std::vector<Wishes> wishes(plan.shapes.size());
-    for (const Layer& layer : plan.layers) {
-        for (const int input : layer.inputs) {
-            Wishes& wish = wishes[input];
-            if (layer.kind == LayerKind::reshape) wish.contiguous = true;
-            if (layer.kind != LayerKind::convolution || !unit_stride(layer)) continue;
-            wish.halo.height = std::max(wish.halo.height, layer.padding.height);
-            wish.halo.width = std::max(wish.halo.width, layer.padding.width);
-        }
+    for (const auto& layer : plan.layers) {
+        Wishes& wish = wishes[layer->reads[0]];
+        if (layer->renames()) wish.contiguous = true;
+        const Product* product = layer->product();
+        if (!product || !product->slides() || !unit_stride(product->window)) continue;
+        wish.halo.height = std::max(wish.halo.height, product->window.padding.height);
+        wish.halo.width = std::max(wish.halo.width, product->window.padding.width);
     }
     return wishes;
 }
@@ -47,9 +40,9 @@ std::vector<Wishes> wishes_of(const Plan& plan) {
 std::int64_t pitch_of(const Shape& shape, const Wishes& wish, const Layer* producer,
                       const std::vector<Layout>& values) {
     const std::int64_t needed = shape.width + wish.halo.width;
-    if (producer == nullptr || producer->kind != LayerKind::convolution) return needed;
-    if (producer->epilogue.pooling) return needed;
-    const std::int64_t run = windows_of(*producer, values[producer->inputs[0]]).pitch;
+    const Product* product = producer ? producer->product() : nullptr;
+    if (!product || product->epilogue.pooling) return needed;
+    const std::int64_t run = windows_of(*product, values[product->reads[0]]).pitch;
     return run >= needed && 4 * run <= 5 * needed + 8 ? run : needed;
 }
 
@@ -57,7 +50,7 @@ Layout layout_of(const Plan& plan, std::size_t value, const Wishes& wish,
                  const std::vector<Layout>& values, int lanes) {
     const Shape& shape = plan.shapes[value];
     if (!shape.image || wish.contiguous) return contiguous_layout(shape);
-    const Layer* producer = value > 0 ? &plan.layers[value - 1] : nullptr;
+    const Layer* producer = value > 0 ? plan.layers[value - 1].get() : nullptr;
     return plane_layout(shape, wish.halo, pitch_of(shape, wish, producer, values), lanes);
 }
 
@@ -66,8 +59,8 @@ std::vector<int> sources_of(const Plan& plan) {
     std::vector<int> sources(plan.shapes.size());
     std::iota(sources.begin(), sources.end(), 0);
     for (std::size_t number = 0; number < plan.layers.size(); ++number)
-        if (plan.layers[number].kind == LayerKind::reshape)
-            sources[number + 1] = sources[plan.layers[number].inputs[0]];
+        if (plan.layers[number]->renames())
+            sources[number + 1] = sources[plan.layers[number]->reads[0]];
     return sources;
 }
 
@@ -78,11 +71,9 @@ std::vector<Lifetime> lifetimes_of(const Plan& plan, const std::vector<int>& sou
     lifetimes[0].use(0);
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
         const auto position = static_cast<std::int64_t>(number) + 1;
-        const Layer& layer = plan.layers[number];
         lifetimes[sources[number + 1]].use(position);
-        for (const int input : layer.inputs) lifetimes[sources[input]].use(position);
-        if (layer.epilogue.residual >= 0)
-            lifetimes[sources[layer.epilogue.residual]].use(position);
+        for (const int value : plan.layers[number]->reads)
+            lifetimes[sources[value]].use(position);
     }
     lifetimes[sources[plan.output]].use(static_cast<std::int64_t>(plan.layers.size()) + 1);
     return lifetimes;
@@ -129,26 +120,25 @@ void clear_edges(const Layout& layout, float* scratch, std::int64_t channel) {
     std::fill(plane + last, plane + layout.plane, 0.0f);
 }
 
-Windows windows_of(const Layer& layer, const Layout& input) {
+Windows windows_of(const ProductForm& layer, const Layout& input) {
+    const auto& [kernel, stride, padding, dilation] = layer.window;
     Windows windows;
     // Paddings wider than the kernel may give rows longer than those of the input.
-    const bool reached = input.halo.height >= layer.padding.height &&
-                         input.halo.width >= layer.padding.width &&
-                         input.pitch >= layer.sums.width;
-    if (unit_stride(layer) && reached) {
+    const bool reached = input.halo.height >= padding.height &&
+                         input.halo.width >= padding.width && input.pitch >= layer.sums.width;
+    if (unit_stride(layer.window) && reached) {
         windows.pitch = input.pitch;
-        windows.rows = input.height + 2 * layer.padding.height;
+        windows.rows = input.height + 2 * padding.height;
         windows.channel = input.plane;
-        windows.first =
-            input.origin - layer.padding.height * input.pitch - layer.padding.width;
+        windows.first = input.origin - padding.height * input.pitch - padding.width;
     } else {
-        const std::int64_t tall = span(layer.kernel.height, layer.dilation.height);
-        const std::int64_t wide = span(layer.kernel.width, layer.dilation.width);
+        const std::int64_t tall = span(kernel.height, dilation.height);
+        const std::int64_t wide = span(kernel.width, dilation.width);
         windows.staged = true;
-        windows.phases.height = std::min(layer.stride.height, tall + 1);
-        windows.phases.width = std::min(layer.stride.width, wide + 1);
-        windows.rows = layer.sums.height + tall / layer.stride.height;
-        windows.pitch = layer.sums.width + wide / layer.stride.width;
+        windows.phases.height = std::min(stride.height, tall + 1);
+        windows.phases.width = std::min(stride.width, wide + 1);
+        windows.rows = layer.sums.height + tall / stride.height;
+        windows.pitch = layer.sums.width + wide / stride.width;
         windows.channel =
             windows.phases.height * windows.phases.width * windows.rows * windows.pitch;
     }
@@ -156,15 +146,14 @@ Windows windows_of(const Layer& layer, const Layout& input) {
     return windows;
 }
 
-std::int64_t window_offset(const Windows& windows, const Layer& layer, std::int64_t row,
+std::int64_t window_offset(const Windows& windows, const Window& window, std::int64_t row,
                            std::int64_t column) {
-    const std::int64_t y = row * layer.dilation.height;
-    const std::int64_t x = column * layer.dilation.width;
+    const std::int64_t y = row * window.dilation.height;
+    const std::int64_t x = column * window.dilation.width;
     if (!windows.staged) return y * windows.pitch + x;
-    const std::int64_t phase = y % layer.stride.height * windows.phases.width +
-                               x % layer.stride.width;
-    return (phase * windows.rows + y / layer.stride.height) * windows.pitch +
-           x / layer.stride.width;
+    const Pair& stride = window.stride;
+    const std::int64_t phase = y % stride.height * windows.phases.width + x % stride.width;
+    return (phase * windows.rows + y / stride.height) * windows.pitch + x / stride.width;
 }
 
 Layouts layouts_of(const Plan& plan, int lanes) {

@@ -5,8 +5,12 @@
 #include <vector>
 
 #include "core/plan.hpp"
+#include "ops/product.hpp"
 
 namespace gossamer::single {
+
+// Floats behind the end of every buffer that vectors may read.
+constexpr std::int64_t slack = 64;
 
 // Planes of channels, each with zeros above and below, and between its rows, that paddings read:
 // the zeros right of one row are those left of the next.
@@ -22,6 +26,10 @@ struct Layout {
 
     std::int64_t floats() const { return channels * plane; }
     bool contiguous() const { return plane == height * width; }
+    bool padded() const { return halo.height > 0 || halo.width > 0; }
+    View view(float* scratch) const {
+        return {scratch + place + origin, plane, pitch, 1, channels, height, width, plane - origin};
+    }
 };
 
 // Numbers one after the other, as NumPy keeps them.
@@ -49,10 +57,10 @@ struct Windows {
     std::int64_t run = 0;      // positions from the first output to the last
 };
 
-Windows windows_of(const Layer& layer, const Layout& input);
+Windows windows_of(const ProductForm& layer, const Layout& input);
 
 // Distance of the input at a row and a column of the kernel in the first channel.
-std::int64_t window_offset(const Windows& windows, const Layer& layer, std::int64_t row,
+std::int64_t window_offset(const Windows& windows, const Window& window, std::int64_t row,
                            std::int64_t column);
 
 // The layouts of all values, and the floats that they take. A reshaped value is its source; values

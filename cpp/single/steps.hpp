@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "core/plan.hpp"
-#include "single/kernels.hpp"
 #include "single/layout.hpp"
 
 namespace gossamer {
@@ -13,11 +12,6 @@ class Team;
 }
 
 namespace gossamer::single {
-
-struct Range {
-    std::int64_t first;
-    std::int64_t last;
-};
 
 // One of the threads that run a step together.
 struct Worker {
@@ -49,31 +43,18 @@ class Step {
 struct Site {
     const Plan& plan;
     const Layouts& layouts;
-    const Kernels& kernels;
+    InstructionSet set;
     std::int64_t shared;  // place of the region that all steps share
     std::size_t number;   // of the layer
 
-    const Layer& layer() const { return plan.layers[number]; }
-    const Layout& input(std::size_t which = 0) const {
-        return layouts.values[layer().inputs[which]];
+    const Layout& read(std::size_t which) const {
+        return layouts.values[plan.layers[number]->reads[which]];
     }
     const Layout& output() const { return layouts.values[number + 1]; }
-    const Layout* residual() const {
-        const int value = layer().epilogue.residual;
-        return value < 0 ? nullptr : &layouts.values[value];
-    }
 };
 
-std::unique_ptr<Step> make_convolution(const Site& site);
-std::unique_ptr<Step> make_linear(const Site& site);
-std::unique_ptr<Step> make_pool(const Site& site);
-std::unique_ptr<Step> make_pointwise(const Site& site);
-std::unique_ptr<Step> make_concatenate(const Site& site);
-std::unique_ptr<Step> make_softmax(const Site& site);
-
-// A pooling of planes of `height` x `width` pixels into the layout `output`.
-PoolTask pool_task(const Pooling& pooling, const Shape& shape, std::int64_t pitch,
-                   const Layout& output);
+// With zeros behind, for vectors that read on.
+std::vector<float> with_slack(std::vector<float> numbers);
 
 // Copy an image row by row.
 void copy_plane(const float* from, std::int64_t from_pitch, float* to, std::int64_t to_pitch,

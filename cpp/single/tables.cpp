@@ -18,8 +18,6 @@ constexpr double cycles_of_other = 0.85;
 // Picks of the last number of a table, which is 0.
 constexpr std::uint32_t zero_pick = table_columns;
 
-std::int64_t divided_up(std::int64_t number, std::int64_t by) { return (number + by - 1) / by; }
-
 int lines_of(int steps) { return lines_of_picks(steps) + steps; }
 
 TableLine line_of_zeros() {

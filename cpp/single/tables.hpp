@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/plan.hpp"
-#include "single/kernels.hpp"
+#include "single/linear.hpp"
 
 namespace gossamer::single {
 

@@ -113,7 +113,7 @@ def test_what_is_sound_there_is_so_here_and_has_the_same_shapes(network: Network
 def test_what_is_beyond_the_limits_there_is_so_here(network: Network) -> None:
     with pytest.raises(InputError):
         check_network(network)
-    with pytest.raises(ValueError, match=r"layer \d+: |input: "):
+    with pytest.raises(ValueError, match=r"layer \d+: |input: |network: "):
         engine_module._plan(network).check()
 
 

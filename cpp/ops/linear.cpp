@@ -1,12 +1,17 @@
+// Weights times all features, and what follows these sums.
 #include <algorithm>
 #include <numeric>
 #include <utility>
 #include <vector>
 
+#include "ops/pointwise.hpp"
+#include "ops/product.hpp"
+#include "single/linear.hpp"
 #include "single/steps.hpp"
 #include "single/tables.hpp"
 
-namespace gossamer::single {
+namespace gossamer {
+namespace single {
 namespace {
 
 // Columns are counted in 16 bits where these can also name the zero behind the last.
@@ -90,37 +95,33 @@ Packed packed_densely(const Weights& weights, int lanes) {
     return packed;
 }
 
-Packed packed(const Weights& weights, const Kernels& kernels) {
-    if (weights.kind == WeightsKind::dense) return packed_densely(weights, kernels.lanes);
+Packed packed(const Weights& weights, const LinearLoops& loops) {
+    if (weights.kind == WeightsKind::dense) return packed_densely(weights, loops.lanes);
     if (weights.kind == WeightsKind::block) return packed_in_blocks(weights);
-    if (kernels.tabled == nullptr) return packed_in_slices(weights);
+    if (loops.tabled == nullptr) return packed_in_slices(weights);
     Tabled tabled = in_tables(weights);
     Packed packed = packed_in_slices(tabled.others);
     packed.tables = std::move(tabled.tables);
     return packed;
 }
 
-// With zeros behind, for vectors that read on.
-std::vector<float> with_slack(std::vector<float> numbers) {
-    if (!numbers.empty()) numbers.resize(numbers.size() + slack, 0.0f);
-    return numbers;
-}
-
-class Linear final : public Step {
+class LinearStep final : public Step {
   public:
-    explicit Linear(const Site& site)
-        : kernels_(site.kernels),
-          input_(site.input().place),
+    LinearStep(const Site& site, const Product& layer)
+        : loops_(linear_loops(site.set)),
+          finish_(pointwise_loops(site.set).features),
+          input_(site.read(0).place),
           output_(site.output().place),
-          residual_(site.residual() != nullptr ? site.residual()->place : -1),
-          kind_(site.layer().weights.kind),
-          rows_(site.layer().weights.rows),
-          stored_(static_cast<std::int64_t>(site.layer().weights.values.size())),
-          packed_(packed(site.layer().weights, site.kernels)),
-          bias_(with_slack(site.layer().bias)),
-          scale_(with_slack(site.layer().epilogue.scale)),
-          shift_(with_slack(site.layer().epilogue.shift)),
-          activation_(site.layer().epilogue.activation) {}
+          residual_(layer.epilogue.residual < 0 ? -1 : site.read(1).place),
+          kind_(layer.weights.kind),
+          rows_(layer.weights.rows),
+          stored_(static_cast<std::int64_t>(layer.weights.values.size())),
+          packed_(packed(layer.weights, loops_)),
+          bias_(with_slack(layer.bias)),
+          epilogue_(layer.epilogue) {
+        epilogue_.scale = with_slack(std::move(epilogue_.scale));
+        epilogue_.shift = with_slack(std::move(epilogue_.shift));
+    }
 
     double nanoseconds() const override {
         const bool slow = kind_ == WeightsKind::sparse && packed_.tables.bands() == 0;
@@ -137,7 +138,8 @@ class Linear final : public Step {
     void multiply(const Worker& worker) const;
     void finish(float* scratch) const;
 
-    const Kernels& kernels_;
+    const LinearLoops& loops_;
+    decltype(PointwiseLoops::features) finish_;
     std::int64_t input_;
     std::int64_t output_;
     std::int64_t residual_;
@@ -146,19 +148,17 @@ class Linear final : public Step {
     std::int64_t stored_;
     Packed packed_;
     std::vector<float> bias_;
-    std::vector<float> scale_;
-    std::vector<float> shift_;
-    Activation activation_;
+    Epilogue epilogue_;
 };
 
-void Linear::multiply(const Worker& worker) const {
+void LinearStep::multiply(const Worker& worker) const {
     const float* input = worker.scratch + input_;
     float* output = worker.scratch + output_;
     if (kind_ == WeightsKind::dense) {
         // In the fours that the kernel takes at once, so that the cuts change no digit.
         const Range fours = worker.part((rows_ + 3) / 4);
-        kernels_.dense({input, output, packed_.values.data(), packed_.stride}, 4 * fours.first,
-                       std::min(4 * fours.last, rows_));
+        loops_.dense({input, output, packed_.values.data(), packed_.stride},
+                     {4 * fours.begin, std::min(4 * fours.end, rows_)});
         return;
     }
     const Range part = worker.part_by_cost(packed_.starts);
@@ -166,34 +166,50 @@ void Linear::multiply(const Worker& worker) const {
     const std::int64_t* starts = packed_.starts.data();
     if (kind_ == WeightsKind::block) {
         const BlockedTask task{input, output, starts, packed_.indices(), packed_.values.data()};
-        (few_columns ? kernels_.blocked_16 : kernels_.blocked_32)(task, part.first, part.last);
+        (few_columns ? loops_.blocked_16 : loops_.blocked_32)(task, part);
         return;
     }
     const SlicedTask task{input,  output,            packed_.rows.data(),
                           starts, packed_.indices(), packed_.values.data()};
-    (few_columns ? kernels_.sliced_16 : kernels_.sliced_32)(task, part.first, part.last);
+    (few_columns ? loops_.sliced_16 : loops_.sliced_32)(task, part);
     if (packed_.tables.bands() == 0) return;
     worker.wait_for_all();  // tables add to rows that another thread may have begun
     const Range bands = worker.part(packed_.tables.bands());
-    kernels_.tabled(packed_.tables.task(input, output), bands.first, bands.last);
+    loops_.tabled(packed_.tables.task(input, output), bands);
 }
 
 // Few numbers in comparison: one thread turns them all, in whole vectors.
-void Linear::finish(float* scratch) const {
-    FinishTask task{};
-    task.values = scratch + output_;
-    task.count = rows_;
-    if (!bias_.empty()) task.bias = bias_.data();
-    if (residual_ >= 0) task.residual = scratch + residual_;
-    task.finish = {activation_.kind, activation_.alpha, scale_.empty() ? nullptr : scale_.data(),
-                   shift_.empty() ? nullptr : shift_.data()};
-    kernels_.finish(task);
+void LinearStep::finish(float* scratch) const {
+    float* const values = scratch + output_;
+    finish_(epilogue_.finish(), values, bias_.empty() ? nullptr : bias_.data(),
+            residual_ < 0 ? nullptr : scratch + residual_, values, rows_);
     // The kernels count on zeros behind a vector, where the last block of rows may have written.
-    std::fill_n(task.values + rows_, slack / 2, 0.0f);
+    std::fill_n(values + rows_, slack / 2, 0.0f);
 }
 
 }  // namespace
+}  // namespace single
 
-std::unique_ptr<Step> make_linear(const Site& site) { return std::make_unique<Linear>(site); }
+namespace {
 
-}  // namespace gossamer::single
+class Linear final : public Product {
+  public:
+    using Product::Product;
+
+    Shape check(const Check& check) override {
+        check.weights(weights);
+        check.require(!taken[0].image && taken[0].channels == weights.columns,
+                      "must read a value of " + std::to_string(weights.columns) + " features");
+        check.require(!epilogue.pooling, "a linear layer must have no pooling");
+        return finished(check, {false, weights.rows, 1, 1});
+    }
+
+    std::unique_ptr<single::Step> make_single(const single::Site& site) const override {
+        return std::make_unique<single::LinearStep>(site, *this);
+    }
+};
+
+GOSSAMER_OPERATOR("linear", Linear)
+
+}  // namespace
+}  // namespace gossamer

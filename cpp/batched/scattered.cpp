@@ -1,0 +1,150 @@
+// Scattered non-zeros: a multiply-add from memory for each of them and each pixel. Compiled once for
+// each instruction set (simd/dispatch.hpp).
+#include "batched/sums.hpp"
+
+namespace gossamer::batched {
+namespace {
+
+// Two loads begin in a cycle, as do two multiply-adds, and each of these needs a load: whatever
+// else is loaded costs time. So weights come in fours (see Entry), and their offsets in twos.
+typedef uint64_t Offsets __attribute__((may_alias));
+
+template <int number, int... lane>
+GOSSAMER_INLINE Vector spread(Vector fours, Lanes<lane...>) {
+    return __builtin_shufflevector(fours, fours, (lane / 4 * 4 + number)...);
+}
+
+template <int... lane>
+GOSSAMER_INLINE Vector repeated(Quad four, Lanes<lane...>) {
+    return __builtin_shufflevector(four, four, (lane % 4)...);
+}
+
+// The same 4 numbers over and over. As one load, which compilers do not make of a shuffle: GCC 12
+// takes it through the stack, and every multiply-add waits.
+GOSSAMER_INLINE Vector load_fours(const float* from) {
+#if GOSSAMER_WIDTH == 16 && defined(__AVX512F__)
+    return _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(from));  // GCC 12 warns of the plain one
+#elif GOSSAMER_WIDTH == 8 && defined(__AVX2__)
+    return reinterpret_cast<Vector>(
+        _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from)));
+#else
+    return repeated(*reinterpret_cast<const Quad*>(from), EveryLane{});
+#endif
+}
+
+// `step` is how many pixels apart the inputs of neighbouring outputs are, 0 if any number.
+template <int rows, int pixels, int step>
+GOSSAMER_INLINE void add_scattered(Vector weight, const float* input, ptrdiff_t input_row,
+                                   ptrdiff_t input_pixel, Sums<rows * pixels>& sums) {
+    const ptrdiff_t apart = step ? step * width : input_pixel;
+#pragma GCC unroll 16
+    for (int i = 0; i < rows * pixels; ++i) {
+        sums.at[i] += weight * load(input + (i / pixels) * input_row + i % pixels * apart);
+    }
+}
+
+// How many entries are added up side by side. A multiply-add takes 4 cycles and two begin in each,
+// so that fewer than 8 chains of them would leave units idle.
+constexpr int chains(int sums) { return sums >= 7 ? 1 : sums >= 3 ? 2 : 4; }
+
+template <int rows, int pixels, int step>
+GOSSAMER_INLINE void add_row(const Entry* entry, const Entry* end, const float* input,
+                             ptrdiff_t input_row, ptrdiff_t input_pixel,
+                             Sums<rows * pixels>& sums) {
+    constexpr int count = rows * pixels;
+    constexpr int side = chains(count);
+    Sums<count> more[side];
+#pragma GCC unroll 4
+    for (int k = 1; k < side; ++k) {
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) more[k].at[i] = Vector{};
+    }
+    more[0] = sums;
+    const auto add = [&](Vector weight, int64_t offset, Sums<count>& to) GOSSAMER_LAMBDA_INLINE {
+        add_scattered<rows, pixels, step>(weight, input + offset, input_row, input_pixel, to);
+    };
+    for (; end - entry >= 4; entry += 4) {
+        const float* values = reinterpret_cast<const float*>(entry);
+        const Offsets* offsets = reinterpret_cast<const Offsets*>(values + 4);
+        const Vector weights = load_fours(values);
+        const uint64_t first = offsets[0], second = offsets[1];
+        add(spread<0>(weights, EveryLane{}), static_cast<uint32_t>(first), more[0]);
+        add(spread<1>(weights, EveryLane{}), static_cast<int64_t>(first >> 32), more[1 % side]);
+        add(spread<2>(weights, EveryLane{}), static_cast<uint32_t>(second), more[2 % side]);
+        add(spread<3>(weights, EveryLane{}), static_cast<int64_t>(second >> 32), more[3 % side]);
+    }
+    for (; entry < end; ++entry) add(broadcast(entry->value), entry->offset, more[0]);
+#pragma GCC unroll 4
+    for (int k = 1; k < side; ++k) {
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) more[0].at[i] += more[k].at[i];
+    }
+    sums = more[0];
+}
+
+GOSSAMER_INLINE void fetch(const float* from, int floats) {
+    constexpr int line = 64 / sizeof(float);
+#pragma GCC unroll 16
+    for (int i = 0; i < floats; i += line) __builtin_prefetch(from + i);
+}
+
+template <int rows, int pixels, int step, Pooled pooled>
+GOSSAMER_INLINE void whole_rows(const Strip& strip, const Panel& panel) {
+    const Entry* entry = panel.entries;
+    for (int64_t row = 0; row < panel.rows; ++row) {
+        const int64_t channel = panel.first_row + row;
+        const Entry* const end = panel.entries + panel.starts[row + 1];
+        Sums<rows * pixels> sums;
+        begin_sums<rows, pixels>(strip, channel, sums);
+        add_row<rows, pixels, step>(entry, end, strip.input, strip.input_row, strip.input_pixel,
+                                    sums);
+        entry = end;
+        finish_sums<rows, pixels, pooled>(strip, channel, sums);
+    }
+}
+
+template <int rows, int pixels, int step, Pooled pooled>
+GOSSAMER_INLINE void parts_of_rows(const Strip& strip, const Panel& panel) {
+    constexpr int count = rows * pixels;
+    const auto partial_of = [&](int64_t number) GOSSAMER_LAMBDA_INLINE {
+        return strip.partial + int64_t{panel.order[number]} * (count * width);
+    };
+    const Entry* entry = panel.entries;
+    for (int64_t number = 0; number < panel.rows; ++number) {
+        const int64_t channel = panel.first_row + panel.order[number];
+        const Entry* const end = panel.entries + panel.starts[number + 1];
+        float* const partial = partial_of(number);
+        Sums<count> sums;
+        if (panel.begins) {
+            begin_sums<rows, pixels>(strip, channel, sums);
+        } else {
+            fetch(partial_of(number + rows_ahead), count * width);
+#pragma GCC unroll 16
+            for (int i = 0; i < count; ++i) sums.at[i] = load(partial + i * width);
+        }
+        add_row<rows, pixels, step>(entry, end, strip.input, strip.input_row, strip.input_pixel,
+                                    sums);
+        entry = end;
+        if (panel.ends) {
+            finish_sums<rows, pixels, pooled>(strip, channel, sums);
+        } else {
+#pragma GCC unroll 16
+            for (int i = 0; i < count; ++i) store(partial + i * width, sums.at[i]);
+        }
+    }
+}
+
+template <int rows, int pixels, int step, Pooled pooled>
+void scattered(const Strip& given, const Panel& given_panel) {
+    // Copies, which the stores of these loops cannot change.
+    const Strip strip = given;
+    const Panel panel = given_panel;
+    if (panel.begins && panel.ends) return whole_rows<rows, pixels, step, pooled>(strip, panel);
+    parts_of_rows<rows, pixels, step, pooled>(strip, panel);
+}
+
+}  // namespace
+
+GOSSAMER_EXPORT(StripLoops, scattered_loops, GOSSAMER_STRIP_LOOPS(scattered))
+
+}  // namespace gossamer::batched

@@ -1,0 +1,65 @@
+#include "ops/layer.hpp"
+
+#include <cassert>
+#include <map>
+#include <stdexcept>
+#include <utility>
+
+namespace gossamer {
+
+namespace {
+
+using Makers = std::map<std::string, std::shared_ptr<Layer> (*)(Fields&)>;
+
+Makers& makers() {
+    static Makers known;
+    return known;
+}
+
+// Examples side by side follow each other, whatever groups they are in.
+Strided of_example(const View& view, const Shape& shape, std::int64_t example) {
+    if (!shape.image) return {view.data + example, 1, {view.channels}, {view.channel}};
+    return {view.data + example,
+            3,
+            {view.channels, view.rows, view.pixels},
+            {view.channel, view.row, view.pixel}};
+}
+
+}  // namespace
+
+Registered::Registered(const char* name, std::shared_ptr<Layer> (*make)(Fields&)) {
+    makers()[name] = make;
+}
+
+std::shared_ptr<Layer> make_layer(const std::string& name, std::vector<int> reads,
+                                  std::map<std::string, Field> given) {
+    const auto make = makers().find(name);
+    if (make == makers().end()) throw std::invalid_argument("there is no operator \"" + name + "\"");
+    Fields fields(name, std::move(given));
+    auto layer = make->second(fields);
+    fields.end();
+    // What its fields name, the residual, comes last.
+    layer->reads.insert(layer->reads.begin(), reads.begin(), reads.end());
+    return layer;
+}
+
+void Layer::run(const Strided*, const Strided&) const { assert(false); }
+
+Prepared Layer::prepare(InstructionSet, bool) const {
+    const auto layer = shared_from_this();
+    Prepared prepared;
+    prepared.run = [layer](const Call& call) {
+        const View& output = call.output;
+        const std::int64_t groups = layer->given.image ? 1 : output.pixels;
+        for (std::int64_t example = 0; example < groups * output.pixel; ++example) {
+            Strided inputs[most_strided];
+            for (std::size_t which = 0; which < layer->reads.size(); ++which) {
+                inputs[which] = of_example(call.read(which), layer->taken[which], example);
+            }
+            layer->run(inputs, of_example(output, layer->given, example));
+        }
+    };
+    return prepared;
+}
+
+}  // namespace gossamer
