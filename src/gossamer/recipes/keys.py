@@ -82,8 +82,9 @@ def keyed(
         If network or augmentation do not suit the dataset, or a mask comes from data of another
         shape.
     """
+    examples = train_count(trial.data, dataset, trial.seed)
     for step in trial.steps:
-        step.check_data(dataset)
+        step.check_data(dataset, examples)
     start = origin(trial, dataset) if start is None else start
     sources = {
         position: _source(trial, step.source_recipe, dataset, elsewhere)
@@ -103,7 +104,7 @@ def keyed(
         identity=identity,
         record=key_of(identity),
         states=tuple(key_of({"origin": start, "steps": steps[:n]}) for n in range(len(steps) + 1)),
-        train_examples=train_count(trial.data, dataset, trial.seed),
+        train_examples=examples,
         sources=sources,
     )
 

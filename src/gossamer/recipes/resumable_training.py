@@ -12,6 +12,7 @@ from gossamer.recipes.state import State, load_state, save_state, snapshot
 from gossamer.records.record import Epoch
 from gossamer.train.loop import Job, Standing, train
 from gossamer.train.optimizers import make_optimizer, optimizer_tensors, restore_optimizer
+from gossamer.train.updating import Updating
 
 if TYPE_CHECKING:
     from gossamer.recipes.steps import Train, Work
@@ -30,23 +31,37 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
         If training changes what no state holds.
     """
     before, data = work.before, work.data()
-    start, standing = _unfinished(work.checkpoint) or (before, Standing())
+    start, standing, memory = _unfinished(work.checkpoint) or (before, Standing(), {})
     network = work.loaded(start)
     optimizer = make_optimizer(step.optimizer, network)
     if standing.steps or step.optimizer_state == "keep":
         restore_optimizer(optimizer, network, start.optimizer)
-    if before.mask is not None and not before.packed:
-        before.mask.enforce(network, optimizer)
+    if start.mask is not None and not before.packed:
+        start.mask.enforce(network, optimizer)
+    updating = None
+    if step.updater is not None:
+        updating = Updating(
+            step.updater,
+            network,
+            optimizer,
+            mask=start.mask,
+            seed=work.seed,
+            example=data.train.inputs[:2],
+            memory=memory,
+        )
     total = step.epochs * -(-len(data.train.labels) // step.batch)
 
     def now(standing: Standing) -> State:
         return State(
             network=snapshot(network),
-            mask=before.mask,
+            mask=updating.mask if updating else before.mask,
             optimizer=optimizer_tensors(optimizer, network),
             epochs=before.epochs + len(standing.history),
             packed=before.packed,
         )
+
+    def keep(standing: Standing) -> None:
+        _keep(work.checkpoint, now(standing), standing, updating.memory if updating else {})
 
     job = Job(
         network=network,
@@ -58,8 +73,9 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
         precision=work.precision,
         seed=work.seed,
         first_epoch=before.epochs,
-        keep=lambda standing: _keep(work.checkpoint, now(standing), standing),
+        keep=keep,
         pulse=lambda standing: work.pulse(total, standing),
+        updating=updating,
     )
     unsaved = _unsaved_buffers(network)
     ended = train(job, standing)
@@ -67,25 +83,32 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
     return now(ended), ended
 
 
-def _unfinished(path: Path) -> tuple[State, Standing] | None:
-    """Return where an unfinished training stood; a damaged checkpoint counts as none."""
+_MEMORY = "updater/"
+"""Under which a checkpoint has what an updater keeps."""
+
+
+def _unfinished(path: Path) -> tuple[State, Standing, dict[str, Tensor]] | None:
+    """Return where an unfinished training and its updater stood; damage counts as none."""
     if not path.is_file():
         return None
     try:
         state, notes = load_state(path)
+        names = [name for name in notes if name.startswith(_MEMORY)]
+        memory = {name.removeprefix(_MEMORY): notes.pop(name) for name in names}
         history = tuple(Epoch.model_validate(epoch) for epoch in notes.pop("history"))
-        return state, Standing(history=history, **notes)
+        return state, Standing(history=history, **notes), memory
     except (StoreError, ValueError, TypeError, KeyError):
         return None
 
 
-def _keep(path: Path, state: State, standing: Standing) -> None:
-    """Write a checkpoint: the state as it is now, and where the training stands."""
+def _keep(path: Path, state: State, standing: Standing, memory: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint: the state as it is now, where the training stands, and its updater."""
     notes = dict(vars(standing))
     notes["history"] = [epoch.model_dump(mode="json") for epoch in standing.history]
     if standing.random is None:
         del notes["random"]
-    save_state(path, state, notes)
+    kept = {f"{_MEMORY}{name}": value.detach().cpu() for name, value in memory.items()}
+    save_state(path, state, {**notes, **kept})
 
 
 def _unsaved_buffers(network: nn.Module) -> dict[str, Tensor]:

@@ -47,6 +47,8 @@ class Epoch(Value):
     train_accuracy: float
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    density: float | None = None
+    """Share of the prunable weights that is kept at its end, where training changes the mask."""
     seconds: float = 0.0
 
 

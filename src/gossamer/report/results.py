@@ -149,9 +149,12 @@ class Results:
         return self._dense_part(arm) != arm.recipe
 
     def _dense_part(self, arm: Arm) -> tuple[Mapping[str, Any], ...]:
-        """Return the steps of an arm that an unpruned network does, too."""
-        sparse = self.study.sparse_steps
-        return tuple(step for step in arm.recipe if step.get("step") not in sparse)
+        """Return the steps of an arm that an unpruned network does, too, without an updater."""
+        return tuple(
+            {name: value for name, value in step.items() if name != "updater"}
+            for step in arm.recipe
+            if step.get("step") not in self.study.sparse_steps
+        )
 
     def unpruned(self, arm: str) -> Arm | None:
         """Return the arm that trains as this one does and never prunes, the baseline if it can.

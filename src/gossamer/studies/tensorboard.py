@@ -17,7 +17,14 @@ from gossamer.studies.run import Prepared
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "rate")
+_CURVES = (
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "rate",
+    "density",
+)
 
 
 def write_tensorboard(prepared: Prepared, store: Store, folder: Path) -> int:

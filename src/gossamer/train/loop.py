@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 from torch.optim import Optimizer
 
@@ -25,6 +27,7 @@ from gossamer.measure.running import run
 from gossamer.records.record import Epoch
 from gossamer.train.optimizers import set_rate
 from gossamer.train.options import Precision, TrainingOptions
+from gossamer.train.updating import Updating
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Job:
     """Called with a standing that can be gone on from, now and then."""
     pulse: Callable[[Standing], bool] = field(default=_no_pulse)
     """Called about once a second; a true answer stops the training."""
+    updating: Updating | None = None
+    """What changes the mask on the way, if anything does."""
     keep_seconds: float = 30.0
     pulse_seconds: float = 0.5
 
@@ -121,6 +126,9 @@ def _train_epoch(job: Job, standing: Standing, clock: "_Clock") -> Standing:
             loss += batch_loss * len(labels)
             hits += (logits.argmax(dim=1) == labels).sum()
             batch += 1
+            if job.updating is not None:
+                done = standing.steps + batch - standing.batch
+                job.updating.after_step(done, partial(_gradients, job, inputs, labels))
             if clock.due():
                 standing = _now(standing, batch, loss, hits, clock.seconds)
                 _check_loss("training", standing.loss, number, job)
@@ -153,6 +161,21 @@ def _step(job: Job, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     job.optimizer.step()
     job.optimizer.zero_grad(set_to_none=True)
     return loss.detach(), logits.detach()
+
+
+def _gradients(job: Job, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return the gradient of every parameter, of pruned weights too; nothing else changes."""
+    device = inputs.device
+    parameters = {n: p for n, p in job.network.named_parameters() if p.requires_grad}
+    buffers = {name: value.clone() for name, value in job.network.named_buffers()}
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        _autocast(job.precision, device.type),
+    ):
+        logits = functional_call(job.network, {**parameters, **buffers}, (inputs,))
+        loss = functional.cross_entropy(logits, labels)
+    found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+    return dict(zip(parameters, found, strict=True))
 
 
 def _backward(loss: Tensor) -> None:
@@ -225,6 +248,7 @@ def _finish_epoch(job: Job, standing: Standing, clock: "_Clock") -> Standing:
         train_accuracy=standing.hits / examples,
         validation_loss=validation.loss if validation else None,
         validation_accuracy=validation.accuracy if validation else None,
+        density=job.updating.density if job.updating else None,
         seconds=clock.seconds - sum(epoch.seconds for epoch in standing.history),
     )
     history = (*standing.history, row)

@@ -1,9 +1,21 @@
 """What determines a training: epochs, batch, optimizer, augmentation and so on. No torch here."""
 
+import functools
 import math
-from typing import Annotated, Literal
+import operator
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 Precision = Literal["float32", "bf16"]
 """float32, or bfloat16 autocast over float32 weights."""
@@ -15,6 +27,29 @@ class Options(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+class OfAnyKind:
+    """Tells pydantic to make whichever of the registered kinds a value says that it is.
+
+    Parameters
+    ----------
+    kinds
+        The kinds by name; those that are there when a model is built count.
+    tag
+        The field that says which one it is.
+    """
+
+    def __init__(self, kinds: Mapping[str, type[Options]], tag: str) -> None:
+        self._kinds, self._tag = kinds, tag
+
+    def __get_pydantic_core_schema__(
+        self, source: type[Options], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        if len(self._kinds) < 2:
+            return handler(next(iter(self._kinds.values()), source))
+        union: Any = functools.reduce(operator.or_, self._kinds.values())
+        return handler.generate_schema(Annotated[union, Field(discriminator=self._tag)])
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

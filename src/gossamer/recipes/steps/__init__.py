@@ -24,6 +24,7 @@ from gossamer.recipes.steps.step import (
 )
 from gossamer.recipes.steps.train import Train
 from gossamer.recipes.steps.transfer import Lender, Source, Transfer
+from gossamer.train.updaters import UPDATERS, Updater
 
 __all__ = [
     "STEPS",
@@ -49,17 +50,18 @@ __all__ = [
 @cache
 def any_step() -> TypeAdapter[Step]:
     """Return what makes a step of JSON values, whichever kind it is."""
-    recursive = (Source, Transfer)  # a source's recipe has steps of any kind
-    for model in recursive:
+    of_any_kind = (Train, Source, Transfer)  # which have updaters or steps of any kind in them
+    for model in of_any_kind:
         del model.__pydantic_core_schema__
-    for model in recursive:
+    for model in of_any_kind:
         model.model_rebuild(force=True)
     return TypeAdapter(AnyStep)
 
 
-def register(*kinds: type[Step]) -> None:
-    """Add kinds of steps to those that recipes may have."""
-    STEPS.update({kind.kind(): kind for kind in kinds})
+def register(*kinds: type[Step] | type[Updater]) -> None:
+    """Add kinds of steps, and of updaters, to those that recipes may have."""
+    STEPS.update({kind.kind(): kind for kind in kinds if issubclass(kind, Step)})
+    UPDATERS.update({kind.kind(): kind for kind in kinds if issubclass(kind, Updater)})
     any_step.cache_clear()
     any_step()
 

@@ -5,16 +5,11 @@ Importing a step does not import torch; doing it does.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema
-
 from gossamer.core.errors import InputError
-from gossamer.train.options import Options, Precision
+from gossamer.train.options import OfAnyKind, Options, Precision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -136,8 +131,8 @@ class Step(Options):
             If it cannot be done there.
         """
 
-    def check_data(self, dataset: "Dataset") -> None:
-        """Refuse a dataset that the step does not suit."""
+    def check_data(self, dataset: "Dataset", examples: int) -> None:
+        """Refuse a dataset that does not suit, of which so many examples are trained on."""
 
     def expected(self, before: Expected) -> Expected:
         """Return what it leads to."""
@@ -165,19 +160,7 @@ STEPS: dict[str, type[Step]] = {}
 """Every kind of step by what files call it; filled in `gossamer.recipes.steps`."""
 
 
-class _OfAnyKind:
-    """Tells pydantic to make a step of whichever registered kind it says that it is."""
-
-    def __get_pydantic_core_schema__(
-        self, source: type[Step], handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        if not STEPS:
-            return handler(source)
-        union: Any = reduce(or_, STEPS.values())
-        return handler.generate_schema(Annotated[union, Field(discriminator="step")])
-
-
-AnyStep = Annotated[Step, _OfAnyKind()]
+AnyStep = Annotated[Step, OfAnyKind(STEPS, "step")]
 """A step of any of the kinds that are registered when a model with this field is built."""
 
 
