@@ -155,7 +155,7 @@ def layer_shares(name: str, batch: int, peak: float) -> dict[str, Any]:
             layers.append(
                 {
                     "layer": f"{type(layer).__name__.lower()} {weights.rows}x{weights.columns}",
-                    "kind": weights.kind,
+                    "kind": weights.layout,
                     "stored": weights.stored,
                     "microseconds": round(1e6 * taken, 2),
                     "share_of_fma_peak": round(batch * operations / taken / peak, 3),

@@ -19,11 +19,11 @@ from gossamer.benchmarking.subjects import Case
 from gossamer.commands.bench_tables import followed
 from gossamer.core.errors import GossamerError
 from gossamer.engine import Linear, Network, pack_weights
+from gossamer.engine.gsm import write_network
 from gossamer.masks import prune
 from gossamer.measure.latency import time_alternately
 from gossamer.records.file_speed import FileSpeed
 from gossamer.records.speed import Column, Latency, Row, Speed
-from gossamer.runtime import write_network
 from running_commands import Gossamer
 
 TINY = """
@@ -261,7 +261,7 @@ def compressed_file() -> None:
     """Write a network of one layer, of twelve weights of which three are zero."""
     matrix = np.ones((4, 3))
     matrix[:, 2] = [1, 0, 0, 0]
-    network = Network((3,), (Linear(0, pack_weights(matrix, "sparse")),), 1)
+    network = Network((3,), (Linear(0, pack_weights(matrix, "csr")),), 1)
     write_network("small.gsm", network, {})
 
 

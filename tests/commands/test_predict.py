@@ -20,8 +20,9 @@ from gossamer.engine import (
     Pointwise,
     pack_weights,
 )
-from gossamer.runtime import Predictor, write_network
-from gossamer.runtime.example_shapes import ExampleShapes
+from gossamer.engine.gsm import write_network
+from gossamer.engine.gsm.example_shapes import ExampleShapes
+from gossamer.runtime import Predictor
 
 ABSENT = (
     "torch", "scipy", "sklearn", "pydantic", "typer", "rich", "safetensors", "pooch", "altair",
@@ -33,7 +34,7 @@ ABSENT = (
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
     """Return a network of three classes and twelve examples, of which it tells the largest part."""
-    network = Network((3,), (Linear(0, pack_weights(np.eye(3), "sparse")),), 1)
+    network = Network((3,), (Linear(0, pack_weights(np.eye(3), "csr")),), 1)
     write_network(tmp_path / "n.gsm", network, {"classes": ["cat", "dog", "owl"]})
     examples = np.zeros((12, 3), np.float32)
     examples[:7, 1] = examples[7:, 2] = np.log(2)
@@ -225,7 +226,7 @@ def test_what_a_reading_system_refuses_is_not_blamed_on_the_output(
 def test_examples_have_the_shape_that_the_model_took(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    layer = Convolution(0, pack_weights(np.eye(3), "sparse"), (1, 1))
+    layer = Convolution(0, pack_weights(np.eye(3), "csr"), (1, 1))
     shapes = ExampleShapes((3, 2), (3, 2))
     write_network(files[0], Network((3, 1, 2), (layer,), 1), shapes=shapes)
     examples = np.arange(24, dtype=np.float32).reshape(4, 3, 2)

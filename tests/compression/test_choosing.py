@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gossamer.compression import choosing
-from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest
+from gossamer.compression.choosing import ChannelsLast, choose_layouts, fastest
 from gossamer.engine import Linear, Network, pack_weights
 from gossamer.engine.native import INSTRUCTION_SET_VARIABLE
 from gossamer.measure.latency import Timing
@@ -21,13 +21,13 @@ def three_layers() -> Network:
 
 
 def kinds_of(network: Network) -> list[str]:
-    return [layer.weights.kind for layer in network.layers if isinstance(layer, Linear)]
+    return [layer.weights.layout for layer in network.layers if isinstance(layer, Linear)]
 
 
 def test_each_layer_takes_the_kind_in_which_it_was_fastest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seconds = {"dense": (3.0, 1.0, 1.0), "sparse": (2.0, 2.0, 1.0), "block": (1.0, 3.0, 1.0)}
+    seconds = {"dense": (3.0, 1.0, 1.0), "csr": (2.0, 2.0, 1.0), "block": (1.0, 3.0, 1.0)}
 
     class FakeEngine:
         instruction_set = "avx2"
@@ -39,13 +39,13 @@ def test_each_layer_takes_the_kind_in_which_it_was_fastest(
             return list(seconds[self.kind])
 
     monkeypatch.setattr(choosing, "Engine", FakeEngine)
-    chosen = choose_kinds(three_layers(), np.ones((1, 8), np.float32), threads=1, seconds=0.01)
+    chosen = choose_layouts(three_layers(), np.ones((1, 8), np.float32), threads=1, seconds=0.01)
     assert kinds_of(chosen) == ["block", "dense", "dense"]
 
 
 def test_on_numpy_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, "numpy")
-    chosen = choose_kinds(three_layers(), np.ones((1, 8), np.float32), threads=1, seconds=1)
+    chosen = choose_layouts(three_layers(), np.ones((1, 8), np.float32), threads=1, seconds=1)
     assert kinds_of(chosen) == ["block", "block", "dense"]
 
 
@@ -72,7 +72,7 @@ def test_how_weights_are_stored_is_chosen_in_the_time_that_there_is(
 
     monkeypatch.setattr(choosing, "Engine", SlowEngine)
     inputs = np.ones((1, 8), np.float32)
-    choose_kinds(three_layers(), inputs, threads=1, seconds=seconds, clock=lambda: now)
+    choose_layouts(three_layers(), inputs, threads=1, seconds=seconds, clock=lambda: now)
     assert sum(made) == 3 * runs  # dense, sparse and in blocks
     assert now <= max(seconds, 3 * one_run)
 

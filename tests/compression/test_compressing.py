@@ -170,7 +170,7 @@ def test_weights_pruned_in_blocks_are_stored_in_blocks() -> None:
     prune(model, 0.9, pattern=Block(4, 1), exclude="output layer")
     network = in_engine(model, torch.randn(2, 64)).network
     assert network is not None
-    kinds = [layer.weights.kind for layer in network.layers if isinstance(layer, Linear)]
+    kinds = [layer.weights.layout for layer in network.layers if isinstance(layer, Linear)]
     assert kinds == ["block", "block", "dense"]
 
 
@@ -193,7 +193,7 @@ def test_blocks_outlive_the_loss_of_a_row() -> None:
     first = small.network.layers[0]
     assert isinstance(first, Linear)
     # Without the six units that nothing reads, rows would no longer lie in blocks.
-    assert (first.weights.kind, first.weights.rows) == ("block", 28)
+    assert (first.weights.layout, first.weights.rows) == ("block", 28)
     assert error(small, model, example) <= TOLERANCE
 
 

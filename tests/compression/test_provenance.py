@@ -9,12 +9,12 @@ from torch import nn
 from gossamer.compression import compress
 from gossamer.compression.provenance import provenance, stored_sparsity
 from gossamer.core.errors import InputError
-from gossamer.engine import Convolution, Kind, Linear, Network, Reshape, pack_weights
+from gossamer.engine import Convolution, Layout, Linear, Network, Reshape, pack_weights
 from gossamer.runtime import load
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
-def test_sparsity_counts_zeros_however_they_are_stored(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ["dense", "csr", "block"])
+def test_sparsity_counts_zeros_however_they_are_stored(kind: Layout) -> None:
     first = np.zeros((3, 4))
     first[0, 1] = first[2, 3] = -2.0
     layers = (

@@ -6,12 +6,12 @@ import pytest
 from gossamer.compression.storing import (
     layers_in_words,
     stored_as,
-    suitable_kinds,
-    with_usual_kinds,
+    suitable_layouts,
+    with_usual_layouts,
 )
 from gossamer.engine import (
     Convolution,
-    Kind,
+    Layout,
     Linear,
     Network,
     Pool,
@@ -35,49 +35,49 @@ def convolution(weights: np.ndarray, groups: int = 1) -> Convolution:
     ("weights", "kinds"),
     [
         (matrix(1.0), ("dense",)),
-        (matrix(0.2), ("dense", "sparse")),
-        (matrix(0.2, shared=4), ("dense", "sparse", "block")),
-        (matrix(0.3, rows=3, shared=4), ("dense", "sparse", "block")),
-        (matrix(0.0), ("dense", "sparse", "block")),
+        (matrix(0.2), ("dense", "csr")),
+        (matrix(0.2, shared=4), ("dense", "csr", "block")),
+        (matrix(0.3, rows=3, shared=4), ("dense", "csr", "block")),
+        (matrix(0.0), ("dense", "csr", "block")),
     ],
 )
-def test_kinds_that_suit(weights: np.ndarray, kinds: tuple[Kind, ...]) -> None:
-    assert suitable_kinds(Linear(0, pack_weights(weights, "dense"))) == kinds
+def test_kinds_that_suit(weights: np.ndarray, kinds: tuple[Layout, ...]) -> None:
+    assert suitable_layouts(Linear(0, pack_weights(weights, "dense"))) == kinds
 
 
 def test_blocks_never_span_groups() -> None:
-    assert "block" in suitable_kinds(convolution(matrix(0.2, rows=8, shared=4), groups=2))
-    assert "block" not in suitable_kinds(convolution(matrix(0.2, rows=8, shared=2), groups=4))
+    assert "block" in suitable_layouts(convolution(matrix(0.2, rows=8, shared=4), groups=2))
+    assert "block" not in suitable_layouts(convolution(matrix(0.2, rows=8, shared=2), groups=4))
 
 
 def test_layers_without_weights_have_no_kind() -> None:
-    assert suitable_kinds(Pool(0, Pooling("max", (2, 2), (2, 2)))) == ()
+    assert suitable_layouts(Pool(0, Pooling("max", (2, 2), (2, 2)))) == ()
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
-def test_storing_keeps_what_is_computed(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ["dense", "csr", "block"])
+def test_storing_keeps_what_is_computed(kind: Layout) -> None:
     network = Network((2, 5, 5), (convolution(matrix(0.2, shared=4)),), 1)
     inputs = np.random.default_rng(1).standard_normal((3, 2, 5, 5))
     stored = stored_as(network, [kind])
     (layer,) = stored.layers
     assert isinstance(layer, Convolution)
-    assert layer.weights.kind == kind
+    assert layer.weights.layout == kind
     assert np.allclose(run_portable(stored, inputs), run_portable(network, inputs), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("weights", "kind"),
-    [(matrix(0.8), "dense"), (matrix(0.2), "sparse"), (matrix(0.2, shared=4), "block")],
+    [(matrix(0.8), "dense"), (matrix(0.2), "csr"), (matrix(0.2, shared=4), "block")],
 )
-def test_usual_kinds(weights: np.ndarray, kind: Kind) -> None:
+def test_usual_kinds(weights: np.ndarray, kind: Layout) -> None:
     layer = Linear(0, pack_weights(weights, "dense"))
-    (stored,) = with_usual_kinds(Network((18,), (layer,), 1)).layers
+    (stored,) = with_usual_layouts(Network((18,), (layer,), 1)).layers
     assert isinstance(stored, Linear)
-    assert stored.weights.kind == kind
+    assert stored.weights.layout == kind
 
 
 def test_words_say_how_many_numbers_are_stored() -> None:
     network = Network((2, 5, 5), (convolution(np.eye(4, 18)),), 1)
-    assert layers_in_words(stored_as(network, ["sparse"])) == [
-        "convolution [4, 18]: sparse, 4 of 72 weights"
+    assert layers_in_words(stored_as(network, ["csr"])) == [
+        "convolution [4, 18]: csr, 4 of 72 weights"
     ]

@@ -15,7 +15,7 @@ from gossamer.engine import (
     Concatenate,
     Convolution,
     Epilogue,
-    Kind,
+    Layout,
     Linear,
     Network,
     Operator,
@@ -29,9 +29,9 @@ from gossamer.engine import (
 )
 
 MATRIX = np.array([[0, 2, 0, 1], [3, 0, 0, 0], [0, 0, 0, 0], [0, 1, 4, 0], [5, 0, 0, 6]])
-SPARSE, BLOCK, DENSE = (pack_weights(MATRIX, kind) for kind in ("sparse", "block", "dense"))
+SPARSE, BLOCK, DENSE = (pack_weights(MATRIX, kind) for kind in ("csr", "block", "dense"))
 IMAGE = (2, 5, 5)
-CONVOLUTION = Convolution(0, pack_weights(np.ones((4, 18)), "sparse"), (3, 3))
+CONVOLUTION = Convolution(0, pack_weights(np.ones((4, 18)), "csr"), (3, 3))
 POOLING = Pooling("max", (2, 2), (2, 2))
 
 
@@ -95,7 +95,7 @@ WRONG = [
     (of((4,), Linear(0, SPARSE, values(1))), "bias is float32 [1], expected float32 [5]"),
     (of((4,), Linear(0, SPARSE, np.zeros(5))), "bias is float64 [5]"),
     (of((4,), Linear(0, SPARSE, values(1, 2, np.nan, 4, 5))), "bias holds nan at position 2"),
-    (weights(kind="csr"), "kind 'csr'"),
+    (weights(layout="coo"), "layout 'coo'"),
     (weights(rows=0), "have 0 rows"),
     (weights(rows=2**31), "rows of 4 columns"),
     (weights(rows=4), "weights.starts is int64 [6], expected int64 [5]"),
@@ -128,7 +128,7 @@ WRONG = [
     (convolution(groups=0), "groups is 0"),
     (convolution(groups=3), "groups is 3, expected a divisor of the 2"),
     (
-        convolution(groups=2, weights=pack_weights(np.ones((3, 9)), "sparse")),
+        convolution(groups=2, weights=pack_weights(np.ones((3, 9)), "csr")),
         "3 rows, expected a multiple of groups, 2",
     ),
     (
@@ -178,8 +178,8 @@ def test_what_is_wrong_is_said_in_one_sentence(network: Network, complaint: str)
     assert len(text) < 300
 
 
-@pytest.mark.parametrize("kind", ["sparse", "block"])
-def test_empty_weights_are_sound(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ["csr", "block"])
+def test_empty_weights_are_sound(kind: Layout) -> None:
     packed = pack_weights(np.zeros((3, 4)), kind)
     assert packed.stored == 0
     assert check_network(of((4,), Linear(0, packed))) == ((4,), (3,))

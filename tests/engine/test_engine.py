@@ -19,7 +19,7 @@ from gossamer.engine import (
     Concatenate,
     Convolution,
     Epilogue,
-    Kind,
+    Layout,
     Linear,
     Network,
     Pointwise,
@@ -53,7 +53,7 @@ def assert_near(outputs: NDArray[np.float32], expected: NDArray[np.floating]) ->
 
 
 def convolution(
-    reads: int, rows: int, channels: int, kind: Kind = "sparse", epilogue: Epilogue | None = None
+    reads: int, rows: int, channels: int, kind: Layout = "csr", epilogue: Epilogue | None = None
 ) -> Convolution:
     """Return one of 3 x 3, padded to keep the size, with a third of its weights."""
     weights = pack_weights(drawn((rows, 9 * channels), 1 / 3, seed=rows) / np.sqrt(channels), kind)
@@ -72,7 +72,7 @@ def branching_network() -> Network:
         convolution(3, 12, 19, "dense", Epilogue(scale=scale, shift=shift)),  # 4: 12 x 9 x 7
         Pool(4, Pooling("max", (3, 3), (2, 2), (1, 1))),  # 5: 12 x 5 x 4
         Reshape(5, (240,)),  # 6
-        Linear(6, pack_weights(drawn((60, 240), 0.2) / 7, "sparse")),  # 7
+        Linear(6, pack_weights(drawn((60, 240), 0.2) / 7, "csr")),  # 7
         Pointwise(7, Epilogue(activation=Activation("tanh"))),  # 8
         Reshape(8, (3, 5, 4)),  # 9
         convolution(9, 12, 3, epilogue=Epilogue(residual=5)),  # 10: 12 x 5 x 4
@@ -107,7 +107,7 @@ def test_any_value_may_be_the_output(instruction_set: str) -> None:
 
 @on_every_set
 def test_the_corner_of_a_padded_convolution(instruction_set: str) -> None:
-    ones = pack_weights(np.ones((1, 9)), "sparse")
+    ones = pack_weights(np.ones((1, 9)), "csr")
     network = Network((1, 5, 4), (Convolution(0, ones, (3, 3), padding=(1, 1)),), 1)
     outputs = Engine(network, instruction_set)(np.ones((17, 1, 5, 4), np.float32))
     expected = np.full((5, 4), 9.0)
@@ -118,8 +118,8 @@ def test_the_corner_of_a_padded_convolution(instruction_set: str) -> None:
 
 
 @on_every_set
-@pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
-def test_inputs_of_large_dynamic_range(instruction_set: str, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ["dense", "csr", "block"])
+def test_inputs_of_large_dynamic_range(instruction_set: str, kind: Layout) -> None:
     inputs = drawn((40, 600)) * np.logspace(-12, 12, 600, dtype=np.float32)
     matrix = drawn((30, 600), 0.3) * np.logspace(12, -12, 600, dtype=np.float32)
     network = Network((600,), (Linear(0, pack_weights(matrix, kind)),), 1)
@@ -131,9 +131,9 @@ def test_inputs_of_large_dynamic_range(instruction_set: str, kind: Kind) -> None
 @on_every_set
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("pooled", [False, True])
-@pytest.mark.parametrize("kind", ["sparse", "block"])
+@pytest.mark.parametrize("kind", ["csr", "block"])
 def test_images_of_more_channels_than_a_cache_holds(
-    instruction_set: str, kind: Kind, pooled: bool, stride: int
+    instruction_set: str, kind: Layout, pooled: bool, stride: int
 ) -> None:
     rows, channels, size = 52, 120, (13, 18)
     random = np.random.default_rng(1)
@@ -156,10 +156,10 @@ def test_images_of_more_channels_than_a_cache_holds(
 
 @on_every_set
 @pytest.mark.parametrize("examples", [64, 100])
-@pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
+@pytest.mark.parametrize("kind", ["dense", "csr", "block"])
 @pytest.mark.parametrize(("rows", "columns"), [(4301, 1500), (100, 9001)])
 def test_inputs_that_no_cache_holds_at_once(
-    instruction_set: str, rows: int, columns: int, kind: Kind, examples: int
+    instruction_set: str, rows: int, columns: int, kind: Layout, examples: int
 ) -> None:
     bias = drawn((rows,), seed=1)
     # From rows without a weight to rows that have most, in no order, and weights that lie together.
@@ -207,7 +207,7 @@ def test_nan_and_infinity_spread(instruction_set: str) -> None:
     inputs[0, 0, 0, 0] = np.nan
     inputs[1, 0, 3, 3] = np.inf
     pooled = Epilogue(activation=Activation("relu"), pooling=Pooling("max", (2, 2), (2, 2)))
-    weights = pack_weights(np.ones((1, 1)), "sparse")
+    weights = pack_weights(np.ones((1, 1)), "csr")
     network = Network((1, 4, 4), (Convolution(0, weights, (1, 1), epilogue=pooled),), 1)
     outputs = Engine(network, instruction_set)(inputs)
     assert np.isnan(outputs[0, 0, 0, 0])
@@ -217,7 +217,7 @@ def test_nan_and_infinity_spread(instruction_set: str) -> None:
 
 @on_every_set
 def test_a_pruned_weight_skips_its_input(instruction_set: str) -> None:
-    weights = pack_weights(np.array([[0.0, 1.0]]), "sparse")
+    weights = pack_weights(np.array([[0.0, 1.0]]), "csr")
     network = Network((2,), (Linear(0, weights),), 1)
     inputs = np.array([[np.nan, 3.0]] * 8, np.float32)
     if instruction_set != "numpy":
@@ -243,7 +243,7 @@ def test_softmax_of_many_numbers(instruction_set: str, logarithm: bool, examples
 
 
 def small_network() -> Network:
-    return Network((40,), (Linear(0, pack_weights(drawn((30, 40), 0.3), "sparse")),), 1)
+    return Network((40,), (Linear(0, pack_weights(drawn((30, 40), 0.3), "csr")),), 1)
 
 
 def test_many_callers_of_one_engine() -> None:
@@ -266,7 +266,7 @@ import numpy as np
 from gossamer.engine.native import Engine
 from gossamer.engine import Linear, Network
 from gossamer.engine import pack_weights
-engine = Engine(Network((40,), (Linear(0, pack_weights(np.ones((30, 40)), "sparse")),), 1))
+engine = Engine(Network((40,), (Linear(0, pack_weights(np.ones((30, 40)), "csr")),), 1))
 inputs = np.ones((200, 40), np.float32)
 assert (engine(inputs, threads=2) == 40).all()
 child = os.fork()
@@ -409,7 +409,7 @@ def test_the_module_trusts_no_number() -> None:
 
     def refused(change: dict[str, object], message: str) -> None:
         values = {
-            "kind": "sparse",
+            "kind": "csr",
             "rows": 2,
             "columns": 3,
             "values": np.ones(2, np.float32),

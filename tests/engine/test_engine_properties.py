@@ -12,7 +12,7 @@ from gossamer.engine import (
     Activation,
     Convolution,
     Epilogue,
-    Kind,
+    Layout,
     Linear,
     Network,
     Operator,
@@ -31,7 +31,7 @@ ACTIVATIONS = (
     "identity", "relu", "relu6", "leaky-relu", "elu", "gelu", "gelu-tanh", "silu", "hardswish",
     "sigmoid", "tanh",
 )  # fmt: skip
-KINDS: tuple[Kind, ...] = ("dense", "sparse", "block")
+KINDS: tuple[Layout, ...] = ("dense", "csr", "block")
 BATCHES = st.integers(0, 130)
 
 

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 IMAGE = (2, 6, 5)
-CONVOLUTION = Convolution(0, pack_weights(np.ones((4, 18)), "sparse"), (3, 3))
+CONVOLUTION = Convolution(0, pack_weights(np.ones((4, 18)), "csr"), (3, 3))
 PIXEL = Convolution(0, pack_weights(np.ones((1, 1)), "dense"), (1, 1))
 POOLING = Pooling("max", (2, 2), (2, 2))
 
@@ -47,7 +47,7 @@ def of(shape: Shape, *layers: Operator) -> Network:
 
 def empty(rows: int, columns: int) -> Network:
     starts, none = np.zeros(rows + 1, np.int64), np.zeros(0, np.float32)
-    return of((columns,), Linear(0, Weights("sparse", rows, columns, none, starts)))
+    return of((columns,), Linear(0, Weights("csr", rows, columns, none, starts)))
 
 
 def padded(image: Shape, padding: tuple[int, int]) -> Network:

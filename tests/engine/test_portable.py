@@ -16,7 +16,7 @@ from gossamer.engine import (
     Concatenate,
     Convolution,
     Epilogue,
-    Kind,
+    Layout,
     Linear,
     Network,
     Pointwise,
@@ -45,7 +45,7 @@ TORCH: dict[ActivationName, Any] = {
     "tanh": torch.tanh,
 }
 
-kinds = st.sampled_from(["dense", "sparse", "block"])
+kinds = st.sampled_from(["dense", "csr", "block"])
 seeds = st.integers(0, 2**32 - 1)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -67,7 +67,9 @@ def assert_close(found: NDArray[Any], expected: torch.Tensor) -> None:
 
 
 @given(seeds, kinds, st.integers(1, 9), st.integers(1, 9), st.floats(0, 1))
-def test_linear_is_pytorchs(seed: int, kind: Kind, rows: int, columns: int, density: float) -> None:
+def test_linear_is_pytorchs(
+    seed: int, kind: Layout, rows: int, columns: int, density: float
+) -> None:
     generator = np.random.default_rng(seed)
     matrix = scattered(generator, rows, columns, density=density)
     bias = scattered(generator, rows)
@@ -81,7 +83,7 @@ def test_linear_is_pytorchs(seed: int, kind: Kind, rows: int, columns: int, dens
 @given(st.data())
 def test_convolution_is_pytorchs(data: st.DataObject) -> None:
     generator = np.random.default_rng(data.draw(seeds))
-    kind = cast("Kind", data.draw(kinds))
+    kind = cast("Layout", data.draw(kinds))
     groups = data.draw(st.integers(1, 3))
     rows = groups * data.draw(st.sampled_from([4, 8] if kind == "block" else [1, 2, 5]))
     channels = groups * data.draw(st.integers(1, 3))
@@ -186,7 +188,7 @@ def residual_network(generator: np.random.Generator) -> Network:
         (2, 6, 6),
         (
             Convolution(
-                0, pack_weights(weight[0], "sparse"), (3, 3), padding=(1, 1), bias=numbers[0]
+                0, pack_weights(weight[0], "csr"), (3, 3), padding=(1, 1), bias=numbers[0]
             ),
             Convolution(
                 1, pack_weights(weight[1], "block"), (3, 3), padding=(1, 1),

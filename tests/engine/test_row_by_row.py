@@ -12,7 +12,7 @@ from gossamer.engine import (
     Activation,
     Convolution,
     Epilogue,
-    Kind,
+    Layout,
     Network,
     Pair,
     Pooling,
@@ -59,7 +59,7 @@ class One:
     epilogue: Epilogue = field(default_factory=lambda: Epilogue(activation=RELU))
 
 
-def chain(size: Pair, *ones: One, kind: Kind = "sparse", seed: int = 0) -> Network:
+def chain(size: Pair, *ones: One, kind: Layout = "csr", seed: int = 0) -> Network:
     """Return convolutions of 8 channels, each of which reads what the one before gives."""
     random = np.random.default_rng(seed)
     layers = []
@@ -108,7 +108,7 @@ CHAINS = {
 @pytest.mark.parametrize("size", [TALL, WIDE], ids=["tall", "wide"])
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_chain_of_convolutions(instruction_set: str, name: str, size: Pair) -> None:
-    network = chain(size, *CHAINS[name], kind="block" if name == "two" else "sparse")
+    network = chain(size, *CHAINS[name], kind="block" if name == "two" else "csr")
     assert_like_float64(network, random_inputs(network, 11), instruction_set)
 
 
@@ -148,7 +148,7 @@ def networks(draw: st.DrawFn) -> Network:
         epilogue = Epilogue(activation=activation, pooling=pooling)
         ones.append(One(kernel, stride, padding, dilation, epilogue=epilogue))
         size = (sums[0] // 2, sums[1] // 2) if pooling else sums
-    kind: Kind = draw(st.sampled_from(("sparse", "block", "dense")))
+    kind: Layout = draw(st.sampled_from(("csr", "block", "dense")))
     return chain(first, *(ones or [PLAIN]), kind=kind, seed=draw(st.integers(0, 2**32 - 1)))
 
 

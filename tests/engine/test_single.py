@@ -19,7 +19,7 @@ from gossamer.engine import (
     Convolution,
     Epilogue,
     Floats,
-    Kind,
+    Layout,
     Linear,
     Network,
     Operator,
@@ -43,7 +43,7 @@ ACTIVATIONS: tuple[ActivationName, ...] = (
     "identity", "relu", "relu6", "leaky-relu", "elu", "gelu", "gelu-tanh", "silu", "hardswish",
     "sigmoid", "tanh",
 )  # fmt: skip
-KINDS: tuple[Kind, ...] = ("sparse", "block", "dense")
+KINDS: tuple[Layout, ...] = ("csr", "block", "dense")
 DENSITIES = (0.0, 0.02, 0.1, 0.4, 1.0)
 SIDES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 33, 70)
 FEW = st.integers(1, 3)
@@ -145,7 +145,7 @@ def convolutions(
     groups = draw(st.sampled_from([n for n in range(1, channels + 1) if channels % n == 0]))
     per_group = draw(st.integers(1, 9))
     rows, columns = groups * per_group, channels // groups * math.prod(kernel)
-    kinds = KINDS if groups == 1 or per_group % 4 == 0 else ("sparse", "dense")
+    kinds = KINDS if groups == 1 or per_group % 4 == 0 else ("csr", "dense")
     weights = pack_weights(
         matrix(random, rows, columns, draw(st.sampled_from(DENSITIES))),
         draw(st.sampled_from(kinds)),
@@ -222,7 +222,7 @@ def test_random_networks_give_what_float64_gives(network: Network, seed: int) ->
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=5), st.sampled_from(KINDS), SEEDS)
 def test_random_perceptrons_give_what_float64_gives(
-    widths: list[int], kind: Kind, seed: int
+    widths: list[int], kind: Layout, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     layers = tuple(
@@ -241,8 +241,8 @@ def test_random_perceptrons_give_what_float64_gives(
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (3, 3)])
 def test_each_border_pixel_sees_its_own_neighbours(image: Pair, stride: Pair) -> None:
     """Counting how many neighbours are inside shows at once where a halo is not zero."""
-    ones = Convolution(0, pack_weights(np.ones((1, 25)), "sparse"), (5, 5), (1, 1), (2, 2))
-    again = Convolution(1, pack_weights(np.ones((1, 25)), "sparse"), (5, 5), stride, (2, 2))
+    ones = Convolution(0, pack_weights(np.ones((1, 25)), "csr"), (5, 5), (1, 1), (2, 2))
+    again = Convolution(1, pack_weights(np.ones((1, 25)), "csr"), (5, 5), stride, (2, 2))
     network = Network((1, *image), (ones, again), 2)
     inputs = np.ones((1, *image), np.float32)
     expected = run_portable(network, inputs[None], dtype=np.float64)
@@ -252,7 +252,7 @@ def test_each_border_pixel_sees_its_own_neighbours(image: Pair, stride: Pair) ->
 
 @pytest.mark.parametrize("columns", [65534, 65535, 65536])
 @pytest.mark.parametrize("kind", KINDS)
-def test_columns_beyond_16_bits(columns: int, kind: Kind) -> None:
+def test_columns_beyond_16_bits(columns: int, kind: Layout) -> None:
     random = np.random.default_rng(columns)
     values = matrix(random, 13, columns, 0.001)
     values[:, -1] = 1.0
@@ -272,7 +272,7 @@ def test_rows_of_any_density_read_their_own_columns(
     values[0] = 1  # a full row
     values[-1] = 0  # and an empty one
     inputs = random.integers(-99, 100, columns)
-    weights = pack_weights(values.astype(np.float32), "sparse")
+    weights = pack_weights(values.astype(np.float32), "csr")
     network = Network((columns,), (Linear(0, weights),), 1)
     for instruction_set in COMPILED:
         found = Engine(network, instruction_set)(inputs[None].astype(np.float32))[0]
@@ -286,7 +286,7 @@ def test_threads_that_share_a_sparse_layer_add_to_the_same_rows() -> None:
     share = random.permutation(np.linspace(0.02, 0.4, 1003))[:, None]
     values[random.random(values.shape) >= share] = 0
     inputs = random.integers(-99, 100, 2000)
-    weights = pack_weights(values.astype(np.float32), "sparse")
+    weights = pack_weights(values.astype(np.float32), "csr")
     network = Network((2000,), (Linear(0, weights),), 1)
     for instruction_set in COMPILED:
         engine = Engine(network, instruction_set)
@@ -306,7 +306,7 @@ def test_what_is_not_finite_stays_in_its_column(density: float) -> None:
     inputs[bad] = np.nan
     expected = np.where(values[:, bad].any(axis=1), np.nan, values.sum(axis=1))
     assert 0 < np.isnan(expected).sum() < 80
-    network = Network((130,), (Linear(0, pack_weights(values, "sparse")),), 1)
+    network = Network((130,), (Linear(0, pack_weights(values, "csr")),), 1)
     for instruction_set in COMPILED:
         found = Engine(network, instruction_set)(inputs[None])[0]
         np.testing.assert_array_equal(found, expected)
@@ -319,7 +319,7 @@ def test_what_is_not_finite_reaches_the_rows_that_read_it_and_no_others(value: f
     values[3] = 1.0
     inputs = np.ones(19, np.float32)
     inputs[[0, 18]] = value
-    network = Network((19,), (Linear(0, pack_weights(values, "sparse")),), 1)
+    network = Network((19,), (Linear(0, pack_weights(values, "csr")),), 1)
     expected = np.ones(19, np.float32)
     expected[[0, 3, 18]] = value
     for instruction_set in COMPILED:
@@ -328,7 +328,7 @@ def test_what_is_not_finite_reaches_the_rows_that_read_it_and_no_others(value: f
 
 
 def test_relu_and_maximum_pass_nan_on() -> None:
-    identity = pack_weights(np.ones((1, 1)), "sparse")
+    identity = pack_weights(np.ones((1, 1)), "csr")
     epilogue = Epilogue(activation=Activation("relu"), pooling=Pooling("max", (2, 2), (2, 2)))
     network = Network((1, 18, 18), (Convolution(0, identity, (1, 1), epilogue=epilogue),), 1)
     for number in range(4):
@@ -354,20 +354,20 @@ def test_the_maximum_of_no_pixel_is_minus_infinity(pooling: Pooling) -> None:
     expected = run_portable(Network((2, 4, 6), (Pool(0, pooling),), 1), inputs[None])[0]
     assert np.isneginf(expected).all()
     assert_right(Network((2, 4, 6), (Pool(0, pooling),), 1), inputs)
-    layer = Convolution(0, pack_weights(np.eye(2), "sparse"), (1, 1))
+    layer = Convolution(0, pack_weights(np.eye(2), "csr"), (1, 1))
     layer = replace(layer, epilogue=Epilogue(pooling=pooling))
     assert_right(Network((2, 4, 6), (layer,), 1), inputs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_lay_behind_a_vector_before_is_not_read(kind: Kind) -> None:
+def test_what_lay_behind_a_vector_before_is_not_read(kind: Layout) -> None:
     """Value 2 takes the place of the input, of which no weight reads what is not finite."""
     random = np.random.default_rng(3)
     first = matrix(random, 19, 60, 0.5)
     first[:, 19:] = 0.0
     last = np.tril(matrix(random, 19, 19, 1.0))
     layers = (
-        Linear(0, pack_weights(first, "sparse")),
+        Linear(0, pack_weights(first, "csr")),
         Pointwise(1, Epilogue(activation=Activation("tanh"))),
         Linear(2, pack_weights(last, kind)),
     )
@@ -402,7 +402,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_large_dynamic_range() -> None:
     random = np.random.default_rng(0)
     values = matrix(random, 32, 27, 0.3)
-    layer = Convolution(0, pack_weights(values, "sparse"), (3, 3), padding=(1, 1))
+    layer = Convolution(0, pack_weights(values, "csr"), (3, 3), padding=(1, 1))
     inputs = (numbers(random, 3, 16, 16) * 10.0 ** random.integers(-15, 15, (3, 16, 16))).astype(
         "f4"
     )
@@ -412,14 +412,12 @@ def test_large_dynamic_range() -> None:
 def test_calls_leave_nothing_behind() -> None:
     """The scratch is used again as it was left, by networks of other shapes too."""
     random = np.random.default_rng(1)
-    layer = Convolution(
-        0, pack_weights(matrix(random, 8, 9, 0.5), "sparse"), (3, 3), padding=(1, 1)
-    )
+    layer = Convolution(0, pack_weights(matrix(random, 8, 9, 0.5), "csr"), (3, 3), padding=(1, 1))
     network = Network(
         (1, 9, 9),
         (
             layer,
-            replace(layer, input=1, weights=pack_weights(matrix(random, 4, 72, 0.5), "sparse")),
+            replace(layer, input=1, weights=pack_weights(matrix(random, 4, 72, 0.5), "csr")),
         ),
         2,
     )

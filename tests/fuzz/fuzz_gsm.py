@@ -47,7 +47,7 @@ from gossamer.engine import (
     Concatenate,
     Convolution,
     Epilogue,
-    Kind,
+    Layout,
     Linear,
     Network,
     Pointwise,
@@ -60,8 +60,9 @@ from gossamer.engine import (
     pack_weights,
     run_portable,
 )
+from gossamer.engine.gsm import read_network, write_network
 from gossamer.engine.native import Engine, available_instruction_sets
-from gossamer.runtime import load, read_network, write_network
+from gossamer.runtime import load
 
 Generator = np.random.Generator
 Mutation = Callable[[bytes, bytes, Generator], bytes]
@@ -69,7 +70,7 @@ Mutation = Callable[[bytes, bytes, Generator], bytes]
 PREAMBLE = 64
 EXTREMES: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 7, 255, 256, 2**15, 2**16, 2**28, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63,
-    -(2**31), -(2**63), 10**30, 0.5, -1.5, 1e30, 1e308, True, False, None, "", "sparse", "block",
+    -(2**31), -(2**63), 10**30, 0.5, -1.5, 1e30, 1e308, True, False, None, "", "csr", "block",
     "dense", "max", "average", "gelu", "é", [], {}, [0], [1, 1], [2**31, 2**31], [0, 0, 0], [[]],
 )  # fmt: skip
 SIZES = tuple(
@@ -98,7 +99,7 @@ def networks() -> dict[str, tuple[Network, str]]:
     }
 
 
-def weights(generator: Generator, rows: int, columns: int, kind: Kind, density: float) -> Weights:
+def weights(generator: Generator, rows: int, columns: int, kind: Layout, density: float) -> Weights:
     matrix = generator.standard_normal((rows, columns)) * (
         generator.random((rows, columns)) < density
     )
@@ -114,7 +115,7 @@ def mlp(generator: Generator) -> Network:
     return Network(
         (20,),
         (
-            Linear(0, weights(generator, 13, 20, "sparse", 0.3), numbers(generator, 13), relu),
+            Linear(0, weights(generator, 13, 20, "csr", 0.3), numbers(generator, 13), relu),
             Linear(1, weights(generator, 10, 13, "block", 0.3)),
             Pointwise(2, Epilogue(2, Activation("elu", 0.5), *numbers(generator, 2, 10))),
             Linear(3, weights(generator, 5, 10, "dense", 0.2), numbers(generator, 5)),
@@ -130,7 +131,7 @@ def convolutions(generator: Generator) -> Network:
         (2, 9, 9),
         (
             Convolution(
-                0, weights(generator, 8, 18, "sparse", 0.4), (3, 3), padding=(1, 1),
+                0, weights(generator, 8, 18, "csr", 0.4), (3, 3), padding=(1, 1),
                 bias=numbers(generator, 8, 9, 9), epilogue=pooled,
             ),
             Convolution(
@@ -141,7 +142,7 @@ def convolutions(generator: Generator) -> Network:
             Convolution(2, weights(generator, 4, 8, "dense", 1), (1, 1), stride=(2, 1)),
             Pool(3, Pooling("average", (2, 2), (1, 2), (1, 0), ceil=True, counts_padding=False)),
             Reshape(4, (24,)),
-            Linear(5, weights(generator, 3, 24, "sparse", 0.2)),
+            Linear(5, weights(generator, 3, 24, "csr", 0.2)),
         ),
         6,
     )  # fmt: skip
@@ -151,9 +152,7 @@ def branches(generator: Generator) -> Network:
     return Network(
         (4, 6, 6),
         (
-            Convolution(
-                0, weights(generator, 4, 9, "sparse", 0.6), (3, 3), padding=(1, 1), groups=4
-            ),
+            Convolution(0, weights(generator, 4, 9, "csr", 0.6), (3, 3), padding=(1, 1), groups=4),
             Pool(0, Pooling("max", (3, 3), (1, 1), (1, 1))),
             Concatenate((1, 2, 0)),
             Pointwise(3, Epilogue(activation=Activation("hardswish"))),
@@ -169,7 +168,7 @@ def wide(generator: Generator) -> Network:
     return Network(
         (3000,),
         (
-            Linear(0, weights(generator, 9, 3000, "sparse", 0.002), numbers(generator, 9)),
+            Linear(0, weights(generator, 9, 3000, "csr", 0.002), numbers(generator, 9)),
             Linear(1, weights(generator, 9, 9, "block", 0.0)),
         ),
         2,
@@ -190,7 +189,7 @@ def parts(data: bytes) -> tuple[bytes, bytes]:
 
 def assembled(header: bytes, body: bytes) -> bytes:
     rest = header + bytes(-len(header) % 64) + body
-    start = struct.pack("<8sIIQ", b"\x89GSM\r\n\x1a\n", 1, len(header), PREAMBLE + len(rest))
+    start = struct.pack("<8sIIQ", b"\x89GSM\r\n\x1a\n", 2, len(header), PREAMBLE + len(rest))
     return sealed(start + bytes(40), rest)
 
 
@@ -261,7 +260,7 @@ def _stretched(header: Any, claimed: Any, body: bytes, generator: Generator) -> 
     if not claimed["pattern"]:
         return body
     number = claimed["pattern"][0]
-    groups = -(-claimed["rows"] // 4) if claimed["kind"] == "block" else claimed["rows"]
+    groups = -(-claimed["rows"] // 4) if claimed["layout"] == "block" else claimed["rows"]
     bits = claimed["encoding"] == "bitmap"
     entry = header["arrays"][number]
     size = -(-groups * claimed["columns"] // 8) if bits else groups

@@ -1,48 +1,9 @@
-import numpy as np
 import pytest
 
-from gossamer.engine import (
-    Activation,
-    Concatenate,
-    Convolution,
-    Epilogue,
-    Kind,
-    Linear,
-    Network,
-    Pointwise,
-    Pool,
-    Pooling,
-    Reshape,
-    Softmax,
-    Weights,
-    pack_weights,
-)
-
-
-def scattered(rows: int, columns: int, kind: Kind, density: float = 0.3) -> Weights:
-    generator = np.random.default_rng(rows * columns)
-    held = generator.random((rows, columns)) < density
-    return pack_weights(generator.standard_normal((rows, columns)) * held, kind)
+from engine_networks import with_every_layer
+from gossamer.engine import Network
 
 
 @pytest.fixture
 def network() -> Network:
-    """Every kind of layer and of weights; ends in four classes."""
-    generator = np.random.default_rng(5)
-    some = [generator.standard_normal(size).astype(np.float32) for size in (4, 4, 4, (4, 3, 3))]
-    epilogue = Epilogue(
-        1, Activation("leaky-relu", 0.1), some[1], some[2], Pooling("max", (2, 2), (2, 2))
-    )
-    layers = (
-        Convolution(0, scattered(4, 18, "sparse"), (3, 3), padding=(1, 1), bias=some[0]),
-        Convolution(1, scattered(4, 36, "block"), (3, 3), padding=(1, 1), epilogue=epilogue),
-        Pool(1, Pooling("average", (2, 2), (2, 2), counts_padding=False)),
-        Concatenate((2, 3)),
-        Convolution(4, scattered(4, 8, "dense"), (1, 1), bias=some[3]),
-        Pointwise(5, Epilogue(residual=2, activation=Activation("gelu"))),
-        Reshape(6, (36,)),
-        Linear(7, scattered(700, 36, "sparse", 0.01)),
-        Linear(8, scattered(4, 700, "sparse", 0.01)),
-        Softmax(9, logarithm=True),
-    )
-    return Network((2, 6, 6), layers, 10)
+    return with_every_layer()

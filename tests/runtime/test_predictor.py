@@ -7,8 +7,9 @@ import pytest
 import gossamer.runtime.predictor as module
 from gossamer.core.errors import InputError
 from gossamer.engine import Convolution, Linear, Network, pack_weights, run_portable
-from gossamer.runtime import Predictor, load, write_network
-from gossamer.runtime.example_shapes import ExampleShapes
+from gossamer.engine.gsm import write_network
+from gossamer.engine.gsm.example_shapes import ExampleShapes
+from gossamer.runtime import Predictor, load
 
 
 def test_a_loaded_network_predicts(network: Network, tmp_path: Path) -> None:

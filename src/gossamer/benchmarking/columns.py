@@ -16,7 +16,7 @@ from gossamer.benchmarking.subjects import random_inputs
 from gossamer.compression.compressed import Compressed
 from gossamer.compression.compressing import compress
 from gossamer.compression.onnx import export_report, open_session
-from gossamer.compression.storing import kinds_in_words
+from gossamer.compression.storing import layouts_in_words
 from gossamer.core.errors import InputError
 from gossamer.engine import Floats
 from gossamer.engine.native import Engine
@@ -159,7 +159,7 @@ def _sparse(network: nn.Module, inputs: Floats, threads: int) -> Prepared:
         raise InputError(f"the network cannot be lowered as a whole: {stays} stays in PyTorch")
     engine = Engine(compressed.network)
     return Prepared(
-        lambda: engine(inputs, threads=threads), f"{kinds_in_words(compressed.network)} layers"
+        lambda: engine(inputs, threads=threads), f"{layouts_in_words(compressed.network)} layers"
     )
 
 

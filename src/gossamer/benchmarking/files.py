@@ -34,7 +34,7 @@ def stored_layers(predictor: Predictor) -> Iterator[StoredLayer]:
                 kind=type(layer).__name__.lower(),
                 rows=layer.weights.rows,
                 columns=layer.weights.columns,
-                stored=layer.weights.kind,
+                stored=layer.weights.layout,
                 nonzero=int(np.count_nonzero(layer.weights.values)),
             )
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.compression.storing import KINDS, stored_as, suitable_kinds, with_usual_kinds
-from gossamer.engine import Floats, Kind, Network
+from gossamer.compression.storing import LAYOUTS, stored_as, suitable_layouts, with_usual_layouts
+from gossamer.engine import Floats, Layout, Network
 from gossamer.engine.native import Engine
 from gossamer.measure.latency import Clock, Timing, time_alternately
 
@@ -22,7 +22,7 @@ _MOST_REPEATS = 10
 """How often they run each time, at the most."""
 
 
-def choose_kinds(
+def choose_layouts(
     network: Network,
     inputs: Floats,
     threads: int,
@@ -35,15 +35,15 @@ def choose_kinds(
     and each layer is taken from the one in which it was fastest. They run once each whatever the
     time, and more often where there is some left.
     """
-    suitable = [suitable_kinds(layer) for layer in network.layers]
+    suitable = [suitable_layouts(layer) for layer in network.layers]
     candidates = [
-        [_nearest(kind, kinds) for kinds in suitable]
-        for kind in KINDS
-        if any(kind in kinds for kinds in suitable)
+        [_nearest(layout, layouts) for layouts in suitable]
+        for layout in LAYOUTS
+        if any(layout in layouts for layouts in suitable)
     ]
-    engines = [Engine(stored_as(network, kinds)) for kinds in candidates]
+    engines = [Engine(stored_as(network, layouts)) for layouts in candidates]
     if any(engine.instruction_set == "numpy" for engine in engines):  # which measures no layers
-        return with_usual_kinds(network)
+        return with_usual_layouts(network)
     started = clock()
     rounds = [[engine.layer_seconds(inputs, threads, repeats=1) for engine in engines]]
     one_round = clock() - started
@@ -62,11 +62,11 @@ def _repeats(one_round: float, seconds: float) -> int:
     return min(_MOST_REPEATS, int((seconds - one_round) / (_ROUNDS * one_round)))
 
 
-def _nearest(kind: Kind, suitable: Sequence[Kind]) -> Kind | None:
-    """Return a kind if it suits, or else the one before it that does."""
+def _nearest(layout: Layout, suitable: Sequence[Layout]) -> Layout | None:
+    """Return a layout if it suits, or else the one before it that does."""
     if not suitable:
         return None
-    return kind if kind in suitable else suitable[-1]
+    return layout if layout in suitable else suitable[-1]
 
 
 class ChannelsLast(nn.Module):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from gossamer.compression.outputs import leaves, map_tensors, with_leaves
-from gossamer.compression.storing import kinds_in_words, layers_in_words
+from gossamer.compression.storing import layers_in_words, layouts_in_words
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
 from gossamer.engine import Convolution, Floats, Linear, Network, Shape
@@ -218,8 +218,8 @@ class Compressed:
             file cannot be written.
         """
         from gossamer.compression.provenance import provenance
-        from gossamer.runtime.example_shapes import ExampleShapes
-        from gossamer.runtime.file import write_network
+        from gossamer.engine.gsm.example_shapes import ExampleShapes
+        from gossamer.engine.gsm.file import write_network
 
         if self.network is None:
             raise InputError(
@@ -258,7 +258,7 @@ class Compressed:
                 )
         for network, modules in zip_longest(self._networks, self._modules, fillvalue=()):
             assert isinstance(network, Network)
-            lines.append(f"Stored: {kinds_in_words(network)} layers")
+            lines.append(f"Stored: {layouts_in_words(network)} layers")
             lines += [f"  {line}" for line in layers_in_words(network, modules)]
         if self.remaining:
             lines.append(f"In PyTorch: {_listed(self.remaining)}")

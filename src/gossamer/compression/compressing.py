@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gossamer.compression.checking import check_example, check_model, wrong_answers
-from gossamer.compression.choosing import ChannelsLast, choose_kinds, fastest, time_candidates
+from gossamer.compression.choosing import ChannelsLast, choose_layouts, fastest, time_candidates
 from gossamer.compression.compacting.copying import given_module, plain_copy
 from gossamer.compression.compaction import (
     answers_of_copy,
@@ -20,18 +20,25 @@ from gossamer.compression.compaction import (
     compactions,
 )
 from gossamer.compression.compressed import Compressed, Rebuilding, RunnerModule
-from gossamer.compression.lowering.parts import Division, Part, divide, refusal, with_parts
+from gossamer.compression.lowering.parts import (
+    Division,
+    Part,
+    divide,
+    portable_whole,
+    refusal,
+    with_parts,
+)
 from gossamer.compression.lowering.tracing import Trace, trace
 from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.random_operations import random_operations
-from gossamer.compression.storing import with_usual_kinds
+from gossamer.compression.storing import with_usual_layouts
 from gossamer.core.errors import InputError
 from gossamer.engine import Floats, Network
 from gossamer.engine.native import MOST_THREADS, Engine
 from gossamer.measure.repeatable import check_answers_repeat
 from gossamer.measure.running import run
 
-_KINDS_SHARE = 0.2
+_LAYOUTS_SHARE = 0.2
 """Share of the time for how the weights of the layers are stored."""
 _BLOCKS_SHARE = 0.15
 """Share of the time for whether blocks or fewer units are faster."""
@@ -146,7 +153,10 @@ def _check_seconds(seconds: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Lowered:
-    """The model with its parts in the engine; without parts the model is None."""
+    """The model with its parts in the engine; without parts the model is None.
+
+    `on_numpy` is the whole network where some of it has no compiled kernel: what a file holds.
+    """
 
     module: nn.Module | None
     networks: tuple[Network, ...]
@@ -154,6 +164,7 @@ class _Lowered:
     whole: Network | None
     fixed_batch: str
     modules: tuple[tuple[str, ...], ...] = ()
+    on_numpy: RunnerModule | None = None
 
 
 def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | None) -> Compressed:
@@ -168,16 +179,21 @@ def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | 
         modules["compact"] = small
     if lowered.module is not None:
         modules["engine"] = lowered.module
-    wrong = wrong_answers(modules, example, not lowered.fixed_batch)
+    checked = modules if lowered.on_numpy is None else modules | {"file": lowered.on_numpy}
+    wrong = wrong_answers(checked, example, not lowered.fixed_batch)
     for name, problem in wrong.items():
         message = f"The {name} form of {type(model).__name__} is not used: {problem}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
-        del modules[name]
+        modules.pop(name, None)
+    whole = lowered.whole
+    if whole is None and lowered.on_numpy is not None and "file" not in wrong:
+        whole = lowered.on_numpy.network
     if "engine" in wrong:
         lowered = _Lowered(None, (), (wrong["engine"],), None, lowered.fixed_batch)
+        whole = None
     dense = Compressed(
         choice="dense",
-        network=lowered.whole,
+        network=whole,
         remaining=lowered.remaining,
         unfollowed=compacted.unfollowed,
         timings={},
@@ -254,8 +270,9 @@ def _lower(
     division = divide(traced.graph)
     modules, refused = _part_modules(traced, division, example, threads, seconds)
     remaining = (*division.refused, *refused, *division.rest)
+    on_numpy = _on_numpy(traced, threads) if gives_tensor and division.rest else None
     if not modules:
-        return _Lowered(None, (), remaining, None, traced.fixed_batch)
+        return _Lowered(None, (), remaining, None, traced.fixed_batch, on_numpy=on_numpy)
     networks = tuple(module.network for module in modules.values())
     names = tuple(part.modules for part in modules)
     whole = division.whole(traced.graph) if gives_tensor else None
@@ -264,7 +281,17 @@ def _lower(
     module = with_parts(traced.graph, modules)
     if not gives_tensor:
         module = Rebuilding(module, output, recorded)
-    return _Lowered(module, networks, remaining, None, traced.fixed_batch, names)
+    return _Lowered(module, networks, remaining, None, traced.fixed_batch, names, on_numpy)
+
+
+def _on_numpy(traced: Trace, threads: int) -> RunnerModule | None:
+    """Return the whole network where NumPy has all of it, though the compiled kernels do not."""
+    whole = portable_whole(traced.graph)
+    if whole is None:
+        return None
+    network = with_usual_layouts(whole.network)
+    runner = Engine(network, "numpy")
+    return RunnerModule(runner, network, whole.input_shape, whole.output_shape, threads)
 
 
 def _check_draws_nothing(model: nn.Module, recorded: fx.Graph) -> None:
@@ -288,7 +315,7 @@ def _part_modules(
 ) -> tuple[dict[Part, RunnerModule], list[str]]:
     """Return the parts in the engine, and why others stay in PyTorch that it cannot hold."""
     inputs = {} if seconds is None else _inputs_of_parts(traced, division, example)
-    share = _KINDS_SHARE * (seconds or 0) / max(1, len(division.parts))
+    share = _LAYOUTS_SHARE * (seconds or 0) / max(1, len(division.parts))
     modules: dict[Part, RunnerModule] = {}
     refused = []
     for part in division.parts:
@@ -301,9 +328,9 @@ def _part_modules(
 
 def _part_module(part: Part, inputs: Floats | None, threads: int, seconds: float) -> RunnerModule:
     network = (
-        with_usual_kinds(part.network)
+        with_usual_layouts(part.network)
         if inputs is None
-        else choose_kinds(part.network, inputs, threads, seconds)
+        else choose_layouts(part.network, inputs, threads, seconds)
     )
     return RunnerModule(Engine(network), network, part.input_shape, part.output_shape, threads)
 

@@ -25,7 +25,7 @@ def provenance(network: Network) -> dict[str, str | float]:
     Examples
     --------
     >>> from gossamer.engine import pack_weights
-    >>> layer = Linear(0, pack_weights(np.eye(4), "sparse"))
+    >>> layer = Linear(0, pack_weights(np.eye(4), "csr"))
     >>> provenance(Network((4,), (layer,), 1))["sparsity"]
     0.75
     """

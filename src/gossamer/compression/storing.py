@@ -11,7 +11,7 @@ from gossamer.engine import (
     BLOCK_ROWS,
     Convolution,
     Floats,
-    Kind,
+    Layout,
     Linear,
     Network,
     Operator,
@@ -19,7 +19,7 @@ from gossamer.engine import (
     unpack_weights,
 )
 
-KINDS: tuple[Kind, ...] = ("dense", "sparse", "block")
+LAYOUTS: tuple[Layout, ...] = ("dense", "csr", "block")
 
 _MOST_DENSE = 0.9
 """Share of non-zeros above which weights are never stored sparse: the pattern alone costs more."""
@@ -31,14 +31,14 @@ _PRUNED_BELOW = 0.7
 """Share of non-zeros below which a matrix counts as pruned."""
 
 
-def suitable_kinds(layer: Operator) -> tuple[Kind, ...]:
+def suitable_layouts(layer: Operator) -> tuple[Layout, ...]:
     """Return how the weights of a layer may be stored; none for a layer without weights.
 
     Examples
     --------
-    >>> suitable_kinds(Linear(0, pack_weights(np.eye(8), "sparse")))
-    ('dense', 'sparse')
-    >>> suitable_kinds(Linear(0, pack_weights(np.ones((8, 8)), "dense")))
+    >>> suitable_layouts(Linear(0, pack_weights(np.eye(8), "csr")))
+    ('dense', 'csr')
+    >>> suitable_layouts(Linear(0, pack_weights(np.ones((8, 8)), "dense")))
     ('dense',)
     """
     if not isinstance(layer, Linear | Convolution):
@@ -48,7 +48,7 @@ def suitable_kinds(layer: Operator) -> tuple[Kind, ...]:
     if nonzero > _MOST_DENSE * matrix.size:
         return ("dense",)
     groups = layer.groups if isinstance(layer, Convolution) else 1
-    return KINDS if suits_blocks(matrix, groups) else KINDS[:2]
+    return LAYOUTS if suits_blocks(matrix, groups) else LAYOUTS[:2]
 
 
 def suits_blocks(matrix: Floats, groups: int = 1) -> bool:
@@ -92,13 +92,13 @@ def is_pruned_in_blocks(matrix: Floats, groups: int = 1) -> bool:
     return bool(np.count_nonzero(matrix) < _PRUNED_BELOW * left) and suits_blocks(matrix, groups)
 
 
-def with_usual_kinds(network: Network) -> Network:
+def with_usual_layouts(network: Network) -> Network:
     """Return the network with each layer stored in the way that is usually fastest."""
-    return stored_as(network, [_usual_kind(layer) for layer in network.layers])
+    return stored_as(network, [_usual_layout(layer) for layer in network.layers])
 
 
-def _usual_kind(layer: Operator) -> Kind | None:
-    suitable = suitable_kinds(layer)
+def _usual_layout(layer: Operator) -> Layout | None:
+    suitable = suitable_layouts(layer)
     if not suitable or not isinstance(layer, Linear | Convolution):
         return None
     matrix = unpack_weights(layer.weights)
@@ -106,32 +106,36 @@ def _usual_kind(layer: Operator) -> Kind | None:
     return suitable[-1] if sparse else "dense"
 
 
-def stored_as(network: Network, kinds: Sequence[Kind | None]) -> Network:
+def stored_as(network: Network, layouts: Sequence[Layout | None]) -> Network:
     """Return the network with the weights of each layer stored in another way; None keeps them."""
     layers = tuple(
-        _stored_as(layer, kind) for layer, kind in zip(network.layers, kinds, strict=True)
+        _stored_as(layer, layout) for layer, layout in zip(network.layers, layouts, strict=True)
     )
     return replace(network, layers=layers)
 
 
-def _stored_as(layer: Operator, kind: Kind | None) -> Operator:
-    if kind is None or not isinstance(layer, Linear | Convolution) or layer.weights.kind == kind:
+def _stored_as(layer: Operator, layout: Layout | None) -> Operator:
+    if (
+        layout is None
+        or not isinstance(layer, Linear | Convolution)
+        or layer.weights.layout == layout
+    ):
         return layer
-    return replace(layer, weights=pack_weights(unpack_weights(layer.weights), kind))
+    return replace(layer, weights=pack_weights(unpack_weights(layer.weights), layout))
 
 
-def kinds_in_words(network: Network) -> str:
-    """Return how many layers are stored how, such as '2 sparse, 1 dense'.
+def layouts_in_words(network: Network) -> str:
+    """Return how many layers are stored how, such as '2 csr, 1 dense'.
 
     Examples
     --------
-    >>> layer = Linear(0, pack_weights(np.eye(2), "sparse"))
-    >>> kinds_in_words(Network((2,), (layer, layer), 2))
-    '2 sparse'
+    >>> layer = Linear(0, pack_weights(np.eye(2), "csr"))
+    >>> layouts_in_words(Network((2,), (layer, layer), 2))
+    '2 csr'
     """
     layers = (layer for layer in network.layers if isinstance(layer, Linear | Convolution))
-    counts = Counter(layer.weights.kind for layer in layers)
-    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) or "none"
+    counts = Counter(layer.weights.layout for layer in layers)
+    return ", ".join(f"{counts[layout]} {layout}" for layout in LAYOUTS if counts[layout]) or "none"
 
 
 def layers_in_words(network: Network, modules: Sequence[str] = ()) -> list[str]:
@@ -141,9 +145,9 @@ def layers_in_words(network: Network, modules: Sequence[str] = ()) -> list[str]:
 
     Examples
     --------
-    >>> layer = Linear(0, pack_weights(np.eye(2), "sparse"))
+    >>> layer = Linear(0, pack_weights(np.eye(2), "csr"))
     >>> layers_in_words(Network((2,), (layer,), 1), ["head, relu"])
-    ['linear [2, 2]: sparse, 2 of 4 weights: head, relu']
+    ['linear [2, 2]: csr, 2 of 4 weights: head, relu']
     """
     lines = []
     for layer, names in zip_longest(network.layers, modules, fillvalue=""):
@@ -151,6 +155,6 @@ def layers_in_words(network: Network, modules: Sequence[str] = ()) -> list[str]:
             weights = layer.weights
             shape = f"[{weights.rows}, {weights.columns}]"
             of = f"{weights.stored} of {weights.rows * weights.columns} weights"
-            line = f"{type(layer).__name__.lower()} {shape}: {weights.kind}, {of}"
+            line = f"{type(layer).__name__.lower()} {shape}: {weights.layout}, {of}"
             lines.append(f"{line}: {names}" if names else line)
     return lines

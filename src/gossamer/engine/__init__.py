@@ -38,7 +38,12 @@ from gossamer.engine.fields import (
     read_by,
     renamed,
 )
-from gossamer.engine.native import MOST_THREADS, Engine, available_instruction_sets
+from gossamer.engine.native import (
+    MOST_THREADS,
+    Engine,
+    available_instruction_sets,
+    has_kernels,
+)
 from gossamer.engine.network import Network, Program, weights_of
 from gossamer.engine.operator import (
     OPERATORS,
@@ -54,6 +59,7 @@ from gossamer.engine.operator import (
 )
 from gossamer.engine.ops.concatenate import Concatenate
 from gossamer.engine.ops.convolution import Convolution
+from gossamer.engine.ops.layer_norm import LayerNorm
 from gossamer.engine.ops.linear import Linear
 from gossamer.engine.ops.pad import Pad
 from gossamer.engine.ops.pointwise import Pointwise
@@ -65,7 +71,7 @@ from gossamer.engine.passes.fusing import finished, fuse
 from gossamer.engine.portable import run_portable
 from gossamer.engine.weights import (
     BLOCK_ROWS,
-    Kind,
+    Layout,
     Weights,
     dense,
     pack_weights,
@@ -96,7 +102,8 @@ __all__ = [
     "Epilogue",
     "Floats",
     "Given",
-    "Kind",
+    "LayerNorm",
+    "Layout",
     "Linear",
     "Lowered",
     "Network",
@@ -120,6 +127,7 @@ __all__ = [
     "finished",
     "fold",
     "fuse",
+    "has_kernels",
     "network_shape",
     "pack_weights",
     "read_by",

@@ -30,7 +30,7 @@ from gossamer.engine.fields import (
 )
 from gossamer.engine.network import Network
 from gossamer.engine.operator import OPERATORS, Operator
-from gossamer.engine.weights import BLOCK_ROWS, Kind, Weights
+from gossamer.engine.weights import BLOCK_ROWS, Layout, Weights
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -176,9 +176,10 @@ def _check_whole(name: str, content: Any, smallest: int, *, several: bool) -> No
 
 def _check_weights(name: str, weights: Weights) -> None:
     """Check packed weights."""
-    if weights.kind not in get_args(Kind):
+    if weights.layout not in get_args(Layout):
         raise InputError(
-            f"{name} are of kind {weights.kind!r:.80}, expected one of {', '.join(get_args(Kind))}."
+            f"{name} are of layout {weights.layout!r:.80}, expected one of "
+            f"{', '.join(get_args(Layout))}."
         )
     rows, columns = weights.rows, weights.columns
     if not _is_whole(columns, 1, MOST_WEIGHTS) or not _is_whole(rows, 1, MOST_WEIGHTS // columns):
@@ -186,7 +187,7 @@ def _check_weights(name: str, weights: Weights) -> None:
             f"{name} have {rows!r:.80} rows of {columns!r:.80} columns, expected one row or more "
             f"and at most {MOST_WEIGHTS} weights."
         )
-    if weights.kind == "dense":
+    if weights.layout == "dense":
         _check_array(f"{name}.starts", weights.starts, np.int64, (0,))
         _check_array(f"{name}.indices", weights.indices, np.int32, (0,))
         _check_numbers(f"{name}.values", weights.values, (rows, columns))
@@ -195,7 +196,7 @@ def _check_weights(name: str, weights: Weights) -> None:
 
 
 def _check_pattern(name: str, weights: Weights) -> None:
-    lanes = BLOCK_ROWS if weights.kind == "block" else 1
+    lanes = BLOCK_ROWS if weights.layout == "block" else 1
     groups = -(-weights.rows // lanes)
     starts, indices = weights.starts, weights.indices
     _check_array(f"{name}.starts", starts, np.int64, (groups + 1,))
@@ -213,7 +214,7 @@ def _check_pattern(name: str, weights: Weights) -> None:
     ascends[starts] = True  # Where a row begins, an index may be smaller than the one before.
     if not ascends.all():
         raise InputError(f"{name}.indices must ascend within each row.")
-    shape = (stored, lanes) if weights.kind == "block" else (stored,)
+    shape = (stored, lanes) if weights.layout == "block" else (stored,)
     _check_numbers(f"{name}.values", weights.values, shape)
     beyond = groups * lanes - weights.rows
     if beyond and weights.values[starts[-2] :, lanes - beyond :].any():

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
 
 from gossamer.core.errors import InputError
-from gossamer.engine.activations import IDENTITY, Activation, activate
+from gossamer.engine.activations import IDENTITY, Activation, ActivationName, activate
 from gossamer.engine.fields import Array, Shape, Value
 from gossamer.engine.windows import Pooling
 
@@ -65,6 +68,18 @@ class Epilogue:
         if self.shift is not None:
             sums = sums + _along_channels(self.shift, sums)
         return sums if self.pooling is None else self.pooling.run(sums)
+
+    @classmethod
+    def sampled(
+        cls, random: np.random.Generator, channels: int, *, pooled: bool = False
+    ) -> "Epilogue":
+        """Return one with random fields for sums of so many channels, for a test."""
+        scale, shift = random.standard_normal((2, channels)).astype(np.float32)
+        pooling = Pooling("max", (1, 1), (1, 1)) if pooled and random.random() < 0.5 else None
+        activation = Activation(get_args(ActivationName)[int(random.integers(11))], 0.5)
+        if random.random() < 0.5:
+            return cls(activation=activation, pooling=pooling)
+        return cls(None, activation, scale, shift, pooling)
 
 
 NOTHING = Epilogue()

@@ -36,6 +36,7 @@ WITHOUT_KERNELS = (
     "--force-reinstall --no-deps .`."
 )
 MOST_THREADS = 1024
+_NAMES_THERE = {"csr": "sparse"}
 _RANKS = (1, 3)
 """How many lengths a value of the compiled kernels has: features, or channels, height, width."""
 _MOST_REPEATS = 10**6
@@ -82,7 +83,7 @@ class Engine:
     Examples
     --------
     >>> from gossamer.engine import Linear, pack_weights
-    >>> weights = pack_weights(np.array([[0.0, 2.0], [3.0, 0.0]]), "sparse")
+    >>> weights = pack_weights(np.array([[0.0, 2.0], [3.0, 0.0]]), "csr")
     >>> engine = Engine(Network((2,), (Linear(0, weights),), output=1))
     >>> engine(np.array([[1.0, 10.0]], np.float32)).tolist()
     [[20.0, 3.0]]
@@ -305,7 +306,7 @@ def _arguments(part: Any) -> Iterator[Any]:
         if isinstance(content, np.ndarray):
             yield np.ascontiguousarray(content).reshape(-1)
         elif not is_dataclass(content):
-            yield content
+            yield _NAMES_THERE.get(content, content) if isinstance(content, str) else content
         elif made := getattr(_kernels(), type(content).__name__, None):
             yield made(*_arguments(content))
         else:  # the kernels take its fields one by one

@@ -37,6 +37,14 @@ class Operator:
         """Compute the value [N, *shape] for N examples, in the precision of those that it reads."""
         raise NotImplementedError
 
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Operator"]:
+        """Return a small one with random fields that reads value 0 alone, and the shape of that.
+
+        Tests run it in every way there is, write it to a file and read it.
+        """
+        raise NotImplementedError
+
     def held(self, shapes: Mapping[Value, Shape]) -> int:  # noqa: ARG002
         """Return how many numbers it may hold for one example beside what it reads and gives."""
         return 0
@@ -136,6 +144,11 @@ def network_shape(shape: Shape) -> Shape:
     ((16,), (3, 1, 100), (3, 32, 32))
     """
     return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+
+
+def random_shape(random: np.random.Generator) -> Shape:
+    """Return a small shape, of one length or three more often than of others."""
+    return tuple(map(int, random.integers(1, 5, random.choice([1, 1, 2, 3, 3, 4, 5]))))
 
 
 def pair(numbers: Any, fill: int = 1) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def run_portable(
     Examples
     --------
     >>> from gossamer.engine import Linear, pack_weights
-    >>> packed = pack_weights(np.array([[1.0, 0.0], [0.0, 2.0]]), "sparse")
+    >>> packed = pack_weights(np.array([[1.0, 0.0], [0.0, 2.0]]), "csr")
     >>> network = Network((2,), (Linear(0, packed),), output=1)
     >>> run_portable(network, np.array([[3.0, 4.0]])).tolist()
     [[3.0, 8.0]]

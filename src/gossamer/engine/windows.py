@@ -72,6 +72,21 @@ class Pooling:
         counts = np.outer(*(self._counts(axis, size[axis], found[axis]) for axis in (0, 1)))
         return cast("Array", pooled / counts.astype(given.dtype))
 
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> "Pooling":
+        """Return one with random fields for images of 5 to 6 pixels, for a test."""
+        ceil, counts = (bool(flag) for flag in random.integers(0, 2, 2))
+        size = (2, int(random.integers(2, 4)))
+        return cls(
+            "max" if random.random() < 0.5 else "average",
+            size,
+            (2, 1),
+            (1, 0),
+            (1, 1),
+            ceil,
+            counts,
+        )
+
     def _along(self, padded: Array, axis: int, count: int) -> Array:
         """Take the maximum or the sum of all windows along the height (axis 0) or the width."""
         combine = np.maximum if self.kind == "max" else np.add

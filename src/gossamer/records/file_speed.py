@@ -16,7 +16,7 @@ class StoredLayer(Value):
     columns: int
     """Inputs of each: features, or channels within the group times the kernel's size."""
     stored: str
-    """ "dense", "sparse" or "block"."""
+    """ "dense", "csr" or "block"; "sparse" in records of before, for "csr"."""
     nonzero: int
     """How many of its weights are not zero."""
 

@@ -1,6 +1,5 @@
-"""The compressed file and prediction from it, with NumPy alone."""
+"""Prediction from a compressed file, with NumPy alone."""
 
-from gossamer.runtime.file import read_network, write_network
 from gossamer.runtime.predictor import Predictor, load
 
-__all__ = ["Predictor", "load", "read_network", "write_network"]
+__all__ = ["Predictor", "load"]

@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 from gossamer.core.errors import InputError
 from gossamer.core.system import available_cores
 from gossamer.engine import Floats, Network
+from gossamer.engine.gsm.example_shapes import ExampleShapes, own_shapes
+from gossamer.engine.gsm.file import Metadata, read_network
 from gossamer.engine.native import MOST_THREADS, Engine
-from gossamer.runtime.example_shapes import ExampleShapes, own_shapes
-from gossamer.runtime.file import Metadata, read_network
 from gossamer.runtime.inputs import as_inputs
 
 
@@ -37,8 +37,8 @@ def load(path: Path | str) -> "Predictor":
     >>> import tempfile
     >>> from gossamer.engine import Linear
     >>> from gossamer.engine import pack_weights
-    >>> from gossamer.runtime.file import write_network
-    >>> weights = pack_weights(np.array([[0, 2.0], [1.5, 0], [0, 0]]), "sparse")
+    >>> from gossamer.engine.gsm.file import write_network
+    >>> weights = pack_weights(np.array([[0, 2.0], [1.5, 0], [0, 0]]), "csr")
     >>> network = Network((2,), (Linear(0, weights),), output=1)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_network(f"{folder}/mine.gsm", network, {"name": "mine"})

@@ -23,6 +23,8 @@ from gossamer.compression.lowering.tracing import (
 )
 from gossamer.core.errors import InputError
 from gossamer.engine import (
+    MOST_AXES,
+    RULES,
     Lowered,
     Network,
     Operator,
@@ -33,6 +35,7 @@ from gossamer.engine import (
     finished,
     fold,
     fuse,
+    has_kernels,
     network_shape,
     step_name,
     weights_of,
@@ -94,19 +97,29 @@ class _Layout:
     in_rows: bool
 
 
-def divide(graph: fx.GraphModule) -> Division:
+def portable_whole(graph: fx.GraphModule) -> Part | None:
+    """Return the part that is the whole graph, if it can run on NumPy, with kernels or without."""
+    fixed = constants(graph)
+    to_lower = (node for node in computing(graph) if node not in fixed and not is_size(node))
+    if all(operation_name(node) in RULES for node in to_lower):  # else it would be in vain
+        return divide(graph, portable=True).whole(graph)
+    return None
+
+
+def divide(graph: fx.GraphModule, *, portable: bool = False) -> Division:
     """Find the parts of a traced model that the runtime can compute.
 
     Values are taken as batches of images, sequences or features first, and what is left as rows of
     features, such as the tokens of a transformer. A part that multiplies no weights stays in
-    PyTorch, as nothing would be gained.
+    PyTorch, as nothing would be gained; and so does what has no compiled kernel here, unless it is
+    to run on NumPy alone (`portable`).
     """
     fixed = constants(graph)
     parts: list[Part] = []
     refused: list[str] = []
     for in_rows in (False, True):
         taken = {node for part in parts for node in part.nodes}
-        for found in _parts(graph, _layout(graph, fixed, taken, in_rows=in_rows), fixed):
+        for found in _parts(graph, _layout(graph, fixed, taken, in_rows, portable), fixed):
             if isinstance(found, Part):
                 parts.append(found)
             else:
@@ -121,8 +134,8 @@ def _layout(
     graph: fx.GraphModule,
     fixed: Mapping[fx.Node, Tensor],
     taken: Collection[fx.Node],
-    *,
     in_rows: bool,
+    portable: bool,
 ) -> _Layout:
     batch = (
         next(node for node in graph.graph.nodes if node.op == "placeholder").meta["val"].shape[0]
@@ -138,6 +151,7 @@ def _layout(
         for node in computing(graph)
         if node not in fixed and node not in taken
         if (operations := lower(node, shapes, fixed, in_rows=in_rows))
+        and (portable or all(map(has_kernels, operations)))
     }
     examples = {node: counted for node, (counted, _) in sizes.items()}
     return _Layout(shapes, examples, lowered, in_rows)
@@ -155,7 +169,7 @@ def _sizes(
     first = value.dim() - 1 if in_rows else 1
     counted, shape = value.shape[:first], value.shape[first:]
     # Symbols are compared as they are written: comparing them as numbers would guess.
-    if len(shape) > 3 or not all(isinstance(size, int) and size for size in shape):
+    if len(shape) > MOST_AXES or not all(isinstance(size, int) and size for size in shape):
         return None
     if not in_rows and str(counted[0]) != str(batch):
         return None

@@ -7,7 +7,7 @@ import numpy as np
 
 from gossamer.core.errors import InputError
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Given, Lowered, Operator, register
+from gossamer.engine.operator import Call, Given, Lowered, Operator, random_shape, register
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Concatenate(Operator):
 
     def run(self, values: Mapping[Value, Array]) -> Array:
         return np.concatenate([values[value] for value in self.inputs], axis=1)
+
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Concatenate"]:
+        return random_shape(random), cls((0,) * int(random.integers(1, 4)))
 
 
 def _cat(call: Call) -> Lowered:

@@ -17,6 +17,7 @@ from gossamer.engine.weights import (
     dense,
     expect_columns,
     parts,
+    random_weights,
     unpack_rows,
 )
 from gossamer.engine.windows import padded, padded_numbers, placed, windows
@@ -81,6 +82,15 @@ class Convolution(Operator):
             sums += bias if bias.ndim == 3 else bias[:, None, None]
         return self.epilogue.run(sums, values)
 
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Convolution"]:
+        channels, groups, *kernel = map(int, random.integers(1, 4, 4))
+        weights, bias = random_weights(random, channels * math.prod(kernel), 4 * groups)
+        epilogue = Epilogue.sampled(random, len(bias), pooled=True)
+        size = (kernel[0], kernel[1])
+        operator = cls(0, weights, size, (1, 2), (1, 0), (1, 1), groups, bias, epilogue)
+        return (channels * groups, kernel[0] + 2, kernel[1] + 2), operator
+
     def _sums(self, given: Shape) -> Shape:
         found = placed(given[1:], self.kernel, self.stride, self.padding, self.dilation)
         return (self.weights.rows, *found)
@@ -93,9 +103,9 @@ class Convolution(Operator):
             )
         if rows % groups:
             raise InputError(f"weights have {rows} rows, expected a multiple of groups, {groups}.")
-        if self.weights.kind == "block" and groups > 1 and rows // groups % BLOCK_ROWS:
+        if self.weights.layout == "block" and groups > 1 and rows // groups % BLOCK_ROWS:
             raise InputError(
-                f"weights of kind block have {rows // groups} rows a group, expected a multiple "
+                f"weights of layout block have {rows // groups} rows a group, expected a multiple "
                 f"of {BLOCK_ROWS}, so that no block spans two groups."
             )
 

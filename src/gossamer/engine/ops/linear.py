@@ -8,7 +8,14 @@ import numpy as np
 from gossamer.engine.epilogue import NOTHING, Epilogue, expect_axes, expect_shape
 from gossamer.engine.fields import Array, Doubles, Shape, Value
 from gossamer.engine.operator import Call, Lowered, Operator, register
-from gossamer.engine.weights import Weights, dense, expect_columns, parts, unpack_rows
+from gossamer.engine.weights import (
+    Weights,
+    dense,
+    expect_columns,
+    parts,
+    random_weights,
+    unpack_rows,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +46,11 @@ class Linear(Operator):
         if self.bias is not None:
             sums += self.bias
         return self.epilogue.run(sums, values)
+
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Linear"]:
+        weights, bias = random_weights(random, int(random.integers(1, 9)))
+        return (weights.columns,), cls(0, weights, bias, Epilogue.sampled(random, len(bias)))
 
 
 def _linear(call: Call) -> Lowered:

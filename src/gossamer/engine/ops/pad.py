@@ -32,6 +32,11 @@ class Pad(Operator):
         sides = zip(self.before, self.after, strict=True)
         return np.pad(values[self.input], [(0, 0), (0, 0), *sides])
 
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Pad"]:
+        above, left, below, right = map(int, random.integers(0, 4, 4))
+        return (2, 3, 4), cls(0, (above, left), (below, right))
+
 
 def _pad(call: Call) -> Lowered:
     given, margins = call.given("self"), call.arguments["pad"]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,15 @@ from gossamer.core.errors import InputError
 from gossamer.engine.activations import Activation, ActivationName
 from gossamer.engine.epilogue import Epilogue
 from gossamer.engine.fields import Array, Doubles, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, Rule, network_shape, register
+from gossamer.engine.operator import (
+    Call,
+    Lowered,
+    Operator,
+    Rule,
+    network_shape,
+    random_shape,
+    register,
+)
 from gossamer.engine.ops.reshape import Reshape
 
 
@@ -35,6 +43,11 @@ class Pointwise(Operator):
 
     def run(self, values: Mapping[Value, Array]) -> Array:
         return self.epilogue.run(values[self.input], values)
+
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Pointwise"]:
+        shape = random_shape(random)
+        return shape, cls(0, replace(Epilogue.sampled(random, shape[0]), residual=0))
 
 
 def affine(value: Value, scale: Array, shift: Array) -> Pointwise:

@@ -34,6 +34,10 @@ class Pool(Operator):
     def run(self, values: Mapping[Value, Array]) -> Array:
         return self.pooling.run(values[self.input])
 
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Pool"]:
+        return (2, 5, 6), cls(0, Pooling.sampled(random))
+
 
 def _max_pool(call: Call) -> Lowered:
     kernel = call.arguments["kernel_size"]

@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from gossamer.core.errors import InputError
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, network_shape, register
+from gossamer.engine.operator import Call, Lowered, Operator, network_shape, random_shape, register
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Reshape(Operator):
     def run(self, values: Mapping[Value, Array]) -> Array:
         given = values[self.input]
         return given.reshape(len(given), *self.shape)
+
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Reshape"]:
+        shape = random_shape(random)
+        turned = (shape[::-1], (math.prod(shape),), (1, math.prod(shape), 1))
+        return shape, cls(0, turned[random.integers(3)])
 
 
 def _reshape(call: Call) -> Lowered:

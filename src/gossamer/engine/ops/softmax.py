@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, register
+from gossamer.engine.operator import Call, Lowered, Operator, random_shape, register
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Softmax(Operator):
         exponentials = np.exp(shifted)
         total = exponentials.sum(axis=1, keepdims=True)
         return cast("Array", shifted - np.log(total) if self.logarithm else exponentials / total)
+
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Softmax"]:
+        return random_shape(random), cls(0, logarithm=random.random() < 0.5)
 
 
 def _softmax(call: Call, *, logarithm: bool) -> Lowered:

@@ -18,17 +18,17 @@ from gossamer.engine import (
     run_portable,
     unpack_weights,
 )
-from gossamer.runtime import container
-from gossamer.runtime.example_shapes import ExampleShapes
-from gossamer.runtime.file import read_network, write_network
-from gossamer.runtime.topology import describe_network
+from gossamer.engine.gsm import container
+from gossamer.engine.gsm.example_shapes import ExampleShapes
+from gossamer.engine.gsm.file import read_network, write_network
+from gossamer.engine.gsm.header import describe_network
 
 
 def scattered(rows: int, columns: int, sparsity: float) -> Network:
     generator = np.random.default_rng(0)
     matrix = generator.standard_normal((rows, columns))
     matrix[generator.random((rows, columns)) < sparsity] = 0
-    return Network((columns,), (Linear(0, pack_weights(matrix, "sparse")),), 1)
+    return Network((columns,), (Linear(0, pack_weights(matrix, "csr")),), 1)
 
 
 def test_a_network_read_predicts_what_the_written_one_did(network: Network, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_writing_replaces_a_file_whole_or_leaves_it(network: Network, tmp_path: 
 
 
 def test_what_cannot_be_written_is_said(network: Network, tmp_path: Path) -> None:
-    bad = Network((1,), (Linear(0, pack_weights(np.array([[np.nan]]), "sparse")),), 1)
+    bad = Network((1,), (Linear(0, pack_weights(np.array([[np.nan]]), "csr")),), 1)
     for path, given, metadata, precision, complaint in (
         (tmp_path / "no" / "n.gsm", network, {}, "float32", "no such file or directory"),
         (tmp_path, network, {}, "float32", "cannot be written"),
@@ -90,7 +90,7 @@ def test_what_cannot_be_read_is_said(network: Network, tmp_path: Path) -> None:
         ("more.gsm", whole + b"\n", "as it declares"),
         ("damaged.gsm", whole[:-70] + b"x" + whole[-69:], "its checksum does not match"),
         ("text.gsm", b"hello, world\n" * 10, "is no .gsm file"),
-        ("new.gsm", whole[:8] + b"\x02" + whole[9:], "is of version 2"),
+        ("new.gsm", whole[:8] + b"\x03" + whole[9:], "is of version 3"),
         ("none.gsm", None, "is not there"),
         ("pipe.gsm", None, "is no file"),
         ("", None, "is a folder"),
@@ -126,7 +126,7 @@ def with_network(
 def hostile(rows: int, columns: int, kind: str, encoding: str, arrays: list[Any]) -> bytes:
     """Return a file of little that declares much; its checksum is right."""
     weights = {
-        "kind": kind, "rows": rows, "columns": columns, "encoding": encoding,
+        "layout": kind, "rows": rows, "columns": columns, "encoding": encoding,
         "pattern": list(range(len(arrays) - 1)), "values": len(arrays) - 1,
     }  # fmt: skip
     activation = {"name": "identity", "alpha": 1.0}
@@ -144,14 +144,14 @@ def hostile(rows: int, columns: int, kind: str, encoding: str, arrays: list[Any]
     [
         (2**15, 2**15, "dense", "full", [("float32", np.zeros((1, 1)))]),
         (2**15, 2**15, "dense", "full", [("float32", np.zeros((2**15, 0)))]),
-        (2**15, 2**15, "sparse", "bitmap", [("uint8", np.zeros(9)), ("float32", np.zeros(0))]),
+        (2**15, 2**15, "csr", "bitmap", [("uint8", np.zeros(9)), ("float32", np.zeros(0))]),
         (2**15, 2**15, "dense", "bitmap", [("uint8", np.zeros(9)), ("float32", np.zeros(0))]),
         (
-            2**28, 4, "sparse", "columns",
+            2**28, 4, "csr", "columns",
             [("uint8", np.zeros(9)), ("uint8", np.zeros(0)), ("float32", np.zeros(0))],
         ),
         (
-            9, 2**27, "sparse", "columns",
+            9, 2**27, "csr", "columns",
             [("uint32", np.full(9, 2**32 - 1)), ("uint8", np.zeros(0)), ("float32", np.zeros(0))],
         ),
     ],
@@ -194,10 +194,10 @@ NOTHING = ("float32", np.zeros(0))
     ("rows", "columns", "kind", "encoding", "arrays"),
     [
         (2**10, 2**10, "dense", "bitmap", [first_bits(2**15, 2**20), held(2**15)]),
-        (2**19, 8, "sparse", "bitmap", [first_bits(0, 2**22), NOTHING]),
-        (2**16, 8, "sparse", "bitmap", [first_bits(2**19, 2**19), held(2**19)]),
+        (2**19, 8, "csr", "bitmap", [first_bits(0, 2**22), NOTHING]),
+        (2**16, 8, "csr", "bitmap", [first_bits(2**19, 2**19), held(2**19)]),
         (
-            2**19, 1, "sparse", "columns",
+            2**19, 1, "csr", "columns",
             [("uint8", np.zeros(2**19)), ("uint8", np.zeros(0)), NOTHING],
         ),
         (2**10, 2**10, "dense", "full", [("bfloat16", np.full((2**10, 2**10), 0x3F80))]),
@@ -232,7 +232,7 @@ def test_headers_of_many_things_are_read_within_the_promised_memory(
 @pytest.mark.parametrize(
     ("rows", "columns", "kind", "arrays", "complaint"),
     [
-        (2**23, 1, "sparse", [first_bits(0, 2**23), NOTHING], "a bitmap of 1 columns"),
+        (2**23, 1, "csr", [first_bits(0, 2**23), NOTHING], "a bitmap of 1 columns"),
         (2**20, 7, "block", [first_bits(0, 7 * 2**18), NOTHING], "a bitmap of 7 columns"),
         (2**11, 2**12, "dense", [first_bits(0, 2**23), NOTHING], "with 0 values"),
         (2**11, 2**12, "dense", [first_bits(9, 2**23), held(2**18 - 1)], "with 262143 values"),
@@ -248,7 +248,7 @@ def test_bitmaps_of_next_to_nothing_are_refused_before_anything_is_made_of_them(
     assert peak_of_reading(path) < 4 * path.stat().st_size
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse", "block"])
+@pytest.mark.parametrize("kind", ["dense", "csr", "block"])
 @pytest.mark.parametrize(("rows", "columns"), [(500, 70), (60, 7), (70, 1), (3, 2000)])
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 0.96, 0.98, 1.0])
 def test_whatever_is_written_can_be_read(
@@ -265,7 +265,7 @@ def test_whatever_is_written_can_be_read(
 
 def test_values_out_of_proportion_are_neither_written_nor_read(tmp_path: Path) -> None:
     path = tmp_path / "n.gsm"
-    weights = pack_weights(np.ones((1, 1)), "sparse")
+    weights = pack_weights(np.ones((1, 1)), "csr")
     padded = Network((1, 1, 1), (Convolution(0, weights, (1, 1), padding=(7000, 7000)),), 1)
     with pytest.raises(InputError, match="its values hold"):
         write_network(path, padded)

@@ -15,17 +15,19 @@ from gossamer.core.errors import InputError
 from gossamer.core.files import as_path, replacing
 from gossamer.core.system import failure_reason
 from gossamer.engine import Network, check_network
-from gossamer.runtime.claims import check_values
-from gossamer.runtime.container import (
+from gossamer.engine.gsm.claims import check_values
+from gossamer.engine.gsm.container import (
     PREAMBLE_BYTES,
     Stored,
     check_preamble,
     pack,
     shown_keys,
     unpack,
+    version_of,
 )
-from gossamer.runtime.example_shapes import ExampleShapes, check_example_shapes
-from gossamer.runtime.topology import Precision, build_network, describe_network, tupled
+from gossamer.engine.gsm.example_shapes import ExampleShapes, check_example_shapes
+from gossamer.engine.gsm.header import Precision, build_network, describe_network, tupled
+from gossamer.engine.gsm.version1 import from_version1
 
 Metadata = dict[str, Any]
 """What is said about a network: JSON values by name."""
@@ -70,7 +72,7 @@ def write_network(
     >>> import numpy as np
     >>> from gossamer.engine import Linear
     >>> from gossamer.engine import pack_weights
-    >>> weights = pack_weights(np.array([[0, 2.0], [1.5, 0]]), "sparse")
+    >>> weights = pack_weights(np.array([[0, 2.0], [1.5, 0]]), "csr")
     >>> network = Network((2,), (Linear(0, weights),), output=1)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_network(f"{folder}/mine.gsm", network, {"classes": ["cat", "dog"]})
@@ -124,9 +126,12 @@ def read_network(path: Path | str) -> tuple[Network, Metadata, ExampleShapes]:
     """
     path = as_path(path)
     try:
-        header, arrays = unpack(_read(path))
+        data = _read(path)
+        header, arrays = unpack(data)
         _check_header(header)
-        network = build_network(header["network"], arrays)
+        first = version_of(data) == 1
+        description = from_version1(header["network"]) if first else header["network"]
+        network = build_network(description, arrays)
         values = check_network(network)
         check_values(network, values, _bytes(arrays))
         shapes = ExampleShapes(tupled(header["input_shape"]), tupled(header["output_shape"]))

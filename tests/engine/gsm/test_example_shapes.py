@@ -2,7 +2,7 @@ import pytest
 
 from gossamer.core.errors import InputError
 from gossamer.engine import Network, Pool, Pooling, Reshape
-from gossamer.runtime.example_shapes import ExampleShapes, check_example_shapes, own_shapes
+from gossamer.engine.gsm.example_shapes import ExampleShapes, check_example_shapes, own_shapes
 
 
 def test_own_shapes_are_those_of_the_network() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
-from gossamer.runtime.claims import LEAST_BITMAP_COLUMNS
-from gossamer.runtime.container import Stored
+from gossamer.engine.gsm.claims import LEAST_BITMAP_COLUMNS
+from gossamer.engine.gsm.container import Stored
 
 Bytes = NDArray[np.uint8]
 _ROWS_TOGETHER = 8

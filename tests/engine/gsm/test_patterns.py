@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis.extra import numpy as npst
 
 from gossamer.core.errors import InputError
-from gossamer.runtime import patterns
-from gossamer.runtime.patterns import (
+from gossamer.engine.gsm import patterns
+from gossamer.engine.gsm.patterns import (
     Pattern,
     from_bitmap,
     from_columns,

@@ -17,7 +17,7 @@ from gossamer.engine import (
     pack_weights,
     run_portable,
 )
-from gossamer.runtime.claims import MOST_EXPANSION, SMALL_VALUES, check_values, numbers_held
+from gossamer.engine.gsm.claims import MOST_EXPANSION, SMALL_VALUES, check_values, numbers_held
 
 MIXED = pack_weights(np.ones((6, 2)), "dense")
 
@@ -75,7 +75,7 @@ def test_the_bound_grows_with_the_example_and_with_what_is_stored() -> None:
 )
 def test_wide_and_deep_networks_stay_in_proportion(shape: Shape, depth: int) -> None:
     """Hundreds of channels at full size, and hardly any weights: more than what networks do."""
-    each = pack_weights(np.ones((512, 1)), "sparse")
+    each = pack_weights(np.ones((512, 1)), "csr")
     first = Convolution(0, pack_weights(np.ones((512, shape[0])), "dense"), (1, 1))
     deeper = [Convolution(n, each, (1, 1), groups=512) for n in range(1, depth)]
     network = Network(shape, (first, *deeper), depth)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
+from gossamer.engine.gsm.bfloat16 import from_bfloat16, to_bfloat16
 
 floats = npst.arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32))
 

@@ -1,6 +1,6 @@
 """The outer layer of a ``.gsm`` file: a preamble, a JSON header, arrays, and a checksum over all.
 
-``docs/gsm-format.md`` describes every byte. What the header means is for `topology` to say; here,
+``docs/gsm-format.md`` describes every byte. What the header means is for `header` to say; here,
 each length and offset is compared with what the file holds before anything is made of it.
 """
 
@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
+from gossamer.engine.fields import MOST_AXES
 
 MAGIC = b"\x89GSM\r\n\x1a\n"
 """The first bytes; like those of PNG, they show whether a transfer mangled line ends or bits."""
 
-VERSION = 1
+VERSION = 2
+"""What is written."""
+_READABLE = (1, 2)
 
 PREAMBLE_BYTES = 64
 ALIGNMENT = 64
@@ -113,6 +116,11 @@ def unpack(data: bytes) -> tuple[dict[str, Any], list[Stored]]:
     return header, _arrays(data, start, table)
 
 
+def version_of(data: bytes) -> int:
+    """Return the version of a file that `unpack` takes."""
+    return int(_FIELDS.unpack_from(data)[1])
+
+
 def shown_keys(keys: Iterable[str]) -> str:
     r"""Return the keys of an object from outside as a terminal may show them.
 
@@ -140,10 +148,10 @@ def check_preamble(start: bytes, length: int) -> int:
     if len(start) < PREAMBLE_BYTES:
         raise InputError(f"ends after {len(start)} bytes, expected a whole .gsm file.")
     _, version, header_length, declared = _FIELDS.unpack_from(start)
-    if version != VERSION:
+    if version not in _READABLE:
         raise InputError(
-            f"is of version {version} of the .gsm format, expected version {VERSION}; "
-            "read it with a gossamer that knows it."
+            f"is of version {version} of the .gsm format, expected version "
+            f"{' or '.join(map(str, _READABLE))}; read it with a gossamer that knows it."
         )
     if declared != length:
         raise InputError(
@@ -181,10 +189,10 @@ def _checked_entry(i: int, entry: Any, offset: int, room: int) -> int:
         _refuse(f"array {i} of type {name!r:.80}", f"one of {', '.join(DTYPES)}")
     if (
         not isinstance(shape, list)
-        or not 1 <= len(shape) <= 3
+        or not 1 <= len(shape) <= MOST_AXES
         or not all(type(length) is int and 0 <= length <= MOST_BYTES for length in shape)
     ):
-        _refuse(f"array {i} of shape {shape!r:.80}", "one to three lengths")
+        _refuse(f"array {i} of shape {shape!r:.80}", f"one to {MOST_AXES} lengths")
     size = math.prod(shape) * DTYPES[name].itemsize
     if type(entry["length"]) is not int or entry["length"] != size:
         _refuse(f"array {i} of {entry['length']!r:.80} bytes", f"{size} for its shape")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gossamer.engine import Convolution, Linear, Network, unpack_weights
-from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
-from gossamer.runtime.example_shapes import ExampleShapes
-from gossamer.runtime.file import write_network
+from gossamer.engine.gsm.bfloat16 import from_bfloat16, to_bfloat16
+from gossamer.engine.gsm.example_shapes import ExampleShapes
+from gossamer.engine.gsm.file import write_network
 
-PAGE = Path(__file__).parents[2] / "docs" / "gsm-format.md"
+PAGE = Path(__file__).parents[3] / "docs" / "gsm-format.md"
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 
 from gossamer.core.errors import InputError
 from gossamer.engine import Convolution, Linear, Network, check_network, pack_weights
-from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
-from gossamer.runtime.topology import build_network, describe_network
+from gossamer.engine.gsm.bfloat16 import from_bfloat16, to_bfloat16
+from gossamer.engine.gsm.header import build_network, describe_network
 
 
 def assert_same(found: Any, expected: Any) -> None:
@@ -39,12 +39,12 @@ def test_a_network_comes_back_bit_by_bit(network: Network) -> None:
 def test_each_encoding_is_used(network: Network) -> None:
     header, _ = describe_network(network)
     used = {
-        (layer["weights"]["kind"], layer["weights"]["encoding"])
+        (layer["weights"]["layout"], layer["weights"]["encoding"])
         for layer in header["layers"]
         if "weights" in layer
     }
     assert used == {
-        ("sparse", "bitmap"), ("block", "bitmap"), ("dense", "bitmap"), ("sparse", "columns")
+        ("csr", "bitmap"), ("block", "bitmap"), ("dense", "bitmap"), ("csr", "columns")
     }  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         (_set("new\nline", 1), "'new\\nline', output"),
         (_set("layers", {}), "layers must be a list"),
         (_set("layers", 0, 5), "layer 0: is 5, expected an object"),
-        (_set("layers", 0, "type", "dropout"), "type is 'dropout', expected one of linear"),
+        (_set("layers", 0, "type", "dropout"), "type is 'dropout', expected one of concatenate"),
         (_set("layers", 0, "type", []), "type is []"),
         (_set("layers", 0, "type", "pool"), "layer 0: has bias"),
         (_set("layers", 0, "kernel", [3, 2]), "weights have 18 columns, expected 12"),
@@ -117,11 +117,11 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         (_set("layers", 0, "weights", "columns", 1.0), "1.0 columns"),
         (_set("layers", 0, "weights", "columns", 9), "bitmap has 9 bytes, expected 5"),
         (_set("layers", 0, "weights", "columns", 7), "a bitmap of 7 columns"),
-        (_set("layers", 0, "weights", "kind", "csr"), "kind is 'csr'"),
-        (_set("layers", 4, "weights", "kind", "block"), "bitmap has 4 bytes, expected 1"),
+        (_set("layers", 0, "weights", "layout", "coo"), "layout is 'coo'"),
+        (_set("layers", 4, "weights", "layout", "block"), "bitmap has 4 bytes, expected 1"),
         (_set("layers", 4, "weights", "columns", 7), "bitmap of 32 bits, expected 28"),
-        (_set("layers", 0, "weights", "encoding", "full"), "is none of kind sparse"),
-        (_set("layers", 0, "weights", "encoding", ["full"]), "is none of kind sparse"),
+        (_set("layers", 0, "weights", "encoding", "full"), "is none of layout csr"),
+        (_set("layers", 0, "weights", "encoding", ["full"]), "is none of layout csr"),
         (_set("layers", 0, "weights", "encoding", "columns"), "expected 2 arrays"),
         (_set("layers", 0, "weights", "pattern", [1]), "is of type float32, expected uint8"),
         (_set("layers", 0, "weights", "values", 3), "is of type uint8, expected float32 or"),

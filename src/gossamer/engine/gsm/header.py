@@ -1,42 +1,30 @@
 """A network as the header of a file describes it: JSON objects that name arrays by their number.
 
-Each object has the fields of the dataclass in `gossamer.engine` that it stands for, all of
-them and no others. What the fields hold is checked afterwards, by `check_network`.
+Each operator is an object of its name and its typed fields; a field that has its usual value is
+left out. What the fields hold is checked afterwards, by `check_network`.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, Literal
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
-from gossamer.engine import (
-    BLOCK_ROWS,
+from gossamer.engine.fields import (
     MOST_LAYERS,
     MOST_NUMBERS,
     MOST_WEIGHTS,
-    Activation,
-    Concatenate,
-    Convolution,
-    Epilogue,
     Floats,
-    Linear,
-    Network,
-    Operator,
-    Pointwise,
-    Pool,
-    Pooling,
-    Reshape,
-    Softmax,
-    Weights,
+    is_array,
+    typed_fields,
 )
-from gossamer.runtime.bfloat16 import from_bfloat16, to_bfloat16
-from gossamer.runtime.claims import LEAST_BITMAP_COLUMNS, dense_as_bitmap
-from gossamer.runtime.container import Stored, shown_keys
-from gossamer.runtime.patterns import (
+from gossamer.engine.gsm.bfloat16 import from_bfloat16, to_bfloat16
+from gossamer.engine.gsm.claims import LEAST_BITMAP_COLUMNS, dense_as_bitmap
+from gossamer.engine.gsm.container import Stored, shown_keys
+from gossamer.engine.gsm.patterns import (
     Pattern,
     bitmap_bytes,
     from_bitmap,
@@ -45,23 +33,13 @@ from gossamer.runtime.patterns import (
     to_bitmap,
     to_columns,
 )
+from gossamer.engine.network import Network
+from gossamer.engine.operator import OPERATORS, Operator
+from gossamer.engine.weights import BLOCK_ROWS, Layout, Weights
 
 Precision = Literal["float32", "bfloat16"]
 
-_TYPES: dict[str, type[Operator]] = {
-    "linear": Linear,
-    "convolution": Convolution,
-    "pool": Pool,
-    "pointwise": Pointwise,
-    "concatenate": Concatenate,
-    "reshape": Reshape,
-    "softmax": Softmax,
-}
-_PARTS: dict[str, type[Any]] = {"epilogue": Epilogue, "activation": Activation, "pooling": Pooling}
-"""Fields that hold a value of several fields."""
-_ARRAYS = frozenset({"bias", "scale", "shift"})
-"""Fields that hold an array of float32, or nothing."""
-_WEIGHTS_KEYS = frozenset({"kind", "rows", "columns", "encoding", "pattern", "values"})
+_WEIGHTS_KEYS = {"layout", "rows", "columns", "encoding", "pattern", "values"}
 _PATTERN_ARRAYS = {"full": 0, "bitmap": 1, "columns": 2}
 
 
@@ -78,10 +56,8 @@ def describe_network(
         Of the weights; everything else is stored as float32.
     """
     arrays: list[Stored] = []
-    names = {layer_type: name for name, layer_type in _TYPES.items()}
     layers = [
-        {"type": names[type(layer)], **_described(layer, arrays, precision)}
-        for layer in network.layers
+        {"type": layer.name, **_described(layer, arrays, precision)} for layer in network.layers
     ]
     header = {
         "input_shape": list(network.input_shape),
@@ -135,20 +111,28 @@ class _Arrays:
             raise InputError(f"array {min(self._arrays)} belongs to no layer.")
 
 
-def _described(value: Any, arrays: list[Stored], precision: Precision) -> dict[str, Any]:
-    """Describe a layer, or a part of one, field by field."""
+def _described(part: Any, arrays: list[Stored], precision: Precision) -> dict[str, Any]:
+    """Describe an operator, or a part of one, by the fields that do not have their usual value."""
     found: dict[str, Any] = {}
-    for field in fields(value):
-        content = getattr(value, field.name)
-        if isinstance(content, Weights):
-            found[field.name] = _described_weights(content, arrays, precision)
-        elif isinstance(content, np.ndarray):
-            found[field.name] = _added(arrays, "float32", content)
-        elif field.name in _PARTS and content is not None:
-            found[field.name] = _described(content, arrays, precision)
-        else:
+    for field in fields(part):
+        content = _content(getattr(part, field.name), arrays, precision)
+        if not _has_default(field) or content != _content(field.default, arrays, precision):
             found[field.name] = content
     return found
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING
+
+
+def _content(content: Any, arrays: list[Stored], precision: Precision) -> Any:
+    if isinstance(content, Weights):
+        return _described_weights(content, arrays, precision)
+    if isinstance(content, np.ndarray):
+        return _added(arrays, "float32", content)
+    if is_dataclass(content):
+        return _described(content, arrays, precision)
+    return list(content) if isinstance(content, tuple) else content
 
 
 def _described_weights(
@@ -156,7 +140,7 @@ def _described_weights(
 ) -> dict[str, Any]:
     encoding, pattern, values = _encoded(weights)
     described = {
-        "kind": weights.kind,
+        "layout": weights.layout,
         "rows": weights.rows,
         "columns": weights.columns,
         "encoding": encoding,
@@ -171,7 +155,7 @@ def _described_weights(
 
 def _encoded(weights: Weights) -> tuple[str, list[Stored], NDArray[Any]]:
     """Return the name of an encoding, the arrays of the pattern, and the values that are stored."""
-    if weights.kind == "dense":
+    if weights.layout == "dense":
         return _encoded_dense(weights)
     pattern = Pattern(len(weights.starts) - 1, weights.columns, weights.starts, weights.indices)
     if smallest_encoding(pattern) == "bitmap":
@@ -199,42 +183,55 @@ def _built_layer(where: str, header: Any, arrays: _Arrays) -> Operator:
     if not isinstance(header, dict):
         raise InputError(f"{where}: is {header!r:.80}, expected an object.")
     name = header.get("type")
-    if not isinstance(name, str) or name not in _TYPES:
-        raise InputError(f"{where}: type is {name!r:.80}, expected one of {', '.join(_TYPES)}.")
+    if not isinstance(name, str) or name not in OPERATORS:
+        raise InputError(
+            f"{where}: type is {name!r:.80}, expected one of {', '.join(sorted(OPERATORS))}."
+        )
     rest = {key: value for key, value in header.items() if key != "type"}
-    layer: Operator = _built(where, _TYPES[name], rest, arrays)
-    return layer
+    return cast("Operator", _built(where, OPERATORS[name], rest, arrays))
 
 
 def _built(where: str, wanted: type[Any], header: Any, arrays: _Arrays) -> Any:
-    """Build a layer, or a part of one, from an object with all of its fields."""
-    _check_keys(where, header, {field.name for field in fields(wanted)})
-    found: dict[str, Any] = {}
-    for key, content in header.items():
-        if key == "weights":
-            found[key] = _built_weights(f"{where}: weights", content, arrays)
-        elif key in _ARRAYS and content is not None:
-            found[key] = arrays.take(f"{where}: {key}", content, ["float32"])
-        elif key in _PARTS and content is not None:
-            found[key] = _built(f"{where}: {key}", _PARTS[key], content, arrays)
-        else:
-            found[key] = tupled(content)
+    """Build an operator, or a part of one, from an object of its fields."""
+    needed = {field.name for field in fields(wanted) if not _has_default(field)}
+    _check_keys(where, header, needed, {field.name for field in fields(wanted)})
+    types = typed_fields(wanted)
+    found = {
+        key: _built_content(f"{where}: {key}", types[key].hint, content, arrays)
+        for key, content in header.items()
+    }
     return wanted(**found)
+
+
+def _built_content(where: str, hint: Any, content: Any, arrays: _Arrays) -> Any:
+    if hint is Weights:
+        return _built_weights(where, content, arrays)
+    if content is None:  # Whether it may be none is checked afterwards, as all else.
+        return None
+    if is_array(hint):
+        return arrays.take(where, content, ["float32"])
+    if isinstance(hint, type) and is_dataclass(hint):
+        return _built(where, hint, content, arrays)
+    return tupled(content)
 
 
 def _built_weights(where: str, header: Any, arrays: _Arrays) -> Weights:
     _check_keys(where, header, _WEIGHTS_KEYS)
-    kind, rows, columns = header["kind"], header["rows"], header["columns"]
-    if kind not in ("dense", "sparse", "block"):
-        raise InputError(f"{where}: kind is {kind!r:.80}, expected dense, sparse or block.")
+    layout, rows, columns = header["layout"], header["rows"], header["columns"]
+    if layout not in get_args(Layout):
+        raise InputError(
+            f"{where}: layout is {layout!r:.80}, expected one of {', '.join(get_args(Layout))}."
+        )
     _check_size(where, rows, columns)
     encoding, numbers = header["encoding"], header["pattern"]
     if (
         not isinstance(encoding, str)
         or encoding not in _PATTERN_ARRAYS
-        or ((kind, encoding) in (("dense", "columns"), ("sparse", "full"), ("block", "full")))
+        or encoding == ("columns" if layout == "dense" else "full")
     ):
-        raise InputError(f"{where}: encoding is {encoding!r:.80}, which is none of kind {kind}.")
+        raise InputError(
+            f"{where}: encoding is {encoding!r:.80}, which is none of layout {layout}."
+        )
     if not isinstance(numbers, list) or len(numbers) != _PATTERN_ARRAYS[encoding]:
         raise InputError(
             f"{where}: pattern is {numbers!r:.80}, expected {_PATTERN_ARRAYS[encoding]} arrays."
@@ -242,20 +239,20 @@ def _built_weights(where: str, header: Any, arrays: _Arrays) -> Weights:
     dtypes = ["uint8"] if encoding == "bitmap" else ["uint8", "uint16", "uint32"]
     pattern = [arrays.take(f"{where}: pattern", number, dtypes) for number in numbers]
     values = arrays.take(f"{where}: values", header["values"], ["float32", "bfloat16"])
-    if kind == "dense":
+    if layout == "dense":
         return _decoded_dense(where, rows, columns, pattern, values)
-    return _decoded(where, kind, rows, columns, pattern, values)
+    return _decoded(where, layout, rows, columns, pattern, values)
 
 
 def _decoded(
     where: str,
-    kind: Literal["sparse", "block"],
+    layout: Layout,
     rows: int,
     columns: int,
     arrays: list[NDArray[Any]],
     values: Floats,
 ) -> Weights:
-    groups = -(-rows // BLOCK_ROWS) if kind == "block" else rows
+    groups = -(-rows // BLOCK_ROWS) if layout == "block" else rows
     try:
         if len(arrays) == 1:
             _check_bitmap_columns(columns)
@@ -264,7 +261,7 @@ def _decoded(
             pattern = from_columns(arrays[0], arrays[1], groups, columns)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    return Weights(kind, rows, columns, values, pattern.starts, pattern.indices)
+    return Weights(layout, rows, columns, values, pattern.starts, pattern.indices)
 
 
 def _check_bitmap_columns(columns: int) -> None:
@@ -315,10 +312,13 @@ def _check_size(where: str, rows: Any, columns: Any) -> None:
         )
 
 
-def _check_keys(where: str, header: Any, wanted: set[str] | frozenset[str]) -> None:
-    if not isinstance(header, dict) or set(header) != wanted:
+def _check_keys(where: str, header: Any, needed: set[str], allowed: set[str] | None = None) -> None:
+    """Check that an object has the keys that it needs, and no others than are allowed."""
+    if not isinstance(header, dict) or not needed <= set(header) <= (allowed or needed):
         found = shown_keys(header) if isinstance(header, dict) else f"{header!r:.120}"
-        raise InputError(f"{where}: has {found}, expected {', '.join(sorted(wanted))}.")
+        more = sorted((allowed or needed) - needed)
+        also = f", perhaps {', '.join(more)}" if more else ""
+        raise InputError(f"{where}: has {found}, expected {', '.join(sorted(needed))}{also}.")
 
 
 def tupled(content: Any) -> Any:

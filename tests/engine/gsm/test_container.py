@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gossamer.core.errors import InputError
-from gossamer.runtime.container import DTYPES, PREAMBLE_BYTES, Stored, pack, unpack
+from gossamer.engine.gsm.container import DTYPES, PREAMBLE_BYTES, Stored, pack, unpack
 
 ARRAYS: list[Stored] = [
     ("float32", np.array([[1.5, -2.0]], np.float32)),
@@ -20,7 +20,7 @@ ARRAYS: list[Stored] = [
 def rebuilt(text: bytes, body: bytes = b"", **fields: int) -> bytes:
     """Return a file with a right checksum; fields of the preamble may be wrong."""
     rest = text + bytes(-len(text) % 64) + body
-    values = {"version": 1, "header": len(text), "length": 64 + len(rest), **fields}
+    values = {"version": 2, "header": len(text), "length": 64 + len(rest), **fields}
     start = struct.pack("<8sIIQ", b"\x89GSM\r\n\x1a\n", *values.values())
     return start + sha256(start + bytes(8) + rest).digest() + bytes(8) + rest
 
@@ -81,7 +81,7 @@ def entry(**changes: Any) -> bytes:
     ("data", "complaint"),
     [
         (b"PK\x03\x04" + bytes(100), "is no .gsm file"),
-        (rebuilt(b"{}", version=2), "is of version 2 of the .gsm format, expected version 1"),
+        (rebuilt(b"{}", version=3), "is of version 3 of the .gsm format, expected version 1 or 2"),
         (rebuilt(b"{}", header=2**32 - 1), "a header of 4294967295"),
         (rebuilt(b"{}", header=65), "a header of 65 bytes, expected at most 64"),
         (rebuilt(b"{}", length=2**63), "expected 9223372036854775808 as it declares"),
@@ -106,7 +106,10 @@ def entry(**changes: Any) -> bytes:
         (rebuilt(entry(shape=64), bytes(64)), "array 0 of shape 64"),
         (rebuilt(entry(shape=[-64, -1]), bytes(64)), "array 0 of shape [-64, -1]"),
         (rebuilt(entry(shape=[64.0]), bytes(64)), "array 0 of shape [64.0]"),
-        (rebuilt(entry(shape=[1, 1, 1, 64]), bytes(64)), "array 0 of shape [1, 1, 1, 64]"),
+        (
+            rebuilt(entry(shape=[1, 1, 1, 1, 1, 64]), bytes(64)),
+            "array 0 of shape [1, 1, 1, 1, 1, 64]",
+        ),
         (rebuilt(entry(length=63), bytes(64)), "array 0 of 63 bytes, expected 64"),
         (rebuilt(entry(offset=-64), bytes(64)), "array 0 at offset -64, expected 0"),
         (rebuilt(entry(offset=False), bytes(64)), "array 0 at offset False"),
