@@ -273,7 +273,7 @@ def test_a_compressed_file_is_timed_as_it_is(gossamer: Gossamer) -> None:
     text = " ".join(found.out.split())
     assert "small.gsm: " in text
     assert ", 3 -> 4, 12 weights, 25% of them zero." in text
-    assert "linear 4 × 3 12 25% sparse" in text
+    assert "linear 4 × 3 12 25% csr" in text
     assert re.search(r"Batch 1 thread 1 0\.\d+ \([\d.]+-[\d.]+\) 3 0\.\d+ \(", text)
     assert all(len(line) <= 80 for line in found.out.splitlines())
     assert not Path("runs").exists()

@@ -67,7 +67,7 @@ from gossamer.engine.ops.pool import Pool
 from gossamer.engine.ops.reshape import Reshape
 from gossamer.engine.ops.softmax import Softmax
 from gossamer.engine.passes.folding import fold
-from gossamer.engine.passes.fusing import finished, fuse
+from gossamer.engine.passes.fusing import REWRITTEN, finished, fuse
 from gossamer.engine.portable import run_portable
 from gossamer.engine.weights import (
     BLOCK_ROWS,
@@ -89,6 +89,7 @@ __all__ = [
     "MOST_THREADS",
     "MOST_WEIGHTS",
     "OPERATORS",
+    "REWRITTEN",
     "ROW_BY_ROW",
     "RULES",
     "Activation",

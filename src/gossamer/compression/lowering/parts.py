@@ -24,6 +24,7 @@ from gossamer.compression.lowering.tracing import (
 from gossamer.core.errors import InputError
 from gossamer.engine import (
     MOST_AXES,
+    REWRITTEN,
     RULES,
     Lowered,
     Network,
@@ -151,7 +152,7 @@ def _layout(
         for node in computing(graph)
         if node not in fixed and node not in taken
         if (operations := lower(node, shapes, fixed, in_rows=in_rows))
-        and (portable or all(map(has_kernels, operations)))
+        and (portable or all(isinstance(o, REWRITTEN) or has_kernels(o) for o in operations))
     }
     examples = {node: counted for node, (counted, _) in sizes.items()}
     return _Layout(shapes, examples, lowered, in_rows)

@@ -22,6 +22,9 @@ from gossamer.engine.ops.pointwise import Pointwise
 from gossamer.engine.ops.pool import Pool
 from gossamer.engine.weights import Weights, dense, pack_weights
 
+REWRITTEN = (Pad,)
+"""Operators that `fuse` writes as others."""
+
 _Part = TypeVar("_Part")
 
 
