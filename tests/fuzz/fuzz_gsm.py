@@ -361,7 +361,7 @@ def tried(path: Path) -> str:
 
 
 def _check_memory(path: Path) -> None:
-    """Compare the memory that reading takes with what `gossamer.runtime.file` promises."""
+    """Compare the memory that reading takes with what `gossamer.engine.gsm.file` promises."""
     tracemalloc.start()
     with suppress(InputError):
         read_network(path)
