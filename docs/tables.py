@@ -17,6 +17,10 @@ from typing import Any
 
 from gossamer.core.formats import counted
 from gossamer.leakage.attacks import has_references
+from gossamer.masks.allocations import ALLOCATIONS
+from gossamer.masks.choices import Choice
+from gossamer.masks.patterns import PATTERNS
+from gossamer.masks.scores import SCORES
 from gossamer.report.latencies import times
 from gossamer.report.units import spread
 from gossamer.stats.intervals import Interval, mean_interval, mutual_interval
@@ -25,7 +29,7 @@ from gossamer.studies.published_tables import published_figures
 ROOT = Path(__file__).parents[1]
 TEXTS = (
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("findings", "speed", "statistics")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("findings", "pruning", "speed", "statistics")),
 )
 RESULTS = ROOT / "docs" / "results"
 BENCHMARKS = ROOT / "benchmarks" / "results"
@@ -434,19 +438,45 @@ def speed_up(ratios: list[float]) -> str:
     return times(Interval(math.exp(interval.mean), low, high, interval.count))
 
 
+def scores_table() -> str:
+    """Return every score, by its name."""
+    asked = {"nothing": "", "gradients": "`batches` and labels", "inputs": "`batches`"}
+    lines = ["| score | what is compared; the lowest go | needs |", "|---|---|---|"]
+    for name, score in SCORES.items():
+        said = score.summary.replace("|", r"\|")
+        lines.append(f'| `"{name}"` | {said} | {asked[score.needs]} |')
+    return "\n".join(lines)
+
+
+def choices_table(family: dict[str, type[Choice]], kind: str) -> str:
+    """Return every choice of a family, as Python and as a study file have it."""
+    lines = [f"| {kind} | in a study file | |", "|---|---|---|"]
+    for name, choice in family.items():
+        options = ", ".join(f"{key} = {value}" for key, value in choice.example.items())
+        table = f'{{ name = "{name}"{f", {options}" if options else ""} }}'
+        call = f"{choice.__name__}({', '.join(map(str, choice.example.values()))})"
+        python, written = (f'"{name}"',) * 2 if choice.is_word else (call, table)
+        said = (choice.__doc__ or "").partition("\n")[0]
+        lines.append(f"| `{python}` | `{written}` | {said} |")
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """Return a text with every table written between its markers."""
 
     def block(marked: re.Match[str]) -> str:
         name = marked["name"]
         kind, _, study = name.partition(" ")
-        tables = {
+        tables: dict[str, Callable[[], str]] = {
             "table": study_table,
             "measured": measured_table,
             "speed": speed_table,
             "faster": faster_table,
             "coverage": coverage_table,
             "verdicts": verdicts_table,
+            "scores": scores_table,
+            "patterns": lambda: choices_table({**PATTERNS}, "pattern"),
+            "allocations": lambda: choices_table({**ALLOCATIONS}, "allocation"),
         }
         of_study = {
             "claims": claims_table,

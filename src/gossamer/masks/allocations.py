@@ -48,7 +48,7 @@ class Uniform(Allocation):
 
 @dataclass(frozen=True)
 class Global(Uniform):
-    """What the comparison of all layers leaves; the same share where a score compares less."""
+    """The lowest of the whole network go; the same share of each layer if a score compares less."""
 
     name: ClassVar[str] = "global"
     compares: ClassVar[Compared] = "network"

@@ -17,7 +17,7 @@ from pydantic import (
     TypeAdapter,
     create_model,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from gossamer.core.formats import likeliest, percentage
 from gossamer.masks.choices import Choice, words
@@ -58,7 +58,42 @@ def _is_numeral(text: str) -> bool:
 Sparsity = Annotated[float, BeforeValidator(plain_number), Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Named:
+    """A field that holds a name of a registry, one that joins it later, too."""
+
+    registry: Mapping[str, object]
+
+    def read(self, given: object) -> str:
+        """Return a name.
+
+        Raises
+        ------
+        ValueError
+            If there is none of the kind.
+        """
+        if isinstance(given, str) and given in self.registry:
+            return given
+        if callable(given):
+            raise ValueError(  # noqa: TRY004 - pydantic tells of this kind
+                "a recipe has a name here, of which its key is made: give a function of your own "
+                f"to gossamer.prune, or choose one of {', '.join(self.registry)}"
+            )
+        *names, last = map(repr, self.registry)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(names)} or {last}"})
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.registry)}
+
+
+@dataclass(frozen=True, eq=False)
 class Spelled:
     """How a field has the choices of a family: by a word, or as a table with a name and options.
 

@@ -1,23 +1,31 @@
 """Pruning."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
 
 from gossamer.core.errors import InputError
+from gossamer.core.streams import stream
 from gossamer.masks.allocations import ALLOCATIONS, AnyAllocation, resolved_allocation
 from gossamer.masks.patterns import PATTERNS, Pattern, resolved_pattern
-from gossamer.recipes.spellings import Sparsity, Spelled
+from gossamer.masks.scores import SCORES
+from gossamer.recipes.spellings import Named, Sparsity, Spelled
 from gossamer.recipes.steps.step import Expected, Step, Work
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from gossamer.data.resident import Resident
     from gossamer.masks import Mask
     from gossamer.recipes.state import State
+
+
+_BATCH = 256
+"""Examples that a score sees at once; it gets means and sums over all of them."""
 
 
 class Prune(Step):
@@ -27,7 +35,7 @@ class Prune(Step):
     step: Literal["prune"] = "prune"
     sparsity: Sparsity | None = None
     """None where the allocation or the pattern fixes it."""
-    score: Literal["magnitude", "rms", "relative-rms", "random", "largest"] | None = None
+    score: Annotated[str, Named(SCORES)] | None = None
     """None stands for "relative-rms" where the pattern is "unit", and for "magnitude" elsewhere."""
     allocation: Annotated[AnyAllocation, Spelled("allocation", ALLOCATIONS, by_name=True)] = (
         "global"
@@ -41,6 +49,10 @@ class Prune(Step):
     # Not written where it is empty, as in the keys of runs from before it was there.
     include: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
     """Name patterns of parameters to prune although no operation multiplies with them."""
+    # Not written where there is none, as in the keys of runs from before it was there.
+    examples: PositiveInt | None = Field(None, exclude_if=lambda value: value is None)
+    """For a score that needs data: on how many examples of the training part, drawn by the trial's
+    seed, or all where there are fewer; None stands for 1024 then."""
     enforce: bool = True
     """False sets the weights to zero once, so that they grow back in training."""
 
@@ -49,12 +61,21 @@ class Prune(Step):
         pattern, allocation = resolved_pattern(self.pattern), resolved_allocation(self.allocation)
         if self.score is None:  # put in, so that keys and records tell which
             object.__setattr__(self, "score", pattern.score)
+        if self.needs_data and self.examples is None:
+            object.__setattr__(self, "examples", 1024)
+        if self.examples is not None and not self.needs_data:
+            raise ValueError(f"leave examples out: the score {self.score!r} needs none")
         fixing = [one for one in (pattern, allocation) if one.fixes_sparsity]
         if fixing and self.sparsity is not None:
             raise ValueError(f"leave sparsity out: {fixing[0]!r} fixes it")
         if not fixing and self.sparsity is None:
             raise ValueError("a pruning needs a sparsity, such as 0.9")
         return self
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether its score asks anything of examples."""
+        return self.score is not None and SCORES[self.score].needs != "nothing"
 
     def check(self, reached: Sequence[Expected], validation: float, at: str) -> None:  # noqa: ARG002
         """Refuse to ask for less than is gone by then, or to prune packed layers."""
@@ -87,16 +108,34 @@ class Prune(Step):
         return self.model_copy(update={"sparsity": None if self.sparsity is None else 0.5})
 
     def rehearse(self, network: "nn.Module", example: "Tensor") -> None:
-        """Find a mask of the untrained network."""
-        self.find_mask(network, example)
+        """Find a mask of the untrained network, from examples that are not only zeros."""
+        import torch
+
+        inputs = torch.linspace(0, 1, example.numel()).view_as(example)
+        self.find_mask(network, example, [(inputs, torch.zeros(len(example), dtype=torch.int64))])
 
     def do(self, work: Work) -> "State":
         """Return the network with the weights of lowest score at zero."""
-        network = work.loaded(work.before)
-        mask = self.find_mask(network, work.data().train.inputs[:2], work.seed)
+        network, train = work.loaded(work.before), work.data().train
+        batches = list(self._batches(train, work.seed))
+        mask = self.find_mask(network, train.inputs[:2], batches, work.seed)
         return work.before.masked(network, mask, self.enforce)
 
-    def find_mask(self, network: "nn.Module", example: "Tensor", seed: int = 0) -> "Mask":
+    def _batches(self, train: "Resident", seed: int) -> "Iterator[tuple[Tensor, Tensor]]":
+        """Yield the examples that a score needs, the same ones for a seed, in their order."""
+        order = stream(seed, "score examples").permutation(len(train))
+        chosen = np.sort(order[: self.examples or 0])
+        for first in range(0, len(chosen), _BATCH):
+            positions = chosen[first : first + _BATCH]
+            yield train.inputs[positions], train.labels[positions]
+
+    def find_mask(
+        self,
+        network: "nn.Module",
+        example: "Tensor",
+        batches: "Sequence[tuple[Tensor, Tensor]]" = (),
+        seed: int = 0,
+    ) -> "Mask":
         """Return the mask that the step finds for a network.
 
         Nothing is warned of: the record of a trial counts what every layer keeps.
@@ -110,7 +149,9 @@ class Prune(Step):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            return masks.find_mask(network, **self.choices(), example=example, seed=seed)
+            return masks.find_mask(
+                network, **self.choices(), example=example, batches=batches, seed=seed
+            )
 
     def choices(self) -> dict[str, Any]:
         """Return the arguments of `gossamer.prune` beside the network and the seed."""
