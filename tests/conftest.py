@@ -33,7 +33,7 @@ def gossamer(
     columns: int,
 ) -> Gossamer:
     """Run the command in this process, in an empty folder of its own."""
-    from gossamer.commands.app import main
+    from gossamer.__main__ import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", f"{columns}")

@@ -19,7 +19,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from gossamer.commands.audit_tables import _DESIGNS, described, followed
+from gossamer.commands.audit_tables import _DESIGNS, described
+from gossamer.commands.progress import followed
 from gossamer.leakage import audit
 from gossamer.leakage.design import Kind
 from gossamer.records.leakage import Leakage
@@ -116,7 +117,7 @@ def test_brackets_in_a_name_are_printed_as_they_are(gossamer: Gossamer) -> None:
     seen = gossamer("audit", "[b] [bold].npz", "--attacks", "loss")
     assert seen.code == 0, seen.err
     assert seen.out.startswith("[b] [bold].npz: 4 models")
-    with followed(Console(file=io.StringIO(), force_terminal=True)) as follow:
+    with followed(Console(file=io.StringIO(), force_terminal=True), "part") as follow:
         follow(0, 1, "Reading [b] [/x].npz")
 
 
@@ -343,7 +344,7 @@ def test_a_reader_who_leaves_is_no_failed_self_test(tmp_path: Path, options: lis
     command = [
         sys.executable,
         "-c",
-        "from gossamer.commands.app import main; main()",
+        "from gossamer.__main__ import main; main()",
         "audit",
         "mine.npz",
     ]
@@ -443,20 +444,6 @@ def test_on_a_wide_terminal_an_interval_stands_beside_its_number() -> None:
     assert cell in printed(found, 120)
     assert cell not in printed(found, 80)
     assert max(map(len, printed(found, 80).splitlines())) <= 80
-
-
-def test_plain_lines_are_printed_only_for_what_takes_long(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    clock = iter([0.0, 1.0, 2.5, 2.5, 3.0, 5.0, 5.0])
-    monkeypatch.setattr("gossamer.commands.audit_tables.time.monotonic", lambda: next(clock))
-    with (tmp_path / "said").open("w") as file, followed(Console(file=file)) as follow:
-        for done in range(4):
-            follow(done, 4, f"part {done}")
-    assert (tmp_path / "said").read_text().splitlines() == [
-        "1 of 4 parts done; next: part 1",
-        "3 of 4 parts done; next: part 3",
-    ]
 
 
 def test_help_names_the_arrays_and_has_examples(gossamer: Gossamer) -> None:

@@ -1,6 +1,5 @@
 """`gossamer bench` as a user meets it: what it prints, what it exits with, what it refuses."""
 
-import io
 import json
 import re
 import sys
@@ -11,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
 from gossamer.benchmarking import files, measuring
 from gossamer.benchmarking.subjects import Case
-from gossamer.commands.bench_tables import followed
 from gossamer.core.errors import GossamerError
 from gossamer.engine import Linear, Network, pack_weights
 from gossamer.engine.gsm import write_network
@@ -356,15 +353,3 @@ def test_without_plotting_libraries_the_table_is_there_and_no_page(
     assert "Batch 64, 1 thread" in found.out
     assert "No page was written: the page of these numbers needs altair" in found.err
     assert "[studies]" in found.err
-
-
-def test_plain_lines_tell_now_and_then_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 1.0, 6.0, 6.0, 7.0, 20.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(now))
-    text = io.StringIO()
-    with followed(Console(file=text)) as follow:
-        follow(0, 3, "too early")
-        follow(1, 3, "timing [bold]")
-        follow(2, 3, "too early again")
-        follow(3, 3, "")
-    assert text.getvalue() == "1 of 3 rows done; next: timing [bold]\n"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import gossamer
-from gossamer.commands import predict
-from gossamer.commands.predict import main
+from gossamer.commands import predict as command
+from gossamer.commands.predict import predict as main
 from gossamer.engine import (
     Activation,
     Convolution,
@@ -46,7 +46,7 @@ def run(*arguments: str, absent: tuple[str, ...] = (), **options: Any) -> Any:
     """Run the command in a process of its own, where some packages are not to be found."""
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r}));"
-        "from gossamer.commands.predict import main; sys.exit(main(sys.argv[1:]))"
+        "from gossamer.commands.predict import predict; sys.exit(predict(sys.argv[1:]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(gossamer.__file__).parents[1])}
     return subprocess.run(
@@ -299,7 +299,7 @@ def test_ctrl_c_ends_with_130(
 def test_long_work_tells_how_far_it_is(
     files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(predict, "_PATIENCE", -1.0)
+    monkeypatch.setattr(command, "_PATIENCE", -1.0)
     assert main([*files, "--batch", "5"]) == 0
     assert capsys.readouterr().err == "5 of 12 examples\n10 of 12 examples\n"
 
@@ -317,7 +317,10 @@ def test_output_that_cannot_be_printed_is_said(files: tuple[str, str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = run(*files, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
-    assert done.stderr == ("gossamer: the output cannot be printed (no space left on device).\n")
+    assert done.stderr == (
+        "gossamer: there is no room for what was to be printed (no space left on device): "
+        "free some space\n"
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
@@ -326,7 +329,10 @@ def test_help_that_cannot_be_printed_is_said(monkeypatch: pytest.MonkeyPatch) ->
     with Path("/dev/full").open("w") as full:
         done = run("--help", capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
-    assert done.stderr == "gossamer: the output cannot be printed (no space left on device).\n"
+    assert done.stderr == (
+        "gossamer: there is no room for what was to be printed (no space left on device): "
+        "free some space\n"
+    )
 
 
 def test_probabilities_need_no_logits(files: tuple[str, str], tmp_path: Path) -> None:

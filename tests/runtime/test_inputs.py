@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import gossamer
-from gossamer.commands.predict import main
+from gossamer.commands.predict import predict as main
 from gossamer.core.errors import InputError
 from gossamer.runtime.inputs import as_inputs, shape_hint
 

@@ -1,92 +1,53 @@
-"""The `gossamer` command: thin, every answer comes from the library."""
+"""The command line as typer knows it: every command of the registry, with its help."""
 
-import errno
-import os
-import shlex
-import signal
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from enum import StrEnum
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from gossamer.commands.audit import EPILOG as AUDIT_EPILOG
-from gossamer.commands.audit import audit
-from gossamer.commands.bench import EPILOG as BENCH_EPILOG
-from gossamer.commands.bench import bench
-from gossamer.commands.completion import studies_beginning
-from gossamer.commands.console import check_folder
-from gossamer.commands.stopping import INTERRUPTED, StoppedAtOnce, going_on, stopped_text, stopping
-from gossamer.core.errors import GossamerError, InputError, UnwritableError
-from gossamer.core.installing import extra_of_command, needing, own_version
-from gossamer.core.system import failure_reason
-
-if TYPE_CHECKING:
-    from gossamer.recipes.trial import Device
-    from gossamer.records.store import Store
-    from gossamer.studies.run import Prepared, Request
-
-_STDERR = Console(stderr=True, emoji=False)  # a name such as nets:five: is none
-_FAILED = 1
-_BAD_INPUT = 2
-
-app = typer.Typer(
-    name="gossamer",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help="Sparse neural networks: how sparse can it be, what does it cost, what does it buy?",
-    epilog="Start with `gossamer studies`, then `gossamer run demo`.",
-)
+from gossamer.commands import COMMANDS
+from gossamer.commands.completion import with_options_of
+from gossamer.commands.ending import INTERRUPTED, say
+from gossamer.core.installing import own_version
 
 
-class ScaleName(StrEnum):
-    """How large a study is run."""
-
-    quick = "quick"
-    medium = "medium"
-    paper = "paper"
-
-
-class DeviceName(StrEnum):
-    """What trains and measures."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-def main() -> None:
-    """Run the command; what a user can mend is said in one sentence, without a traceback."""
-    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    try:
-        with needing(extra_of_command(command), f"gossamer {command}"):
-            app()
-    except GossamerError as error:
-        _say(f"gossamer: {error}")
-        sys.exit(_BAD_INPUT)
-    except KeyboardInterrupt:
-        _say("gossamer: interrupted")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_FAILED)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        file = error.filename or "what was to be printed"
-        _say(f"gossamer: there is no room for {file} ({failure_reason(error)}): free some space")
-        sys.exit(_BAD_INPUT)
+def app_of_all() -> typer.Typer:
+    """Return the application of all commands that the registry names."""
+    app = typer.Typer(
+        name="gossamer",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        help="Sparse neural networks: how sparse can it be, what does it cost, what does it buy?",
+        epilog="Start with `gossamer studies`, then `gossamer run demo`.",
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name, command in COMMANDS.items():
+        module = import_module(f"gossamer.commands.{name}")
+        function = getattr(module, name)
+        if command.needs:
+            app.command(name, epilog=module.EPILOG)(_saying_that_it_was_interrupted(function))
+        else:
+            app.command(name)(with_options_of(module.parser(), function))
+    return app
 
 
-@app.callback(invoke_without_command=True)
+def _saying_that_it_was_interrupted(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that ends with a word at Ctrl-C, where typer ends without one."""
+
+    @wraps(function)
+    def command(**options: object) -> None:
+        try:
+            function(**options)
+        except KeyboardInterrupt:
+            say("gossamer: interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return command
+
+
 def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
@@ -95,358 +56,3 @@ def _root(
     if version:
         typer.echo(f"gossamer {own_version()}")
         raise typer.Exit
-
-
-@app.command(
-    epilog="Examples:\n\n"
-    "`gossamer studies`  \n"
-    "`gossamer studies --show weight-vs-unit > my-study.toml`  \n"
-    "`gossamer studies --schema > study.schema.json`"
-)
-def studies(
-    show: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STUDY",
-            help="Print the file of a study, to copy and change.",
-            autocompletion=studies_beginning,
-        ),
-    ] = None,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of study files, for editors.")
-    ] = False,
-) -> None:
-    """List the built-in studies, one line each."""
-    from gossamer.studies.spec import builtin_names, read_study
-
-    if show is not None:
-        typer.echo(read_study(show)[1], nl=False)
-        return
-    if schema:
-        import json
-
-        from gossamer.studies.schema import study_schema
-
-        typer.echo(json.dumps(study_schema(), indent=2))
-        return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name in builtin_names():
-        spec, _ = read_study(name)
-        table.add_row(f"[bold]{name}[/bold]", spec.title)
-    Console().print(table)
-
-
-@app.command(
-    epilog="Examples:\n\n"
-    "`gossamer run demo`  \n"
-    "`gossamer run weight-vs-unit --data ~/data --seeds 5`  \n"
-    "`gossamer run weight-vs-unit --scale paper --dry-run`  \n"
-    "`gossamer run my-study.toml --out results/mine`  \n"
-    "`gossamer run mask-transfer --scheduler tcp://host:8786 --out /shared/mask-transfer`"
-)
-def run(
-    study: Annotated[
-        str,
-        typer.Argument(help="A built-in study, or a TOML file.", autocompletion=studies_beginning),
-    ],
-    scale: Annotated[
-        ScaleName | None,
-        typer.Option(
-            help="quick: a first answer in about ten minutes on two idle cores; medium: within a "
-            "few hours; paper: as published. [default: quick]"
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many seeds. [default: the scale's]")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes, or workers of a cluster at most. "
-            "[default: what is fastest; all workers]",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads of each process. [default: OMP_NUM_THREADS, else what is fastest]"
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Let the workers of a Dask cluster do it, which share the folders."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for results; what is there is used. [default: runs/NAME of study]"
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder of datasets on disk. [default: $GOSSAMER_DATA, else download]"),
-    ] = None,
-    device: Annotated[DeviceName, typer.Option(help="What trains.")] = DeviceName.auto,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write losses, graph and weights for TensorBoard."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and the estimated time; do nothing.")
-    ] = False,
-) -> None:
-    """Run a study, or what is left of it, and write its report."""
-    begun = time.monotonic()
-    command = shlex.join(["gossamer", *sys.argv[1:]])
-    with _saying_what_is_there(out, command, study):
-        from gossamer.studies.folders import default_folder
-        from gossamer.studies.run import Request
-
-        request = Request(
-            study=study,
-            folder=out or default_folder(study),
-            scale=scale.value if scale else None,
-            seeds=seeds,
-            jobs=jobs,
-            threads=threads,
-            scheduler=scheduler,
-            data_root=data,
-            device=_resolved(device),
-            command=command,
-        )
-        code = _run(request, tensorboard, begun, own_folder=out is not None, dry_run=dry_run)
-        if code == INTERRUPTED:  # everything is said: to be asked once more changes nothing
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise typer.Exit(code)
-
-
-def _run(
-    request: "Request",
-    tensorboard: Path | None,
-    begun: float,
-    *,
-    own_folder: bool,
-    dry_run: bool,
-) -> int:
-    from gossamer.commands.run_display import beginning
-    from gossamer.core.formats import duration
-    from gossamer.records.store import Store, only_writer
-    from gossamer.studies.folders import check_same_study
-    from gossamer.studies.run import (
-        REPORT,
-        describe_run,
-        prepare,
-        telling_what_is_kept,
-        with_what_is_done,
-    )
-
-    if tensorboard is not None:  # said before the work, not after it
-        with needing("tensorboard", "--tensorboard"):
-            import_module("tensorboard")
-        check_folder(tensorboard, "--tensorboard", "curves")
-    with _store_there(request.folder) as store:
-        prepared = prepare(request, store)
-        if store is not None and not own_folder:
-            check_same_study(prepared, store)
-        if dry_run:
-            _print_plan(prepared, store, begun)
-            return 0
-        reported = store is not None and store.is_reported(describe_run(prepared))
-        page = request.folder / REPORT
-        if reported and page.is_file() and not prepared.anything_left and tensorboard is None:
-            _say(beginning(prepared))
-            typer.echo(page.resolve())
-            return 0
-    with ExitStack() as held:
-        with telling_what_is_kept(prepared):
-            store = held.enter_context(Store.create(request.folder))
-            held.enter_context(only_writer(request.folder))
-            prepared = with_what_is_done(prepared, store)
-        code = _carry_out(prepared, store, begun)
-        if prepared.is_done_in_part(store):
-            _report(store)
-        if tensorboard is not None:
-            from gossamer.studies.tensorboard import write_tensorboard
-
-            write_tensorboard(prepared, store, tensorboard)
-    if prepared.anything_left:
-        _say(f"Took {duration(time.monotonic() - begun)}.")
-    return code
-
-
-@app.command(epilog="Example: `gossamer report runs/weight-vs-unit`")
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `run --out` wrote.")],
-) -> None:
-    """Write the report of a run, finished or not, from what its folder holds."""
-    command = shlex.join(["gossamer", *sys.argv[1:]])
-    with _saying_what_is_there(folder, command):
-        from gossamer.records.store import Store
-
-        with Store.open(folder) as store:
-            _report(store)
-
-
-app.command(epilog=AUDIT_EPILOG)(audit)
-app.command(epilog=BENCH_EPILOG)(bench)
-
-
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def predict(context: typer.Context) -> None:
-    """Predict with a compressed network; needs NumPy alone."""
-    from gossamer.commands.predict import main as answer
-
-    raise typer.Exit(answer(context.args))
-
-
-@contextmanager
-def _store_there(folder: Path) -> Iterator["Store | None"]:
-    """Open the store of a folder if there is one; make nothing."""
-    from gossamer.records.store import Store
-
-    if not Store.is_there(folder):
-        yield None
-        return
-    with Store.open(folder) as store:
-        yield store
-
-
-def _resolved(device: DeviceName) -> "Device":
-    """Return the device that "auto" means here."""
-    if device is DeviceName.cpu or (device is DeviceName.auto and _torch_is_cpu_only()):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device is DeviceName.cuda:
-        raise InputError("--device cuda was asked for, but torch finds no such device here")
-    return "cpu"
-
-
-def _torch_is_cpu_only() -> bool:
-    """Tell from torch's version, without the seconds that importing it takes."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("torch").endswith("+cpu")
-    except PackageNotFoundError:
-        return False
-
-
-def _carry_out(prepared: "Prepared", store: "Store", begun: float) -> int:
-    """Do what is left, say how it went, and return the exit code."""
-    from gossamer.commands.run_display import Display, beginning
-    from gossamer.core.formats import counted
-    from gossamer.studies.remarks import remarks
-    from gossamer.studies.run import carry_out
-    from gossamer.studies.tuning import tune_process
-
-    plan = prepared.plan
-    if plan.tasks:
-        # What cannot be trained is told of as a failure of its own arms.
-        with suppress(GossamerError), _STDERR.status("Trying the first trainings"):
-            prepared = _settled(prepared, begun)
-    _say(beginning(prepared))
-    for remark in remarks(prepared) if prepared.anything_left else ():
-        _say(f"- {remark}")
-    with stopping(_say) as should_stop, Display(prepared, _STDERR) as display:
-        if plan.tasks and prepared.jobs == 1:
-            tune_process(prepared.threads)
-        failures = carry_out(prepared, store, display.follow, should_stop)
-    if failures:
-        done = len(store.done_records() & {planned.keyed.record for planned in plan.trials})
-        of = counted(plan.distinct_trials, "trial")
-        _say(f"{counted(len(failures), 'task')} failed, as said above; {done:,} of {of} are done.")
-    if should_stop():
-        _say(stopped_text(store.folder, prepared.request.command))
-        return INTERRUPTED
-    return _FAILED if failures else 0
-
-
-def _say(text: str) -> None:
-    """Say something to whoever watches; results alone go to standard output."""
-    _STDERR.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _saying_what_is_there(
-    folder: Path | None, command: str, study: str | None = None
-) -> Iterator[None]:
-    """When Ctrl-C stops what is done inside, say what the folder holds and how to go on.
-
-    Without a folder it is the one that a study has.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        if folder is None and study is not None:
-            from gossamer.studies.folders import default_folder
-
-            folder = default_folder(study)
-        at_once = isinstance(stop, StoppedAtOnce)
-        _say(stopped_text(folder or Path(), command, at_once=at_once))
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _report(store: "Store") -> None:
-    """Write the report of the study that was asked for last, and say where it is."""
-    from gossamer.core.formats import counted
-    from gossamer.report import write_report
-
-    study = store.latest_study()
-    asked = {trial.key for trial in study.trials}
-    records = store.records(asked)
-    if not records:
-        raise InputError(
-            f"{store.folder}: there is nothing to report, as 0 of {counted(len(asked), 'trial')} "
-            f"are done; {going_on(study.command)}"
-        )
-    phases = store.phases({key for trial in study.trials for key in trial.phases})
-    joints = store.joints(study.joints)
-    try:
-        with _STDERR.status("Writing the report"):
-            path = write_report(study, records, phases, list(joints.values()), store.folder)
-    except UnwritableError as error:
-        of = counted(len(asked), "trial")
-        raise UnwritableError(
-            f"the report cannot be written, for {error.what}; {len(records):,} of {of} are done "
-            "and kept",
-            f"{error.remedy}, then `gossamer report {store.folder}` writes it",
-        ) from error
-    if len(records) == len(asked) and len(joints) == len(set(study.joints)):
-        store.mark_reported()
-    typer.echo(path.resolve())
-
-
-def _print_plan(prepared: "Prepared", store: "Store | None", begun: float) -> None:
-    from gossamer.commands.run_display import plan_table
-    from gossamer.studies.preview import preview
-    from gossamer.studies.remarks import remarks
-    from gossamer.studies.run import rehearse_study
-
-    if prepared.plan.tasks:
-        with _STDERR.status("Estimating the time"):
-            rehearse_study(prepared)
-            prepared = _settled(prepared, begun)
-    done = store.done_records() if store else set()
-    console = Console(highlight=False, emoji=False)
-    for part in plan_table(prepared, preview(prepared, done)):
-        console.print(part, soft_wrap=True, markup=False)
-    for remark in remarks(prepared):
-        console.print(f"- {remark}", soft_wrap=True, markup=False)
-
-
-def _settled(prepared: "Prepared", begun: float) -> "Prepared":
-    """Choose processes and threads, and estimate what the study takes, by trying if need be."""
-    from gossamer.studies.settling import settled  # imports torch
-    from gossamer.studies.tuning import tune_process
-
-    tune_process(prepared.threads)
-    return settled(prepared, begun)

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 
 from gossamer.commands.console import PatientConsole, check_folder, echo
+from gossamer.commands.ending import FAILED
+from gossamer.commands.progress import followed
 from gossamer.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ EPILOG = (
     "`gossamer audit predictions.npz --json > leakage.json`"
 )
 """What follows the options in the command's help."""
-
-_SELF_TEST_FAILED = 1
 
 
 def audit(
@@ -73,7 +73,7 @@ def audit(
     _say(console, leakage, file.name, as_json=as_json)
     echo(str(_written(leakage, scores, folder, file.name).resolve()), err=as_json)
     if not leakage.passed:
-        raise typer.Exit(_SELF_TEST_FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _attack_names(text: str | None) -> tuple[str, ...]:
@@ -100,9 +100,7 @@ def _preview(console: Console, file: Path, names: tuple[str, ...]) -> None:
 def _audited(
     file: Path, folder: Path, names: tuple[str, ...], seed: int
 ) -> tuple["Leakage", "ExampleScores"]:
-    from gossamer.commands.audit_tables import followed
-
-    with followed(Console(stderr=True, highlight=False)) as follow:
+    with followed(Console(stderr=True, highlight=False), "part") as follow:
         follow(0, 1, f"Reading {file.name}")
         from gossamer.leakage import audit as audit_arrays
         from gossamer.leakage.archive import read_archive

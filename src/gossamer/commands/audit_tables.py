@@ -1,11 +1,8 @@
-"""What an audit shows on a terminal: how far it is, what it found, what it would do."""
+"""What an audit shows on a terminal: what it found, what it would do."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,13 +11,8 @@ from gossamer.leakage.design import Kind
 from gossamer.leakage.dry_run import DryRun
 from gossamer.records.leakage import AttackResult, Estimate, Leakage, RateAt, Skipped
 
-Follow = Callable[[int, int, str], None]
-"""Told what is done, out of how much, and what comes next."""
-
 _WIDE = 110
 """Columns from which a number and its interval share a line."""
-_PATIENCE = 2.0
-"""Seconds after which a reader of plain lines is told what is going on."""
 _LEGEND = (
     "In percent, but for the AUC; brackets hold 95% intervals. TPR: the share of the training "
     "examples that the attack finds when it may accuse the given share of all others (FPR)."
@@ -32,34 +24,6 @@ _DESIGNS: dict[Kind, str] = {
     "independent": "memberships taken to be drawn independently",
     "overlapping": "memberships overlap otherwise than by chance",
 }
-
-
-@contextmanager
-def followed(console: Console) -> Iterator[Follow]:
-    """Show how far an audit is: a bar on a terminal, elsewhere lines where it takes long."""
-    if not console.is_terminal:
-        yield _lines(console)
-        return
-    text = TextColumn("{task.description}", markup=False)
-    columns = SpinnerColumn(), text, BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total, what: progress.update(
-            task, completed=done, total=total, description=what
-        )
-
-
-def _lines(console: Console) -> Follow:
-    last = time.monotonic()
-
-    def follow(done: int, total: int, what: str) -> None:
-        nonlocal last
-        if what and time.monotonic() - last > _PATIENCE:
-            text = f"{done} of {total} parts done; next: {what}"
-            console.print(text, markup=False, soft_wrap=True)
-            last = time.monotonic()
-
-    return follow
 
 
 def described(leakage: Leakage, name: str, width: int) -> Iterator[RenderableType]:

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from gossamer.commands.completion import NETWORKS, networks_beginning
 from gossamer.commands.console import PatientConsole, check_folder, echo
+from gossamer.commands.ending import FAILED, INTERRUPTED
+from gossamer.commands.progress import followed
 from gossamer.core.errors import GossamerError, InputError, MissingPackageError
 from gossamer.core.formats import counted, likeliest
 from gossamer.core.installing import needing
@@ -46,7 +48,6 @@ _PREPARING_SECONDS = 4.0
 _COMPILING_SECONDS = 40.0
 _STEADY = 1.2
 """Ratio of the quartiles that an idle machine stays below."""
-_FAILED, _INTERRUPTED = 1, 130
 
 
 class PatternName(StrEnum):
@@ -189,18 +190,18 @@ def _bench_file(
 ) -> int:
     """Time a compressed file, print what was found, and return the exit code."""
     from gossamer.benchmarking.files import file_times, stored_layers
-    from gossamer.commands.bench_tables import described_file, followed
+    from gossamer.commands.bench_tables import described_file
     from gossamer.measure.machine import machine
     from gossamer.records.file_speed import FileSpeed, FileTime
 
     found: list[FileTime] = []
     code = 0
     try:
-        with followed(_progress()) as follow:
+        with _followed(_progress()) as follow:
             times = file_times(predictor, batches, threads, seconds=seconds, follow=follow)
             found.extend(times)  # one by one: those before an interruption stay
     except KeyboardInterrupt:
-        code = _INTERRUPTED
+        code = INTERRUPTED
     speed = FileSpeed(
         file=path.name,
         size=path.stat().st_size,
@@ -309,6 +310,10 @@ def _looked_at(chosen: "Subject", batches: Sequence[int]) -> tuple[int, float]:
     return parameter_count(network), share_of_zeros(network, chosen)
 
 
+_followed = partial(followed, unit="row", patience=5.0, redraws=False)
+"""Nothing is drawn while something is timed."""
+
+
 def _progress() -> Console:
     return Console(stderr=True, highlight=False, emoji=False)
 
@@ -329,13 +334,12 @@ def _measured(
     """Measure until all is done or somebody or something puts an end to it."""
     from gossamer.benchmarking.measuring import measured_rows
     from gossamer.benchmarking.subjects import compiled_case
-    from gossamer.commands.bench_tables import followed
     from gossamer.studies.tuning import tune_process
 
     found: list[Row] = []
     console = _progress()
     try:
-        with followed(console) as follow:
+        with _followed(console) as follow:
             for row in measured_rows(
                 chosen,
                 rows,
@@ -348,12 +352,12 @@ def _measured(
                 follow(len(found), len(rows), "")
     except KeyboardInterrupt:
         console.print(f"Interrupted after {counted(len(found), 'row')} of {len(rows)}.")
-        return found, _INTERRUPTED
+        return found, INTERRUPTED
     except InputError:
         raise
     except GossamerError as error:
         console.print(f"gossamer: {error}", markup=False, soft_wrap=True)
-        return found, _FAILED
+        return found, FAILED
     return found, 0
 
 

@@ -1,12 +1,9 @@
-"""What `gossamer bench` shows on a terminal: how far it is, and a table for each batch size."""
+"""What `gossamer bench` shows on a terminal: a table for each batch size."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -29,11 +26,7 @@ from gossamer.report.speed_words import (
 if TYPE_CHECKING:
     from gossamer.benchmarking.subjects import Case
 
-Follow = Callable[[int, int, str], None]
-"""Told how many rows are done, out of how many, and what comes next."""
 
-_PATIENCE = 5.0
-"""Seconds after which a reader of plain lines is told what is going on."""
 _LEGEND = (
     "Times are medians in milliseconds a batch, the fastest of the others in bold; below each "
     "stands how many times faster gossamer is. Below 1× gossamer is slower. Even at: the share of "
@@ -49,35 +42,6 @@ _HEADINGS = {
     SPARSE: "gossamer",
     CHOSEN: "gossamer\nchosen",
 }
-
-
-@contextmanager
-def followed(console: Console) -> Iterator[Follow]:
-    """Show how far the measuring is: a bar on a terminal, elsewhere lines now and then."""
-    if not console.is_terminal:
-        yield _lines(console)
-        return
-    text = TextColumn("{task.description}", markup=False)
-    columns = text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    # Drawn only between timings: a bar that refreshes itself would take a core now and then.
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total, what: progress.update(
-            task, completed=done, total=total, description=what, refresh=True
-        )
-
-
-def _lines(console: Console) -> Follow:
-    last = time.monotonic()
-
-    def follow(done: int, total: int, what: str) -> None:
-        nonlocal last
-        if what and time.monotonic() - last > _PATIENCE:
-            text = f"{done} of {counted(total, 'row')} done; next: {what}"
-            console.print(text, markup=False, soft_wrap=True)
-            last = time.monotonic()
-
-    return follow
 
 
 def described(speed: Speed) -> Iterator[RenderableType]:

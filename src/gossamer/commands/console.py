@@ -1,12 +1,12 @@
 """What commands share that print results, to standard output alone, and write a folder."""
 
 import os
-import sys
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
+from gossamer.commands.ending import print_to_nobody
 from gossamer.core.errors import InputError
 
 
@@ -16,7 +16,7 @@ class PatientConsole(Console):
     def on_broken_pipe(self) -> None:
         """Print no more."""
         self.quiet = True
-        _print_to_nobody()
+        print_to_nobody()
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -24,14 +24,7 @@ def echo(text: str, *, err: bool = False) -> None:
     try:
         typer.echo(text, err=err)
     except BrokenPipeError:
-        _print_to_nobody()
-
-
-def _print_to_nobody() -> None:
-    """Send what is still to be printed nowhere, or Python would complain of it at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+        print_to_nobody()
 
 
 def check_folder(folder: Path, option: str = "--out", what_for: str = "the page") -> None:

@@ -2,32 +2,25 @@
 
 import argparse
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gossamer.core.errors import GossamerError, InputError
+from gossamer.commands.ending import exit_code, say
+from gossamer.core.errors import InputError
 from gossamer.core.files import replacing
 from gossamer.core.system import failure_reason
-from gossamer.engine import Floats
-from gossamer.runtime.array_files import file_of
-from gossamer.runtime.examples import check_finite, open_examples
-from gossamer.runtime.prediction_table import classifies, described, probabilities
-from gossamer.runtime.predictor import Predictor, load
-from gossamer.runtime.true_labels import accuracy_lines, read_true_labels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gossamer.engine import Floats
+    from gossamer.runtime import Predictor
 
 Kind = Literal["logits", "labels", "probabilities"]
 
-_FAILED = 1
-_BAD_INPUT = 2
-_INTERRUPTED = 130
 _PATIENCE = 2.0
 """Seconds between two lines that tell how far it is."""
 
@@ -46,8 +39,8 @@ wrong input or no room for the output, 130 interrupted.
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command; what a user can mend is said in one sentence, without a traceback.
+def predict(arguments: list[str]) -> int:
+    """Predict with a compressed network; needs NumPy alone.
 
     Parameters
     ----------
@@ -59,36 +52,12 @@ def main(arguments: list[str]) -> int:
     int
         The exit code.
     """
-    try:
-        return _print(_predict(_parser().parse_args(arguments)))
-    except SystemExit:  # argparse printed the help.
-        return _print([])
-    except GossamerError as error:
-        _say(f"gossamer: {error}")
-        return _BAD_INPUT
-    except KeyboardInterrupt:
-        _say("gossamer: interrupted")
-        return _INTERRUPTED
-    except OSError as error:
-        of = f"{error.filename}: " if error.filename else ""
-        _say(f"gossamer: {of}cannot be used ({failure_reason(error)}).")
-        return _BAD_INPUT
 
-
-def _print(lines: list[str]) -> int:
-    """Print what there is to say, and return the exit code."""
-    try:
-        for line in lines:
+    def work() -> None:
+        for line in _predict(parser().parse_args(arguments)):
             print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _print_to_nobody()
-        return _FAILED
-    except OSError as error:
-        _print_to_nobody()
-        _say(f"gossamer: the output cannot be printed ({failure_reason(error)}).")
-        return _BAD_INPUT
-    return 0
+
+    return exit_code(work)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -98,8 +67,9 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see `gossamer predict --help`.")
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the options of the command."""
+    found = _Parser(
         prog="gossamer predict",
         description="Predict from a compressed network. Without --out, print a table of the first\n"
         "predictions and how many examples fell to each class.",
@@ -107,27 +77,27 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("network", metavar="NET.gsm", type=Path, help="what to predict with")
-    parser.add_argument("input", metavar="INPUT.npy", type=Path, help="what to predict from")
-    parser.add_argument(
+    found.add_argument("network", metavar="NET.gsm", type=Path, help="what to predict with")
+    found.add_argument("input", metavar="INPUT.npy", type=Path, help="what to predict from")
+    found.add_argument(
         "--true", metavar="LABELS.npy", type=Path,
         help="the number of the true class of each example; print how many predictions are right",
     )  # fmt: skip
-    parser.add_argument("--out", metavar="FILE.npy", type=Path, help="write the predictions there")
-    kinds = parser.add_mutually_exclusive_group()
+    found.add_argument("--out", metavar="FILE.npy", type=Path, help="write the predictions there")
+    kinds = found.add_mutually_exclusive_group()
     for kind, text in (("labels", "the number of the class"), ("probabilities", "the softmax")):
         kinds.add_argument(
             f"--{kind}", dest="kind", action="store_const", const=kind, default="logits",
             help=f"write {text} of each example, not what the network gives",
         )  # fmt: skip
-    parser.add_argument(
+    found.add_argument(
         "--threads", metavar="N", type=_positive, help="threads to use (default: one a core)"
     )
-    parser.add_argument(
+    found.add_argument(
         "--batch", metavar="N", type=_positive, default=1024,
         help="examples computed at once (default: 1024)",
     )  # fmt: skip
-    return parser
+    return found
 
 
 def _positive(text: str) -> int:
@@ -138,6 +108,10 @@ def _positive(text: str) -> int:
 
 def _predict(options: argparse.Namespace) -> list[str]:
     """Return what is to be printed."""
+    from gossamer.runtime.examples import open_examples
+    from gossamer.runtime.prediction_table import described
+    from gossamer.runtime.true_labels import accuracy_lines, read_true_labels
+
     if options.out is None and options.kind != "logits":
         raise InputError(f"--{options.kind}: says what a file is to hold; give --out FILE.npy.")
     predictor = _loaded(options.network)
@@ -162,20 +136,26 @@ def _predict(options: argparse.Namespace) -> list[str]:
     return [f"{options.out}: {options.kind}, {shape} {results.dtype}", *accuracy]
 
 
-def _loaded(path: Path) -> Predictor:
+def _loaded(path: Path) -> "Predictor":
     """Load a network; what the library warns of becomes a line."""
+    from gossamer.runtime import load
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         predictor = load(path)
     for warning in caught:
-        _say(f"gossamer: {warning.message}")
+        say(f"gossamer: {warning.message}")
     return predictor
 
 
 def _outputs(
-    predictor: Predictor, path: Path, examples: NDArray[Any], batch: int, threads: int | None
-) -> Floats:
+    predictor: "Predictor", path: Path, examples: "NDArray[Any]", batch: int, threads: int | None
+) -> "Floats":
     """Predict batch by batch, and tell on stderr how far it is if it takes its time."""
+    import numpy as np
+
+    from gossamer.runtime.examples import check_finite
+
     outputs = np.empty((len(examples), *predictor.output_shape), np.float32)
     told = time.monotonic()
     for start in range(0, len(examples), batch):
@@ -184,11 +164,13 @@ def _outputs(
         outputs[start : start + batch] = predictor(part, threads)
         if time.monotonic() - told > _PATIENCE and start + batch < len(examples):
             told = time.monotonic()
-            _say(f"{start + batch:,} of {len(examples):,} examples")
+            say(f"{start + batch:,} of {len(examples):,} examples")
     return outputs
 
 
-def _check_classes(path: Path, option: str, predictor: Predictor) -> None:
+def _check_classes(path: Path, option: str, predictor: "Predictor") -> None:
+    from gossamer.runtime.prediction_table import classifies
+
     if not classifies(predictor):
         raise InputError(
             f"{path}: gives {list(predictor.output_shape)} for each example, expected two classes "
@@ -198,6 +180,8 @@ def _check_classes(path: Path, option: str, predictor: Predictor) -> None:
 
 def _check_out(path: Path, read: Iterable[Path | None]) -> None:
     """Find out before the work, not after it, that the result cannot be written there."""
+    from gossamer.runtime.array_files import file_of
+
     folder = path.absolute().parent
     for given in (file_of(one) for one in read if one is not None):
         if path.exists() and path.samefile(given):
@@ -210,28 +194,20 @@ def _check_out(path: Path, read: Iterable[Path | None]) -> None:
         raise InputError(f"--out {path}: nothing can be written to the folder {folder}.")
 
 
-def _write(path: Path, results: NDArray[Any]) -> None:
+def _write(path: Path, results: "NDArray[Any]") -> None:
+    from numpy import save
+
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, results, allow_pickle=False)
+            save(file, results, allow_pickle=False)
     except OSError as error:
         raise InputError(f"--out {path}: cannot be written ({failure_reason(error)}).") from error
 
 
-def _converted(predictor: Predictor, outputs: Floats, kind: Kind) -> NDArray[Any]:
+def _converted(predictor: "Predictor", outputs: "Floats", kind: Kind) -> "NDArray[Any]":
+    from gossamer.runtime.prediction_table import probabilities
+
     if kind == "labels":
-        labels: NDArray[np.intp] = outputs.argmax(axis=1)
+        labels: NDArray[Any] = outputs.argmax(axis=1)
         return labels
     return probabilities(predictor.network, outputs) if kind == "probabilities" else outputs
-
-
-def _say(text: str) -> None:
-    with suppress(OSError):  # Nobody listens.
-        print(text, file=sys.stderr, flush=True)
-
-
-def _print_to_nobody() -> None:
-    """Send what is still to be printed nowhere, or Python would complain of it at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

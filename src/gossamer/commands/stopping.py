@@ -13,8 +13,6 @@ from types import FrameType
 from gossamer.core.errors import GossamerError
 from gossamer.core.formats import counted, listed
 
-INTERRUPTED = 130
-
 
 @contextmanager
 def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:

@@ -34,55 +34,6 @@ PACKAGES = {
 }
 """What the extras bring: the name of each package by that of its module."""
 
-COMMANDS = {"audit": "audit", "bench": "prune"}
-"""The extra that a command needs; the others need "studies"."""
-
-
-NEEDED = {
-    "predict": (),
-    "bench": ("torch", "scipy", "pydantic", "safetensors", "typer", "rich"),
-    "audit": (
-        "scipy", "sklearn", "pydantic", "typer", "rich", "altair", "vl_convert", "jinja2",
-    ),
-    "studies": ("pydantic", "typer", "rich"),
-    "run": (
-        "torch", "scipy", "sklearn", "pydantic", "safetensors", "typer", "rich", "altair",
-        "vl_convert", "jinja2", "pooch",
-    ),
-    "report": (
-        "scipy", "sklearn", "pydantic", "safetensors", "typer", "rich", "altair", "vl_convert",
-        "jinja2",
-    ),
-}  # fmt: skip
-"""The modules that each command of `gossamer` needs; a test holds them against the extras."""
-
-
-def is_usable(command: str) -> bool:
-    """Return whether all that a command needs is installed; nothing is loaded to find out.
-
-    Examples
-    --------
-    >>> is_usable("predict")
-    True
-    """
-    from importlib.util import find_spec
-
-    try:
-        return all(find_spec(module) is not None for module in NEEDED[command])
-    except ModuleNotFoundError:
-        return False
-
-
-def extra_of_command(command: str) -> str:
-    """Return the extra that a command of `gossamer` needs.
-
-    Examples
-    --------
-    >>> extra_of_command("audit"), extra_of_command("run")
-    ('audit', 'studies')
-    """
-    return COMMANDS.get(command, "studies")
-
 
 def extra_of_module(module: str) -> str:
     """Return the extra that a module of this library needs.

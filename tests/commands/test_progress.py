@@ -1,0 +1,30 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from gossamer.commands.progress import followed
+
+
+def test_plain_lines_tell_now_and_then_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 6.0, 6.0, 7.0, 20.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    text = io.StringIO()
+    with followed(Console(file=text), "row", patience=5.0) as follow:
+        follow(0, 3, "too early")
+        follow(1, 3, "timing [bold]")
+        follow(2, 3, "too early again")
+        follow(3, 3, "")
+    assert text.getvalue() == "1 of 3 rows done; next: timing [bold]\n"
+
+
+@pytest.mark.parametrize("redraws", [True, False])
+def test_a_terminal_sees_a_bar_that_goes_when_all_is_done(redraws: bool) -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=80, color_system=None)
+    with followed(console, "row", redraws=redraws) as follow:
+        follow(1, 3, "timing [bold]")
+    drawn = text.getvalue()
+    assert re.search(r"timing \[bold\] .*1/3", drawn)
+    assert drawn.endswith("\x1b[2K")  # the line is cleared
