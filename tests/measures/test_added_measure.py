@@ -108,6 +108,18 @@ def test_a_change_takes_again_what_changed_and_what_needs_it(tmp_path: Path, cha
         assert record.versions == versions(leakage=True)
 
 
+def test_a_number_that_is_no_longer_found_goes(tmp_path: Path) -> None:
+    register(LARGEST)
+    run_all(STUDY, tmp_path)
+    before = records(tmp_path)
+    register(replace(LARGEST, version=2, take=lambda _: Taken({"bytes_a_class": 7.0})))
+    run_all(STUDY, tmp_path)
+    for key, record in records(tmp_path).items():
+        expected = {**before[key].measures, "bytes_a_class": 7.0}
+        del expected["largest_weight"]
+        assert record.measures == expected
+
+
 def test_what_a_measure_says_is_what_the_report_says(tmp_path: Path) -> None:
     register(LARGEST)
     run_all(STUDY, tmp_path)
@@ -186,6 +198,7 @@ def test_the_sample_holds_the_numbers_that_are_measured_today(tmp_path: Path) ->
     for value in sample()["records"]:
         record = records(tmp_path)[value["key"]]
         assert record.identity == value["identity"]
+        assert list(record.phases) == value["phases"]  # keys of trained states
         assert record.measures == pytest.approx(value["measures"], rel=1e-3, abs=0.05)
 
 

@@ -5,7 +5,7 @@ a measure says of itself once it is registered. Importing this does not import t
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from gossamer.measures.accuracy import ACCURACY
@@ -35,6 +35,7 @@ __all__ = [
     "lacking",
     "measure_named",
     "measures",
+    "measures_of",
     "read_training",
     "register",
     "take",
@@ -57,6 +58,11 @@ register(PUBLISHED_ATTACKS)
 def measures() -> dict[str, Measure]:
     """Return every measure but those of attacks, by name."""
     return {one.name: one for group in MEASUREMENTS.values() for one in group.measures}
+
+
+def measures_of(names: Iterable[str]) -> set[str]:
+    """Return the measures of some measurements."""
+    return {one.name for name in names for one in MEASUREMENTS[name].measures}
 
 
 def measure_named(name: str) -> Measure | None:

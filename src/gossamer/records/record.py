@@ -6,7 +6,7 @@ says which records a study asks for and what it calls them. Keys say what determ
 numbers; labels never enter a key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -112,11 +112,15 @@ class Record(Value):
     """Pruning and measuring; training is counted in the phases."""
     environment: Environment
 
-    def completed_by(self, newer: "Record") -> "Record":
-        """Return the record with what was taken later of the same network in its place."""
+    def completed_by(self, newer: "Record", replaced: Collection[str]) -> "Record":
+        """Return the record with what was taken later of the same network.
+
+        Measures that are `replaced` have the new value, or none where there is none any more.
+        """
+        kept = {name: value for name, value in self.measures.items() if name not in replaced}
         return newer.model_copy(
             update={
-                "measures": {**self.measures, **newer.measures},
+                "measures": {**kept, **newer.measures},
                 "per_class": {**self.per_class, **newer.per_class},
                 "layers": newer.layers or self.layers,
                 "versions": {**self.versions, **newer.versions},

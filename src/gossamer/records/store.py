@@ -203,10 +203,11 @@ class Store:
         self._put("phases", phase.key, phase)
         self._remove(checkpoint_path(self.folder, phase.key))
 
-    def add_record(self, record: Record) -> None:
-        """Keep what was measured, beside what was measured of the same network before."""
-        earlier = self.records([record.key]).get(record.key)
-        self._put("records", record.key, earlier.completed_by(record) if earlier else record)
+    def add_record(self, record: Record, replaced: Collection[str] = ()) -> None:
+        """Keep what was measured, with what else was measured of the same network before."""
+        if earlier := self.records([record.key]).get(record.key):
+            record = earlier.completed_by(record, replaced)
+        self._put("records", record.key, record)
 
     def add_joint(self, joint: JointRecord) -> None:
         """Keep what was measured of several networks together."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
 from gossamer.core.formats import counted
-from gossamer.measures import lacking
+from gossamer.measures import lacking, measures_of
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.steps import STEPS
 from gossamer.recipes.trial import Device
@@ -275,7 +275,7 @@ def carry_out(
         if isinstance(event, Phase):
             store.add_phase(event)
         elif isinstance(event, Record):
-            store.add_record(event)
+            store.add_record(event, measures_of(event.versions))
             done[0] += 1
         elif isinstance(event, JointRecord):
             store.add_joint(event)
