@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gossamer.benchmarking.subjects import random_inputs
-from gossamer.engine import Convolution, Linear
+from gossamer.engine import weights_of
 from gossamer.measure.latency import latency_of, time_alternately
 from gossamer.records.file_speed import FileTime, StoredLayer
 from gossamer.runtime import Predictor
@@ -29,13 +29,13 @@ def is_compressed(model: str) -> bool:
 def stored_layers(predictor: Predictor) -> Iterator[StoredLayer]:
     """Yield the layers of a network that have weights."""
     for layer in predictor.network.layers:
-        if isinstance(layer, Linear | Convolution):
+        if weights := weights_of(layer):
             yield StoredLayer(
-                kind=type(layer).__name__.lower(),
-                rows=layer.weights.rows,
-                columns=layer.weights.columns,
-                stored=layer.weights.layout,
-                nonzero=int(np.count_nonzero(layer.weights.values)),
+                kind=layer.name,
+                rows=weights.rows,
+                columns=weights.columns,
+                stored=weights.layout,
+                nonzero=int(np.count_nonzero(weights.values)),
             )
 
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from gossamer.benchmarking.measuring import PROCESSES
 from gossamer.core.errors import InputError
 from gossamer.core.system import available_memory
-from gossamer.engine import Convolution, Linear
+from gossamer.engine import weights_of
 from gossamer.measure.running import run
 from gossamer.runtime import Predictor
 
@@ -72,11 +72,11 @@ def file_footprint(predictor: Predictor) -> Footprint:
     Its kernels take a few examples at a time through all layers, so that of a batch only inputs
     and outputs are held.
     """
-    layers = [one for one in predictor.network.layers if isinstance(one, Linear | Convolution)]
+    weights = [found for layer in predictor.network.layers if (found := weights_of(layer))]
     lengths = (
         torch.Size(shape).numel() for shape in (predictor.input_shape, predictor.output_shape)
     )
-    return Footprint(4 * sum(layer.weights.stored for layer in layers), 4 * sum(lengths))
+    return Footprint(4 * sum(found.stored for found in weights), 4 * sum(lengths))
 
 
 def check_memory(footprint: Footprint, batches: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from gossamer.compression.outputs import leaves, map_tensors, with_leaves
 from gossamer.compression.storing import layers_in_words, layouts_in_words
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
-from gossamer.engine import Convolution, Floats, Linear, Network, Shape
+from gossamer.engine import Floats, Network, Shape, weights_of
 from gossamer.measure.latency import Timing, threads_of_torch
 from gossamer.runtime.inputs import as_inputs
 
@@ -300,7 +300,9 @@ def _listed(names: tuple[str, ...], most: int = 8) -> str:
 
 def stored_numbers(network: Network) -> int:
     """Return how many weights and biases a network stores."""
-    layers = [layer for layer in network.layers if isinstance(layer, Linear | Convolution)]
-    return sum(
-        layer.weights.stored + (0 if layer.bias is None else layer.bias.size) for layer in layers
-    )
+    found = 0
+    for layer in network.layers:
+        if weights := weights_of(layer):
+            bias = getattr(layer, "bias", None)
+            found += weights.stored + (0 if bias is None else bias.size)
+    return found

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from gossamer.engine import Convolution, Linear, Network
+from gossamer.engine import Network, weights_of
 
 
 def provenance(network: Network) -> dict[str, str | float]:
@@ -24,7 +24,7 @@ def provenance(network: Network) -> dict[str, str | float]:
 
     Examples
     --------
-    >>> from gossamer.engine import pack_weights
+    >>> from gossamer.engine import Linear, pack_weights
     >>> layer = Linear(0, pack_weights(np.eye(4), "csr"))
     >>> provenance(Network((4,), (layer,), 1))["sparsity"]
     0.75
@@ -46,7 +46,7 @@ def stored_sparsity(network: Network) -> float:
     >>> stored_sparsity(Network((4,), (), 0))
     0.0
     """
-    weights = [layer.weights for layer in network.layers if isinstance(layer, Linear | Convolution)]
+    weights = [found for layer in network.layers if (found := weights_of(layer))]
     held = sum(int(np.count_nonzero(each.values)) for each in weights)
     every = sum(each.rows * each.columns for each in weights)
     return 1 - held / every if every else 0.0

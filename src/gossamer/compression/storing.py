@@ -3,20 +3,19 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
 from gossamer.engine import (
     BLOCK_ROWS,
-    Convolution,
     Floats,
     Layout,
-    Linear,
     Network,
     Operator,
     pack_weights,
     unpack_weights,
+    weights_of,
 )
 
 LAYOUTS: tuple[Layout, ...] = ("dense", "csr", "block")
@@ -36,18 +35,20 @@ def suitable_layouts(layer: Operator) -> tuple[Layout, ...]:
 
     Examples
     --------
+    >>> from gossamer.engine import Linear
     >>> suitable_layouts(Linear(0, pack_weights(np.eye(8), "csr")))
     ('dense', 'csr')
     >>> suitable_layouts(Linear(0, pack_weights(np.ones((8, 8)), "dense")))
     ('dense',)
     """
-    if not isinstance(layer, Linear | Convolution):
+    weights = weights_of(layer)
+    if weights is None:
         return ()
-    matrix = unpack_weights(layer.weights)
+    matrix = unpack_weights(weights)
     nonzero = np.count_nonzero(matrix)
     if nonzero > _MOST_DENSE * matrix.size:
         return ("dense",)
-    groups = layer.groups if isinstance(layer, Convolution) else 1
+    groups: int = getattr(layer, "groups", 1)
     return LAYOUTS if suits_blocks(matrix, groups) else LAYOUTS[:2]
 
 
@@ -98,10 +99,10 @@ def with_usual_layouts(network: Network) -> Network:
 
 
 def _usual_layout(layer: Operator) -> Layout | None:
-    suitable = suitable_layouts(layer)
-    if not suitable or not isinstance(layer, Linear | Convolution):
+    suitable, weights = suitable_layouts(layer), weights_of(layer)
+    if weights is None:
         return None
-    matrix = unpack_weights(layer.weights)
+    matrix = unpack_weights(weights)
     sparse = np.count_nonzero(matrix) < _USUALLY_DENSE * matrix.size
     return suitable[-1] if sparse else "dense"
 
@@ -115,13 +116,11 @@ def stored_as(network: Network, layouts: Sequence[Layout | None]) -> Network:
 
 
 def _stored_as(layer: Operator, layout: Layout | None) -> Operator:
-    if (
-        layout is None
-        or not isinstance(layer, Linear | Convolution)
-        or layer.weights.layout == layout
-    ):
+    weights = weights_of(layer)
+    if layout is None or weights is None or weights.layout == layout:
         return layer
-    return replace(layer, weights=pack_weights(unpack_weights(layer.weights), layout))
+    changes: dict[str, Any] = {"weights": pack_weights(unpack_weights(weights), layout)}
+    return replace(layer, **changes)  # type: ignore[type-var]
 
 
 def layouts_in_words(network: Network) -> str:
@@ -129,12 +128,12 @@ def layouts_in_words(network: Network) -> str:
 
     Examples
     --------
+    >>> from gossamer.engine import Linear
     >>> layer = Linear(0, pack_weights(np.eye(2), "csr"))
     >>> layouts_in_words(Network((2,), (layer, layer), 2))
     '2 csr'
     """
-    layers = (layer for layer in network.layers if isinstance(layer, Linear | Convolution))
-    counts = Counter(layer.weights.layout for layer in layers)
+    counts = Counter(found.layout for layer in network.layers if (found := weights_of(layer)))
     return ", ".join(f"{counts[layout]} {layout}" for layout in LAYOUTS if counts[layout]) or "none"
 
 
@@ -145,16 +144,17 @@ def layers_in_words(network: Network, modules: Sequence[str] = ()) -> list[str]:
 
     Examples
     --------
+    >>> from gossamer.engine import Linear
     >>> layer = Linear(0, pack_weights(np.eye(2), "csr"))
     >>> layers_in_words(Network((2,), (layer,), 1), ["head, relu"])
     ['linear [2, 2]: csr, 2 of 4 weights: head, relu']
     """
     lines = []
-    for layer, names in zip_longest(network.layers, modules, fillvalue=""):
-        if isinstance(layer, Linear | Convolution):
-            weights = layer.weights
+    for number, layer in enumerate(network.layers):
+        if weights := weights_of(layer):
+            names = modules[number] if modules else ""
             shape = f"[{weights.rows}, {weights.columns}]"
             of = f"{weights.stored} of {weights.rows * weights.columns} weights"
-            line = f"{type(layer).__name__.lower()} {shape}: {weights.layout}, {of}"
+            line = f"{layer.name} {shape}: {weights.layout}, {of}"
             lines.append(f"{line}: {names}" if names else line)
     return lines

@@ -6,7 +6,7 @@ left out. What the fields hold is checked afterwards, by `check_network`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -116,13 +116,9 @@ def _described(part: Any, arrays: list[Stored], precision: Precision) -> dict[st
     found: dict[str, Any] = {}
     for field in fields(part):
         content = _content(getattr(part, field.name), arrays, precision)
-        if not _has_default(field) or content != _content(field.default, arrays, precision):
+        if content != _content(field.default, arrays, precision):  # MISSING equals nothing else
             found[field.name] = content
     return found
-
-
-def _has_default(field: Field[Any]) -> bool:
-    return field.default is not MISSING
 
 
 def _content(content: Any, arrays: list[Stored], precision: Precision) -> Any:
@@ -193,7 +189,7 @@ def _built_layer(where: str, header: Any, arrays: _Arrays) -> Operator:
 
 def _built(where: str, wanted: type[Any], header: Any, arrays: _Arrays) -> Any:
     """Build an operator, or a part of one, from an object of its fields."""
-    needed = {field.name for field in fields(wanted) if not _has_default(field)}
+    needed = {field.name for field in fields(wanted) if field.default is MISSING}
     _check_keys(where, header, needed, {field.name for field in fields(wanted)})
     types = typed_fields(wanted)
     found = {

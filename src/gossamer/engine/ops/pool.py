@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -39,35 +40,24 @@ class Pool(Operator):
         return (2, 5, 6), cls(0, Pooling.sampled(random))
 
 
-def _max_pool(call: Call) -> Lowered:
-    kernel = call.arguments["kernel_size"]
-    pooling = Pooling(
-        "max",
-        pair(kernel),
-        pair(call.arguments["stride"] or kernel),
-        pair(call.arguments["padding"], fill=0),
-        pair(call.arguments["dilation"]),
-        bool(call.arguments["ceil_mode"]),
-    )
-    return _pooled(call, pooling)
-
-
-def _average_pool(call: Call) -> Lowered:
-    if call.arguments.get("divisor_override") is not None:
+def _windowed(call: Call, kind: Literal["max", "average"]) -> Lowered:
+    given = call.arguments
+    if given.get("divisor_override") is not None:
         return ()
-    kernel = call.arguments["kernel_size"]
+    kernel = given["kernel_size"]
     pooling = Pooling(
-        "average",
+        kind,
         pair(kernel),
-        pair(call.arguments["stride"] or kernel),
-        pair(call.arguments["padding"], fill=0),
-        ceil=bool(call.arguments["ceil_mode"]),
-        counts_padding=bool(call.arguments["count_include_pad"]),
+        pair(given["stride"] or kernel),
+        pair(given["padding"], fill=0),
+        pair(given.get("dilation", (1,))),
+        bool(given["ceil_mode"]),
+        bool(given.get("count_include_pad", True)),
     )
     return _pooled(call, pooling)
 
 
-def _adaptive_pool(call: Call, *, maximum: bool) -> Lowered:
+def _adaptive_pool(call: Call, kind: Literal["max", "average"]) -> Lowered:
     given = call.given("self")
     if given is None or not 2 <= len(given.shape) <= 3:
         return ()
@@ -75,7 +65,7 @@ def _adaptive_pool(call: Call, *, maximum: bool) -> Lowered:
     if any(have % want for have, want in zip(size, target, strict=True)):
         return ()  # the windows would differ in size
     window = (size[0] // target[0], size[1] // target[1])
-    return _pooled(call, Pooling("max" if maximum else "average", window, window))
+    return _pooled(call, Pooling(kind, window, window))
 
 
 def _pooled(call: Call, pooling: Pooling) -> Lowered:
@@ -85,7 +75,7 @@ def _pooled(call: Call, pooling: Pooling) -> Lowered:
     return (Pool(given.value, pooling),)
 
 
-def _reduced(call: Call, *, maximum: bool = False, total: bool = False) -> Lowered:
+def _reduced(call: Call, kind: Literal["max", "average"], *, total: bool = False) -> Lowered:
     """Return a reduction over whole axes of an image or a sequence as one pooling."""
     given, dims = call.given("self"), call.arguments["dim"]
     if given is None or not dims or len(given.shape) > 3:
@@ -96,9 +86,7 @@ def _reduced(call: Call, *, maximum: bool = False, total: bool = False) -> Lower
         return ()
     size = [given.shape[axis - 1] if axis in axes else 1 for axis in range(2, rank)]
     window = pair(size)
-    kept: list[Operator] = [
-        Pool(given.value, Pooling("max" if maximum else "average", window, window))
-    ]
+    kept: list[Operator] = [Pool(given.value, Pooling(kind, window, window))]
     if total:
         channels = given.shape[0]
         places = np.full(channels, float(math.prod(size)))
@@ -106,23 +94,19 @@ def _reduced(call: Call, *, maximum: bool = False, total: bool = False) -> Lower
     return (*kept, Reshape(call.step(len(kept) - 1), network_shape(call.shape)))
 
 
-_ADAPTIVE_AVERAGE = partial(_adaptive_pool, maximum=False)
-_ADAPTIVE_MAXIMUM = partial(_adaptive_pool, maximum=True)
+_MAXIMA = ("max_pool1d", "max_pool2d", "max_pool2d_with_indices")
+_AVERAGES = ("avg_pool1d", "avg_pool2d")
+_ADAPTIVE_MAXIMA = ("adaptive_max_pool1d", "adaptive_max_pool2d")
+_ADAPTIVE_AVERAGES = ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
 register(
     Pool,
     {
-        "max_pool1d": _max_pool,
-        "max_pool2d": _max_pool,
-        "max_pool2d_with_indices": _max_pool,
-        "avg_pool1d": _average_pool,
-        "avg_pool2d": _average_pool,
-        "adaptive_avg_pool1d": _ADAPTIVE_AVERAGE,
-        "adaptive_avg_pool2d": _ADAPTIVE_AVERAGE,
-        "_adaptive_avg_pool2d": _ADAPTIVE_AVERAGE,
-        "adaptive_max_pool1d": _ADAPTIVE_MAXIMUM,
-        "adaptive_max_pool2d": _ADAPTIVE_MAXIMUM,
-        "mean": _reduced,
-        "sum": partial(_reduced, total=True),
-        "amax": partial(_reduced, maximum=True),
+        **dict.fromkeys(_MAXIMA, partial(_windowed, kind="max")),
+        **dict.fromkeys(_AVERAGES, partial(_windowed, kind="average")),
+        **dict.fromkeys(_ADAPTIVE_MAXIMA, partial(_adaptive_pool, kind="max")),
+        **dict.fromkeys(_ADAPTIVE_AVERAGES, partial(_adaptive_pool, kind="average")),
+        "mean": partial(_reduced, kind="average"),
+        "sum": partial(_reduced, kind="average", total=True),
+        "amax": partial(_reduced, kind="max"),
     },
 )
