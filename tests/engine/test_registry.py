@@ -1,6 +1,7 @@
 """What follows from an operator's own file, for every one that is registered, and for a toy."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -219,6 +220,23 @@ def test_lowering_follows_for_a_toy() -> None:
     found = run_portable(whole.network, example.numpy(), np.float64)
     expected = model.double()(example.double()).detach().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2, 4), (2, 3, 1, 2, 2)])
+def test_networks_of_any_rank_are_lowered_for_numpy(shape: Shape, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = (nn.ELU(), nn.LayerNorm(shape[1:]), nn.Flatten(), nn.Linear(math.prod(shape), 5))
+    model = nn.Sequential(*layers).eval()
+    example = torch.randn(4, *shape)
+    small = gossamer.compress(model, example, choose="engine")  # in kernels from Flatten on
+    expected = model(example).detach().numpy()
+    np.testing.assert_allclose(small(example).numpy(), expected, rtol=1e-5, atol=1e-6)
+    small.save(tmp_path / "n.gsm")
+    network, _, shapes = read_network(tmp_path / "n.gsm")
+    assert (network.input_shape, shapes.input) == (shape, shape)
+    np.testing.assert_allclose(
+        run_portable(network, example.numpy()), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 # --- what has no compiled kernel is still saved, loaded and run

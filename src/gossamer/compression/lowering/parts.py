@@ -42,6 +42,9 @@ from gossamer.engine import (
     weights_of,
 )
 
+_MOST_AXES_OF_KERNELS = 3
+"""Lengths of an example in PyTorch that the compiled kernels know; a sequence is an image."""
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -144,7 +147,9 @@ def _layout(
     sizes = {
         node: found
         for node in graph.graph.nodes
-        if node not in fixed and (found := _sizes(node, batch, in_rows=in_rows)) is not None
+        if node not in fixed
+        and (found := _sizes(node, batch, in_rows=in_rows)) is not None
+        and (portable or len(found[1]) <= _MOST_AXES_OF_KERNELS)
     }
     shapes = {node: shape for node, (_, shape) in sizes.items()}
     lowered = {
