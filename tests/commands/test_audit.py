@@ -90,7 +90,7 @@ def test_what_is_printed_fits_80_columns_and_ends_with_the_page(gossamer: Gossam
         "An attacker who means to accuse 1 in 1,000 innocents in fact accuses"
     )
     text = " ".join(seen.out.split())
-    for part in ("Loss", "RMIA", "Self-tests: 5 of 5 passed", "Skipped", "Notes", "1% FPR"):
+    for part in ("Loss", "RMIA", "Self-tests: 6 of 6 passed", "Skipped", "Notes", "1% FPR"):
         assert part in text
     assert "lira_offline, lira_online: it needs 2 other models" in text
     assert seen.err == ""
@@ -481,7 +481,7 @@ def test_the_python_of_the_guide_writes_a_file_that_can_be_audited(
     from torch import nn
 
     guide = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
-    by_hand, in_pairs, in_python = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    by_hand, in_pairs, in_python, in_limits = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     exec(by_hand, arrays())
     first = gossamer("audit", "predictions.npz", "--dry-run")
     assert "4 models, 200 examples" in first.out
@@ -496,10 +496,13 @@ def test_the_python_of_the_guide_writes_a_file_that_can_be_audited(
     assert "16 models, 200 examples of which 100 are members, 3 classes" in second.out
     assert "7 that trained on it, 7 that" in " ".join(second.out.split())
     said: list[Any] = []
-    exec(in_python, {"print": lambda *what: said.extend(what)})
+    names: dict[str, Any] = {"print": lambda *what: said.extend(what)}
+    exec(in_python, names)
     assert str(said[0]).startswith("An attacker who m")
     assert "1 in 1,000 innocents" in str(said[0])
     assert said[2] is True
+    exec(in_limits, names)
+    assert said[3] is ("Passed" in said[4])
 
 
 def test_the_guide_says_rightly_which_attacks_need_how_many_models(
@@ -513,3 +516,49 @@ def test_the_guide_says_rightly_which_attacks_need_how_many_models(
                 seen = gossamer("audit", "mine.npz", "--dry-run")
                 possible = " ".join(seen.out.split()).split("can be run: ")[1].split(".")[0]
                 assert (names in possible) == (count == models), (count, possible)
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "words"),
+    [("0.9", 0, "Passed: more than 90.00%"), ("0.02", 3, "FAILED: more than 2.00%")],
+)
+def test_a_limit_decides_the_exit_code(
+    gossamer: Gossamer, limit: str, code: int, words: str
+) -> None:
+    save(**arrays(models=8, examples=1000))
+    asked = ("--attacks", "loss", "--max-tpr", limit, "--at-fpr", "0.01", "--out", "out")
+    seen = gossamer("audit", "mine.npz", *asked)
+    assert seen.code == code, seen.err
+    assert words in " ".join(seen.out.split())
+    found = Leakage.model_validate(json.loads(Path("out/audit.json").read_text()))
+    assert found.judgement is not None
+    assert found.judgement.passed is (code == 0)
+    assert words in Path("out/audit.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--at-fpr", "0.01"], "--at-fpr: needs --max-tpr"),
+        (["--max-tpr", "0.01", "--at-fpr", "0.02"], "expected a rate of the audit: 0.01 or 0.001"),
+        (["--max-tpr", "0.0001"], "--max-tpr: is 0.0001, expected a share from 0.001"),
+        (["--temperature", "0"], "temperature: is 0.0, expected a positive number such as 2"),
+    ],
+)
+def test_limits_that_say_nothing_are_refused(
+    gossamer: Gossamer, options: list[str], words: str
+) -> None:
+    save()
+    seen = gossamer("audit", "mine.npz", *options)
+    assert seen.code == 2
+    assert words in " ".join(seen.err.split())
+
+
+def test_the_temperature_is_reported(gossamer: Gossamer) -> None:
+    save()
+    seen = gossamer("audit", "mine.npz", "--attacks", "base", "--temperature", "2", "--json")
+    assert json.loads(seen.out)["attacks"][0]["label"] == "BASE, temperature 2"
+    assert json.loads(seen.out)["provenance"]["temperature"] == 2

@@ -12,7 +12,6 @@ from scipy import special, stats
 from gossamer.core.errors import InputError
 from gossamer.leakage import audit, audit_statistics, self_tests, statistics
 from gossamer.leakage.attacks import ATTACKS, usual_attacks
-from gossamer.leakage.notes import stronger
 from gossamer.records.leakage import Leakage
 
 Members = NDArray[np.bool_]
@@ -37,7 +36,7 @@ def test_every_attack_runs_on_eight_pairs(paired_members: PairedMembers) -> None
     assert tuple(attack.name for attack in found.attacks) == (*usual_attacks(), "best_threshold")
     assert found.passed, found.checks
     assert {check.name for check in found.checks} == {
-        "null", "floor", "rates", "labels", "references",
+        "null", "null, strongest attack", "floor", "rates", "labels", "references",
     }  # fmt: skip
     assert found.paired
     assert found.references is not None
@@ -248,18 +247,19 @@ def test_the_most_exposed_examples_are_found(paired_members: PairedMembers) -> N
     assert first.other_accuracy == right[~inside].mean()
 
 
-def test_the_sentence_says_the_headline(paired_members: PairedMembers) -> None:
+def test_the_sentence_of_one_attack_has_its_interval(paired_members: PairedMembers) -> None:
     members = paired_members(16, 2500)
-    found = audit(*outputs(members, gain=3.0), members)
+    found = audit(*outputs(members, gain=3.0), members, attacks=["gap", "lira_online"])
     tpr = found.attack("lira_online").rate_at(0.001).tpr
     assert tpr.low is not None
     assert tpr.high is not None
     start = (
         "An attacker who may accuse 1 in 1,000 innocents correctly picks out "
         f"{100 * tpr.value:.1f}% of the training examples, "
-        f"[{100 * tpr.low:.1f}, {100 * tpr.high:.1f}]"
+        f"[{100 * tpr.low:.1f}, {100 * tpr.high:.1f}] (LiRA, online; "
     )
     assert found.sentence.startswith(start)
+    assert (found.headline, found.strongest, found.compared) == ("lira_online", "lira_online", 1)
 
 
 def test_the_sentence_does_not_claim_a_rate_that_was_not_kept() -> None:
@@ -336,22 +336,6 @@ def test_models_of_one_split_are_said_to_count_as_one() -> None:
     assert any("trained on 1 split of the examples in all" in note for note in found.notes)
     assert found.attack("loss").auc.method == "DeLong over examples"
     assert found.attack("best_threshold").balanced_accuracy.low is None
-
-
-def test_an_attack_that_finds_clearly_more_than_the_headline_is_named(
-    paired_members: PairedMembers,
-) -> None:
-    members = paired_members(16, 2000)
-    given_outputs = outputs(members, gain=3.0)
-    usual = audit(*given_outputs, members, attacks=["loss", "lira_online"])
-    assert not any("lower bound" in note for note in usual.notes)
-    swapped = tuple(
-        attack.model_copy(update={"name": name, "label": name})
-        for attack, name in zip(usual.attacks, ("lira_online", "loss"), strict=False)
-    )
-    note = stronger(swapped, "lira_online")[0]
-    assert note.startswith("loss finds more members at 0.1% FPR than the headline attack")
-    assert stronger(swapped, "loss") == ()
 
 
 def test_reasons_count_in_the_singular(paired_members: PairedMembers) -> None:

@@ -162,8 +162,8 @@ def test_one_model_is_audited_with_what_it_allows(tmp_path: Path) -> None:
         in text
     )
     names = [attack.name for attack in drawn_attacks(leakage)]
-    assert names[0] == leakage.headline
-    assert set(names) == {"modified_entropy", "loss"}
+    assert names[0] == leakage.strongest
+    assert set(names) == {"loss", "confidence", "entropy", "modified_entropy"}
 
 
 def test_folder_that_cannot_be_written_is_one_sentence(make_leakage: Any, tmp_path: Path) -> None:

@@ -24,14 +24,19 @@ EPILOG = (
     "`labels` [examples]: class numbers from 0, or one-hot rows  \n"
     "`members` [models, examples] or [examples]: true where the model trained on it  \n"
     "`pairs` [models]: only if models were trained two by two on complementary halves\n\n"
-    "Exit codes: 0 audited, 1 a self-test failed, 2 wrong input, 130 interrupted.\n\n"
+    "Exit codes: 0 audited, and within `--max-tpr` where it is given; 1 a self-test failed; "
+    "2 wrong input; 3 more than `--max-tpr` is found, or cannot be excluded; 130 interrupted.\n\n"
     "Examples:\n\n"
     "`gossamer audit predictions.npz`  \n"
     "`gossamer audit predictions.npz --dry-run`  \n"
     "`gossamer audit predictions.npz --attacks loss,lira_online --out audits/second`  \n"
+    "`gossamer audit predictions.npz --max-tpr 0.01 --at-fpr 0.001`  \n"
+    "`gossamer audit predictions.npz --attacks rmia,base --temperature 2`  \n"
     "`gossamer audit predictions.npz --json > leakage.json`"
 )
 """What follows the options in the command's help."""
+
+_LIMIT_FAILED = 3
 
 
 def audit(
@@ -45,6 +50,17 @@ def audit(
     seed: Annotated[int, typer.Option(min=0, help="Of splits, resamples and self-tests.")] = 0,
     attacks: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Only these. [default: the usual ones]")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="Of RMIA and BASE; to be chosen before looking.")
+    ] = 1.0,
+    max_tpr: Annotated[
+        float | None,
+        typer.Option(help="Fail (exit code 3) unless more true positives can be excluded."),
+    ] = None,
+    at_fpr: Annotated[
+        float | None,
+        typer.Option(help="At which false-positive rate: 0.001 or 0.01. [default: 0.001]"),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all numbers as JSON and nothing else.")
@@ -64,16 +80,38 @@ def audit(
         raise InputError(
             "--json: a dry run has no numbers to print; leave out --json or --dry-run."
         )
+    limit = _limit(max_tpr, at_fpr)
     if dry_run:
         _preview(console, file, names)
         return
     folder = out or Path("runs") / f"audit-{file.stem}"
-    leakage, scores = _audited(file, folder, names, seed)
+    leakage, scores = _audited(file, folder, names, seed, temperature)
+    if limit is not None:
+        leakage = leakage.model_copy(update={"judgement": leakage.judge(*limit)})
     # What was found is said before anything is written: a full disk must not lose it.
     _say(console, leakage, file.name, as_json=as_json)
     echo(str(_written(leakage, scores, folder, file.name).resolve()), err=as_json)
     if not leakage.passed:
         raise typer.Exit(FAILED)
+    if leakage.judgement and not leakage.judgement.passed:
+        raise typer.Exit(_LIMIT_FAILED)
+
+
+def _limit(max_tpr: float | None, at_fpr: float | None) -> tuple[float, float] | None:
+    """Return what leak is tolerated; complain of a limit that says nothing before the audit."""
+    from gossamer.leakage.evaluation import RATES
+    from gossamer.records.leakage import check_limit
+
+    if max_tpr is None:
+        if at_fpr is not None:
+            raise InputError("--at-fpr: needs --max-tpr, the share of true positives tolerated.")
+        return None
+    limit = (max_tpr, min(RATES) if at_fpr is None else at_fpr)
+    try:
+        check_limit(*limit, RATES)
+    except InputError as error:
+        raise InputError(f"--{error}") from error
+    return limit
 
 
 def _attack_names(text: str | None) -> tuple[str, ...]:
@@ -98,7 +136,7 @@ def _preview(console: Console, file: Path, names: tuple[str, ...]) -> None:
 
 
 def _audited(
-    file: Path, folder: Path, names: tuple[str, ...], seed: int
+    file: Path, folder: Path, names: tuple[str, ...], seed: int, temperature: float
 ) -> tuple["Leakage", "ExampleScores"]:
     with followed(Console(stderr=True, highlight=False), "part") as follow:
         follow(0, 1, f"Reading {file.name}")
@@ -116,6 +154,7 @@ def _audited(
                 pairs=given.pairs,
                 probabilities=given.probabilities,
                 attacks=names,
+                temperature=temperature,
                 seed=seed,
                 progress=follow,
                 keep_scores=kept.append,

@@ -41,6 +41,11 @@ def described(leakage: Leakage, name: str, width: int) -> Iterator[RenderableTyp
     yield from failures(leakage)
     yield Text(f"{name}: {_extent(leakage)}.\n")
     yield Text(f"{leakage.sentence}\n", style="bold")
+    if leakage.judgement:
+        style = "bold green" if leakage.judgement.passed else "bold red"
+        yield Text(f"{leakage.judgement.sentence}\n", style=style)
+    for warning in leakage.warnings:
+        yield Text(f"Warning: {warning}\n", style="yellow")
     yield _table(leakage.attacks, " " if width >= _WIDE else "\n")
     yield Text(f"\n{_legend(leakage.attacks)}")
     yield Text(f"\nSelf-tests: {_passed(leakage)}", style="bold")

@@ -1,7 +1,8 @@
 """The audit: every attack that can be run, its numbers, and what the audit checks of itself."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
 
@@ -11,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from gossamer.core.arrays import as_array
 from gossamer.core.errors import InputError
 from gossamer.leakage import self_tests
-from gossamer.leakage.attacks import ATTACKS, HEADLINES, Case, chosen_attacks, obstacle
+from gossamer.leakage.attacks import (
+    ATTACKS,
+    HEADLINES,
+    Attack,
+    Case,
+    chosen_attacks,
+    obstacle,
+)
 from gossamer.leakage.design import find_design, without_mate
 from gossamer.leakage.evaluation import evaluate
 from gossamer.leakage.given_arrays import (
@@ -21,7 +29,14 @@ from gossamer.leakage.given_arrays import (
     checked_logits,
     checked_members,
 )
-from gossamer.leakage.notes import few_examples, finding, mateless, notes_on, stronger
+from gossamer.leakage.notes import (
+    breakdowns,
+    few_examples,
+    finding,
+    mateless,
+    notes_on,
+    strongest_of,
+)
 from gossamer.leakage.output_statistics import Statistics, check_models, statistics
 from gossamer.leakage.provenance import arrays_source, provenance
 from gossamer.leakage.threshold_split import find_split
@@ -58,6 +73,7 @@ def audit(
     pairs: ArrayLike | None = None,
     probabilities: bool = False,
     attacks: Sequence[str] | str | None = None,
+    temperature: float = 1.0,
     seed: int = 0,
     progress: Progress | None = None,
     keep_scores: KeepScores | None = None,
@@ -88,6 +104,10 @@ def audit(
     attacks
         Names of the attacks to run, of `gossamer.leakage.attacks.ATTACKS`; None: all usual ones.
         The best threshold in sample is always reported.
+    temperature
+        What logits are divided by before RMIA and BASE take probabilities, which often makes them
+        stronger above 1. To be chosen before looking, or on other models: the highest of several
+        audits of the same models flatters the attacker.
     seed
         Of resampling, splits and self-tests.
     progress
@@ -119,6 +139,8 @@ def audit(
     >>> leakage.passed, leakage.attack("loss").auc.value > 0.9
     (True, True)
     """
+    if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
+        raise InputError(f"temperature: is {temperature!r}, expected a positive number such as 2.")
     given: Given = "probabilities" if probabilities else "logits"
     outputs = as_array(given, logits, EXPECTED_LOGITS)
     check_axes(outputs.shape, given, labels, members)
@@ -137,6 +159,10 @@ def audit(
             progress or _silent,
             keep_scores,
             source,
+            temperature,
+            None
+            if temperature == 1
+            else statistics(array, labels, probabilities=probabilities, temperature=temperature),
         ),
     )
 
@@ -208,6 +234,9 @@ class _Options:
     progress: Progress
     keep_scores: KeepScores | None
     source: Source | None
+    temperature: float = 1.0
+    softened: Statistics | None = None
+    """Statistics at the temperature, if it is not 1."""
 
 
 def _audited(
@@ -224,12 +253,23 @@ def _audited(
     kept = np.delete(np.arange(statistics.models), alone)
     design = find_design(inside[kept], pairs, options.seed)
     split = find_split(design, options.seed)
-    case = Case(statistics.of_models(kept), numbers, design, split, options.seed)
+    case = Case(
+        statistics.of_models(kept),
+        numbers,
+        design,
+        split,
+        options.seed,
+        softened=options.softened.of_models(kept) if options.softened else None,
+        temperature=options.temperature,
+    )
     obstacles = {name: obstacle(ATTACKS[name], design) for name in options.attacks}
     possible = [name for name, why in obstacles.items() if why is None]
     headline = next((name for name in HEADLINES if name in possible), (*possible, *_IN_SAMPLE)[0])
     results, scores = _attacked(case, possible, options)
-    checks = _checks(case, headline, results, options.classes)
+    found = {result.name: result for result in results}
+    strongest, compared = strongest_of(results)
+    chosen = strongest or headline
+    checks = _checks(case, headline, chosen, results, options.classes)
     if options.keep_scores is not None:
         options.keep_scores(ExampleScores(tuple(kept.tolist()), numbers, design.members, scores))
     total = len(results) + 1
@@ -242,6 +282,8 @@ def _audited(
         paired=design.kind == "paired",
         references=self_tests.count_references(design) if comparable else None,
         headline=headline,
+        strongest=chosen,
+        compared=compared,
         attacks=tuple(_renumbered(result, kept) for result in results),
         checks=checks,
         exposed=_most_exposed(case) if comparable else (),
@@ -252,9 +294,10 @@ def _audited(
             *mateless(alone),
             *notes_on(case, pairs is None, possible),
             *few_examples(case),
-            *stronger(results, headline),
         ),
-        sentence=finding(next(r for r in results if r.name == headline)),
+        sentence=finding(found[chosen], compared),
+        headline_sentence="" if chosen == headline else finding(found[headline]),
+        warnings=breakdowns(case),
         provenance=_provenance(numbers, inside, pairs, options),
     )
 
@@ -279,6 +322,7 @@ def _provenance(
         models=len(members),
         attacks=options.attacks,
         pairs=pairs is not None,
+        temperature=options.temperature,
     )
 
 
@@ -303,32 +347,50 @@ def _attacked(
         mutual: Resampler(case.design.units, paired=paired, seed=case.seed, mutual=mutual)
         for mutual in (False, True)
     }
+    compared = sum(not ATTACKS[name].decides for name in names)
     results, kept = [], {}
     for done, name in enumerate((*names, *_IN_SAMPLE)):
-        attack = ATTACKS[name]
+        attack = _with_options(ATTACKS[name], case)
         options.progress(done, total, attack.label)
         scores = attack.score(case, None)
         if options.keep_scores is not None:
             kept[name] = scores.astype(np.float32)
-        results.append(evaluate(attack, scores, case.design, case.split, resamplers[attack.mutual]))
+        resampler = resamplers[attack.mutual]
+        results.append(
+            evaluate(attack, scores, case.design, case.split, resampler, compared=compared)
+        )
     options.progress(total - 1, total, "Self-tests")
     return tuple(results), kept
 
 
+def _with_options(attack: Attack, case: Case) -> Attack:
+    """Say in an attack's label which options were not the usual ones."""
+    if not attack.tempered or case.temperature == 1:
+        return attack
+    return replace(attack, label=f"{attack.label}, temperature {case.temperature:g}")
+
+
 def _checks(
-    case: Case, headline: str, results: tuple[AttackResult, ...], classes: int | None
+    case: Case,
+    headline: str,
+    strongest: str,
+    results: tuple[AttackResult, ...],
+    classes: int | None,
 ) -> tuple[Check, ...]:
+    tested = {strongest: "null, strongest attack", headline: "null"}
     checks = [
+        self_tests.null_check(ATTACKS[name], case, which)
+        for name, which in tested.items()
+        if not ATTACKS[name].in_sample
+    ]
+    checks += [
         self_tests.floor_check(case.statistics, case.design),
         self_tests.rates_check(results),
         self_tests.labels_check(case.labels, classes),
     ]
-    attack = ATTACKS.get(headline)
-    if attack is not None:
-        checks.insert(0, self_tests.null_check(attack, case))
-        if attack.mutual:
-            counts = self_tests.count_references(case.design)
-            checks.append(self_tests.references_check(counts))
+    if any(ATTACKS[name].mutual for name in tested):
+        counts = self_tests.count_references(case.design)
+        checks.append(self_tests.references_check(counts))
     return tuple(checks)
 
 

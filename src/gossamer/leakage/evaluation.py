@@ -22,6 +22,7 @@ from gossamer.leakage.ranking import (
 )
 from gossamer.leakage.threshold_split import Split
 from gossamer.leakage.uncertainty import (
+    CONFIDENCE,
     Resampler,
     auc_estimate,
     balanced_estimate,
@@ -35,6 +36,7 @@ from gossamer.records.leakage import (
     RatePoint,
     TargetNumbers,
 )
+from gossamer.stats.intervals import simultaneous_confidence
 
 RATES = (0.01, 0.001)
 """False-positive rates asked of every attack."""
@@ -75,6 +77,7 @@ def evaluate(
     resampler: Resampler,
     *,
     learnt_on: Scores | None = None,
+    compared: int = 1,
 ) -> AttackResult:
     """Turn the scores of an attack into what is reported of it.
 
@@ -90,6 +93,9 @@ def evaluate(
         Who trained on what, who fixes whose thresholds, and how intervals are found.
     learnt_on
         Scores to fix thresholds on, if not these.
+    compared
+        Attacks that the strongest is chosen of: true-positive rates get an interval, too, that
+        holds for all of them together.
 
     Returns
     -------
@@ -112,7 +118,7 @@ def evaluate(
         advantage=_advantage(balanced),
         auc=_area(scores, areas, design, resampler),
         tpr_at=tuple(
-            _rate_at(rate, at[rate], column, design, resampler)
+            _rate_at(rate, at[rate], column, design, resampler, compared)
             for rate, column in zip(RATES, read.T, strict=True)
         ),
         roc=_mean_curve(targets, resampler),
@@ -295,28 +301,41 @@ def _advantage(balanced: Estimate) -> Estimate:
 
 
 def _rate_at(
-    rate: float, tail: _Tail, read: Floats, design: Design, resampler: Resampler
+    rate: float,
+    tail: _Tail,
+    read: Floats,
+    design: Design,
+    resampler: Resampler,
+    compared: int,
 ) -> RateAt:
     counts = tail.counts
     members = int(counts.members.min())
     value = float(counts.tpr.mean())
+
+    def estimate(confidence: float) -> Estimate:
+        if design.one_membership:
+            return rate_estimate(value, members, tail.threshold_variance, confidence)
+        moved = resampler.estimate(tail.settled, 0.0, 1.0, confidence)
+        return _unless_alike(
+            moved.model_copy(update={"value": value}),
+            rate_estimate(value, members, confidence=confidence),
+        )
+
+    tpr = estimate(CONFIDENCE)
     if design.one_membership:
-        tpr = rate_estimate(value, members, tail.threshold_variance)
         on_curve = Estimate(value=float(read.mean()), method=_UNRESOLVED)
     else:
-        moved = resampler.estimate(tail.settled, 0.0, 1.0)
-        tpr = _unless_alike(
-            moved.model_copy(update={"value": value}), rate_estimate(value, members)
-        )
         on_curve = _unless_alike(
             resampler.estimate(read, 0.0, 1.0),
             rate_estimate(float(read.mean()), members),
         )
     realised = float(counts.fpr.mean())
+    together = estimate(simultaneous_confidence(compared, CONFIDENCE)) if compared > 1 else None
     return RateAt(
         fpr=rate,
         realised_fpr=realised,
         tpr=tpr,
+        together=together,
         curve_tpr=on_curve,
         precision=tuple(
             Precision(prior=prior, value=precision(tpr.value, realised, prior)) for prior in PRIORS

@@ -8,12 +8,20 @@ from numpy.typing import NDArray
 
 from gossamer.core.formats import counted, listed, percent
 from gossamer.leakage.attacks import ATTACKS, Case
+from gossamer.leakage.design import reference_counts
 from gossamer.leakage.evaluation import RATES
 from gossamer.leakage.uncertainty import FEWEST_TO_RESAMPLE
 from gossamer.records.leakage import AttackResult, Estimate
 
 _TELLING_WIDTH = 0.2
 """A wider interval of the balanced accuracy reaches from no leakage to much."""
+
+_MANY_TIED = 0.02
+"""Share of a model's confidences that tie at its lowest or highest, beyond which they count as
+saturated: logits in half precision stay far below, forests and rounded probabilities far above."""
+
+_FEW_REFERENCES = 4
+"""A side: with fewer than these, as with four pairs of models, LiRA knows means poorly."""
 
 
 def mateless(alone: NDArray[np.intp]) -> tuple[str, ...]:
@@ -151,33 +159,83 @@ def few_examples(case: Case) -> tuple[str, ...]:
     )
 
 
-def stronger(results: Sequence[AttackResult], headline: str) -> tuple[str, ...]:
-    """Name the attacks that find clearly more at the rarest rate than the headline attack does."""
-    rate = min(RATES)
-    fair = {result.name: result for result in results if not result.optimistic}
-    if headline not in fair:
-        return ()
-    most = fair[headline].rate_at(rate).tpr.high
-    better = [
-        result.label
-        for result in fair.values()
-        if most is not None
-        and (at := result.rate_at(rate)).kept
-        and at.tpr.low is not None
-        and at.tpr.low > most
-    ]
-    if not better:
-        return ()
-    find = "finds" if len(better) == 1 else "find"
-    return (
-        f"{listed(better)} {find} more members at {percent(rate, 1)}% FPR than the headline "
-        "attack, with intervals apart. The headline is chosen before looking and stays; an audit "
-        "is a lower bound, and whoever must know the worst reads the whole table.",
-    )
+def breakdowns(case: Case) -> tuple[str, ...]:
+    """Warn where attacks break down, so that they find less than there is to find."""
+    return tuple(_breakdowns(case))
 
 
-def finding(result: AttackResult) -> str:
-    """Say what an attack finds."""
+def _breakdowns(case: Case) -> Iterator[str]:
+    design, margins = case.design, case.statistics.margin
+    ends = (margins.min(axis=1, keepdims=True), margins.max(axis=1, keepdims=True))
+    tied = sum(((margins == end).sum() - len(margins)) / margins.size for end in ends)
+    if tied > _MANY_TIED:
+        yield (
+            f"Confidences are saturated: {percent(tied, 0)}% of them tie at a model's lowest or "
+            "highest, such as probabilities of exactly 0 and 1. LiRA takes log-odds to be "
+            "Gaussian, which these are not, and may find next to nothing; thresholds cannot part "
+            "what ties. Read RMIA and BASE, and save logits or unrounded probabilities if there "
+            "are any."
+        )
+    collapsed = collapsed_models(case)
+    if 0 < len(collapsed) < design.models:
+        named = listed([str(model) for model in collapsed])
+        who = f"Model {named} is" if len(collapsed) == 1 else f"Models {named} are"
+        yield (
+            f"{who} right about training examples no more often than naming one class would be: as "
+            "targets they give nothing away, and as references they mislead. Train them again, or "
+            "leave them out with their mates."
+        )
+    counts = [count[design.informative] for count in reference_counts(design, 0)]
+    low = int(min(count.min(initial=design.models) for count in counts))
+    if design.models > 1 and 0 < low < _FEW_REFERENCES:
+        yield (
+            f"{counted(low, 'reference')} a side are few: an attacker with more models finds more."
+        )
+
+
+def collapsed_models(case: Case) -> list[int]:
+    """Return the models that are right about their members no more often than one class is common.
+
+    Within two standard errors, counted from 0 among those audited.
+    """
+    right = case.statistics.correct
+    found = []
+    for model, inside in enumerate(case.design.members):
+        commonest = float(np.bincount(case.labels[inside]).max() / inside.sum())
+        error = math.sqrt(commonest * (1 - commonest) / inside.sum())
+        if right[model, inside].mean() <= commonest + 2 * error:
+            found.append(model)
+    return found
+
+
+def strongest_of(results: Sequence[AttackResult]) -> tuple[str, int]:
+    """Return the name of the strongest attack, and of how many it was chosen.
+
+    Of all that can be made to accuse rarely, the one of the highest true-positive rate at the
+    rarest false-positive rate; of equal ones the first. ("", 0) if there is none.
+    """
+    fair = rankable(results)
+    if not fair:
+        return "", 0
+    best = max(fair, key=lambda result: result.rate_at(min(RATES)).comparable)
+    return best.name, len(fair)
+
+
+def rankable(results: Sequence[AttackResult]) -> list[AttackResult]:
+    """Return the attacks that can be made to accuse rarely."""
+    return [r for r in results if not r.optimistic and not ATTACKS[r.name].decides]
+
+
+def finding(result: AttackResult, compared: int = 1) -> str:
+    """Say what an attack finds.
+
+    Parameters
+    ----------
+    result
+        Of the attack.
+    compared
+        Of how many attacks it was chosen as the strongest; 1 if it was chosen before looking.
+    """
     if result.optimistic:
         return (
             f"A threshold chosen on the very scores that it judges tells members from others with "
@@ -191,16 +249,21 @@ def finding(result: AttackResult) -> str:
         )
     at = result.rate_at(min(RATES))
     asked = f"1 in {round(1 / at.fpr):,} innocents"
-    found = f"picks out {_share(at.tpr, ' of the training examples')}"
+    tpr = at.together if compared > 1 and at.together else at.tpr
+    found = f"picks out {_share(tpr, ' of the training examples')}"
+    who = result.label
+    if compared > 1:
+        holds = "" if tpr.low is None else ", by an interval that holds for all of them together"
+        who = f"{result.label}, the strongest of {compared} attacks{holds}"
     if not at.kept:
         return (
             f"An attacker who means to accuse {asked} in fact accuses "
-            f"{_per_thousand(at.realised_fpr)} in 1,000, and correctly {found} ({result.label}; "
+            f"{_per_thousand(at.realised_fpr)} in 1,000, and correctly {found} ({who}; "
             "its threshold, fixed on other data, does not keep the rate)."
         )
     were = "no" if at.realised_fpr == 0 else f"{_per_thousand(at.realised_fpr)} in 1,000"
     return (
-        f"An attacker who may accuse {asked} correctly {found} ({result.label}; {were} innocents "
+        f"An attacker who may accuse {asked} correctly {found} ({who}; {were} innocents "
         "were in fact accused)."
     )
 

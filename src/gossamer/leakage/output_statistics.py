@@ -101,7 +101,13 @@ class Statistics:
         return Statistics(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
-def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = False) -> Statistics:
+def statistics(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    probabilities: bool = False,
+    temperature: float = 1.0,
+) -> Statistics:
     """Reduce logits to what the attacks need, computed in float64 and kept in float32.
 
     Parameters
@@ -113,6 +119,8 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
     probabilities
         The first argument holds probabilities: rows from 0 to 1 that sum to one. A probability
         of 0 is read as `LEAST_PROBABILITY`; nothing else is clipped.
+    temperature
+        What logits, or logarithms of probabilities, are divided by.
 
     Returns
     -------
@@ -153,6 +161,7 @@ def statistics(logits: ArrayLike, labels: ArrayLike, *, probabilities: bool = Fa
             normalised = normalised and _normalised(block)
             if probabilities:
                 block = np.log(np.maximum(block, LEAST_PROBABILITY))
+            block /= temperature
             with np.errstate(over="ignore"):  # what float32 cannot hold, Statistics refuses
                 found[:, model, part] = _reduce(block, classes[part])
     if normalised:

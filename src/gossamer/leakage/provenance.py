@@ -17,7 +17,14 @@ _LIBRARIES = ("numpy", "scipy")
 
 
 def provenance(
-    source: Source, given: Given, *, seed: int, models: int, attacks: Sequence[str], pairs: bool
+    source: Source,
+    given: Given,
+    *,
+    seed: int,
+    models: int,
+    attacks: Sequence[str],
+    pairs: bool,
+    temperature: float,
 ) -> Provenance:
     """Return what it takes to repeat an audit that was done just now; see `Provenance`."""
     libraries = {"python": platform.python_version()}
@@ -31,6 +38,7 @@ def provenance(
         models=models,
         attacks=tuple(attacks),
         pairs=pairs,
+        temperature=temperature,
     )
 
 

@@ -52,7 +52,9 @@ def clopper_pearson(
     return low, high
 
 
-def rate_estimate(value: float, total: int, threshold_variance: float = 0.0) -> Estimate:
+def rate_estimate(
+    value: float, total: int, threshold_variance: float = 0.0, confidence: float = CONFIDENCE
+) -> Estimate:
     """Return a rate over examples with its Clopper-Pearson interval.
 
     Parameters
@@ -63,6 +65,8 @@ def rate_estimate(value: float, total: int, threshold_variance: float = 0.0) -> 
         What the error of an estimated threshold adds to the variance of the rate. It counts as if
         there were fewer examples: as many as have the variance of both errors together (Kish's
         effective size).
+    confidence
+        Of the interval.
 
     References
     ----------
@@ -71,13 +75,13 @@ def rate_estimate(value: float, total: int, threshold_variance: float = 0.0) -> 
     """
     count = value * total
     if threshold_variance == 0:
-        low, high = clopper_pearson(count, total)
+        low, high = clopper_pearson(count, total, confidence)
         return Estimate(value=value, low=low, high=high, method="Clopper-Pearson over examples")
     # A rate of 0 or 1 has an error, too, which its own binomial variance denies.
     likely = (count + 1) / (total + 2)
     binomial = likely * (1 - likely) / total
     effective = total * binomial / (binomial + threshold_variance)
-    low, high = clopper_pearson(value * effective, effective)
+    low, high = clopper_pearson(value * effective, effective, confidence)
     method = "Clopper-Pearson over examples, widened for the threshold's own error"
     return Estimate(value=value, low=low, high=high, method=method)
 
@@ -156,10 +160,14 @@ class Resampler:
         self._weights = _bootstrap_weights(self.count, seed)
 
     def estimate(
-        self, values: Floats, least: float = -math.inf, most: float = math.inf
+        self,
+        values: Floats,
+        least: float = -math.inf,
+        most: float = math.inf,
+        confidence: float = CONFIDENCE,
     ) -> Estimate:
         """Return the mean over models, ``[models]``, kept within what is possible."""
-        low, high = self.bands(values[:, None], least, most)
+        low, high = self.bands(values[:, None], least, most, confidence)
         value = float(values.mean())
         if low is None or high is None:
             return Estimate(value=value, method=self.method)
@@ -180,16 +188,19 @@ class Resampler:
         return f"bootstrap over {self.count} {self._noun}s{widened}"
 
     def bands(
-        self, values: Floats, least: float, most: float
+        self, values: Floats, least: float, most: float, confidence: float = CONFIDENCE
     ) -> tuple[Floats, Floats] | tuple[None, None]:
-        """Return lower and upper ends, ``[numbers]``, of means over ``[models, numbers]``."""
+        """Return lower and upper ends, ``[numbers]``, of means over ``[models, numbers]``.
+
+        Beyond 95% they are Student's: so far out resamples are too few.
+        """
         if self.count < (3 if self._mutual else 2):
             return None, None
         totals = np.zeros((self.count, values.shape[1]))
         np.add.at(totals, self._units, values)
         means = totals / np.bincount(self._units)[:, None]
-        if self._weights is None:
-            found = [mean_interval(column.tolist(), CONFIDENCE) for column in means.T]
+        if self._weights is None or confidence > CONFIDENCE:
+            found = [mean_interval(column.tolist(), confidence) for column in means.T]
             low = np.array([interval.low for interval in found], dtype=np.float64)
             high = np.array([interval.high for interval in found], dtype=np.float64)
         else:

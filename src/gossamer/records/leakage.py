@@ -5,10 +5,12 @@ accuracies, priors and areas are fractions. The true-positive rate (TPR) is the 
 that an attack accuses, the false-positive rate (FPR) the share of non-members.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from gossamer.core.errors import InputError
+from gossamer.core.formats import percent
 from gossamer.records.record import Value
 
 
@@ -53,11 +55,23 @@ class RateAt(Value):
     """What it came to on the targets, with the threshold fixed on other data."""
     tpr: Estimate
     """True-positive rate with the threshold fixed on other data."""
+    together: Estimate | None = None
+    """The same, with an interval that holds for all attacks together (Bonferroni's bound): also for
+    the one that is picked because it came out strongest. None where there is no other attack."""
     curve_tpr: Estimate
     """The literature's reading: the highest TPR on the target's own ROC curve whose FPR is at
     most the one asked for. Its threshold saw the scores that it judges."""
     precision: tuple[Precision, ...]
     """At the realised rates, for members of prior 1%, 10% and 50%."""
+
+    @property
+    def comparable(self) -> float:
+        """The true-positive rate by which attacks are ranked.
+
+        That at the threshold fixed on other data, or, where it accuses too many innocents, what
+        the ROC curve says at the rate asked for.
+        """
+        return self.tpr.value if self.kept else min(self.tpr.value, self.curve_tpr.value)
 
     @property
     def kept(self) -> bool:
@@ -192,6 +206,8 @@ class Provenance(Value):
     """Names of those asked for."""
     pairs: bool
     """Whether the models' pairs were given; if not, they were looked for."""
+    temperature: float = 1.0
+    """What logits were divided by for RMIA and BASE."""
 
     def __eq__(self, other: object) -> bool:
         """Whether all but the date is the same."""
@@ -213,7 +229,14 @@ class Leakage(Value):
     references: ReferenceCounts | None
     """None with a single model, or if all were trained on the same examples."""
     headline: str
-    """Name of the attack that the sentence is about, chosen before looking at any result."""
+    """Name of the attack that was chosen before looking at any result: networks are compared by
+    it."""
+    strongest: str = ""
+    """Name of the attack that the sentence is about: of all that can be made to accuse rarely, the
+    one of the highest true-positive rate at the rarest false-positive rate. Empty in what was
+    written before there was one; the sentence then is about the headline attack."""
+    compared: int = 0
+    """How many attacks it was chosen of."""
     attacks: tuple[AttackResult, ...]
     checks: tuple[Check, ...]
     exposed: tuple[Exposed, ...]
@@ -221,7 +244,13 @@ class Leakage(Value):
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     sentence: str
-    """The finding in plain words."""
+    """The finding in plain words: that of the strongest attack."""
+    headline_sentence: str = ""
+    """That of the headline attack; empty if it is the strongest one."""
+    warnings: tuple[str, ...] = ()
+    """Where attacks break down, so that they find less than there is."""
+    judgement: "Judgement | None" = None
+    """Whether the leak is small enough, if somebody said what is."""
     provenance: Provenance | None = None
     """How it was found; None of statistics that a study kept, whose records say so."""
 
@@ -229,6 +258,38 @@ class Leakage(Value):
     def passed(self) -> bool:
         """Whether every self-test passed; if not, no number of the audit can be relied on."""
         return all(check.passed for check in self.checks)
+
+    def judge(self, max_tpr: float, at_fpr: float = 0.001) -> "Judgement":
+        """Say whether no attack finds more than a share of the training examples.
+
+        It passes if, for every attack that was run, the upper end of the 95% interval of the
+        true-positive rate is at most `max_tpr`: more could then be excluded. All of them must
+        pass, so that nothing is gained by running many, and intervals need no correction
+        (Berger's intersection-union test). Where an attack accused more innocents than asked for,
+        the rate that it reached is judged, which can only be higher.
+
+        Parameters
+        ----------
+        max_tpr
+            The largest true-positive rate that is tolerated, from `at_fpr` to below 1.
+        at_fpr
+            The false-positive rate at which: 0.01 or 0.001.
+
+        Raises
+        ------
+        InputError
+            If the audit has no such rate, or guessing would fail.
+
+        References
+        ----------
+        Berger (1982), "Multiparameter hypothesis testing and acceptance sampling", Technometrics
+        24.
+        """
+        fair = [attack for attack in self.attacks if attack.tpr_at and not attack.optimistic]
+        if not fair:
+            raise InputError("attacks: none was run that can be judged, expected one or more.")
+        check_limit(max_tpr, at_fpr, [rate.fpr for rate in fair[0].tpr_at])
+        return _judged(self, fair, max_tpr, at_fpr)
 
     def attack(self, name: str) -> AttackResult:
         """Return one attack's result.
@@ -250,6 +311,81 @@ class Leakage(Value):
     def to_dict(self) -> dict[str, Any]:
         """Return the whole as plain lists, dicts, strings and numbers, as JSON has them."""
         return self.model_dump(mode="json")
+
+
+class Judgement(Value):
+    """Whether a leak is small enough."""
+
+    max_tpr: float
+    """The largest true-positive rate tolerated."""
+    at_fpr: float
+    """The false-positive rate at which."""
+    passed: bool
+    attack: str
+    """Label of the attack that decided: the one of the highest upper end."""
+    high: float | None
+    """The upper end of its 95% interval; None if it has none."""
+    sentence: str
+
+
+def check_limit(max_tpr: float, at_fpr: float, rates: Sequence[float]) -> None:
+    """Refuse limits of which an audit at some false-positive rates can say nothing.
+
+    Raises
+    ------
+    InputError
+        If it has no such rate, or guessing would fail.
+    """
+    if at_fpr not in rates:
+        known = " or ".join(f"{rate:g}" for rate in rates)
+        raise InputError(f"at-fpr: is {at_fpr:g}, expected a rate of the audit: {known}.")
+    if not at_fpr <= max_tpr < 1:
+        raise InputError(
+            f"max-tpr: is {max_tpr:g}, expected a share from {at_fpr:g}, which guessing finds at "
+            "that false-positive rate, to below 1."
+        )
+
+
+def _judged(
+    leakage: Leakage, fair: Sequence[AttackResult], max_tpr: float, at_fpr: float
+) -> Judgement:
+    def reached(attack: AttackResult) -> float:
+        high = attack.rate_at(at_fpr).tpr.high
+        return math.inf if high is None else high
+
+    above = [a for a in fair if (low := a.rate_at(at_fpr).tpr.low) is not None and low > max_tpr]
+    kept = [attack for attack in above if attack.rate_at(at_fpr).kept]
+    worst = max(kept or fair, key=lambda a: (reached(a), a.rate_at(at_fpr).tpr.value))
+    at = worst.rate_at(at_fpr)
+    asked = f"{percent(max_tpr)}% of the training examples at {percent(at_fpr)}% FPR"
+    found = f"{worst.label} finds {percent(at.tpr.value)}%"
+    if at.tpr.low is not None and at.tpr.high is not None:
+        found += f", [{percent(at.tpr.low)}, {percent(at.tpr.high)}]"
+    if not at.kept:
+        found += f", at {percent(at.realised_fpr)}% FPR in fact"
+    passed = leakage.passed and reached(worst) <= max_tpr
+    if not leakage.passed:
+        sentence = "FAILED: a self-test failed, so that nothing can be said"
+    elif passed:
+        names = ", ".join(skipped.attack for skipped in leakage.skipped)
+        without = f"; not run: {names}" if names else ""
+        sentence = (
+            f"Passed: more than {asked} can be excluded for each of the {len(fair)} attacks that "
+            f"were run ({found}{without}). Other attacks may find more"
+        )
+    elif kept:
+        sentence = f"FAILED: more than {asked} are found: {found}"
+    else:
+        why = "has no interval" if at.tpr.high is None else "reaches beyond"
+        sentence = f"FAILED: more than {asked} cannot be excluded: {found}, which {why}"
+    return Judgement(
+        max_tpr=max_tpr,
+        at_fpr=at_fpr,
+        passed=passed,
+        attack=worst.label,
+        high=at.tpr.high,
+        sentence=f"{sentence}.",
+    )
 
 
 class LeakageChange(Value):

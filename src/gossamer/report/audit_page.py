@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gossamer.core.formats import NOTHING, listed
+from gossamer.leakage.attacks import ATTACKS
 from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import AttackResult, Leakage, Skipped
 from gossamer.report.charts import Figure, Panel
@@ -20,8 +22,8 @@ from gossamer.report.score_table import write_scores
 from gossamer.report.tables import Section, Table
 from gossamer.report.write import write_pictures
 
-BESIDE = ("loss", "modified_entropy", "rmia", "lira_offline")
-"""Attacks whose curves are drawn beside that of the headline attack."""
+MOST_CURVES = 7
+"""So many can be told apart."""
 
 
 def write_audit(
@@ -72,23 +74,32 @@ def _table_text(leakage: Leakage) -> str:
 
 
 def drawn_attacks(leakage: Leakage) -> tuple[AttackResult, ...]:
-    """Return the attacks whose curves are drawn: the headline first, then a few to compare."""
-    found = {attack.name: attack for attack in leakage.attacks}
-    names = dict.fromkeys((leakage.headline, *BESIDE))
-    return tuple(found[name] for name in names if name in found and found[name].roc)
+    """Return the attacks whose curves are drawn, the strongest at the rarest rate first.
+
+    Those that say yes or no have no curve to speak of and are left out, as is the optimistic
+    baseline, whose curve is that of the loss.
+    """
+    fair = [attack for attack in leakage.attacks if attack.tpr_at and not _decides(attack)]
+    strength = {one.name: one.tpr_at[-1].comparable for one in fair}
+    first = {leakage.strongest: 0, leakage.headline: 1}
+    ranked = sorted(fair, key=lambda one: (first.get(one.name, 2), -strength[one.name]))
+    return tuple(ranked[:MOST_CURVES]) or leakage.attacks[:1]
 
 
 def roc_of(leakage: Leakage) -> Figure:
     """Return the figure of an audit's ROC curves."""
-    curves = [Curve(attack.label, attack) for attack in drawn_attacks(leakage)]
+    drawn = drawn_attacks(leakage)
+    curves = [Curve(attack.label, attack) for attack in drawn]
     banded = any(point.low is not None for curve in curves for point in curve.attack.roc)
+    left = [a.label for a in leakage.attacks if a.tpr_at and a not in drawn and not _decides(a)]
+    without = f" Not drawn, as they find less: {listed(left)}." if left else ""
     return Figure(
         "roc",
         "ROC curves",
         "True-positive against false-positive rate on log axes"
         + (", mean over models, with 95% bands" if banded else "")
-        + f". Dotted: guessing.{marked_rates(curves)} The first is the headline attack, chosen by "
-        "what there was to attack with, before looking at any result.",
+        + f". Dotted: guessing.{marked_rates(curves)} The first is the strongest attack at the "
+        f"rarest rate.{without}",
         (roc_panel(Panel("roc"), curves),),
     )
 
@@ -107,9 +118,11 @@ def _values(leakage: Leakage, title: str, figure: Figure) -> dict[str, Any]:
         "facts": _facts(leakage),
         "passed": leakage.passed,
         "sentence": leakage.sentence,
+        "warnings": leakage.warnings,
+        "judgement": leakage.judgement,
         "figures": {"roc": page_figure(1, figure)},
         "attacks": attack_table(sections),
-        "precision": precision_table(sections),
+        "precision": precision_table(sections, strongest=True),
         "sources": _source_table(leakage.attacks),
         "skipped": _skipped(leakage.skipped),
         "leakage": {"galleries": [("", gallery(leakage, ()))] if leakage.exposed else []},
@@ -121,14 +134,19 @@ def _values(leakage: Leakage, title: str, figure: Figure) -> dict[str, Any]:
     }
 
 
+def _decides(attack: AttackResult) -> bool:
+    known = ATTACKS.get(attack.name)
+    return known is not None and known.decides
+
+
 def _facts(leakage: Leakage) -> list[tuple[str, str]]:
     facts = [("Models", f"{leakage.models:,}"), ("Examples", f"{leakage.examples:,}")]
     if leakage.classes is not None:
         facts.append(("Classes", str(leakage.classes)))
     if leakage.models > 1:
         facts.append(("Design", "complementary pairs" if leakage.paired else "unpaired models"))
-    headline = leakage.attack(leakage.headline)
-    return [*facts, ("Headline attack", headline.label)]
+    strongest = leakage.attack(leakage.strongest or leakage.headline)
+    return [*facts, ("Strongest attack", strongest.label)]
 
 
 def _skipped(skipped: Sequence[Skipped]) -> list[tuple[str, str]]:
@@ -151,6 +169,7 @@ def _made(leakage: Leakage) -> list[tuple[str, str]]:
         ("Models in the input", models),
         ("Seed", str(made.seed)),
         ("Attacks asked for", ", ".join(made.attacks)),
+        ("Temperature of RMIA and BASE", f"{made.temperature:g}"),
         ("Pairs of models", "given" if made.pairs else "looked for"),
         ("Made by", f"gossamer {made.gossamer} ({libraries})"),
         ("Date", made.date),
@@ -158,5 +177,11 @@ def _made(leakage: Leakage) -> list[tuple[str, str]]:
 
 
 def _source_table(attacks: Sequence[AttackResult]) -> Table:
-    rows = tuple((one.label, one.source, one.requirement) for one in attacks)
-    return Table("", (), ("Attack", "source", "the attacker has"), (Section("", rows),))
+    rows = tuple((one.label, one.source, one.requirement, _unit(one)) for one in attacks)
+    titles = ("Attack", "source", "the attacker has", "unit of its score")
+    return Table("", (), titles, (Section("", rows),))
+
+
+def _unit(attack: AttackResult) -> str:
+    known = ATTACKS.get(attack.name)
+    return known.unit if known else NOTHING

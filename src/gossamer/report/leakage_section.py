@@ -96,16 +96,23 @@ def _told(results: Results, shown: Sequence[Audited]) -> list[Audited]:
 
 
 def _sentence(leakage: Leakage) -> str:
-    """Return the finding, with how far the headline attack goes beyond one loss threshold."""
+    """Return what the headline attack finds, how far beyond one loss threshold, and the strongest.
+
+    Networks are compared by the attack that was chosen before looking; what another one finds
+    beyond it is said beside it.
+    """
+    told = leakage.headline_sentence or leakage.sentence
+    strongest = f" {leakage.sentence}" if leakage.headline_sentence else ""
     factor = factor_over_loss(leakage)
     if factor is None:
-        return leakage.sentence
+        return told + strongest
     ours, theirs = (
         share(leakage.attack(name).rate_at(LOW_RATE).curve_tpr) for name in (leakage.headline, LOSS)
     )
     return (
-        f"{leakage.sentence} On the ROC curves, at 0.1% FPR, it finds {decimal(factor, 1)} times "
-        f"as many members as one threshold on the loss: {ours}% of them against {theirs}%."
+        f"{told} On the ROC curves, at 0.1% FPR, it finds {decimal(factor, 1)} times "
+        f"as many members as one threshold on the loss: {ours}% of them against "
+        f"{theirs}%.{strongest}"
     )
 
 
@@ -129,7 +136,7 @@ def _shown(one: Exposed, picture: str) -> ShownExample:
 
 def _notes(leakages: Sequence[Leakage]) -> tuple[str, ...]:
     """Return what must be known, each once, and what could not be run."""
-    notes = [note for leakage in leakages for note in leakage.notes]
+    notes = [note for leakage in leakages for note in (*leakage.warnings, *leakage.notes)]
     notes += [
         f"Not run: {one.attack}, {one.reason}." for leakage in leakages for one in leakage.skipped
     ]

@@ -63,13 +63,14 @@ def attack_table(sections: Iterable[tuple[str, Leakage]]) -> Table:
         "[ , ]: 95% intervals. Thresholds are fixed on other networks or examples, except where "
         "an attack is called optimistic. TPR on the ROC curve: as papers report it, read off the "
         "target's own curve, whose threshold saw the scores that it judges. * More than twice the "
-        "FPR asked for: no TPR to quote. † The headline attack, chosen before looking.",
+        "FPR asked for: no TPR to quote. † The headline attack, chosen before looking by what "
+        "there is to attack with. ‡ The strongest attack: the highest TPR at 0.1% FPR.",
     )  # fmt: skip
 
 
 def _attack_row(leakage: Leakage, attack: AttackResult) -> tuple[str, ...]:
     cells = [
-        attack.label + (" †" if attack.name == leakage.headline else ""),
+        attack.label + _marks(leakage, attack),
         share(attack.balanced_accuracy),
         area(attack.auc),
     ]
@@ -77,6 +78,12 @@ def _attack_row(leakage: Leakage, attack: AttackResult) -> tuple[str, ...]:
         at = rate_at(attack, fpr)
         cells += _rate_cells(at) if at else [NOTHING] * 3
     return tuple(cells)
+
+
+def _marks(leakage: Leakage, attack: AttackResult) -> str:
+    marks = {"†": leakage.headline, "‡": leakage.strongest}
+    found = "".join(mark for mark, name in marks.items() if name == attack.name)
+    return f" {found}" if found else ""
 
 
 def _rate_cells(at: RateAt) -> list[str]:
@@ -88,11 +95,16 @@ def _rate_cells(at: RateAt) -> list[str]:
     return [tpr, percent(at.realised_fpr, 3), share(at.curve_tpr)]
 
 
-def precision_table(sections: Iterable[tuple[str, Leakage]]) -> Table | None:
-    """Share of the accused that are members, for several shares of members among all."""
+def precision_table(
+    sections: Iterable[tuple[str, Leakage]], *, strongest: bool = False
+) -> Table | None:
+    """Share of the accused that are members, for several shares of members among all.
+
+    Of the strongest attack, or else of the headline attack.
+    """
     found = []
     for title, leakage in sections:
-        attack = leakage.attack(leakage.headline)
+        attack = leakage.attack((strongest and leakage.strongest) or leakage.headline)
         rows = tuple(
             (f"FPR {percent(at.fpr, 1)}%", *(_precision(one) for one in at.precision))
             for at in attack.tpr_at
@@ -102,8 +114,9 @@ def precision_table(sections: Iterable[tuple[str, Leakage]]) -> Table | None:
     if not found:
         return None
     priors = tuple(f"members are {one.prior:.0%}" for one in found[0][1])
+    which = "strongest" if strongest else "headline"
     return Table(
-        "Share of the accused that are members, % (headline attack)",
+        f"Share of the accused that are members, % ({which} attack)",
         (),
         ("", *priors),
         tuple(section for section, _ in found),

@@ -32,6 +32,9 @@ class Case:
     seed: int
     first: Statistics | None = None
     """Of an earlier version of the same models, for attacks on two versions."""
+    softened: Statistics | None = None
+    """At a temperature other than 1."""
+    temperature: float = 1.0
 
     @cached_property
     def margins(self) -> References:
@@ -43,6 +46,11 @@ class Case:
         """Those of the earlier version."""
         assert self.first is not None
         return gather(self.first.margin, self.design)
+
+    @property
+    def tempered(self) -> Statistics:
+        """Statistics at the temperature, for attacks that take one."""
+        return self.softened or self.statistics
 
     @property
     def pooled(self) -> bool:
@@ -84,12 +92,16 @@ class Attack:
     """Pairs, or unpaired models, that it needs."""
     threshold: float | None = None
     """Where the attack itself says who is accused; None: at thresholds learnt on other data."""
+    learns: bool = False
+    """A model of its own is fitted to the references, which takes its time."""
     decides: bool = False
     """Scores are yes or no alone, so that no threshold makes accusations rare."""
     in_sample: bool = False
     """Its one threshold is the best on the very scores that it judges: optimistic."""
     versions: Literal[1, 2] = 1
     """Versions of a model that the attacker knows of."""
+    tempered: bool = False
+    """Whether it takes the option ``temperature``."""
     learnt_on: Score | None = None
     """Scores that thresholds are learnt on, if not those that are judged: an attacker may be wrong
     about the targets."""

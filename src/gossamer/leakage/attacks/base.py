@@ -66,6 +66,7 @@ ATTACK = Attack(
     "without it do on average.",
     unit="nats",
     references="in and out",
-    score=lambda case, targets: base_scores(case.statistics, case.design, targets),
+    score=lambda case, targets: base_scores(case.tempered, case.design, targets),
     fewest_references=FEWEST_REFERENCES,
+    tempered=True,
 )

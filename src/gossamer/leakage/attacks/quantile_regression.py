@@ -111,6 +111,7 @@ def _learn(
     # scikit-learn takes a second to load, which nobody waits for who does not use it.
     with needing("audit", "the attack by quantile regression"):
         from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
 
     model = HistGradientBoostingRegressor(
         loss="quantile",
@@ -121,9 +122,11 @@ def _learn(
         early_stopping=False,
         random_state=0,
     )
-    model.fit(np.column_stack([steps, labels]), margins)
     every = np.column_stack([np.repeat(np.arange(_STEPS), len(classes)), np.tile(classes, _STEPS)])
-    predicted: NDArray[np.float64] = model.predict(every).reshape(_STEPS, len(classes))
+    # Two columns are too little for several threads, which on a busy machine wait for each other.
+    with threadpool_limits(1, user_api="openmp"):
+        model.fit(np.column_stack([steps, labels]), margins)
+        predicted: NDArray[np.float64] = model.predict(every).reshape(_STEPS, len(classes))
     return predicted
 
 
@@ -142,4 +145,5 @@ ATTACK = Attack(
     ),
     fewest_references=FEWEST_REFERENCES,
     fewest_units=FEWEST_UNITS,
+    learns=True,
 )

@@ -55,6 +55,7 @@ ATTACK = Attack(
     "accuses examples whose ratio is twice that of many others.",
     unit="share of the examples",
     references="in and out",
-    score=lambda case, targets: rmia_scores(case.statistics, case.design, targets),
+    score=lambda case, targets: rmia_scores(case.tempered, case.design, targets),
     fewest_references=FEWEST_REFERENCES,
+    tempered=True,
 )
