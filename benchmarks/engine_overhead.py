@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks._common import write_result
 from gossamer.records.store import Store
 from gossamer.report import write_report
+from gossamer.studies.process_settings import tune_process
 from gossamer.studies.run import Request, carry_out, prepare
-from gossamer.studies.tuning import tune_process
 
 LEVELS = ", ".join(f"{level / 1000:.3f}" for level in range(100, 1000, 10))
 STUDY = f"""

@@ -46,7 +46,7 @@ from gossamer.measure.latency import time_alternately
 from gossamer.measure.machine import machine
 from gossamer.records.speed import LABELS, RIVALS, Row, break_evens
 from gossamer.report.speed_words import break_even_text
-from gossamer.studies.tuning import tune_process
+from gossamer.studies.process_settings import tune_process
 
 NETWORKS = ("fashion-cnn", "mlp", "cifar-dropout-cnn", "wide-head")
 SPARSITY, UNITS_REMOVED = 0.9, 0.75

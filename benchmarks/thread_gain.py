@@ -27,7 +27,7 @@ from gossamer.benchmarking.subjects import pruned_network, random_inputs, subjec
 from gossamer.compression import compress
 from gossamer.engine.native import Engine
 from gossamer.measure.machine import machine
-from gossamer.studies.tuning import tune_process
+from gossamer.studies.process_settings import tune_process
 
 BATCH = BATCHES[-1]
 TURN, UNTIMED = 0.25, 0.025  # seconds

@@ -20,7 +20,7 @@ from gossamer.data import load
 from gossamer.data.resident import Resident, make_resident
 from gossamer.measure import evaluate
 from gossamer.nets import NetworkSpec, build
-from gossamer.studies.tuning import processor_has_bf16, tune_process
+from gossamer.studies.process_settings import processor_has_bf16, tune_process
 from gossamer.train import Adam, Precision, TrainingOptions
 from gossamer.train.loop import Job, train
 from gossamer.train.optimizers import make_optimizer

@@ -79,8 +79,8 @@ DONE = (
     ("where", "said"),
     [
         ("gossamer.studies.run.prepare", NOT_BEGUN),
-        ("gossamer.studies.settling.settled", NOT_BEGUN),
-        ("gossamer.studies.run.rehearse_study", BEGUN.format(trained=0)),
+        ("gossamer.studies.autotuning.autotuned", NOT_BEGUN),
+        ("gossamer.studies.run.preflight_study", BEGUN.format(trained=0)),
         ("gossamer.recipes.resumable_training.train", BEGUN.format(trained=0)),
         ("gossamer.recipes.trial_runner.measure_network", BEGUN.format(trained=1)),
         ("gossamer.report.write_report", DONE),

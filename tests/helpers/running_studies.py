@@ -9,7 +9,7 @@ from typing import Any
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
 from gossamer.studies.run import Request, carry_out, prepare
-from gossamer.studies.work import Event
+from gossamer.studies.tasks import Event
 
 
 def run_all(study: Path, folder: Path, jobs: int = 1, stop_after: int | None = None) -> list[Event]:

@@ -33,7 +33,7 @@ from gossamer.report import glossary
 from gossamer.report.audit_page import write_audit
 from gossamer.report.columns import column_of
 from gossamer.report.results import interval_of
-from gossamer.studies.joints import JointTask
+from gossamer.studies.joint_measures import JointTask
 from gossamer.studies.spec import StudySpec, read_study
 
 PairedMembers = Callable[..., NDArray[np.bool_]]

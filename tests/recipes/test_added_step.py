@@ -16,7 +16,7 @@ from gossamer.recipes import DataSpec, Prune, Train, Transfer, Trial, check_reci
 from gossamer.recipes.steps import STEPS, Expected, Source, Step, Work, any_step, register
 from gossamer.recipes.trial_runner import TrialRunner
 from gossamer.studies.plan import PlannedTrial, make_plan
-from gossamer.studies.run import Request, describe_run, prepare, rehearse_study
+from gossamer.studies.run import Request, describe_run, preflight_study, prepare
 from gossamer.studies.schema import study_schema
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def test_a_study_file_has_it(tmp_path: Path) -> None:
     assert recipes["thinned", 4.0][1] == Thin(nth=4)
     assert recipes["borrowed", 0.0][0] == Transfer(source=Source(recipe=(Thin(nth=2),)))
     assert "thin" in describe_run(prepared).sparse_steps
-    rehearse_study(prepared)
+    preflight_study(prepared)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_is_wrong_with_it_is_told_with_its_line(tmp_path: Path, wrong: str,
         text = text.replace("grid.nth = [2, 1]", "grid.nth = [2]")
     study = written(tmp_path, text)
     with pytest.raises(InputError) as caught:
-        rehearse_study(prepare(Request(study=study, folder=tmp_path), None))
+        preflight_study(prepare(Request(study=study, folder=tmp_path), None))
     line = "grid.nth" if "$" in wrong else wrong
     number = 1 + next(n for n, at in enumerate(text.splitlines()) if line in at)
     assert said in str(caught.value)

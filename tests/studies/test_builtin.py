@@ -11,12 +11,12 @@ from gossamer.data import Dataset, load
 from gossamer.measures import measure_named
 from gossamer.recipes import DataSpec
 from gossamer.recipes.steps import Train
-from gossamer.studies.joints import joint_tasks
+from gossamer.studies.joint_measures import joint_tasks
 from gossamer.studies.plan import arms_at, make_plan, study_trials
+from gossamer.studies.preflight import preflight
 from gossamer.studies.published_tables import published_figures
-from gossamer.studies.rehearsal import rehearse
 from gossamer.studies.spec import Scale, builtin_names, read_study
-from gossamer.studies.work import dataset_of
+from gossamer.studies.tasks import dataset_of
 from gossamer.studies.written_recipes import mentioned
 
 SHAPES = {
@@ -101,7 +101,7 @@ def test_a_larger_scale_trains_no_less(name: str) -> None:
 def test_every_pruning_of_a_shortened_study_can_be_done(name: str, scale: Scale) -> None:
     spec, _ = read_study(name)
     plan = make_plan(study_trials(spec, scale, 2, datasets, "cpu"), set(), set())
-    rehearse(spec, plan, datasets)
+    preflight(spec, plan, datasets)
 
 
 @pytest.mark.parametrize("name", builtin_names())

@@ -16,7 +16,7 @@ from gossamer.records.store import Store
 from gossamer.studies import cluster
 from gossamer.studies.cluster_worker import Introduction, introduce, token_path, versions
 from gossamer.studies.run import Request, carry_out, prepare
-from gossamer.studies.work import Event, Failure, Pulse, Site, forget_datasets
+from gossamer.studies.tasks import Event, Failure, Pulse, Site, forget_datasets
 from running_studies import command, numbers, run_all, wait_for
 
 Client = pytest.importorskip("distributed", reason="the extra `cluster` is not installed").Client
@@ -241,7 +241,7 @@ def test_a_worker_that_would_give_other_numbers_is_left_out_if_others_do_not(
     def problem(crew: object, found: Introduction) -> str | None:
         return next(problems, None)
 
-    monkeypatch.setattr("gossamer.studies.cluster._Crew._problem", problem)
+    monkeypatch.setattr("gossamer.studies.cluster._ClusterExecutor._problem", problem)
     dask.worker()
     dask.worker()
     with Client(dask.url, set_as_default=False) as client:
@@ -254,15 +254,15 @@ def test_a_worker_that_would_give_other_numbers_is_left_out_if_others_do_not(
 def test_an_answer_that_is_lost_with_its_worker_is_computed_again(
     study_file: Path, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost, fetched = list[object](), cluster._Crew._result
+    lost, fetched = list[object](), cluster._ClusterExecutor._result
 
-    def result(crew: cluster._Crew, future: object, address: str) -> object:
+    def result(crew: cluster._ClusterExecutor, future: object, address: str) -> object:
         if len(lost) < 2 and crew._busy[address].task is not None:
             lost.append(future)
             raise TimeoutError
         return fetched(crew, future, address)
 
-    monkeypatch.setattr("gossamer.studies.cluster._Crew._result", result)
+    monkeypatch.setattr("gossamer.studies.cluster._ClusterExecutor._result", result)
     dask.worker()
     events = run_there(study_file, tmp_path / "out", dask)
     assert len(lost) == 2

@@ -8,7 +8,7 @@ import pytest
 from gossamer.studies.failures import failure_text
 from gossamer.studies.plan import Plan
 from gossamer.studies.run import Request, prepare
-from gossamer.studies.work import Failure
+from gossamer.studies.tasks import Failure
 
 WriteStudy = Callable[..., Path]
 

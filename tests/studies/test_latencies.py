@@ -18,7 +18,7 @@ from gossamer.records.record import Record
 from gossamer.records.speed import Latency
 from gossamer.records.store import Store
 from gossamer.studies import latencies
-from gossamer.studies.joints import joint_tasks
+from gossamer.studies.joint_measures import joint_tasks
 from gossamer.studies.latencies import (
     CHANNELS_LAST,
     COMPRESSED,
@@ -29,7 +29,7 @@ from gossamer.studies.latencies import (
 )
 from gossamer.studies.preview import preview
 from gossamer.studies.run import Prepared, Request, carry_out, prepare
-from gossamer.studies.work import Event, Failure
+from gossamer.studies.tasks import Event, Failure
 
 WriteStudy = Callable[..., Path]
 TIMED = (
@@ -218,7 +218,9 @@ def test_another_processor_is_another_measure(
     prepared = planned(write_study(TIMED))
     here = describe_environment(1, "cpu")
     elsewhere = here.model_copy(update={"processor": "Another One"})
-    monkeypatch.setattr("gossamer.studies.joints.describe_environment", lambda *_: elsewhere)
+    monkeypatch.setattr(
+        "gossamer.studies.joint_measures.describe_environment", lambda *_: elsewhere
+    )
     there = joint_tasks(prepared.spec, prepared.plan.trials)
     assert not {task.key for task in there} & {task.key for task in prepared.joints}
 

@@ -11,11 +11,11 @@ import torch
 
 from gossamer.core.errors import InputError
 from gossamer.records.store import Store
+from gossamer.studies.autotuning import autotuned
 from gossamer.studies.parallelism import Parallelism, read_note, write_note
+from gossamer.studies.profiling import Cost, TrainingProfiler, Turns, kinds, training_step
 from gossamer.studies.remarks import remarks
 from gossamer.studies.run import Prepared, Request, carry_out, prepare
-from gossamer.studies.settling import settled
-from gossamer.studies.trying import Cost, Trying, Turns, kinds, training_step
 from running_studies import numbers, run_all
 
 WriteStudy = Callable[..., Path]
@@ -100,12 +100,12 @@ def test_a_note_beside_those_of_others_says_nothing_of_a_new_study(
     assert known(study_file, out) == Parallelism(None, None)
 
 
-def trying(study: Path, folder: Path) -> Trying:
+def trying(study: Path, folder: Path) -> TrainingProfiler:
     plan = planned(study, folder).plan
     (kind,) = kinds(plan)[:1]
     keyed = kind.first.keyed
     data = planned(study, folder).datasets(keyed.trial.data)
-    return Trying(keyed, training_step(kind.first), data)
+    return TrainingProfiler(keyed, training_step(kind.first), data)
 
 
 def test_trying_leaves_everything_as_it_was(study_file: Path, tmp_path: Path) -> None:
@@ -135,34 +135,34 @@ def test_a_study_that_was_tried_gives_the_same_bits(study_file: Path, tmp_path: 
     run_all(study_file, tmp_path / "plain")
     out = tmp_path / "tried"
     with Store.create(out) as store:
-        prepared = settled(planned(study_file, out, store), time.monotonic())
+        prepared = autotuned(planned(study_file, out, store), time.monotonic())
         assert (prepared.jobs, prepared.threads) == (1, 1)
         carry_out(prepared, store, list[object]().append, lambda: False)
     assert numbers(out) == numbers(tmp_path / "plain")
 
 
 def told(study: Path, folder: Path, **said: int) -> list[str]:
-    prepared = settled(planned(study, folder, None, **said), time.monotonic())
+    prepared = autotuned(planned(study, folder, None, **said), time.monotonic())
     return [text for text in remarks(prepared) if "chance" not in text and "Guessing" not in text]
 
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("parallelism", "remarks", "settling"):
+    for module in ("parallelism", "remarks", "autotuning"):
         monkeypatch.setattr(f"gossamer.studies.{module}.available_cores", lambda: 2)
-    monkeypatch.setattr(Trying, "measure", lambda *_: Cost(0.0, 0.0))
-    monkeypatch.setattr("gossamer.studies.settling.cores_had", lambda jobs: float(min(jobs, 2)))
+    monkeypatch.setattr(TrainingProfiler, "measure", lambda *_: Cost(0.0, 0.0))
+    monkeypatch.setattr("gossamer.studies.autotuning.cores_had", lambda jobs: float(min(jobs, 2)))
 
 
 @pytest.mark.usefixtures("two_cores")
 def test_more_than_the_cores_is_told(
     monkeypatch: pytest.MonkeyPatch, study_file: Path, tmp_path: Path
 ) -> None:
-    def train(trying: Trying, threads: list[int]) -> dict[int, Turns]:
+    def train(trying: TrainingProfiler, threads: list[int]) -> dict[int, Turns]:
         del trying
         return {n: Turns((1.0 if n < 4 else 5.0,)) for n in threads}
 
-    monkeypatch.setattr(Trying, "train", train)
+    monkeypatch.setattr(TrainingProfiler, "train", train)
     assert told(study_file, tmp_path) == []
     assert told(study_file, tmp_path, threads=2) == []
     assert told(study_file, tmp_path, threads=3, jobs=1) == [
@@ -217,17 +217,17 @@ def choose(
 ) -> tuple[int, int, float]:
     """Settle a study whose steps take so long by threads, on a machine that is so busy."""
 
-    def train(trying: Trying, threads: list[int], turns: int = 3) -> dict[int, Turns]:
+    def train(trying: TrainingProfiler, threads: list[int], turns: int = 3) -> dict[int, Turns]:
         del trying, turns
         return {n: Turns((times[n], 1.05 * times[n], 1.1 * times[n]), share) for n in threads}
 
-    monkeypatch.setattr(Trying, "train", train)
-    monkeypatch.setattr(Trying, "measure", lambda *_: Cost(0.0, 0.0))
-    monkeypatch.setattr("gossamer.studies.settling.available_cores", lambda: cores)
+    monkeypatch.setattr(TrainingProfiler, "train", train)
+    monkeypatch.setattr(TrainingProfiler, "measure", lambda *_: Cost(0.0, 0.0))
+    monkeypatch.setattr("gossamer.studies.autotuning.available_cores", lambda: cores)
     monkeypatch.setattr(
-        "gossamer.studies.settling.cores_had", lambda jobs: jobs * share if had is None else had
+        "gossamer.studies.autotuning.cores_had", lambda jobs: jobs * share if had is None else had
     )
-    found = settled(prepared, time.monotonic())
+    found = autotuned(prepared, time.monotonic())
     assert found.estimate is not None
     assert found.estimate.seconds is not None
     return found.jobs, found.threads, found.estimate.seconds
@@ -292,9 +292,9 @@ def test_the_estimate_is_steps_times_seconds(
 def test_what_has_passed_since_the_command_began_counts(
     monkeypatch: pytest.MonkeyPatch, one_seed: Prepared
 ) -> None:
-    monkeypatch.setattr(Trying, "train", lambda *_: {1: Turns((0.001,))})
-    monkeypatch.setattr(Trying, "measure", lambda *_: Cost(0.0, 0.0))
-    soon, late = (settled(one_seed, time.monotonic() - passed) for passed in (0, 30))
+    monkeypatch.setattr(TrainingProfiler, "train", lambda *_: {1: Turns((0.001,))})
+    monkeypatch.setattr(TrainingProfiler, "measure", lambda *_: Cost(0.0, 0.0))
+    soon, late = (autotuned(one_seed, time.monotonic() - passed) for passed in (0, 30))
     assert soon.estimate is not None
     assert late.estimate is not None
     assert late.estimate.seconds == pytest.approx((soon.estimate.seconds or 0) + 30, abs=0.5)
@@ -305,9 +305,9 @@ def test_a_turn_that_other_work_disturbed_does_not_count(
 ) -> None:
     disturbed = Turns((0.01, 0.01, 0.9, 0.01))
     assert disturbed.typical == 0.01
-    monkeypatch.setattr(Trying, "train", lambda *_: {1: disturbed})
-    monkeypatch.setattr(Trying, "measure", lambda *_: Cost(0.0, 0.0))
-    found = settled(one_seed, time.monotonic()).estimate
+    monkeypatch.setattr(TrainingProfiler, "train", lambda *_: {1: disturbed})
+    monkeypatch.setattr(TrainingProfiler, "measure", lambda *_: Cost(0.0, 0.0))
+    found = autotuned(one_seed, time.monotonic()).estimate
     assert found is not None
     assert found.seconds == pytest.approx(0.01 * one_seed.plan.steps_left + 4.0, abs=0.5)
 

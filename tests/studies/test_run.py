@@ -18,7 +18,7 @@ from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store, only_writer
 from gossamer.studies.plan import Measuring
 from gossamer.studies.run import Request, carry_out, describe_run, prepare
-from gossamer.studies.work import Event, Failure, Hand, Pulse, Site
+from gossamer.studies.tasks import Event, Failure, Pulse, Site, TaskRunner
 from gossamer.train.loop import Job
 from running_studies import command, numbers, run_all, wait_for
 
@@ -104,7 +104,7 @@ def test_one_trial_that_fails_does_not_cost_the_others_of_its_task(
     (tmp_path / "states").mkdir()
     trained = prepared.plan.trials[0].keyed
     untrained = keyed(replace(trained.trial, steps=()), prepared.datasets(trained.trial.data))
-    hand = Hand(Site(tmp_path, None, threads=1), lambda _: False)
+    hand = TaskRunner(Site(tmp_path, None, threads=1), lambda _: False)
     failed, record = hand.do(Measuring((trained, untrained), frozenset()))
     assert isinstance(failed, Failure)
     assert "cannot be read" in failed.reason

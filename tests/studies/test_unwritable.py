@@ -16,7 +16,7 @@ from gossamer.core.files import unwritable
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
 from gossamer.studies.run import Request, carry_out, prepare
-from gossamer.studies.work import Event
+from gossamer.studies.tasks import Event
 from running_commands import Gossamer
 from running_studies import numbers, run_all
 

@@ -334,7 +334,7 @@ def _measured(
     """Measure until all is done or somebody or something puts an end to it."""
     from gossamer.benchmarking.measuring import measured_rows
     from gossamer.benchmarking.subjects import compiled_case
-    from gossamer.studies.tuning import tune_process
+    from gossamer.studies.process_settings import tune_process
 
     found: list[Row] = []
     console = _progress()
@@ -388,7 +388,7 @@ def _summarised(
 def _notes(rows: Sequence["Row"], kernels: str) -> Iterator[str]:
     """Yield what a reader should know before relying on the numbers."""
     from gossamer.records.speed import typical_spread
-    from gossamer.studies.tuning import processor_has_bf16
+    from gossamer.studies.process_settings import processor_has_bf16
 
     if kernels == "numpy":
         yield (

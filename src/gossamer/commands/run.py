@@ -229,9 +229,9 @@ def _carry_out(prepared: "Prepared", store: "Store", begun: float) -> int:
     """Do what is left, say how it went, and return the exit code."""
     from gossamer.commands.run_display import Display, beginning
     from gossamer.core.formats import counted
+    from gossamer.studies.process_settings import tune_process
     from gossamer.studies.remarks import remarks
     from gossamer.studies.run import carry_out
-    from gossamer.studies.tuning import tune_process
 
     plan = prepared.plan
     if plan.tasks:
@@ -314,11 +314,11 @@ def _print_plan(prepared: "Prepared", store: "Store | None", begun: float) -> No
     from gossamer.commands.run_display import plan_table
     from gossamer.studies.preview import preview
     from gossamer.studies.remarks import remarks
-    from gossamer.studies.run import rehearse_study
+    from gossamer.studies.run import preflight_study
 
     if prepared.plan.tasks:
         with _STDERR.status("Estimating the time"):
-            rehearse_study(prepared)
+            preflight_study(prepared)
             prepared = _settled(prepared, begun)
     done = store.done_records() if store else set()
     console = Console(highlight=False, emoji=False)
@@ -329,9 +329,10 @@ def _print_plan(prepared: "Prepared", store: "Store | None", begun: float) -> No
 
 
 def _settled(prepared: "Prepared", begun: float) -> "Prepared":
+    from gossamer.studies.autotuning import autotuned  # imports torch
+
     """Choose processes and threads, and estimate what the study takes, by trying if need be."""
-    from gossamer.studies.settling import settled  # imports torch
-    from gossamer.studies.tuning import tune_process
+    from gossamer.studies.process_settings import tune_process
 
     tune_process(prepared.threads)
-    return settled(prepared, begun)
+    return autotuned(prepared, begun)

@@ -24,7 +24,7 @@ from gossamer.records.record import Phase, Record
 from gossamer.studies.plan import arms_at
 from gossamer.studies.preview import Preview
 from gossamer.studies.run import Estimate, Prepared
-from gossamer.studies.work import Event, Failure, Pulse
+from gossamer.studies.tasks import Event, Failure, Pulse
 
 _PLAIN_SECONDS = 10.0
 _TRIAL_STEPS = 60

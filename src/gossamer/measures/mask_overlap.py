@@ -1,4 +1,4 @@
-"""What two masks have in common; `gossamer.studies.joints` takes it of pairs of arms."""
+"""What two masks have in common; `gossamer.studies.joint_measures` takes it of pairs of arms."""
 
 from gossamer.measures.measure import Measure, Measurement
 

@@ -1,4 +1,4 @@
-"""How long a network takes to predict; `gossamer.studies.joints` times it beside the unpruned."""
+"""How long a network takes to predict; `studies.joint_measures` times it beside the unpruned."""
 
 from functools import partial
 

@@ -1,15 +1,32 @@
 """A claim as a study file says it."""
 
+import unicodedata
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
 from gossamer.measures import is_fraction
 from gossamer.recipes.spellings import plain_number
 from gossamer.records.record import Claim, ControlComparison
-from gossamer.studies.texts import Line
 from gossamer.train.options import Options
+
+
+def _without_controls(text: str, allowed: str) -> str:
+    for character in text:
+        if unicodedata.category(character) == "Cc" and character not in allowed:
+            raise ValueError(
+                f"the text holds the control character U+{ord(character):04X}, which no figure or "
+                "page can show: leave it out"
+            )
+    return text
+
+
+Line = Annotated[str, AfterValidator(lambda text: _without_controls(text, ""))]
+"""One line, without control characters."""
+
+Paragraph = Annotated[str, AfterValidator(lambda text: _without_controls(text, "\n\r\t"))]
+"""Text of several lines, without other control characters."""
 
 Level = Annotated[float, BeforeValidator(plain_number)]
 """A value of the grid."""

@@ -6,7 +6,6 @@ are files in the study's folder, as ever; what else was made comes back with the
 how far trainings are comes as events of the scheduler, about twice a second.
 """
 
-import queue
 import secrets
 import time
 import warnings
@@ -16,14 +15,16 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
 from gossamer.core.installing import needing
 from gossamer.data import datasets_folder
 from gossamer.studies.cluster_worker import Introduction, do, introduce, token_path, versions
+from gossamer.studies.executors import TaskQueue
 from gossamer.studies.plan import Measuring, Plan, Task, Training
-from gossamer.studies.work import Event, Pulse, Site, Waiting
+from gossamer.studies.tasks import Event, Pulse, Site
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -59,15 +60,11 @@ class _Doing:
     since: float
 
 
-def do_on_cluster(
-    plan: Plan,
-    site: Site,
-    url: str,
-    most: int | None,
-    handle: Callable[[Event], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    """Do what a plan leaves on at most so many workers of a cluster (None: on all of them).
+@contextmanager
+def cluster_executor(
+    plan: Plan, site: Site, url: str, most: int | None
+) -> Iterator["_ClusterExecutor"]:
+    """Connect to at most so many workers of a cluster (None: to all of them).
 
     Workers may join and leave while the study runs; what a lost worker was doing is done by
     another one, from its last checkpoint.
@@ -77,8 +74,6 @@ def do_on_cluster(
     InputError
         If no scheduler answers, or no worker can do the work: other versions, or folders that they
         do not see.
-    GossamerError
-        If the scheduler or all workers are lost, or a task brings worker after worker down.
 
     Warns
     -----
@@ -86,24 +81,15 @@ def do_on_cluster(
         If some workers cannot do the work, and so get none.
     """
     with _connected(url) as client, _token(site.folder) as token:
-        crew = _Crew(client, site, token, url, most)
-        waiting = Waiting(plan, _one_by_one(plan))
-        try:
-            while not should_stop():
-                crew.call_roll(waiting)
-                crew.hand_out(waiting)
-                if crew.is_done(waiting):
-                    return
-                crew.listen(waiting, handle)
-        except KeyboardInterrupt:
-            crew.abandon()
-            raise
-        finally:
-            crew.dismiss(waiting, handle)
+        queue = TaskQueue(plan, _one_by_one(plan))
+        yield _ClusterExecutor(queue, client, site, token, url, most)
 
 
 def _one_by_one(plan: Plan) -> Iterator[Task]:
-    """Yield the tasks with one trial at most in each: what a task made comes back at its end."""
+    """Yield the tasks with one trial at most in each.
+
+    What a task made comes back at its end, all at once; a run that stops loses none of it.
+    """
     for task in plan.tasks:
         if isinstance(task, Measuring):
             yield from (replace(task, trials=(trial,)) for trial in task.trials)
@@ -147,20 +133,27 @@ def _token(folder: Path) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-class _Crew:
+class _ClusterExecutor:
     """The workers of a cluster, and what each is doing."""
 
     def __init__(
-        self, client: "Client", site: Site, token: str, url: str, most: int | None
+        self,
+        queue: TaskQueue,
+        client: "Client",
+        site: Site,
+        token: str,
+        url: str,
+        most: int | None,
     ) -> None:
         from distributed import Event as Flag
 
+        self.queue = queue
         self._client = client
         self._site = _as_seen_from_elsewhere(site)
         self._token = token
         self._url = url
         self._most = most
-        self._news: queue.SimpleQueue[Pulse | _Finished] = queue.SimpleQueue()
+        self._news: SimpleQueue[Pulse | _Finished] = SimpleQueue()
         self._topic = f"gossamer-{token}"
         self._stop = Flag(self._topic, client=client)
         self._busy: dict[str, _Doing] = {}
@@ -171,14 +164,22 @@ class _Crew:
         self._last_seen = time.monotonic()
         client.subscribe_topic(self._topic, self._hear)
 
-    def call_roll(self, waiting: Waiting) -> None:
+    def take_tasks(self) -> bool:
+        """Give every idle worker a task that can be done now; tell whether any is at work."""
+        self._call_roll()
+        while self._idle and (task := self.queue.take()) is not None:
+            self._submit(self._idle.pop(), task, do, task, self._site, self._topic)
+        at_work = any(doing.task is not None for doing in self._busy.values())
+        return at_work or not (self._idle or self.queue.is_empty)
+
+    def _call_roll(self) -> None:
         """See now and then who has joined and who is gone."""
         now = time.monotonic()
         if now - self._last_roll < _ROLL_CALL_SECONDS:
             return
         self._last_roll = now
         there = self._addresses() - self._refused
-        self._lose_all_but(there, waiting)
+        self._lose_all_but(there)
         for address in sorted(there - self._busy.keys() - self._idle):
             if self._most is None or len(self._busy) + len(self._idle) < self._most:
                 self._submit(address, None, introduce, self._site, self._token)
@@ -190,50 +191,42 @@ class _Crew:
                 f"{_PATIENCE_SECONDS:g} s; {_KEPT} once it has some"
             )
 
-    def hand_out(self, waiting: Waiting) -> None:
-        """Give every idle worker a task, as long as there are tasks that can be done now."""
-        while self._idle and (task := waiting.take()) is not None:
-            self._submit(self._idle.pop(), task, do, task, self._site, self._topic)
+    def events(self) -> Iterator[Event]:
+        """Yield the news, at least one unless there is none for a while.
 
-    def is_done(self, waiting: Waiting) -> bool:
-        """Tell whether nothing is left that could be done; asked when tasks were handed out."""
-        at_work = any(doing.task is not None for doing in self._busy.values())
-        return not at_work and (bool(self._idle) or waiting.is_empty)
-
-    def listen(self, waiting: Waiting, handle: Callable[[Event], None]) -> None:
-        """Take the news, at least one unless there is none for a while."""
-        with suppress(queue.Empty):
+        Raises
+        ------
+        GossamerError
+            If the scheduler or all workers are lost, or a task brings worker after worker down.
+        """
+        with suppress(Empty):
             news = self._news.get(timeout=_LISTEN_SECONDS)
             while True:
                 if isinstance(news, _Finished):
-                    self._receive(news.future, waiting, handle)
+                    yield from self._received(news.future)
                 elif self._is_under_way(news):
-                    handle(news)
+                    yield news
                 news = self._news.get_nowait()
 
-    def dismiss(self, waiting: Waiting, handle: Callable[[Event], None]) -> None:
-        """Ask the workers to stop, and take what they still make; who is gone needs no word."""
+    def dismiss(self, handle: Callable[[Event], None], *, at_once: bool) -> None:
+        """Ask the workers to stop, and take what they still make; who is gone needs no word.
+
+        At once, nobody waits for them: they keep their checkpoints.
+        """
         if self._client.status != "running":
             return  # the scheduler is gone
-        until = time.monotonic() + _GOODBYE_SECONDS
+        until = time.monotonic() + (0 if at_once else _GOODBYE_SECONDS)
         with suppress(OSError):  # it may go now
             if self._busy:
                 self._stop.set()
             while self._busy and time.monotonic() < until:
                 with suppress(GossamerError):  # of one worker; another may have made something
-                    self._lose_all_but(self._addresses(), waiting)
-                    self.listen(waiting, handle)
+                    self._lose_all_but(self._addresses())
+                    for event in self.events():
+                        handle(event)
             for doing in self._busy.values():
                 doing.future.cancel()
             self._client.unsubscribe_topic(self._topic)
-
-    def abandon(self) -> None:
-        """Have the workers stop without waiting for them: they keep their checkpoints."""
-        with suppress(OSError):
-            self._stop.set()
-        for doing in self._busy.values():
-            doing.future.cancel()
-        self._busy.clear()
 
     def _addresses(self) -> set[str]:
         try:
@@ -258,11 +251,11 @@ class _Crew:
         self._busy[address] = _Doing(future, task, time.monotonic())
         future.add_done_callback(lambda ended: self._news.put(_Finished(ended)))
 
-    def _lose_all_but(self, there: set[str], waiting: Waiting) -> None:
+    def _lose_all_but(self, there: set[str]) -> None:
         for address in (self._busy.keys() | self._idle) - there:
-            self._lose(address, waiting)
+            self._lose(address)
 
-    def _lose(self, address: str, waiting: Waiting) -> None:
+    def _lose(self, address: str) -> None:
         """Let another worker do what one that is gone was doing."""
         self._idle.discard(address)
         doing = self._busy.pop(address, None)
@@ -271,7 +264,7 @@ class _Crew:
         doing.future.cancel()
         if doing.task is not None:
             self._note_death(doing.task, time.monotonic() - doing.since)
-            waiting.put_back(doing.task)
+            self.queue.put_back(doing.task)
 
     def _note_death(self, task: Task, seconds: float) -> None:
         if isinstance(task, Training) and seconds > _EARLY_SECONDS:
@@ -283,22 +276,21 @@ class _Crew:
                 f"of memory; {_KEPT} with larger ones"
             )
 
-    def _receive(self, future: "Future", waiting: Waiting, handle: Callable[[Event], None]) -> None:
+    def _received(self, future: "Future") -> list[Event]:
+        """Return what a worker made, if it was a task that it ended."""
         address = next((a for a, doing in self._busy.items() if doing.future is future), None)
         if address is None:
-            return  # of a worker that was lost
+            return []  # of a worker that was lost
         try:
             found = self._result(future, address)
         except TimeoutError:  # it ended its task and was gone before its answer was fetched
-            self._lose(address, waiting)
-            return
+            self._lose(address)
+            return []
         if self._busy.pop(address).task is None:
             self._meet(found, address)
-            return
+            return []
         self._idle.add(address)
-        for event in found:
-            waiting.note(event)
-            handle(event)
+        return list(found)
 
     def _result(self, future: "Future", address: str) -> Any:
         """Fetch what a worker answered; `TimeoutError` if that is gone with the worker."""

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gossamer.studies.plan import Task
-from gossamer.studies.tuning import tune_process
-from gossamer.studies.work import Event, Hand, Pulse, Site, forget_datasets
+from gossamer.studies.process_settings import tune_process
+from gossamer.studies.tasks import Event, Pulse, Site, TaskRunner, forget_datasets
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def do(task: Task, site: Site, topic: str) -> list[Event]:
     from gossamer.train.loop import Interrupted
 
     tune_process(site.threads)  # here, for it holds in part for the calling thread alone
-    hand, made = _hand(site, topic), list[Event]()
+    runner, made = _runner(site, topic), list[Event]()
     with _at_home(site), suppress(Interrupted):  # when interrupted, its checkpoint is a file
-        made.extend(hand.do(task))
+        made.extend(runner.do(task))
     return made
 
 
@@ -59,7 +59,7 @@ def _at_home(site: Site) -> AbstractContextManager[None]:
 
 
 @lru_cache(maxsize=1)
-def _hand(site: Site, topic: str) -> Hand:
+def _runner(site: Site, topic: str) -> TaskRunner:
     """Return what does the tasks of a run here; the data of the run before are forgotten."""
     forget_datasets()
 
@@ -69,7 +69,7 @@ def _hand(site: Site, topic: str) -> Hand:
         get_worker().log_event(topic, {"pulse": asdict(pulse)})
         return _should_stop(topic)
 
-    return Hand(site, watch)
+    return TaskRunner(site, watch)
 
 
 def _should_stop(topic: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gossamer.core.formats import counted, listed
 from gossamer.studies.plan import Plan, PlannedTrial
-from gossamer.studies.work import Failure
+from gossamer.studies.tasks import Failure
 
 
 def failure_text(plan: Plan, axis: str, failure: Failure) -> str:

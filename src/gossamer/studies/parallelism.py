@@ -2,7 +2,7 @@
 
 Numbers are the same bits for the same number of threads alone. So what was chosen is noted in the
 study's folder, and taken again when it goes on. What the user says comes first, then the
-environment, then the note; without any of these it is tried out (`trying`).
+environment, then the note; without any of these it is tried out (`autotuning`).
 """
 
 import json

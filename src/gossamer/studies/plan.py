@@ -16,8 +16,8 @@ from gossamer.recipes import KeyedTrial, MeasureSpec, Step, Train, Trial, keyed,
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.split import train_count
 from gossamer.recipes.trial import Device
-from gossamer.studies.complaints import Complaints, StudyFileError, complaining_at
 from gossamer.studies.spec import ArmSpec, Scale, ScaleSpec, StudySpec
+from gossamer.studies.study_errors import ErrorCollector, StudyFileError, placing_errors
 
 _TRIALS_A_TASK = 8
 """How many trials are measured in one task: few enough to balance, enough to share a state."""
@@ -149,32 +149,32 @@ def study_trials(
         If a recipe mentions an unknown value, its steps do not go together, or data or network
         are not there or do not suit.
     """
-    complaints = Complaints()
-    arms = [(arm, _recipes(spec, scale, arm, complaints)) for arm in arms_at(spec, scale)]
+    errors = ErrorCollector()
+    arms = [(arm, _recipes(spec, scale, arm, errors)) for arm in arms_at(spec, scale)]
     starts: dict[Trial, dict[str, Any]] = {}
     planned: list[PlannedTrial] = []
     for seed in range(seeds):
         for arm, recipes in arms:
-            with complaints.noting(*spec.place_of(arm, "recipe")):
+            with errors.collecting(*spec.place_of(arm, "recipe")):
                 bare = _bare_trial(spec, scale, arm, seed, device)
                 dataset = _dataset(spec, scale, arm, bare, datasets)
                 if bare not in starts:
-                    with complaining_at(*spec.network_place(arm)):
+                    with placing_errors(*spec.network_place(arm)):
                         starts[bare] = origin(bare, dataset)
                 for level, steps in recipes:
                     trial = keyed(replace(bare, steps=steps), dataset, starts[bare], datasets)
                     planned.append(PlannedTrial(arm.name, level, trial))
-        complaints.settle()  # what is wrong is so for the first seed
+        errors.raise_all()  # what is wrong is so for the first seed
     return tuple(planned)
 
 
 def _recipes(
-    spec: StudySpec, scale: Scale, arm: ArmSpec, complaints: Complaints
+    spec: StudySpec, scale: Scale, arm: ArmSpec, errors: ErrorCollector
 ) -> list[tuple[float, tuple[Step, ...]]]:
     """Return the recipe of an arm at each level, or once at level 0 if it mentions none."""
     recipes = []
     for level in spec.levels_at(scale) if spec.varies(arm) else (0.0,):
-        with complaints.noting(*spec.place_of(arm, "recipe")):
+        with errors.collecting(*spec.place_of(arm, "recipe")):
             recipes.append((level, spec.recipe_of(arm, scale, level)))
     return recipes
 
@@ -183,9 +183,9 @@ def _dataset(
     spec: StudySpec, scale: Scale, arm: ArmSpec, trial: Trial, datasets: Datasets
 ) -> Dataset:
     """Return the dataset of an arm, of which there are as many examples as it asks for."""
-    with complaining_at(*spec.data_place(arm, scale, "name")):
+    with placing_errors(*spec.data_place(arm, scale, "name")):
         dataset = datasets(trial.data)
-    with complaining_at(*spec.data_place(arm, scale, "examples")):
+    with placing_errors(*spec.data_place(arm, scale, "examples")):
         count = train_count(trial.data, dataset, trial.seed)
     if count < dataset.classes:
         field = "validation" if trial.data.validation_from == "train" else "examples"

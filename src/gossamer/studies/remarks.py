@@ -14,8 +14,8 @@ from gossamer.stats.intervals import mean_interval, simultaneous_confidence
 from gossamer.stats.verdicts import one_unit_note
 from gossamer.studies.parallelism import said
 from gossamer.studies.plan import arms_at
+from gossamer.studies.process_settings import processor_has_bf16
 from gossamer.studies.run import Prepared
-from gossamer.studies.tuning import processor_has_bf16
 
 _ONE_APART = (0.0, math.sqrt(2))
 """Two numbers whose standard deviation is 1."""

@@ -15,9 +15,9 @@ from gossamer.recipes.trial import Device
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.records.store import Store
-from gossamer.studies.complaints import StudyFileError, located
+from gossamer.studies.executors import Executor, ThisProcess, execute
 from gossamer.studies.failures import failure_text
-from gossamer.studies.joints import Bench, JointTask, joint_tasks, measure_jointly
+from gossamer.studies.joint_measures import Bench, JointTask, joint_tasks, measure_jointly
 from gossamer.studies.parallelism import (
     Parallelism,
     known_parallelism,
@@ -42,7 +42,8 @@ from gossamer.studies.spec import (
     builtin_names,
     read_study,
 )
-from gossamer.studies.work import Event, Failure, Site, dataset_of, do_here
+from gossamer.studies.study_errors import StudyFileError, located
+from gossamer.studies.tasks import Event, Failure, Pulse, Site, dataset_of
 
 REPORT = "report.html"
 
@@ -290,8 +291,9 @@ def carry_out(
         if plan.tasks:
             name = noted_name(prepared.spec.name, prepared.scale)
             write_note(store.folder, name, prepared.jobs, prepared.threads)
-            rehearse_study(prepared)
-            _do_tasks(prepared, store, handle, should_stop)
+            preflight_study(prepared)
+            with _executor(prepared, store.folder, handle, should_stop) as executor:
+                execute(executor, handle, should_stop)
         _do_joints(prepared, store, handle, should_stop)
     return failures
 
@@ -314,41 +316,46 @@ def telling_what_is_kept(prepared: Prepared) -> Iterator[list[int]]:
         ) from error
 
 
-def _do_tasks(
+@contextmanager
+def _executor(
     prepared: Prepared,
-    store: Store,
+    folder: Path,
     handle: Callable[[Event], None],
     should_stop: Callable[[], bool],
-) -> None:
-    """Train and measure what is left: here, in processes of their own, or on a cluster."""
+) -> Iterator[Executor]:
+    """Choose who trains and measures what is left."""
     plan, request = prepared.plan, prepared.request
-    site = Site(store.folder, request.data_root, prepared.threads)
+    site = Site(folder, request.data_root, prepared.threads)
     if request.scheduler is not None:
-        from gossamer.studies.cluster import do_on_cluster
+        from gossamer.studies.cluster import cluster_executor
 
-        do_on_cluster(plan, site, request.scheduler, request.jobs, handle, should_stop)
-    elif prepared.jobs == 1:
-        do_here(plan, site, handle, should_stop)
+        with cluster_executor(plan, site, request.scheduler, request.jobs) as workers:
+            yield workers
+    elif prepared.jobs > 1:
+        from gossamer.studies.process_pool import ProcessPool
+
+        yield ProcessPool(plan, site, prepared.jobs)
     else:
-        from gossamer.studies.pool import do_in_processes
 
-        do_in_processes(plan, site, prepared.jobs, handle, should_stop)
+        def watch(pulse: Pulse) -> bool:
+            handle(pulse)
+            return should_stop()
+
+        yield ThisProcess(plan, site, watch)
 
 
-def rehearse_study(prepared: Prepared) -> None:
-    """Try every pruning that is left on an untrained network, and tell of changing answers.
+def preflight_study(prepared: Prepared) -> None:
+    """Try every step that is left on an untrained network, and tell of changing answers.
 
     Raises
     ------
     InputError
         If one cannot be done; the sentence names the line of the recipe.
     """
-    from gossamer.studies.changing_answers import tell_of_changing_answers  # imports torch
-    from gossamer.studies.rehearsal import rehearse
+    from gossamer.studies.preflight import preflight  # imports torch
 
-    tell_of_changing_answers(prepared.plan, prepared.datasets)
     try:
-        rehearse(prepared.spec, prepared.plan, prepared.datasets)
+        preflight(prepared.spec, prepared.plan, prepared.datasets)
     except StudyFileError as error:
         raise located(error, prepared.request.study, prepared.text) from error
 

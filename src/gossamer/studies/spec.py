@@ -14,18 +14,17 @@ from gossamer.core.system import failure_reason
 from gossamer.nets import NetworkSpec
 from gossamer.recipes import DataSpec, SampleSpec, Step
 from gossamer.records.record import Claim
-from gossamer.studies.checks import check_study, recipe_complaints
-from gossamer.studies.claim_spec import ClaimSpec, Level
-from gossamer.studies.complaints import (
+from gossamer.studies.claim_spec import ClaimSpec, Level, Line, Paragraph
+from gossamer.studies.error_recovery import mended
+from gossamer.studies.spec_checks import check_study, recipe_errors
+from gossamer.studies.study_errors import (
     StudyFileError,
     StudyFileErrors,
-    complaints,
     located,
+    study_file_errors,
 )
-from gossamer.studies.mending import mended
-from gossamer.studies.problems import Place, problems
-from gossamer.studies.texts import Line, Paragraph
 from gossamer.studies.toml_syntax import syntax_problem
+from gossamer.studies.validation_problems import Place, problems
 from gossamer.studies.written_recipes import (
     Cookbook,
     PlacedStep,
@@ -277,15 +276,15 @@ def _validated(content: Mapping[str, Any]) -> StudySpec:
         try:
             spec = StudySpec.model_validate(there)
         except ValidationError as error:
-            complaint = complaints(error, StudySpec)
-            if str(complaint) in map(str, found):
+            refusal = study_file_errors(error, StudySpec)
+            if str(refusal) in map(str, found):
                 break  # mending one thing brought another back
-            found.append(complaint)
+            found.append(refusal)
             there = mended(there, problems(error, (StudySpec,)), StudySpec)
             continue
         if not found:
             return spec
-        found += recipe_complaints(spec)
+        found += recipe_errors(spec)
         break
     raise StudyFileErrors(found)
 

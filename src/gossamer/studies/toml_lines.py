@@ -1,4 +1,4 @@
-"""Where in a TOML text a field stands, so that a complaint can name its line.
+"""Where in a TOML text a field stands, so that an error can name its line.
 
 The text has been parsed by `tomllib` before, which alone says what is valid; this follows tables,
 keys and arrays only.

@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError
 
 from gossamer.core.errors import InputError
 from gossamer.recipes.steps import STEPS, Lender, Step, any_step, check_recipe
-from gossamer.studies.complaints import Complaints, StudyFileError, StudyFileErrors, path_text
-from gossamer.studies.problems import Place, Problem, hint, problems
+from gossamer.studies.study_errors import ErrorCollector, StudyFileError, StudyFileErrors, path_text
+from gossamer.studies.validation_problems import Place, Problem, hint, problems
 
 WrittenStep = Mapping[str, Any]
 """A step of which ``"$name"`` stands for a value of the grid or of the scale."""
@@ -52,17 +52,17 @@ class Cookbook:
         StudyFileError
             If it names a part or a source that there is not, or sources borrow in a circle.
         """
-        complaints, steps = Complaints(), list[PlacedStep]()
+        errors, steps = ErrorCollector(), list[PlacedStep]()
         for position, part in enumerate(recipe):
             here = (*place, position)
             for one in self._steps_of(part, here):
-                with complaints.noting(*one.place):
+                with errors.collecting(*one.place):
                     steps.append(self._with_source(one, owner, above))
             if isinstance(part, str) and part not in self.parts:
-                complaints.found.append(
+                errors.found.append(
                     _no_such(f"{owner} has {part!r}", "part", part, self.parts, here)
                 )
-        complaints.settle()
+        errors.raise_all()
         return steps
 
     def _steps_of(self, part: WrittenStep | str, here: Place) -> list[PlacedStep]:
@@ -115,11 +115,11 @@ def resolve_recipe(
         If values are not given, or steps are not as they should be: all that is wrong, each with
         arm, step and field; of a value, where the value stands.
     """
-    complaints, resolved = Complaints(), list[Step]()
+    errors, resolved = ErrorCollector(), list[Step]()
     for number, one in enumerate(steps, start=1):
-        with complaints.noting(*one.place):
+        with errors.collecting(*one.place):
             resolved.append(_resolved(f"arm {arm}, step {number}", one, values))
-    complaints.settle()
+    errors.raise_all()
     return tuple(resolved)
 
 
@@ -133,8 +133,8 @@ def _resolved(owner: str, one: PlacedStep, values: Mapping[str, PlacedValue]) ->
         first = error
     found = problems(first, list(STEPS.values()))
     told = {each.place: each for each in (*_behind(step, found), *found)}
-    complaints = [_complaint(owner, one, each, values) for each in told.values()]
-    raise StudyFileErrors(complaints) from first
+    errors = [_placed_error(owner, one, each, values) for each in told.values()]
+    raise StudyFileErrors(errors) from first
 
 
 def _behind(step: Any, found: Sequence[Problem]) -> list[Problem]:
@@ -161,10 +161,10 @@ def _unknown_value(
     return StudyFileError(f"{owner}: {what}", *one.place, what=what)
 
 
-def _complaint(
+def _placed_error(
     owner: str, one: PlacedStep, problem: Problem, values: Mapping[str, PlacedValue]
 ) -> StudyFileError:
-    """Complain of a field of a step, or of the value of the grid or the scale that it takes."""
+    """Return the error of a field of a step, or of the value of grid or scale that it takes."""
     kind, field = one.step.get("step"), path_text(problem.place)
     whose = f"{owner} ({kind})" if isinstance(kind, str) else owner
     whose = f"{whose}, {field}" if field else whose

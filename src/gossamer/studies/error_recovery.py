@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from gossamer.studies.complaints import path_text
-from gossamer.studies.problems import Place, Problem, problems
+from gossamer.studies.study_errors import path_text
+from gossamer.studies.validation_problems import Place, Problem, problems
 
 _OUT_OF_BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 _OF_ONE_VALUE = _OUT_OF_BOUNDS | {

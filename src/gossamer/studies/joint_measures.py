@@ -26,10 +26,10 @@ from gossamer.records.environment import describe_environment
 from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import AttackResult, Leakage
 from gossamer.records.store import checkpoint_path, state_path, statistics_path
-from gossamer.studies.complaints import complaining_at
 from gossamer.studies.pictures import png
 from gossamer.studies.plan import PlannedTrial
 from gossamer.studies.spec import StudySpec
+from gossamer.studies.study_errors import placing_errors
 
 if TYPE_CHECKING:
     from gossamer.leakage import Statistics
@@ -150,7 +150,7 @@ def _overlaps(spec: StudySpec, groups: Groups) -> Iterator[JointTask]:
         for (arm, level), group in groups.items():
             other = groups.get((second, level)) or groups.get((second, 0.0))
             if arm == first and other:
-                with complaining_at("overlaps", position):
+                with placing_errors("overlaps", position):
                     _must_be_masked(first, group)
                     _must_be_masked(second, other)
                 yield JointTask("overlap", arm, level, tuple(group), tuple(other))

@@ -15,9 +15,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from gossamer.core.errors import GossamerError, UnwritableError
+from gossamer.studies.executors import TaskQueue
 from gossamer.studies.plan import Plan, Task
-from gossamer.studies.tuning import tune_process
-from gossamer.studies.work import Event, Hand, Pulse, Site, Waiting
+from gossamer.studies.process_settings import tune_process
+from gossamer.studies.tasks import Event, Pulse, Site, TaskRunner
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOP = "stop"
@@ -39,39 +40,65 @@ class _Finished:
     """Sent by a worker after the last event of a task."""
 
 
-def do_in_processes(
-    plan: Plan,
-    site: Site,
-    jobs: int,
-    handle: Callable[[Event], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    """Do what a plan leaves in `jobs` processes; trainings first, since others wait for them.
+class ProcessPool:
+    """Processes that do tasks, trainings first, since others wait for them."""
 
-    Raises
-    ------
-    UnwritableError
-        If the folder takes no more.
-    GossamerError
-        If a worker process dies; what was done is kept.
-    """
-    waiting = Waiting(plan, plan.tasks)
-    workers = [_start(site) for _ in range(min(jobs, len(plan.tasks)))]
-    try:
-        while not should_stop():
-            _hand_out(waiting, workers)
-            busy = [worker for worker in workers if worker.task is not None]
-            if not busy:
-                return
-            for connection in wait([w.connection for w in busy], timeout=_LISTEN_SECONDS):
-                worker = next(w for w in busy if w.connection is connection)
-                if not should_stop():
-                    _receive(worker, waiting, handle)
-    except KeyboardInterrupt:
-        _kill(workers)
-        raise
-    finally:
-        _dismiss(workers, handle)
+    def __init__(self, plan: Plan, site: Site, jobs: int) -> None:
+        self.queue = TaskQueue(plan, plan.tasks)
+        self._workers = [_start(site) for _ in range(min(jobs, len(plan.tasks)))]
+
+    def take_tasks(self) -> bool:
+        """Give every idle process a task that can be done now; tell whether any is at work."""
+        for worker in self._workers:
+            if worker.task is None and (task := self.queue.take()) is not None:
+                try:
+                    worker.connection.send(task)
+                except OSError as error:
+                    raise _died(worker) from error
+                worker.task = task
+        return any(worker.task is not None for worker in self._workers)
+
+    def events(self) -> Iterator[Event]:
+        """Yield one event of every process that has some.
+
+        Raises
+        ------
+        UnwritableError
+            If the folder takes no more.
+        GossamerError
+            If a process dies; what was done is kept.
+        """
+        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
+        for connection in wait(list(busy), timeout=_LISTEN_SECONDS):
+            worker = busy[connection]  # type: ignore[index]  # it waits for sockets and handles, too
+            try:
+                message = worker.connection.recv()
+            except (EOFError, ConnectionResetError) as error:
+                raise _died(worker) from error
+            worker.has_begun = True
+            if isinstance(message, _Finished):
+                worker.task = None
+            elif isinstance(message, UnwritableError):
+                raise message
+            else:
+                yield message
+
+    def dismiss(self, handle: Callable[[Event], None], *, at_once: bool) -> None:
+        """Stop every process, take what it still makes, and wait until it is gone.
+
+        Whatever goes wrong meanwhile, a second Ctrl-C among it, leaves no process behind.
+        """
+        workers = self._workers
+        try:
+            _kill([w for w in workers if at_once or not (w.has_begun or w.connection.poll())])
+            for worker in workers:
+                with suppress(OSError):  # it is gone already
+                    worker.connection.send(_STOP)
+            for worker in workers:
+                _take_the_rest(worker, handle)
+                worker.process.join(_GOODBYE_SECONDS)
+        finally:
+            _kill(workers)
 
 
 def _start(site: Site) -> _Worker:
@@ -98,31 +125,6 @@ def _deaf() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _hand_out(waiting: Waiting, workers: list[_Worker]) -> None:
-    for worker in workers:
-        if worker.task is None and (task := waiting.take()) is not None:
-            try:
-                worker.connection.send(task)
-            except OSError as error:
-                raise _died(worker) from error
-            worker.task = task
-
-
-def _receive(worker: _Worker, waiting: Waiting, handle: Callable[[Event], None]) -> None:
-    try:
-        message = worker.connection.recv()
-    except (EOFError, ConnectionResetError) as error:
-        raise _died(worker) from error
-    worker.has_begun = True
-    if isinstance(message, _Finished):
-        worker.task = None
-    elif isinstance(message, UnwritableError):
-        raise message
-    else:
-        waiting.note(message)
-        handle(message)
-
-
 def _died(worker: _Worker) -> GossamerError:
     worker.process.join()
     code = worker.process.exitcode
@@ -131,23 +133,6 @@ def _died(worker: _Worker) -> GossamerError:
         f"a worker process died ({why}); what was done is kept: run the same command again, "
         "with fewer --jobs"
     )
-
-
-def _dismiss(workers: list[_Worker], handle: Callable[[Event], None]) -> None:
-    """Ask every worker to stop, take what it still made, and wait until it is gone.
-
-    Whatever goes wrong meanwhile, a second Ctrl-C among it, leaves no process behind.
-    """
-    try:
-        _kill([one for one in workers if not one.has_begun and not one.connection.poll()])
-        for worker in workers:
-            with suppress(OSError):  # it is gone already
-                worker.connection.send(_STOP)
-        for worker in workers:
-            _take_the_rest(worker, handle)
-            worker.process.join(_GOODBYE_SECONDS)
-    finally:
-        _kill(workers)
 
 
 def _take_the_rest(worker: _Worker, handle: Callable[[Event], None]) -> None:
@@ -181,10 +166,10 @@ def _work(connection: Connection, site: Site) -> None:
         except OSError:
             return True  # the driving process is gone
 
-    hand = Hand(site, watch)
+    runner = TaskRunner(site, watch)
     try:
         while (task := connection.recv()) != _STOP:
-            for event in hand.do(task):
+            for event in runner.do(task):
                 connection.send(event)
                 if connection.poll():
                     return

@@ -1,4 +1,4 @@
-"""Complaints about a study file: what is wrong, in which field, on which line."""
+"""ErrorCollector about a study file: what is wrong, in which field, on which line."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
-from gossamer.studies.problems import Place, problems
 from gossamer.studies.toml_lines import line_of
+from gossamer.studies.validation_problems import Place, problems
 
 
 class StudyFileError(InputError):
@@ -50,7 +50,7 @@ class StudyFileErrors(StudyFileError):  # noqa: N818 - several of them
 
 
 @contextmanager
-def complaining_at(*place: str | int) -> Iterator[None]:
+def placing_errors(*place: str | int) -> Iterator[None]:
     """Give what is wrong inside the block its place in the file, unless it has one already.
 
     An error that names fields itself is about those, beside the last one of the place.
@@ -64,22 +64,22 @@ def complaining_at(*place: str | int) -> Iterator[None]:
         raise StudyFileError(str(error), *fields) from error
 
 
-class Complaints:
+class ErrorCollector:
     """Gathers what is wrong in a study file, so that all of it can be told at once."""
 
     def __init__(self) -> None:
         self.found: list[StudyFileError] = []
 
     @contextmanager
-    def noting(self, *place: str | int) -> Iterator[None]:
+    def collecting(self, *place: str | int) -> Iterator[None]:
         """Note what is wrong inside the block, which ends there, and go on after it."""
         try:
-            with complaining_at(*place):
+            with placing_errors(*place):
                 yield
         except StudyFileError as error:
             self.found += error.each
 
-    def settle(self) -> None:
+    def raise_all(self) -> None:
         """Raise what was noted, if anything was.
 
         Raises
@@ -111,7 +111,7 @@ def _order(place: Place) -> list[str]:
     return [f"{part:09}" if isinstance(part, int) else part for part in place]
 
 
-def complaints(error: ValidationError, model: type[BaseModel]) -> StudyFileErrors:
+def study_file_errors(error: ValidationError, model: type[BaseModel]) -> StudyFileErrors:
     """Return the problems of a validation as sentences, with the paths of the fields."""
     found: list[StudyFileError] = []
     for problem in problems(error, (model,)):

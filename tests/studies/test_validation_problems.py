@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gossamer.studies.problems import problems
+from gossamer.studies.validation_problems import problems
 
 
 class Square(BaseModel):

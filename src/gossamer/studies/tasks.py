@@ -1,10 +1,6 @@
-"""Doing the tasks of a plan, in this process or in several.
+"""Doing a task of a plan, in whatever process, and what comes of it."""
 
-Whoever does a task hands back what was made, piece by piece; the driving process alone writes
-the database. Tasks start as soon as the trained states they need are there.
-"""
-
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,7 +12,7 @@ from gossamer.recipes import DataSpec, KeyedTrial
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import checkpoint_path, state_path, statistics_path
-from gossamer.studies.plan import Plan, Task, Training
+from gossamer.studies.plan import Task, Training
 
 if TYPE_CHECKING:
     from gossamer.train.loop import Standing
@@ -93,8 +89,8 @@ def _attempt(
         return Failure(trial, state, str(error))
 
 
-class Hand:
-    """Does tasks in this process."""
+class TaskRunner:
+    """Does tasks in the process that it is made in."""
 
     def __init__(self, site: Site, watch: Watch) -> None:
         from gossamer.recipes.trial_runner import TrialRunner  # imports torch
@@ -134,74 +130,3 @@ class Hand:
         return self._watch(
             Pulse(self._training.key, standing.steps, total, len(standing.history), loss)
         )
-
-
-def do_here(
-    plan: Plan, site: Site, handle: Callable[[Event], None], should_stop: Callable[[], bool]
-) -> None:
-    """Do what a plan leaves, one task after the other, in this process."""
-    from gossamer.train.loop import Interrupted
-
-    def watch(pulse: Pulse) -> bool:
-        handle(pulse)
-        return should_stop()
-
-    hand = Hand(site, watch)
-    waiting = Waiting(plan, _by_seed(plan))
-    while (task := waiting.take()) is not None:
-        try:
-            for event in hand.do(task):
-                waiting.note(event)
-                handle(event)
-                if should_stop():
-                    return
-        except Interrupted:
-            return
-
-
-class Waiting:
-    """The tasks that are left, given out in an order once what they need is there."""
-
-    def __init__(self, plan: Plan, order: Iterable[Task]) -> None:
-        self._tasks: list[Task] = list(order)
-        self._undone = {training.key for training in plan.trainings}
-
-    def take(self) -> Task | None:
-        """Take the first task that can be done now; None if there is none."""
-        for position, task in enumerate(self._tasks):
-            if not task.needs & self._undone:
-                return self._tasks.pop(position)
-        return None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all tasks were given out."""
-        return not self._tasks
-
-    def put_back(self, task: Task) -> None:
-        """Take a task back that could not be done where it was given to."""
-        self._tasks.insert(0, task)
-
-    def note(self, event: Event) -> None:
-        """Take note of a state that is done, or of one that will never be."""
-        if isinstance(event, Phase):
-            self._undone.discard(event.key)
-        if isinstance(event, Failure) and event.state is not None:
-            self._give_up({event.state})
-
-    def _give_up(self, keys: set[str]) -> None:
-        """Drop the tasks that need a state that cannot be had, and those that need theirs."""
-        while keys:
-            lost = [task for task in self._tasks if task.needs & keys]
-            self._tasks = [task for task in self._tasks if not task.needs & keys]
-            keys = {task.key for task in lost if isinstance(task, Training)}
-
-
-def _by_seed(plan: Plan) -> list[Task]:
-    """Order tasks so that one seed is complete before the next one starts."""
-    return sorted(plan.tasks, key=_seed_of)
-
-
-def _seed_of(task: Task) -> int:
-    keyed = task.keyed if isinstance(task, Training) else task.trials[0]
-    return keyed.trial.seed

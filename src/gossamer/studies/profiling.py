@@ -1,4 +1,4 @@
-"""Trying a study's first trainings for a moment: how fast they go, and on how many threads.
+"""Timing a study's first trainings for a moment: how fast they go, and on how many threads.
 
 Networks of their own are trained on the first examples there are; states, random streams and the
 number of threads are as before afterwards. Other work on the machine may come and go, so the
@@ -122,7 +122,7 @@ class Cost:
     """Of predicting one example."""
 
 
-class Trying:
+class TrainingProfiler:
     """One kind of training, set up to be tried."""
 
     def __init__(self, keyed: KeyedTrial, step: Train | None, dataset: Dataset) -> None:

@@ -28,10 +28,10 @@ from gossamer.recipes.statistics_files import read_statistics
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun
 from gossamer.records.store import Store, state_path, statistics_path
-from gossamer.studies.joints import joint_tasks
+from gossamer.studies.joint_measures import joint_tasks
 from gossamer.studies.pictures import png
 from gossamer.studies.run import Prepared, Request, carry_out, describe_run, prepare
-from gossamer.studies.work import Event, Failure
+from gossamer.studies.tasks import Event, Failure
 
 WriteStudy = Callable[..., Path]
 KINDS = [("leakage", "dense", 0.0), ("leakage", "weight", 0.5), ("releases", "weight", 0.5)]

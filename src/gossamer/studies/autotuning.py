@@ -11,16 +11,16 @@ from gossamer.core.system import available_cores
 from gossamer.recipes import KeyedTrial
 from gossamer.studies.parallelism import Parallelism
 from gossamer.studies.plan import Plan, Training
-from gossamer.studies.run import Estimate, Prepared
-from gossamer.studies.trying import (
+from gossamer.studies.profiling import (
     Cost,
-    Trying,
+    TrainingProfiler,
     Turns,
     cores_had,
     kinds,
     training_step,
     what_it_is_like,
 )
+from gossamer.studies.run import Estimate, Prepared
 
 _CLEARLY = 1.15
 """By this factor a choice of more threads or processes must be faster."""
@@ -41,7 +41,7 @@ _MOST_THREADS = 16
 """More are not tried: so many cores are better given to processes."""
 
 
-def settled(prepared: Prepared, begun: float) -> Prepared:
+def autotuned(prepared: Prepared, begun: float) -> Prepared:
     """Return a study with processes and threads chosen, and an estimate of what it takes.
 
     Parameters
@@ -60,7 +60,7 @@ def settled(prepared: Prepared, begun: float) -> Prepared:
     if not plan.tasks:
         return prepared
     base = known.threads or 1
-    tried = _try(prepared, base)
+    tried = _profiles(prepared, base)
     work = _work(prepared, tried)
     choice = _Choice(known.jobs or 1, base)
     if prepared.request.device == "cpu" and prepared.request.scheduler is None:
@@ -95,10 +95,10 @@ class _Choice:
 
 
 @dataclass(frozen=True)
-class _Tried:
+class _Profile:
     """What a moment of one kind of training showed."""
 
-    trying: Trying
+    profiler: TrainingProfiler
     turns: Turns | None
     """None where there is nothing to train, or its loss soon was no number."""
     cost: Cost
@@ -129,29 +129,31 @@ class _Work:
     is_known: bool
 
 
-Tried = dict[object, _Tried]
+Profiles = dict[object, _Profile]
 """By what a training is like; the first one is that of most steps."""
 
 
-def _try(prepared: Prepared, threads: int) -> Tried:
-    plan, found = prepared.plan, Tried()
+def _profiles(prepared: Prepared, threads: int) -> Profiles:
+    plan, found = prepared.plan, Profiles()
     for kind in kinds(plan):
         keyed = kind.first.keyed
-        trying = Trying(keyed, training_step(kind.first), prepared.datasets(keyed.trial.data))
-        cost, turns = trying.measure(threads), trying.train(sorted({1, threads}))
-        found[kind.like] = _Tried(trying, turns.get(threads), cost, turns.get(1))
+        profiler = TrainingProfiler(
+            keyed, training_step(kind.first), prepared.datasets(keyed.trial.data)
+        )
+        cost, turns = profiler.measure(threads), profiler.train(sorted({1, threads}))
+        found[kind.like] = _Profile(profiler, turns.get(threads), cost, turns.get(1))
     if not found:
         keyed = plan.measurings[0].trials[0]
-        trying = Trying(keyed, None, prepared.datasets(keyed.trial.data))
-        found[None] = _Tried(trying, None, trying.measure(threads))
+        profiler = TrainingProfiler(keyed, None, prepared.datasets(keyed.trial.data))
+        found[None] = _Profile(profiler, None, profiler.measure(threads))
     return found
 
 
-def _first(tried: Tried) -> _Tried:
+def _first(tried: Profiles) -> _Profile:
     return next(iter(tried.values()))
 
 
-def _work(prepared: Prepared, tried: Tried) -> _Work:
+def _work(prepared: Prepared, tried: Profiles) -> _Work:
     plan, cost = prepared.plan, _first(tried).cost
     trainings = [_training_seconds(training, tried) for training in plan.trainings]
     trials = [
@@ -166,7 +168,7 @@ def _work(prepared: Prepared, tried: Tried) -> _Work:
     )
 
 
-def _training_seconds(training: Training, tried: Tried) -> float:
+def _training_seconds(training: Training, tried: Profiles) -> float:
     one = tried.get(what_it_is_like(training), _first(tried))
     step_seconds = one.turns.typical if one.turns else 0.0
     keyed, epochs = training.keyed, training_step(training).epochs
@@ -184,11 +186,12 @@ def _examples_measured(prepared: Prepared, trial: KeyedTrial) -> int:
     return min(asked, trial.train_examples) + test + pool
 
 
-def _kept_bytes(prepared: Prepared, tried: Tried) -> int:
+def _kept_bytes(prepared: Prepared, tried: Profiles) -> int:
     """Return about how many bytes more the folder will hold."""
     plan = prepared.plan
     states = sum(
-        tried.get(what_it_is_like(one), _first(tried)).trying.state_bytes for one in plan.trainings
+        tried.get(what_it_is_like(one), _first(tried)).profiler.state_bytes
+        for one in plan.trainings
     )
     statistics = sum(
         2 * _BYTES_OF_AN_EXAMPLE * trial.train_examples
@@ -199,7 +202,7 @@ def _kept_bytes(prepared: Prepared, tried: Tried) -> int:
     return states + statistics + _BYTES_OF_A_TRIAL * plan.trials_left + _BYTES_OF_A_REPORT
 
 
-def _chosen(prepared: Prepared, tried: Tried, seconds: float) -> _Choice:
+def _chosen(prepared: Prepared, tried: Profiles, seconds: float) -> _Choice:
     """Choose what is not known; that many seconds of work are left."""
     known, cores, first = prepared.known, available_cores(), _first(tried)
     turns = _turns_by_threads(known, cores, first)
@@ -211,7 +214,7 @@ def _chosen(prepared: Prepared, tried: Tried, seconds: float) -> _Choice:
     return several if several.seconds(seconds) * _CLEARLY < alone.seconds(seconds) else alone
 
 
-def _with_speed(choice: _Choice, tried: Tried) -> _Choice:
+def _with_speed(choice: _Choice, tried: Profiles) -> _Choice:
     """Find out what so many processes get of a machine that is as busy as it is."""
     if choice.jobs == 1:
         return choice
@@ -221,7 +224,7 @@ def _with_speed(choice: _Choice, tried: Tried) -> _Choice:
     return replace(choice, speed=choice.speed * gain, start=start)
 
 
-def _turns_by_threads(known: Parallelism, cores: int, first: _Tried) -> dict[int, Turns]:
+def _turns_by_threads(known: Parallelism, cores: int, first: _Profile) -> dict[int, Turns]:
     """Let the numbers of threads that may be chosen take turns."""
     if known.threads is not None or first.turns is None:
         return {known.threads or 1: first.turns or Turns((1.0,))}
@@ -229,7 +232,7 @@ def _turns_by_threads(known: Parallelism, cores: int, first: _Tried) -> dict[int
     counts = [1 << power for power in range(most.bit_length())] if most > 1 else [1]
     if most > counts[-1]:
         counts.append(most)
-    return dict(first.trying.train(counts)) if len(counts) > 1 else {1: first.turns}
+    return dict(first.profiler.train(counts)) if len(counts) > 1 else {1: first.turns}
 
 
 def _on_threads(jobs: int, turns: dict[int, Turns], cores: int) -> _Choice:

@@ -14,8 +14,8 @@ from gossamer.core.formats import percentage
 from gossamer.leakage.attacks import attack_measures
 from gossamer.measures import condition_of, measure_named, measures
 from gossamer.recipes import DataSpec
-from gossamer.studies.complaints import Complaints, StudyFileError, StudyFileErrors, path_text
-from gossamer.studies.problems import Place, hint, problems
+from gossamer.studies.study_errors import ErrorCollector, StudyFileError, StudyFileErrors, path_text
+from gossamer.studies.validation_problems import Place, hint, problems
 from gossamer.studies.written_recipes import PlacedStep, mentioned
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def check_study(spec: "StudySpec") -> None:
     if data_is_known:
         found += [error for check in _CHECKS_OF_DATA for error in check(spec)]
     if found:
-        recipes = recipe_complaints(spec) if data_is_known else []
+        recipes = recipe_errors(spec) if data_is_known else []
         raise StudyFileErrors([*map(_with_path, found), *recipes])
 
 
@@ -47,18 +47,18 @@ def _with_path(error: StudyFileError) -> StudyFileError:
     return StudyFileError(f"{path_text(error.place)}: {error}", *error.place, what=error.what)
 
 
-def recipe_complaints(spec: "StudySpec") -> list[StudyFileError]:
+def recipe_errors(spec: "StudySpec") -> list[StudyFileError]:
     """Return what is wrong with the recipes of a file that is refused anyway, at any scale.
 
     A file in order is checked at the scale that is run alone, whose trials need its recipes.
     """
-    complaints = Complaints()
+    errors = ErrorCollector()
     for scale in spec.scales:
         for arm in spec.arms:
             for level in spec.levels if scale in arm.scales else ():
-                with complaints.noting(*spec.place_of(arm, "recipe")):
+                with errors.collecting(*spec.place_of(arm, "recipe")):
                     spec.recipe_of(arm, scale, level)
-    return complaints.found
+    return errors.found
 
 
 def _names_differ(spec: "StudySpec") -> Iterator[StudyFileError]:
@@ -87,7 +87,7 @@ def _levels_differ(spec: "StudySpec") -> Iterator[StudyFileError]:
 
 
 def _must_differ(levels: Sequence[float], *place: str | int) -> Iterator[StudyFileError]:
-    """Complain of levels that are equal, or so nearly that a page would print them alike."""
+    """Yield an error for levels that are equal, or so nearly that a page would print them alike."""
     for first, second in pairwise(sorted(levels)):
         if first == second:
             yield StudyFileError(f"{first:g} is given twice", *place)
@@ -157,13 +157,13 @@ def _pairs_are_whole(spec: "StudySpec") -> Iterator[StudyFileError]:
 
 
 def _recipes_can_be_written_out(spec: "StudySpec") -> Iterator[StudyFileError]:
-    book, complaints = spec.cookbook, Complaints()
+    book, errors = spec.cookbook, ErrorCollector()
     for name, source in spec.sources.items():
-        with complaints.noting("sources", name):
+        with errors.collecting("sources", name):
             book.written_out(source.recipe, f"source {name}", ("sources", name, "recipe"), (name,))
     for position, arm in enumerate(spec.arms):
         steps: list[PlacedStep] = []
-        with complaints.noting(*spec.place_of(arm, "recipe")):
+        with errors.collecting(*spec.place_of(arm, "recipe")):
             steps = spec.steps_of(arm)
         if not spec.levels and spec.axis in mentioned([one.step for one in steps]):
             message = f"it is empty, but arm {arm.name} needs it"
@@ -177,7 +177,7 @@ def _recipes_can_be_written_out(spec: "StudySpec") -> Iterator[StudyFileError]:
                 "let its source have seed_offset = 0, or data of its own",
                 *("arms", position, "recipe"),
             )
-    yield from complaints.found
+    yield from errors.found
 
 
 def _borrows(one: PlacedStep, data: Sequence[str | None]) -> bool:
@@ -273,7 +273,7 @@ def _claims_are_about_arms(spec: "StudySpec") -> Iterator[StudyFileError]:
 def _claims_are_about_measures(spec: "StudySpec") -> Iterator[StudyFileError]:
     for position, claim in enumerate(spec.claims):
         if any(_no_arm(spec, arm) for _, arm in claim.arms()):
-            continue  # which is complained of as it is
+            continue  # which is an error already
         for field, measure in claim.measures():
             if lack := _why_absent(spec, claim, measure):
                 message = f"claim {claim.name} is about {measure!r}, which {lack}"

@@ -9,7 +9,7 @@ import pytest
 
 from gossamer.core.errors import InputError
 from gossamer.studies.remarks import remarks
-from gossamer.studies.run import Request, prepare, rehearse_study
+from gossamer.studies.run import Request, preflight_study, prepare
 from gossamer.studies.spec import read_study
 
 WriteStudy = Callable[..., Path]
@@ -453,7 +453,7 @@ def test_a_pruning_that_the_network_cannot_take_is_refused_with_its_line(
     study = write_study(('exclude = ["output layer"]', 'exclude = ["no such layer"]'))
     prepared = prepare(Request(study=str(study), folder=study.parent), None)
     with pytest.raises(InputError) as caught:
-        rehearse_study(prepared)
+        preflight_study(prepared)
     text = study.read_text()
     line = 1 + text[: text.index("no such layer")].count(NEWLINE)
     assert str(caught.value).startswith(f"the study {study}, line {line}: arm retrained, prune: ")
