@@ -241,12 +241,8 @@ def test_spread_puts_every_group_where_its_norm_comes_from(
     module, weight, _ = layer_of(kind, seed, ties=False)
     (layer,) = prunable_weights(module)
     for pattern in (Block(*size), NByM(1, 2), Weight()):
-        found = ranked(
-            ScoreContext(layer, Calibration(module, [layer], None, None)),
-            SCORES["magnitude"],
-            pattern,
-            seed=0,
-        )
+        context = ScoreContext(layer, Calibration(module, [layer], None, None))
+        (found,) = ranked([context], SCORES["magnitude"], pattern, seed=0)
         norms, sizes = found.scores, found.sizes
         assert norms.shape == sizes.shape
         assert int(sizes.sum()) == weight.numel()

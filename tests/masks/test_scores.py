@@ -13,6 +13,8 @@ from gossamer import ERK, Block, FixedFanIn, InputError, NByM, find_mask, prune
 from gossamer.masks import Score, ScoreContext, prunable_weights
 from gossamer.masks.calibration import Calibration
 from gossamer.masks.layers import PrunableWeight
+from gossamer.masks.patterns import resolved_pattern
+from gossamer.masks.saliency import ranked
 from gossamer.masks.scores import SCORES, squared_sum
 
 
@@ -72,6 +74,25 @@ def test_the_gradient_is_of_the_mean_over_examples_not_over_batches() -> None:
     torch.testing.assert_close(context_of(model, "weight", parts).gradient, cross)
     probabilities = (x @ model.weight.T + model.bias).softmax(1) - functional.one_hot(classes, 3)
     torch.testing.assert_close(cross, (probabilities.T @ x / 12).detach())
+
+
+@pytest.mark.parametrize("pattern", ["weight", "unit", Block(3, 1)])
+def test_taylor_is_the_mean_over_examples_of_what_batches_give(pattern: Any) -> None:
+    """Molchanov et al. (2019) average the squares of minibatches; the mean gradient is none."""
+    model, x, y = linear()
+    sizes, axis = (2, 9, 1), {"weight": None, "unit": 1}.get(pattern, 0)
+
+    def summed(change: Tensor) -> Tensor:
+        return change.flatten() if axis is None else change.sum(axis)
+
+    changes = summed(torch.zeros(3, 5, dtype=torch.float64))
+    for inputs, labels in in_parts(x, y, *sizes):
+        slope = 2 / len(inputs) * (inputs @ model.weight.T + model.bias - labels).T @ inputs
+        changes += len(inputs) / 12 * summed(slope * model.weight).detach().square()
+    layer = prunable_weights(model)
+    contexts = [ScoreContext(layer[0], Calibration(model, layer, in_parts(x, y, *sizes), squares))]
+    (found,) = ranked(contexts, SCORES["taylor"], resolved_pattern(pattern), seed=0)
+    torch.testing.assert_close(found.scores, changes)
 
 
 def test_second_moments_of_single_examples_are_the_fisher_diagonal() -> None:

@@ -38,7 +38,8 @@ def test_the_mask_is_that_of_the_examples_which_the_seed_draws(
     train = runner._data(before).train
     assert torch.equal(train.inputs, inputs)
     chosen = np.sort(stream(3, "score examples").permutation(48)[:examples])
-    batches = [(inputs[chosen], train.labels[chosen])]
+    parts = np.split(chosen, [n for n in (32,) if n < len(chosen)])
+    batches = [(inputs[part], train.labels[part]) for part in parts]
     assert mask == find_mask(network, 0.5, score=score, batches=batches)
     assert mask.provenance["examples"] == min(examples, 48)
     again = make_runner(points, "elsewhere")

@@ -90,34 +90,44 @@ class Calibration:
 
     @cached_property
     def gradients(self) -> Mapping[str, Gradients]:
-        """The gradients of the loss, by name.
+        """The gradients of the loss over all batches, by name; see `gradients_by_batch`."""
+        means: dict[str, Tensor] = {}
+        squares: dict[str, Tensor] = {}
+        for examples, gradients in self.gradients_by_batch():
+            for name, gradient in gradients.items():
+                _add(means, name, examples * gradient)
+                _add(squares, name, examples * gradient.square())
+        total = self.examples or 1
+        return {name: Gradients(means[name] / total, squares[name] / total) for name in means}
+
+    def gradients_by_batch(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Yield how many examples a batch has, and the gradients of its mean loss, by name.
+
+        A weight that a batch does not reach is left out of its gradients.
 
         Raises
         ------
         InputError
             If there are no batches, the network or the loss fails on one, or a gradient is not
-            finite or does not reach a weight.
+            finite or reaches a weight in none of them.
         """
         parameters = parameters_by_name(self._network)
         firsts = first_names(parameters)
         names = {one.name for one in self._weights}
         # Parameters over the same memory are one weight: their gradients add up.
         parts = {n: parameter for n, parameter in parameters.items() if firsts[n] in names}
-        means: dict[str, Tensor] = {}
-        squares: dict[str, Tensor] = {}
+        reached: dict[str, bool] = {}
         with self._looking(), _requiring_gradients(parts.values()):
             for batch in self._batches("gradients"):
-                of_batch: dict[str, Tensor] = {}
+                gradients: dict[str, Tensor] = {}
                 for name, gradient in self._gradients_of(batch, parts).items():
                     first = firsts[name]
-                    _add(of_batch, first, in_order_of(gradient, parts[name], parameters[first]))
-                for name, gradient in of_batch.items():
-                    _add(means, name, batch.examples * gradient)
-                    _add(squares, name, batch.examples * gradient.square())
+                    _add(gradients, first, in_order_of(gradient, parts[name], parameters[first]))
+                for name, gradient in gradients.items():
+                    reached[name] = reached.get(name, False) or bool(gradient.any())
+                yield batch.examples, gradients
         for one in self._weights:
-            _check_gradient(one, means.get(one.name))
-        total = self.examples or 1
-        return {name: Gradients(means[name] / total, squares[name] / total) for name in means}
+            _check_reached(one, reached.get(one.name))
 
     @cached_property
     def input_squares(self) -> InputSquares:
@@ -314,13 +324,14 @@ def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name] + value if name in sums else value
 
 
-def _check_gradient(one: PrunableWeight, mean: Tensor | None) -> None:
-    if mean is None:
+def _check_reached(one: PrunableWeight, reached: bool | None) -> None:
+    """Refuse a weight without a gradient (None), or with none but zeros where those are told."""
+    if reached is None:
         raise InputError(
             f"no gradient reaches {one.name}: the loss of these batches does not depend on it, or "
             "the network cuts it off; exclude it, or give batches and a loss that use it"
         )
-    if one.weight.dtype == torch.float16 and not mean.any():
+    if not reached and one.weight.dtype == torch.float16:
         raise InputError(
             f"all gradients of {one.name} are too small for float16: turn the network into "
             "float32 or bfloat16 first"

@@ -177,7 +177,7 @@ def find_mask(
     layers, unsuited = _suited(found.weights, chosen_pattern, included)
     calibration = Calibration(root, layers, batches, loss)
     contexts = [ScoreContext(layer, calibration) for layer in layers]
-    scored = [ranked(context, chosen_score, chosen_pattern, seed) for context in contexts]
+    scored = ranked(contexts, chosen_score, chosen_pattern, seed)
     compared = _compared(chosen_pattern, chosen_allocation, chosen_score)
     pruned = _lowest(scored, chosen_pattern, chosen_allocation, compared, agreed)
     kept = [~groups for groups in pruned]

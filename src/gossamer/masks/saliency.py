@@ -1,7 +1,8 @@
 """What a score is given: what there is to know of a layer, and its weights group by group."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,10 +20,16 @@ from gossamer.masks.selection import RankedLayer
 
 @dataclass(frozen=True, eq=False)
 class ScoreContext:
-    """What there is to know of a layer, each part worked out when it is first asked for."""
+    """What there is to know of a layer, each part worked out when it is first asked for.
+
+    A Hessian of what a layer is given would be one more sum in `InputSquares`, of the products of
+    an operand's rows where it now sums their squares, and one more property here.
+    """
 
     layer: PrunableWeight
     calibration: Calibration
+    of_batch: Tensor | None = None
+    """The gradient of one batch, for a score that is worked out batch by batch."""
 
     @cached_property
     def weight(self) -> Tensor:
@@ -32,8 +39,15 @@ class ScoreContext:
 
     @property
     def gradient(self) -> Tensor:
-        """The gradient of the mean loss over all examples of the batches, of the weight's shape."""
-        return self.calibration.gradients[self.layer.name].mean
+        """The gradient of the mean loss, of the weight's shape.
+
+        It is that of all examples of the batches, or of a batch where a score goes by batches.
+        """
+        return (
+            self.of_batch
+            if self.of_batch is not None
+            else self.calibration.gradients[self.layer.name].mean
+        )
 
     @property
     def second_moment(self) -> Tensor:
@@ -83,8 +97,10 @@ class Groups:
         return torch.from_numpy(self.random.random(len(self.sizes)))
 
 
-def ranked(context: ScoreContext, score: Score, pattern: Pattern, seed: int) -> RankedLayer:
-    """Score the groups of a layer.
+def ranked(
+    contexts: Sequence[ScoreContext], score: Score, pattern: Pattern, seed: int
+) -> list[RankedLayer]:
+    """Score the groups of layers.
 
     What is zero already has the lowest score of all, so that a sparsity is always the total and
     pruning twice never compounds.
@@ -94,21 +110,57 @@ def ranked(context: ScoreContext, score: Score, pattern: Pattern, seed: int) -> 
     InputError
         If a weight is not finite, or the score gives no finite number for each.
     """
+    weights = [_weights(context, pattern, seed) for context in contexts]
+    together = _mean_over_batches if score.by_batch else _of_each
+    return [
+        RankedLayer(
+            context.layer, scores.cpu().masked_fill(own.norms.cpu() == 0, -math.inf), own.sizes
+        )
+        for context, own, scores in zip(
+            contexts, weights, together(contexts, weights, score, pattern), strict=True
+        )
+    ]
+
+
+def _weights(context: ScoreContext, pattern: Pattern, seed: int) -> Groups:
     layer = context.layer
-    weights = Groups(
-        pattern.groups(context.weight, layer), _sizes(pattern, layer),
-        stream(seed, "prune", layer.name),
-    )  # fmt: skip
-    norms = weights.norms.cpu()
-    if not norms.max().isfinite():  # the maximum is NaN if one is
+    groups = Groups(
+        values=pattern.groups(context.weight, layer),
+        sizes=_sizes(pattern, layer),
+        random=stream(seed, "prune", layer.name),
+    )
+    if not groups.norms.max().isfinite():  # the maximum is NaN if one is
         raise InputError(f"{layer.name} holds values that are not finite, so it cannot be pruned")
-    saliency = _checked(score.function(context), score, layer)
-    groups = (
-        weights if saliency is context.weight
-        else Groups(pattern.groups(saliency, layer), weights.sizes, weights.random)
-    )  # fmt: skip
-    scores = score.reduce(groups).cpu()
-    return RankedLayer(layer, scores.masked_fill(norms == 0, -math.inf), weights.sizes)
+    return groups
+
+
+def _of_each(
+    contexts: Sequence[ScoreContext], weights: Sequence[Groups], score: Score, pattern: Pattern
+) -> list[Tensor]:
+    """Return the scores of the groups of each layer."""
+    found = []
+    for context, own in zip(contexts, weights, strict=True):
+        saliency = _checked(score.function(context), score, context.layer)
+        of_weights = saliency is context.weight
+        groups = own if of_weights else replace(own, values=pattern.groups(saliency, context.layer))
+        found.append(score.reduce(groups))
+    return found
+
+
+def _mean_over_batches(
+    contexts: Sequence[ScoreContext], weights: Sequence[Groups], score: Score, pattern: Pattern
+) -> list[Tensor]:
+    """Return the mean over examples of the scores that each batch gives by itself."""
+    sums = [torch.zeros(len(own.sizes), dtype=torch.float64) for own in weights]
+    examples = 0
+    for count, gradients in contexts[0].calibration.gradients_by_batch():
+        examples += count
+        for context, own, total in zip(contexts, weights, sums, strict=True):
+            if context.layer.name in gradients:
+                narrowed = replace(context, of_batch=gradients[context.layer.name])
+                (scores,) = _of_each([narrowed], [own], score, pattern)
+                total += count * scores.cpu()
+    return [total / examples for total in sums]
 
 
 def _checked(saliency: object, score: Score, layer: PrunableWeight) -> Tensor:

@@ -101,6 +101,9 @@ class Score:
     compares
         Among which weights single ones are compared at most: "unit" for those of a unit alone,
         whatever the allocation says. Groups of several weights are compared within a layer then.
+    by_batch
+        Whether what is compared is worked out for each batch, from its gradient alone, and the
+        mean over all examples taken then.
     summary
         What it is, for tables of scores.
 
@@ -118,6 +121,7 @@ class Score:
     reduce: "Callable[[Groups], Tensor]" = mean
     needs: Needs = "nothing"
     compares: Compared = "network"
+    by_batch: bool = False
     summary: str = ""
 
     @property
@@ -140,9 +144,10 @@ SCORES: dict[str, Score] = {
     "largest": Score(weight, minus_norm, summary="largest norm first; a control"),
     "random": Score(weight, drawn, summary="uniformly at random; a control"),
     "taylor": Score(
-        taylor, squared_sum, needs="gradients",
-        summary="(gradient x weight) squared, of a group the square of the sum: the change of the "
-        "loss to first order (Molchanov et al. 2019, arXiv 1906.10771)",
+        taylor, squared_sum, needs="gradients", by_batch=True,
+        summary="(gradient x weight) squared, of a group the square of the sum, of each batch, and "
+        "their mean: the change of the loss to first order (Molchanov et al. 2019, arXiv "
+        "1906.10771)",
     ),
     "gradient": Score(
         gradient, needs="gradients", summary="magnitude of the gradient, of a group the mean"

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from gossamer.recipes.state import State
 
 
-_BATCH = 256
-"""Examples that a score sees at once; it gets means and sums over all of them."""
+_BATCH = 32
+"""Examples in a batch that a score is given; another number would be another version."""
 
 
 class Prune(Step):
@@ -52,7 +52,7 @@ class Prune(Step):
     # Not written where there is none, as in the keys of runs from before it was there.
     examples: PositiveInt | None = Field(None, exclude_if=lambda value: value is None)
     """For a score that needs data: on how many examples of the training part, drawn by the trial's
-    seed, or all where there are fewer; None stands for 1024 then."""
+    seed, or all where there are fewer, in batches of 32; None stands for 1024 then."""
     enforce: bool = True
     """False sets the weights to zero once, so that they grow back in training."""
 
