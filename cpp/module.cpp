@@ -63,7 +63,7 @@ const std::map<std::string, ActivationKind> activations = {
 };
 const std::map<std::string, WeightsKind> weights_kinds = {
     {"dense", WeightsKind::dense},
-    {"sparse", WeightsKind::sparse},
+    {"csr", WeightsKind::sparse},
     {"block", WeightsKind::block},
 };
 const std::map<std::string, PoolingKind> pooling_kinds = {
@@ -83,8 +83,12 @@ void add_weights(nb::module_& module) {
             [](Weights* self, const std::string& kind, std::int64_t rows, std::int64_t columns,
                const Numbers<float>& values, const Numbers<std::int64_t>& starts,
                const Numbers<std::int32_t>& indices) {
-                new (self) Weights{named(weights_kinds, kind), rows, columns, copied(values),
-                                   copied(starts), copied(indices)};
+                new (self) Weights{named(weights_kinds, kind),
+                                   rows,
+                                   columns,
+                                   copied(values),
+                                   copied(starts),
+                                   copied(indices)};
             },
             nb::arg("kind"), nb::arg("rows"), nb::arg("columns"), nb::arg("values"),
             nb::arg("starts"), nb::arg("indices"));
@@ -96,11 +100,11 @@ void add_epilogue(nb::module_& module) {
             "__init__",
             [](Pooling* self, const std::string& kind, Two kernel, Two stride, Two padding,
                Two dilation, bool ceil, bool counts_padding) {
-                new (self) Pooling{
-                    named(pooling_kinds, kind),
-                    {pair_of(kernel), pair_of(stride), pair_of(padding), pair_of(dilation)},
-                    ceil,
-                    counts_padding};
+                new (self)
+                    Pooling{named(pooling_kinds, kind),
+                            {pair_of(kernel), pair_of(stride), pair_of(padding), pair_of(dilation)},
+                            ceil,
+                            counts_padding};
             },
             nb::arg("kind"), nb::arg("kernel"), nb::arg("stride"), nb::arg("padding"),
             nb::arg("dilation"), nb::arg("ceil"), nb::arg("counts_padding"));
@@ -110,11 +114,14 @@ void add_epilogue(nb::module_& module) {
             [](Epilogue* self, std::optional<int> residual, const std::string& activation,
                float alpha, const std::optional<Numbers<float>>& scale,
                const std::optional<Numbers<float>>& shift, const std::optional<Pooling>& pooling) {
-                if (residual && *residual < 0) {
+                if (residual && *residual < 0)
                     throw std::invalid_argument("residual must be the number of a value");
-                }
                 new (self) Epilogue{residual.value_or(-1),
-                                    named(activations, activation), alpha, copied(scale), copied(shift), pooling};
+                                    named(activations, activation),
+                                    alpha,
+                                    copied(scale),
+                                    copied(shift),
+                                    pooling};
             },
             nb::arg("residual").none(), nb::arg("activation"), nb::arg("alpha"),
             nb::arg("scale").none(), nb::arg("shift").none(), nb::arg("pooling").none());
@@ -125,14 +132,15 @@ template <class Type, class... Others>
 Field field_of(nb::handle value) {
     Type found;
     if (nb::try_cast<Type>(value, found, false)) {
-        if constexpr (std::is_same_v<Type, Numbers<float>>) return copied(found);
-        else return found;
+        if constexpr (std::is_same_v<Type, Numbers<float>>)
+            return copied(found);
+        else
+            return found;
     }
-    if constexpr (sizeof...(Others) > 0) {
+    if constexpr (sizeof...(Others) > 0)
         return field_of<Others...>(value);
-    } else {
+    else
         throw std::invalid_argument("a field of a layer cannot be of such a type");
-    }
 }
 
 // None is as if it were not there.
@@ -148,37 +156,13 @@ std::map<std::string, Field> fields_of(const nb::dict& given) {
 }
 
 void add_layer(Plan& plan, const std::string& name, std::vector<int> inputs,
-               const nb::dict& fields) {
+               const nb::typed<nb::dict, nb::str, nb::object>& fields) {
     plan.layers.push_back(make_layer(name, std::move(inputs), fields_of(fields)));
 }
 
-// The same by position, for the operators that once had a method each.
-void add_method(nb::class_<Plan>& plan, const std::string& name, std::vector<const char*> fields) {
-    const std::string method = "add_" + name;
-    plan.def(method.c_str(), [name, fields](Plan& self, nb::object input, nb::args values) {
-        std::vector<int> inputs;
-        if (!nb::try_cast(input, inputs)) inputs = {nb::cast<int>(input)};
-        if (values.size() != fields.size()) throw nb::type_error("wrong number of arguments");
-        nb::dict named;
-        for (std::size_t at = 0; at < fields.size(); ++at) named[fields[at]] = values[at];
-        add_layer(self, name, std::move(inputs), named);
-    });
-}
-
 void add_plan(nb::module_& module) {
-    nb::class_<Plan> plan(module, "Plan");
-    for (const auto& [name, fields] : std::map<std::string, std::vector<const char*>>{
-             {"linear", {"weights", "bias", "epilogue"}},
-             {"convolution",
-              {"weights", "kernel", "stride", "padding", "dilation", "groups", "bias", "epilogue"}},
-             {"pool", {"pooling"}},
-             {"pointwise", {"epilogue"}},
-             {"concatenate", {}},
-             {"reshape", {"shape"}},
-             {"softmax", {"logarithm"}}}) {
-        add_method(plan, name, fields);
-    }
-    plan.def(
+    nb::class_<Plan>(module, "Plan")
+        .def(
             "__init__",
             [](Plan* self, const std::vector<std::int64_t>& input_shape) {
                 new (self) Plan{};
@@ -188,24 +172,25 @@ void add_plan(nb::module_& module) {
         .def("add", &add_layer, nb::arg("name"), nb::arg("inputs"), nb::arg("fields"),
              "Add a layer of any operator; a field that is None is as if it were not given.")
         .def_rw("output", &Plan::output)
-        .def("check",
-             [](Plan& self) {
-                 check(self);
-                 std::vector<std::vector<std::int64_t>> shapes;
-                 for (const Shape& shape : self.shapes) shapes.push_back(sizes_of(shape));
-                 return shapes;
-             },
-             "Check every number; return the shape of every value.");
+        .def(
+            "check",
+            [](Plan& self) {
+                check(self);
+                std::vector<std::vector<std::int64_t>> shapes;
+                for (const Shape& shape : self.shapes) shapes.push_back(sizes_of(shape));
+                return shapes;
+            },
+            "Check every number; return the shape of every value.");
 }
 
-// A contiguous float32 array [examples, ...], held while this lives. A call takes a few microseconds
-// where the network is small: the buffer protocol costs a fifth of what nb::ndarray does.
+// A contiguous float32 array [examples, ...], held while this lives. A call takes a few
+// microseconds where the network is small: the buffer protocol costs a fifth of what nb::ndarray
+// does.
 class Examples {
   public:
     Examples(nb::handle array, int flags) {
-        if (PyObject_GetBuffer(array.ptr(), &buffer_, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags)) {
+        if (PyObject_GetBuffer(array.ptr(), &buffer_, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
             nb::raise_python_error();
-        }
         if (buffer_.ndim < 1 || std::string_view(buffer_.format) != "f") {
             PyBuffer_Release(&buffer_);
             throw std::invalid_argument("arrays must be float32 of one axis or more");
@@ -231,18 +216,16 @@ void check_call(const Engine& engine, const Examples& inputs, int threads) {
         throw std::invalid_argument("inputs must have " + std::to_string(engine.input_size()) +
                                     " numbers an example");
     }
-    if (threads < 1 || threads > 1024) {
+    if (threads < 1 || threads > 1024)
         throw std::invalid_argument("threads must be between 1 and 1024");
-    }
 }
 
 void run(const Engine& engine, nb::handle input_array, nb::handle output_array, int threads) {
     const Examples inputs(input_array, PyBUF_SIMPLE);
     const Examples outputs(output_array, PyBUF_WRITABLE);
     check_call(engine, inputs, threads);
-    if (!outputs.has(inputs.count(), engine.output_size())) {
+    if (!outputs.has(inputs.count(), engine.output_size()))
         throw std::invalid_argument("outputs must have a row for each example");
-    }
     nb::gil_scoped_release release;
     engine.run(inputs.data(), outputs.data(), inputs.count(), threads, nullptr);
 }
@@ -259,20 +242,20 @@ std::vector<double> layer_seconds(const Engine& engine, nb::handle input_array, 
     for (int repeat = 0; repeat < repeats; ++repeat) {
         std::vector<double> seconds(engine.layers());
         engine.run(inputs.data(), outputs.data(), count, threads, seconds.data());
-        for (std::size_t layer = 0; layer < least.size(); ++layer) {
+        for (std::size_t layer = 0; layer < least.size(); ++layer)
             least[layer] = repeat == 0 ? seconds[layer] : std::min(least[layer], seconds[layer]);
-        }
     }
     return least;
 }
 
 void add_engine(nb::module_& module) {
     nb::class_<Engine>(module, "Engine")
-        .def("__init__",
-             [](Engine* self, const Plan& plan, const std::string& instruction_set) {
-                 new (self) Engine(plan, instruction_set_named(instruction_set));
-             },
-             nb::arg("plan"), nb::arg("instruction_set"))
+        .def(
+            "__init__",
+            [](Engine* self, const Plan& plan, const std::string& instruction_set) {
+                new (self) Engine(plan, instruction_set_named(instruction_set));
+            },
+            nb::arg("plan"), nb::arg("instruction_set"))
         .def_prop_ro("instruction_set",
                      [](const Engine& self) { return name_of(self.instruction_set()); })
         .def_prop_ro("side_by_side", &Engine::side_by_side)
@@ -300,24 +283,27 @@ NB_MODULE(_native, module) {
         for (const InstructionSet set : available_instruction_sets()) names.push_back(name_of(set));
         return names;
     });
+    module.def("operators", &operators, "Names that `Plan.add` takes.");
     module.attr("MOST_NUMBERS") = most_numbers;
     module.attr("MOST_WEIGHTS") = most_weights;
     module.attr("MOST_LAYERS") = most_layers;
     module.attr("LONGEST") = longest;
-    module.def("fma_peak",
-               [](const std::string& set, double seconds) {
-                   const InstructionSet found = instruction_set_named(set);
-                   nb::gil_scoped_release release;
-                   return multiply_add_peak(found, seconds);
-               },
-               nb::arg("instruction_set"), nb::arg("seconds"),
-               "Floating-point operations a second of one core, in registers.");
-    module.def("read_bandwidth",
-               [](const std::string& set, std::int64_t bytes, double seconds) {
-                   const InstructionSet found = instruction_set_named(set);
-                   nb::gil_scoped_release release;
-                   return read_bandwidth(found, bytes, seconds);
-               },
-               nb::arg("instruction_set"), nb::arg("bytes"), nb::arg("seconds"),
-               "Bytes a second that one core reads of an array of so many bytes, over and over.");
+    module.def(
+        "fma_peak",
+        [](const std::string& set, double seconds) {
+            const InstructionSet found = instruction_set_named(set);
+            nb::gil_scoped_release release;
+            return multiply_add_peak(found, seconds);
+        },
+        nb::arg("instruction_set"), nb::arg("seconds"),
+        "Floating-point operations a second of one core, in registers.");
+    module.def(
+        "read_bandwidth",
+        [](const std::string& set, std::int64_t bytes, double seconds) {
+            const InstructionSet found = instruction_set_named(set);
+            nb::gil_scoped_release release;
+            return read_bandwidth(found, bytes, seconds);
+        },
+        nb::arg("instruction_set"), nb::arg("bytes"), nb::arg("seconds"),
+        "Bytes a second that one core reads of an array of so many bytes, over and over.");
 }

@@ -121,8 +121,8 @@ GOSSAMER_INLINE void add_column(const float* values, const float* const (&inputs
         : [a0] "+x"(sums[0].at[0]), [a1] "+x"(sums[0].at[1]), [b0] "+x"(sums[1].at[0]),
           [b1] "+x"(sums[1].at[1]), [c0] "+x"(sums[2].at[0]), [c1] "+x"(sums[2].at[1]),
           [d0] "+x"(sums[3].at[0]), [d1] "+x"(sums[3].at[1])
-        : [values] "r"(values), "m"(*reinterpret_cast<const Quad*>(values)), [in0] "m"(*at(0)),
-          [in1] "m"(*at(1))
+        : [values] "r"(values),
+          "m"(*reinterpret_cast<const Quad*>(values)), [in0] "m"(*at(0)), [in1] "m"(*at(1))
         : "xmm12", "xmm13", "xmm14", "xmm15");
 }
 #endif
@@ -173,9 +173,8 @@ template <int first, int count, Pooled pooled>
 GOSSAMER_INLINE void store_bounded(const Sums<count>& sums, float low, float* output) {
     if constexpr (pooled == Pooled::no) {
 #pragma GCC unroll 8
-        for (int i = 0; i < count; ++i) {
+        for (int i = 0; i < count; ++i)
             store(output + (first + i) * width, at_least(sums.at[i], low));
-        }
         return;
     }
     Vector window{};
@@ -184,14 +183,13 @@ GOSSAMER_INLINE void store_bounded(const Sums<count>& sums, float low, float* ou
         const int place = (first + i) % 4;
         float* to = output + (first + i) / 4 * width;
         if (i == 0 && place > 0) window = load(to);
-        window = place == 0                   ? sums.at[i]
+        window = place == 0                  ? sums.at[i]
                  : pooled == Pooled::maximum ? larger(window, sums.at[i])
-                                               : window + sums.at[i];
-        if (place == 3) {
+                                             : window + sums.at[i];
+        if (place == 3)
             store(to, at_least(pooled == Pooled::average ? window * 0.25f : window, low));
-        } else if (i == count - 1) {
+        else if (i == count - 1)
             store(to, window);
-        }
     }
 }
 
@@ -209,9 +207,8 @@ GOSSAMER_INLINE void block_in_registers(const Strip& strip, const Panel& panel, 
     for (int row = 0; row < 4; ++row) {
         const Vector same = broadcast(bias[row]);
 #pragma GCC unroll 8
-        for (int i = 0; i < count; ++i) {
+        for (int i = 0; i < count; ++i)
             sums[row].at[i] = panel.begins ? same : load(partial + (row * count + i) * width);
-        }
     }
     add_block<first, count, step, pooled>(strip.input, strip.input_row, strip.input_pixel, block,
                                           sums);
@@ -223,9 +220,7 @@ GOSSAMER_INLINE void block_in_registers(const Strip& strip, const Panel& panel, 
             continue;
         }
 #pragma GCC unroll 8
-        for (int i = 0; i < count; ++i) {
-            store(partial + (row * count + i) * width, sums[row].at[i]);
-        }
+        for (int i = 0; i < count; ++i) store(partial + (row * count + i) * width, sums[row].at[i]);
     }
     if constexpr (first + count < all) {
         block_in_registers<first + count, all, step, pooled>(strip, panel, block, low,

@@ -38,8 +38,8 @@ class TransferStep : public Step {
     void run(const Context& context, const Batch& batch, std::int64_t group) const override {
         const bool images = group != all_groups;
         const std::int64_t first = images ? group * context.width() : 0;
-        const std::int64_t count = images ? std::min(context.width(), batch.count - first)
-                                          : batch.count;
+        const std::int64_t count =
+            images ? std::min(context.width(), batch.count - first) : batch.count;
         const View value = context.view(value_, batch, group);
         if (takes_) {
             const auto take = images ? loops_.take_image : loops_.take_features;
@@ -82,14 +82,13 @@ class BatchedExecutor : public Executor {
              double* layer_seconds) const noexcept override {
         const std::int64_t width = context_.width();
         const std::int64_t groups = (count + width - 1) / width;
-        const Batch batch{inputs,  outputs, count,
-                          groups,  scratch, scratch + context_.layout.size(),
+        const Batch batch{inputs,       outputs, count,
+                          groups,       scratch, scratch + context_.layout.size(),
                           layer_seconds};
         for (const Round& round : rounds_) {
             const std::int64_t first = round.images ? 0 : all_groups;
-            for (std::int64_t group = first; group < (round.images ? groups : 0); ++group) {
+            for (std::int64_t group = first; group < (round.images ? groups : 0); ++group)
                 for (const auto& step : round.steps) step->run(context_, batch, group);
-            }
         }
     }
 
@@ -104,9 +103,8 @@ class BatchedExecutor : public Executor {
     std::unique_ptr<Step> step_for(const Plan& plan, const Stage& stage) const {
         const auto number = static_cast<int>(stage.begin - 1);
         const bool takes = number < 0;
-        if (takes || number == static_cast<int>(plan.layers.size())) {
+        if (takes || number == static_cast<int>(plan.layers.size()))
             return std::make_unique<TransferStep>(plan, context_.set, takes);
-        }
         if (stage.end - stage.begin > 1) return std::make_unique<RowByRow>(context_, plan, stage);
         if (context_.layout.is_alias(number)) return nullptr;
         return plan.layers[static_cast<std::size_t>(number)]->make_batched(context_, number);

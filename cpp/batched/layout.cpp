@@ -72,9 +72,8 @@ Range rows_read(const ProductForm& layer, std::int64_t row) {
 BatchedLayout::BatchedLayout(const Plan& plan, Tile tile, const Caches& caches) : tile_(tile) {
     places_.resize(plan.shapes.size());
     sums_.resize(plan.layers.size());
-    for (std::size_t value = 0; value < places_.size(); ++value) {
+    for (std::size_t value = 0; value < places_.size(); ++value)
         places_[value].shape = plan.shapes[value];
-    }
     find_roots(plan);
     find_halos(plan);
     find_segments(plan);
@@ -83,9 +82,8 @@ BatchedLayout::BatchedLayout(const Plan& plan, Tile tile, const Caches& caches) 
 }
 
 void BatchedLayout::find_roots(const Plan& plan) {
-    if (plan.input.image && reads_only_features(plan, 0)) {
+    if (plan.input.image && reads_only_features(plan, 0))
         places_[0].shape = Shape{false, plan.input.size(), 1, 1};
-    }
     roots_.resize(places_.size());
     std::iota(roots_.begin(), roots_.end(), 0);
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
@@ -108,11 +106,10 @@ void BatchedLayout::find_halos(const Plan& plan) {
 void BatchedLayout::find_segments(const Plan& plan) {
     const auto add = [&](bool images) {
         const std::int64_t position = segments_.empty() ? 0 : segments_.back().end;
-        if (!segments_.empty() && segments_.back().images == images) {
+        if (!segments_.empty() && segments_.back().images == images)
             segments_.back().end = position + 1;
-        } else {
+        else
             segments_.push_back({position, position + 1, images, {}});
-        }
     };
     add(place(0).shape.image);
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
@@ -127,17 +124,15 @@ void BatchedLayout::find_segments(const Plan& plan) {
 void BatchedLayout::find_stages(const Plan& plan, const Caches& caches) {
     std::vector<int> readers(places_.size());
     ++readers[index(plan.output)];
-    for (const auto& layer : plan.layers) {
+    for (const auto& layer : plan.layers)
         for (const int value : layer->reads) ++readers[index(value)];
-    }
     for (Segment& segment : segments_) {
         for (std::int64_t position = segment.begin; position < segment.end; ++position) {
             const bool first = position == segment.begin;
-            if (!first && continues(plan, readers, segment.stages.back(), caches)) {
+            if (!first && continues(plan, readers, segment.stages.back(), caches))
                 segment.stages.back().end = position + 1;
-            } else {
+            else
                 segment.stages.push_back({position, position + 1});
-            }
         }
         for (const Stage& stage : segment.stages) slide(plan, stage, caches);
     }
@@ -145,11 +140,10 @@ void BatchedLayout::find_stages(const Plan& plan, const Caches& caches) {
 
 // Whether the position behind a stage is done row by row with it.
 bool BatchedLayout::continues(const Plan& plan, const std::vector<int>& readers, const Stage& stage,
-                           const Caches& caches) const {
+                              const Caches& caches) const {
     const auto layers = static_cast<std::int64_t>(plan.layers.size());
-    if (stage.begin == 0 || stage.end > layers || stage.end - stage.begin == longest_stage) {
+    if (stage.begin == 0 || stage.end > layers || stage.end - stage.begin == longest_stage)
         return false;
-    }
     const Layer& layer = layer_at(plan, stage.end);
     const auto between = static_cast<int>(stage.end - 1);  // the value
     if (!by_rows(layer_at(plan, between)) || !by_rows(layer)) return false;
@@ -176,14 +170,13 @@ void BatchedLayout::slide(const Plan& plan, const Stage& stage, const Caches& ca
             shape.channels * (shape.width + 2 * kept.halo[1]) * bytes_of_pixel(tile_);
         const Range read = rows_read(*layer_at(plan, value + 1).product(), 0);
         kept.slides = true;
-        kept.rows = std::max({2 * (read.end - read.begin), kept.halo[0],
-                              caches.second * 3 / 4 / between / row});
+        kept.rows = std::max(
+            {2 * (read.end - read.begin), kept.halo[0], caches.second * 3 / 4 / between / row});
         kept.rows = std::min(kept.rows, shape.height + 2 * kept.halo[0]);
     }
 }
 
 void BatchedLayout::find_offsets(const Plan& plan) {
-    const auto layers = static_cast<std::int64_t>(plan.layers.size());
     std::vector<Lifetime> lifetimes(places_.size(), unused_lifetime());
     std::vector<Place*> places;
     for (Place& value : places_) places.push_back(&value);
@@ -194,17 +187,11 @@ void BatchedLayout::find_offsets(const Plan& plan) {
             stage_of.insert(stage_of.end(), positions, stage);
         }
     }
-    const auto used = [&](int value, std::int64_t position) {
+    each_use(plan, [&](int value, std::int64_t position) {
         const Stage& stage = stage_of[static_cast<std::size_t>(position)];
         lifetimes[index(root(value))].use(stage.begin);
         lifetimes[index(root(value))].use(stage.end - 1);
-    };
-    used(0, 0);
-    used(plan.output, layers + 1);
-    for (std::int64_t number = 0; number < layers; ++number) {
-        used(static_cast<int>(number) + 1, number + 1);
-        for (const int value : layer_at(plan, number + 1).reads) used(value, number + 1);
-    }
+    });
     // A segment of images is gone through once for every group: what enters it or leaves it must
     // be kept for all groups, and throughout. That goes for features too, filled group by group.
     for (std::size_t value = 0; value < places.size(); ++value) {
@@ -227,8 +214,13 @@ void BatchedLayout::find_offsets(const Plan& plan) {
         lifetimes.push_back({position, position});
         places.push_back(&sums_[number]);
     }
-    // Halos stay as they are from call to call, so an image shares memory only with those that have
-    // theirs in the same places.
+    share_memory(places, lifetimes);
+}
+
+// Halos stay as they are from call to call, so an image shares memory only with those that have
+// theirs in the same places.
+void BatchedLayout::share_memory(const std::vector<Place*>& places,
+                                 std::vector<Lifetime>& lifetimes) {
     std::map<Geometry, std::vector<std::size_t>> alike;
     for (std::size_t at = 0; at < places.size(); ++at) {
         if (!lifetimes[at].used()) continue;
@@ -240,9 +232,8 @@ void BatchedLayout::find_offsets(const Plan& plan) {
         std::vector<Lifetime> sharing;
         for (const std::size_t at : numbers) sharing.push_back(lifetimes[at]);
         const std::int64_t size = assign_offsets(sharing);
-        for (std::size_t i = 0; i < numbers.size(); ++i) {
+        for (std::size_t i = 0; i < numbers.size(); ++i)
             places[numbers[i]]->offset = size_ + sharing[i].offset;
-        }
         size_ += rounded_up(size, line);
     }
 }
@@ -276,16 +267,22 @@ View BatchedLayout::of_group(const Place& place, float* scratch, std::int64_t gr
 }
 
 View BatchedLayout::of_rows(const Place& place, float* scratch, std::int64_t group,
-                         std::int64_t first) const {
-    const Shape& shape = place.shape;
-    float* corner = scratch + place.offset + group * place.group;
-    return {corner - first * place.row + place.halo[1] * tile_.width,
-            place.channel, place.row, tile_.width, shape.channels, shape.height, shape.width, 0};
+                            std::int64_t first) const {
+    View view = of_groups(place, scratch, place.shape.width);
+    view.data += group * place.group - first * place.row + place.halo[1] * tile_.width;
+    view.rows = place.shape.height;
+    return view;
 }
 
 View BatchedLayout::of_groups(const Place& place, float* scratch, std::int64_t groups) const {
-    return {scratch + place.offset, place.channel, place.row, tile_.width,
-            place.shape.channels, 1, groups, 0};
+    return {scratch + place.offset,
+            place.channel,
+            place.row,
+            tile_.width,
+            place.shape.channels,
+            1,
+            groups,
+            0};
 }
 
 }  // namespace gossamer::batched

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/caches.hpp"
+#include "core/lifetimes.hpp"
 #include "core/plan.hpp"
 #include "ops/product.hpp"
 
@@ -26,8 +27,8 @@ struct Place {
     std::int64_t rows = 0;          // kept, with those of the halo
     std::int64_t channel = 0;       // floats between channels, and between rows
     std::int64_t row = 0;
-    bool every_group = false;       // an image that is kept for all groups of the tile
-    std::int64_t group = 0;         // floats between groups
+    bool every_group = false;  // an image that is kept for all groups of the tile
+    std::int64_t group = 0;    // floats between groups
     std::int64_t size = 0;
     std::int64_t offset = 0;
 };
@@ -81,6 +82,7 @@ class BatchedLayout {
                    const Caches& caches) const;
     void slide(const Plan& plan, const Stage& stage, const Caches& caches);
     void find_offsets(const Plan& plan);
+    void share_memory(const std::vector<Place*>& places, std::vector<Lifetime>& lifetimes);
     void measure(Place& place) const;
 
     Tile tile_;

@@ -14,15 +14,14 @@ std::size_t at(std::int64_t number) { return static_cast<std::size_t>(number); }
 // Where rows of a dense matrix read different inputs, each has to say which: as blocks where 4 rows
 // read the same ones, or else as scattered weights.
 Weights with_indices(const Weights& dense, bool blocks) {
-    Weights weights{blocks ? WeightsKind::block : WeightsKind::sparse, dense.rows, dense.columns,
-                    {}, {0}, {}};
+    Weights weights{
+        blocks ? WeightsKind::block : WeightsKind::sparse, dense.rows, dense.columns, {}, {0}, {}};
     const std::int64_t lanes = blocks ? block_rows : 1;
     for (std::int64_t row = 0; row < dense.rows; row += lanes) {
         for (std::int64_t column = 0; column < dense.columns; ++column) {
             weights.indices.push_back(static_cast<std::int32_t>(column));
-            for (std::int64_t lane = 0; lane < lanes; ++lane) {
+            for (std::int64_t lane = 0; lane < lanes; ++lane)
                 weights.values.push_back(dense.values[at((row + lane) * dense.columns + column)]);
-            }
         }
         weights.starts.push_back(static_cast<std::int64_t>(weights.indices.size()));
     }
@@ -56,13 +55,11 @@ class Packer {
         panel.columns = static_cast<std::int32_t>(end - from);
         to_.panels_.push_back(panel);
         if (weights_.kind == WeightsKind::dense) return add_dense(panel, from, end);
-        if (to_.blocks_) {
-            for (std::int64_t row = 0; row < panel.rows; row += block_rows) {
+        if (to_.blocks_)
+            for (std::int64_t row = 0; row < panel.rows; row += block_rows)
                 add_blocks(panel.first_row + row, from, end);
-            }
-        } else {
+        else
             add_scattered(panel, from, end);
-        }
         to_.starts_.push_back(stored_in_panel());
     }
 
@@ -108,9 +105,8 @@ class Packer {
 
     // All rows have the same offsets, which are kept once.
     void add_dense(const Panel& panel, std::int64_t from, std::int64_t end) {
-        for (std::int64_t column = from; column < end; ++column) {
+        for (std::int64_t column = from; column < end; ++column)
             to_.offsets_.push_back(offset_(panel.first_row, column));
-        }
         for (std::int64_t row = panel.first_row; row < panel.first_row + panel.rows;
              row += block_rows) {
             for (std::int64_t column = from; column < end; ++column) {
@@ -126,9 +122,8 @@ class Packer {
     void add_blocks(std::int64_t row, std::int64_t from, std::int64_t end) {
         to_.starts_.push_back(stored_in_panel());
         const Held held = held_by(row / block_rows, from, end);
-        for (std::int64_t number = held.begin; number < held.end; ++number) {
+        for (std::int64_t number = held.begin; number < held.end; ++number)
             to_.offsets_.push_back(offset_(row, weights_.indices[at(number)]));
-        }
         const auto values = weights_.values.begin();
         to_.values_.insert(to_.values_.end(), values + block_rows * held.begin,
                            values + block_rows * held.end);
@@ -136,9 +131,8 @@ class Packer {
 
     void add_scattered(const Panel& panel, std::int64_t from, std::int64_t end) {
         std::vector<Held> held;
-        for (std::int64_t row = 0; row < panel.rows; ++row) {
+        for (std::int64_t row = 0; row < panel.rows; ++row)
             held.push_back(held_by(panel.first_row + row, from, end));
-        }
         std::vector<std::int32_t> order(held.size());
         std::iota(order.begin(), order.end(), 0);
         const bool parts = !panel.begins || !panel.ends;
@@ -160,9 +154,8 @@ class Packer {
             const std::int32_t offset = offset_(row, weights_.indices[at(number)]);
             to_.entries_.push_back({weights_.values[at(number)], offset});
         }
-        for (std::size_t four = begin; four + 4 <= to_.entries_.size(); four += 4) {
+        for (std::size_t four = begin; four + 4 <= to_.entries_.size(); four += 4)
             store_by_fours(&to_.entries_[four]);
-        }
     }
 
     PackedMatrix& to_;
@@ -174,8 +167,8 @@ class Packer {
 PackedMatrix::PackedMatrix(const Weights& weights, std::int64_t groups, const Cut& cut,
                            const OffsetOf& offset) {
     const bool spread = weights.kind == WeightsKind::dense && groups > 1;
-    const Weights indexed = spread ? with_indices(weights, weights.rows / groups % block_rows == 0)
-                                   : Weights{};
+    const Weights indexed =
+        spread ? with_indices(weights, weights.rows / groups % block_rows == 0) : Weights{};
     const Weights& packed = spread ? indexed : weights;
     blocks_ = packed.kind != WeightsKind::sparse;
     Packer packer(*this, packed, offset);

@@ -6,7 +6,8 @@ namespace gossamer::batched {
 
 namespace {
 
-// Where the input of the weight at a row and a column lies, in floats from the corner of the window.
+// Where the input of the weight at a row and a column lies, in floats from the corner of the
+// window.
 OffsetOf offsets_in(const Place& input, const Product& layer, std::int64_t width) {
     const Window& window = layer.window;
     const std::int64_t rows = layer.weights.rows / layer.groups, taps = layer.taps();
@@ -36,15 +37,14 @@ ProductStep::ProductStep(const Context& context, const Product& layer, int numbe
                                              offsets_in(input, layer, context.width()));
     loops_ = &(matrix_->blocks() ? block_loops : scattered_loops)(context.set);
     if (cuts.slice_columns.size() > 2) {
-        partial_floats_ = std::min(cuts.rows, rounded_up(layer.weights.rows, block_rows)) * strip_.rows *
-                          strip_.pixels * context.width();
+        partial_floats_ = std::min(cuts.rows, rounded_up(layer.weights.rows, block_rows)) *
+                          strip_.rows * strip_.pixels * context.width();
     }
 }
 
 StripShape ProductStep::strip_shape(const Context& context) const {
     if (pooled_) return {2, std::min<std::int64_t>(pair_pixels, layer_.sums.width / 2 * 2)};
-    const std::int64_t width =
-        layer_.slides() ? layer_.sums.width : context.layout.tile().groups;
+    const std::int64_t width = layer_.slides() ? layer_.sums.width : context.layout.tile().groups;
     return {1, std::min<std::int64_t>(strip_pixels, width)};
 }
 
@@ -70,10 +70,9 @@ Cut ProductStep::cut(const Context& context, const Weights& weights) const {
         return std::min((outputs - 1) * step + apart * (taps - 1) + 1, outputs * taps);
     };
     // What a strip reads of one channel.
-    const std::int64_t bytes =
-        4 * context.width() *
-        covered(strip_.rows, stride.height, kernel.height, dilation.height) *
-        covered(strip_.pixels, stride.width, kernel.width, dilation.width);
+    const std::int64_t bytes = 4 * context.width() *
+                               covered(strip_.rows, stride.height, kernel.height, dilation.height) *
+                               covered(strip_.pixels, stride.width, kernel.width, dilation.width);
     const std::int64_t room = bytes_of_slice(weights.kind, context.width(), context.caches);
     std::int64_t slices = divided_up(inputs_per_group_ * bytes, room);
     // Taking sums out of memory and putting them back must be worth it.
@@ -82,13 +81,11 @@ Cut ProductStep::cut(const Context& context, const Weights& weights) const {
     slices = std::max<std::int64_t>(slices, 1);
 
     Cut cut;
-    for (std::int64_t slice = 0; slice <= slices; ++slice) {
+    for (std::int64_t slice = 0; slice <= slices; ++slice)
         cut.slice_columns.push_back(inputs_per_group_ * slice / slices * layer_.taps());
-    }
     const std::int64_t sums = 4 * context.width() * strip_.rows * strip_.pixels;
     const std::int64_t fitting = context.caches.second / 2 / sums / block_rows * block_rows;
-    cut.rows = slices > 1 ? std::max(fitting, block_rows)
-                          : rounded_up(weights.rows, block_rows);
+    cut.rows = slices > 1 ? std::max(fitting, block_rows) : rounded_up(weights.rows, block_rows);
     return cut;
 }
 
@@ -105,9 +102,8 @@ void ProductStep::run(const Context& context, const Batch& batch, std::int64_t g
     timed(batch, number_, [&] {
         const View input = context.view(reads_[0], batch, group);
         const View output = context.view(number_ + 1, batch, group);
-        if (!layer_.epilogue.pooling || pooled_) {
+        if (!layer_.epilogue.pooling || pooled_)
             return run_rows(context, batch, group, input, output, {0, output.rows});
-        }
         const View sums = context.view(context.layout.sums(number_), batch, group);
         run_rows(context, batch, group, input, sums, {0, sums.rows});
         pool_(*layer_.epilogue.pooling, sums, output);
@@ -115,7 +111,7 @@ void ProductStep::run(const Context& context, const Batch& batch, std::int64_t g
 }
 
 void ProductStep::run_rows(const Context& context, const Batch& batch, std::int64_t group,
-                       const View& input, const View& output, Range rows) const {
+                           const View& input, const View& output, Range rows) const {
     const std::int64_t width = context.width();
     View residual{};
     const bool has_residual = layer_.epilogue.residual >= 0;
@@ -135,8 +131,8 @@ void ProductStep::run_rows(const Context& context, const Batch& batch, std::int6
     strip.finish = layer_.epilogue.finish();
 
     const std::int64_t unit = pooled_ ? 2 : 1;
-    const float* corner = input.data - layer_.window.padding.height * input.row -
-                          layer_.window.padding.width * width;
+    const float* corner =
+        input.data - layer_.window.padding.height * input.row - layer_.window.padding.width * width;
     const std::int64_t most = strip_.pixels / unit;
     const std::int64_t strips = divided_up(output.pixels, most);
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
@@ -145,9 +141,8 @@ void ProductStep::run_rows(const Context& context, const Batch& batch, std::int6
             const std::int64_t end = output.pixels * (number + 1) / strips;
             strip.input = corner + row * unit * strip.input_row + begin * unit * strip.input_pixel;
             strip.output = output.data + row * output.row + begin * width;
-            if (has_residual) {
+            if (has_residual)
                 strip.residual = residual.data + row * unit * residual.row + begin * unit * width;
-            }
             if (!layer_.bias.empty()) {
                 strip.bias = layer_.bias.data() + row * unit * strip.bias_row +
                              begin * unit * strip.bias_pixel;

@@ -27,8 +27,8 @@ class ProductStep : public Step {
     std::int64_t partial_floats() const override { return partial_floats_; }
 
     // Some rows of the output, or of the sums where pooling follows in a second pass.
-    void run_rows(const Context& context, const Batch& batch, std::int64_t group,
-                  const View& input, const View& output, Range rows) const;
+    void run_rows(const Context& context, const Batch& batch, std::int64_t group, const View& input,
+                  const View& output, Range rows) const;
     int number() const { return number_; }
     int input() const { return reads_[0]; }
     Range rows_read(std::int64_t row) const { return batched::rows_read(layer_, row); }

@@ -67,8 +67,7 @@ void RowByRow::run(const Context& context, const Batch& batch, std::int64_t grou
     for (std::size_t layer = 0; layer < last; ++layer) {
         const std::int64_t above = -site.output(*products_[layer]).halo[0];
         progress[layer] = {0, above};
-        clear_rows(site.kept(*products_[layer], progress[layer]), {above, 0},
-                   context.width());
+        clear_rows(site.kept(*products_[layer], progress[layer]), {above, 0}, context.width());
     }
     progress[last] = {0, 0};
     advance(site, last, site.output(*products_[last]).shape.height);
@@ -82,15 +81,13 @@ void RowByRow::advance(const Site& site, std::size_t layer, std::int64_t rows) c
         // Nothing that the first one reads has to be computed in between.
         const std::int64_t end = layer > 0 ? made.done + 1 : rows;
         if (layer > 0) provide(site, layer - 1, product.rows_read(made.done));
-        const View input =
-            layer > 0 ? site.kept(*products_[layer - 1], site.progress[layer - 1])
-                      : site.context.view(product.input(), site.batch, site.group);
+        const View input = layer > 0 ? site.kept(*products_[layer - 1], site.progress[layer - 1])
+                                     : site.context.view(product.input(), site.batch, site.group);
         const View output = layer + 1 < products_.size()
                                 ? site.kept(product, made)
                                 : site.context.view(product.number() + 1, site.batch, site.group);
         timed(site.batch, product.number(), [&] {
-            product.run_rows(site.context, site.batch, site.group, input, output,
-                             {made.done, end});
+            product.run_rows(site.context, site.batch, site.group, input, output, {made.done, end});
         });
         made.done = end;
     }

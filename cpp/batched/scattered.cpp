@@ -1,5 +1,5 @@
-// Scattered non-zeros: a multiply-add from memory for each of them and each pixel. Compiled once for
-// each instruction set (simd/dispatch.hpp).
+// Scattered non-zeros: a multiply-add from memory for each of them and each pixel. Compiled once
+// for each instruction set (simd/dispatch.hpp).
 #include "batched/sums.hpp"
 
 namespace gossamer::batched {
@@ -23,10 +23,10 @@ GOSSAMER_INLINE Vector repeated(Quad four, Lanes<lane...>) {
 // takes it through the stack, and every multiply-add waits.
 GOSSAMER_INLINE Vector load_fours(const float* from) {
 #if GOSSAMER_WIDTH == 16 && defined(__AVX512F__)
-    return _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(from));  // GCC 12 warns of the plain one
+    return _mm512_maskz_broadcast_f32x4(0xffff,
+                                        _mm_loadu_ps(from));  // GCC 12 warns of the plain one
 #elif GOSSAMER_WIDTH == 8 && defined(__AVX2__)
-    return reinterpret_cast<Vector>(
-        _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from)));
+    return reinterpret_cast<Vector>(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(from)));
 #else
     return repeated(*reinterpret_cast<const Quad*>(from), EveryLane{});
 #endif
@@ -38,9 +38,8 @@ GOSSAMER_INLINE void add_scattered(Vector weight, const float* input, ptrdiff_t 
                                    ptrdiff_t input_pixel, Sums<rows * pixels>& sums) {
     const ptrdiff_t apart = step ? step * width : input_pixel;
 #pragma GCC unroll 16
-    for (int i = 0; i < rows * pixels; ++i) {
+    for (int i = 0; i < rows * pixels; ++i)
         sums.at[i] += weight * load(input + (i / pixels) * input_row + i % pixels * apart);
-    }
 }
 
 // How many entries are added up side by side. A multiply-add takes 4 cycles and two begin in each,
@@ -88,34 +87,21 @@ GOSSAMER_INLINE void fetch(const float* from, int floats) {
     for (int i = 0; i < floats; i += line) __builtin_prefetch(from + i);
 }
 
-template <int rows, int pixels, int step, Pooled pooled>
-GOSSAMER_INLINE void whole_rows(const Strip& strip, const Panel& panel) {
-    const Entry* entry = panel.entries;
-    for (int64_t row = 0; row < panel.rows; ++row) {
-        const int64_t channel = panel.first_row + row;
-        const Entry* const end = panel.entries + panel.starts[row + 1];
-        Sums<rows * pixels> sums;
-        begin_sums<rows, pixels>(strip, channel, sums);
-        add_row<rows, pixels, step>(entry, end, strip.input, strip.input_row, strip.input_pixel,
-                                    sums);
-        entry = end;
-        finish_sums<rows, pixels, pooled>(strip, channel, sums);
-    }
-}
-
-template <int rows, int pixels, int step, Pooled pooled>
-GOSSAMER_INLINE void parts_of_rows(const Strip& strip, const Panel& panel) {
+// Where a panel has parts of rows, these come in an order of their own, and sums that have begun or
+// that go on lie in memory.
+template <int rows, int pixels, int step, Pooled pooled, bool whole>
+GOSSAMER_INLINE void each_row(const Strip& strip, const Panel& panel) {
     constexpr int count = rows * pixels;
     const auto partial_of = [&](int64_t number) GOSSAMER_LAMBDA_INLINE {
         return strip.partial + int64_t{panel.order[number]} * (count * width);
     };
     const Entry* entry = panel.entries;
     for (int64_t number = 0; number < panel.rows; ++number) {
-        const int64_t channel = panel.first_row + panel.order[number];
+        const int64_t channel = panel.first_row + (whole ? number : panel.order[number]);
         const Entry* const end = panel.entries + panel.starts[number + 1];
-        float* const partial = partial_of(number);
+        float* const partial = whole ? nullptr : partial_of(number);
         Sums<count> sums;
-        if (panel.begins) {
+        if (whole || panel.begins) {
             begin_sums<rows, pixels>(strip, channel, sums);
         } else {
             fetch(partial_of(number + rows_ahead), count * width);
@@ -125,7 +111,7 @@ GOSSAMER_INLINE void parts_of_rows(const Strip& strip, const Panel& panel) {
         add_row<rows, pixels, step>(entry, end, strip.input, strip.input_row, strip.input_pixel,
                                     sums);
         entry = end;
-        if (panel.ends) {
+        if (whole || panel.ends) {
             finish_sums<rows, pixels, pooled>(strip, channel, sums);
         } else {
 #pragma GCC unroll 16
@@ -139,8 +125,8 @@ void scattered(const Strip& given, const Panel& given_panel) {
     // Copies, which the stores of these loops cannot change.
     const Strip strip = given;
     const Panel panel = given_panel;
-    if (panel.begins && panel.ends) return whole_rows<rows, pixels, step, pooled>(strip, panel);
-    parts_of_rows<rows, pixels, step, pooled>(strip, panel);
+    if (panel.begins && panel.ends) return each_row<rows, pixels, step, pooled, true>(strip, panel);
+    each_row<rows, pixels, step, pooled, false>(strip, panel);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "batched/steps.hpp"
 
+#include <functional>
 #include <vector>
 
 namespace gossamer::batched {
@@ -16,27 +17,15 @@ class ViewStep final : public Step {
         timed(batch, number_, [&] {
             const View output = context.view(number_ + 1, batch, group);
             const Range all{0, prepared_.by_rows ? output.rows : output.channels};
-            prepared_.run({Inputs(reads_, context, batch, group), output, all, nullptr});
+            const auto read = [&](std::size_t which) {
+                return context.view(reads_[which], batch, group);
+            };
+            // By reference, for which a std::function needs no memory: nothing here may throw.
+            prepared_.run({std::cref(read), output, all, nullptr});
         });
     }
 
   private:
-    class Inputs final : public Values {
-      public:
-        Inputs(const std::vector<int>& reads, const Context& context, const Batch& batch,
-               std::int64_t group)
-            : reads_(reads), context_(context), batch_(batch), group_(group) {}
-        View read(std::size_t which) const override {
-            return context_.view(reads_[which], batch_, group_);
-        }
-
-      private:
-        const std::vector<int>& reads_;
-        const Context& context_;
-        const Batch& batch_;
-        std::int64_t group_;
-    };
-
     Prepared prepared_;
     std::vector<int> reads_;
     int number_;  // of the layer

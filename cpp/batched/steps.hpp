@@ -17,7 +17,7 @@ struct Batch {
     const float* inputs;
     float* outputs;
     std::int64_t count;
-    std::int64_t groups;    // that hold an example
+    std::int64_t groups;  // that hold an example
     float* scratch;
     float* partial;         // scratch of the step that runs
     double* layer_seconds;  // or null

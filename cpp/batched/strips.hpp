@@ -1,5 +1,5 @@
-// The loops of linear layers and convolutions over many examples: what they are asked to do, free of
-// the instruction set that does it.
+// The loops of linear layers and convolutions over many examples: what they are asked to do, free
+// of the instruction set that does it.
 //
 // Values are laid out [channels][rows][pixels][width], `width` examples side by side, one in each
 // lane of a vector. A value of features that takes more than `width` examples is an image of one
@@ -25,21 +25,22 @@ struct Entry {
 struct Panel {
     std::int64_t first_row;
     std::int64_t rows;
-    const std::int32_t* order;    // parts of scattered rows: [rows + rows_ahead] which row of the panel
-                             //   comes next; at the end the last one over again
+    const std::int32_t*
+        order;  // parts of scattered rows: [rows + rows_ahead] which row of the panel
+                //   comes next; at the end the last one over again
     const std::int32_t* starts;   // [rows + 1] in entries, in that order; [groups of 4 rows + 1] in
-                             //   offsets, or null:
+                                  //   offsets, or null:
     std::int32_t columns;         //   every group has all these columns
-    const Entry* entries;    // scattered
+    const Entry* entries;         // scattered
     const std::int32_t* offsets;  // blocks
-    const float* values;     // blocks: [columns of the first group, then of the next...][4]
-    bool begins;             // sums start from the bias, or else from `partial`
-    bool ends;               // sums are finished and stored, or else put back into `partial`
+    const float* values;          // blocks: [columns of the first group, then of the next...][4]
+    bool begins;                  // sums start from the bias, or else from `partial`
+    bool ends;                    // sums are finished and stored, or else put back into `partial`
 };
 
 // A few neighbouring pixels of the output, of all channels.
 struct Strip {
-    const float* input;     // corner of the window of the first pixel, in channel 0
+    const float* input;          // corner of the window of the first pixel, in channel 0
     std::ptrdiff_t input_row;    // floats from the inputs of one row of outputs to the next
     std::ptrdiff_t input_pixel;  // and of one pixel
     float* output;
@@ -47,11 +48,11 @@ struct Strip {
     const float* residual;  // or null
     std::ptrdiff_t residual_channel;
     std::ptrdiff_t residual_row;
-    const float* bias;      // or null
+    const float* bias;  // or null
     std::ptrdiff_t bias_channel;
     std::ptrdiff_t bias_row;
     std::ptrdiff_t bias_pixel;
-    float* partial;         // [rows of a panel][pixels of a strip][width]
+    float* partial;  // [rows of a panel][pixels of a strip][width]
     Finish finish;
 };
 

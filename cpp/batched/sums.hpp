@@ -22,14 +22,12 @@ GOSSAMER_INLINE void pool_sums(Sums<2 * pixels>& sums) {
 }
 
 template <int rows, int pixels, Pooled pooled>
-GOSSAMER_INLINE void finish_sums(const Strip& strip, int64_t channel,
-                                 Sums<rows * pixels>& sums) {
+GOSSAMER_INLINE void finish_sums(const Strip& strip, int64_t channel, Sums<rows * pixels>& sums) {
     if (strip.residual) {
         const float* residual = strip.residual + channel * strip.residual_channel;
 #pragma GCC unroll 16
-        for (int i = 0; i < rows * pixels; ++i) {
+        for (int i = 0; i < rows * pixels; ++i)
             sums.at[i] += load(residual + (i / pixels) * strip.residual_row + i % pixels * width);
-        }
     }
     constexpr int stored = pooled == Pooled::no ? pixels : pixels / 2;
     const Finish& finish = strip.finish;
@@ -48,8 +46,7 @@ GOSSAMER_INLINE void finish_sums(const Strip& strip, int64_t channel,
 }
 
 template <int rows, int pixels>
-GOSSAMER_INLINE void begin_sums(const Strip& strip, int64_t channel,
-                                Sums<rows * pixels>& sums) {
+GOSSAMER_INLINE void begin_sums(const Strip& strip, int64_t channel, Sums<rows * pixels>& sums) {
     if (!strip.bias) {
 #pragma GCC unroll 16
         for (int i = 0; i < rows * pixels; ++i) sums.at[i] = Vector{};
@@ -69,25 +66,32 @@ GOSSAMER_INLINE void begin_sums(const Strip& strip, int64_t channel,
     }
 }
 
-#define GOSSAMER_STRIPS(KERNEL, STEP)                                                      \
-    {                                                                                      \
-        nullptr, KERNEL<1, 1, STEP, Pooled::no>, KERNEL<1, 2, STEP, Pooled::no>,           \
-            KERNEL<1, 3, STEP, Pooled::no>, KERNEL<1, 4, STEP, Pooled::no>,                \
-            KERNEL<1, 5, STEP, Pooled::no>, KERNEL<1, 6, STEP, Pooled::no>,                \
-            KERNEL<1, 7, STEP, Pooled::no>, KERNEL<1, 8, STEP, Pooled::no>                 \
-    }
-#define GOSSAMER_PAIRS(KERNEL, POOLED)                                                     \
-    {                                                                                      \
-        nullptr, nullptr, KERNEL<2, 2, 1, POOLED>, nullptr, KERNEL<2, 4, 1, POOLED>,       \
-            nullptr, KERNEL<2, 6, 1, POOLED>                                               \
-    }
+#define GOSSAMER_STRIPS(KERNEL, STEP) \
+    {nullptr,                         \
+     KERNEL<1, 1, STEP, Pooled::no>,  \
+     KERNEL<1, 2, STEP, Pooled::no>,  \
+     KERNEL<1, 3, STEP, Pooled::no>,  \
+     KERNEL<1, 4, STEP, Pooled::no>,  \
+     KERNEL<1, 5, STEP, Pooled::no>,  \
+     KERNEL<1, 6, STEP, Pooled::no>,  \
+     KERNEL<1, 7, STEP, Pooled::no>,  \
+     KERNEL<1, 8, STEP, Pooled::no>}
+#define GOSSAMER_PAIRS(KERNEL, POOLED) \
+    {nullptr,                          \
+     nullptr,                          \
+     KERNEL<2, 2, 1, POOLED>,          \
+     nullptr,                          \
+     KERNEL<2, 4, 1, POOLED>,          \
+     nullptr,                          \
+     KERNEL<2, 6, 1, POOLED>}
 // All loops of a kernel<rows, pixels, step, pooled>.
-#define GOSSAMER_STRIP_LOOPS(KERNEL)                                                       \
-    {                                                                                      \
-        width,                                                                             \
-            {GOSSAMER_STRIPS(KERNEL, 1), GOSSAMER_STRIPS(KERNEL, 2),                       \
-             GOSSAMER_STRIPS(KERNEL, 0)},                                                  \
-            {GOSSAMER_PAIRS(KERNEL, Pooled::maximum), GOSSAMER_PAIRS(KERNEL, Pooled::average)} \
+#define GOSSAMER_STRIP_LOOPS(KERNEL)                                                              \
+    {                                                                                             \
+        width,                                                                                    \
+            {GOSSAMER_STRIPS(KERNEL, 1), GOSSAMER_STRIPS(KERNEL, 2), GOSSAMER_STRIPS(KERNEL, 0)}, \
+        {                                                                                         \
+            GOSSAMER_PAIRS(KERNEL, Pooled::maximum), GOSSAMER_PAIRS(KERNEL, Pooled::average)      \
+        }                                                                                         \
     }
 
 }  // namespace

@@ -39,9 +39,8 @@ GOSSAMER_INLINE void transpose(Vector (&rows)[4]) {
 GOSSAMER_INLINE Vector load_quads(const float* from, ptrdiff_t apart, int64_t there) {
     Quad loaded[quads];
 #pragma GCC unroll 4
-    for (int q = 0; q < quads; ++q) {
+    for (int q = 0; q < quads; ++q)
         loaded[q] = 4 * q < there ? *reinterpret_cast<const Quad*>(from + 4 * q * apart) : Quad{};
-    }
 #if GOSSAMER_WIDTH == 4
     return loaded[0];
 #elif GOSSAMER_WIDTH == 8
@@ -50,8 +49,8 @@ GOSSAMER_INLINE Vector load_quads(const float* from, ptrdiff_t apart, int64_t th
     const auto pair = [](Quad a, Quad b) GOSSAMER_LAMBDA_INLINE {
         return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
     };
-    return __builtin_shufflevector(pair(loaded[0], loaded[1]), pair(loaded[2], loaded[3]), 0, 1,
-                                   2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return __builtin_shufflevector(pair(loaded[0], loaded[1]), pair(loaded[2], loaded[3]), 0, 1, 2,
+                                   3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #endif
 }
 
@@ -67,8 +66,7 @@ GOSSAMER_INLINE void store_quads(Vector value, float* to, ptrdiff_t apart, int64
 // From [examples][numbers], `size` apart, to [numbers][lanes], `apart` apart. Lanes without an
 // example are set to 0.
 GOSSAMER_INLINE void take_numbers(const float* inputs, int64_t examples, int64_t size,
-                                  int64_t numbers, float* values, int64_t lanes,
-                                  ptrdiff_t apart) {
+                                  int64_t numbers, float* values, int64_t lanes, ptrdiff_t apart) {
     for (int64_t lane = 0; lane < lanes; lane += width) {
         const float* const from = inputs + lane * size;
         float* const to = values + lane;
@@ -77,25 +75,21 @@ GOSSAMER_INLINE void take_numbers(const float* inputs, int64_t examples, int64_t
             for (; i + 4 <= numbers; i += 4) {
                 Vector rows[4];
 #pragma GCC unroll 4
-                for (int k = 0; k < 4; ++k) {
+                for (int k = 0; k < 4; ++k)
                     rows[k] = load_quads(from + k * size + i, size, there - k);
-                }
                 transpose(rows);
 #pragma GCC unroll 4
                 for (int k = 0; k < 4; ++k) store(to + (i + k) * apart, rows[k]);
             }
-            for (; i < numbers; ++i) {
-                for (int64_t j = 0; j < width; ++j) {
+            for (; i < numbers; ++i)
+                for (int64_t j = 0; j < width; ++j)
                     to[i * apart + j] = j < there ? from[j * size + i] : 0.0f;
-                }
-            }
         };
         // Twice the same, the first time without asking which examples there are.
-        if (lane + width <= examples) {
+        if (lane + width <= examples)
             take(width);
-        } else {
+        else
             take(examples - lane);
-        }
     }
 }
 
@@ -112,13 +106,10 @@ GOSSAMER_INLINE void give_numbers(const float* values, ptrdiff_t apart, int64_t 
             for (int k = 0; k < 4; ++k) rows[k] = load(from + (i + k) * apart);
             transpose(rows);
 #pragma GCC unroll 4
-            for (int k = 0; k < 4; ++k) {
-                store_quads(rows[k], to + k * size + i, size, there - k);
-            }
+            for (int k = 0; k < 4; ++k) store_quads(rows[k], to + k * size + i, size, there - k);
         }
-        for (; i < numbers; ++i) {
+        for (; i < numbers; ++i)
             for (int64_t j = 0; j < there; ++j) to[j * size + i] = from[i * apart + j];
-        }
     }
 }
 
@@ -154,14 +145,14 @@ void take_image(const float* inputs, int64_t examples, const View& value) {
 void give_image(const View& value, float* outputs, int64_t examples) {
     const int64_t size = value.channels * value.rows * value.pixels;
     for (int64_t row = 0; row < value.channels * value.rows; ++row) {
-        give_numbers(
-            value.data + row / value.rows * value.channel + row % value.rows * value.row, width,
-            value.pixels, outputs + row * value.pixels, examples, size);
+        give_numbers(value.data + row / value.rows * value.channel + row % value.rows * value.row,
+                     width, value.pixels, outputs + row * value.pixels, examples, size);
     }
 }
 
 }  // namespace
 
-GOSSAMER_EXPORT(TransferLoops, transfer_loops, {take_features, take_image, give_features, give_image})
+GOSSAMER_EXPORT(TransferLoops, transfer_loops,
+                {take_features, take_image, give_features, give_image})
 
 }  // namespace gossamer::batched

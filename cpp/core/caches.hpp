@@ -8,7 +8,7 @@
 namespace gossamer {
 
 struct Caches {
-    std::int64_t first = 32 << 10;   // bytes of data
+    std::int64_t first = 32 << 10;  // bytes of data
     std::int64_t second = 512 << 10;
 };
 

@@ -76,7 +76,7 @@ void Engine::run(const float* inputs, float* outputs, std::int64_t count, int th
 }
 
 void Engine::run_batched(const float* inputs, float* outputs, std::int64_t count, Team& team,
-                      double* layer_seconds) const {
+                         double* layer_seconds) const {
     const std::int64_t granule = batched_->granule();
     const bool shared = multiplications_ * static_cast<double>(count) >= shared_multiplications;
     // No member is to be idle while another has more than it must.
@@ -97,14 +97,13 @@ void Engine::run_batched(const float* inputs, float* outputs, std::int64_t count
         for (std::int64_t tile; (tile = next.fetch_add(1)) < tiles;) {
             const std::int64_t begin = tile * lanes;
             batched_->run(inputs + begin * input_size_, outputs + begin * output_size_,
-                       std::min(lanes, count - begin), scratch[member].get(), alone,
-                       layer_seconds ? seconds.data() + member * layers_ : nullptr);
+                          std::min(lanes, count - begin), scratch[member].get(), alone,
+                          layer_seconds ? seconds.data() + member * layers_ : nullptr);
         }
     };
     members == 1 ? work(0) : team.run(work);
-    for (std::size_t at = 0; at < seconds.size(); ++at) {
+    for (std::size_t at = 0; at < seconds.size(); ++at)
         layer_seconds[at % layers_] += seconds[at] / static_cast<double>(members);
-    }
     for (Scratch& used : scratch) batched_scratch_->keep(std::move(used));
 }
 

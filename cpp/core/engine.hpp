@@ -30,7 +30,7 @@ class Engine {
 
   private:
     void run_batched(const float* inputs, float* outputs, std::int64_t count, Team& team,
-                  double* layer_seconds) const;
+                     double* layer_seconds) const;
     void run_single(const float* inputs, float* outputs, std::int64_t count, Team& team,
                     double* layer_seconds) const;
 
@@ -38,7 +38,7 @@ class Engine {
     std::int64_t input_size_;
     std::int64_t output_size_;
     std::size_t layers_;
-    double multiplications_;  // of one example
+    double multiplications_;             // of one example
     std::unique_ptr<Executor> batched_;  // none where its values are too large
     std::unique_ptr<Executor> single_;
     mutable std::optional<ScratchPool> batched_scratch_;

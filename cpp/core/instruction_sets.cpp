@@ -25,15 +25,8 @@ std::vector<InstructionSet> available_instruction_sets() {
 }
 
 std::string name_of(InstructionSet set) {
-    switch (set) {
-        case InstructionSet::avx512:
-            return "avx512";
-        case InstructionSet::avx2:
-            return "avx2";
-        case InstructionSet::baseline:
-            break;
-    }
-    return "baseline";
+    if (set == InstructionSet::avx512) return "avx512";
+    return set == InstructionSet::avx2 ? "avx2" : "baseline";
 }
 
 InstructionSet instruction_set_named(const std::string& name) {

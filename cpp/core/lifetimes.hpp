@@ -1,8 +1,11 @@
 // Which values of a plan may share memory, because none is needed while another is.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
+
+#include "ops/layer.hpp"
 
 namespace gossamer {
 
@@ -22,6 +25,20 @@ struct Lifetime {
 
 // One that is not used yet.
 Lifetime unused_lifetime();
+
+// Call use(value, position) where a value is written or read. The input is taken at position 0,
+// layer n runs at n + 1, and the output is given away after the last.
+template <class Use>
+void each_use(const Plan& plan, const Use& use) {
+    const auto layers = static_cast<std::int64_t>(plan.layers.size());
+    use(0, std::int64_t{0});
+    for (std::int64_t position = 1; position <= layers; ++position) {
+        use(static_cast<int>(position), position);
+        for (const int value : plan.layers[static_cast<std::size_t>(position - 1)]->reads)
+            use(value, position);
+    }
+    use(plan.output, layers + 1);
+}
 
 // Give every buffer the lowest offset that is free during its life; return the size of them all.
 // Those that are not used stay where they are.

@@ -1,15 +1,68 @@
+// What one core can do at most.
 #include "core/peak.hpp"
 
+#include "simd/dispatch.hpp"
+
+#ifdef GOSSAMER_INSTRUCTION_SET
+#include "simd/vectors.hpp"
+#else
 #include <algorithm>
 #include <chrono>
 #include <new>
 #include <stdexcept>
 
 #include "core/scratch.hpp"
-#include "simd/peak.hpp"
+#endif
 
 namespace gossamer {
 
+struct PeakLoops {
+    // Multiply and add in registers; returns the floating-point operations done.
+    double (*multiply_add)(std::int64_t repeats);
+    // Read [size] floats; returns something that depends on them all.
+    float (*read)(const float* data, std::int64_t size);
+};
+
+GOSSAMER_DECLARE(PeakLoops, peak_loops)
+
+#ifdef GOSSAMER_INSTRUCTION_SET
+namespace {
+
+double multiply_add(int64_t repeats) {
+    constexpr int count = 10;
+    Sums<count> sums;
+    Vector factor = broadcast(0.999f), term = broadcast(0.001f);
+    for (int i = 0; i < count; ++i) sums.at[i] = broadcast(0.1f * i);
+    for (int64_t repeat = 0; repeat < repeats; ++repeat) {
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) sums.at[i] = sums.at[i] * factor + term;
+    }
+    float total = 0.0f;
+    for (int i = 0; i < count; ++i)
+        for (int lane = 0; lane < width; ++lane) total += sums.at[i][lane];
+    // The sums are above 0 always; but the compiler cannot know, and must add them up.
+    if (total < 0.0f) return 0.0;
+    return 2.0 * count * width * static_cast<double>(repeats);
+}
+
+float read(const float* data, int64_t size) {
+    constexpr int count = 8;
+    Sums<count> sums{};
+    for (int64_t at = 0; at + count * width <= size; at += count * width) {
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) sums.at[i] += load(data + at + i * width);
+    }
+    float total = 0;
+    for (int i = 0; i < count; ++i)
+        for (int lane = 0; lane < width; ++lane) total += sums.at[i][lane];
+    return total;
+}
+
+}  // namespace
+
+GOSSAMER_EXPORT(PeakLoops, peak_loops, {multiply_add, read})
+
+#else
 namespace {
 
 // The best rate of `work`, which returns how much it did, within so many seconds.
@@ -38,12 +91,12 @@ double multiply_add_peak(InstructionSet set, double seconds) {
 
 double read_bandwidth(InstructionSet set, std::int64_t bytes, double seconds) {
     constexpr std::int64_t step = 8 * 16 * sizeof(float);  // what `read` takes at once, at most
-    if (bytes < step || bytes > std::int64_t{1} << 34) {
+    if (bytes < step || bytes > std::int64_t{1} << 34)
         throw std::invalid_argument("bytes must be between 512 and 2^34");
-    }
     const std::int64_t whole = bytes / step * step;
     const auto size = whole / static_cast<std::int64_t>(sizeof(float));
-    const Scratch data(static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(whole))));
+    const Scratch data(
+        static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(whole))));
     if (!data) throw std::bad_alloc();
     std::fill(data.get(), data.get() + size, 1.0f);
     const PeakLoops& loops = peak_loops(set);
@@ -55,4 +108,5 @@ double read_bandwidth(InstructionSet set, std::int64_t bytes, double seconds) {
     });
 }
 
+#endif
 }  // namespace gossamer

@@ -8,7 +8,17 @@
 namespace gossamer {
 
 enum class ActivationKind {
-    identity, relu, relu6, leaky_relu, elu, gelu, gelu_tanh, silu, hardswish, sigmoid, tanh,
+    identity,
+    relu,
+    relu6,
+    leaky_relu,
+    elu,
+    gelu,
+    gelu_tanh,
+    silu,
+    hardswish,
+    sigmoid,
+    tanh,
 };
 
 enum class PoolingKind { max, average };
@@ -61,7 +71,7 @@ struct View {
     std::int64_t channels;
     std::int64_t rows;
     std::int64_t pixels;
-    std::int64_t room;       // floats of a channel from its first pixel on
+    std::int64_t room;  // floats of a channel from its first pixel on
 };
 
 }  // namespace gossamer

@@ -8,7 +8,8 @@ namespace gossamer {
 
 namespace {
 
-void require_pair(const Check& check, const Pair& pair, std::int64_t least, const std::string& name) {
+void require_pair(const Check& check, const Pair& pair, std::int64_t least,
+                  const std::string& name) {
     check.require(pair.height >= least && pair.width >= least && pair.height <= longest &&
                       pair.width <= longest,
                   name + " must be between " + std::to_string(least) + " and 2^16");
@@ -31,8 +32,9 @@ Shape checked(Layer& layer, const Check& check, const std::vector<Shape>& shapes
                   "must read at most 2^16 values");
     layer.taken.clear();
     for (const int number : layer.reads) {
-        check.require(number >= 0 && number < static_cast<int>(shapes.size()),
-                      "reads value " + std::to_string(number) + ", which is not computed before it");
+        check.require(
+            number >= 0 && number < static_cast<int>(shapes.size()),
+            "reads value " + std::to_string(number) + ", which is not computed before it");
         layer.taken.push_back(shapes[static_cast<std::size_t>(number)]);
     }
     return layer.given = check.sound(layer.check(check));
@@ -76,8 +78,7 @@ Shape Check::sound(const Shape& shape) const {
     return shape;
 }
 
-void Check::followed(Epilogue& epilogue, const std::vector<Shape>& taken,
-                     const Shape& sums) const {
+void Check::followed(Epilogue& epilogue, const std::vector<Shape>& taken, const Shape& sums) const {
     require(epilogue.residual < 0 || taken.back() == sums,
             "residual must be a value of the shape of its sums");
     std::vector<float>&scale = epilogue.scale, &shift = epilogue.shift;
@@ -96,13 +97,13 @@ Shape Check::windows(const Shape& input, const Window& window, bool ceil, std::i
     require_pair(*this, stride, 1, "stride" + of);
     require_pair(*this, dilation, 1, "dilation" + of);
     require_pair(*this, padding, 0, "padding" + of);
-    sound({true, input.channels, input.height + 2 * padding.height,
-           input.width + 2 * padding.width});
-    return sound({true, channels,
-                  positions(input.height, kernel.height, stride.height, padding.height,
-                            dilation.height, ceil),
-                  positions(input.width, kernel.width, stride.width, padding.width, dilation.width,
-                            ceil)});
+    sound(
+        {true, input.channels, input.height + 2 * padding.height, input.width + 2 * padding.width});
+    return sound(
+        {true, channels,
+         positions(input.height, kernel.height, stride.height, padding.height, dilation.height,
+                   ceil),
+         positions(input.width, kernel.width, stride.width, padding.width, dilation.width, ceil)});
 }
 
 Shape Check::pooled(const Pooling& pooling, const Shape& input) const {
@@ -132,19 +133,16 @@ void Check::weights(const Weights& weights) const {
     const std::int64_t lanes = weights.kind == WeightsKind::block ? block_rows : 1;
     const std::int64_t groups = divided_up(weights.rows, lanes);
     const auto indices = static_cast<std::int64_t>(weights.indices.size());
-    require(stored == lanes * indices,
-            "weights must have as many values as their indices ask for");
+    require(stored == lanes * indices, "weights must have as many values as their indices ask for");
     require(static_cast<std::int64_t>(weights.starts.size()) == groups + 1 &&
                 weights.starts.front() == 0 && weights.starts.back() == indices,
             "starts must go from 0 to the number of indices, one for each row and one more");
-    for (std::size_t group = 0; group + 1 < weights.starts.size(); ++group) {
+    for (std::size_t group = 0; group + 1 < weights.starts.size(); ++group)
         row(weights, weights.starts[group], weights.starts[group + 1]);
-    }
 }
 
 void Check::row(const Weights& weights, std::int64_t begin, std::int64_t end) const {
-    require(begin >= 0 && begin <= end &&
-                end <= static_cast<std::int64_t>(weights.indices.size()),
+    require(begin >= 0 && begin <= end && end <= static_cast<std::int64_t>(weights.indices.size()),
             "starts must ascend");
     std::int64_t last = -1;
     for (std::int64_t at = begin; at < end; ++at) {

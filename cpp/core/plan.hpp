@@ -66,7 +66,8 @@ struct Epilogue {
 
     Finish finish() const {
         const bool affine = !scale.empty();
-        return {activation, alpha, affine ? scale.data() : nullptr, affine ? shift.data() : nullptr};
+        return {activation, alpha, affine ? scale.data() : nullptr,
+                affine ? shift.data() : nullptr};
     }
 };
 

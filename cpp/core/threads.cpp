@@ -57,7 +57,8 @@ class Crew {
   public:
     explicit Crew(int size) {
         try {
-            for (int number = 1; number < size; ++number) threads_.emplace_back([this] { serve(); });
+            for (int number = 1; number < size; ++number)
+                threads_.emplace_back([this] { serve(); });
         } catch (const std::system_error&) {
             // The system grants no more: those that there are do the work.
         }
@@ -221,11 +222,10 @@ Team::~Team() {
 }
 
 void Team::run(const std::function<void(int)>& work) {
-    if (crew_) {
+    if (crew_)
         crew_->run(work);
-    } else {
+    else
         work(0);
-    }
 }
 
 int Team::gather(int member, std::chrono::microseconds patience) {

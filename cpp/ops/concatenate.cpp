@@ -23,9 +23,9 @@ class Concatenate final : public Layer {
         Shape all = taken[0];
         all.channels = 0;
         for (const Shape& shape : taken) {
-            check.require(shape.image == all.image && shape.height == all.height &&
-                              shape.width == all.width,
-                          "must concatenate values of one height and width");
+            check.require(
+                shape.image == all.image && shape.height == all.height && shape.width == all.width,
+                "must concatenate values of one height and width");
             all.channels += shape.channels;
             check.require(all.channels <= most_numbers, "concatenates too many channels");
         }
@@ -33,20 +33,17 @@ class Concatenate final : public Layer {
     }
 
     Prepared prepare(InstructionSet, bool) const override {
-        Prepared prepared;
-        prepared.nanoseconds = 0.1;
-        prepared.run = [count = reads.size()](const Call& call) {
-            std::int64_t first = 0;  // of the output's channels
-            for (std::size_t which = 0; which < count; ++which) {
-                const View input = call.read(which);
-                const std::int64_t end = std::min(call.part.end, first + input.channels);
-                for (std::int64_t at = std::max(call.part.begin, first); at < end; ++at) {
-                    copy_channel(input, at - first, call.output, at);
-                }
-                first += input.channels;
-            }
-        };
-        return prepared;
+        return {[count = reads.size()](const Call& call) {
+                    std::int64_t first = 0;  // of the output's channels
+                    for (std::size_t which = 0; which < count; ++which) {
+                        const View input = call.read(which);
+                        const std::int64_t end = std::min(call.part.end, first + input.channels);
+                        for (std::int64_t at = std::max(call.part.begin, first); at < end; ++at)
+                            copy_channel(input, at - first, call.output, at);
+                        first += input.channels;
+                    }
+                },
+                0.1};
     }
 };
 

@@ -71,7 +71,8 @@ Entries entries_of(const Product& layer, const Windows& windows,
         const std::int64_t group = first / rows_of_group * group_size;
         auto& taps = entries.*list;
         for (std::int64_t at = 0; at < reader.count(first); ++at) {
-            taps.push_back({static_cast<std::int32_t>(group + offsets[reader.column(first, at)]), {}});
+            taps.push_back(
+                {static_cast<std::int32_t>(group + offsets[reader.column(first, at)]), {}});
             for (std::int64_t row = 0; row < lanes && first + row < layer.weights.rows; ++row)
                 taps.back().weights[row] = reader.value(first + row, at);
         }
@@ -101,13 +102,12 @@ class ConvolutionStep final : public Step {
     ConvolutionStep(const Site& site, const Product& layer);
     void run(const Worker& worker) const noexcept override;
     double nanoseconds() const override {
-        return 0.03 * static_cast<double>(stored_ * shape_.height * shape_.width);
+        return 0.03 * static_cast<double>(stored_ * form_.sums.height * form_.sums.width);
     }
     std::int64_t room() const override { return room_; }
 
   private:
     void stage_channel(float* scratch, std::int64_t channel) const;
-    void stage_residual(float* scratch, std::int64_t channel) const;
     void store_channel(float* scratch, std::int64_t channel) const;
     ConvolutionTask task(float* scratch) const;
 
@@ -119,10 +119,7 @@ class ConvolutionStep final : public Step {
     bool residual_staged_;
     bool direct_;
     bool blocks_;
-    bool bias_by_position_;
-    Shape shape_;  // of the sums
-    Pair stride_;
-    Pair padding_;
+    ProductForm form_;
     Windows windows_;
     std::int64_t run_;  // floats of whole vectors
     std::int64_t stored_;
@@ -132,9 +129,7 @@ class ConvolutionStep final : public Step {
     std::int64_t rows_place_;
     std::int64_t room_ = 0;
     Entries entries_;
-    std::vector<float> bias_;
     std::vector<std::uint32_t> mask_;
-    Epilogue epilogue_;
 };
 
 ConvolutionStep::ConvolutionStep(const Site& site, const Product& layer)
@@ -144,28 +139,23 @@ ConvolutionStep::ConvolutionStep(const Site& site, const Product& layer)
       output_(site.output()),
       residual_(layer.epilogue.residual < 0 ? Layout{} : site.read(1)),
       blocks_(in_blocks(layer)),
-      bias_by_position_(layer.bias_by_position),
-      shape_(layer.sums),
-      stride_(layer.window.stride),
-      padding_(layer.window.padding),
+      form_(layer),
       windows_(windows_of(layer, input_)),
       run_(rounded_up(windows_.run, loops_.lanes)),
       stored_(static_cast<std::int64_t>(layer.weights.values.size())),
       entries_(blocks_ ? entries_of(layer, windows_, &Entries::block_taps)
-                       : entries_of(layer, windows_, &Entries::taps)),
-      bias_(layer.bias),
-      epilogue_(layer.epilogue) {
+                       : entries_of(layer, windows_, &Entries::taps)) {
     // A run can be stored as it is where rows are as far apart there and its end finds room.
-    direct_ = !epilogue_.pooling && output_.pitch == windows_.pitch &&
+    direct_ = !form_.epilogue.pooling && output_.pitch == windows_.pitch &&
               output_.plane >= output_.origin + run_;
-    residual_staged_ = epilogue_.residual >= 0 && residual_.pitch != windows_.pitch;
+    residual_staged_ = form_.epilogue.residual >= 0 && residual_.pitch != windows_.pitch;
     if (direct_ && output_.padded()) mask_ = mask_of(layer, windows_, run_);
-    if (bias_by_position_) {
-        bias_.assign(shape_.channels * run_, 0.0f);
-        for (std::int64_t channel = 0; channel < shape_.channels; ++channel)
-            copy_plane(layer.bias.data() + channel * shape_.height * shape_.width, shape_.width,
-                       bias_.data() + channel * run_, windows_.pitch, shape_.height,
-                       shape_.width);
+    if (form_.bias_by_position) {
+        form_.bias.assign(form_.sums.channels * run_, 0.0f);
+        for (std::int64_t channel = 0; channel < form_.sums.channels; ++channel)
+            copy_plane(layer.bias.data() + channel * form_.sums.height * form_.sums.width,
+                       form_.sums.width, form_.bias.data() + channel * run_, windows_.pitch,
+                       form_.sums.height, form_.sums.width);
     }
     const auto take = [&](bool wanted, std::int64_t floats) {
         const std::int64_t place = site.shared + room_;
@@ -173,9 +163,10 @@ ConvolutionStep::ConvolutionStep(const Site& site, const Product& layer)
         return place;
     };
     staged_place_ = take(windows_.staged, input_.channels * windows_.channel);
-    residual_place_ = take(residual_staged_, shape_.channels * run_);
-    sums_place_ = take(!direct_, shape_.channels * run_);
-    rows_place_ = take(epilogue_.pooling.has_value(), shape_.channels * (shape_.width + slack));
+    residual_place_ = take(residual_staged_, form_.sums.channels * run_);
+    sums_place_ = take(!direct_, form_.sums.channels * run_);
+    rows_place_ =
+        take(form_.epilogue.pooling.has_value(), form_.sums.channels * (form_.sums.width + slack));
 }
 
 // Deal one channel of the input out to its phases, with zeros where the padding is.
@@ -186,42 +177,40 @@ void ConvolutionStep::stage_channel(float* scratch, std::int64_t channel) const 
     for (std::int64_t down = 0; down < windows_.phases.height; ++down) {
         for (std::int64_t across = 0; across < windows_.phases.width; ++across) {
             for (std::int64_t row = 0; row < windows_.rows; ++row, to += windows_.pitch) {
-                const std::int64_t y = row * stride_.height + down - padding_.height;
+                const std::int64_t y =
+                    row * form_.window.stride.height + down - form_.window.padding.height;
                 if (y < 0 || y >= input_.height) continue;
                 const float* from = image + y * input_.pitch;
-                const std::int64_t left = padding_.width - across;
+                const std::int64_t left = form_.window.padding.width - across;
                 const std::int64_t begin =
-                    left > 0 ? (left + stride_.width - 1) / stride_.width : 0;
+                    left > 0 ? (left + form_.window.stride.width - 1) / form_.window.stride.width
+                             : 0;
                 const std::int64_t end =
-                    std::min(windows_.pitch,
-                             (input_.width + left + stride_.width - 1) / stride_.width);
-                for (std::int64_t x = begin; x < end; ++x) to[x] = from[x * stride_.width - left];
+                    std::min(windows_.pitch, (input_.width + left + form_.window.stride.width - 1) /
+                                                 form_.window.stride.width);
+                for (std::int64_t x = begin; x < end; ++x)
+                    to[x] = from[x * form_.window.stride.width - left];
             }
         }
     }
-}
-
-void ConvolutionStep::stage_residual(float* scratch, std::int64_t channel) const {
-    copy_plane(scratch + residual_.place + channel * residual_.plane + residual_.origin,
-               residual_.pitch, scratch + residual_place_ + channel * run_, windows_.pitch,
-               shape_.height, shape_.width);
 }
 
 // Pool or copy the sums of one channel to where they belong.
 void ConvolutionStep::store_channel(float* scratch, std::int64_t channel) const {
     float* const sums = scratch + sums_place_;
     const View output = output_.view(scratch);
-    if (epilogue_.pooling) {
+    if (form_.epilogue.pooling) {
         if (output_.padded()) clear_edges(output_, scratch, channel);
-        pool_(*epilogue_.pooling,
-              {sums, run_, windows_.pitch, 1, shape_.channels, shape_.height, shape_.width, run_},
+        pool_(*form_.epilogue.pooling,
+              {sums, run_, windows_.pitch, 1, form_.sums.channels, form_.sums.height,
+               form_.sums.width, run_},
               output, {channel, channel + 1},
-              scratch + rows_place_ + channel * (shape_.width + slack));
+              scratch + rows_place_ + channel * (form_.sums.width + slack));
         return;
     }
     if (output_.padded()) clear_around(output_, scratch, channel);
     copy_plane(sums + channel * run_, windows_.pitch, output.data + channel * output.channel,
-               output_.pitch, shape_.height, shape_.width);
+               output_.pitch, form_.sums.height, form_.sums.width);
 }
 
 ConvolutionTask ConvolutionStep::task(float* scratch) const {
@@ -229,11 +218,12 @@ ConvolutionTask ConvolutionStep::task(float* scratch) const {
     task.input = scratch + (windows_.staged ? staged_place_ : input_.place + windows_.first);
     task.output = scratch + (direct_ ? output_.place + output_.origin : sums_place_);
     task.output_plane = direct_ ? output_.plane : run_;
-    if (!bias_.empty()) (bias_by_position_ ? task.bias_map : task.bias) = bias_.data();
+    if (!form_.bias.empty())
+        (form_.bias_by_position ? task.bias_map : task.bias) = form_.bias.data();
     task.bias_map_plane = run_;
-    if (epilogue_.residual >= 0) {
-        task.residual = scratch + (residual_staged_ ? residual_place_
-                                                    : residual_.place + residual_.origin);
+    if (form_.epilogue.residual >= 0) {
+        task.residual =
+            scratch + (residual_staged_ ? residual_place_ : residual_.place + residual_.origin);
         task.residual_plane = residual_staged_ ? run_ : residual_.plane;
     }
     task.mask = mask_.empty() ? nullptr : mask_.data();
@@ -242,8 +232,8 @@ ConvolutionTask ConvolutionStep::task(float* scratch) const {
     task.starts = entries_.starts.data();
     task.taps = entries_.taps.data();
     task.block_taps = entries_.block_taps.data();
-    task.channels = shape_.channels;
-    task.finish = epilogue_.finish();
+    task.channels = form_.sums.channels;
+    task.finish = form_.epilogue.finish();
     return task;
 }
 
@@ -260,11 +250,15 @@ void ConvolutionStep::run(const Worker& worker) const noexcept {
     const auto each_channel = [&](auto visit) {
         for (std::int64_t entry = entries.begin; entry < entries.end; ++entry)
             for (std::int64_t row = 0; row < lanes; ++row)
-                if (entries_.order[entry] + row < shape_.channels)
+                if (entries_.order[entry] + row < form_.sums.channels)
                     visit(entries_.order[entry] + row);
     };
     if (residual_staged_)
-        each_channel([&](std::int64_t channel) { stage_residual(scratch, channel); });
+        each_channel([&](std::int64_t channel) {
+            copy_plane(residual_.view(scratch).data + channel * residual_.plane, residual_.pitch,
+                       scratch + residual_place_ + channel * run_, windows_.pitch,
+                       form_.sums.height, form_.sums.width);
+        });
     if (!mask_.empty())
         each_channel([&](std::int64_t channel) { clear_edges(output_, scratch, channel); });
     (blocks_ ? loops_.convolve_blocks : loops_.convolve)(task(scratch), entries);

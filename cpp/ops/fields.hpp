@@ -15,8 +15,8 @@ namespace gossamer {
 
 using Sizes = std::vector<std::int64_t>;
 using Floats = std::vector<float>;
-using Field =
-    std::variant<bool, std::int64_t, double, std::string, Sizes, Floats, Weights, Pooling, Epilogue>;
+using Field = std::variant<bool, std::int64_t, double, std::string, Sizes, Floats, Weights, Pooling,
+                           Epilogue>;
 
 class Fields {
   public:
@@ -29,7 +29,8 @@ class Fields {
         const auto found = fields_.find(name);
         if (found == fields_.end()) throw std::invalid_argument(of_ + " needs \"" + name + "\"");
         Type* const value = std::get_if<Type>(&found->second);
-        if (!value) throw std::invalid_argument(of_ + ": " + name + " is not of the type that it takes");
+        if (!value)
+            throw std::invalid_argument(of_ + ": " + name + " is not of the type that it takes");
         Type taken = std::move(*value);
         fields_.erase(found);
         return taken;
@@ -43,7 +44,8 @@ class Fields {
     Pair take_pair(const std::string& name, Pair otherwise = {}) {
         if (!fields_.count(name)) return otherwise;
         const auto sizes = take<Sizes>(name);
-        if (sizes.size() != 2) throw std::invalid_argument(of_ + ": " + name + " must be two numbers");
+        if (sizes.size() != 2)
+            throw std::invalid_argument(of_ + ": " + name + " must be two numbers");
         return {sizes[0], sizes[1]};
     }
 

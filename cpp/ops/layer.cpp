@@ -31,13 +31,24 @@ Registered::Registered(const char* name, std::shared_ptr<Layer> (*make)(Fields&)
     makers()[name] = make;
 }
 
+std::vector<std::string> operators() {
+    std::vector<std::string> names;
+    for (const auto& [name, _] : makers()) names.push_back(name);
+    return names;
+}
+
 std::shared_ptr<Layer> make_layer(const std::string& name, std::vector<int> reads,
                                   std::map<std::string, Field> given) {
     const auto make = makers().find(name);
-    if (make == makers().end()) throw std::invalid_argument("there is no operator \"" + name + "\"");
+    if (make == makers().end())
+        throw std::invalid_argument("there is no operator \"" + name + "\"");
     Fields fields(name, std::move(given));
     auto layer = make->second(fields);
     fields.end();
+    if (layer->arity() > 0 && reads.size() != layer->arity()) {
+        throw std::invalid_argument(name +
+                                    " must read so many values: " + std::to_string(layer->arity()));
+    }
     // What its fields name, the residual, comes last.
     layer->reads.insert(layer->reads.begin(), reads.begin(), reads.end());
     return layer;
@@ -47,19 +58,16 @@ void Layer::run(const Strided*, const Strided&) const { assert(false); }
 
 Prepared Layer::prepare(InstructionSet, bool) const {
     const auto layer = shared_from_this();
-    Prepared prepared;
-    prepared.run = [layer](const Call& call) {
+    return {[layer](const Call& call) {
         const View& output = call.output;
         const std::int64_t groups = layer->given.image ? 1 : output.pixels;
         for (std::int64_t example = 0; example < groups * output.pixel; ++example) {
             Strided inputs[most_strided];
-            for (std::size_t which = 0; which < layer->reads.size(); ++which) {
+            for (std::size_t which = 0; which < layer->reads.size(); ++which)
                 inputs[which] = of_example(call.read(which), layer->taken[which], example);
-            }
             layer->run(inputs, of_example(output, layer->given, example));
         }
-    };
-    return prepared;
+    }};
 }
 
 }  // namespace gossamer

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -39,25 +40,27 @@ struct Strided {
     int rank;
     std::int64_t sizes[3];
     std::ptrdiff_t strides[3];
+
+    // How many numbers there are over some of the axes, and where one of them lies.
+    std::int64_t count(int begin, int end) const {
+        return std::accumulate(sizes + begin, sizes + end, std::int64_t{1}, std::multiplies<>());
+    }
+    std::ptrdiff_t offset(std::int64_t number, int begin, int end) const {
+        std::ptrdiff_t found = 0;
+        for (int axis = end; axis-- > begin; number /= sizes[axis])
+            found += number % sizes[axis] * strides[axis];
+        return found;
+    }
 };
 
 constexpr std::size_t most_strided = 8;  // values that a `run` reads
 
-// The values that a layer reads, where an executor has them.
-class Values {
-  public:
-    virtual ~Values() = default;
-    virtual View read(std::size_t which) const = 0;
-};
-
 // What a prepared layer is to do: a part of the channels or rows of its output.
 struct Call {
-    const Values& values;
+    std::function<View(std::size_t)> read;  // the values that it reads, where an executor has them
     View output;
     Range part;
     float* room;  // see `Prepared`
-
-    View read(std::size_t which) const { return values.read(which); }
 };
 
 struct Prepared {
@@ -100,14 +103,17 @@ class Layer : public std::enable_shared_from_this<Layer> {
 std::shared_ptr<Layer> make_layer(const std::string& name, std::vector<int> reads,
                                   std::map<std::string, Field> fields);
 
+// The names of all operators.
+std::vector<std::string> operators();
+
 struct Registered {
     Registered(const char* name, std::shared_ptr<Layer> (*make)(Fields&));
 };
 
 // `Class` has a constructor that takes what it needs from its `Fields`.
-#define GOSSAMER_OPERATOR(name, Class)                                                     \
+#define GOSSAMER_OPERATOR(name, Class)                                                      \
     static const Registered registered(name, [](Fields& fields) -> std::shared_ptr<Layer> { \
-        return std::make_shared<Class>(fields);                                            \
+        return std::make_shared<Class>(fields);                                             \
     });
 
 }  // namespace gossamer

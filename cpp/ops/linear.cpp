@@ -169,8 +169,8 @@ void LinearStep::multiply(const Worker& worker) const {
         (few_columns ? loops_.blocked_16 : loops_.blocked_32)(task, part);
         return;
     }
-    const SlicedTask task{input,  output,            packed_.rows.data(),
-                          starts, packed_.indices(), packed_.values.data()};
+    const SlicedTask task{
+        input, output, packed_.rows.data(), starts, packed_.indices(), packed_.values.data()};
     (few_columns ? loops_.sliced_16 : loops_.sliced_32)(task, part);
     if (packed_.tables.bands() == 0) return;
     worker.wait_for_all();  // tables add to rows that another thread may have begun

@@ -39,7 +39,8 @@ void finish_features(const Finish& finish, const float* input, const float* bias
         if (residual) value += load_any<Vector>(residual + at);
         value = activated(finish.activation, finish.alpha, value);
         if (finish.scale)
-            value = value * load_any<Vector>(finish.scale + at) + load_any<Vector>(finish.shift + at);
+            value =
+                value * load_any<Vector>(finish.scale + at) + load_any<Vector>(finish.shift + at);
         return value;
     };
     int64_t at = 0;
@@ -72,13 +73,11 @@ class Pointwise final : public Layer {
     }
 
     Prepared prepare(InstructionSet set, bool) const override {
-        Prepared prepared;
-        prepared.nanoseconds = 0.2;
-        prepared.run = [rows = pointwise_loops(set).rows, epilogue = epilogue_](const Call& call) {
-            rows(epilogue.finish(), call.read(0),
-                 epilogue.residual < 0 ? View{} : call.read(1), call.output, call.part);
-        };
-        return prepared;
+        return {[rows = pointwise_loops(set).rows, epilogue = epilogue_](const Call& call) {
+                    rows(epilogue.finish(), call.read(0),
+                         epilogue.residual < 0 ? View{} : call.read(1), call.output, call.part);
+                },
+                0.2};
     }
 
   private:

@@ -62,27 +62,28 @@ GOSSAMER_INLINE void pool_windows(const Pooling& pooling, const View& input, con
     for (int64_t channel = channels.begin; channel < channels.end; ++channel) {
         for (int64_t row = 0; row < output.rows; ++row) {
             const int64_t top = row * window.stride.height - window.padding.height;
-            const Range down = inside(top, window.dilation.height, window.kernel.height, input.rows);
+            const Range down =
+                inside(top, window.dilation.height, window.kernel.height, input.rows);
             const int64_t taps = counted(pooling, down, top, window.kernel.height, input.rows,
                                          window.padding.height);
             const float* from = input.data + channel * input.channel + top * input.row;
             float* to = output.data + channel * output.channel + row * output.row;
             if (!room) {
-                pool_row<Number, maximum>(
-                    pooling, taps, input.pixels, to, output,
-                    [&](int64_t left, Range along) GOSSAMER_LAMBDA_INLINE {
-                        return reduced<Number, maximum>(from + left * width, down, tap_row, along,
-                                                        dilation * width);
-                    });
+                pool_row<Number, maximum>(pooling, taps, input.pixels, to, output,
+                                          [&](int64_t left, Range along) GOSSAMER_LAMBDA_INLINE {
+                                              return reduced<Number, maximum>(from + left * width,
+                                                                              down, tap_row, along,
+                                                                              dilation * width);
+                                          });
                 continue;
             }
             for (int64_t at = 0; at < input.pixels; at += width)
                 store_any(room + at, reduced<Vector, maximum>(from + at, down, tap_row, {0, 1}, 0));
-            pool_row<Number, maximum>(
-                pooling, taps, input.pixels, to, output,
-                [&](int64_t left, Range along) GOSSAMER_LAMBDA_INLINE {
-                    return reduced<Number, maximum>(room + left, {0, 1}, 0, along, dilation);
-                });
+            pool_row<Number, maximum>(pooling, taps, input.pixels, to, output,
+                                      [&](int64_t left, Range along) GOSSAMER_LAMBDA_INLINE {
+                                          return reduced<Number, maximum>(room + left, {0, 1}, 0,
+                                                                          along, dilation);
+                                      });
             for (int64_t x = output.pixels; x < output.row; ++x) to[x] = 0.0f;
         }
     }
@@ -116,8 +117,8 @@ void pool_pairs(const View& input, const View& output, int64_t channel) {
     const auto pooled = [&](const float* top, int64_t x) {
         const float* bottom = top + input.row;
         const Vector left = larger(load_any<Vector>(top + 2 * x), load_any<Vector>(bottom + 2 * x));
-        const Vector right = larger(load_any<Vector>(top + 2 * x + width),
-                                    load_any<Vector>(bottom + 2 * x + width));
+        const Vector right =
+            larger(load_any<Vector>(top + 2 * x + width), load_any<Vector>(bottom + 2 * x + width));
         return neighbours(left, right, EveryLane{});
     };
     Integers lanes;
@@ -184,14 +185,12 @@ class Pool final : public Layer {
     Prepared prepare(InstructionSet set, bool side_by_side) const override {
         const PoolLoops& loops = pool_loops(set);
         const Pair& kernel = pooling_.window.kernel;
-        Prepared prepared;
-        prepared.nanoseconds = 0.1 * static_cast<double>(kernel.height * kernel.width);
-        prepared.over_rows = true;
-        prepared.run = [loops, side_by_side, pooling = pooling_](const Call& call) {
-            if (side_by_side) return loops.batched(pooling, call.read(0), call.output);
-            loops.single(pooling, call.read(0), call.output, call.part, call.room);
-        };
-        return prepared;
+        return {[loops, side_by_side, pooling = pooling_](const Call& call) {
+                    if (side_by_side) return loops.batched(pooling, call.read(0), call.output);
+                    loops.single(pooling, call.read(0), call.output, call.part, call.room);
+                },
+                0.1 * static_cast<double>(kernel.height * kernel.width), /*by_rows=*/false,
+                /*over_rows=*/true};
     }
 
   private:

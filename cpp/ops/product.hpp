@@ -11,9 +11,9 @@ namespace gossamer {
 
 // A product but for its weights.
 struct ProductForm {
-    Window window;                  // of a convolution, as are groups
+    Window window;  // of a convolution, as are groups
     std::int64_t groups = 1;
-    std::vector<float> bias;        // empty, [channels], or [channels, height, width] of the sums
+    std::vector<float> bias;  // empty, [channels], or [channels, height, width] of the sums
     Epilogue epilogue;
     Shape sums;                     // set by `check`: the shape before pooling
     bool bias_by_position = false;  // set by `check`

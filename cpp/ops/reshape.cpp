@@ -16,7 +16,8 @@ GOSSAMER_DECLARE(ReshapeLoop, reshape_loop)
 namespace gossamer {
 namespace {
 
-// Features of one group lie far apart, and none of them in the caches while images take turns there.
+// Features of one group lie far apart, and none of them in the caches while images take turns
+// there.
 constexpr int64_t channels_ahead = 16;
 
 void reshape(const View& input, const View& output) {
@@ -26,8 +27,8 @@ void reshape(const View& input, const View& output) {
             float* to = output.data + to_channel * output.channel + to_row * output.row;
             __builtin_prefetch(to + channels_ahead * output.channel, 1);
             for (int64_t i = 0; i < output.pixels; ++i) {
-                store(to + i * width, load(input.data + channel * input.channel +
-                                           row * input.row + pixel * width));
+                store(to + i * width,
+                      load(input.data + channel * input.channel + row * input.row + pixel * width));
                 if (++pixel < input.pixels) continue;
                 pixel = 0;
                 if (++row < input.rows) continue;
@@ -64,11 +65,7 @@ class Reshape final : public Layer {
 
     // Side by side, where features and images lie in different ways.
     Prepared prepare(InstructionSet set, bool) const override {
-        Prepared prepared;
-        prepared.run = [loop = reshape_loop(set)](const Call& call) {
-            loop(call.read(0), call.output);
-        };
-        return prepared;
+        return {[loop = reshape_loop(set)](const Call& call) { loop(call.read(0), call.output); }};
     }
 
   private:

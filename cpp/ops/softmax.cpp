@@ -102,13 +102,10 @@ class Softmax final : public Layer {
     Prepared prepare(InstructionSet set, bool side_by_side) const override {
         const SoftmaxLoops& loops = softmax_loops(set);
         const SoftmaxLoop loop = side_by_side ? loops.batched : loops.single;
-        Prepared prepared;
-        prepared.nanoseconds = 5.0;
-        prepared.by_rows = true;
-        prepared.run = [loop, logarithm = logarithm_](const Call& call) {
-            loop(call.read(0), logarithm, call.output, call.part);
-        };
-        return prepared;
+        return {[loop, logarithm = logarithm_](const Call& call) {
+                    loop(call.read(0), logarithm, call.output, call.part);
+                },
+                5.0, /*by_rows=*/true};
     }
 
   private:

@@ -72,28 +72,19 @@ GOSSAMER_INLINE Vector gelu(Vector x) {
 
 GOSSAMER_INLINE Vector activated(ActivationKind kind, float alpha, Vector x) {
     switch (kind) {
-        case ActivationKind::identity:
-            return x;
-        case ActivationKind::relu:
-            return at_least(x, 0.0f);
-        case ActivationKind::relu6:
-            return at_most(at_least(x, 0.0f), 6.0f);
-        case ActivationKind::leaky_relu:
-            return x < 0.0f ? x * alpha : x;
-        case ActivationKind::elu:
-            return x < 0.0f ? exponential_less_one(x) * alpha : x;
-        case ActivationKind::gelu:
-            return gelu(x);
+        case ActivationKind::identity: return x;
+        case ActivationKind::relu: return at_least(x, 0.0f);
+        case ActivationKind::relu6: return at_most(at_least(x, 0.0f), 6.0f);
+        case ActivationKind::leaky_relu: return x < 0.0f ? x * alpha : x;
+        case ActivationKind::elu: return x < 0.0f ? exponential_less_one(x) * alpha : x;
+        case ActivationKind::gelu: return gelu(x);
         case ActivationKind::gelu_tanh:
             return x * sigmoid(x * (1.595769122f + 0.0713548163f * (x * x)));
-        case ActivationKind::silu:
-            return x * sigmoid(x);
+        case ActivationKind::silu: return x * sigmoid(x);
         case ActivationKind::hardswish:
             return x * at_most(at_least(x + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f);
-        case ActivationKind::sigmoid:
-            return sigmoid(x);
-        case ActivationKind::tanh:
-            return hyperbolic_tangent(x);
+        case ActivationKind::sigmoid: return sigmoid(x);
+        case ActivationKind::tanh: return hyperbolic_tangent(x);
     }
     return x;
 }

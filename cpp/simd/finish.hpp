@@ -9,9 +9,8 @@ namespace {
 // Out of line, so that the sums of the loops around it stay in registers.
 __attribute__((noinline)) void activate(ActivationKind kind, float alpha, float* values,
                                         int count) {
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < count; ++i)
         store(values + i * width, activated(kind, alpha, load(values + i * width)));
-    }
 }
 
 // Sums of one channel become values.

@@ -60,7 +60,8 @@ GOSSAMER_INLINE void store_first(float* to, const Vector& value, int64_t count) 
 // Subtracting 0 leaves every number as it is, -0 too, so that no instruction is left of it.
 GOSSAMER_INLINE Vector broadcast(float value) { return value - Vector{}; }
 
-// The larger of two, and b where either is NaN. One instruction on x86, which compilers do not find.
+// The larger of two, and b where either is NaN. One instruction on x86, which compilers do not
+// find.
 GOSSAMER_INLINE Vector most(Vector a, Vector b) {
 #if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
     return _mm512_maskz_max_ps(0xffff, a, b);  // GCC 12 warns of the plain one
@@ -75,9 +76,7 @@ GOSSAMER_INLINE Vector most(Vector a, Vector b) {
 
 // NaN stays NaN in these.
 
-GOSSAMER_INLINE Vector at_least(Vector value, float low) {
-    return most(broadcast(low), value);
-}
+GOSSAMER_INLINE Vector at_least(Vector value, float low) { return most(broadcast(low), value); }
 
 GOSSAMER_INLINE Vector at_most(Vector value, float high) {
     const Vector bound = broadcast(high);

@@ -1,9 +1,9 @@
 // What the loops of a convolution of one example are asked to do, free of the instruction set that
 // does it.
 //
-// A plane is one channel's pixels, row after row, `pitch` apart. A convolution treats it as one flat
-// run: an output at position y * pitch + x reads its inputs at fixed distances from there, so that
-// vectors run on over the ends of rows, and what they find between two rows is never used.
+// A plane is one channel's pixels, row after row, `pitch` apart. A convolution treats it as one
+// flat run: an output at position y * pitch + x reads its inputs at fixed distances from there, so
+// that vectors run on over the ends of rows, and what they find between two rows is never used.
 #pragma once
 
 #include "core/plain.hpp"
@@ -23,10 +23,10 @@ struct ConvolutionTask {
     const float* input;
     float* output;
     std::int64_t output_plane;
-    const float* bias;       // one number a channel, or null
-    const float* bias_map;   // planes at the pitch of the run, or null
+    const float* bias;      // one number a channel, or null
+    const float* bias_map;  // planes at the pitch of the run, or null
     std::int64_t bias_map_plane;
-    const float* residual;   // planes at the pitch of the run, or null
+    const float* residual;  // planes at the pitch of the run, or null
     std::int64_t residual_plane;
     const std::uint32_t* mask;  // all ones where the run crosses the image; null: store everything
     std::int64_t vectors;       // in the run

@@ -56,8 +56,7 @@ GOSSAMER_INLINE void add_tap(const float* input, const Tap<1>& tap, Sums<tile>& 
     const float* from = input + tap.offset;
     keep_pointer(from);
 #pragma GCC unroll 16
-    for (int at = 0; at < tile; ++at)
-        sums.at[at] += weight * load_any<Vector>(from + at * width);
+    for (int at = 0; at < tile; ++at) sums.at[at] += weight * load_any<Vector>(from + at * width);
 }
 
 template <int tile>
@@ -76,7 +75,9 @@ GOSSAMER_INLINE void add(Sums<tile>& sums, const Sums<tile>& others) {
 // A multiply-add takes four cycles and two begin in each: few vectors a tile would leave units
 // idle, so that several taps are added up side by side then.
 template <int tile>
-constexpr int taps_at_once = tile <= 2 ? 4 : tile <= 5 ? 2 : 1;
+constexpr int taps_at_once = tile <= 2   ? 4
+                             : tile <= 5 ? 2
+                                         : 1;
 
 template <int tile>
 void convolve_tile(const ConvolutionTask& task, std::int64_t entry, std::int64_t position) {
@@ -85,29 +86,15 @@ void convolve_tile(const ConvolutionTask& task, std::int64_t entry, std::int64_t
     const float* input = task.input + position;
     const Tap<1>* tap = task.taps + task.starts[entry];
     const Tap<1>* const end = task.taps + task.starts[entry + 1];
-    Sums<tile> sums = begun<tile>(task, channel, position);
-    if constexpr (together == 4) {
-        Sums<tile> second{}, third{}, fourth{};
-        for (; end - tap >= together; tap += together) {
-            add_tap(input, tap[0], sums);
-            add_tap(input, tap[1], second);
-            add_tap(input, tap[2], third);
-            add_tap(input, tap[3], fourth);
-        }
-        add(third, fourth);
-        add(second, third);
-        add(sums, second);
+    Sums<tile> sums[together] = {begun<tile>(task, channel, position)};
+    for (; end - tap >= together; tap += together) {
+#pragma GCC unroll 4
+        for (int way = 0; way < together; ++way) add_tap(input, tap[way], sums[way]);
     }
-    if constexpr (together == 2) {
-        Sums<tile> second{};
-        for (; end - tap >= together; tap += together) {
-            add_tap(input, tap[0], sums);
-            add_tap(input, tap[1], second);
-        }
-        add(sums, second);
-    }
-    for (; tap != end; ++tap) add_tap(input, *tap, sums);
-    finish_tile(task, channel, position, sums);
+#pragma GCC unroll 4
+    for (int way = together - 1; way > 0; --way) add(sums[way - 1], sums[way]);
+    for (; tap != end; ++tap) add_tap(input, *tap, sums[0]);
+    finish_tile(task, channel, position, sums[0]);
 }
 
 template <int tile>
@@ -149,13 +136,16 @@ constexpr TileFunction tiles_by_size[longest_tile] = {
 };
 
 constexpr TileFunction block_tiles_by_size[longest_block_tile] = {
-    convolve_block_tile<1>, convolve_block_tile<2>, convolve_block_tile<3>,
+    convolve_block_tile<1>,
+    convolve_block_tile<2>,
+    convolve_block_tile<3>,
 };
 
 // The run in stretches of nearly equal size, all channels of one before the next, so that its
 // inputs stay in the first cache; a stretch in tiles one after another, so that its outputs do.
-GOSSAMER_INLINE void convolve_run(const ConvolutionTask& task, Range entries, const TileFunction* functions,
-                                  std::int64_t longest, std::int64_t tiles) {
+GOSSAMER_INLINE void convolve_run(const ConvolutionTask& task, Range entries,
+                                  const TileFunction* functions, std::int64_t longest,
+                                  std::int64_t tiles) {
     const std::int64_t stretches = (task.vectors + longest * tiles - 1) / (longest * tiles);
     for (std::int64_t stretch = 0; stretch < stretches; ++stretch) {
         const std::int64_t begin = task.vectors * stretch / stretches;

@@ -38,7 +38,7 @@ class SingleExecutor final : public Executor {
 
     Layouts layouts_;
     std::vector<std::unique_ptr<Step>> steps_;  // null where nothing is to be done
-    std::vector<bool> shared_;  // over all members
+    std::vector<bool> shared_;                  // over all members
     double shared_nanoseconds_ = 0.0;
     int output_;
     std::int64_t floats_ = 0;
@@ -63,8 +63,7 @@ SingleExecutor::SingleExecutor(const Plan& plan, InstructionSet set)
 // have left others there.
 void SingleExecutor::clear_behind(std::size_t value, float* scratch) const {
     const Layout& layout = layouts_.values[value];
-    if (layout.contiguous())
-        std::fill_n(scratch + layout.place + layout.floats(), slack, 0.0f);
+    if (layout.contiguous()) std::fill_n(scratch + layout.place + layout.floats(), slack, 0.0f);
 }
 
 // The input into its place.

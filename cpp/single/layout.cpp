@@ -64,21 +64,6 @@ std::vector<int> sources_of(const Plan& plan) {
     return sources;
 }
 
-// By the steps that write or read each value: the input is taken before the first, the output
-// given away after the last.
-std::vector<Lifetime> lifetimes_of(const Plan& plan, const std::vector<int>& sources) {
-    std::vector<Lifetime> lifetimes(plan.shapes.size(), unused_lifetime());
-    lifetimes[0].use(0);
-    for (std::size_t number = 0; number < plan.layers.size(); ++number) {
-        const auto position = static_cast<std::int64_t>(number) + 1;
-        lifetimes[sources[number + 1]].use(position);
-        for (const int value : plan.layers[number]->reads)
-            lifetimes[sources[value]].use(position);
-    }
-    lifetimes[sources[plan.output]].use(static_cast<std::int64_t>(plan.layers.size()) + 1);
-    return lifetimes;
-}
-
 }  // namespace
 
 Layout contiguous_layout(const Shape& shape) {
@@ -124,8 +109,8 @@ Windows windows_of(const ProductForm& layer, const Layout& input) {
     const auto& [kernel, stride, padding, dilation] = layer.window;
     Windows windows;
     // Paddings wider than the kernel may give rows longer than those of the input.
-    const bool reached = input.halo.height >= padding.height &&
-                         input.halo.width >= padding.width && input.pitch >= layer.sums.width;
+    const bool reached = input.halo.height >= padding.height && input.halo.width >= padding.width &&
+                         input.pitch >= layer.sums.width;
     if (unit_stride(layer.window) && reached) {
         windows.pitch = input.pitch;
         windows.rows = input.height + 2 * padding.height;
@@ -159,7 +144,9 @@ std::int64_t window_offset(const Windows& windows, const Window& window, std::in
 Layouts layouts_of(const Plan& plan, int lanes) {
     const std::vector<Wishes> wishes = wishes_of(plan);
     const std::vector<int> sources = sources_of(plan);
-    std::vector<Lifetime> lifetimes = lifetimes_of(plan, sources);
+    std::vector<Lifetime> lifetimes(plan.shapes.size(), unused_lifetime());
+    each_use(plan,
+             [&](int value, std::int64_t position) { lifetimes[sources[value]].use(position); });
     Layouts layouts;
     for (std::size_t value = 0; value < plan.shapes.size(); ++value) {
         const bool reshaped = sources[value] != static_cast<int>(value);

@@ -14,17 +14,17 @@ constexpr int slice_rows = 8;
 struct SlicedTask {
     const float* input;
     float* output;
-    const std::int32_t* rows;   // of the output, eight a slice, -1 where there is none
-    const std::int64_t* starts; // steps before each slice
+    const std::int32_t* rows;    // of the output, eight a slice, -1 where there is none
+    const std::int64_t* starts;  // steps before each slice
     const void* indices;
     const float* values;
 };
 
-// Rows are taken by 16, a band, and columns by 31, a table: two vectors of inputs, and in their last
-// lane a 0. Lanes without a non-zero pick that, and not an input that their row does not read, which
-// might be no number. For each band and each table there are lines of picks, whose lanes hold the
-// columns of six steps in 5 bits each, as many as 32 bits hold, and a line of weights for each step.
-// The sums of 12 steps, the table and what is in hand take most of the 32 registers.
+// Rows are taken by 16, a band, and columns by 31, a table: two vectors of inputs, and in their
+// last lane a 0. Lanes without a non-zero pick that, and not an input that their row does not read,
+// which might be no number. For each band and each table there are lines of picks, whose lanes hold
+// the columns of six steps in 5 bits each, as many as 32 bits hold, and a line of weights for each
+// step. The sums of 12 steps, the table and what is in hand take most of the 32 registers.
 constexpr int table_rows = 16;
 constexpr int table_columns = 31;
 constexpr int pick_bits = 5;

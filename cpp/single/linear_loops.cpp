@@ -113,8 +113,8 @@ void blocked(const BlockedTask& task, Range groups) {
                 sums[way] += load_any<Four>(task.values + (at + way) * block_rows) *
                              (task.input[indices[at + way]] - Four{});
         for (; at < end; ++at)
-            sums[0] += load_any<Four>(task.values + at * block_rows) *
-                       (task.input[indices[at]] - Four{});
+            sums[0] +=
+                load_any<Four>(task.values + at * block_rows) * (task.input[indices[at]] - Four{});
         store_any(task.output + group * block_rows, (sums[0] + sums[1]) + (sums[2] + sums[3]));
     }
 }
@@ -156,9 +156,15 @@ void dense(const DenseTask& task, Range rows) {
 
 }  // namespace
 
-GOSSAMER_EXPORT(LinearLoops, linear_loops, {
-    width, sliced<std::uint16_t>, sliced<std::int32_t>, tabled, blocked<std::uint16_t>,
-    blocked<std::int32_t>, dense,
-})
+GOSSAMER_EXPORT(LinearLoops, linear_loops,
+                {
+                    width,
+                    sliced<std::uint16_t>,
+                    sliced<std::int32_t>,
+                    tabled,
+                    blocked<std::uint16_t>,
+                    blocked<std::int32_t>,
+                    dense,
+                })
 
 }  // namespace gossamer::single

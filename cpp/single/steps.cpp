@@ -1,6 +1,7 @@
 #include "single/steps.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "core/threads.hpp"
@@ -68,23 +69,14 @@ class ViewStep final : public Step {
                 clear(output_, worker.scratch, channel);
             if (prepared_.by_rows) worker.wait_for_all();
         }
-        prepared_.run({Inputs(inputs_, worker.scratch), output_.view(worker.scratch),
+        const auto read = [&](std::size_t which) { return inputs_[which].view(worker.scratch); };
+        // By reference, for which a std::function needs no memory: nothing here may throw.
+        prepared_.run({std::cref(read), output_.view(worker.scratch),
                        prepared_.by_rows ? worker.part(output_.height) : channels,
                        worker.scratch + shared_ + channels.begin * row_room_});
     }
 
   private:
-    class Inputs final : public Values {
-      public:
-        Inputs(const std::vector<Layout>& layouts, float* scratch)
-            : layouts_(layouts), scratch_(scratch) {}
-        View read(std::size_t which) const override { return layouts_[which].view(scratch_); }
-
-      private:
-        const std::vector<Layout>& layouts_;
-        float* scratch_;
-    };
-
     Prepared prepared_;
     std::vector<Layout> inputs_;
     Layout output_;

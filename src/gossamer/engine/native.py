@@ -5,7 +5,6 @@ an infinity that only pruned weights read does not reach the output, where PyTor
 by 0 and give NaN. Elsewhere NaN and infinities spread as they do in PyTorch.
 """
 
-import importlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,16 +17,15 @@ from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
 from gossamer.engine.check import check_network
-from gossamer.engine.fields import Floats, Shape
+from gossamer.engine.fields import Floats, Shape, Value, is_values, typed_fields
 from gossamer.engine.network import Network
 from gossamer.engine.operator import Operator
 from gossamer.engine.portable import run_portable
 
-_native: ModuleType | None
 try:
-    _native = importlib.import_module("gossamer.kernels._native")
+    from gossamer.kernels import _native
 except ImportError:
-    _native = None
+    _native = None  # type: ignore[assignment]
 
 INSTRUCTION_SET_VARIABLE = "GOSSAMER_INSTRUCTION_SET"
 WITHOUT_KERNELS = (
@@ -36,7 +34,6 @@ WITHOUT_KERNELS = (
     "--force-reinstall --no-deps .`."
 )
 MOST_THREADS = 1024
-_NAMES_THERE = {"csr": "sparse"}
 _RANKS = (1, 3)
 """How many lengths a value of the compiled kernels has: features, or channels, height, width."""
 _MOST_REPEATS = 10**6
@@ -96,8 +93,8 @@ class Engine:
         self._input_shape = network.input_shape
         self._output_shape = shapes[network.output]
         self._asked = _asked(instruction_set)
-        self._compiled: Any = None
-        self._in_eights: Any = None
+        self._compiled: _native.Engine | None = None
+        self._in_eights: _native.Engine | None = None
         if self.instruction_set != "numpy":
             reason = _beyond_kernels(network, shapes)
             try:
@@ -141,10 +138,12 @@ class Engine:
         if self._compiled is None:
             return np.asarray(run_portable(self._network, examples), np.float32)
         outputs = np.empty((len(examples), *self._output_shape), np.float32)
-        self._compiled_for(len(examples), threads).run(examples, outputs, threads)
+        self._compiled_for(self._compiled, len(examples), threads).run(examples, outputs, threads)
         return outputs
 
-    def _compiled_for(self, examples: int, threads: int) -> Any:
+    def _compiled_for(
+        self, compiled: "_native.Engine", examples: int, threads: int
+    ) -> "_native.Engine":
         """Return what runs so many examples fastest, unless the instruction set was asked for.
 
         Vectors of 16 would be filled to a half by 5 to 8 of them, which vectors of 8 hold. Up to 6
@@ -152,8 +151,8 @@ class Engine:
         """
         fewest = 5 if threads == 1 else 7
         in_eights = self.instruction_set == "avx512" and fewest <= examples <= 8
-        if not in_eights or self._asked or not self._compiled.side_by_side:
-            return self._compiled
+        if not in_eights or self._asked or not compiled.side_by_side:
+            return compiled
         if self._in_eights is None:  # only now: few ever need it, and it holds the weights again
             self._in_eights = _compiled(self._network, "avx2")
         return self._in_eights
@@ -181,7 +180,7 @@ class Engine:
             raise InputError(
                 "layer_seconds needs an engine with compiled kernels, but this one runs on NumPy."
             )
-        used = self._compiled_for(len(examples), threads)
+        used = self._compiled_for(self._compiled, len(examples), threads)
         measured: list[float] = used.layer_seconds(examples, threads, repeats)
         return measured
 
@@ -284,33 +283,43 @@ def _restored(network: Network, instruction_set: str | None) -> Engine:
     )
 
 
-def _compiled(network: Network, instruction_set: str) -> Any:
+def _compiled(network: Network, instruction_set: str) -> "_native.Engine":
     try:
-        return _kernels().Engine(_plan(network), instruction_set)
+        engine: _native.Engine = _kernels().Engine(_plan(network), instruction_set)
     except ValueError as problem:
         raise InputError(f"the network cannot be run: {problem}.") from problem
+    return engine
 
 
-def _plan(network: Network) -> Any:
-    plan = _kernels().Plan(list(network.input_shape))
+def _plan(network: Network) -> "_native.Plan":
+    plan: _native.Plan = _kernels().Plan(list(network.input_shape))
     for layer in network.layers:
-        getattr(plan, f"add_{layer.name}")(*_arguments(layer))
+        hints = {name: field.hint for name, field in typed_fields(type(layer)).items()}
+        values = [name for name, hint in hints.items() if hint == Value or is_values(hint)]
+        read = (getattr(layer, name) for name in values)
+        inputs = [one for part in read for one in (part if isinstance(part, tuple) else (part,))]
+        given = {name: _there(getattr(layer, name)) for name in hints if name not in values}
+        plan.add(layer.name, inputs, given)
     plan.output = network.output
     return plan
 
 
+def _there(content: Any) -> Any:
+    """Return what the kernels take in the place of a field."""
+    if isinstance(content, np.ndarray):
+        return np.ascontiguousarray(content).reshape(-1)
+    made = getattr(_kernels(), type(content).__name__, None)
+    return made(*_arguments(content)) if is_dataclass(content) and made else content
+
+
 def _arguments(part: Any) -> Iterator[Any]:
-    """Yield the fields of a dataclass as the kernels take them, in their order."""
+    """Yield the fields of a part of an operator as the kernels take them, in their order."""
     for field in fields(part):
-        content = getattr(part, field.name)
-        if isinstance(content, np.ndarray):
-            yield np.ascontiguousarray(content).reshape(-1)
-        elif not is_dataclass(content):
-            yield _NAMES_THERE.get(content, content) if isinstance(content, str) else content
-        elif made := getattr(_kernels(), type(content).__name__, None):
-            yield made(*_arguments(content))
-        else:  # the kernels take its fields one by one
+        content = _there(getattr(part, field.name))
+        if is_dataclass(content):  # the kernels take its fields one by one
             yield from _arguments(content)
+        else:
+            yield content
 
 
 def _beyond_kernels(network: Network, shapes: Sequence[Shape]) -> str:
@@ -326,4 +335,4 @@ def _beyond_kernels(network: Network, shapes: Sequence[Shape]) -> str:
 
 def has_kernels(layer: Operator) -> bool:
     """Tell whether the compiled kernels have an operator; where there are none, NumPy has all."""
-    return _native is None or hasattr(_native.Plan, f"add_{layer.name}")
+    return _native is None or layer.name in _native.operators()

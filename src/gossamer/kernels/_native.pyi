@@ -1,84 +1,66 @@
-# ruff: noqa: A002 (the arguments are named so in cpp/module.cpp)
-"""The compiled kernels, cpp/module.cpp; what they take is described there and in network.py."""
+from collections.abc import Sequence
+from typing import Annotated
 
-import numpy as np
+import numpy
 from numpy.typing import NDArray
 
-_Pair = tuple[int, int]
-_Floats = NDArray[np.float32]
-
-# The limits of checks.py.
-MOST_NUMBERS: int
-MOST_WEIGHTS: int
-MOST_LAYERS: int
-LONGEST: int
 
 class Weights:
-    def __init__(
-        self,
-        kind: str,
-        rows: int,
-        columns: int,
-        values: _Floats,
-        starts: NDArray[np.int64],
-        indices: NDArray[np.int32],
-    ) -> None: ...
+    def __init__(self, kind: str, rows: int, columns: int, values: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], starts: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], indices: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
 
 class Pooling:
-    def __init__(
-        self,
-        kind: str,
-        kernel: _Pair,
-        stride: _Pair,
-        padding: _Pair,
-        dilation: _Pair,
-        ceil: bool,
-        counts_padding: bool,
-    ) -> None: ...
+    def __init__(self, kind: str, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], ceil: bool, counts_padding: bool) -> None: ...
 
 class Epilogue:
-    def __init__(
-        self,
-        residual: int | None,
-        activation: str,
-        alpha: float,
-        scale: _Floats | None,
-        shift: _Floats | None,
-        pooling: Pooling | None,
-    ) -> None: ...
+    def __init__(self, residual: int | None, activation: str, alpha: float, scale: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, shift: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None, pooling: Pooling | None) -> None: ...
 
 class Plan:
-    output: int
-    def __init__(self, input_shape: list[int]) -> None: ...
-    def add_linear(
-        self, input: int, weights: Weights, bias: _Floats | None, epilogue: Epilogue
-    ) -> None: ...
-    def add_convolution(
-        self,
-        input: int,
-        weights: Weights,
-        kernel: _Pair,
-        stride: _Pair,
-        padding: _Pair,
-        dilation: _Pair,
-        groups: int,
-        bias: _Floats | None,
-        epilogue: Epilogue,
-    ) -> None: ...
-    def add_pool(self, input: int, pooling: Pooling) -> None: ...
-    def add_pointwise(self, input: int, epilogue: Epilogue) -> None: ...
-    def add_concatenate(self, inputs: list[int]) -> None: ...
-    def add_reshape(self, input: int, shape: list[int]) -> None: ...
-    def add_softmax(self, input: int, logarithm: bool) -> None: ...
-    def check(self) -> list[list[int]]: ...
+    def __init__(self, input_shape: Sequence[int]) -> None: ...
+
+    def add(self, name: str, inputs: Sequence[int], fields: dict[str, object]) -> None:
+        """
+        Add a layer of any operator; a field that is None is as if it were not given.
+        """
+
+    @property
+    def output(self) -> int: ...
+
+    @output.setter
+    def output(self, arg: int, /) -> None: ...
+
+    def check(self) -> list[list[int]]:
+        """Check every number; return the shape of every value."""
 
 class Engine:
     def __init__(self, plan: Plan, instruction_set: str) -> None: ...
+
     @property
     def instruction_set(self) -> str: ...
-    def run(self, inputs: _Floats, outputs: _Floats, threads: int) -> None: ...
-    def layer_seconds(self, inputs: _Floats, threads: int, repeats: int) -> list[float]: ...
+
+    @property
+    def side_by_side(self) -> bool: ...
+
+    def run(self, inputs: object, outputs: object, threads: int) -> None: ...
+
+    def layer_seconds(self, inputs: object, threads: int, repeats: int) -> list[float]: ...
 
 def available_instruction_sets() -> list[str]: ...
-def fma_peak(instruction_set: str, seconds: float) -> float: ...
-def read_bandwidth(instruction_set: str, bytes: int, seconds: float) -> float: ...
+
+def operators() -> list[str]:
+    """Names that `Plan.add` takes."""
+
+MOST_NUMBERS: int = 268435456
+
+MOST_WEIGHTS: int = 2147483647
+
+MOST_LAYERS: int = 65536
+
+LONGEST: int = 65536
+
+def fma_peak(instruction_set: str, seconds: float) -> float:
+    """Floating-point operations a second of one core, in registers."""
+
+def read_bandwidth(instruction_set: str, bytes: int, seconds: float) -> float:
+    """
+    Bytes a second that one core reads of an array of so many bytes, over and over.
+    """
