@@ -3,7 +3,10 @@ VENV := .venv
 READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: help demo test test-fast coverage lint format docs bench wheel clean
+CPP := $(wildcard cpp/*.cpp cpp/*/*)
+NATIVE := gossamer.kernels._native
+
+.PHONY: help demo test test-fast coverage sanitize lint format docs bench wheel clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -21,9 +24,19 @@ test-fast: $(READY) ## run the tests of a minute, without lint
 coverage: $(READY) ## run all tests, and say which lines none of them reaches
 	$(PYTEST) --cov=gossamer --cov-report=term-missing:skip-covered
 
+# -S leaves out the hook of the editable install, which would find the kernels of every day.
+sanitize: $(READY) ## run the engine's tests on kernels that see bad memory and undefined behaviour; needs CMake and GCC
+	$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target build/sanitized --config-settings=build-dir=build/sanitizing \
+		--config-settings=cmake.define.GOSSAMER_SANITIZE=address,undefined .
+	LD_PRELOAD="$$(for one in asan ubsan stdc++; do g++ -print-file-name=lib$$one.so; done | tr '\n' ' ')" \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+		PYTHONPATH="build/sanitized:$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+		$(VENV)/bin/python -S -m pytest tests/engine
+
 lint: $(READY) ## check style, types, and what is written from the code
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
+	$(VENV)/bin/clang-format --dry-run --Werror $(CPP)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python docs/judge.py --check
 	$(VENV)/bin/python docs/tables.py --check
@@ -33,6 +46,8 @@ lint: $(READY) ## check style, types, and what is written from the code
 format: $(READY) ## lay out the code, and write what is written from it
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+	$(VENV)/bin/clang-format -i $(CPP)
+	$(VENV)/bin/python -m nanobind.stubgen --module $(NATIVE) --output-file src/$(subst .,/,$(NATIVE)).pyi
 	$(VENV)/bin/python docs/judge.py
 	$(VENV)/bin/python docs/tables.py
 	$(VENV)/bin/python docs/study_schema.py
@@ -58,7 +73,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gossamer needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-$(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cpp/*.cpp cpp/*/*) | $(VENV)/bin/python
+$(READY): pyproject.toml constraints.txt CMakeLists.txt $(CPP) | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
