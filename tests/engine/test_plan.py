@@ -1,4 +1,4 @@
-"""The checks of cpp/plan.cpp say of every network what those of checks.py say."""
+"""The checks of cpp/plan.cpp say of every network what those of gossamer.engine say."""
 
 from dataclasses import replace
 

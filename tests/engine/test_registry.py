@@ -208,6 +208,21 @@ def test_a_toy_that_is_not_registered_is_no_layer() -> None:
         check_network(Network((4,), (Threshold(0, 1.0),), 1))
 
 
+def test_what_cannot_follow_is_refused_when_it_is_registered() -> None:
+    @dataclass(frozen=True)
+    class Odd(Operator):
+        name = "odd"
+
+        input: Value
+        table: dict[str, float]
+
+    with pytest.raises(TypeError, match=r"Odd.table: a field may not be of type dict"):
+        register(Odd)
+    with pytest.raises(TypeError, match="Threshold: relu is registered already"):
+        register(Threshold, {"relu": _threshold})
+    assert not {"odd", "threshold"} & OPERATORS.keys()
+
+
 @pytest.mark.usefixtures("toy")
 def test_lowering_follows_for_a_toy() -> None:
     torch.manual_seed(0)

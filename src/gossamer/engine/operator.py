@@ -1,12 +1,22 @@
 """What an operator is, and the registry of them."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, is_dataclass
+from typing import Any, ClassVar, Literal, get_origin
 
 import numpy as np
 
-from gossamer.engine.fields import Array, Doubles, Shape, Value, typed_fields
+from gossamer.engine.fields import (
+    Array,
+    Doubles,
+    Shape,
+    Value,
+    is_array,
+    is_values,
+    least,
+    typed_fields,
+)
+from gossamer.engine.weights import Weights
 
 
 class Operator:
@@ -126,11 +136,29 @@ def register(
         Names of functions of PyTorch, without their overloads, and what lowers them.
     row_by_row
         Those of them that act on each row along the last axis by itself.
+
+    Raises
+    ------
+    TypeError
+        If a field has a type of which `fields` says nothing, or a name is taken.
     """
-    typed_fields(operator)  # types that nobody knows fail here
+    for name, field in typed_fields(operator).items():
+        if not _is_known(field.hint):
+            raise TypeError(f"{operator.__name__}.{name}: a field may not be of type {field.hint}")
+    if taken := ({operator.name} & OPERATORS.keys()) | ((pytorch or {}).keys() & RULES.keys()):
+        raise TypeError(f"{operator.__name__}: {', '.join(sorted(taken))} is registered already")
     OPERATORS[operator.name] = operator
     RULES.update(pytorch or {})
     ROW_BY_ROW.update(row_by_row)
+
+
+def _is_known(hint: Any) -> bool:
+    """Tell whether `fields` says what follows from a type."""
+    if isinstance(hint, type) and is_dataclass(hint):
+        parts = typed_fields(hint).values()
+        return hint is Weights or all(_is_known(part.hint) for part in parts)
+    plain = hint in (Value, Shape, bool, float) or get_origin(hint) is Literal
+    return plain or is_values(hint) or is_array(hint) or least(hint) is not None
 
 
 def network_shape(shape: Shape) -> Shape:

@@ -1,7 +1,7 @@
 """Shapes of examples as their model in PyTorch takes and gives them.
 
-A network holds [features] or [channels, height, width] and nothing else; a model of sequences, for
-one, takes [channels, length], the same numbers in the same order.
+Kernels slide over images alone; a model of sequences, for one, takes [channels, length] where its
+network takes [channels, 1, length], the same numbers in the same order.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gossamer.core.errors import InputError
 from gossamer.engine import Network, Shape, check_network
 
-MOST_AXES = 8
+MOST_LENGTHS = 8
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def check_example_shapes(shapes: ExampleShapes, own: ExampleShapes) -> None:
 def _check(name: str, shape: object, own: Shape) -> None:
     if (
         not isinstance(shape, tuple)
-        or len(shape) > MOST_AXES
+        or len(shape) > MOST_LENGTHS
         or not all(type(length) is int and length >= 1 for length in shape)
         or math.prod(shape) != math.prod(own)
     ):
         raise InputError(
             f"{name} is {shape!r:.80}, expected a shape of {math.prod(own)} numbers, as the "
-            f"network has {list(own)}, of at most {MOST_AXES} lengths."
+            f"network has {list(own)}, of at most {MOST_LENGTHS} lengths."
         )
