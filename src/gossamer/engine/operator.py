@@ -27,7 +27,7 @@ class Operator:
     Attributes
     ----------
     name
-        What a file calls it, and, behind "add_", the compiled kernels.
+        What files and the compiled kernels call it.
     """
 
     name: ClassVar[str]

@@ -3,8 +3,8 @@
 It holds a frozen dataclass derived from `Operator`, with a name, typed fields, `infer_shape`,
 `run`, `sampled` for the tests of all operators, and `held` if it takes memory beside its value;
 what makes it of calls of PyTorch; and `register`. What a file of a network holds of it stands in a
-row of docs/gsm-format.md. Compiled kernels have it where their `Plan` has a method of its name
-behind "add_", which takes the fields in their order; until then it runs on NumPy alone.
+row of docs/gsm-format.md. The compiled kernels have it where their `operators` names it; until then
+it runs on NumPy alone.
 """
 
 import importlib
