@@ -418,7 +418,8 @@ def test_the_module_trusts_no_number() -> None:
         }
         plan = kernels.Plan([3])
         epilogue = kernels.Epilogue(None, "identity", 1.0, None, None, None)
-        plan.add_linear(0, kernels.Weights(**(values | change)), None, epilogue)
+        weights = kernels.Weights(**(values | change))
+        plan.add("linear", [0], {"weights": weights, "epilogue": epilogue})
         plan.output = 1
         with pytest.raises(ValueError, match=message):
             kernels.Engine(plan, COMPILED[0])
