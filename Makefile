@@ -24,14 +24,17 @@ test-fast: $(READY) ## run the tests of a minute, without lint
 coverage: $(READY) ## run all tests, and say which lines none of them reaches
 	$(PYTEST) --cov=gossamer --cov-report=term-missing:skip-covered
 
-# -S leaves out the hook of the editable install, which would find the kernels of every day.
-sanitize: $(READY) ## run the engine's tests on kernels that see bad memory and undefined behaviour; needs CMake and GCC
+# -S leaves out the hook of the editable install, which would find the kernels of every day. Leaks are not looked for: Python itself
+# leaves much behind at its end.
+SANITIZED = LD_PRELOAD="$$(for one in asan ubsan stdc++; do g++ -print-file-name=lib$$one.so; done | tr '\n' ' ')" PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	PYTHONPATH="build/sanitized:$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(VENV)/bin/python -S
+
+sanitize: $(READY) ## test the engine where the kernels see bad memory and undefined behaviour; needs CMake and GCC
 	$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target build/sanitized --config-settings=build-dir=build/sanitizing \
 		--config-settings=cmake.define.GOSSAMER_SANITIZE=address,undefined .
-	LD_PRELOAD="$$(for one in asan ubsan stdc++; do g++ -print-file-name=lib$$one.so; done | tr '\n' ' ')" \
-		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
-		PYTHONPATH="build/sanitized:$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-		$(VENV)/bin/python -S -m pytest tests/engine
+	$(SANITIZED) -m pytest tests/engine
+	$(SANITIZED) tests/fuzz/fuzz_gsm.py --count 1000
 
 lint: $(READY) ## check style, types, and what is written from the code
 	$(VENV)/bin/ruff format --check

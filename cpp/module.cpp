@@ -71,11 +71,6 @@ const std::map<std::string, PoolingKind> pooling_kinds = {
     {"average", PoolingKind::average},
 };
 
-std::vector<std::int64_t> sizes_of(const Shape& shape) {
-    if (!shape.image) return {shape.channels};
-    return {shape.channels, shape.height, shape.width};
-}
-
 void add_weights(nb::module_& module) {
     nb::class_<Weights>(module, "Weights")
         .def(
@@ -149,7 +144,7 @@ std::map<std::string, Field> fields_of(const nb::dict& given) {
     for (const auto& [name, value] : given) {
         if (value.is_none()) continue;
         fields.emplace(nb::cast<std::string>(name),
-                       field_of<bool, std::int64_t, double, std::string, Sizes, Numbers<float>,
+                       field_of<bool, std::int64_t, double, std::string, Numbers<float>, Sizes,
                                 Weights, Pooling, Epilogue>(value));
     }
     return fields;
@@ -177,7 +172,7 @@ void add_plan(nb::module_& module) {
             [](Plan& self) {
                 check(self);
                 std::vector<std::vector<std::int64_t>> shapes;
-                for (const Shape& shape : self.shapes) shapes.push_back(sizes_of(shape));
+                for (const Shape& shape : self.shapes) shapes.push_back(shape.sizes());
                 return shapes;
             },
             "Check every number; return the shape of every value.");

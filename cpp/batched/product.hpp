@@ -7,7 +7,7 @@
 
 #include "batched/matrix.hpp"
 #include "batched/steps.hpp"
-#include "ops/pool.hpp"
+#include "ops/loops.hpp"
 #include "ops/product.hpp"
 
 namespace gossamer::batched {

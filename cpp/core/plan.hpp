@@ -33,6 +33,10 @@ struct Shape {
     std::int64_t height = 1;
     std::int64_t width = 1;
     std::int64_t size() const { return channels * height * width; }
+    std::vector<std::int64_t> sizes() const {
+        if (image) return {channels, height, width};
+        return {channels};
+    }
 };
 
 inline bool operator==(const Shape& a, const Shape& b) {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "ops/pool.hpp"
+#include "ops/loops.hpp"
 #include "ops/product.hpp"
 #include "single/convolution.hpp"
 #include "single/steps.hpp"

@@ -5,6 +5,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -28,6 +29,8 @@ class Fields {
     Type take(const std::string& name) {
         const auto found = fields_.find(name);
         if (found == fields_.end()) throw std::invalid_argument(of_ + " needs \"" + name + "\"");
+        const auto* whole = std::get_if<std::int64_t>(&found->second);
+        if (std::is_same_v<Type, double> && whole) found->second = static_cast<double>(*whole);
         Type* const value = std::get_if<Type>(&found->second);
         if (!value)
             throw std::invalid_argument(of_ + ": " + name + " is not of the type that it takes");

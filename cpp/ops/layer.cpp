@@ -1,6 +1,5 @@
 #include "ops/layer.hpp"
 
-#include <cassert>
 #include <map>
 #include <stdexcept>
 #include <utility>
@@ -54,9 +53,12 @@ std::shared_ptr<Layer> make_layer(const std::string& name, std::vector<int> read
     return layer;
 }
 
-void Layer::run(const Strided*, const Strided&) const { assert(false); }
+void Layer::run(const Strided*, const Strided&) const {
+    throw std::logic_error("an operator has no way to run");
+}
 
 Prepared Layer::prepare(InstructionSet, bool) const {
+    if (reads.size() > most_strided) throw std::logic_error("an operator reads too many values");
     const auto layer = shared_from_this();
     return {[layer](const Call& call) {
         const View& output = call.output;

@@ -15,18 +15,17 @@ class LayerNorm final : public Layer {
           shift_(fields.take<Floats>("shift", {})) {}
 
     Shape check(const Check& check) override {
-        const Shape& shape = taken[0];
-        check.require(axes_ >= 1 && axes_ <= (shape.image ? 3 : 1),
+        const Sizes sizes = taken[0].sizes();
+        check.require(axes_ >= 1 && axes_ <= static_cast<std::int64_t>(sizes.size()),
                       "axes must be between 1 and those of the value that it reads");
         check.require(epsilon_ >= 0.0 && std::isfinite(epsilon_), "epsilon must be 0 or more");
-        const std::int64_t width = shape.image ? shape.width : shape.channels;
-        const std::int64_t sizes[] = {width, shape.height * width, shape.size()};
-        const auto numbers = static_cast<std::size_t>(sizes[axes_ - 1]);
+        const auto numbers = static_cast<std::size_t>(std::accumulate(
+            sizes.end() - axes_, sizes.end(), std::int64_t{1}, std::multiplies<>()));
         for (const Floats* given : {&scale_, &shift_}) {
             check.require(given->empty() || given->size() == numbers,
                           "scale and shift must have a number for each one that is normalized");
         }
-        return shape;
+        return taken[0];
     }
 
     void run(const Strided* inputs, const Strided& output) const override {

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "ops/pointwise.hpp"
+#include "ops/loops.hpp"
 #include "ops/product.hpp"
 #include "single/linear.hpp"
 #include "single/steps.hpp"

@@ -1,6 +1,6 @@
 // An activation, an affine function of each channel or a sum of two values, which no layer before
 // took in.
-#include "ops/pointwise.hpp"
+#include "ops/loops.hpp"
 
 #ifdef GOSSAMER_INSTRUCTION_SET
 #include "simd/activations.hpp"

@@ -1,5 +1,5 @@
 // Windows of the channels of an image: their maximum or average.
-#include "ops/pool.hpp"
+#include "ops/loops.hpp"
 
 #ifdef GOSSAMER_INSTRUCTION_SET
 #include "simd/vectors.hpp"

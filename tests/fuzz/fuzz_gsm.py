@@ -6,20 +6,7 @@ A mutated file that loads must give results of the right shape that agree with t
 on every instruction set of the machine, for small batches and large ones. The same seed makes the
 same files; a failure prints the number of the mutation and keeps its file.
 
-Under AddressSanitizer and UndefinedBehaviorSanitizer, from the root of the repository, with kernels
-built into a copy of the package:
-
-    build=$(mktemp -d) && cp -r src/gossamer $build && rm -f $build/gossamer/kernels/_native*.so
-    cmake -S . -B $build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo \\
-        -DGOSSAMER_SANITIZE=address,undefined -DPython_EXECUTABLE=$(which python)
-    cmake --build $build/cmake -j && cp $build/cmake/_native*.so $build/gossamer/kernels
-    libraries=$(for name in asan ubsan stdc++; do g++ -print-file-name=lib$name.so; done)
-    LD_PRELOAD=$(echo $libraries) PYTHONPATH=$build PYTHONMALLOC=malloc \\
-        ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \\
-        UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \\
-        python tests/fuzz/fuzz_gsm.py --count 10000
-
-(Leaks are not looked for: Python itself leaves much behind at its end.)
+`make sanitize` does it with kernels built with AddressSanitizer and UndefinedBehaviorSanitizer.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-// What follows sums, on its own.
+// Loops of operators that others use, too: what follows sums, on its own, and windows of a pooling.
 #pragma once
 
 #include "core/plain.hpp"
@@ -16,5 +16,16 @@ struct PointwiseLoops {
 };
 
 GOSSAMER_DECLARE(PointwiseLoops, pointwise_loops)
+
+struct PoolLoops {
+    // Examples side by side.
+    void (*batched)(const Pooling&, const View& input, const View& output);
+    // One, with room for a row of the input and the slack. Between the rows of the output zeros
+    // are written.
+    void (*single)(const Pooling&, const View& input, const View& output, Range channels,
+                   float* room);
+};
+
+GOSSAMER_DECLARE(PoolLoops, pool_loops)
 
 }  // namespace gossamer
