@@ -1,79 +1,78 @@
-"""Whether one build of the compiled kernels is slower than another.
+"""Whether one state of the engine is slower than another.
 
-    python -m benchmarks.compare_builds OLD.so NEW.so [--seconds 6] [--networks fashion-cnn mlp]
+    python -m benchmarks.compare_builds OLD NEW NETWORK.gsm... [--batches 1 64 1024] [--seconds 6]
 
-Both run the same compressed networks (90% scattered zeros, and 90% in blocks of 4x1) in turn, each
-in a process of its own, at batch 1, 64 and 1024 on one thread. Told are the fastest call of each,
-and the ratio of their medians with a 95% interval, over resampled repeats: above 1 the new build is
-faster. It fails where an interval ends below 0.97. Build the old one from its commit with
+OLD and NEW are folders that hold the package with its compiled kernels, each from its own commit:
 
     git worktree add ../before COMMIT
-    cmake -S ../before -B ../before/build -DPython_EXECUTABLE=$PWD/.venv/bin/python
-    cmake --build ../before/build -j
+    pip install --no-deps --target ../old ../before && pip install --no-deps --target ../new .
+
+Both load the same compressed networks, each in a process of its own, and run them in turn on one
+thread. Told are the fastest call of each, and the ratio of their medians with a 95% interval, over
+resampled repeats: above 1 NEW is faster. It fails where an interval ends below 0.97.
 """
 
 import argparse
-import importlib.util
-import multiprocessing
+import os
+import subprocess
 import sys
+import sysconfig
+from collections.abc import Callable
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from gossamer.benchmarking.subjects import PatternName, pruned_network, random_inputs, subject
-from gossamer.compression import compress
-from gossamer.measure.latency import Timing, block_of, time_blocks
+from gossamer.measure.latency import Timing, time_blocks
 
-NATIVE = "gossamer.kernels._native"
-NETWORKS = ("fashion-cnn", "mlp", "cifar-dropout-cnn", "wide-head")
-PATTERNS: tuple[PatternName, ...] = ("weight", "block")
-BATCHES = (1, 64, 1024)
-SPARSITY, LEAST = 0.9, 0.97
-CHOOSING_SECONDS = 1.0
+LEAST = 0.97
+SERVE = """
+import sys, time
+import numpy as np
+import gossamer
+print(gossamer.__file__, flush=True)
+for line in sys.stdin:
+    path, batch, calls = line.rsplit(maxsplit=2)
+    if calls == "0":
+        network = gossamer.load(path)
+        shape = (int(batch), *network.input_shape)
+        inputs = np.random.default_rng(0).random(shape, np.float32)
+    started = time.perf_counter()
+    for _ in range(int(calls)):
+        network(inputs, threads=1)
+    print(time.perf_counter() - started, flush=True)
+"""
 
 
 def main() -> None:
-    """Measure and print; exit with 1 where the new build is slower."""
+    """Measure and print; exit with 1 where the new state is slower."""
     parser = argparse.ArgumentParser()
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
+    parser.add_argument("networks", type=Path, nargs="+")
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 64, 1024])
     parser.add_argument("--seconds", type=float, default=6.0, help="for each row")
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     arguments = parser.parse_args()
-    builds = [started(path.resolve()) for path in (arguments.old, arguments.new)]
+    ask = {name: started(getattr(arguments, name).resolve()) for name in ("old", "new")}
     slower = False
-    for name in arguments.networks:
-        for pattern in PATTERNS:
-            chosen = subject(name, pattern=pattern)
-            masked = pruned_network(chosen, SPARSITY)
-            for batch in BATCHES:
-                inputs = random_inputs((batch, *chosen.input_shape))
-                network = compress(
-                    masked, torch.from_numpy(inputs), threads=1, seconds=CHOOSING_SECONDS
-                ).network
-                for build in builds:
-                    build.send((network, inputs))
-                blocks = {which: partial(asked, builds[which]) for which in (0, 1)}
-                old, new = time_blocks(
-                    {str(which): block for which, block in blocks.items()},
-                    seconds=arguments.seconds,
-                ).values()
-                low, middle, high = ratio_of_medians(old, new)
-                slower |= high < LEAST
-                print(
-                    f"{name:18} {pattern:7} batch {batch:4}  fastest {1e6 * old.fastest:9.1f} "
-                    f"{1e6 * new.fastest:9.1f} us  old / new {middle:.3f} [{low:.3f}, {high:.3f}]",
-                    flush=True,
-                )
-    sys.exit(slower)
+    for path in arguments.networks:
+        for batch in arguments.batches:
+            blocks = {name: partial(one, path.resolve(), batch) for name, one in ask.items()}
+            for block in blocks.values():
+                block(0)
+            timings = time_blocks(blocks, seconds=arguments.seconds)
+            low, middle, high = ratio_of_medians(timings["old"], timings["new"])
+            slower |= high < LEAST
+            fastest = "  ".join(f"{1e6 * one.fastest:9.1f}" for one in timings.values())
+            print(
+                f"{path.stem:24} batch {batch:5}  fastest {fastest} us"
+                f"  old / new {middle:.3f} [{low:.3f}, {high:.3f}]",
+                flush=True,
+            )
+    sys.exit(int(slower))
 
 
-def ratio_of_medians(old: Timing, new: Timing, resamples: int = 2000) -> NDArray[np.float64]:
+def ratio_of_medians(old: Timing, new: Timing, resamples: int = 2000) -> tuple[float, float, float]:
     """Return the ratio of the medians between the ends of its interval."""
     random = np.random.default_rng(0)
     drawn = [
@@ -81,39 +80,36 @@ def ratio_of_medians(old: Timing, new: Timing, resamples: int = 2000) -> NDArray
         for one in (old, new)
     ]
     low, high = np.quantile(drawn[0] / drawn[1], (0.025, 0.975))
-    return np.array([low, old.median / new.median, high])
+    return float(low), old.median / new.median, float(high)
 
 
-def started(build: Path) -> Connection:
-    """Start a process that runs what it is sent on a build."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    context.Process(target=serve, args=(build, theirs), daemon=True).start()
-    return ours
+def started(folder: Path) -> Callable[[Path, int, int], float]:
+    """Start a process with the package of a folder; return what asks it for calls of a network.
 
+    Another network or batch begins with no call.
+    """
+    places = os.pathsep.join((str(folder), sysconfig.get_path("purelib")))
+    # -S leaves out the hook of an editable install, which would come first.
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", SERVE],
+        env={**os.environ, "PYTHONPATH": places},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asking, told = process.stdin, process.stdout
+    loaded = Path(told.readline().strip())
+    if folder not in loaded.parents:
+        raise SystemExit(f"{folder} holds no package gossamer: {loaded} was loaded")
 
-def asked(build: Connection, calls: int) -> float:
-    """Have a build make so many calls; return the seconds that they took."""
-    build.send(calls)
-    return cast("float", build.recv())
+    def ask(network: Path, batch: int, calls: int) -> float:
+        asking.write(f"{network} {batch} {calls}\n")
+        asking.flush()
+        return float(told.readline())
 
-
-def serve(build: Path, asking: Connection) -> None:
-    """Run networks on a build, each so often as asked."""
-    spec = importlib.util.spec_from_file_location(NATIVE, build)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{build} is no compiled module")
-    sys.modules[NATIVE] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    from gossamer.engine import Engine  # finds that module
-
-    block: Any = None
-    while True:
-        match asking.recv():
-            case int(calls):
-                asking.send(block(calls))
-            case network, inputs:
-                block = block_of(partial(Engine(network), inputs))
+    return ask
 
 
 if __name__ == "__main__":
