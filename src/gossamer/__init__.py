@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gossamer.nets import SparseLinear
     from gossamer.records.leakage import Leakage
     from gossamer.runtime import Predictor, load
+    from gossamer.train.updating import updater
 
 _HOMES = {
     "Block": "gossamer.masks",
@@ -63,6 +64,7 @@ _HOMES = {
     "find_mask": "gossamer.masks",
     "load": "gossamer.runtime",
     "prune": "gossamer.masks",
+    "updater": "gossamer.train.updating",
 }
 
 __all__ = [
@@ -91,6 +93,7 @@ __all__ = [
     "find_mask",
     "load",
     "prune",
+    "updater",
 ]
 
 

@@ -12,6 +12,7 @@ from gossamer.train.options import OfAnyKind, Options
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from gossamer.graph.examples import Example
     from gossamer.masks import Mask
 
 
@@ -27,8 +28,8 @@ class Moment:
     memory: "dict[str, Tensor]"
     """What the updater keeps from step to step; it is kept with every checkpoint."""
     seed: int
-    example: "Tensor"
-    """What the network takes, ``[2, ...]``."""
+    example: "Example | None"
+    """What the network takes; None where that is not known."""
     gradients: "Callable[[], Mapping[str, Tensor]]"
     """Returns the gradient of every parameter on the batch of the step, with the weights of now,
     of pruned weights too. It costs a pass forward and backward."""
