@@ -38,6 +38,10 @@ _PADDINGS = [
 ]
 
 
+OUTPUT = "it gives the network's output"
+"""Why the units of the output stay."""
+
+
 def follow(
     graph: Graph,
     network: nn.Module,
@@ -78,7 +82,7 @@ def follow(
                 unknown(walk, value, value.call) if shaped else Unclear(value.call)
             )
     outputs = [walk.of(value) for value in graph.outputs]
-    found.fix(outputs, "it gives the network's output")
+    found.fix(outputs, OUTPUT)
 
 
 def _rule_for(walk: Walk, call: Call) -> Rule:
