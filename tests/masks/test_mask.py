@@ -62,7 +62,8 @@ def test_a_mask_is_its_own_read_only_copy() -> None:
 
 
 def test_a_mask_can_be_copied_and_pickled() -> None:
-    mask = prune(nn.Sequential(nn.ConvTranspose1d(4, 4, 2, groups=2)), 0.5, pattern="unit")
+    layer = nn.Sequential(nn.ConvTranspose1d(4, 4, 2, groups=2))
+    mask = prune(layer, 0.5, pattern="unit", coupled=False)
     for twin in (copy.deepcopy(mask), copy.copy(mask), pickle.loads(pickle.dumps(mask))):
         assert twin == mask
         assert twin.provenance == mask.provenance

@@ -124,7 +124,9 @@ def belonging(model: nn.Module, example: Tensor | None) -> dict[str, set[str]]:
     found = {}
     for layer in layers:
         shares = {f"{other}.weight": 0.0 for other in layers if other != layer} | {layer: 0.5}
-        mask = find_mask(model, 0.5, pattern="unit", allocation=shares, example=example)
+        mask = find_mask(
+            model, 0.5, pattern="unit", allocation=shares, example=example, coupled=False
+        )
         found[layer] = {
             name.rpartition(".")[0]
             for name, kept in mask.attached.items()

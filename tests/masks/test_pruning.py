@@ -205,7 +205,7 @@ def test_masks_are_those_that_stored_runs_were_made_with() -> None:
     ):  # fmt: skip
         mask = find_mask(
             known_network(ties=ties, dtype=dtype), sparsity, score=score,
-            allocation=cast("Any", allocation), pattern=pattern, seed=7,
+            allocation=cast("Any", allocation), pattern=pattern, seed=7, coupled=False,
         )  # fmt: skip
         for name, value in mask.items():
             digest.update(name.encode() + np.packbits(value.numpy()).tobytes())

@@ -126,11 +126,11 @@ def test_the_warning_counts_names_and_advises() -> None:
         r"exclude these layers$"
     )
     with pytest.warns(RuntimeWarning, match=sentence) as caught:
-        find_mask(model, 0.4, pattern="unit", score="magnitude")
+        find_mask(model, 0.4, pattern="unit", score="magnitude", coupled=False)
     assert [warning.filename for warning in caught] == [__file__]
     # What says nothing: equal shares, what was asked for, and single weights.
-    find_mask(model, 0.4, pattern="unit", score="magnitude", allocation="uniform")
-    find_mask(model, 0.96, pattern="unit", score="magnitude")
+    find_mask(model, 0.4, pattern="unit", score="magnitude", allocation="uniform", coupled=False)
+    find_mask(model, 0.96, pattern="unit", score="magnitude", coupled=False)
     prune(model, 0.4)
 
 

@@ -101,7 +101,7 @@ def test_outputs_are_those_of_units_forced_to_zero(
     generator = torch.Generator().manual_seed(1)
     given = torch.rand(shape, generator=generator).double()
     others = [w.name for w in prunable_weights(model) if w.name != f"{layer}.weight"]
-    mask = find_mask(model, 0.5, pattern="unit", exclude=others, example=given)
+    mask = find_mask(model, 0.5, pattern="unit", exclude=others, example=given, coupled=False)
     expected = {f"{layer}.weight", f"{layer}.bias"}
     assert set(mask) == expected | {
         f"{norm}.{name}"
@@ -154,7 +154,7 @@ def norms_by_hand(module: nn.Module) -> np.ndarray[Any, Any]:
 )  # fmt: skip
 def test_units_of_the_smallest_incoming_norm_go(module: nn.Module) -> None:
     norms = norms_by_hand(module)
-    mask = find_mask(module, 0.5, pattern="unit")
+    mask = find_mask(module, 0.5, pattern="unit", coupled=False)
     expected = [place in norms.argsort()[4:] for place in range(8)]
     assert mask["bias"].tolist() == expected
     assert mask.sparsity == 0.5
@@ -162,9 +162,9 @@ def test_units_of_the_smallest_incoming_norm_go(module: nn.Module) -> None:
         mask["weight"]
     )
     assert rows.all(1).tolist() == rows.any(1).tolist() == expected
-    assert find_mask(module, 0.5, pattern="unit", score="largest")["bias"].tolist() == [
-        not kept for kept in expected
-    ]
+    assert find_mask(module, 0.5, pattern="unit", score="largest", coupled=False)[
+        "bias"
+    ].tolist() == [not kept for kept in expected]
 
 
 def test_units_compare_across_layers_and_come_nearest_to_the_sparsity() -> None:
@@ -225,7 +225,7 @@ UNTOUCHED: list[nn.Module] = [
 def test_normalisations_of_something_else_are_left_alone(model: nn.Module) -> None:
     images = any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
     example = torch.rand(2, 6, 6, 6) if images else torch.rand(6, 6)
-    mask = find_mask(model, 0.5, pattern="unit", example=example)
+    mask = find_mask(model, 0.5, pattern="unit", example=example, coupled=False)
     layer = "0" if isinstance(model, nn.Sequential) else "layer"
     assert set(mask) == {f"{layer}.weight", f"{layer}.bias"}
 
@@ -235,9 +235,20 @@ def test_the_normalisations_of_an_untraceable_transformer_are_left_alone() -> No
         lambda m, x: m.block(x) if x.sum() > 0 else x, block=nn.TransformerEncoderLayer(6, 2, 6)
     )
     with pytest.raises(InputError, match=r"which normalisation .*cannot be found: .*pass example="):
+        find_mask(model, 0.5, pattern="unit", coupled=False)
+    with pytest.raises(InputError, match=r"which units go together cannot .*pass example=.*False"):
         find_mask(model, 0.5, pattern="unit")
-    assert set(find_mask(model, 0.5, pattern="unit", example=torch.rand(2, 5, 6)).attached) == {
+    tokens = torch.rand(2, 5, 6)
+    single = find_mask(model, 0.5, pattern="unit", example=tokens, coupled=False)
+    assert set(single.attached) == {
         f"block.{name}.bias" for name in ("self_attn.out_proj", "linear1", "linear2")
+    }
+    # What is added to the network's input keeps its width; what is inside of it does not.
+    mask = find_mask(model, 0.5, pattern="unit", example=tokens)
+    assert set(mask) == {"block.linear1.weight", "block.linear1.bias"}
+    assert set(mask.left_alone) == {
+        f"block.{name}"
+        for name in ("self_attn.in_proj_weight", "self_attn.out_proj.weight", "linear2.weight")
     }
 
 
@@ -246,9 +257,9 @@ def test_layers_that_share_a_normalisation_keep_what_either_keeps() -> None:
         lambda m, x: m.norm(m.a(x)) + m.norm(m.b(x)),
         a=nn.Linear(6, 6), b=nn.Linear(6, 6), norm=nn.LayerNorm(6),
     )  # fmt: skip
-    mask = find_mask(model, 0.5, pattern="unit", allocation="uniform")
+    mask = find_mask(model, 0.5, pattern="unit", allocation="uniform", coupled=False)
     assert torch.equal(mask["norm.weight"], mask["a.bias"] | mask["b.bias"])
-    alone = find_mask(model, 0.5, pattern="unit", exclude="b")
+    alone = find_mask(model, 0.5, pattern="unit", exclude="b", coupled=False)
     assert set(alone) == {"a.weight", "a.bias"}
 
 
@@ -292,4 +303,4 @@ def test_other_weights_have_no_units() -> None:
     model = nn.ModuleList(
         [nn.Embedding(4, 4), nn.LSTM(4, 4), nn.Bilinear(2, 2, 2), nn.Linear(2, 2)]
     )
-    assert list(find_mask(model, 0.5, pattern="unit").weights) == ["3.weight"]
+    assert list(find_mask(model, 0.5, pattern="unit", coupled=False).weights) == ["3.weight"]

@@ -9,7 +9,14 @@ from gossamer.graph import pointwise_rules, shape_rules, spatial_rules
 from gossamer.graph.axes import operation
 from gossamer.graph.calls import Call, Graph, Value
 from gossamer.graph.channels import Channels, Description, Findings, Unclear
-from gossamer.graph.layer_rules import called_layer, channelwise, normalisation, weighted
+from gossamer.graph.layer_rules import (
+    attention,
+    called_layer,
+    channelwise,
+    is_attention,
+    normalisation,
+    weighted,
+)
 from gossamer.graph.normalisations import is_normalisation, parameters_of
 from gossamer.graph.operations import POINTWISE, POOLS
 from gossamer.graph.walk import (
@@ -86,6 +93,8 @@ def follow(
 
 
 def _rule_for(walk: Walk, call: Call) -> Rule:
+    if is_attention(call) and walk.sound(call):
+        return attention
     inputs = [walk.of(before) for before in given(call)]
     if all(before is None for before in inputs):
         return _fixed if called_layer(walk, call) is None else weighted

@@ -148,7 +148,7 @@ def coupled_units(network: nn.Module, graph: Graph) -> CoupledUnits:
     numbers = found.bundles([*grouped, *_in_the_same_memory(found)])
     pinned = {
         number: reason
-        for units, reason in reversed([*found.pinned, *_grouped_and_fixed(found)])
+        for units, reason in reversed(found.pinned)
         for number in numbers[units].tolist()
     }
     members = torch.zeros(int(numbers.max()) + 1 if len(numbers) else 0, dtype=torch.int64)
@@ -165,13 +165,14 @@ def _in_groups(layer: Layer) -> Ties:
     """Return what a convolution in groups ties: it has to stay one.
 
     Either whole groups of it go, or the same places of all of them; whichever leaves more to choose
-    from. Depthwise ones lose whole groups.
+    from. Depthwise ones lose whole groups; one whose input keeps its width never does.
     """
-    inputs, groups = layer.input_units, layer.groups
-    if inputs is None or groups == 1:
+    if layer.groups == 1:
         return []
-    sides = [units.view(groups, -1) for units in (inputs, layer.units)]
-    if groups < min(side.shape[1] for side in sides):
+    inputs = layer.input_units
+    given = [layer.units] if inputs is None else [layer.units, inputs]
+    sides = [units.view(layer.groups, -1) for units in given]
+    if inputs is None or layer.groups < min(side.shape[1] for side in sides):
         return [(side[:1].expand_as(side).flatten(), side.flatten()) for side in sides]
     firsts = sides[0][:, :1]
     return [(firsts.expand_as(side).flatten(), side.flatten()) for side in sides]
@@ -187,11 +188,3 @@ def _in_the_same_memory(found: Findings) -> Ties:
             place = (storage_of(weight), weight.storage_offset(), weight.shape, weight.stride())
             ties.append((firsts.setdefault(place, layer).units, layer.units))
     return ties
-
-
-def _grouped_and_fixed(found: Findings) -> list[tuple[Tensor, str]]:
-    return [
-        (layer.units, "the groups of a convolution whose input keeps its width")
-        for layer in found.layers.values()
-        if layer.groups > 1 and layer.input_units is None
-    ]

@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import (
@@ -77,6 +78,30 @@ def weighted(walk: Walk, _value: Value, call: Call) -> Description:
     return Channels(axis, found.units[None], constants)
 
 
+def attention(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow an attention, whose result has the units of its last projection."""
+    projection = call.module.out_proj if isinstance(call.module, nn.MultiheadAttention) else None
+    weight = call.argument(11, "out_proj_weight") if projection is None else projection.weight
+    weight = weight.parameter if isinstance(weight, Value) else weight
+    unknown(walk, value, call)
+    if not walk.graph.shaped:
+        return Unclear(call)
+    called = walk.holders.get(id(weight))
+    if called is None or next(one for one in walk.graph.values if one.call is call) is not value:
+        return None
+    units = walk.found.layer(*called, outputs_of(called[1])).units
+    found = Channels(-1, units[None], not_constant(len(units)))
+    walk.found.fix([found], reason_to_keep(walk, call))
+    return found
+
+
+def is_attention(call: Call) -> bool:
+    """Tell whether a call is one of an attention with its projections."""
+    return call.name == "multi_head_attention_forward" or isinstance(
+        call.module, nn.MultiheadAttention
+    )
+
+
 def _followers(walk: Walk, value: Value) -> set[str | None]:
     """Return the names of the batch normalisations that read a value, None for other readers."""
     calls = [user.call for user in walk.graph.users.get(value, ()) if user.call is not None]
@@ -126,7 +151,8 @@ def channelwise(walk: Walk, value: Value, call: Call) -> Description:
     directly = before.call is not None and before.call.module is not None
     found.sources.add(walk.name_of(cast("Call", before.call)) if directly else None)
     if isinstance(layer, _BatchNorm):
-        walk.found.scaled += [(p, 0, source.units) for p in parameters_of(call)]
+        filled = [p for p in parameters_of(call) if not is_lazy(p)]
+        walk.found.scaled += [(parameter, 0, source.units) for parameter in filled]
     if not walk.with_constants:
         return source
     compute = _normalised if isinstance(layer, _BatchNorm) else _rectified

@@ -189,6 +189,10 @@ def _part_of(walk: Walk, value: Value, call: Call, places: tuple[object, ...]) -
     """Follow an index that takes all channels and any other dimension's part."""
     before = given(call)[0]
     source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
+    if places.count(Ellipsis) == 1:
+        open_at = places.index(Ellipsis)
+        all_of = [slice(None)] * (count - sum(one not in (None, Ellipsis) for one in places))
+        places = (*places[:open_at], *all_of, *places[open_at + 1 :])
     channels, axis, result = source.axis + count, 0, 0
     for number, place in enumerate(places):
         if axis == channels and place is not None:

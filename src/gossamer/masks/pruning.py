@@ -20,7 +20,8 @@ from gossamer.masks.allocations import (
 from gossamer.masks.attached import attached_parameters
 from gossamer.masks.calibration import Batches, Calibration, Loss
 from gossamer.masks.choices import valid_seed, valid_sparsity
-from gossamer.masks.layers import PrunableWeight, patterns_of, survey
+from gossamer.masks.coupling import Coupling, coupling
+from gossamer.masks.layers import PrunableWeight, excluded_parameters, patterns_of, survey
 from gossamer.masks.mask import Mask
 from gossamer.masks.names import bare_module, names_it, parameters_by_name
 from gossamer.masks.patterns import Pattern, Unit, resolved_pattern
@@ -51,6 +52,7 @@ def prune(
     example: Example | None = None,
     batches: Batches | None = None,
     loss: Loss | None = None,
+    coupled: bool = True,
     seed: int = 0,
 ) -> Mask:
     """Set the least important weights of a network to zero, and return the mask of those kept.
@@ -106,15 +108,20 @@ def prune(
     loss
         From what the network gives for a batch and its labels to the mean over its examples.
         Left out, it is cross entropy of outputs ``[examples, classes]`` and class indices.
+    coupled
+        Whether units that a sum, a concatenation, a normalisation, a shared layer or a convolution
+        in groups ties together are pruned together, so that `compact` can remove them; units that
+        are tied to the network's input, its output or a layer that is left alone stay. Their
+        score is that of all their weights. False takes each unit of each layer for itself.
     seed
         Seed of the random score.
 
     Returns
     -------
     Mask
-        Exactly ``round(sparsity * n)`` weights are pruned (units and blocks: the count that comes
-        nearest), ties broken by position. A layer keeps at least one weight, unit or block unless
-        asked for 1.
+        Exactly ``round(sparsity * n)`` weights are pruned (units, groups of them and blocks: the
+        count that comes nearest), ties broken by position. A layer keeps at least one weight, unit
+        or block unless asked for 1.
 
     Raises
     ------
@@ -141,7 +148,7 @@ def prune(
     """
     mask = find_mask(
         model, sparsity, score=score, allocation=allocation, pattern=pattern, exclude=exclude,
-        include=include, example=example, batches=batches, loss=loss, seed=seed,
+        include=include, example=example, batches=batches, loss=loss, coupled=coupled, seed=seed,
     )  # fmt: skip
     mask.apply(model)
     return mask
@@ -159,6 +166,7 @@ def find_mask(
     example: Example | None = None,
     batches: Batches | None = None,
     loss: Loss | None = None,
+    coupled: bool = True,
     seed: int = 0,
 ) -> Mask:
     """Choose what `prune` would remove, and leave the network as it is.
@@ -175,20 +183,26 @@ def find_mask(
     included = patterns_of(include, "include")
     found = survey(root, structure, exclude, [*included, *_named_in(chosen_allocation, root)])
     layers, unsuited = _suited(found.weights, chosen_pattern, included)
+    whole_units = isinstance(chosen_pattern, Unit)
+    tied = coupling(root, layers, structure) if whole_units and coupled else None
+    layers = layers if tied is None else tied.layers
     calibration = Calibration(root, layers, batches, loss)
     contexts = [ScoreContext(layer, calibration) for layer in layers]
     scored = ranked(contexts, chosen_score, chosen_pattern, seed)
     compared = _compared(chosen_pattern, chosen_allocation, chosen_score)
-    pruned = _lowest(scored, chosen_pattern, chosen_allocation, compared, agreed)
+    if tied is None:
+        pruned = _lowest(scored, chosen_pattern, chosen_allocation, compared, agreed)
+    else:
+        across = compared == "network"
+        pruned = tied.lowest(scored, chosen_score, chosen_allocation, across, agreed or 0.0)
     kept = [~groups for groups in pruned]
     units = {layer.name: layer.units for layer in layers if layer.units is not None}
-    whole_units = isinstance(chosen_pattern, Unit)
     mask = Mask(
         weights={
             layer.name: chosen_pattern.spread(groups, layer)
             for layer, groups in zip(layers, kept, strict=True)
         },
-        attached=_attached_masks(root, layers, kept, exclude, structure) if whole_units else {},
+        attached=_attached(root, layers, kept, exclude, structure, tied) if whole_units else {},
         unit_dimensions={name: layout.dimension for name, layout in units.items()},
         unit_groups={name: layout.groups for name, layout in units.items() if layout.groups > 1},
         provenance={
@@ -198,7 +212,7 @@ def find_mask(
             "sparsity": sparsity,
             "exclude": patterns_of(exclude, "exclude"),
             "include": included,
-            "left_alone": {**found.left_alone, **unsuited},
+            "left_alone": {**found.left_alone, **unsuited, **(tied.stuck if tied else {})},
             "seed": seed,
             **({"examples": calibration.examples} if calibration.examples else {}),
             **_shared(root, layers),
@@ -304,13 +318,15 @@ def _callers_level() -> int:
     return level
 
 
-def _attached_masks(
+def _attached(
     root: nn.Module,
     layers: list[PrunableWeight],
     kept: list[Tensor],
     exclude: str | Sequence[str],
     structure: Structure,
+    tied: Coupling | None,
 ) -> dict[str, Tensor]:
+    """Return the masks of what goes with the units of layers, and of what goes with groups."""
     masks: dict[str, Tensor] = {}
     attached = attached_parameters(root, layers, exclude, structure)
     for layer, units in zip(layers, kept, strict=True):
@@ -319,4 +335,10 @@ def _attached_masks(
             # What several layers share keeps what any of them keeps.
             shared = masks.get(parameter.name)
             masks[parameter.name] = mask if shared is None else mask | shared
+    if tied is not None:
+        excluded = excluded_parameters(root, exclude, structure)
+        names = {name for name, p in parameters_by_name(root).items() if id(p) in excluded}
+        for parameter, entries in tied.attached(kept):
+            if parameter.name not in {*names, *masks}:
+                masks[parameter.name] = parameter.spread(entries)
     return masks

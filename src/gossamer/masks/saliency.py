@@ -1,7 +1,7 @@
 """What a score is given: what there is to know of a layer, and its weights group by group."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -95,6 +95,45 @@ class Groups:
     def drawn(self) -> Tensor:
         """Return a number from 0 to 1 for each group."""
         return torch.from_numpy(self.random.random(len(self.sizes)))
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Numbers of units that fall into groups, each kept or pruned as a whole.
+
+    Parameters
+    ----------
+    values
+        What is compared of each unit, ``[units]``, float64; minus infinity for one of zeros.
+    sizes
+        How many weights each holds, ``[units]``.
+    groups
+        The group of each, ``[units]``, from 0 without a gap.
+    """
+
+    values: Tensor
+    sizes: Tensor
+    groups: Tensor
+
+    def total(self, numbers: Tensor) -> Tensor:
+        """Return the sum of numbers of units over each group, ``[groups]``."""
+        sums = torch.zeros(int(self.groups.max()) + 1, dtype=numbers.dtype)
+        return sums.index_add_(0, self.groups, numbers)
+
+    @cached_property
+    def first(self) -> Tensor:
+        """The number of the first unit of each group, ``[groups]``."""
+        firsts = torch.full_like(self.total(self.groups), len(self.groups))
+        places = torch.arange(len(self.groups))
+        return self.values[firsts.scatter_reduce_(0, self.groups, places, "amin")]
+
+    def joined(self, join: "Callable[[Members], Tensor]") -> Tensor:
+        """Return a number for each group; what is zero already has the lowest of all."""
+        dead = self.values == -math.inf
+        together = join(replace(self, values=self.values.masked_fill(dead, 0.0)))
+        alone = self.total(torch.ones_like(self.groups)) == 1
+        gone = self.total((~dead).long()) == 0
+        return torch.where(alone, self.first, together).masked_fill(gone, -math.inf)
 
 
 def ranked(

@@ -14,7 +14,7 @@ from gossamer.masks.allocations import Compared
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gossamer.masks.saliency import Groups, ScoreContext
+    from gossamer.masks.saliency import Groups, Members, ScoreContext
 
 
 def weight(context: "ScoreContext") -> "Tensor":
@@ -81,6 +81,33 @@ def mean(groups: "Groups") -> "Tensor":
     return groups.sums / groups.sizes.to(groups.sums.device)
 
 
+def averaged(members: "Members") -> "Tensor":
+    """Return the mean over all weights that go together from the means of units."""
+    return members.total(members.sizes * members.values) / members.total(members.sizes)
+
+
+def added(members: "Members") -> "Tensor":
+    """Return the sum over the units that go together."""
+    return members.total(members.values)
+
+
+def root_of_squares(members: "Members") -> "Tensor":
+    """Return the norm of all units that go together from their own, whatever their sign."""
+    squares = members.total(members.values * members.values.abs())
+    return squares.sign() * squares.abs().sqrt()
+
+
+def mean_of_squares(members: "Members") -> "Tensor":
+    """Return the root mean square over all weights that go together from those of units."""
+    squares = members.total(members.sizes * members.values.square())
+    return (squares / members.total(members.sizes)).sqrt()
+
+
+def first(members: "Members") -> "Tensor":
+    """Return the number of the first of the units that go together."""
+    return members.first
+
+
 Needs = Literal["nothing", "gradients", "inputs"]
 
 
@@ -96,6 +123,9 @@ class Score:
     reduce
         From that saliency, group by group, to the numbers that are compared, ``[groups]``; the
         mean of each group where nothing else is said.
+    join
+        From these numbers of units of several layers that go together to one of all their weights;
+        the mean where nothing else is said.
     needs
         What it asks of batches.
     compares
@@ -119,6 +149,7 @@ class Score:
 
     function: "Callable[[ScoreContext], Tensor]"
     reduce: "Callable[[Groups], Tensor]" = mean
+    join: "Callable[[Members], Tensor]" = averaged
     needs: Needs = "nothing"
     compares: Compared = "network"
     by_batch: bool = False
@@ -135,16 +166,22 @@ class Score:
 
 SCORES: dict[str, Score] = {
     "magnitude": Score(
-        weight, norm, summary="L2 norm, |w| of a single weight (Han et al. 2015, arXiv 1506.02626)"
+        weight, norm, root_of_squares,
+        summary="L2 norm, |w| of a single weight (Han et al. 2015, arXiv 1506.02626)"
     ),
-    "rms": Score(weight, rms, summary="root mean square: the norm over the root of the size"),
+    "rms": Score(
+        weight, rms, mean_of_squares, summary="root mean square: the norm over the root of the size"
+    ),
     "relative-rms": Score(
-        weight, relative_rms, summary="root mean square over that of the whole layer"
+        weight, relative_rms, mean_of_squares,
+        summary="root mean square over that of the whole layer"
     ),
-    "largest": Score(weight, minus_norm, summary="largest norm first; a control"),
-    "random": Score(weight, drawn, summary="uniformly at random; a control"),
+    "largest": Score(
+        weight, minus_norm, root_of_squares, summary="largest norm first; a control"
+    ),
+    "random": Score(weight, drawn, first, summary="uniformly at random; a control"),
     "taylor": Score(
-        taylor, squared_sum, needs="gradients", by_batch=True,
+        taylor, squared_sum, added, needs="gradients", by_batch=True,
         summary="(gradient x weight) squared, of a group the square of the sum, of each batch, and "
         "their mean: the change of the loss to first order (Molchanov et al. 2019, arXiv "
         "1906.10771)",

@@ -35,25 +35,51 @@ def across_layers(layers: Sequence[RankedLayer], sparsity: float) -> list[Tensor
 
     As the others it returns, for every layer, a boolean tensor [groups], True where one goes.
     """
-    if sparsity == 1:
-        return [torch.ones_like(ranked.scores, dtype=torch.bool) for ranked in layers]
-    joined = torch.cat([_with_the_best_safe(ranked.scores) for ranked in layers])
-    available = joined.numel() - len(layers)
-    target = sparsity * sum(int(ranked.sizes.sum()) for ranked in layers)
-    if all(int(ranked.sizes.max()) == 1 for ranked in layers):
-        count = min(round(target), available)
-    else:
-        order = joined.argsort(stable=True)[:available]
-        count = nearest_count(torch.cat([ranked.sizes for ranked in layers])[order], target)
-    return list(torch.split(lowest(joined, count), [ranked.scores.numel() for ranked in layers]))
+    scores = torch.cat([ranked.scores for ranked in layers])
+    safe = torch.cat([_best(ranked, sparsity) for ranked in layers])
+    single = all(unless_single(ranked.sizes) is None for ranked in layers)
+    sizes = None if single else torch.cat([ranked.sizes for ranked in layers])
+    going = lowest_but(safe, scores, sizes, sparsity)
+    return list(torch.split(going, [ranked.scores.numel() for ranked in layers]))
 
 
 def within_layers(layers: Sequence[RankedLayer], sparsities: Sequence[float]) -> list[Tensor]:
     """Choose in each layer by itself, where each has its own sparsity."""
     return [
-        lowest(ranked.scores, _count_within(ranked, sparsity))
+        lowest_but(_best(ranked, sparsity), ranked.scores, unless_alike(ranked.sizes), sparsity)
         for ranked, sparsity in zip(layers, sparsities, strict=True)
     ]
+
+
+def lowest_but(safe: Tensor, scores: Tensor, sizes: Tensor | None, sparsity: float) -> Tensor:
+    """Return which groups go: the lowest that are not safe, as many as come nearest to a sparsity.
+
+    Parameters
+    ----------
+    safe, scores
+        Of each group, ``[groups]``.
+    sizes
+        How many weights each holds; None where all hold as many, so that a share of them is asked.
+    sparsity
+        Of the weights in all of these groups.
+    """
+    spared = scores.masked_fill(safe, math.inf)
+    available = len(scores) - int(safe.count_nonzero())
+    if sizes is None:
+        return lowest(spared, min(round(sparsity * len(scores)), available))
+    order = spared.argsort(stable=True)[:available]
+    return lowest(spared, nearest_count(sizes[order], sparsity * int(sizes.sum())))
+
+
+def unless_single(sizes: Tensor) -> Tensor | None:
+    """Return sizes; None where all groups are single weights."""
+    return None if int(sizes.max()) == 1 else sizes
+
+
+def unless_alike(sizes: Tensor) -> Tensor | None:
+    """Return sizes; None where all are the same."""
+    smallest, largest = sizes.aminmax()
+    return None if smallest == largest else sizes
 
 
 def within_units(layers: Sequence[RankedLayer], sparsities: Sequence[float]) -> list[Tensor]:
@@ -66,7 +92,8 @@ def within_units(layers: Sequence[RankedLayer], sparsities: Sequence[float]) -> 
     for ranked, sparsity in zip(layers, sparsities, strict=True):
         layout, shape = ranked.layer.layout, ranked.layer.weight.shape
         rows = layout.rows(ranked.scores.view(shape))
-        each, more = divmod(_count_within(ranked, sparsity), len(rows))
+        available = rows.numel() - (sparsity < 1)
+        each, more = divmod(min(round(sparsity * rows.numel()), available), len(rows))
         order = rows.argsort(dim=1, stable=True)
         going = torch.zeros_like(rows, dtype=torch.bool).scatter_(1, order[:, :each], True)
         if more:
@@ -149,19 +176,9 @@ def nearest_count(sizes: Tensor, target: float) -> int:
     return next((count for count in best if count % 2 == 0), best[0])
 
 
-def _with_the_best_safe(scores: Tensor) -> Tensor:
-    safe = scores.clone()
-    safe[last_to_go(scores)] = math.inf
-    return safe
-
-
-def _count_within(ranked: RankedLayer, sparsity: float) -> int:
-    """Return how many groups of one layer go; one stays unless all were asked for."""
-    groups = ranked.scores.numel()
-    if sparsity == 1:
-        return groups
-    smallest, largest = ranked.sizes.aminmax()
-    if smallest == largest:
-        return min(round(sparsity * groups), groups - 1)
-    order = ranked.scores.argsort(stable=True)[:-1]
-    return nearest_count(ranked.sizes[order], sparsity * int(ranked.sizes.sum()))
+def _best(ranked: RankedLayer, sparsity: float) -> Tensor:
+    """Return where the best group of a layer is, which stays unless all were asked for."""
+    best = torch.zeros_like(ranked.scores, dtype=torch.bool)
+    if sparsity < 1:
+        best[last_to_go(ranked.scores)] = True
+    return best

@@ -33,6 +33,8 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
         module = call.module
         if module is None or what_runs_beside(module):
             return False
+        if isinstance(module, nn.MultiheadAttention):  # whose heads are not cut
+            return False
         if not isinstance(module, WeightedLayer | ChannelwiseLayer):
             return True
         own = all(held[id(p)] == 1 and id(p) not in elsewhere for p in module.parameters())
