@@ -47,7 +47,7 @@ def test_the_python_of_the_page_on_pruning_runs(
     monkeypatch.chdir(tmp_path)
     first = nn.Linear(20, 10)
     model = nn.Sequential(first, nn.ReLU(), nn.Linear(10, 2))
-    first_look, with_data, own = blocks("python", "docs/pruning.md")
+    first_look, with_data, own, units = blocks("python", "docs/pruning.md")
     names: dict[str, Any] = {"model": model, "loss": None}
     names["batches"] = [(torch.rand(8, 20), torch.arange(8) % 2)]
     exec(first_look, names)
@@ -57,6 +57,7 @@ def test_the_python_of_the_page_on_pruning_runs(
         exec(code, names)
         assert names["mask"].provenance["score"] == score
         assert names["mask"].sparsity == 0.9
+    exec(units, names)
 
 
 def test_an_archive_is_written_as_the_page_on_data_says(

@@ -38,7 +38,7 @@ class Wrapping(nn.Module):
 def pruned(wrap: Callable[[Tensor], Any]) -> nn.Module:
     torch.manual_seed(0)
     model = Wrapping(wrap).eval()
-    prune(model, 0.6, pattern="unit", exclude="last")
+    prune(model, 0.6, pattern="unit", exclude="last", example=torch.randn(4, 6))
     return model
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from gossamer import find_mask
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
 from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, NByM
-from gossamer.nets import NetworkSpec
+from gossamer.nets import NetworkSpec, build, names
 from gossamer.recipes import (
     DataSpec,
     MeasureSpec,
@@ -330,13 +332,38 @@ def test_keys_stay_what_they_are_from_version_to_version() -> None:
 
 PROCESS = """
 from gossamer.data import load
-from gossamer.nets import NetworkSpec
+from gossamer.nets import NetworkSpec, build, names
 from gossamer.recipes import *
 steps = (Train(epochs=1), Prune(sparsity=0.5, allocation={"b": 0.1, "dense1": 0.2}), Rewind())
 trial = Trial(DataSpec(name="digits"), NetworkSpec(name="mlp", hidden=(5,)), 0, steps)
 found = keyed(trial, load("digits", None))
 print(found.record, *found.states)
 """
+
+
+def test_whether_units_go_together_is_told_where_it_may_matter() -> None:
+    """No published network has tied units, so that keys of these stay what they were."""
+    units, single = (
+        Prune(sparsity=0.5, pattern="unit", coupled=coupled) for coupled in (True, False)
+    )
+    for name in names():
+        keys = {key_of(step.keyed_for(NetworkSpec(name=name))) for step in (units, single)}
+        assert keys == {key_of(units.described())}
+    own = NetworkSpec(name="my.networks:small")
+    assert units.keyed_for(own) == {**units.described(), "coupled": True}
+    assert single.keyed_for(own) == single.described()
+    assert Prune(sparsity=0.5).keyed_for(own) == Prune(sparsity=0.5).described()
+
+
+@pytest.mark.parametrize("name", names())
+def test_published_networks_have_no_units_that_are_tied(name: str) -> None:
+    shape = (784,) if name == "mlp" else (3, 32, 32) if name.startswith("cifar") else (1, 28, 28)
+    network = build(NetworkSpec(name=name), shape, 10, seed=0)
+    for allocation in ("global", "uniform"):
+        chosen: dict[str, Any] = {"pattern": "unit", "allocation": allocation}
+        chosen["example"] = torch.rand(2, *shape)
+        together, single = (find_mask(network, 0.5, **chosen, coupled=c) for c in (True, False))
+        assert together == single
 
 
 def test_processes_agree_on_keys() -> None:

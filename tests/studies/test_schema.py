@@ -59,6 +59,7 @@ def test_every_field_says_what_it_is() -> None:
 def test_every_option_of_a_step_is_there() -> None:
     definitions: dict[str, Any] = study_schema()["$defs"]
     assert set(definitions["Prune"]["properties"]) == {
-        "step", "sparsity", "score", "allocation", "pattern", "exclude", "include", "examples",
+        "step", "sparsity", "score", "allocation", "pattern", "exclude", "include", "coupled",
+        "examples",
         "enforce",
     }  # fmt: skip

@@ -113,7 +113,6 @@ def layers_by_weight(network: nn.Module) -> dict[int, tuple[str, WeightedLayer]]
     """Return the linear layers and convolutions with their names, by the ids of their weights."""
     found: dict[int, tuple[str, WeightedLayer]] = {}
     for name, module in network.named_modules():
-        weight = module._parameters.get("weight")
-        if isinstance(module, WeightedLayer) and weight is not None:
-            found.setdefault(id(weight), (name, module))
+        if isinstance(module, WeightedLayer) and "weight" in module._parameters:
+            found.setdefault(id(module._parameters["weight"]), (name, module))
     return found

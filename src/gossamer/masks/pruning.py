@@ -215,6 +215,7 @@ def find_mask(
             "left_alone": {**found.left_alone, **unsuited, **(tied.stuck if tied else {})},
             "seed": seed,
             **({"examples": calibration.examples} if calibration.examples else {}),
+            **({"coupled": coupled} if whole_units else {}),
             **_shared(root, layers),
         },
     )

@@ -91,7 +91,7 @@ def keyed(
         for position, step in enumerate(trial.steps)
         if step.source_recipe is not None
     }
-    steps = [step.described() for step in trial.steps]
+    steps = [step.keyed_for(trial.network) for step in trial.steps]
     for position, source in sources.items():
         steps[position]["mask_of"] = source.states[-1]
     identity = {

@@ -11,8 +11,9 @@ from pydantic import Field, PositiveInt, model_validator
 from gossamer.core.errors import InputError
 from gossamer.core.streams import stream
 from gossamer.masks.allocations import ALLOCATIONS, AnyAllocation, resolved_allocation
-from gossamer.masks.patterns import PATTERNS, Pattern, resolved_pattern
+from gossamer.masks.patterns import PATTERNS, Pattern, Unit, resolved_pattern
 from gossamer.masks.scores import SCORES
+from gossamer.nets.catalog import NetworkSpec, names
 from gossamer.recipes.spellings import Named, Sparsity, Spelled
 from gossamer.recipes.steps.step import Expected, Step, Work
 
@@ -49,6 +50,9 @@ class Prune(Step):
     # Not written where it is empty, as in the keys of runs from before it was there.
     include: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
     """Name patterns of parameters to prune although no operation multiplies with them."""
+    coupled: bool = True
+    """Whether units that a sum, a concatenation, a shared layer or the like ties together go
+    together, where whole units go; False takes each for itself."""
     # Not written where there is none, as in the keys of runs from before it was there.
     examples: PositiveInt | None = Field(None, exclude_if=lambda value: value is None)
     """For a score that needs data: on how many examples of the training part, drawn by the trial's
@@ -77,6 +81,21 @@ class Prune(Step):
         """Whether its score asks anything of examples."""
         return self.score is not None and SCORES[self.score].needs != "nothing"
 
+    def described(self) -> dict[str, Any]:
+        """Return the step as JSON values, as before it told whether units go together."""
+        values = super().described()
+        del values["coupled"]
+        return values
+
+    def keyed_for(self, network: NetworkSpec) -> dict[str, Any]:
+        """Return what keys hold of it; whether units go together only where some may.
+
+        In the published networks none are tied to others, so that it makes no difference there.
+        """
+        of_units = resolved_pattern(self.pattern).name == Unit.name
+        tells = of_units and self.coupled and network.name not in names()
+        return {**self.described(), **({"coupled": True} if tells else {})}
+
     def check(self, reached: Sequence[Expected], validation: float, at: str) -> None:  # noqa: ARG002
         """Refuse to ask for less than is gone by then, or to prune packed layers."""
         reached[-1].must_be_unpacked(at)
@@ -94,6 +113,7 @@ class Prune(Step):
             not isinstance(self.allocation, Mapping)
             and not isinstance(other.allocation, Mapping)
             and self.pattern == other.pattern
+            and self.coupled == other.coupled
             and set(self.include) == set(other.include)
             and set(self.exclude) == set(other.exclude)
         )
@@ -155,5 +175,5 @@ class Prune(Step):
 
     def choices(self) -> dict[str, Any]:
         """Return the arguments of `gossamer.prune` beside the network and the seed."""
-        names = ("sparsity", "score", "allocation", "pattern", "exclude", "include")
-        return {name: getattr(self, name) for name in names}
+        given = ("sparsity", "score", "allocation", "pattern", "exclude", "include", "coupled")
+        return {name: getattr(self, name) for name in given}

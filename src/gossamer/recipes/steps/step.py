@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from gossamer.data import Dataset
     from gossamer.masks import Mask
+    from gossamer.nets.catalog import NetworkSpec
     from gossamer.recipes.state import State
     from gossamer.recipes.steps.transfer import Source
     from gossamer.recipes.trial_data import TrialData
@@ -103,6 +104,10 @@ class Step(Options):
         if self.source_recipe is not None:
             del values["source"]
         return {"step": values.pop("step"), **values, "version": self.version}
+
+    def keyed_for(self, network: "NetworkSpec") -> dict[str, Any]:  # noqa: ARG002
+        """Return what keys hold of the step where it is done to a network."""
+        return self.described()
 
     @property
     def source_recipe(self) -> "Source | None":
