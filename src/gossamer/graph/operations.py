@@ -138,7 +138,7 @@ def is_whole(module: nn.Module) -> bool:
     """
     if isinstance(module, torch.jit.ScriptModule):
         return True
-    own = not type(module).forward.__module__.startswith("torch.")
+    own = not str(type(module).forward.__module__).startswith("torch.")
     if isinstance(module, NORMALISATIONS):
         return not own
     holds = own and any(isinstance(part, WEIGHTED) for part in module.children())
