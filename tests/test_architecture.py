@@ -54,6 +54,11 @@ def test_every_folder_is_a_room_of_the_house() -> None:
     assert folders <= set(ROOMS)
 
 
+def test_nothing_lies_loose_beside_the_rooms() -> None:
+    files = {path.name for path in HOUSE.iterdir() if path.is_file()}
+    assert files == {"__init__.py", "__main__.py", "py.typed"}
+
+
 @pytest.mark.parametrize("room", [room for room in present_rooms() if room in WITHOUT_TORCH])
 def test_some_rooms_never_import_torch(room: str) -> None:
     for path in (HOUSE / room).rglob("*.py"):

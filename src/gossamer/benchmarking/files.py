@@ -9,7 +9,8 @@ import numpy as np
 from gossamer.benchmarking.subjects import random_inputs
 from gossamer.engine import weights_of
 from gossamer.measure.latency import latency_of, time_alternately
-from gossamer.records.file_speed import FileTime, StoredLayer
+from gossamer.measure.machine import machine
+from gossamer.records.file_speed import FileSpeed, FileTime, StoredLayer
 from gossamer.runtime import Predictor
 
 SUFFIX = ".gsm"
@@ -37,6 +38,29 @@ def stored_layers(predictor: Predictor) -> Iterator[StoredLayer]:
                 stored=weights.layout,
                 nonzero=int(np.count_nonzero(weights.values)),
             )
+
+
+def file_speed(
+    path: Path,
+    predictor: Predictor,
+    times: Sequence[FileTime],
+    seconds: float,
+    threads: int,
+    *,
+    finished: bool,
+) -> FileSpeed:
+    """Return the times of a compressed file with what it holds and where they were taken."""
+    return FileSpeed(
+        file=path.name,
+        size=path.stat().st_size,
+        input_shape=predictor.input_shape,
+        output_shape=predictor.output_shape,
+        layers=tuple(stored_layers(predictor)),
+        seconds=seconds,
+        machine=machine(threads),
+        finished=finished,
+        times=tuple(times),
+    )
 
 
 def file_times(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -46,8 +46,6 @@ BATCHES = (1, 64, 1024)
 _PREPARING_SECONDS = 4.0
 """What pruning, converting and choosing take a row, about."""
 _COMPILING_SECONDS = 40.0
-_STEADY = 1.2
-"""Ratio of the quartiles that an idle machine stays below."""
 
 
 class PatternName(StrEnum):
@@ -159,6 +157,7 @@ def bench(
     folder = out or Path("runs") / f"bench-{model.replace(':', '-').replace('/', '-')}"
     check_folder(folder)
     from gossamer.benchmarking.subjects import cases, subject
+    from gossamer.benchmarking.summary import summarised
     from gossamer.nets.arguments import parsed_arguments
 
     arguments = parsed_arguments(network_arg or ())
@@ -170,9 +169,10 @@ def bench(
         _preview(model, rows, seconds, compiled=compiled)
         return
     found, code = _measured(chosen, rows, seconds, compiled=compiled)
-    speed = _summarised(chosen, parameters, seconds, found, finished=code == 0)
     left_out = sorted(set(sparsity or ()) - {row.sparsity for row in rows})
-    speed = speed.model_copy(update={"notes": (*speed.notes, *_left_out(left_out, zeros))})
+    speed = summarised(
+        chosen, found, parameters, seconds, finished=code == 0, zeros=zeros, left_out=left_out
+    )
     # What was found is said before anything is written: a full disk must not lose it.
     _say(speed, as_json=as_json)
     if found:
@@ -189,10 +189,9 @@ def _bench_file(
     as_json: bool,
 ) -> int:
     """Time a compressed file, print what was found, and return the exit code."""
-    from gossamer.benchmarking.files import file_times, stored_layers
+    from gossamer.benchmarking.files import file_speed, file_times
     from gossamer.commands.bench_tables import described_file
-    from gossamer.measure.machine import machine
-    from gossamer.records.file_speed import FileSpeed, FileTime
+    from gossamer.records.file_speed import FileTime
 
     found: list[FileTime] = []
     code = 0
@@ -202,17 +201,7 @@ def _bench_file(
             found.extend(times)  # one by one: those before an interruption stay
     except KeyboardInterrupt:
         code = INTERRUPTED
-    speed = FileSpeed(
-        file=path.name,
-        size=path.stat().st_size,
-        input_shape=predictor.input_shape,
-        output_shape=predictor.output_shape,
-        layers=tuple(stored_layers(predictor)),
-        seconds=seconds,
-        machine=machine(max(threads)),
-        finished=code == 0,
-        times=tuple(found),
-    )
+    speed = file_speed(path, predictor, found, seconds, max(threads), finished=code == 0)
     if as_json:
         echo(json.dumps(speed.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
         return code
@@ -231,17 +220,6 @@ def _write_page(speed: "Speed", folder: Path, *, as_json: bool) -> None:
         echo(f"No page was written: {missing}", err=True)
         return
     echo(str(write_speed(speed, folder).resolve()), err=as_json)
-
-
-def _left_out(sparsities: Sequence[float], zeros: float) -> Iterator[str]:
-    from gossamer.core.formats import listed
-    from gossamer.report.speed_words import level
-
-    if sparsities:
-        yield (
-            f"Not pruned to {listed([level(share) for share in sparsities])}: the weights given "
-            f"have {level(zeros)} zeros already."
-        )
 
 
 def _check_known(model: str) -> None:
@@ -359,50 +337,6 @@ def _measured(
         console.print(f"gossamer: {error}", markup=False, soft_wrap=True)
         return found, FAILED
     return found, 0
-
-
-def _summarised(
-    chosen: "Subject", parameters: int, seconds: float, rows: Sequence["Row"], *, finished: bool
-) -> "Speed":
-    from gossamer.benchmarking.measuring import method
-    from gossamer.measure.machine import machine
-    from gossamer.records.speed import Speed, break_evens
-
-    here = machine(max((row.threads for row in rows), default=1))
-    return Speed(
-        model=chosen.model,
-        input_shape=chosen.input_shape,
-        parameters=parameters,
-        weights="" if chosen.weights is None else chosen.weights.name,
-        pattern=chosen.pattern,
-        seconds=seconds,
-        machine=here,
-        method=method(seconds),
-        finished=finished,
-        rows=tuple(rows),
-        break_even=break_evens(rows),
-        notes=tuple(_notes(rows, here.instruction_set)),
-    )
-
-
-def _notes(rows: Sequence["Row"], kernels: str) -> Iterator[str]:
-    """Yield what a reader should know before relying on the numbers."""
-    from gossamer.records.speed import typical_spread
-    from gossamer.studies.process_settings import processor_has_bf16
-
-    if kernels == "numpy":
-        yield (
-            "gossamer was installed without its compiled kernels, so its columns are those of "
-            "NumPy alone: install it where a C++ compiler is present."
-        )
-    spread = typical_spread(rows)
-    if spread > _STEADY:
-        yield (
-            f"The quartiles of a column typically lie {spread:.2f}× apart: the machine was busy "
-            "with other things. Measure again when it is idle."
-        )
-    if any(row.latency("bf16") for row in rows) and processor_has_bf16() is False:
-        yield "This processor has no bf16 instructions, so bf16 is slow here."
 
 
 def _say(speed: "Speed", *, as_json: bool) -> None:
