@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     """Run each script as a process of its own."""
     for script in sorted(HERE.glob("*.py")):
-        if script.name not in {"_common.py", "run_all.py", "__init__.py"}:
+        if not script.name.startswith("_") and script.name != "run_all.py":
             print(f"== {script.name}", flush=True)
             subprocess.run(
                 [sys.executable, "-m", f"benchmarks.{script.stem}"], cwd=HERE.parent, check=True

@@ -132,9 +132,9 @@ def _learn(
 
 ATTACK = Attack(
     name="quantile_regression",
-    label="Quantile regression",
-    phrase="quantile regression attack",
-    source="Bertran et al. 2023",
+    label="Quantile regression on reference means",
+    phrase="quantile regression on reference means",
+    source="after Bertran et al. 2023",
     requirement=WITH_AND_WITHOUT,
     meaning="Accuses examples whose margin is high for one that networks were not trained on: "
     "quantiles are predicted from the example's class and mean margin in networks without it.",
