@@ -723,7 +723,7 @@ def test_the_report_names_the_modules_that_each_kernel_computes() -> None:
 
 
 def test_the_report_names_modules_around_what_stays_in_pytorch() -> None:
-    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3)).eval()
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.GroupNorm(2, 8), nn.Linear(8, 3)).eval()
     text = str(in_engine(model, torch.randn(2, 6)))
     assert "linear [8, 6]: dense, 48 of 48 weights: 0, 1\n" in text
     assert "linear [3, 8]: dense, 24 of 24 weights: 3\n" in text

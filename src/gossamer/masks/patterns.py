@@ -144,6 +144,7 @@ class NByM(Pattern):
 
     Examples
     --------
+    >>> import torch
     >>> from torch import nn
     >>> from gossamer import prune
     >>> model = nn.Linear(8, 1)
@@ -230,6 +231,7 @@ class Block(Pattern):
 
     Examples
     --------
+    >>> import torch
     >>> from torch import nn
     >>> from gossamer import prune
     >>> model = nn.Linear(3, 4)
