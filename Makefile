@@ -57,7 +57,7 @@ format: $(READY) ## lay out the code, and write what is written from it
 	$(VENV)/bin/python docs/results_columns.py
 
 docs: $(READY) ## build the documentation site into build/docs
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt sphinx furo myst-parser  # without building the kernels again
 	$(VENV)/bin/python -m sphinx -W --keep-going -q docs build/docs
 	@echo "$(CURDIR)/build/docs/index.html"
 

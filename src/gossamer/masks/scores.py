@@ -23,7 +23,7 @@ def weight(context: "ScoreContext") -> "Tensor":
 
 
 def norm(groups: "Groups") -> "Tensor":
-    """Return the L2 norm of each group: |w| of a single weight."""
+    """Return the L2 norm of each group: ``|w|`` of a single weight."""
     return groups.norms
 
 
@@ -72,7 +72,7 @@ def gradient(context: "ScoreContext") -> "Tensor":
 
 
 def wanda(context: "ScoreContext") -> "Tensor":
-    """Return |w| times the L2 norm of the inputs that the weight multiplies."""
+    """Return ``|w|`` times the L2 norm of the inputs that the weight multiplies."""
     return context.weight.abs() * context.input_norms
 
 
