@@ -326,3 +326,17 @@ def test_layers_over_one_memory_lose_the_same_units() -> None:
 def test_a_layer_that_is_not_called_is_pruned_by_itself() -> None:
     mask = find_mask(branches(aside=nn.Linear(2, 4)), 0.5, pattern="unit", allocation="uniform")
     assert mask.densities["aside.weight"] == 0.5
+
+
+def test_couplings_that_hang_on_shapes_are_asked_for_by_name() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            gate = x.mean(-1, keepdim=True).expand(-1, 6)
+            return self.last(self.first(x) * gate)  # type: ignore[no-any-return]
+
+    with pytest.raises(InputError, match=r"shapes that only an input tells\); pass example="):
+        prune(Gated(), 0.5, pattern="unit", exclude="last.weight")

@@ -24,6 +24,9 @@ class ShapesNeededError(Exception):
 class UnclearTiesError(Exception):
     """Which units a call ties together depends on shapes that are not known."""
 
+    def __str__(self) -> str:
+        return "which units it ties together depends on shapes that only an input tells"
+
 
 @dataclass(eq=False)
 class Walk:
