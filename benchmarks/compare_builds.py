@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gossamer.measure.latency import Timing, time_blocks
+from gossamer.measures.functional.latency import Timing, time_blocks
 
 LEAST = 0.97
 SERVE = """

@@ -42,8 +42,8 @@ from gossamer.engine import (
     window_positions,
 )
 from gossamer.engine.native import Engine, fma_peak, read_bandwidth
-from gossamer.measure.latency import time_alternately
-from gossamer.measure.machine import machine
+from gossamer.measures.functional.latency import time_alternately
+from gossamer.measures.functional.machine import machine
 from gossamer.records.speed import LABELS, RIVALS, Row, break_evens
 from gossamer.report.speed_words import break_even_text
 from gossamer.studies.process_settings import tune_process

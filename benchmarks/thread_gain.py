@@ -26,7 +26,7 @@ from benchmarks.sparse_speed import BATCHES, NETWORKS, SPARSITY
 from gossamer.benchmarking.subjects import pruned_network, random_inputs, subject
 from gossamer.compression import compress
 from gossamer.engine.native import Engine
-from gossamer.measure.machine import machine
+from gossamer.measures.functional.machine import machine
 from gossamer.studies.process_settings import tune_process
 
 BATCH = BATCHES[-1]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks._common import alternate, write_result
 from gossamer.data import load
 from gossamer.data.resident import Resident, make_resident
-from gossamer.measure import evaluate
+from gossamer.measures.functional import evaluate
 from gossamer.nets import NetworkSpec, build
 from gossamer.studies.process_settings import processor_has_bf16, tune_process
 from gossamer.train import Adam, Precision, TrainingOptions

@@ -1,6 +1,6 @@
 """Judge the claims of the committed results again, from their results.csv alone.
 
-python docs/judge.py          # rewrites each claims.csv
+python docs/judge.py          # rewrites each claims.csv, and its figure where there is one
 python docs/judge.py --check  # exits with 1 if one would change
 
 So verdicts follow from the numbers that are committed beside them, and a change of how claims are
@@ -15,7 +15,9 @@ from pathlib import Path
 
 from gossamer.records.record import Arm, Environment, Record, StudyRun, TrialLabel
 from gossamer.report.claims import judged_claims
+from gossamer.report.claims_figure import claims_figure
 from gossamer.report.files import claims_table
+from gossamer.report.rendering import pictures
 from gossamer.report.results import Results
 from gossamer.studies.plan import arms_at
 from gossamer.studies.spec import Scale, StudySpec, read_study
@@ -36,14 +38,13 @@ NOWHERE = Environment(
 )  # fmt: skip
 
 
-def claims_of(study: str) -> str:
-    """Return the claims.csv of a study, judged from its results.csv."""
+def results_of(study: str) -> Results:
+    """Return what the results.csv of a study holds."""
     spec, _ = read_study(study)
     with (RESULTS / study / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     records = {row["key"]: record(row) for row in rows if row["test_accuracy"]}
-    results = Results(study_run(spec, RUNS[study], rows), records)
-    return claims_table(judged_claims(results))
+    return Results(study_run(spec, RUNS[study], rows), records)
 
 
 def record(row: Mapping[str, str]) -> Record:
@@ -115,11 +116,16 @@ def study_run(spec: StudySpec, scale: Scale, rows: list[dict[str, str]]) -> Stud
 
 
 def main() -> None:
-    """Rewrite the tables, or check that nothing would change."""
+    """Rewrite the tables and the figures of them, or check that no table would change."""
     for study in RUNS:
-        path, wanted = RESULTS / study / "claims.csv", claims_of(study)
+        results = results_of(study)
+        judged = judged_claims(results)
+        path, wanted = RESULTS / study / "claims.csv", claims_table(judged)
         if "--check" not in sys.argv[1:]:
             path.write_text(wanted, encoding="utf-8")
+            figure, drawn = path.with_suffix(".svg"), claims_figure(results, judged)
+            if figure.exists() and drawn:
+                figure.write_bytes(pictures(drawn.file_spec(results.study.title))[0])
         elif path.read_text(encoding="utf-8") != wanted:
             sys.exit(f"{study}/claims.csv is not up to date: python docs/judge.py")
 

@@ -13,7 +13,7 @@ HOUSE = Path(gossamer.__file__).parent
 ROOMS = (
     "core", "stats", "records", "kernels", "engine", "runtime", "leakage", "data", "nets", "graph",
     "masks",
-    "measure", "measures", "train", "compression", "recipes", "studies", "report", "benchmarking",
+    "measures", "train", "compression", "recipes", "studies", "report", "benchmarking",
     "commands",
 )  # fmt: skip
 WITHOUT_TORCH = ROOMS[:7]

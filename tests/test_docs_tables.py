@@ -1,22 +1,12 @@
 """Sentences of the README that are written from what benchmarks measured follow the numbers."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "tables.py"
-
-
-@pytest.fixture(scope="module")
-def tables() -> Any:
-    specification = importlib.util.spec_from_file_location("tables", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+import tables
+from benchmark_tables import bf16_sentence
+from study_tables import speed_up
 
 
 def training(bf16: tuple[int, int, int], processor: str = "Some avx2") -> dict[str, Any]:
@@ -45,23 +35,23 @@ def training(bf16: tuple[int, int, int], processor: str = "Some avx2") -> dict[s
     ],
 )  # fmt: skip
 def test_whether_bf16_pays_is_read_off_the_numbers(
-    tables: Any, bf16: tuple[int, int, int], processor: str, expected: str
+    bf16: tuple[int, int, int], processor: str, expected: str
 ) -> None:
-    assert tables.bf16_sentence(training(bf16, processor)) == f"bf16 is {expected}"
+    assert bf16_sentence(training(bf16, processor)) == f"bf16 is {expected}"
 
 
-def test_what_the_benchmark_knows_of_the_processor_counts(tables: Any) -> None:
+def test_what_the_benchmark_knows_of_the_processor_counts() -> None:
     result = training((310, 320, 330), "Something") | {"bf16_instructions": True}
-    assert "which has instructions for it" in tables.bf16_sentence(result)
+    assert "which has instructions for it" in bf16_sentence(result)
 
 
-def test_speed_ups_are_geometric_means(tables: Any) -> None:
-    assert tables.speed_up([0.5, 0.5]) == "2.00× [2.00, 2.00]"
-    assert tables.speed_up([0.1, 10.0]).startswith("1.00× [")
-    assert tables.speed_up([0.05]) == "20.0×"
+def test_speed_ups_are_geometric_means() -> None:
+    assert speed_up([0.5, 0.5]) == "2.00× [2.00, 2.00]"
+    assert speed_up([0.1, 10.0]).startswith("1.00× [")
+    assert speed_up([0.05]) == "20.0×"
 
 
-def test_every_marked_block_of_the_pages_is_up_to_date(tables: Any) -> None:
+def test_every_marked_block_of_the_pages_is_up_to_date() -> None:
     for path in tables.TEXTS:
         text = path.read_text(encoding="utf-8")
         assert tables.filled(text) == text

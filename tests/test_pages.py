@@ -12,7 +12,7 @@ from torch import nn
 import gossamer
 from gossamer import Mask
 from gossamer.data import load_npz
-from gossamer.measure import size
+from gossamer.measures.functional import size
 from gossamer.studies.plan import chosen_scale
 from gossamer.studies.spec import read_study
 

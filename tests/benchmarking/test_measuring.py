@@ -13,7 +13,7 @@ from gossamer.benchmarking.measuring import (
 from gossamer.benchmarking.processes import Ready
 from gossamer.benchmarking.subjects import Case, Subject
 from gossamer.core.errors import GossamerError, InputError
-from gossamer.measure.latency import Block
+from gossamer.measures.functional.latency import Block
 
 SECONDS = {"eager": 4.0, "bf16": 8.0, "onnxruntime": 2.0, "gossamer": 1.0, "compile": 3.0}
 

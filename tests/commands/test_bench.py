@@ -18,7 +18,7 @@ from gossamer.core.errors import GossamerError
 from gossamer.engine import Linear, Network, pack_weights
 from gossamer.engine.gsm import write_network
 from gossamer.masks import prune
-from gossamer.measure.latency import time_alternately
+from gossamer.measures.functional.latency import time_alternately
 from gossamer.records.file_speed import FileSpeed
 from gossamer.records.speed import Column, Latency, Row, Speed
 from running_commands import Gossamer

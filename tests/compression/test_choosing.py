@@ -11,7 +11,7 @@ from gossamer.compression import choosing
 from gossamer.compression.choosing import ChannelsLast, choose_layouts, fastest
 from gossamer.engine import Linear, Network, pack_weights
 from gossamer.engine.native import INSTRUCTION_SET_VARIABLE
-from gossamer.measure.latency import Timing
+from gossamer.measures.functional.latency import Timing
 
 
 def three_layers() -> Network:

@@ -19,7 +19,7 @@ from gossamer.core.errors import InputError
 from gossamer.engine import Convolution, Linear, Network
 from gossamer.engine.native import INSTRUCTION_SET_VARIABLE, Engine
 from gossamer.masks import Block, prune
-from gossamer.measure.latency import Timing
+from gossamer.measures.functional.latency import Timing
 from gossamer.nets import SparseLinear, pack
 from gossamer.nets import published as nets
 from gossamer.runtime import load

@@ -297,3 +297,21 @@ def test_a_resnet_loses_the_same_channels_on_both_branches() -> None:
     kept = 16 - int(gone[0].sum())
     assert [len(small.get_parameter(f"{name}.weight")) for name in ends] == [kept] * 3
     assert kept < 12 <= len(loose)
+
+
+def test_one_slope_for_layers_of_several_widths_ties_nothing() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.o = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 3)
+            self.p = nn.PReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.o(self.p(self.b(self.p(self.a(x)))))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    model, x = Net().double().eval(), torch.randn(7, 6).double()
+    prune(model, 0.5, pattern="unit", exclude="output layer", example=x)
+    small = compact(model, x)
+    torch.testing.assert_close(small(x), model(x), rtol=0, atol=1e-12)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())

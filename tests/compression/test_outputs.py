@@ -22,7 +22,7 @@ from gossamer.compression.outputs import (
 )
 from gossamer.core.errors import InputError
 from gossamer.masks import prune
-from gossamer.measure.running import run
+from gossamer.measures.functional.running import run
 from wrapped_outputs import WRAPPERS, FieldsAndItems, Plain, Scores
 
 

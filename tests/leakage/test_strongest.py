@@ -205,7 +205,7 @@ def with_tpr(found: Leakage, low: float | None, high: float | None, fpr: float =
         update={"tpr": Estimate(value=0.008, low=low, high=high), "realised_fpr": fpr}
     )
     attack = attack.model_copy(update={"tpr_at": (attack.tpr_at[0], at)})
-    return found.model_copy(update={"attacks": (attack,)})
+    return found.model_copy(update={"attacks": (attack,), "non_members": 1000, "unlearnt": 0})
 
 
 @pytest.mark.parametrize(
@@ -237,6 +237,43 @@ def test_a_limit_holds_if_more_can_be_excluded(
     assert (judged.attack, judged.high) == ("Loss", high)
     kept = found.model_copy(update={"judgement": judged})
     assert Leakage.model_validate(kept.to_dict()) == kept
+
+
+def tpr_of_nobody(found: Leakage, name: str) -> Leakage:
+    """Return the audit with one attack alone, which surely finds hardly anybody."""
+    attack = found.attack(name)
+    rates = tuple(
+        at.model_copy(update={"tpr": Estimate(value=0, low=0, high=0.001)}) for at in attack.tpr_at
+    )
+    attack = attack.model_copy(update={"tpr_at": rates})
+    return found.model_copy(update={"attacks": (attack,), "non_members": 5000, "unlearnt": 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "passed"), [("loss", True), ("gap", False), ("modified_entropy", False)]
+)
+def test_what_cannot_accuse_rarely_or_surely_is_not_enough_to_pass(name: str, passed: bool) -> None:
+    judged = tpr_of_nobody(forests(), name).judge(0.01)
+    assert judged.passed is passed
+    assert ("no attack was run whose interval there can be relied on" in judged.sentence) != passed
+
+
+def test_models_that_learnt_nothing_and_too_few_examples_rule_nothing_out() -> None:
+    found = tpr_of_nobody(forests(), "loss")
+    assert found.judge(0.01).passed
+    collapsed = found.model_copy(update={"unlearnt": 2}).judge(0.01)
+    assert not collapsed.passed
+    assert "2 of 16 models answer no better than one class" in collapsed.sentence
+    few = found.model_copy(update={"non_members": 999}).judge(0.01)
+    assert not few.passed
+    assert "999 non-members cannot resolve" in few.sentence
+    assert found.model_copy(update={"non_members": 999}).judge(0.01, 0.01).passed
+
+
+def test_a_pass_says_what_the_audit_warns_of() -> None:
+    found = tpr_of_nobody(forests(), "loss")
+    assert found.warnings
+    assert found.warnings[0].rstrip(".") in found.judge(0.01).sentence
 
 
 def test_every_attack_must_hold_the_limit() -> None:

@@ -340,3 +340,51 @@ def test_couplings_that_hang_on_shapes_are_asked_for_by_name() -> None:
 
     with pytest.raises(InputError, match=r"shapes that only an input tells\); pass example="):
         prune(Gated(), 0.5, pattern="unit", exclude="last.weight")
+
+
+def test_scales_that_flattened_channels_meet_go_with_their_units_or_an_example_is_asked_for() -> (
+    None
+):
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 2)
+    ).eval()
+    with pytest.raises(InputError, match="pass example="):
+        find_mask(model, 0.5, pattern="unit", exclude="3")
+    mask = find_mask(model, 0.5, pattern="unit", exclude="3", example=torch.rand(2, 1, 4, 4))
+    pruned = {name: int((~mask[name]).sum()) for name in mask}
+    assert pruned == {"0.weight": 18, "0.bias": 2, "2.weight": 8, "2.bias": 8}
+
+
+def test_random_groups_go_alike_whichever_of_their_units_is_zero_already() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.o = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            return self.o(y + self.b(torch.relu(y)))  # type: ignore[no-any-return]
+
+    model = Residual()
+    model.a.weight.data[2] = 0
+    chosen: dict[str, Any] = {"score": "random", "pattern": "unit", "exclude": "o"}
+    masks = [find_mask(model, 0.25, **chosen, seed=seed) for seed in range(200)]
+    gone = [int((~mask["b.weight"][:, 0]).nonzero()) for mask in masks]
+    # A quarter of 200 draws, within four standard deviations.
+    assert abs(gone.count(2) - 50) < 25
+
+
+def test_a_name_of_a_layer_whose_units_cannot_go_is_told_why() -> None:
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.h, self.g, self.o = nn.Linear(4, 6), nn.Linear(6, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.o(x + self.g(torch.relu(self.h(x))))  # type: ignore[no-any-return]
+
+    with pytest.raises(InputError, match=r"names 'g', but g\.weight has units that go together"):
+        find_mask(
+            Skip(), 0.5, pattern="unit", allocation={"g": 0.5}, exclude="o",
+            example=torch.rand(2, 4),
+        )  # fmt: skip

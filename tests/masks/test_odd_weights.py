@@ -18,7 +18,7 @@ from gossamer import Block, NByM, compact, compress, find_mask, prune
 from gossamer.core.errors import InputError
 from gossamer.masks import Mask
 from gossamer.masks.values import clear, nonzero
-from gossamer.measure import size
+from gossamer.measures.functional import size
 
 EIGHT_BITS = [
     torch.float8_e4m3fn,

@@ -22,7 +22,7 @@ from gossamer.masks.storages import (
     in_order_of,
     overlaps_itself,
 )
-from gossamer.measure import effective_weights, size
+from gossamer.measures.functional import effective_weights, size
 
 
 class Autoencoder(nn.Module):

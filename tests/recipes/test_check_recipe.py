@@ -20,6 +20,7 @@ from gossamer.recipes import (
 )
 from gossamer.recipes.steps import Source
 from gossamer.train import AdamW, EarlyStop, Sgd
+from gossamer.train.updaters import Gradual
 
 TRAIN = Train(epochs=2)
 HALF = Prune(sparsity=0.5)
@@ -209,3 +210,11 @@ def test_masks_in_force_are_those_not_lifted() -> None:
     assert masks(HALF, TRAIN, UNITS, Rewind(to=0), BORROWED) == (HALF, UNITS, HALF)
     assert masks(HALF, Regrow(), UNITS) == (UNITS,)
     assert masks(Prune(sparsity=0.5, enforce=False), TRAIN, Pack()) == ()
+
+
+def test_an_early_stop_before_all_is_pruned_is_refused() -> None:
+    gradual = Gradual(final=0.9, every=2, updates=3)
+    stop = EarlyStop(watch="train_loss", patience=1)
+    assert "stops early, which may come before its updater has pruned all" in refusal(
+        Train(epochs=9, updater=gradual, early_stop=stop)
+    )

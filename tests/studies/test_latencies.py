@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gossamer.masks import prune
-from gossamer.measure.latency import Timing
+from gossamer.measures.functional.latency import Timing
 from gossamer.measures.prediction_time import PREDICTION_TIME
 from gossamer.records.environment import describe_environment
 from gossamer.records.joint import JointRecord, Timed

@@ -15,7 +15,7 @@ from gossamer.core.errors import InputError, TrainingError
 from gossamer.core.streams import stream, stream_seed
 from gossamer.data.augmentation import epoch_maps, warp
 from gossamer.data.resident import Resident
-from gossamer.measure import evaluate
+from gossamer.measures.functional import evaluate
 from gossamer.nets import NetworkSpec, build
 from gossamer.train import (
     Adadelta,

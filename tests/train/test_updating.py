@@ -123,3 +123,21 @@ def test_an_updater_sees_the_gradients_that_it_is_given(
     assert seen == [given]
     with pytest.raises(InputError, match=r"looks at gradients: call step\(gradients=\.\.\.\)"):
         updates.step()
+
+
+def test_many_updates_are_told_as_one_pruning() -> None:
+    model = nn.Linear(10, 10)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    gossamer.prune(model, 0.1).enforce(model, optimizer)
+    updater = gossamer.updater(
+        model, optimizer, "gradual", initial=0.1, final=0.9, every=1, updates=1200
+    )
+    for _ in range(1201):
+        updater.step()
+    mask = updater.mask
+    assert mask is not None
+    assert mask.sparsity == 0.9
+    depth, told = 0, mask.provenance
+    while "earlier" in told:
+        depth, told = depth + 1, told["earlier"]
+    assert depth <= 1

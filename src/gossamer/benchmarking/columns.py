@@ -20,7 +20,7 @@ from gossamer.compression.storing import layouts_in_words
 from gossamer.core.errors import InputError
 from gossamer.engine import Floats
 from gossamer.engine.native import Engine
-from gossamer.measure.running import told
+from gossamer.measures.functional.running import told
 
 CHOOSING_SECONDS = 1.0
 """What `compress` may take to choose."""

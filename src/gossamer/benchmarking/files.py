@@ -8,8 +8,8 @@ import numpy as np
 
 from gossamer.benchmarking.subjects import random_inputs
 from gossamer.engine import weights_of
-from gossamer.measure.latency import latency_of, time_alternately
-from gossamer.measure.machine import machine
+from gossamer.measures.functional.latency import latency_of, time_alternately
+from gossamer.measures.functional.machine import machine
 from gossamer.records.file_speed import FileSpeed, FileTime, StoredLayer
 from gossamer.runtime import Predictor
 

@@ -12,7 +12,7 @@ from gossamer.benchmarking.subjects import Case, Subject
 from gossamer.compression.checking import relative_difference
 from gossamer.core.errors import GossamerError, InputError
 from gossamer.engine import Floats
-from gossamer.measure.latency import latency_of, time_blocks
+from gossamer.measures.functional.latency import latency_of, time_blocks
 from gossamer.records.speed import LABELS, Column, Row
 
 PROCESSES: Mapping[str, tuple[str, ...]] = {

@@ -13,7 +13,7 @@ from gossamer.benchmarking.measuring import PROCESSES
 from gossamer.core.errors import InputError
 from gossamer.core.system import available_memory
 from gossamer.engine import weights_of
-from gossamer.measure.running import run
+from gossamer.measures.functional.running import run
 from gossamer.runtime import Predictor
 
 

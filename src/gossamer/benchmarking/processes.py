@@ -32,7 +32,7 @@ from gossamer.benchmarking.subjects import (
 )
 from gossamer.core.errors import GossamerError, InputError
 from gossamer.engine import Floats
-from gossamer.measure.latency import Block, block_of
+from gossamer.measures.functional.latency import Block, block_of
 
 CAN_HALT = hasattr(signal, "SIGSTOP")
 _GOODBYE_SECONDS = 10.0

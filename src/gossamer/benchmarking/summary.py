@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from gossamer.benchmarking.measuring import method
 from gossamer.benchmarking.subjects import Subject
 from gossamer.core.formats import listed
-from gossamer.measure.machine import machine
+from gossamer.measures.functional.machine import machine
 from gossamer.records.speed import Row, Speed, break_evens, typical_spread
 from gossamer.report.speed_words import level
 from gossamer.studies.process_settings import processor_has_bf16

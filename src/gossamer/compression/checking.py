@@ -15,7 +15,7 @@ from gossamer.compression.outputs import check_is_tensor, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.compression.rounding import rounding_errors
 from gossamer.core.errors import InputError
-from gossamer.measure.running import run
+from gossamer.measures.functional.running import run
 
 _TOLERANCE = 1e-5
 """Largest difference from the float64 model, relative to the largest number at that index."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gossamer.compression.storing import LAYOUTS, stored_as, suitable_layouts, with_usual_layouts
 from gossamer.engine import Floats, Layout, Network
 from gossamer.engine.native import Engine
-from gossamer.measure.latency import Clock, Timing, time_alternately
+from gossamer.measures.functional.latency import Clock, Timing, time_alternately
 
 _WINS_BELOW = 0.98
 """Share of the dense model's time below which something else is worth the change."""

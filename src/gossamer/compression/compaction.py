@@ -39,9 +39,9 @@ from gossamer.core.errors import InputError
 from gossamer.graph.channels import Findings
 from gossamer.graph.following import follow
 from gossamer.graph.symbolic import UntraceableError
-from gossamer.measure.modes import evaluation
-from gossamer.measure.repeatable import why_answers_change
-from gossamer.measure.running import run, told
+from gossamer.measures.functional.modes import evaluation
+from gossamer.measures.functional.repeatable import why_answers_change
+from gossamer.measures.functional.running import run, told
 
 
 def compact(model: nn.Module, example: Tensor) -> nn.Module:

@@ -17,7 +17,7 @@ from gossamer.compression.storing import layers_in_words, layouts_in_words
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
 from gossamer.engine import Floats, Network, Shape, weights_of
-from gossamer.measure.latency import Timing, threads_of_torch
+from gossamer.measures.functional.latency import Timing, threads_of_torch
 from gossamer.runtime.inputs import as_inputs
 
 

@@ -35,8 +35,8 @@ from gossamer.compression.storing import with_usual_layouts
 from gossamer.core.errors import InputError
 from gossamer.engine import Floats, Network
 from gossamer.engine.native import MOST_THREADS, Engine
-from gossamer.measure.repeatable import check_answers_repeat
-from gossamer.measure.running import run
+from gossamer.measures.functional.repeatable import check_answers_repeat
+from gossamer.measures.functional.running import run
 
 _LAYOUTS_SHARE = 0.2
 """Share of the time for how the weights of the layers are stored."""

@@ -19,8 +19,8 @@ from gossamer.compression.outputs import check_is_tensor
 from gossamer.core.errors import InputError
 from gossamer.core.files import as_path, replacing
 from gossamer.core.installing import needing
-from gossamer.measure.modes import evaluation
-from gossamer.measure.repeatable import check_answers_repeat
+from gossamer.measures.functional.modes import evaluation
+from gossamer.measures.functional.repeatable import check_answers_repeat
 
 
 def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:

@@ -40,7 +40,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.compression.outputs import comparable
 from gossamer.core.errors import InputError
-from gossamer.measure.running import run
+from gossamer.measures.functional.running import run
 
 _UNIT_ROUNDOFF = 2.0**-24
 _LOCAL = 8

@@ -22,6 +22,7 @@ from gossamer.graph.operations import POINTWISE, POOLS
 from gossamer.graph.walk import (
     Rule,
     ShapesNeededError,
+    UnclearTiesError,
     Walk,
     given,
     keep_inputs,
@@ -123,6 +124,8 @@ def _fixed(walk: Walk, _value: Value, call: Call) -> Description:
 
 
 def _unclear(walk: Walk, _value: Value, call: Call) -> Description:
+    if parameters_of(call):  # whose units they scale and shift is not known
+        raise UnclearTiesError
     keep_inputs(walk, call, "it is not known what reads it")
     return Unclear(call)
 

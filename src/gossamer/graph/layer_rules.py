@@ -145,11 +145,13 @@ def channelwise(walk: Walk, value: Value, call: Call) -> Description:
     assert isinstance(source, Channels)
     if source.axis + len(walk.shape(before)) != 1:
         return unknown(walk, value, call)
-    name = walk.name_of(call)
-    found = walk.found.channelwise.setdefault(name, Channelwise(layer, source.units))
-    walk.found.tie(found.units, source.units)
-    directly = before.call is not None and before.call.module is not None
-    found.sources.add(walk.name_of(cast("Call", before.call)) if directly else None)
+    # A PReLU of one slope has nothing for each channel, and may serve layers of several widths.
+    if isinstance(layer, _BatchNorm) or layer.num_parameters > 1:
+        name = walk.name_of(call)
+        found = walk.found.channelwise.setdefault(name, Channelwise(layer, source.units))
+        walk.found.tie(found.units, source.units)
+        directly = before.call is not None and before.call.module is not None
+        found.sources.add(walk.name_of(cast("Call", before.call)) if directly else None)
     if isinstance(layer, _BatchNorm):
         filled = [p for p in parameters_of(call) if not is_lazy(p)]
         walk.found.scaled += [(parameter, 0, source.units) for parameter in filled]

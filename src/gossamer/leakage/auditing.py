@@ -31,6 +31,7 @@ from gossamer.leakage.given_arrays import (
 )
 from gossamer.leakage.notes import (
     breakdowns,
+    collapsed_models,
     few_examples,
     finding,
     mateless,
@@ -281,6 +282,8 @@ def _audited(
         classes=options.classes,
         paired=design.kind == "paired",
         references=self_tests.count_references(design) if comparable else None,
+        non_members=int((~design.members).sum(axis=1).min()),
+        unlearnt=len(collapsed_models(case)),
         headline=headline,
         strongest=chosen,
         compared=compared,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ RATES = (0.01, 0.001)
 
 PRIORS = (0.01, 0.1, 0.5)
 CURVE_POINTS = 200
+_ROUNDING = 1e-12
+"""Rates that differ by less are the same."""
 
 _AROUND = 2.0
 """Times a false-positive rate, up and down, over which the slope of the ROC curve is taken."""
@@ -155,8 +158,9 @@ def _evaluate_in_sample(
     )
 
 
-def _named(attack: Attack) -> dict[str, str]:
-    return {name: getattr(attack, name) for name in ("name", "label", "source", "requirement")}
+def _named(attack: Attack) -> dict[str, Any]:
+    named = {name: getattr(attack, name) for name in ("name", "label", "source", "requirement")}
+    return {**named, "rules_out": not (attack.decides or attack.thresholds_of_classes)}
 
 
 @dataclass(frozen=True)
@@ -277,17 +281,17 @@ def _balanced(counts: _Counts, design: Design, resampler: Resampler) -> Estimate
     )
     if design.one_membership:
         return over_examples
-    found = resampler.estimate((1 + counts.tpr - counts.fpr) / 2, 0.0, 1.0)
-    return _unless_alike(found, over_examples)
+    accuracies = (1 + counts.tpr - counts.fpr) / 2
+    return _unless_alike(accuracies, resampler.estimate(accuracies, 0.0, 1.0), over_examples)
 
 
-def _unless_alike(found: Estimate, over_examples: Estimate) -> Estimate:
-    """Return an interval over models; over the examples of one where all models agree.
+def _unless_alike(values: Floats, found: Estimate, over_examples: Estimate) -> Estimate:
+    """Return an interval over models; over the examples of one where the values of all agree.
 
     That they agree does not mean that nothing varies: none of them finding anybody among a
     thousand members says that the rate is small, not that it is 0.
     """
-    if found.low is None or found.high is None or found.low < found.high:
+    if found.low is None or found.high is None or np.ptp(values) > _ROUNDING:
         return found
     low, high = over_examples.low, over_examples.high
     method = f"{over_examples.method} of one model, as all models agree"
@@ -317,6 +321,7 @@ def _rate_at(
             return rate_estimate(value, members, tail.threshold_variance, confidence)
         moved = resampler.estimate(tail.settled, 0.0, 1.0, confidence)
         return _unless_alike(
+            counts.tpr,
             moved.model_copy(update={"value": value}),
             rate_estimate(value, members, confidence=confidence),
         )
@@ -326,6 +331,7 @@ def _rate_at(
         on_curve = Estimate(value=float(read.mean()), method=_UNRESOLVED)
     else:
         on_curve = _unless_alike(
+            read,
             resampler.estimate(read, 0.0, 1.0),
             rate_estimate(float(read.mean()), members),
         )

@@ -177,7 +177,12 @@ def _breakdowns(case: Case) -> Iterator[str]:
             "are any."
         )
     collapsed = collapsed_models(case)
-    if 0 < len(collapsed) < design.models:
+    if len(collapsed) == design.models:
+        yield (
+            "No model is right about training examples more often than naming one class would be: "
+            "nothing can leak that was not learnt, and no number counts."
+        )
+    elif collapsed:
         named = listed([str(model) for model in collapsed])
         who = f"Model {named} is" if len(collapsed) == 1 else f"Models {named} are"
         yield (
@@ -187,7 +192,7 @@ def _breakdowns(case: Case) -> Iterator[str]:
         )
     counts = [count[design.informative] for count in reference_counts(design, 0)]
     low = int(min(count.min(initial=design.models) for count in counts))
-    if design.models > 1 and 0 < low < _FEW_REFERENCES:
+    if design.informative.any() and 0 < low < _FEW_REFERENCES:
         yield (
             f"{counted(low, 'reference')} a side are few: an attacker with more models finds more."
         )

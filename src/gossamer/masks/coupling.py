@@ -1,5 +1,6 @@
 """Units that go together: which groups of coupled channels the units of each layer are in."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gossamer.graph.weights import used_parameters
 from gossamer.masks.allocations import Allocation, ByName
 from gossamer.masks.attached import AttachedParameter
 from gossamer.masks.layers import PrunableWeight
-from gossamer.masks.names import parameters_by_name
+from gossamer.masks.names import names_it, parameters_by_name
 from gossamer.masks.saliency import Members
 from gossamer.masks.scores import Score
 from gossamer.masks.selection import (
@@ -77,6 +78,8 @@ class Coupling:
         if across:
             going = self._lowest(ranked, self.numbers, score, sparsity, unless_single)
             return [going[numbers] for numbers in self.numbers]
+        if isinstance(allocation, ByName):
+            self._check_named(allocation)
         asked = allocation.sparsities(self.layers, sparsity)
         going = torch.zeros_like(self.pinned)
         for tied in self._tied():
@@ -84,6 +87,16 @@ class Coupling:
             own, numbers = [ranked[i] for i in tied], [self.numbers[i] for i in tied]
             going |= self._lowest(own, numbers, score, share, unless_alike)
         return [going[numbers] for numbers in self.numbers]
+
+    def _check_named(self, allocation: ByName) -> None:
+        """Refuse a name that is about layers alone of which no unit can go."""
+        for pattern in allocation.shares:
+            named = [name for name in self.stuck if names_it(pattern, name)]
+            if named and not any(names_it(pattern, layer.name) for layer in self.layers):
+                raise InputError(
+                    f"allocation names {pattern!r}, but {named[0]} {self.stuck[named[0]]}; "
+                    f"{_OTHERWISE}"
+                )
 
     def _agreed(self, asked: list[float], tied: list[int], allocation: Allocation) -> float:
         """Return the sparsity of layers together."""
@@ -123,7 +136,9 @@ class Coupling:
         """Return which groups of these layers go; the best group of each layer stays."""
         present, own = torch.unique(torch.cat(list(numbers)), return_inverse=True)
         sizes = torch.cat([one.sizes for one in ranked])
-        members = Members(torch.cat([one.scores for one in ranked]).double(), sizes, own)
+        scores = torch.cat([one.scores for one in ranked]).double()
+        dead = scores == -math.inf
+        members = Members(scores.masked_fill(dead, 0.0), sizes, own, dead)
         scores, held = members.joined(score.join), members.total(sizes)
         safe = self.pinned[present]
         if sparsity < 1:

@@ -104,16 +104,19 @@ class Members:
     Parameters
     ----------
     values
-        What is compared of each unit, ``[units]``, float64; minus infinity for one of zeros.
+        What is compared of each unit, ``[units]``, float64; 0 for one of zeros.
     sizes
         How many weights each holds, ``[units]``.
     groups
         The group of each, ``[units]``, from 0 without a gap.
+    dead
+        Which hold zeros alone, ``[units]``.
     """
 
     values: Tensor
     sizes: Tensor
     groups: Tensor
+    dead: Tensor
 
     def total(self, numbers: Tensor) -> Tensor:
         """Return the sum of numbers of units over each group, ``[groups]``."""
@@ -122,18 +125,20 @@ class Members:
 
     @cached_property
     def first(self) -> Tensor:
-        """The number of the first unit of each group, ``[groups]``."""
-        firsts = torch.full_like(self.total(self.groups), len(self.groups))
-        places = torch.arange(len(self.groups))
-        return self.values[firsts.scatter_reduce_(0, self.groups, places, "amin")]
+        """The number of the first unit of each group that is not zero, ``[groups]``.
+
+        Of the first one where all are.
+        """
+        firsts = torch.full_like(self.total(self.groups), 2 * len(self.groups))
+        places = torch.arange(len(self.groups)) + len(self.groups) * self.dead
+        firsts.scatter_reduce_(0, self.groups, places, "amin")
+        return self.values[firsts % len(self.groups)]
 
     def joined(self, join: "Callable[[Members], Tensor]") -> Tensor:
         """Return a number for each group; what is zero already has the lowest of all."""
-        dead = self.values == -math.inf
-        together = join(replace(self, values=self.values.masked_fill(dead, 0.0)))
         alone = self.total(torch.ones_like(self.groups)) == 1
-        gone = self.total((~dead).long()) == 0
-        return torch.where(alone, self.first, together).masked_fill(gone, -math.inf)
+        gone = self.total((~self.dead).long()) == 0
+        return torch.where(alone, self.first, join(self)).masked_fill(gone, -math.inf)
 
 
 def ranked(

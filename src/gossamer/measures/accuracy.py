@@ -14,7 +14,7 @@ def _take(subject: Subject) -> Taken:
     TrainingError
         If a loss is not a number.
     """
-    from gossamer.measure import evaluate
+    from gossamer.measures.functional import evaluate
 
     numbers, per_class = dict[str, float](), {}
     for part, data in (("train", subject.sample), ("test", subject.test)):

@@ -13,7 +13,7 @@ def _take(subject: Subject) -> Taken:
     One that makes float32 tensors of its own, for instance, cannot run in float64; its layers are
     counted all the same.
     """
-    from gossamer.measure import count_layers, effective_weights
+    from gossamer.measures.functional import count_layers, effective_weights
 
     reached = None
     with suppress(InputError):

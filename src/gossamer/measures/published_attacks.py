@@ -14,7 +14,7 @@ def _take(subject: Subject) -> Taken:
     import torch
 
     from gossamer.leakage.published import best_threshold_attack, published_one_hot_attack
-    from gossamer.measure.accuracy import answers
+    from gossamer.measures.functional.accuracy import answers
 
     inside, outside = (
         (

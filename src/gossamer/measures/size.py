@@ -4,7 +4,7 @@ from gossamer.measures.measure import Measure, Measurement, Subject, Taken
 
 
 def _take(subject: Subject) -> Taken:
-    from gossamer.measure import size
+    from gossamer.measures.functional import size
 
     counted = size(subject.network, subject.prunable)
     return Taken(

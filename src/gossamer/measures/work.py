@@ -4,7 +4,7 @@ from gossamer.measures.measure import Measure, Measurement, Subject, Taken
 
 
 def _take(subject: Subject) -> Taken:
-    from gossamer.measure import multiply_adds
+    from gossamer.measures.functional import multiply_adds
 
     found = multiply_adds(subject.network, subject.example)
     return Taken({"macs_dense": found.dense, "macs_nonzero": found.nonzero})

@@ -21,8 +21,8 @@ from gossamer.data import Dataset
 from gossamer.leakage import statistics
 from gossamer.masks import Mask
 from gossamer.masks.storages import first_names, tied_copy
-from gossamer.measure.accuracy import answers
 from gossamer.measures import versions
+from gossamer.measures.functional.accuracy import answers
 from gossamer.nets import accepts_channels_last, build, identity
 from gossamer.nets.packing import pack
 from gossamer.recipes.keys import KeyedTrial

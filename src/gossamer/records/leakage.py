@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from gossamer.core.errors import InputError
-from gossamer.core.formats import percent
+from gossamer.core.formats import counted, percent
 from gossamer.records.record import Value
 
 
@@ -103,6 +103,10 @@ class AttackResult(Value):
     optimistic: bool = False
     """True for the published baseline, whose threshold is the best one on the very scores that
     it judges."""
+    rules_out: bool = True
+    """Whether the upper end of its interval of a TPR at a rare FPR is one to rely on. False for an
+    attack that says yes or no alone, which cannot be made to accuse rarely, and for thresholds of
+    each class, whose intervals there hold too seldom."""
     balanced_accuracy: Estimate
     """Mean of TPR and 1 - FPR at a threshold fixed on other data (unless optimistic)."""
     advantage: Estimate
@@ -228,6 +232,12 @@ class Leakage(Value):
     """True if models come in pairs that trained on complementary halves."""
     references: ReferenceCounts | None
     """None with a single model, or if all were trained on the same examples."""
+    non_members: int | None = None
+    """Fewest of a model, which say how rare a false positive can be told; None where it was not
+    kept."""
+    unlearnt: int = 0
+    """How many models are right about their training examples no more often than naming one class
+    would be."""
     headline: str
     """Name of the attack that was chosen before looking at any result: networks are compared by
     it."""
@@ -267,6 +277,10 @@ class Leakage(Value):
         pass, so that nothing is gained by running many, and intervals need no correction
         (Berger's intersection-union test). Where an attack accused more innocents than asked for,
         the rate that it reached is judged, which can only be higher.
+
+        It does not pass where nothing rules more out: no attack was run whose interval can be
+        relied on there (`AttackResult.rules_out`), some models have learnt nothing, or there are
+        too few non-members to tell so rare a false positive.
 
         Parameters
         ----------
@@ -363,9 +377,12 @@ def _judged(
         found += f", [{percent(at.tpr.low)}, {percent(at.tpr.high)}]"
     if not at.kept:
         found += f", at {percent(at.realised_fpr)}% FPR in fact"
-    passed = leakage.passed and reached(worst) <= max_tpr
+    nothing = _why_nothing_is_ruled_out(leakage, fair, at_fpr)
+    passed = leakage.passed and not nothing and reached(worst) <= max_tpr
     if not leakage.passed:
         sentence = "FAILED: a self-test failed, so that nothing can be said"
+    elif nothing and not kept:
+        sentence = f"FAILED: more than {asked} cannot be excluded: {nothing}"
     elif passed:
         names = ", ".join(skipped.attack for skipped in leakage.skipped)
         without = f"; not run: {names}" if names else ""
@@ -373,6 +390,7 @@ def _judged(
             f"Passed: more than {asked} can be excluded for each of the {len(fair)} attacks that "
             f"were run ({found}{without}). Other attacks may find more"
         )
+        sentence = ". ".join([sentence, *(one.rstrip(".") for one in leakage.warnings)])
     elif kept:
         sentence = f"FAILED: more than {asked} are found: {found}"
     else:
@@ -386,6 +404,26 @@ def _judged(
         high=at.tpr.high,
         sentence=f"{sentence}.",
     )
+
+
+def _why_nothing_is_ruled_out(leakage: Leakage, fair: Sequence[AttackResult], at_fpr: float) -> str:
+    """Return why no interval rules anything out, whatever it is; empty if some do."""
+    if not any(attack.rules_out for attack in fair):
+        return (
+            "no attack was run whose interval there can be relied on, such as the loss attack or, "
+            "with other models as references, LiRA, RMIA and BASE"
+        )
+    if leakage.unlearnt:
+        return (
+            f"{leakage.unlearnt} of {counted(leakage.models, 'model')} answer no better than one "
+            "class for all, and have nothing to give away; leave them out with their mates, or "
+            "look whether labels are the columns of the logits"
+        )
+    if leakage.non_members is not None and leakage.non_members * at_fpr < 1:
+        return (
+            f"{counted(leakage.non_members, 'non-member')} cannot resolve so rare a false positive"
+        )
+    return ""
 
 
 class LeakageChange(Value):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from gossamer.compression import compress
 from gossamer.compression.choosing import ChannelsLast, time_candidates
 from gossamer.compression.compressed import Compressed
-from gossamer.measure.latency import latency_of
-from gossamer.measure.machine import machine
+from gossamer.measures.functional.latency import latency_of
+from gossamer.measures.functional.machine import machine
 from gossamer.records.joint import Timed
 from gossamer.records.speed import Latency
 

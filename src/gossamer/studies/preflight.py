@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from gossamer.core.errors import InputError
-from gossamer.measure.repeatable import why_answers_change
+from gossamer.measures.functional.repeatable import why_answers_change
 from gossamer.nets import build
 from gossamer.recipes import KeyedTrial
 from gossamer.recipes.keys import Datasets

@@ -20,8 +20,8 @@ from torch import nn
 from gossamer.core.errors import TrainingError
 from gossamer.data import Dataset
 from gossamer.data.resident import Resident, make_resident
-from gossamer.measure import evaluate
 from gossamer.measures import versions
+from gossamer.measures.functional import evaluate
 from gossamer.nets import accepts_channels_last, build
 from gossamer.recipes import KeyedTrial, Train
 from gossamer.recipes.measuring import measure_network

@@ -22,8 +22,8 @@ from gossamer.core.errors import InputError, TrainingError
 from gossamer.core.streams import stream_seed
 from gossamer.data.augmentation import epoch_maps, warp
 from gossamer.data.resident import Batch, Resident, batches, epoch_order
-from gossamer.measure import evaluate
-from gossamer.measure.running import run
+from gossamer.measures.functional import evaluate
+from gossamer.measures.functional.running import run
 from gossamer.records.record import Epoch
 from gossamer.train.optimizers import set_rate
 from gossamer.train.options import Precision, TrainingOptions

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gossamer.compression.compacting.hooks import check_no_outer_hooks
 from gossamer.core.errors import InputError
 from gossamer.masks.names import bare_module, uncompiled
-from gossamer.measure.running import run, told
+from gossamer.measures.functional.running import run, told
 from gossamer.nets.packing import unpack
 
 

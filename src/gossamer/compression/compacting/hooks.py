@@ -22,8 +22,8 @@ from torch.utils import _pytree as pytree
 from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.core.errors import InputError
-from gossamer.measure.modes import evaluation
-from gossamer.measure.running import run
+from gossamer.measures.functional.modes import evaluation
+from gossamer.measures.functional.running import run
 
 COMPUTING_HOOKS = (torch_prune.BasePruningMethod, WeightNorm, SpectralNorm)
 """Hooks of PyTorch that compute a weight from others before each call."""

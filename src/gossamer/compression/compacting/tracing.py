@@ -20,7 +20,7 @@ from gossamer.compression.compacting.hooks import (
 from gossamer.compression.outputs import leaves
 from gossamer.graph.calls import Graph, Shape
 from gossamer.graph.symbolic import UntraceableError, converted
-from gossamer.measure.running import told
+from gossamer.measures.functional.running import told
 
 LAYERS = (
     nn.Linear,

@@ -13,7 +13,7 @@ from gossamer.compression.exporting.judging import Answer
 from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.core.errors import InputError
-from gossamer.measure.running import run
+from gossamer.measures.functional.running import run
 
 _NEARBY = 24
 """How often the network is run nearby."""

@@ -27,7 +27,7 @@ from gossamer.compression.exporting.recording import (
 from gossamer.compression.exporting.report import OnnxReport
 from gossamer.compression.outputs import Leaf, check_output, giving, leaves
 from gossamer.core.errors import InputError
-from gossamer.measure.running import run, told
+from gossamer.measures.functional.running import run, told
 
 Opening = Callable[[bytes], Any]
 """Returns a session of ONNX Runtime for the content of a file."""

@@ -15,7 +15,7 @@ from torch.utils._sympy.printers import PythonPrinter
 from gossamer.compression.lowering.tracing import quietly, several_examples
 from gossamer.compression.random_operations import random_operations
 from gossamer.core.errors import InputError
-from gossamer.measure.running import told
+from gossamer.measures.functional.running import told
 
 INPUT = "input"
 """Name of the file's input."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gossamer.core.errors import InputError
-from gossamer.measure.running import told
+from gossamer.measures.functional.running import told
 
 
 @dataclass(frozen=True)

@@ -31,4 +31,5 @@ ATTACK = Attack(
     references="none",
     score=by_class(confidence_scores),
     threshold=0.0,
+    thresholds_of_classes=True,
 )

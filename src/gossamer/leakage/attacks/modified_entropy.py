@@ -30,4 +30,5 @@ ATTACK = Attack(
     references="none",
     score=by_class(modified_entropy_scores),
     threshold=0.0,
+    thresholds_of_classes=True,
 )

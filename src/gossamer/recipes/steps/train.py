@@ -59,6 +59,11 @@ class Train(TrainingOptions, Step):
                 "comes right before it: use optimizer_state = 'fresh'"
             )
         stop = self.early_stop
+        if stop is not None and self._pruning() is not None:
+            raise InputError(
+                f"{at} stops early, which may come before its updater has pruned all that it is "
+                "to prune: leave early_stop out, or prune in a step of its own"
+            )
         if stop is not None and stop.watch.startswith("validation") and not validation:
             raise InputError(
                 f"{at} stops early on {stop.watch}, but no part of the data is held "

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
+_CHANGES = ("sparsity", "earlier", "shared")
+"""What the provenance of a mask holds that differs from one update of a training to the next."""
+
+
 class Gradual(Updater):
     """Prune more and more while training goes on, at first fast, then ever slower (Zhu and Gupta
     2017, "To prune, or not to prune", arXiv 1710.01878).
@@ -93,8 +97,31 @@ class Gradual(Updater):
         since = moment.step - self.start
         if since < 0 or since % self.every or moment.step > self.last:
             return None
-        from gossamer.masks import find_mask
+        from gossamer.masks import Mask, find_mask
 
         asked = {**self.pruning(), "sparsity": self.sparsity(moment.step)}
         found = find_mask(moment.network, **asked, example=moment.example, seed=moment.seed)
-        return found if moment.mask is None else moment.mask & found
+        if moment.mask is None:
+            return found
+        both = moment.mask & found
+        if not _same_but_sparser(moment.mask.provenance, found.provenance):
+            return both
+        # Updates of one training are one pruning: told one by one they would nest without end.
+        before = moment.mask.provenance.get("earlier")
+        told = {name: value for name, value in both.provenance.items() if name != "earlier"}
+        return Mask(
+            weights=both.weights,
+            attached=both.attached,
+            unit_dimensions=both.unit_dimensions,
+            unit_groups=both.unit_groups,
+            provenance=told if before is None else {**told, "earlier": before},
+        )
+
+
+def _same_but_sparser(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether two masks were found in the same way, but for how sparse they are."""
+    found = [
+        {name: value for name, value in one.items() if name not in _CHANGES}
+        for one in (before, after)
+    ]
+    return found[0] == found[1]

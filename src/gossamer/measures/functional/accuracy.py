@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.core.errors import InputError
-from gossamer.measure.modes import evaluation
+from gossamer.measures.functional.modes import evaluation
 
 
 @dataclass(frozen=True)

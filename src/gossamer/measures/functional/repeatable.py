@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.core.errors import InputError
 from gossamer.graph.calls import found_in
-from gossamer.measure.modes import evaluation
-from gossamer.measure.running import run, told
+from gossamer.measures.functional.modes import evaluation
+from gossamer.measures.functional.running import run, told
 from gossamer.nets.generators import generators_kept
 
 RUNS = 20

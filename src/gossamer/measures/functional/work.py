@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from gossamer.measure.modes import evaluation
-from gossamer.measure.running import run
+from gossamer.measures.functional.modes import evaluation
+from gossamer.measures.functional.running import run
 
 
 @dataclass(frozen=True)

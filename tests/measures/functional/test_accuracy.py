@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
-from gossamer.measure import Accuracy, evaluate
+from gossamer.measures.functional import Accuracy, evaluate
 
 
 class Spy(nn.Module):

@@ -30,8 +30,8 @@ from torch.overrides import TorchFunctionMode
 
 from gossamer.core.errors import InputError
 from gossamer.masks.storages import first_names, in_order_of
-from gossamer.measure.repeatable import check_answers_repeat
-from gossamer.measure.running import run, told
+from gossamer.measures.functional.repeatable import check_answers_repeat
+from gossamer.measures.functional.running import run, told
 
 _ADVICE = "paths are found in float64, so let forward create its tensors in its input's dtype"
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
-from gossamer.measure import Multiplies, multiply_adds
+from gossamer.measures.functional import Multiplies, multiply_adds
 from gossamer.nets import fashion_cnn, mlp
 
 

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from gossamer.measure.modes import evaluation
+from gossamer.measures.functional.modes import evaluation
 
 
 def test_each_mode_comes_back_after_an_error() -> None:

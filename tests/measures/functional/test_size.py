@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
-from gossamer.measure import count_layers, effective_weights, size
+from gossamer.measures.functional import count_layers, effective_weights, size
 from gossamer.nets import fashion_cnn
 
 

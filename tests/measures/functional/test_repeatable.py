@@ -15,8 +15,13 @@ from torch.nn import functional
 from gossamer.compression import compaction_report, compress
 from gossamer.compression.onnx import export_onnx
 from gossamer.core.errors import InputError
-from gossamer.measure import effective_weights
-from gossamer.measure.repeatable import CHANGES, DRAWS, check_answers_repeat, why_answers_change
+from gossamer.measures.functional import effective_weights
+from gossamer.measures.functional.repeatable import (
+    CHANGES,
+    DRAWS,
+    check_answers_repeat,
+    why_answers_change,
+)
 
 
 class Own:

@@ -98,7 +98,7 @@ def count_layers(
         Names of the parameters that pruning may touch.
     effective
         By name, which weights lie on a path from the input to the output, in the weight's shape:
-        see `gossamer.measure.effective_weights`.
+        see `gossamer.measures.functional.effective_weights`.
 
     Raises
     ------

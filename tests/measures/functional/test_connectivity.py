@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.core.errors import InputError
-from gossamer.measure import effective_weights
+from gossamer.measures.functional import effective_weights
 from gossamer.nets import fashion_cnn
 
 Node = tuple[int, int]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.core.errors import InputError
-from gossamer.measure.latency import (
+from gossamer.measures.functional.latency import (
     LEAST_REPEATS,
     Timing,
     latency_of,
@@ -17,7 +17,7 @@ from gossamer.measure.latency import (
     time_alternately,
     time_blocks,
 )
-from gossamer.measure.machine import machine
+from gossamer.measures.functional.machine import machine
 
 
 @dataclass
