@@ -14,7 +14,7 @@ ROOMS = (
     "core", "stats", "records", "kernels", "engine", "runtime", "leakage", "data", "nets", "graph",
     "masks",
     "measures", "train", "compression", "recipes", "studies", "report", "benchmarking",
-    "commands",
+    "shrinking", "commands",
 )  # fmt: skip
 WITHOUT_TORCH = ROOMS[:7]
 
