@@ -6,7 +6,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 -
 CPP := $(wildcard cpp/*.cpp cpp/*/*)
 NATIVE := gossamer.kernels._native
 
-.PHONY: help demo test test-fast coverage sanitize lint format docs bench wheel clean
+.PHONY: help demo test test-fast test-slow coverage sanitize lint format docs bench wheel clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -15,13 +15,16 @@ help: ## say what there is to make
 demo: $(READY) ## set up, and run the main job on embedded images of digits
 	$(VENV)/bin/gossamer run demo --out runs/demo
 
-test: lint ## set up, lint and run all tests
-	$(PYTEST)
+test: lint ## set up, lint and run all tests but the slow ones
+	$(PYTEST) --durations=20
 
 test-fast: $(READY) ## run the tests of a minute, without lint
 	$(PYTEST) tests/stats tests/records tests/data tests/masks tests/test_architecture.py
 
-coverage: $(READY) ## run all tests, and say which lines none of them reaches
+test-slow: $(READY) ## run the slow tests, which nothing else here runs
+	$(PYTEST) --durations=20 -m slow
+
+coverage: $(READY) ## run the tests, and say which lines none of them reaches
 	$(PYTEST) --cov=gossamer --cov-report=term-missing:skip-covered
 
 # -S leaves out the hook of the editable install, which would find the kernels of every day. Leaks are not looked for: Python itself

@@ -59,6 +59,28 @@ def test_nothing_lies_loose_beside_the_rooms() -> None:
     assert files == {"__init__.py", "__main__.py", "py.typed"}
 
 
+FILE_LINES, FUNCTION_LINES = 450, 60
+"""The most of a file, and of a function beside its docstring, which may have parameters to tell."""
+
+
+def test_no_file_is_too_long_to_be_read_at_once() -> None:
+    lengths = {path: path.read_text().count("\n") for path in HOUSE.rglob("*.py")}
+    assert {path: lines for path, lines in lengths.items() if lines > FILE_LINES} == {}
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    lengths = {}
+    for path in HOUSE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                first = node.body[0]
+                if ast.get_docstring(node, clean=False) is not None:
+                    lines -= (first.end_lineno or 0) - first.lineno + 1
+                lengths[f"{path}: {node.name}"] = lines
+    assert {name: lines for name, lines in lengths.items() if lines > FUNCTION_LINES} == {}
+
+
 @pytest.mark.parametrize("room", [room for room in present_rooms() if room in WITHOUT_TORCH])
 def test_some_rooms_never_import_torch(room: str) -> None:
     for path in (HOUSE / room).rglob("*.py"):

@@ -86,6 +86,7 @@ def test_what_a_rival_fails_with_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.slow
 def test_compiling_gives_the_same_answers() -> None:
     network, inputs = pruned(mlp(6, 3, (4,))), random_inputs((2, 6))
     np.testing.assert_allclose(

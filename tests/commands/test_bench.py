@@ -231,6 +231,7 @@ def test_a_file_in_the_place_of_the_folder_is_said_before_the_work(
     assert "--out taken: taken is no folder" in found.err
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_from_end_to_end(gossamer: Gossamer) -> None:
     """Everything as it is, with processes of their own, on a tiny network for a tiny time."""
     Path("tiny_networks.py").write_text(TINY)

@@ -3,6 +3,7 @@ import io
 import os
 import tarfile
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -293,20 +294,38 @@ def little_memory() -> Iterator[None]:
     assert peak < 20e6
 
 
-def bomb(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
-    """A member of 200 million zeros, packed into some 200 kB."""
+def bomb(start: bytes) -> bytes:
+    """Return a gzip stream of these bytes and 200 million zeros, packed into some 900 kB."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    head = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush nothing points back: the same packed zeros may follow each other.
+    zeros = packer.compress(bytes(1_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)
+    unread = bytes(8)  # A checksum and a length that only who unpacks all of it would miss.
+    return b"\x1f\x8b\x08" + bytes(7) + head + zeros * 200 + packer.flush() + unread
+
+
+def large(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
     header = member(name, type=kind)[0]
     header.size = 200_000_000
-    return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(200_000_000), 1)
+    return header.tobuf(tarfile.GNU_FORMAT)
 
 
 BOMBS = {
-    "a batch": bomb(f"{FOLDER}/data_batch_1.bin"),
-    "a note": bomb(f"{FOLDER}/readme.html"),
-    "a long name": bomb("name", tarfile.GNUTYPE_LONGNAME),
-    "extended headers": bomb("name", tarfile.XHDTYPE),
-    "the end": gzip.compress(TAR + bytes(200_000_000), 1),
+    "a batch": large(f"{FOLDER}/data_batch_1.bin"),
+    "a note": large(f"{FOLDER}/readme.html"),
+    "a long name": large("name", tarfile.GNUTYPE_LONGNAME),
+    "extended headers": large("name", tarfile.XHDTYPE),
+    "the end": TAR,
 }
+
+
+def test_a_bomb_is_a_whole_stream() -> None:
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    packed, size = bomb(b"start")[:-8], 0
+    while packed:
+        size += len(unpacker.decompress(packed, 1_000_000))
+        packed = unpacker.unconsumed_tail
+    assert size == 200_000_005
 
 
 @pytest.mark.parametrize("what", BOMBS)
@@ -314,7 +333,7 @@ BOMBS = {
 def test_decompression_stops_where_the_published_archive_would_end(
     what: str, tmp_path: Path
 ) -> None:
-    (tmp_path / ARCHIVE).write_bytes(BOMBS[what])
+    (tmp_path / ARCHIVE).write_bytes(bomb(BOMBS[what]))
     sentence = refused(tmp_path)
     expected = "data_batch_1.bin: holds more bytes" if what == "a batch" else "holds more than the"
     assert expected in sentence

@@ -22,7 +22,6 @@ from gossamer.core.installing import needing
 if TYPE_CHECKING:
     from gossamer.benchmarking.subjects import Case, Subject
     from gossamer.records.speed import Row, Speed
-    from gossamer.runtime import Predictor
 
 EPILOG = (
     "MODEL is mlp, fashion-cnn, mnist-cnn, cifar-cnn, cifar-dropout-cnn, cifar-wide-cnn, "
@@ -56,68 +55,80 @@ class PatternName(StrEnum):
     block = "block"
 
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A built-in network, package.module:callable, file.py:callable, or FILE.gsm.",
+        autocompletion=networks_beginning,
+    ),
+]
+Sparsities = Annotated[
+    list[float] | None,
+    typer.Option(help="Share of zeros; may be repeated. [default: 0.5 to 0.99]"),
+]
+Batches = Annotated[
+    list[int] | None,
+    typer.Option(min=1, help="Batch size; may be repeated. [default: 1, 64, 1024]"),
+]
+ThreadCounts = Annotated[
+    list[int] | None,
+    typer.Option(min=1, help="Threads; may be repeated. [default: 1, and all cores]"),
+]
+PrunedAsOne = Annotated[
+    PatternName, typer.Option(help="What is pruned as one; blocks are of 4×1 weights.")
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(metavar="C,H,W", help="Of one example. [default: the published dataset's]"),
+]
+Classes = Annotated[
+    int | None,
+    typer.Option(min=1, help="Outputs of a built-in network; your own says itself. [default: 10]"),
+]
+NetworkArguments = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Argument of the callable; may be repeated."),
+]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Its state_dict, .safetensors or .pt. [default: initial ones]"
+    ),
+]
+Seconds = Annotated[
+    float, typer.Option(help="For timing each row of a table, all columns together.")
+]
+Compiled = Annotated[
+    bool, typer.Option("--compile/--no-compile", help="Time torch.compile in one row, too.")
+]
+PageFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder for the page, not of a .gsm. [default: runs/bench-MODEL]"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON and nothing else.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes.")
+]
+
+
 def bench(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A built-in network, package.module:callable, file.py:callable, or FILE.gsm.",
-            autocompletion=networks_beginning,
-        ),
-    ],
-    sparsity: Annotated[
-        list[float] | None,
-        typer.Option(help="Share of zeros; may be repeated. [default: 0.5 to 0.99]"),
-    ] = None,
-    batch: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Batch size; may be repeated. [default: 1, 64, 1024]"),
-    ] = None,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Threads; may be repeated. [default: 1, and all cores]"),
-    ] = None,
-    pattern: Annotated[
-        PatternName, typer.Option(help="What is pruned as one; blocks are of 4×1 weights.")
-    ] = PatternName.weight,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(metavar="C,H,W", help="Of one example. [default: the published dataset's]"),
-    ] = None,
-    classes: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Outputs of a built-in network; your own says itself. [default: 10]"
-        ),
-    ] = None,
-    network_arg: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Argument of the callable; may be repeated."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Its state_dict, .safetensors or .pt. [default: initial ones]"
-        ),
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option(help="For timing each row of a table, all columns together.")
-    ] = 4.0,
-    compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Time torch.compile in one row, too.")
-    ] = True,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder for the page, not of a .gsm. [default: runs/bench-MODEL]"
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all numbers as JSON and nothing else.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes.")
-    ] = False,
+    model: Model,
+    sparsity: Sparsities = None,
+    batch: Batches = None,
+    threads: ThreadCounts = None,
+    pattern: PrunedAsOne = PatternName.weight,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    network_arg: NetworkArguments = None,
+    weights: WeightsFile = None,
+    seconds: Seconds = 4.0,
+    compiled: Compiled = True,
+    out: PageFolder = None,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Compare the speed of a network, dense and sparse, on this machine.
 
@@ -133,26 +144,15 @@ def bench(
     _check_numbers(sparsity or (), threads or (), seconds)
     from gossamer.benchmarking.files import is_compressed
 
-    counts = threads or _usual_threads()
+    batches, counts = batch or BATCHES, threads or _usual_threads()
     if is_compressed(model):
-        from gossamer.benchmarking.memory import check_memory, file_footprint
-        from gossamer.runtime import load
-
-        predictor = load(Path(model))  # whether there is such a file comes before how it is timed
-        check_memory(file_footprint(predictor), batch or BATCHES)
         given = {
             "--sparsity": sparsity, "--pattern": pattern is not PatternName.weight,
             "--input-shape": input_shape, "--classes": classes, "--network-arg": network_arg,
             "--weights": weights, "--out": out, "--dry-run": dry_run,
         }  # fmt: skip
-        for option in (option for option, value in given.items() if value):
-            raise InputError(
-                f"{option}: {model} is compressed already and is timed as it is; leave {option} "
-                "out, or name the network that it was made from."
-            )
-        raise typer.Exit(
-            _bench_file(Path(model), predictor, batch or BATCHES, counts, seconds, as_json)
-        )
+        needless = [option for option, value in given.items() if value]
+        raise typer.Exit(_bench_file(Path(model), needless, batches, counts, seconds, as_json))
     shape = None if input_shape is None else _shape(input_shape)
     folder = out or Path("runs") / f"bench-{model.replace(':', '-').replace('/', '-')}"
     check_folder(folder)
@@ -163,8 +163,8 @@ def bench(
     arguments = parsed_arguments(network_arg or ())
     _check_known(model)
     chosen = subject(model, shape, classes, weights, pattern.value, arguments)
-    parameters, zeros = _looked_at(chosen, batch or BATCHES)
-    rows = cases(sparsity or SPARSITIES, batch or BATCHES, counts, zeros)
+    parameters, zeros = _looked_at(chosen, batches)
+    rows = cases(sparsity or SPARSITIES, batches, counts, zeros)
     if dry_run:
         _preview(model, rows, seconds, compiled=compiled)
         return
@@ -182,17 +182,32 @@ def bench(
 
 def _bench_file(
     path: Path,
-    predictor: "Predictor",
+    needless: Sequence[str],
     batches: Sequence[int],
     threads: Sequence[int],
     seconds: float,
     as_json: bool,
 ) -> int:
-    """Time a compressed file, print what was found, and return the exit code."""
+    """Time a compressed file, print what was found, and return the exit code.
+
+    Raises
+    ------
+    InputError
+        If it is no such file, takes too much memory, or options were given that it has no use for.
+    """
     from gossamer.benchmarking.files import file_speed, file_times
+    from gossamer.benchmarking.memory import check_memory, file_footprint
     from gossamer.commands.bench_tables import described_file
     from gossamer.records.file_speed import FileTime
+    from gossamer.runtime import load
 
+    predictor = load(path)  # whether there is such a file comes before how it is timed
+    check_memory(file_footprint(predictor), batches)
+    for option in needless:
+        raise InputError(
+            f"{option}: {path} is compressed already and is timed as it is; leave {option} "
+            "out, or name the network that it was made from."
+        )
     found: list[FileTime] = []
     code = 0
     try:

@@ -57,59 +57,66 @@ class DeviceName(StrEnum):
     cuda = "cuda"
 
 
+Study = Annotated[
+    str, typer.Argument(help="A built-in study, or a TOML file.", autocompletion=studies_beginning)
+]
+Scale = Annotated[
+    ScaleName | None,
+    typer.Option(
+        help="quick: a first answer in about ten minutes on two idle cores; medium: within a "
+        "few hours; paper: as published. [default: quick]"
+    ),
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="How many seeds. [default: the scale's]")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes, or workers of a cluster at most. [default: what is fastest; all workers]",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Threads of each process. [default: OMP_NUM_THREADS, else what is fastest]"
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Let the workers of a Dask cluster do it, which share the folders."
+    ),
+]
+ResultsFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder for results; what is there is used. [default: runs/NAME of study]"),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of datasets on disk. [default: $GOSSAMER_DATA, else download]"),
+]
+Trainer = Annotated[DeviceName, typer.Option(help="What trains.")]
+Curves = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write losses, graph and weights for TensorBoard."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and the estimated time; do nothing.")
+]
+
+
 def run(
-    study: Annotated[
-        str,
-        typer.Argument(help="A built-in study, or a TOML file.", autocompletion=studies_beginning),
-    ],
-    scale: Annotated[
-        ScaleName | None,
-        typer.Option(
-            help="quick: a first answer in about ten minutes on two idle cores; medium: within a "
-            "few hours; paper: as published. [default: quick]"
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many seeds. [default: the scale's]")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes, or workers of a cluster at most. "
-            "[default: what is fastest; all workers]",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads of each process. [default: OMP_NUM_THREADS, else what is fastest]"
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Let the workers of a Dask cluster do it, which share the folders."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for results; what is there is used. [default: runs/NAME of study]"
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder of datasets on disk. [default: $GOSSAMER_DATA, else download]"),
-    ] = None,
-    device: Annotated[DeviceName, typer.Option(help="What trains.")] = DeviceName.auto,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write losses, graph and weights for TensorBoard."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and the estimated time; do nothing.")
-    ] = False,
+    study: Study,
+    scale: Scale = None,
+    seeds: Seeds = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    out: ResultsFolder = None,
+    data: DataFolder = None,
+    device: Trainer = DeviceName.auto,
+    tensorboard: Curves = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run a study, or what is left of it, and write its report."""
     begun = time.monotonic()

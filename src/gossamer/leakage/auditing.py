@@ -252,17 +252,8 @@ def _audited(
     check_models(statistics)
     alone = without_mate(inside, pairs)
     kept = np.delete(np.arange(statistics.models), alone)
-    design = find_design(inside[kept], pairs, options.seed)
-    split = find_split(design, options.seed)
-    case = Case(
-        statistics.of_models(kept),
-        numbers,
-        design,
-        split,
-        options.seed,
-        softened=options.softened.of_models(kept) if options.softened else None,
-        temperature=options.temperature,
-    )
+    case = _case_of(statistics, numbers, inside, kept, pairs, options)
+    design = case.design
     obstacles = {name: obstacle(ATTACKS[name], design) for name in options.attacks}
     possible = [name for name, why in obstacles.items() if why is None]
     headline = next((name for name in HEADLINES if name in possible), (*possible, *_IN_SAMPLE)[0])
@@ -302,6 +293,27 @@ def _audited(
         headline_sentence="" if chosen == headline else finding(found[headline]),
         warnings=breakdowns(case),
         provenance=_provenance(numbers, inside, pairs, options),
+    )
+
+
+def _case_of(
+    statistics: Statistics,
+    labels: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+    kept: NDArray[np.intp],
+    pairs: ArrayLike | None,
+    options: _Options,
+) -> Case:
+    """Return what is attacked: the outputs of the models that are kept, and who knows what."""
+    design = find_design(inside[kept], pairs, options.seed)
+    return Case(
+        statistics.of_models(kept),
+        labels,
+        design,
+        find_split(design, options.seed),
+        options.seed,
+        softened=options.softened.of_models(kept) if options.softened else None,
+        temperature=options.temperature,
     )
 
 

@@ -188,13 +188,7 @@ def find_mask(
     layers = layers if tied is None else tied.layers
     calibration = Calibration(root, layers, batches, loss)
     contexts = [ScoreContext(layer, calibration) for layer in layers]
-    scored = ranked(contexts, chosen_score, chosen_pattern, seed)
-    compared = _compared(chosen_pattern, chosen_allocation, chosen_score)
-    if tied is None:
-        pruned = _lowest(scored, chosen_pattern, chosen_allocation, compared, agreed)
-    else:
-        across = compared == "network"
-        pruned = tied.lowest(scored, chosen_score, chosen_allocation, across, agreed or 0.0)
+    pruned = _weakest(contexts, tied, chosen_score, chosen_pattern, chosen_allocation, agreed, seed)
     kept = [~groups for groups in pruned]
     units = {layer.name: layer.units for layer in layers if layer.units is not None}
     mask = Mask(
@@ -221,6 +215,23 @@ def find_mask(
     )
     _warn_of_starved_layers(mask)
     return mask
+
+
+def _weakest(
+    contexts: Sequence[ScoreContext],
+    tied: Coupling | None,
+    score: Score,
+    pattern: Pattern,
+    allocation: Allocation,
+    sparsity: float | None,
+    seed: int,
+) -> list[Tensor]:
+    """Return the groups of each layer that go."""
+    scored = ranked(contexts, score, pattern, seed)
+    compared = _compared(pattern, allocation, score)
+    if tied is None:
+        return _lowest(scored, pattern, allocation, compared, sparsity)
+    return tied.lowest(scored, score, allocation, compared == "network", sparsity or 0.0)
 
 
 def _compared(pattern: Pattern, allocation: Allocation, score: Score) -> Compared:
