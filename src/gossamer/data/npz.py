@@ -1,5 +1,6 @@
 """A user's own data: one ``.npz`` file of four arrays, read without pickle."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,39 @@ def load_npz(path: Path | str, layout: Layout | None = None) -> Dataset:
     path = Path(path)
     asked = checked_layout("layout", layout)
     arrays = _read_arrays(path)
-    found = asked or _layout(path, arrays)
+    return dataset_of(str(path), path.name, arrays, asked or _layout(path, arrays))
+
+
+def dataset_of(
+    where: str, name: str, arrays: Mapping[str, NDArray[Any]], layout: Layout | None = None
+) -> Dataset:
+    """Return the dataset of the four arrays of `ARRAYS`, as `load_npz` takes them.
+
+    Parameters
+    ----------
+    where
+        What holds the arrays, for complaints.
+    name
+        Of the dataset.
+    arrays
+        By their names.
+    layout
+        Where the channels of images are; None: as their shape says.
+
+    Raises
+    ------
+    InputError
+        If they are not what `load_npz` describes.
+    """
     x_train, x_test = (
-        _examples(f"{path}: {key}", arrays[key], found) for key in ("x_train", "x_test")
+        _examples(f"{where}: {key}", arrays[key], layout) for key in ("x_train", "x_test")
     )
     y_train, y_test = (
-        _labels(f"{path}: y_{part}", arrays[f"y_{part}"], len(examples))
+        _labels(f"{where}: y_{part}", arrays[f"y_{part}"], len(examples))
         for part, examples in (("train", x_train), ("test", x_test))
     )
     return Dataset(
-        path.name,
+        name,
         x_train,
         y_train,
         x_test,
@@ -104,7 +128,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         return {key: read_numbers(archive, held[key]) for key in wanted}
 
 
-def _layout(path: Path, arrays: dict[str, NDArray[Any]]) -> Layout | None:
+def _layout(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Layout | None:
     """Return what the file says of its images' axes."""
     if LAYOUT not in arrays:
         return None

@@ -65,6 +65,54 @@ def imported_identity(
     return found | ({"args": dict(args)} if args else {})
 
 
+def imported_value(name: str, what: str, *, called: bool = True) -> Any:
+    """Return what a user's ``package.module:callable`` is, or what it gives without arguments.
+
+    Parameters
+    ----------
+    name
+        With the module's name or its file before the colon.
+    what
+        What it is to give, for complaints, such as ``"data"``.
+    called
+        Whether it is called; otherwise the callable itself is returned.
+
+    Raises
+    ------
+    InputError
+        If the module cannot be imported, lacks the callable, or that fails.
+    """
+    with _importable(name):
+        make = _callable(name, _module(name, what), what)
+        if not called:
+            return make
+        try:
+            return make()
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(
+                f"The {what} {name!r} fails when it is called without arguments ({_told(error)}): "
+                f"name a function that gives the {what} so."
+            ) from error
+
+
+def imported_module(name: str, args: Mapping[str, Any] = NO_ARGUMENTS, seed: int = 0) -> nn.Module:
+    """Return the network that a user's callable gives, whatever it takes and gives.
+
+    Raises
+    ------
+    InputError
+        As `gossamer.nets.build`, but for its outputs, which are not looked at.
+    """
+    with _importable(name):
+        make = _callable(name, _module(name))
+        check_call(name, make, args)
+        with generators_kept(), torch.device("cpu"):
+            seed_generators(seed)
+            return _called(name, make, typed_arguments(name, make, args)).train()
+
+
 def weights_hash(state: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the names, dtypes, shapes and bytes of tensors, in order.
 
@@ -109,23 +157,23 @@ def _named_file(name: str) -> Path | None:
     return Path(module) if module.endswith(".py") else None
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str, what: str = "network") -> ModuleType:
     module, _, attribute = name.rpartition(":")
     file = _named_file(name)
     if file is not None:
         if not file.is_file():
-            raise InputError(f"The network {name!r} is in {file}, but there is no such file.")
+            raise InputError(f"The {what} {name!r} is in {file}, but there is no such file.")
         module = file.stem
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
         raise InputError(
-            f"The network {name!r} is not of the form 'package.module:callable': give the module "
+            f"The {what} {name!r} is not of the form 'package.module:callable': give the module "
             "as in an import statement, or its file, a colon, and the name of a function or class "
             "in it."
         )
-    found = _imported(name, module)
+    found = _imported(name, module, what)
     if file is not None and not _is_file_of(found, file):
         raise InputError(
-            f"The network {name!r} is in {file}, but Python has another module {module!r} already, "
+            f"The {what} {name!r} is in {file}, but Python has another module {module!r} already, "
             f"from {getattr(found, '__file__', None) or 'itself'}: give the file another name."
         )
     return found
@@ -136,18 +184,18 @@ def _is_file_of(module: ModuleType, file: Path) -> bool:
     return theirs is not None and Path(theirs).exists() and file.samefile(theirs)
 
 
-def _imported(name: str, module: str) -> ModuleType:
+def _imported(name: str, module: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and _is_part(error.name, module):
             raise InputError(
-                f"The network {name!r} needs the module {module!r}, and there is no module "
+                f"The {what} {name!r} needs the module {module!r}, and there is no module "
                 f"{error.name!r} in {Path.cwd()} nor among the installed packages: run in the "
                 "folder that holds it, or install it."
             ) from error
         raise InputError(
-            f"The module {module!r} of the network {name!r} fails when it is imported "
+            f"The module {module!r} of the {what} {name!r} fails when it is imported "
             f"({_told(error)}): make 'import {module}' work first."
         ) from error
 
@@ -156,18 +204,18 @@ def _is_part(missing: str | None, module: str) -> bool:
     return missing is not None and f"{module}.".startswith(f"{missing}.")
 
 
-def _callable(name: str, module: ModuleType) -> Callable[..., Any]:
+def _callable(name: str, module: ModuleType, what: str = "network") -> Callable[..., Any]:
     attribute = name.rpartition(":")[2]
     if not hasattr(module, attribute):
         raise InputError(
-            f"The module {module.__name__!r} of the network {name!r} has no {attribute!r}: name a "
-            "function or class in it that returns the network."
+            f"The module {module.__name__!r} of the {what} {name!r} has no {attribute!r}: name a "
+            f"function or class in it that returns the {what}."
         )
     found = getattr(module, attribute)
     if not callable(found):
         raise InputError(
-            f"The network {name!r} is of type {type(found).__name__}, but a function or class was "
-            "expected: name one that returns the network when it is called."
+            f"The {what} {name!r} is of type {type(found).__name__}, but a function or class was "
+            f"expected: name one that returns the {what} when it is called."
         )
     return found  # type: ignore[no-any-return]  # what it takes and returns is checked at the call
 
