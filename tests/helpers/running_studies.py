@@ -8,6 +8,7 @@ from typing import Any
 
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
+from gossamer.studies.damage import without_damage
 from gossamer.studies.run import Request, carry_out, prepare
 from gossamer.studies.tasks import Event
 
@@ -21,6 +22,7 @@ def run_all(study: Path, folder: Path, jobs: int = 1, stop_after: int | None = N
 
     with Store.create(folder) as store:
         prepared = prepare(Request(study=str(study), folder=folder, jobs=jobs), store)
+        prepared, _ = without_damage(prepared, store)
         carry_out(
             prepared, store, events.append, lambda: stop_after is not None and made() >= stop_after
         )

@@ -155,9 +155,7 @@ def old(tmp_path: Path) -> Path:
     with Store.create(tmp_path) as store:
         for value in sample()["records"]:
             assert "versions" not in value
-            store._connection.execute(
-                "INSERT INTO records VALUES (?, ?)", (value["key"], json.dumps(value))
-            )
+            store._database.put("records", value["key"], json.dumps(value))
             (tmp_path / "statistics" / f"{value['key']}.safetensors").touch()
         for value in sample()["phases"]:
             store.add_phase(Phase.model_validate(value))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gossamer.core.errors import InputError, StoreError
 from gossamer.masks import Mask, prune
 from gossamer.recipes import state as state_module
-from gossamer.recipes.state import State, load_state, save_state, snapshot
+from gossamer.recipes.state import State, is_bound_to_name, load_state, save_state, snapshot
 
 
 def sentence(action: Callable[[], object]) -> str:
@@ -164,13 +164,34 @@ def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
         assert str(path) in sentence(lambda: load_state(path)), position
 
 
+def test_a_state_under_the_name_of_another_is_noticed(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    save_state(one, State({"w": torch.ones(2)}))
+    one.rename(other)
+    assert "it was written as one" in sentence(lambda: load_state(other))
+
+
+def test_a_state_from_before_names_were_part_of_the_checksum_is_read(tmp_path: Path) -> None:
+    path, header = tmp_path / "state", '{"epochs": 3, "notes": {}, "mask": null, "packed": false}'
+    tensors = {"network/w": torch.ones(2)}
+    found = state_module._checksum(header, tensors)
+    metadata = {"format": "gossamer state 1", "header": header, "checksum": found}
+    save_file(tensors, path, metadata)
+    assert load_state(path)[0].epochs == 3
+    assert not is_bound_to_name(path)
+    save_state(path, State({"w": torch.ones(2)}))
+    assert is_bound_to_name(path)
+    save_file(tensors, path, {**metadata, "checksum": "00000000"})
+    assert "not those that were written" in sentence(lambda: load_state(path))
+
+
 def test_every_cut_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "state"
     save_state(path, State({"w": torch.randn(2, 2)}))
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        assert "delete the file" in sentence(lambda: load_state(path)), length
+        assert "sets it aside" in sentence(lambda: load_state(path)), length
 
 
 def test_a_missing_or_foreign_file_is_a_sentence(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from gossamer.core.errors import StoreError
 from gossamer.leakage import Statistics, statistics
-from gossamer.recipes.statistics_files import read_statistics, write_statistics
+from gossamer.recipes.statistics_files import is_verified, read_statistics, write_statistics
 
 
 def found(examples: int, seed: int = 0) -> Statistics:
@@ -74,7 +74,36 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, how: str) -> None:
     with pytest.raises(StoreError) as caught:
         read_statistics(path)
     assert str(caught.value).startswith(f"the statistics {path} cannot be read (")
-    assert str(caught.value).endswith("): delete the file to compute it again")
+    ending = "): run the same command again, which sets it aside and makes it again"
+    assert str(caught.value).endswith(ending)
+
+
+def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "one.safetensors"
+    write_statistics(path, found(3))
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        with pytest.raises(StoreError, match="cannot be read"):
+            read_statistics(path)
+
+
+def test_statistics_under_the_name_of_others_are_noticed(tmp_path: Path) -> None:
+    write_statistics(tmp_path / "one.safetensors", found(5))
+    (tmp_path / "one.safetensors").rename(tmp_path / "other.safetensors")
+    with pytest.raises(StoreError, match=r"it was written as one\.safetensors"):
+        read_statistics(tmp_path / "other.safetensors")
+
+
+def test_statistics_from_before_checksums_are_read_and_told_apart(tmp_path: Path) -> None:
+    path, numbers = tmp_path / "one.safetensors", found(5)
+    write_statistics(path, numbers)
+    assert is_verified(path)
+    save_file({name: value[0] for name, value in vars(numbers).items()}, path)
+    assert np.array_equal(read_statistics(path).margin, numbers.margin)
+    assert not is_verified(path)
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

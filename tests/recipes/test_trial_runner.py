@@ -598,7 +598,7 @@ def test_a_state_that_is_missing_or_damaged_is_a_sentence(
     do_all(make_runner(points), found)
     path = tmp_path / "states" / f"{found.states[1]}.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(StoreError, match="delete the file to compute it again"):
+    with pytest.raises(StoreError, match="run the same command again, which sets it aside"):
         make_runner(points).measure(found)
 
 

@@ -28,10 +28,11 @@ from gossamer.recipes.statistics_files import read_statistics
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun
 from gossamer.records.store import Store, state_path, statistics_path
+from gossamer.studies.damage import without_damage
 from gossamer.studies.joint_measures import joint_tasks
 from gossamer.studies.pictures import png
 from gossamer.studies.run import Prepared, Request, carry_out, describe_run, prepare
-from gossamer.studies.tasks import Event, Failure
+from gossamer.studies.tasks import Event, Failure, Pulse
 
 WriteStudy = Callable[..., Path]
 KINDS = [("leakage", "dense", 0.0), ("leakage", "weight", 0.5), ("releases", "weight", 0.5)]
@@ -45,6 +46,7 @@ def run(
     events: list[Event] = []
     with Store.create(folder) as store:
         prepared = prepare(Request(study=str(study), folder=folder, jobs=1), store)
+        prepared, _ = without_damage(prepared, store)
         carry_out(prepared, store, events.append, lambda: stop is not None and stop(events))
     return events
 
@@ -346,24 +348,52 @@ def test_networks_without_their_statistics_are_measured_again(copied: tuple[Path
     assert numbers(out) == whole
 
 
-def test_a_damaged_file_of_statistics_is_one_sentence_and_costs_no_other(
+def test_damaged_statistics_are_set_aside_and_made_again(copied: tuple[Path, Path]) -> None:
+    study, out = copied
+    whole = numbers(out)
+    path = statistics_path(out, networks(study.parent, "dense")[2].record)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    forget(out, "joints")
+    events = run(study, out)
+    assert [type(event) for event in events] == [Record, *[JointRecord] * 4]
+    assert numbers(out) == whole
+    assert [kept.name for kept in (out / "damaged").iterdir()] == [f"statistics-{path.name}"]
+    assert (out / "damaged" / f"statistics-{path.name}").read_bytes() == content
+
+
+def test_statistics_of_two_networks_that_changed_places_are_made_again(
     copied: tuple[Path, Path],
 ) -> None:
     study, out = copied
     whole = numbers(out)
-    path = statistics_path(out, networks(study.parent, "dense")[2].record)
-    path.write_bytes(path.read_bytes()[:-3])
+    one, other = (statistics_path(out, each.record) for each in networks(study.parent, "dense")[:2])
+    one.rename(out / "meanwhile")
+    other.rename(one)
+    (out / "meanwhile").rename(other)
     forget(out, "joints")
     events = run(study, out)
-    assert [joint.kind for joint in made(events, JointRecord)] == ["leakage", "overlap"]
-    reasons = [failure.reason for failure in made(events, Failure)]
-    assert len(reasons) == 2
-    for reason in reasons:
-        assert f"the statistics {path} cannot be read" in reason
-        assert reason.endswith("delete the file to compute it again")
-    path.unlink()
-    rest = run(study, out)
-    assert [type(event) for event in rest] == [Record, JointRecord, JointRecord]
+    assert [type(event) for event in events] == [Record, Record, *[JointRecord] * 4]
+    assert numbers(out) == whole
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_a_state_that_only_an_overlap_needs_is_made_again(
+    copied: tuple[Path, Path], how: str
+) -> None:
+    study, out = copied
+    whole = numbers(out)
+    path = state_path(out, networks(study.parent, "weight")[1].states[1])
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    forget(out, "joints")
+    events = run(study, out)
+    assert [type(event) for event in events if not isinstance(event, Pulse)] == [
+        Phase, *[JointRecord] * 4,
+    ]  # fmt: skip
     assert numbers(out) == whole
 
 

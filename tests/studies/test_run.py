@@ -80,23 +80,6 @@ def test_a_diverging_arm_fails_alone_and_says_why(write_study: WriteStudy, tmp_p
     assert sum(isinstance(event, Record) for event in events) == 2 * 7 - len(failures)
 
 
-def test_a_damaged_state_is_a_sentence_and_not_a_wrong_number(
-    study_file: Path, tmp_path: Path
-) -> None:
-    run_all(study_file, tmp_path / "out", stop_after=1)
-    (state,) = (tmp_path / "out" / "states").glob("*.safetensors")
-    state.write_bytes(state.read_bytes()[:-100])
-    events = run_all(study_file, tmp_path / "out")
-    failures = [event for event in events if isinstance(event, Failure)]
-    assert failures
-    assert all("delete the file to compute it again" in failure.reason for failure in failures)
-    state.unlink()
-    again = run_all(study_file, tmp_path / "out")
-    assert not [event for event in again if isinstance(event, Failure)]
-    run_all(study_file, tmp_path / "whole")
-    assert numbers(tmp_path / "out") == numbers(tmp_path / "whole")
-
-
 def test_one_trial_that_fails_does_not_cost_the_others_of_its_task(
     study_file: Path, tmp_path: Path
 ) -> None:

@@ -51,7 +51,7 @@ def whole(study_file: Path, tmp_path: Path) -> dict[str, Any]:
 
 def fill_database(store: Store) -> None:
     """Let SQLite itself find no room for another page."""
-    connection = store._connection
+    connection = store._database.connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
 

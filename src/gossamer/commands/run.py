@@ -154,13 +154,13 @@ def _run(
     from gossamer.commands.run_display import beginning
     from gossamer.core.formats import duration
     from gossamer.records.store import Store, only_writer
+    from gossamer.studies.damage import without_damage
     from gossamer.studies.folders import check_same_study
     from gossamer.studies.run import (
         REPORT,
         describe_run,
         prepare,
         telling_what_is_kept,
-        with_what_is_done,
     )
 
     if tensorboard is not None:  # said before the work, not after it
@@ -169,6 +169,8 @@ def _run(
         check_folder(tensorboard, "--tensorboard", "curves")
     with _store_there(request.folder) as store:
         prepared = prepare(request, store)
+        for sentence in store.told() if store is not None and dry_run else ():
+            _say(sentence)
         if store is not None and not own_folder:
             check_same_study(prepared, store)
         if dry_run:
@@ -182,9 +184,12 @@ def _run(
             return 0
     with ExitStack() as held:
         with telling_what_is_kept(prepared):
-            store = held.enter_context(Store.create(request.folder))
             held.enter_context(only_writer(request.folder))
-            prepared = with_what_is_done(prepared, store)
+            store = held.enter_context(Store.create(request.folder))
+            with _STDERR.status("Checking what is there"):
+                prepared, damaged = without_damage(prepared, store)
+            for sentence in (*store.told(), *damaged):
+                _say(sentence)
         code = _carry_out(prepared, store, begun)
         if prepared.is_done_in_part(store):
             write_report_of(store)
@@ -302,6 +307,8 @@ def write_report_of(store: "Store") -> None:
         )
     phases = store.phases({key for trial in study.trials for key in trial.phases})
     joints = store.joints(study.joints)
+    for sentence in store.told():
+        _say(sentence)
     try:
         with _STDERR.status("Writing the report"):
             path = write_report(study, records, phases, list(joints.values()), store.folder)

@@ -33,6 +33,31 @@ class StoreError(GossamerError, RuntimeError):
     """The store of states and records cannot be read or written."""
 
 
+class DamagedFileError(StoreError):
+    """A file of the store is missing, or not what was written: it is to be made again.
+
+    Parameters
+    ----------
+    what
+        What the file holds, such as "state".
+    path
+        The file.
+    reason
+        What is wrong with it.
+    """
+
+    def __init__(self, what: str, path: object, reason: object) -> None:
+        super().__init__(what, f"{path}", f"{reason}")  # all, so that a worker process can send it
+
+    def __str__(self) -> str:
+        """Return what a user is told."""
+        what, path, reason = self.args
+        return (
+            f"the {what} {path} cannot be read ({reason}): run the same command again, which sets "
+            "it aside and makes it again"
+        )
+
+
 class UnwritableError(StoreError):
     """A folder takes no more: its disk or quota is full, or it is read-only or gone.
 

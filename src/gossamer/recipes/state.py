@@ -12,12 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gossamer.core.errors import InputError, StoreError
+from gossamer.core.errors import DamagedFileError, InputError, StoreError
 from gossamer.core.files import replacing, unwritable
 from gossamer.masks import Mask
 from gossamer.masks.packing import pack, unpack
 
-_FORMAT = "gossamer state 1"
+_FORMAT = "gossamer state 2"
+_BEFORE = "gossamer state 1"
+"""States of which the checksum is over the content alone: whose they are, their name says."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def snapshot(network: nn.Module) -> dict[str, Tensor]:
 def save_state(path: Path, state: State, notes: Mapping[str, Any] | None = None) -> None:
     """Write a state to one file, which appears whole or not at all.
 
-    `notes` are JSON values kept beside it; tensors among them are kept as tensors.
+    `notes` are JSON values kept beside it; tensors among them are kept as tensors. The file is
+    bound to its name: under another one it counts as damaged.
 
     Raises
     ------
@@ -96,7 +99,8 @@ def save_state(path: Path, state: State, notes: Mapping[str, Any] | None = None)
         for name, value in entries.items()
     }
     text = json.dumps(header)
-    metadata = {"format": _FORMAT, "header": text, "checksum": _checksum(text, tensors)}
+    found = _checksum(path.name + text, tensors)
+    metadata = {"format": _FORMAT, "key": path.name, "header": text, "checksum": found}
     try:
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
@@ -111,14 +115,14 @@ def load_state(path: Path) -> tuple[State, dict[str, Any]]:
 
     Raises
     ------
-    StoreError
-        If the file is missing or damaged.
+    DamagedFileError
+        If the file is missing or damaged, or was written under another name.
     """
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "mask": {}, "extra": {}}
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            header = _header(file.metadata() or {}, tensors)
+            header = _header(file.metadata() or {}, path.name, tensors)
         for key, value in tensors.items():
             group, _, name = key.partition("/")
             groups[group][name] = value
@@ -127,16 +131,28 @@ def load_state(path: Path) -> tuple[State, dict[str, Any]]:
             groups["network"], mask, groups["optimizer"], header["epochs"], header["packed"]
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"the state {path} cannot be read ({error}): delete the file to compute it again"
-        ) from error
+        raise DamagedFileError("state", path, error) from error
     return state, {**header["notes"], **groups["extra"]}
 
 
-def _header(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    if metadata.get("format") != _FORMAT:
+def is_bound_to_name(path: Path) -> bool:
+    """Tell whether a state that can be read is known to be the one that its name says.
+
+    Those from before names were part of the checksum are not.
+    """
+    with safe_open(path, framework="np") as file:
+        return bool((file.metadata() or {}).get("format") == _FORMAT)
+
+
+def _header(
+    metadata: Mapping[str, str], name: str, tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    if metadata.get("format") not in (_FORMAT, _BEFORE):
         raise ValueError(f"its format is not {_FORMAT!r}")
-    if metadata.get("checksum") != _checksum(metadata["header"], tensors):
+    own_name = name if metadata["format"] == _FORMAT else ""
+    if own_name and metadata.get("key") != name:
+        raise ValueError(f"it was written as {metadata.get('key')}")
+    if metadata.get("checksum") != _checksum(own_name + metadata["header"], tensors):
         raise ValueError("its bytes are not those that were written")
     header: dict[str, Any] = json.loads(metadata["header"])
     return header

@@ -4,13 +4,15 @@
 studies that asked for them; ``states/`` holds one file for each trained state, ``statistics/`` one
 for each network whose leakage is measured. A trained state counts as done once its phase is in the
 database, which happens after its file was synced and renamed. One process writes.
+
+Whatever is kept has a checksum over its key and its content. What fails it counts as not there:
+who reads leaves it out, who writes moves it to ``damaged/``, so that it is computed again.
 """
 
 import errno
 import fcntl
 import json
 import os
-import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,24 +20,15 @@ from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
-from gossamer.core.errors import InputError, StoreError, UnwritableError
+from gossamer.core.errors import InputError, StoreError
 from gossamer.core.files import unwritable
 from gossamer.core.system import failure_reason
+from gossamer.records.checksums import checksum, is_whole
+from gossamer.records.database import Database
 from gossamer.records.joint import JointRecord
+from gossamer.records.layout import DATABASE, is_there
 from gossamer.records.record import BEFORE_VERSIONS, Phase, Record, StudyRun, Value
-
-_LAYOUT = 2
-_ADDED = {1: "CREATE TABLE joints (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;"}
-"""What turns a store of an earlier layout into one of the next."""
-_TABLES = """
-CREATE TABLE IF NOT EXISTS phases (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS joints (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS studies (
-    number INTEGER PRIMARY KEY, json TEXT NOT NULL, reported INTEGER NOT NULL DEFAULT 0
-);
-"""
-_DATABASE = "store.sqlite"
+from gossamer.records.setting_aside import set_aside
 
 
 def state_path(folder: Path, key: str) -> Path:
@@ -67,9 +60,9 @@ class Store:
     {}
     """
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
-        self.folder = folder
-        self._connection = connection
+    def __init__(self, database: Database) -> None:
+        self.folder = database.folder
+        self._database = database
 
     @classmethod
     def create(cls, folder: Path) -> Self:
@@ -78,7 +71,7 @@ class Store:
         Raises
         ------
         StoreError
-            If the folder cannot be written, or holds a store of another layout.
+            If the folder cannot be written, or holds a store of a later layout.
         """
         try:
             for part in ("states", "statistics"):
@@ -88,43 +81,28 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise _cannot_be_made(folder, error) from error
-        with _connected(folder) as connection:
-            store = cls(folder, connection)
-            if _is_empty(connection):
-                connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={_LAYOUT}; COMMIT;")
-            store._check_layout()
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-        return store
+        return cls(Database.to_write(folder))
 
     @staticmethod
     def is_there(folder: Path) -> bool:
         """Tell whether a folder holds a store."""
-        if not (folder / _DATABASE).is_file():
-            return False
-        with _connected(folder, reading=True) as connection:
-            empty = _is_empty(connection)
-            connection.close()
-        return not empty
+        return is_there(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open a store that is there already.
+        """Open a store that is there already, to read it; nothing is written.
 
         Raises
         ------
         StoreError
             If there is none, or it cannot be read.
         """
-        if not cls.is_there(folder):
+        if not is_there(folder):
             raise StoreError(
-                f"{folder} holds no results: there is no {_DATABASE} in it; "
+                f"{folder} holds no results: there is no {DATABASE} in it; "
                 "name the folder that `gossamer run --out` wrote"
             )
-        with _connected(folder, reading=True) as connection:
-            store = cls(folder, connection)
-            store._check_layout()
-        return store
+        return cls(Database.to_read(folder))
 
     def __enter__(self) -> Self:
         return self
@@ -134,24 +112,11 @@ class Store:
 
     def close(self) -> None:
         """Close the database; the folder can then be moved or deleted."""
-        self._connection.close()
+        self._database.connection.close()
 
-    def _check_layout(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            raise StoreError(
-                f"{self.folder / _DATABASE} is another program's database: use another folder"
-            )
-        if version in _ADDED:
-            self._connection.executescript(
-                f"BEGIN; {_ADDED[version]} PRAGMA user_version={version + 1}; COMMIT;"
-            )
-            version += 1
-        if version != _LAYOUT:
-            raise StoreError(
-                f"{self.folder / _DATABASE} has layout {version}, this gossamer reads layout "
-                f"{_LAYOUT}: use another folder"
-            )
+    def told(self) -> list[str]:
+        """Return what a user must know of damage that was found, in sentences, each told once."""
+        return self._database.told()
 
     def state_path(self, key: str) -> Path:
         """Return the file of a trained state."""
@@ -168,23 +133,32 @@ class Store:
         for key in self.done_states():
             self._remove(checkpoint_path(self.folder, key))
 
+    def set_aside(self, path: Path) -> None:
+        """Move a file that is damaged to a folder of such, where nobody reads it.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written.
+        """
+        try:
+            set_aside(self.folder, path)
+        except OSError as error:
+            raise _cannot_be_made(self.folder, error) from error
+
     def done_states(self) -> set[str]:
         """Return the keys of all trained states that are done."""
         present = {path.stem for path in (self.folder / "states").glob("*.safetensors")}
-        with _sentences(self.folder):
-            rows = self._connection.execute("SELECT key FROM phases").fetchall()
-        return present & {key for (key,) in rows}
+        return present & self._database.scan("phases").keys()
 
     def done_records(self) -> set[str]:
         """Return the keys of all records."""
-        return set(self.measured())
+        return set(self._database.scan("records"))
 
     def measured(self) -> dict[str, Mapping[str, int]]:
         """Return the versions of the measurements of each record, by its key."""
-        query = "SELECT key, json_extract(json, '$.versions') FROM records"
-        with _sentences(self.folder):
-            rows = self._connection.execute(query).fetchall()
-        return {key: json.loads(text) if text else BEFORE_VERSIONS for key, text in rows}
+        found = self._database.scan("records")
+        return {key: json.loads(text) if text else BEFORE_VERSIONS for key, text in found.items()}
 
     def kept_statistics(self) -> set[str]:
         """Return the keys of the records whose statistics for attacks are there."""
@@ -192,8 +166,7 @@ class Store:
 
     def done_joints(self) -> set[str]:
         """Return the keys of everything that was measured of several networks together."""
-        with _sentences(self.folder):
-            return {key for (key,) in self._connection.execute("SELECT key FROM joints")}
+        return set(self._database.scan("joints"))
 
     def add_phase(self, phase: Phase) -> None:
         """Keep a training that was done; its state's file must be in place.
@@ -227,33 +200,29 @@ class Store:
 
     def save_study(self, study: StudyRun) -> None:
         """Keep what was asked for; the study saved last is the one that is reported."""
-        text = study.model_dump_json()
-        with _sentences(self.folder), self._connection:  # commits, or rolls back
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("DELETE FROM studies WHERE json = ?", (text,))
-            self._connection.execute("INSERT INTO studies (json) VALUES (?)", (text,))
+        self._database.put_study(study.model_dump_json())
 
     def latest_study(self) -> StudyRun:
-        """Return the study that was asked for last.
+        """Return the study that was asked for last, of those that can be read.
 
         Raises
         ------
         StoreError
             If none was.
         """
-        with _sentences(self.folder):
-            row = self._connection.execute(
-                "SELECT json FROM studies ORDER BY number DESC LIMIT 1"
-            ).fetchone()
-        if row is None:
-            raise StoreError(f"{self.folder} holds no study yet: nothing was run into it")
-        return _parsed(StudyRun, row[0], self.folder)
+        for row in self._database.studies():
+            try:
+                return StudyRun.model_validate_json(row.content)
+            except ValidationError:
+                continue  # of another version of gossamer
+        raise StoreError(f"{self.folder} holds no study yet: nothing was run into it")
 
     def mark_reported(self) -> None:
         """Note that the report of the latest study is written and nothing was added since."""
-        with _sentences(self.folder):
-            self._connection.execute(
-                "UPDATE studies SET reported = 1 WHERE number = (SELECT max(number) FROM studies)"
+        for row in self._database.studies()[:1]:
+            self._database.write(
+                "UPDATE studies SET reported = ? WHERE number = ?",
+                (checksum("reported", "", row.content), row.number),
             )
 
     def is_reported(self, study: StudyRun) -> bool:
@@ -261,13 +230,10 @@ class Store:
 
         The command line it was asked for with does not matter.
         """
-        with _sentences(self.folder):
-            row = self._connection.execute(
-                "SELECT json, reported FROM studies ORDER BY number DESC LIMIT 1"
-            ).fetchone()
-        if row is None or not row[1]:
+        row = next(iter(self._database.studies()), None)
+        if row is None or not is_whole("reported", "", row.content, row.reported):
             return False
-        latest = _parsed(StudyRun, row[0], self.folder)
+        latest = self.latest_study()
         return latest == study.model_copy(update={"command": latest.command})
 
     def _remove(self, path: Path) -> None:
@@ -278,97 +244,27 @@ class Store:
 
     def _put(self, table: str, key: str, value: Value) -> None:
         self._check_folder()
-        with _sentences(self.folder):
-            self._connection.execute(
-                f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608 - own names
-                (key, value.model_dump_json()),
-            )
-            self._connection.execute("UPDATE studies SET reported = 0 WHERE reported")
+        self._database.put(table, key, value.model_dump_json())
+        self._database.write("UPDATE studies SET reported = '' WHERE reported != ''")
 
     def _check_folder(self) -> None:
         """Refuse to write into a database that was deleted, which would take it without a word."""
-        if not (self.folder / _DATABASE).is_file():
-            gone = FileNotFoundError(errno.ENOENT, f"{_DATABASE} is gone")
+        if not (self.folder / DATABASE).is_file():
+            gone = FileNotFoundError(errno.ENOENT, f"{DATABASE} is gone")
             raise unwritable(self.folder, gone) or gone
 
     def _get(self, table: str, keys: Collection[str], kind: type[Kept]) -> dict[str, Kept]:
-        wanted = json.dumps(list(keys))
-        with _sentences(self.folder):
-            rows = self._connection.execute(
-                f"SELECT key, json FROM {table} WHERE key IN (SELECT value FROM json_each(?))",  # noqa: S608
-                (wanted,),
-            ).fetchall()
-        return {key: _parsed(kind, text, self.folder) for key, text in rows}
-
-
-def _can_be_read(connection: sqlite3.Connection) -> bool:
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        return False
-    return True
-
-
-def _has_a_journal(folder: Path) -> bool:
-    journal = folder / f"{_DATABASE}-wal"
-    return journal.is_file() and journal.stat().st_size > 0
-
-
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    """Tell whether a database holds nothing, as after a crash while it was being made."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    return not version and not tables
-
-
-def _parsed(kind: type[Kept], text: str, folder: Path) -> Kept:
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        raise StoreError(
-            f"{folder / _DATABASE} holds a {kind.__name__} that this gossamer cannot read "
-            f"({error.error_count()} fields differ): use another folder"
-        ) from error
-
-
-@contextmanager
-def _connected(folder: Path, *, reading: bool = False) -> Iterator[sqlite3.Connection]:
-    """Connect to the database, perhaps to read it only; it stays open unless the block raises."""
-    with _sentences(folder):
-        connection = sqlite3.connect(folder / _DATABASE, isolation_level=None)
-        if reading and not _can_be_read(connection) and not _has_a_journal(folder):
-            # A full disk has no room for the file by which readers know of writers. Without a
-            # journal there is no writer, so that the database can be read as it is.
-            connection.close()
-            address = f"{(folder / _DATABASE).absolute().as_uri()}?mode=ro&immutable=1"
-            connection = sqlite3.connect(address, uri=True, isolation_level=None)
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-
-
-@contextmanager
-def _sentences(folder: Path) -> Iterator[None]:
-    """Turn database errors into sentences."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        said = StoreError(f"{folder / _DATABASE} cannot be read or written: {error}")
-        raise _no_more_taken(folder, error) or said from error
-
-
-def _no_more_taken(folder: Path, error: sqlite3.Error) -> UnwritableError | None:
-    """Tell a folder that takes no more from a database that is damaged or locked."""
-    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if kind == sqlite3.SQLITE_FULL:
-        return unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    if kind == sqlite3.SQLITE_READONLY:
-        return unwritable(folder, OSError(errno.EROFS, "it is read-only"))
-    if kind in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-        return unwritable(folder, error)
-    return None
+        """Return those rows that are there and whole, and that this gossamer can read."""
+        found: dict[str, Kept] = {}
+        unreadable: list[str] = []
+        for key, content in self._database.rows(table, keys):
+            try:
+                found[key] = kind.model_validate_json(content)
+            except ValidationError:
+                unreadable.append(key)
+        if unreadable:
+            self._database.set_rows_aside(table, unreadable)
+        return found
 
 
 def _cannot_be_made(folder: Path, error: OSError) -> StoreError:
@@ -379,7 +275,7 @@ def _cannot_be_made(folder: Path, error: OSError) -> StoreError:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder for one writing process.
+    """Hold the folder for one writing process, making it if it is not there.
 
     Raises
     ------
@@ -389,6 +285,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         If the folder cannot be written.
     """
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("a")
     except OSError as error:
         raise _cannot_be_made(folder, error) from error

@@ -92,6 +92,11 @@ class JointTask:
         return key_of(identity)
 
     @property
+    def networks(self) -> tuple[KeyedTrial, ...]:
+        """All that are measured, of either arm."""
+        return (*self.trials, *self.others)
+
+    @property
     def needs_statistics(self) -> bool:
         """Whether it works on the statistics that networks left, rather than on their states."""
         return self.kind in ("leakage", "releases")
@@ -215,7 +220,7 @@ def measure_jointly(task: JointTask, bench: Bench) -> JointRecord:
 
     Raises
     ------
-    StoreError
+    DamagedFileError
         If statistics or a state are missing or damaged.
     """
     started = time.perf_counter()

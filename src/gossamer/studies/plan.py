@@ -4,7 +4,7 @@ Trials that start alike have the same state keys, so what they share shows by it
 stands once in the plan, however many trials need it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -240,6 +240,7 @@ def make_plan(
     done_states: AbstractSet[str],
     done_records: AbstractSet[str],
     lacking: Mapping[str, frozenset[str]] | None = None,
+    ends: Iterable[KeyedTrial] = (),
 ) -> Plan:
     """Work out what is left.
 
@@ -251,13 +252,16 @@ def make_plan(
         The keys of the trained states, and of the records, that nothing is missing of.
     lacking
         What measurements other records are to be completed by.
+    ends
+        Trials whose networks must be there, though they may be measured: others are measured
+        together with them.
     """
     left = {p.keyed.record: p.keyed for p in trials if p.keyed.record not in done_records}
     trainings = {
         trial.states[position + 1]: Training(
-            trial, position, _trained_before(trial, position), training_steps(trial, position)
+            trial, position, trained_before(trial, position), training_steps(trial, position)
         )
-        for goal in left.values()
+        for goal in (*left.values(), *ends)
         for trial, position in _missing(goal, len(goal.trial.steps), done_states)
     }
     return Plan(
@@ -288,16 +292,16 @@ def _missing(
         yield trial, done - 1
 
 
-def _trained_before(trial: KeyedTrial, done: int) -> frozenset[str]:
+def trained_before(trial: KeyedTrial, done: int) -> frozenset[str]:
     """Return the keys of the nearest trained states that the state after `done` steps needs."""
     if done == 0:
         return frozenset()
     step = trial.trial.steps[done - 1]
     if isinstance(step, Train):
         return frozenset({trial.states[done]})
-    before = [_trained_before(trial, start) for start in step.starts(done - 1)]
+    before = [trained_before(trial, start) for start in step.starts(done - 1)]
     if source := trial.sources.get(done - 1):
-        before.append(_trained_before(source, len(source.trial.steps)))
+        before.append(trained_before(source, len(source.trial.steps)))
     return frozenset().union(*before)
 
 
@@ -306,7 +310,7 @@ def _measurings(
 ) -> Iterator[Measuring]:
     by_needs: dict[frozenset[str], list[KeyedTrial]] = {}
     for trial in left:
-        needs = _trained_before(trial, len(trial.trial.steps))
+        needs = trained_before(trial, len(trial.trial.steps))
         by_needs.setdefault(needs, []).append(trial)
     for needs, trials in by_needs.items():
         for start in range(0, len(trials), _TRIALS_A_TASK):

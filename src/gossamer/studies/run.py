@@ -132,7 +132,8 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         joints = joint_tasks(spec, trials)
     except StudyFileError as error:
         raise located(error, request.study, text) from error
-    plan = _left(trials, store)
+    joints_left = _joints_left(joints, store)
+    plan = _left(trials, joints_left, store)
     name = noted_name(spec.name, scale)
     known = known_parallelism(request, plan, seeds, datasets, store, name)
     return Prepared(
@@ -144,7 +145,7 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         text=text,
         plan=plan,
         joints=joints,
-        joints_left=_joints_left(joints, store),
+        joints_left=joints_left,
         known=known,
         jobs=known.jobs or 1,
         threads=known.threads or 1,
@@ -166,13 +167,17 @@ def _seeds(spec: StudySpec, options: ScaleSpec, request: Request) -> int:
     return seeds
 
 
-def _left(trials: Sequence[PlannedTrial], store: Store | None) -> Plan:
+def _left(
+    trials: Sequence[PlannedTrial], joints_left: Sequence[JointTask], store: Store | None
+) -> Plan:
     """Work out what is left; a network whose leakage counts is done once its statistics are.
 
-    Of a network that is measured already, only measurements that are new or changed are left.
+    Of a network that is measured already, only measurements that are new or changed are left, and
+    its trainings where its state is gone and it is still to be measured with others.
     """
     if store is None:
         return make_plan(trials, set(), set())
+    ends = [trial for task in joints_left if not task.needs_statistics for trial in task.networks]
     recorded, kept = store.measured(), store.kept_statistics()
     incomplete: dict[str, frozenset[str]] = {}
     for planned in trials:
@@ -181,7 +186,7 @@ def _left(trials: Sequence[PlannedTrial], store: Store | None) -> Plan:
         if key in recorded and (names or (leakage and key not in kept)):
             incomplete[key] = names
     done = recorded.keys() - incomplete.keys()
-    return make_plan(trials, store.done_states(), done, incomplete)
+    return make_plan(trials, store.done_states(), done, incomplete, ends)
 
 
 def _joints_left(joints: Sequence[JointTask], store: Store | None) -> tuple[JointTask, ...]:
@@ -370,7 +375,7 @@ def _do_joints(
     ready, kept = store.done_records(), store.kept_statistics()
     bench = Bench(store.folder, prepared.datasets, prepared.threads)
     for task in prepared.joints_left:
-        needed = {trial.record for trial in (*task.trials, *task.others)}
+        needed = {trial.record for trial in task.networks}
         if should_stop():
             return
         if needed <= ready and (not task.needs_statistics or needed <= kept):
@@ -389,8 +394,7 @@ def _attempt(task: JointTask, bench: Bench) -> JointRecord | Failure:
 
 def with_what_is_done(prepared: Prepared, store: Store) -> Prepared:
     """Return the study with what is left by now; another run may have done some of it."""
+    joints_left = _joints_left(prepared.joints, store)
     return replace(
-        prepared,
-        plan=_left(prepared.plan.trials, store),
-        joints_left=_joints_left(prepared.joints, store),
+        prepared, plan=_left(prepared.plan.trials, joints_left, store), joints_left=joints_left
     )
