@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
@@ -166,7 +167,13 @@ void add_plan(nb::module_& module) {
             nb::arg("input_shape"))
         .def("add", &add_layer, nb::arg("name"), nb::arg("inputs"), nb::arg("fields"),
              "Add a layer of any operator; a field that is None is as if it were not given.")
-        .def_rw("output", &Plan::output)
+        .def(
+            "add_input",
+            [](Plan& self, const std::vector<std::int64_t>& shape) {
+                self.add_input(shape_of(shape));
+            },
+            nb::arg("shape"), "Add a further input; no layer may stand before it.")
+        .def_rw("outputs", &Plan::outputs)
         .def(
             "check",
             [](Plan& self) {
@@ -181,9 +188,9 @@ void add_plan(nb::module_& module) {
 // A contiguous float32 array [examples, ...], held while this lives. A call takes a few
 // microseconds where the network is small: the buffer protocol costs a fifth of what nb::ndarray
 // does.
-class Examples {
+class Buffer {
   public:
-    Examples(nb::handle array, int flags) {
+    Buffer(nb::handle array, int flags) {
         if (PyObject_GetBuffer(array.ptr(), &buffer_, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
             nb::raise_python_error();
         if (buffer_.ndim < 1 || std::string_view(buffer_.format) != "f") {
@@ -191,9 +198,9 @@ class Examples {
             throw std::invalid_argument("arrays must be float32 of one axis or more");
         }
     }
-    ~Examples() { PyBuffer_Release(&buffer_); }
-    Examples(const Examples&) = delete;
-    Examples& operator=(const Examples&) = delete;
+    ~Buffer() { PyBuffer_Release(&buffer_); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
 
     float* data() const { return static_cast<float*>(buffer_.buf); }
     std::int64_t count() const { return buffer_.shape[0]; }
@@ -206,40 +213,73 @@ class Examples {
     Py_buffer buffer_;
 };
 
-void check_call(const Engine& engine, const Examples& inputs, int threads) {
-    if (!inputs.has(inputs.count(), engine.input_size())) {
-        throw std::invalid_argument("inputs must have " + std::to_string(engine.input_size()) +
-                                    " numbers an example");
+// The arrays of a call, held while this lives: of one, or a tuple of several.
+class Arrays {
+  public:
+    Arrays(nb::handle given, int flags, const std::vector<std::int64_t>& sizes) {
+        if (nb::isinstance<nb::tuple>(given))
+            for (const nb::handle array : nb::cast<nb::tuple>(given))
+                held_.push_back(std::make_unique<Buffer>(array, flags));
+        else
+            held_.push_back(std::make_unique<Buffer>(given, flags));
+        if (held_.size() != sizes.size())
+            throw std::invalid_argument("there must be " + std::to_string(sizes.size()) +
+                                        " arrays");
+        for (std::size_t which = 0; which < held_.size(); ++which) {
+            if (!held_[which]->has(count(), sizes[which])) {
+                throw std::invalid_argument("arrays must have " + std::to_string(sizes[which]) +
+                                            " numbers for each example");
+            }
+            data_.push_back(held_[which]->data());
+        }
     }
+
+    std::int64_t count() const { return held_[0]->count(); }
+    float* const* data() const { return data_.data(); }
+
+  private:
+    std::vector<std::unique_ptr<Buffer>> held_;
+    std::vector<float*> data_;
+};
+
+void check_threads(int threads) {
     if (threads < 1 || threads > 1024)
         throw std::invalid_argument("threads must be between 1 and 1024");
 }
 
-void run(const Engine& engine, nb::handle input_array, nb::handle output_array, int threads) {
-    const Examples inputs(input_array, PyBUF_SIMPLE);
-    const Examples outputs(output_array, PyBUF_WRITABLE);
-    check_call(engine, inputs, threads);
-    if (!outputs.has(inputs.count(), engine.output_size()))
+void run(const Engine& engine, nb::handle input_arrays, nb::handle output_arrays, int threads) {
+    const Arrays inputs(input_arrays, PyBUF_SIMPLE, engine.input_sizes());
+    const Arrays outputs(output_arrays, PyBUF_WRITABLE, engine.output_sizes());
+    check_threads(threads);
+    if (outputs.count() != inputs.count())
         throw std::invalid_argument("outputs must have a row for each example");
     nb::gil_scoped_release release;
-    engine.run(inputs.data(), outputs.data(), inputs.count(), threads, nullptr);
+    engine.run({inputs.data(), outputs.data(), 0, inputs.count()}, threads, nullptr);
 }
 
 // The least time of each layer over the repeats.
-std::vector<double> layer_seconds(const Engine& engine, nb::handle input_array, int threads,
+std::vector<double> layer_seconds(const Engine& engine, nb::handle input_arrays, int threads,
                                   int repeats) {
-    const Examples inputs(input_array, PyBUF_SIMPLE);
-    check_call(engine, inputs, threads);
+    const Arrays inputs(input_arrays, PyBUF_SIMPLE, engine.input_sizes());
+    check_threads(threads);
     const std::int64_t count = inputs.count();
     nb::gil_scoped_release release;
-    std::vector<float> outputs(static_cast<std::size_t>(count * engine.output_size()));
+    std::vector<std::vector<float>> outputs;
+    std::vector<float*> places;
+    for (const std::int64_t size : engine.output_sizes()) {
+        outputs.emplace_back(static_cast<std::size_t>(count * size));
+        places.push_back(outputs.back().data());
+    }
     std::vector<double> least(engine.layers());
     for (int repeat = 0; repeat < repeats; ++repeat) {
         std::vector<double> seconds(engine.layers());
-        engine.run(inputs.data(), outputs.data(), count, threads, seconds.data());
+        engine.run({inputs.data(), places.data(), 0, count}, threads, seconds.data());
         for (std::size_t layer = 0; layer < least.size(); ++layer)
             least[layer] = repeat == 0 ? seconds[layer] : std::min(least[layer], seconds[layer]);
     }
+    // Inputs behind the first count as layers in a plan only.
+    least.erase(least.begin(),
+                least.begin() + static_cast<std::ptrdiff_t>(engine.input_sizes().size()) - 1);
     return least;
 }
 

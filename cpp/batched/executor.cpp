@@ -29,10 +29,11 @@ Context context_for(const Plan& plan, InstructionSet set) {
 // features, or of the images of one group.
 class TransferStep : public Step {
   public:
-    TransferStep(const Plan& plan, InstructionSet set, bool takes)
+    TransferStep(const Plan& plan, InstructionSet set, bool takes, std::size_t which)
         : loops_(transfer_loops(set)),
           takes_(takes),
-          value_(takes ? 0 : plan.output),
+          which_(which),
+          value_(takes ? static_cast<int>(which) : plan.outputs[which]),
           size_(plan.shapes[static_cast<std::size_t>(value_)].size()) {}
 
     void run(const Context& context, const Batch& batch, std::int64_t group) const override {
@@ -43,16 +44,17 @@ class TransferStep : public Step {
         const View value = context.view(value_, batch, group);
         if (takes_) {
             const auto take = images ? loops_.take_image : loops_.take_features;
-            take(batch.inputs + first * size_, count, value);
+            take(batch.inputs[which_] + (batch.first + first) * size_, count, value);
         } else {
             const auto give = images ? loops_.give_image : loops_.give_features;
-            give(value, batch.outputs + first * size_, count);
+            give(value, batch.outputs[which_] + (batch.first + first) * size_, count);
         }
     }
 
   private:
     const TransferLoops& loops_;
     bool takes_;
+    std::size_t which_;  // of the inputs, or of the outputs
     int value_;
     std::int64_t size_;
 };
@@ -78,12 +80,17 @@ class BatchedExecutor : public Executor {
         return static_cast<std::size_t>(context_.layout.size() + partial_);
     }
 
-    void run(const float* inputs, float* outputs, std::int64_t count, float* scratch, Team&,
+    void run(const Examples& examples, float* scratch, Team&,
              double* layer_seconds) const noexcept override {
         const std::int64_t width = context_.width();
-        const std::int64_t groups = (count + width - 1) / width;
-        const Batch batch{inputs,       outputs, count,
-                          groups,       scratch, scratch + context_.layout.size(),
+        const std::int64_t groups = (examples.count + width - 1) / width;
+        const Batch batch{examples.inputs,
+                          examples.outputs,
+                          examples.first,
+                          examples.count,
+                          groups,
+                          scratch,
+                          scratch + context_.layout.size(),
                           layer_seconds};
         for (const Round& round : rounds_) {
             const std::int64_t first = round.images ? 0 : all_groups;
@@ -101,10 +108,14 @@ class BatchedExecutor : public Executor {
 
     // None for a layer that gives what it reads as it lies.
     std::unique_ptr<Step> step_for(const Plan& plan, const Stage& stage) const {
+        const auto position = static_cast<std::size_t>(stage.begin);
+        if (position < plan.inputs)
+            return std::make_unique<TransferStep>(plan, context_.set, true, position);
+        if (position > plan.layers.size()) {
+            return std::make_unique<TransferStep>(plan, context_.set, false,
+                                                  position - plan.layers.size() - 1);
+        }
         const auto number = static_cast<int>(stage.begin - 1);
-        const bool takes = number < 0;
-        if (takes || number == static_cast<int>(plan.layers.size()))
-            return std::make_unique<TransferStep>(plan, context_.set, takes);
         if (stage.end - stage.begin > 1) return std::make_unique<RowByRow>(context_, plan, stage);
         if (context_.layout.is_alias(number)) return nullptr;
         return plan.layers[static_cast<std::size_t>(number)]->make_batched(context_, number);

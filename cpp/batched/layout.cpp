@@ -19,7 +19,7 @@ bool reads_only_features(const Plan& plan, int value) {
         const bool read = std::count(layer->reads.begin(), layer->reads.end(), value) > 0;
         if (read && (!layer->renames() || layer->given.image)) return false;
     }
-    return plan.output != value;
+    return std::count(plan.outputs.begin(), plan.outputs.end(), value) == 0;
 }
 
 const Layer& layer_at(const Plan& plan, std::int64_t position) {
@@ -82,8 +82,11 @@ BatchedLayout::BatchedLayout(const Plan& plan, Tile tile, const Caches& caches) 
 }
 
 void BatchedLayout::find_roots(const Plan& plan) {
-    if (plan.input.image && reads_only_features(plan, 0))
-        places_[0].shape = Shape{false, plan.input.size(), 1, 1};
+    for (std::size_t input = 0; input < plan.inputs; ++input) {
+        const Shape& shape = plan.shapes[input];
+        if (shape.image && reads_only_features(plan, static_cast<int>(input)))
+            places_[input].shape = Shape{false, shape.size(), 1, 1};
+    }
     roots_.resize(places_.size());
     std::iota(roots_.begin(), roots_.end(), 0);
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
@@ -118,12 +121,12 @@ void BatchedLayout::find_segments(const Plan& plan) {
             std::any_of(inputs.begin(), inputs.end(),
                         [&](int input) { return place(input).shape.image; }));
     }
-    add(place(plan.output).shape.image);
+    for (const int output : plan.outputs) add(place(output).shape.image);
 }
 
 void BatchedLayout::find_stages(const Plan& plan, const Caches& caches) {
     std::vector<int> readers(places_.size());
-    ++readers[index(plan.output)];
+    for (const int output : plan.outputs) ++readers[index(output)];
     for (const auto& layer : plan.layers)
         for (const int value : layer->reads) ++readers[index(value)];
     for (Segment& segment : segments_) {

@@ -14,8 +14,9 @@ namespace gossamer::batched {
 
 // The examples at hand.
 struct Batch {
-    const float* inputs;
-    float* outputs;
+    const float* const* inputs;
+    float* const* outputs;
+    std::int64_t first;
     std::int64_t count;
     std::int64_t groups;  // that hold an example
     float* scratch;

@@ -50,8 +50,10 @@ std::unique_ptr<Executor> batched_executor(const Plan& plan, InstructionSet set)
 
 Engine::Engine(Plan plan, InstructionSet set) : set_(set) {
     check(plan);
-    input_size_ = plan.input.size();
-    output_size_ = plan.shapes[static_cast<std::size_t>(plan.output)].size();
+    for (std::size_t value = 0; value < plan.inputs; ++value)
+        input_sizes_.push_back(plan.shapes[value].size());
+    for (const int value : plan.outputs)
+        output_sizes_.push_back(plan.shapes[static_cast<std::size_t>(value)].size());
     layers_ = plan.layers.size();
     multiplications_ = multiplications(plan);
     batched_ = batched_executor(plan, set);
@@ -60,23 +62,20 @@ Engine::Engine(Plan plan, InstructionSet set) : set_(set) {
     single_scratch_.emplace(single_->scratch_floats());
 }
 
-void Engine::run(const float* inputs, float* outputs, std::int64_t count, int threads,
-                 double* layer_seconds) const {
+void Engine::run(const Examples& examples, int threads, double* layer_seconds) const {
+    const std::int64_t count = examples.count;
     if (count <= 0) return;
     Team team(threads);
-    if (!batched_) return run_single(inputs, outputs, count, team, layer_seconds);
+    if (!batched_) return run_single(examples, team, layer_seconds);
     std::int64_t alone = count % batched_->granule();
     if (alone > most_single(batched_->granule())) alone = 0;
     const std::int64_t together = count - alone;
-    if (together > 0) run_batched(inputs, outputs, together, team, layer_seconds);
-    if (alone > 0) {
-        run_single(inputs + together * input_size_, outputs + together * output_size_, alone, team,
-                   layer_seconds);
-    }
+    if (together > 0) run_batched(examples.part(0, together), team, layer_seconds);
+    if (alone > 0) run_single(examples.part(together, alone), team, layer_seconds);
 }
 
-void Engine::run_batched(const float* inputs, float* outputs, std::int64_t count, Team& team,
-                         double* layer_seconds) const {
+void Engine::run_batched(const Examples& examples, Team& team, double* layer_seconds) const {
+    const std::int64_t count = examples.count;
     const std::int64_t granule = batched_->granule();
     const bool shared = multiplications_ * static_cast<double>(count) >= shared_multiplications;
     // No member is to be idle while another has more than it must.
@@ -96,8 +95,8 @@ void Engine::run_batched(const float* inputs, float* outputs, std::int64_t count
         if (member >= members) return;
         for (std::int64_t tile; (tile = next.fetch_add(1)) < tiles;) {
             const std::int64_t begin = tile * lanes;
-            batched_->run(inputs + begin * input_size_, outputs + begin * output_size_,
-                          std::min(lanes, count - begin), scratch[member].get(), alone,
+            batched_->run(examples.part(begin, std::min(lanes, count - begin)),
+                          scratch[member].get(), alone,
                           layer_seconds ? seconds.data() + member * layers_ : nullptr);
         }
     };
@@ -107,13 +106,10 @@ void Engine::run_batched(const float* inputs, float* outputs, std::int64_t count
     for (Scratch& used : scratch) batched_scratch_->keep(std::move(used));
 }
 
-void Engine::run_single(const float* inputs, float* outputs, std::int64_t count, Team& team,
-                        double* layer_seconds) const {
+void Engine::run_single(const Examples& examples, Team& team, double* layer_seconds) const {
     Scratch scratch = single_scratch_->take();
-    for (std::int64_t example = 0; example < count; ++example) {
-        single_->run(inputs + example * input_size_, outputs + example * output_size_, 1,
-                     scratch.get(), team, layer_seconds);
-    }
+    for (std::int64_t example = 0; example < examples.count; ++example)
+        single_->run(examples.part(example, 1), scratch.get(), team, layer_seconds);
     single_scratch_->keep(std::move(scratch));
 }
 

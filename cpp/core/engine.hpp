@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "core/plan.hpp"
 #include "core/scratch.hpp"
@@ -15,8 +16,9 @@ class Engine {
   public:
     Engine(Plan plan, InstructionSet set);
 
-    std::int64_t input_size() const { return input_size_; }
-    std::int64_t output_size() const { return output_size_; }
+    // Of one example, of each input and output.
+    const std::vector<std::int64_t>& input_sizes() const { return input_sizes_; }
+    const std::vector<std::int64_t>& output_sizes() const { return output_sizes_; }
     std::size_t layers() const { return layers_; }
     InstructionSet instruction_set() const { return set_; }
     // Whether it can compute examples side by side, in the lanes of vectors.
@@ -25,18 +27,15 @@ class Engine {
     // From inputs [count, input size] to outputs [count, output size]. Several threads may call at
     // once. Where `layer_seconds` [layers] is given, adds the time of each layer to it: the sum
     // over the threads, divided by their number.
-    void run(const float* inputs, float* outputs, std::int64_t count, int threads,
-             double* layer_seconds) const;
+    void run(const Examples& examples, int threads, double* layer_seconds) const;
 
   private:
-    void run_batched(const float* inputs, float* outputs, std::int64_t count, Team& team,
-                     double* layer_seconds) const;
-    void run_single(const float* inputs, float* outputs, std::int64_t count, Team& team,
-                    double* layer_seconds) const;
+    void run_batched(const Examples& examples, Team& team, double* layer_seconds) const;
+    void run_single(const Examples& examples, Team& team, double* layer_seconds) const;
 
     InstructionSet set_;
-    std::int64_t input_size_;
-    std::int64_t output_size_;
+    std::vector<std::int64_t> input_sizes_;
+    std::vector<std::int64_t> output_sizes_;
     std::size_t layers_;
     double multiplications_;             // of one example
     std::unique_ptr<Executor> batched_;  // none where its values are too large

@@ -26,8 +26,8 @@ struct Lifetime {
 // One that is not used yet.
 Lifetime unused_lifetime();
 
-// Call use(value, position) where a value is written or read. The input is taken at position 0,
-// layer n runs at n + 1, and the output is given away after the last.
+// Call use(value, position) where a value is written or read. The first input is taken at position
+// 0, layer n runs at n + 1, and the outputs are given away after the last, one after the other.
 template <class Use>
 void each_use(const Plan& plan, const Use& use) {
     const auto layers = static_cast<std::int64_t>(plan.layers.size());
@@ -37,7 +37,8 @@ void each_use(const Plan& plan, const Use& use) {
         for (const int value : plan.layers[static_cast<std::size_t>(position - 1)]->reads)
             use(value, position);
     }
-    use(plan.output, layers + 1);
+    for (std::size_t which = 0; which < plan.outputs.size(); ++which)
+        use(plan.outputs[which], layers + 1 + static_cast<std::int64_t>(which));
 }
 
 // Give every buffer the lowest offset that is free during its life; return the size of them all.

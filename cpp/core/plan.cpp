@@ -26,8 +26,19 @@ std::int64_t positions(std::int64_t size, std::int64_t kernel, std::int64_t stri
     return steps + 1;
 }
 
+// A further input of the network; the executors fill it in.
+class Input final : public Layer {
+  public:
+    explicit Input(const Shape& shape) : shape_(shape) {}
+    bool enters() const override { return true; }
+    Shape check(const Check&) override { return shape_; }
+
+  private:
+    Shape shape_;
+};
+
 Shape checked(Layer& layer, const Check& check, const std::vector<Shape>& shapes) {
-    check.require(!layer.reads.empty(), "must read a value");
+    check.require(!layer.reads.empty() || layer.enters(), "must read a value");
     check.require(static_cast<std::int64_t>(layer.reads.size()) <= most_layers,
                   "must read at most 2^16 values");
     layer.taken.clear();
@@ -48,17 +59,28 @@ Shape shape_of(const std::vector<std::int64_t>& sizes) {
     throw std::invalid_argument("a shape must be (features,) or (channels, height, width)");
 }
 
+void Plan::add_input(const Shape& shape) { layers.push_back(std::make_shared<Input>(shape)); }
+
 void check(Plan& plan) {
     plan.shapes.assign(1, Check("input").sound(plan.input));
     const Check network("network");
     network.require(static_cast<std::int64_t>(plan.layers.size()) <= most_layers,
                     "must have at most 2^16 layers");
+    plan.inputs = 1;
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
         const Check layer("layer " + std::to_string(number));
+        if (plan.layers[number]->enters()) {
+            layer.require(plan.inputs == number + 1, "inputs must come before all else");
+            ++plan.inputs;
+        }
         plan.shapes.push_back(checked(*plan.layers[number], layer, plan.shapes));
     }
-    network.require(plan.output >= 0 && plan.output < static_cast<int>(plan.shapes.size()),
-                    "output must be the number of a value");
+    network.require(!plan.outputs.empty() && plan.outputs.size() <= most_layers,
+                    "must have between 1 and 2^16 outputs");
+    for (const int output : plan.outputs) {
+        network.require(output >= 0 && output < static_cast<int>(plan.shapes.size()),
+                        "output must be the number of a value");
+    }
 }
 
 void Check::require(bool sound, const std::string& expected) const {

@@ -80,12 +80,16 @@ Shape shape_of(const std::vector<std::int64_t>& sizes);
 
 class Layer;  // ops/layer.hpp
 
-// Value 0 is the input, value n + 1 what layer n gives.
+// Value 0 is the first input, value n + 1 what layer n gives. Further inputs are layers that read
+// nothing, before all others.
 struct Plan {
     Shape input;
     std::vector<std::shared_ptr<Layer>> layers;
-    int output = 0;
+    std::vector<int> outputs{0};
     std::vector<Shape> shapes;  // set by `check`: of every value
+    std::size_t inputs = 1;     // set by `check`: how many
+
+    void add_input(const Shape& shape);
 };
 
 // The limits of kernels/checks.py. With them no product of the sizes of a layer overflows 64 bits.
@@ -130,6 +134,18 @@ class Check {
 
 class Team;  // threads.hpp
 
+// Some of the examples of a call: where those of each input lie, and those of each output.
+struct Examples {
+    const float* const* inputs;
+    float* const* outputs;
+    std::int64_t first;
+    std::int64_t count;
+
+    Examples part(std::int64_t begin, std::int64_t of) const {
+        return {inputs, outputs, first + begin, of};
+    }
+};
+
 // Runs a plan. Constant after construction, so that several callers may run it at once, each with
 // a scratch of its own.
 class Executor {
@@ -149,8 +165,8 @@ class Executor {
     // From inputs [count, input size] to outputs [count, output size], 0 < count <= lanes(). May
     // split its work over the members of the team, or leave all of it to the calling thread. Where
     // `layer_seconds` [layers] is given, adds to it the time that each layer took.
-    virtual void run(const float* inputs, float* outputs, std::int64_t count, float* scratch,
-                     Team& team, double* layer_seconds) const noexcept = 0;
+    virtual void run(const Examples& examples, float* scratch, Team& team,
+                     double* layer_seconds) const noexcept = 0;
 };
 
 // Many examples at once, on the calling thread. Both executors copy what they need of the plan, and

@@ -82,6 +82,8 @@ class Layer : public std::enable_shared_from_this<Layer> {
 
     // How many values it reads; 0: one or more.
     virtual std::size_t arity() const { return 1; }
+    // Whether it is an input of the network, which an executor fills in.
+    virtual bool enters() const { return false; }
     // Whether it only gives another shape to what it reads.
     virtual bool renames() const { return false; }
     // Itself, if it is a linear layer or a convolution.

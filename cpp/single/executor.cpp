@@ -26,31 +26,39 @@ class SingleExecutor final : public Executor {
     SingleExecutor(const Plan& plan, InstructionSet set);
     std::int64_t lanes() const override { return 1; }
     std::size_t scratch_floats() const override { return static_cast<std::size_t>(floats_); }
-    void run(const float* inputs, float* outputs, std::int64_t count, float* scratch, Team& team,
+    void run(const Examples& examples, float* scratch, Team& team,
              double* layer_seconds) const noexcept override;
 
   private:
-    void run_member(const Worker& worker, const float* input, float* output,
-                    double* layer_seconds) const;
-    void take(const Worker& worker, const float* input) const;
+    void run_member(const Worker& worker, const Examples& example, double* layer_seconds) const;
+    void take(const Worker& worker, const float* from, std::size_t value) const;
     void clear_behind(std::size_t value, float* scratch) const;
-    void give(const Worker& worker, float* output) const;
+    void give(const Worker& worker, std::size_t value, float* to) const;
+    // Of one example.
+    std::int64_t numbers(std::size_t value) const {
+        const Layout& layout = layouts_.values[value];
+        return layout.channels * layout.height * layout.width;
+    }
 
     Layouts layouts_;
     std::vector<std::unique_ptr<Step>> steps_;  // null where nothing is to be done
     std::vector<bool> shared_;                  // over all members
     double shared_nanoseconds_ = 0.0;
-    int output_;
+    std::size_t inputs_;  // as many values
+    std::vector<int> outputs_;
     std::int64_t floats_ = 0;
 };
 
 SingleExecutor::SingleExecutor(const Plan& plan, InstructionSet set)
-    : layouts_(layouts_of(plan, convolution_loops(set).lanes)), output_(plan.output) {
+    : layouts_(layouts_of(plan, convolution_loops(set).lanes)),
+      inputs_(plan.inputs),
+      outputs_(plan.outputs) {
     std::int64_t room = 0;
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
         const Layer& layer = *plan.layers[number];
         const Site site{plan, layouts_, set, layouts_.floats, number};
-        steps_.push_back(layer.renames() ? nullptr : layer.make_single(site));
+        const bool nothing = layer.renames() || layer.enters();
+        steps_.push_back(nothing ? nullptr : layer.make_single(site));
         const double nanoseconds = steps_.back() ? steps_.back()->nanoseconds() : 0.0;
         shared_.push_back(nanoseconds >= shared_nanoseconds);
         if (shared_.back()) shared_nanoseconds_ += nanoseconds;
@@ -66,35 +74,35 @@ void SingleExecutor::clear_behind(std::size_t value, float* scratch) const {
     if (layout.contiguous()) std::fill_n(scratch + layout.place + layout.floats(), slack, 0.0f);
 }
 
-// The input into its place.
-void SingleExecutor::take(const Worker& worker, const float* input) const {
-    const Layout& layout = layouts_.values[0];
+// An input into its place.
+void SingleExecutor::take(const Worker& worker, const float* from, std::size_t value) const {
+    const Layout& layout = layouts_.values[value];
     const std::int64_t size = layout.height * layout.width;
-    clear_behind(0, worker.scratch);
+    clear_behind(value, worker.scratch);
     if (layout.contiguous()) {
-        std::copy_n(input, layout.floats(), worker.scratch + layout.place);
+        std::copy_n(from, layout.floats(), worker.scratch + layout.place);
         return;
     }
     for (std::int64_t channel = 0; channel < layout.channels; ++channel) {
         clear_around(layout, worker.scratch, channel);
-        copy_plane(input + channel * size, layout.width,
+        copy_plane(from + channel * size, layout.width,
                    worker.scratch + layout.place + channel * layout.plane + layout.origin,
                    layout.pitch, layout.height, layout.width);
     }
 }
 
-void SingleExecutor::give(const Worker& worker, float* output) const {
-    const Layout& layout = layouts_.values[output_];
+void SingleExecutor::give(const Worker& worker, std::size_t value, float* to) const {
+    const Layout& layout = layouts_.values[value];
     const std::int64_t size = layout.height * layout.width;
     for (std::int64_t channel = 0; channel < layout.channels; ++channel)
         copy_plane(worker.scratch + layout.place + channel * layout.plane + layout.origin,
-                   layout.pitch, output + channel * size, layout.width, layout.height,
-                   layout.width);
+                   layout.pitch, to + channel * size, layout.width, layout.height, layout.width);
 }
 
-void SingleExecutor::run_member(const Worker& worker, const float* input, float* output,
+void SingleExecutor::run_member(const Worker& worker, const Examples& example,
                                 double* layer_seconds) const {
-    if (worker.member == 0) take(worker, input);
+    for (std::size_t value = 0; value < inputs_ && worker.member == 0; ++value)
+        take(worker, example.inputs[value] + example.first * numbers(value), value);
     bool together = false;  // whether all members know what has been computed so far
     Clock::time_point last = Clock::now();
     for (std::size_t number = 0; number < steps_.size(); ++number) {
@@ -116,19 +124,22 @@ void SingleExecutor::run_member(const Worker& worker, const float* input, float*
         layer_seconds[number] += std::chrono::duration<double>(now - last).count();
         last = now;
     }
-    if (worker.member == 0) give(worker, output);
+    for (std::size_t which = 0; which < outputs_.size() && worker.member == 0; ++which) {
+        const auto value = static_cast<std::size_t>(outputs_[which]);
+        give(worker, value, example.outputs[which] + example.first * numbers(value));
+    }
 }
 
-void SingleExecutor::run(const float* inputs, float* outputs, std::int64_t, float* scratch,
-                         Team& team, double* layer_seconds) const noexcept {
+void SingleExecutor::run(const Examples& example, float* scratch, Team& team,
+                         double* layer_seconds) const noexcept {
     if (shared_nanoseconds_ < called_nanoseconds)
-        return run_member({scratch, &team, 0, 1}, inputs, outputs, layer_seconds);
+        return run_member({scratch, &team, 0, 1}, example, layer_seconds);
     // Members that sleep take some 50 microseconds to come: longer than this is better used.
     const auto nanoseconds = static_cast<std::int64_t>(shared_nanoseconds_);
     const std::chrono::microseconds patience(nanoseconds / 8000);
     const auto work = [&](int member) {
         const int members = team.gather(member, patience);
-        run_member({scratch, &team, member, members}, inputs, outputs, layer_seconds);
+        run_member({scratch, &team, member, members}, example, layer_seconds);
     };
     // By reference, for which a std::function needs no memory: nothing here may throw.
     team.run(std::cref(work));

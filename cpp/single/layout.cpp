@@ -25,6 +25,7 @@ struct Wishes {
 std::vector<Wishes> wishes_of(const Plan& plan) {
     std::vector<Wishes> wishes(plan.shapes.size());
     for (const auto& layer : plan.layers) {
+        if (layer->enters()) continue;
         Wishes& wish = wishes[layer->reads[0]];
         if (layer->renames()) wish.contiguous = true;
         const Product* product = layer->product();

@@ -18,10 +18,10 @@ from gossamer.engine import (
     Linear,
     Network,
     Pointwise,
+    Signature,
     pack_weights,
 )
 from gossamer.engine.gsm import write_network
-from gossamer.engine.gsm.example_shapes import ExampleShapes
 from gossamer.runtime import Predictor
 
 ABSENT = (
@@ -215,7 +215,7 @@ def test_an_example_beyond_float32_is_named(
 def test_what_a_reading_system_refuses_is_not_blamed_on_the_output(
     files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), "x.npy")
 
     monkeypatch.setattr(Predictor, "__call__", broken)
@@ -227,8 +227,8 @@ def test_examples_have_the_shape_that_the_model_took(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     layer = Convolution(0, pack_weights(np.eye(3), "csr"), (1, 1))
-    shapes = ExampleShapes((3, 2), (3, 2))
-    write_network(files[0], Network((3, 1, 2), (layer,), 1), shapes=shapes)
+    signature = Signature.of_shapes((3, 2), (3, 2))
+    write_network(files[0], Network((3, 1, 2), (layer,), 1), signature=signature)
     examples = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
     np.save(files[1], examples)
     assert main([*files, "--out", str(tmp_path / "o.npy")]) == 0
@@ -288,7 +288,7 @@ def test_a_full_disk_is_said_and_leaves_the_older_file(
 def test_ctrl_c_ends_with_130(
     files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Predictor, "__call__", interrupted)

@@ -35,8 +35,8 @@ CONVOLUTION = Convolution(0, pack_weights(np.ones((4, 18)), "csr"), (3, 3))
 POOLING = Pooling("max", (2, 2), (2, 2))
 
 
-def of(shape: tuple[int, ...], *layers: Operator, output: int | None = None) -> Network:
-    return Network(shape, layers, len(layers) if output is None else output)
+def of(shape: tuple[int, ...], *layers: Operator, outputs: int | None = None) -> Network:
+    return Network(shape, layers, len(layers) if outputs is None else outputs)
 
 
 def weights(**changes: Any) -> Network:
@@ -84,8 +84,8 @@ WRONG = [
     (of((0,)), "input_shape is (0,)"),
     (of((True,)), "input_shape is (True,)"),
     (of((MOST_NUMBERS, 2, 2)), "at most 268435456 numbers"),
-    (of((4,), output=1), "output is 1"),
-    (of((4,), output=-1), "output is -1"),
+    (of((4,), outputs=1), "output is 1"),
+    (of((4,), outputs=-1), "output is -1"),
     (Network((4,), [], 0), "layers must be a tuple"),  # type: ignore[arg-type]
     (Network((4,), ("relu",), 0), "is no layer"),  # type: ignore[arg-type]
     (of((4,), Linear(1, SPARSE)), "layer 0 (Linear): input is 1"),

@@ -100,7 +100,7 @@ def test_any_value_may_be_the_output(instruction_set: str) -> None:
     network = branching_network()
     inputs = drawn((70, 3, 9, 7), seed=3)
     for output in range(len(network.layers) + 1):
-        part = replace(network, output=output)
+        part = replace(network, outputs=(output,))
         expected = run_portable(part, inputs, dtype=np.float64)
         assert_near(Engine(part, instruction_set)(inputs), expected)
 
@@ -420,7 +420,7 @@ def test_the_module_trusts_no_number() -> None:
         epilogue = kernels.Epilogue(None, "identity", 1.0, None, None, None)
         weights = kernels.Weights(**(values | change))
         plan.add("linear", [0], {"weights": weights, "epilogue": epilogue})
-        plan.output = 1
+        plan.outputs = [1]
         with pytest.raises(ValueError, match=message):
             kernels.Engine(plan, COMPILED[0])
 

@@ -19,7 +19,7 @@ def kernels() -> Any:
 
 
 def run(plan: Any, inputs: NDArray[np.float32], instruction_set: str, threads: int) -> Any:
-    shape = plan.check()[plan.output]
+    shape = plan.check()[plan.outputs[0]]
     outputs = np.full((len(inputs), *shape), np.nan, np.float32)
     kernels().Engine(plan, instruction_set).run(inputs, outputs, threads)
     return outputs
@@ -49,7 +49,7 @@ def test_a_scalar_run_serves_one_example_and_many(
     plan.add("concatenate", [1, 0], {})
     plan.add("reshape", [2], {"shape": [120]})
     plan.add("layer_norm", [3], {"epsilon": 0.5, "scale": None})
-    plan.output = 4
+    plan.outputs = [4]
     image = normalized(inputs, axes, 1e-5) * scale + shift
     joined = np.concatenate([image, inputs], axis=1).reshape(examples, 120)
     found = run(plan, inputs, instruction_set, threads)

@@ -114,10 +114,10 @@ def computed(operator: Operator, values: dict[Value, Tensor]) -> Tensor:
 
 
 def expected(program: Program, inputs: Tensor) -> Tensor:
-    values: dict[Value, Tensor] = {program.input: inputs}
+    values: dict[Value, Tensor] = {"x": inputs}
     for name, operator in program.operators.items():
         values[name] = computed(operator, values)
-    return values[program.output]
+    return values[program.outputs[0]]
 
 
 class Drawing:
@@ -214,7 +214,7 @@ def programs(draw: st.DrawFn) -> Program:
     for _ in range(draw(st.integers(1, 10))):
         drawing.step()
     *_, last = drawing.operators
-    return Program("x", drawing.shapes["x"], drawing.operators, last)
+    return Program({"x": drawing.shapes["x"]}, drawing.operators, (last,))
 
 
 def made(program: Program) -> Network:
@@ -222,7 +222,7 @@ def made(program: Program) -> Network:
 
 
 def difference(network: Network, program: Program) -> float:
-    inputs = torch.randn(2, *program.input_shape, generator=torch.Generator().manual_seed(0))
+    inputs = torch.randn(2, *program.inputs["x"], generator=torch.Generator().manual_seed(0))
     reference = expected(program, inputs.double()).numpy()
     found = run_portable(network, inputs.double().numpy(), np.float64)
     return float(np.abs(found - reference).max() / max(np.abs(reference).max(), 1.0))
@@ -244,17 +244,17 @@ def test_folding_leaves_no_more_layers(program: Program) -> None:
 
 def test_a_value_added_to_itself_stays_one_layer_with_its_activation() -> None:
     doubled: dict[Value, Operator] = {"sum": add("x", "x"), "out": activate("sum", RELU)}
-    assert len(made(fold(Program("x", (1,), doubled, "out"))).layers) == 1
+    assert len(made(fold(Program({"x": (1,)}, doubled, ("out",)))).layers) == 1
     product: dict[Value, Operator] = {
         "p": Linear("x", dense(np.ones((1, 1)))),
         "sum": add("p", "p"),
     }
-    (layer,) = made(fold(Program("x", (1,), product, "sum"))).layers
+    (layer,) = made(fold(Program({"x": (1,)}, product, ("sum",)))).layers
     assert isinstance(layer, Linear)
 
 
 def image_program(*operators: tuple[Value, Operator]) -> Program:
-    return Program("x", (2, 6, 6), dict(operators), operators[-1][0])
+    return Program({"x": (2, 6, 6)}, dict(operators), (operators[-1][0],))
 
 
 def convolution(name: str, padding: int = 0) -> Convolution:
@@ -428,7 +428,7 @@ def test_a_channel_far_from_zero_is_centred_and_the_others_folded() -> None:
         "affine": affine("x", scale, shift),
         "flat": Linear("affine", dense(matrix)),
     }
-    folded = fold(Program("x", (4,), operators, "flat"))
+    folded = fold(Program({"x": (4,)}, operators, ("flat",)))
     centred, product = folded.operators.values()
     assert isinstance(centred, Pointwise)
     assert centred.epilogue.scale is not None
@@ -466,7 +466,7 @@ def test_usual_normalisations_are_folded_whole(mean: float, deviation: float) ->
         "affine": affine("x", np.full(2, 1 / deviation), np.full(2, -mean / deviation)),
         "product": Linear("affine", dense(matrix)),
     }
-    (product,) = fold(Program("x", (2,), operators, "product")).operators.values()
+    (product,) = fold(Program({"x": (2,)}, operators, ("product",))).operators.values()
     assert isinstance(product, Linear)
     assert product.bias is not None
     assert product.weights.values.tolist() == (matrix * np.full(2, 1 / deviation)).tolist()

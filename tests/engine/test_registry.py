@@ -248,7 +248,7 @@ def test_networks_of_any_rank_are_lowered_for_numpy(shape: Shape, tmp_path: Path
     np.testing.assert_allclose(small(example).numpy(), expected, rtol=1e-5, atol=1e-6)
     small.save(tmp_path / "n.gsm")
     network, _, shapes = read_network(tmp_path / "n.gsm")
-    assert (network.input_shape, shapes.input) == (shape, shape)
+    assert (network.input_shape, shapes.inputs[0].shape) == (shape, shape)
     np.testing.assert_allclose(
         run_portable(network, example.numpy()), expected, rtol=1e-5, atol=1e-6
     )

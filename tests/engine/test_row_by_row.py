@@ -115,7 +115,7 @@ def test_a_chain_of_convolutions(instruction_set: str, name: str, size: Pair) ->
 @on_every_set
 def test_a_value_between_that_is_read_again(instruction_set: str) -> None:
     first, second = chain(TALL, PLAIN, PLAIN).layers
-    network = Network((8, *TALL), (first, second), output=1)
+    network = Network((8, *TALL), (first, second), 1)
     assert_like_float64(network, random_inputs(network, 8), instruction_set)
 
 

@@ -18,7 +18,7 @@ import time
 import tracemalloc
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
@@ -47,7 +47,7 @@ from gossamer.engine import (
     Weights,
     check_network,
     pack_weights,
-    run_portable,
+    run_portable_all,
 )
 from gossamer.engine.gsm import read_network, write_network
 from gossamer.engine.native import Engine, available_instruction_sets
@@ -91,6 +91,7 @@ def networks() -> dict[str, tuple[Network, str]]:
         "convolutions": (convolutions(generator), "float32"),
         "branches": (branches(generator), "bfloat16"),
         "wide": (wide(generator), "float32"),
+        "several": (several(generator), "float32"),
     }
 
 
@@ -155,6 +156,21 @@ def branches(generator: Generator) -> Network:
             Softmax(5, logarithm=True),
         ),
         6,
+    )
+
+
+def several(generator: Generator) -> Network:
+    """Return a network of three inputs and outputs, images and features."""
+    return Network(
+        ((4, 3, 3), (5,), (4,)),
+        (
+            Convolution(0, weights(generator, 4, 36, "csr", 0.4), (3, 3)),
+            Reshape(3, (4,)),
+            Pointwise(4, Epilogue(2, Activation("tanh"))),
+            Concatenate((1, 5)),
+            Linear(6, weights(generator, 6, 9, "block", 0.4)),
+        ),
+        (7, 0, 5),
     )
 
 
@@ -242,16 +258,19 @@ def resized(data: bytes, other: bytes, generator: Generator) -> bytes:
     elif "weights" in layer:
         body = _stretched(header, layer["weights"], body, generator)
     else:
-        header["input_shape"] = header["network"]["input_shape"] = generator.choice(
-            SIZES, generator.choice([1, 3])
-        ).tolist()
+        shape = generator.choice(SIZES, generator.choice([1, 3])).tolist()
+        if "inputs" in header:
+            header["inputs"][-1]["shape"] = header["network"]["input_shapes"][-1] = shape
+        else:
+            header["input_shape"] = header["network"]["input_shape"] = shape
     return assembled(json.dumps(header, separators=(",", ":")).encode(), body)
 
 
 def _stretched(header: Any, claimed: Any, body: bytes, generator: Generator) -> bytes:
     """Give a matrix another number of rows and a first array of its pattern to match, of zeros."""
     claimed["rows"] = int(generator.choice(SIZES[:21]))
-    header["output_shape"] = [claimed["rows"]]  # Right where the layer is the last.
+    ends = header["outputs"][0] if "outputs" in header else header
+    ends["shape" if "outputs" in header else "output_shape"] = [claimed["rows"]]  # if it is last
     if not claimed["pattern"]:
         return body
     number = claimed["pattern"][0]
@@ -355,9 +374,11 @@ def _tried(path: Path) -> str:
     for name in available_instruction_sets():
         engine = Engine(network, name)
         for examples, threads in RUNS:
-            shape = (examples, *network.input_shape)
-            inputs = np.random.default_rng(0).standard_normal(shape, np.float32)
-            _compare(network, engine(inputs, threads), inputs)
+            random = np.random.default_rng(0)
+            inputs = [
+                random.standard_normal((examples, *shape), np.float32) for shape in network.inputs
+            ]
+            _compare(network, engine.run(inputs, threads), inputs)
     return "ran"
 
 
@@ -373,15 +394,18 @@ def _check_memory(path: Path) -> None:
         raise AssertionError(f"reading took {peak} bytes, expected at most {most}")
 
 
-def _compare(network: Network, outputs: NDArray[np.float32], inputs: NDArray[np.float32]) -> None:
-    expected = run_portable(network, inputs, np.float64)
-    if outputs.shape != expected.shape or outputs.dtype != np.float32:
-        raise AssertionError(f"{outputs.dtype} {outputs.shape}, expected {expected.shape}")
-    # Sums of huge numbers of both signs may come to anything in float32.
-    if _largest(network) < 100 and np.isfinite(expected).all():
-        error = np.abs(outputs - expected).max() / (1 + np.abs(expected).max())
-        if not error < 1e-3:
-            raise AssertionError(f"relative error {error}")
+def _compare(
+    network: Network, outputs: Sequence[NDArray[np.float32]], inputs: Sequence[NDArray[np.float32]]
+) -> None:
+    expected = run_portable_all(network, inputs, np.float64)
+    for found, exact in zip(outputs, expected, strict=True):
+        if found.shape != exact.shape or found.dtype != np.float32:
+            raise AssertionError(f"{found.dtype} {found.shape}, expected {exact.shape}")
+        # Sums of huge numbers of both signs may come to anything in float32.
+        if _largest(network) < 100 and np.isfinite(exact).all():
+            error = np.abs(found - exact).max() / (1 + np.abs(exact).max())
+            if not error < 1e-3:
+                raise AssertionError(f"relative error {error}")
 
 
 def _largest(value: Any) -> float:

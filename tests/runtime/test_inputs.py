@@ -14,6 +14,7 @@ from torch import nn
 import gossamer
 from gossamer.commands.predict import predict as main
 from gossamer.core.errors import InputError
+from gossamer.engine import TensorSpec
 from gossamer.runtime.inputs import as_inputs, shape_hint
 
 SHAPE = (3, 8, 8)
@@ -178,7 +179,8 @@ def test_advice_on_shapes_is_right_to_the_letter(
     given: NDArray[np.float32], shape: tuple[int, ...], form: Callable[[Any], Any]
 ) -> None:
     advice = shape_hint(given.shape, shape).rpartition("pass ")[2]
-    found = as_inputs(eval(advice, {"numpy": np, "x": form(given)}), shape)
+    values = [eval(advice, {"numpy": np, "x": form(given)})]
+    (found,) = as_inputs(values, [TensorSpec("input", shape)])
     size = np.prod(shape)
     expected = X if shape == SHAPE else X[:, 0] if shape == (1, 8, 8) else X[0, 0, 0]
     np.testing.assert_array_equal(found.ravel(), expected.ravel()[: len(found) * size])

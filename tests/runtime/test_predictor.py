@@ -6,9 +6,8 @@ import pytest
 
 import gossamer.runtime.predictor as module
 from gossamer.core.errors import InputError
-from gossamer.engine import Convolution, Linear, Network, pack_weights, run_portable
+from gossamer.engine import Convolution, Linear, Network, Signature, pack_weights, run_portable
 from gossamer.engine.gsm import write_network
-from gossamer.engine.gsm.example_shapes import ExampleShapes
 from gossamer.runtime import Predictor, load
 
 
@@ -17,7 +16,7 @@ def test_a_loaded_network_predicts(network: Network, tmp_path: Path) -> None:
     predictor = load(tmp_path / "n.gsm")
     inputs = np.random.default_rng(2).standard_normal((9, 2, 6, 6))
     for threads in (None, 1, 3):
-        found = predictor(inputs, threads)
+        found = predictor(inputs, threads=threads)
         assert found.dtype == np.float32
         expected = run_portable(network, inputs, np.float64)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -49,7 +48,7 @@ def test_inputs_of_any_layout_and_type_give_the_same(network: Network) -> None:
 @pytest.mark.parametrize("threads", [0, -1, 1.0, True, "2", 1025])
 def test_threads_are_a_positive_number(network: Network, threads: Any) -> None:
     with pytest.raises(InputError, match="expected a whole number from 1"):
-        Predictor(network, {})(np.zeros((1, 2, 6, 6)), threads)
+        Predictor(network, {})(np.zeros((1, 2, 6, 6)), threads=threads)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_inputs_of_another_shape_are_refused(network: Network, inputs: Any) -> N
 
 def test_an_example_may_be_a_single_number() -> None:
     network = Network((1,), (Linear(0, pack_weights(np.full((1, 1), 2.0), "dense")),), 1)
-    predictor = Predictor(network, {}, ExampleShapes((), ()))
+    predictor = Predictor(network, {}, Signature.of_shapes((), ()))
     np.testing.assert_array_equal(predictor([1.0, 2.0, 3.0]), np.array([2, 4, 6], np.float32))
     with pytest.raises(InputError, match=r"expected \[examples\]"):
         predictor([[1], [2]])
@@ -83,7 +82,7 @@ def test_examples_come_and_go_in_the_shapes_of_the_model(tmp_path: Path) -> None
     generator = np.random.default_rng(4)
     weights = pack_weights(generator.standard_normal((5, 9)), "dense")
     network = Network((3, 1, 20), (Convolution(0, weights, (1, 3)),), 1)
-    write_network(tmp_path / "n.gsm", network, shapes=ExampleShapes((3, 20), (5, 18)))
+    write_network(tmp_path / "n.gsm", network, signature=Signature.of_shapes((3, 20), (5, 18)))
     predictor = load(tmp_path / "n.gsm")
     assert (predictor.input_shape, predictor.output_shape) == ((3, 20), (5, 18))
     inputs = generator.standard_normal((7, 3, 20))
@@ -105,7 +104,7 @@ def test_memory_that_runs_out_is_said(network: Network, monkeypatch: pytest.Monk
     def exhausted(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(predictor, "_engine", exhausted)
+    monkeypatch.setattr(predictor._engine, "run", exhausted)
     with pytest.raises(InputError, match="predict fewer at a time"):
         predictor(np.zeros((1, 2, 6, 6)))
 
@@ -116,12 +115,12 @@ def test_as_many_threads_as_cores_are_the_default(
     seen = []
     predictor = Predictor(network, {})
 
-    def engine(inputs: np.ndarray, threads: int) -> np.ndarray:
+    def run(inputs: tuple[np.ndarray, ...], threads: int) -> tuple[np.ndarray, ...]:
         seen.append(threads)
-        return np.zeros((len(inputs), 4), np.float32)
+        return (np.zeros((len(inputs[0]), 4), np.float32),)
 
-    monkeypatch.setattr(predictor, "_engine", engine)
+    monkeypatch.setattr(predictor._engine, "run", run)
     monkeypatch.setattr(module, "available_cores", lambda: 5)
     predictor(np.zeros((1, 2, 6, 6)))
-    predictor(np.zeros((1, 2, 6, 6)), 2)
+    predictor(np.zeros((1, 2, 6, 6)), threads=2)
     assert seen == [5, 2]

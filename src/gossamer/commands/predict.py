@@ -161,7 +161,7 @@ def _outputs(
     for start in range(0, len(examples), batch):
         part = np.asarray(examples[start : start + batch])
         check_finite(path, part, start)
-        outputs[start : start + batch] = predictor(part, threads)
+        outputs[start : start + batch] = predictor(part, threads=threads)
         if time.monotonic() - told > _PATIENCE and start + batch < len(examples):
             told = time.monotonic()
             say(f"{start + batch:,} of {len(examples):,} examples")

@@ -16,7 +16,7 @@ from gossamer.compression.outputs import leaves, map_tensors, with_leaves
 from gossamer.compression.storing import layers_in_words, layouts_in_words
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
-from gossamer.engine import Floats, Network, Shape, weights_of
+from gossamer.engine import Floats, Network, Shape, Signature, TensorSpec, weights_of
 from gossamer.measures.functional.latency import Timing, threads_of_torch
 from gossamer.runtime.inputs import as_inputs
 
@@ -163,7 +163,7 @@ class Compressed:
             If the inputs have another shape than the example had, are no numbers of floating
             point, or are beyond float32.
         """
-        numbers = as_inputs(inputs, self.input_shape)
+        (numbers,) = as_inputs([inputs], [TensorSpec("input", self.input_shape)])
         self._check_batch(len(numbers))
         gives_tensors = isinstance(inputs, Tensor)
         if isinstance(self._module, RunnerModule):  # PyTorch has nothing to set up
@@ -218,7 +218,6 @@ class Compressed:
             file cannot be written.
         """
         from gossamer.compression.provenance import provenance
-        from gossamer.engine.gsm.example_shapes import ExampleShapes
         from gossamer.engine.gsm.file import write_network
 
         if self.network is None:
@@ -232,9 +231,9 @@ class Compressed:
                 f"({self.fixed_batch}), but a file gives the same answers in batches of any size."
             )
         output = self(np.zeros((self.batch, *self.input_shape), np.float32))
-        shapes = ExampleShapes(self.input_shape, output.shape[1:])
+        signature = Signature.of_shapes(self.input_shape, output.shape[1:])
         known = {"network": self.model_class, **provenance(self.network), **(metadata or {})}
-        write_network(path, self.network, known, dtype, shapes)
+        write_network(path, self.network, known, dtype, signature)
 
     def _needs_pytorch(self) -> str:
         if self.remaining:

@@ -44,7 +44,7 @@ _BLOCKS_SHARE = 0.15
 """Share of the time for whether blocks or fewer units are faster."""
 _CANDIDATES_SHARE = 0.5
 """Share of the time for what is chosen from in the end; the first is spent twice for blocks."""
-_NOTHING = Network((1,), (), output=0)
+_NOTHING = Network((1,), (), 0)
 
 
 def compress(

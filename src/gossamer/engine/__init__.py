@@ -1,10 +1,10 @@
 """Networks as plain arrays, and all that is done with them by NumPy alone.
 
 **One representation.** A `Network` is a tuple of operators in the order in which they run. An
-operator is a frozen value: which values it reads, and the numbers and sizes that it needs. Value 0
-is the input, value n what operator n - 1 gave. A value has one shape for all examples, without the
-batch, of one to five lengths; the first counts channels (or features, or tokens), and an operator
-that cares for the others names them.
+operator is a frozen value: which values it reads, and the numbers and sizes that it needs. The
+first values are the inputs, then comes what each operator gave. A value has one shape for all
+examples, without the batch, of one to five lengths; the first counts channels (or features, or
+tokens), and an operator that cares for the others names them.
 
 While PyTorch is being lowered, and folded and fused by `passes`, the same operators stand in a
 `Program`: their values have names, so that one can be put between two others, and their numbers are
@@ -68,7 +68,13 @@ from gossamer.engine.ops.reshape import Reshape
 from gossamer.engine.ops.softmax import Softmax
 from gossamer.engine.passes.folding import fold
 from gossamer.engine.passes.fusing import REWRITTEN, finished, fuse
-from gossamer.engine.portable import run_portable
+from gossamer.engine.portable import run_portable, run_portable_all
+from gossamer.engine.signature import (
+    NumberType,
+    Signature,
+    TensorSpec,
+    own_signature,
+)
 from gossamer.engine.weights import (
     BLOCK_ROWS,
     Layout,
@@ -82,12 +88,13 @@ from gossamer.engine.windows import Pooling, window_positions
 
 __all__ = [
     "BLOCK_ROWS", "LONGEST", "MOST_AXES", "MOST_LAYERS", "MOST_NUMBERS", "MOST_THREADS",
-    "MOST_WEIGHTS", "OPERATORS", "REWRITTEN", "ROW_BY_ROW", "RULES", "Activation",
-    "ActivationName", "Array", "Call", "Concatenate", "Convolution", "Doubles", "Engine",
-    "Epilogue", "Floats", "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network",
-    "Operator", "Pad", "Pair", "Pointwise", "Pool", "Pooling", "Program", "Reshape", "Shape",
-    "Softmax", "Value", "Weights", "activate", "available_instruction_sets", "check_inputs",
+    "MOST_WEIGHTS", "OPERATORS", "REWRITTEN", "ROW_BY_ROW", "RULES", "Activation", "ActivationName",
+    "Array", "Call", "Concatenate", "Convolution", "Doubles", "Engine", "Epilogue", "Floats",
+    "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network", "NumberType", "Operator", "Pad",
+    "Pair", "Pointwise", "Pool", "Pooling", "Program", "Reshape", "Shape", "Signature", "Softmax",
+    "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets", "check_inputs",
     "check_network", "dense", "finished", "fold", "fuse", "has_kernels", "network_shape",
-    "pack_weights", "read_by", "register", "renamed", "run_portable", "step_name", "unpack_rows",
-    "unpack_weights", "weights_of", "window_positions",
+    "own_signature", "pack_weights", "read_by", "register", "renamed", "run_portable",
+    "run_portable_all", "step_name", "unpack_rows", "unpack_weights", "weights_of",
+    "window_positions",
 ]  # fmt: skip

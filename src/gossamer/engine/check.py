@@ -6,7 +6,7 @@ is for `Operator.infer_shape` to say.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
+from gossamer.core.formats import counted
 from gossamer.engine.fields import (
     LONGEST,
     MOST_AXES,
+    MOST_ENDS,
     MOST_LAYERS,
     MOST_NUMBERS,
     MOST_WEIGHTS,
@@ -46,7 +48,7 @@ def check_network(network: Network) -> tuple[Shape, ...]:
     Returns
     -------
     tuple[Shape, ...]
-        The shape of every value: of the input, then of what each operator gives.
+        The shape of every value: of the inputs, then of what each operator gives.
 
     Raises
     ------
@@ -57,50 +59,66 @@ def check_network(network: Network) -> tuple[Shape, ...]:
     --------
     >>> from gossamer.engine import Linear, pack_weights
     >>> layer = Linear(0, pack_weights(np.ones((2, 3)), "dense"))
-    >>> check_network(Network((3,), (layer,), output=1))
+    >>> check_network(Network((3,), (layer,), 1))
     ((3,), (2,))
-    >>> check_network(Network((4,), (layer,), output=1))
+    >>> check_network(Network((4,), (layer,), 1))
     Traceback (most recent call last):
         ...
     gossamer.core.errors.InputError: layer 0 (Linear): weights have 3 columns, expected 4 for ...
     """
     if not isinstance(network.layers, tuple) or len(network.layers) > MOST_LAYERS:
         raise InputError(f"network: layers must be a tuple of at most {MOST_LAYERS} layers.")
-    _check_shape("network: input_shape", network.input_shape)
-    shapes: dict[Value, Shape] = {0: network.input_shape}
+    for name in ("inputs", "outputs"):
+        if len(getattr(network, name)) not in range(1, MOST_ENDS + 1):
+            raise InputError(f"network: {name} must be 1 to {MOST_ENDS}.")
+    for i, shape in enumerate(network.inputs):
+        _check_shape("network: input_shape" if i == 0 else f"network: input {i}", shape)
+    shapes: dict[Value, Shape] = dict(enumerate(network.inputs))
     for i, layer in enumerate(network.layers):
         where = f"layer {i} ({type(layer).__name__})"
+        value = len(shapes)
         try:
-            shapes[i + 1] = _checked(layer, shapes)
+            shapes[value] = _checked(layer, shapes)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        _check_size(where, shapes[i + 1])
-    if not _is_whole(network.output, 0, len(shapes) - 1):
-        raise InputError(
-            f"network: output is {network.output!r}, expected the number of a value, "
-            f"from 0 to {len(shapes) - 1}."
-        )
+        _check_size(where, shapes[value])
+    for output in network.outputs:
+        if not _is_whole(output, 0, len(shapes) - 1):
+            raise InputError(
+                f"network: output is {output!r:.80}, expected the number of a value, "
+                f"from 0 to {len(shapes) - 1}."
+            )
     return tuple(shapes.values())
 
 
-def check_inputs(network: Network, inputs: NDArray[Any]) -> None:
-    """Check that examples have the shape that a network takes.
+def check_inputs(network: Network, inputs: Sequence[NDArray[Any]]) -> int:
+    """Check that examples have the shapes that a network takes; return how many there are.
 
     Raises
     ------
     InputError
-        If they are not [N, *input_shape] of real numbers.
+        If they are not [N, *shape] of real numbers for each input.
     """
-    if (
-        not isinstance(inputs, np.ndarray)
-        or inputs.shape[1:] != network.input_shape
-        or (inputs.ndim == 0)
-    ):
-        wanted = ", ".join(str(length) for length in network.input_shape)
-        found = list(inputs.shape) if isinstance(inputs, np.ndarray) else type(inputs).__name__
-        raise InputError(f"inputs: shape {found}, expected [examples, {wanted}].")
-    if inputs.dtype.kind not in "fiub":
-        raise InputError(f"inputs: of type {inputs.dtype}, expected real numbers such as float32.")
+    if len(inputs) != len(network.inputs):
+        raise InputError(
+            f"inputs: {counted(len(inputs), 'array')}, expected {len(network.inputs)}."
+        )
+    for i, (array, shape) in enumerate(zip(inputs, network.inputs, strict=True)):
+        name = "inputs" if len(inputs) == 1 else f"input {i}"
+        if not isinstance(array, np.ndarray) or array.ndim == 0 or array.shape[1:] != shape:
+            wanted = ", ".join(str(length) for length in ("examples", *shape))
+            found = list(array.shape) if isinstance(array, np.ndarray) else type(array).__name__
+            raise InputError(f"{name}: shape {found}, expected [{wanted}].")
+        if array.dtype.kind not in "fiub":
+            raise InputError(
+                f"{name}: of type {array.dtype}, expected real numbers such as float32."
+            )
+        if len(array) != len(inputs[0]):
+            raise InputError(
+                f"{name}: {counted(len(array), 'example')}, expected {len(inputs[0])}, as many as "
+                "of the input before."
+            )
+    return len(inputs[0])
 
 
 def _checked(layer: Operator, shapes: Mapping[Value, Shape]) -> Shape:

@@ -44,6 +44,8 @@ MOST_LAYERS = 2**16
 """The most operators, and the most values that one of them may join."""
 LONGEST = 2**16
 """The largest kernel, stride, padding or dilation."""
+MOST_ENDS = 2**10
+"""The most inputs of a network, and the most outputs."""
 MOST_AXES = 5
 """The most lengths of a value."""
 

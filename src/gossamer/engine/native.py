@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
-from gossamer.engine.check import check_network
+from gossamer.core.formats import counted
+from gossamer.engine.check import check_inputs, check_network
 from gossamer.engine.fields import Floats, Shape, Value, is_values, typed_fields
 from gossamer.engine.network import Network
 from gossamer.engine.operator import Operator
-from gossamer.engine.portable import run_portable
+from gossamer.engine.portable import run_portable, run_portable_all
 
 try:
     from gossamer.kernels import _native
@@ -37,6 +38,8 @@ MOST_THREADS = 1024
 _RANKS = (1, 3)
 """How many lengths a value of the compiled kernels has: features, or channels, height, width."""
 _MOST_REPEATS = 10**6
+MOST_WHOLE = 2**24
+"""The largest whole number up to which float32 holds all."""
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -81,7 +84,7 @@ class Engine:
     --------
     >>> from gossamer.engine import Linear, pack_weights
     >>> weights = pack_weights(np.array([[0.0, 2.0], [3.0, 0.0]]), "csr")
-    >>> engine = Engine(Network((2,), (Linear(0, weights),), output=1))
+    >>> engine = Engine(Network((2,), (Linear(0, weights),), 1))
     >>> engine(np.array([[1.0, 10.0]], np.float32)).tolist()
     [[20.0, 3.0]]
     """
@@ -90,8 +93,9 @@ class Engine:
         shapes = check_network(network)
         self.instruction_set = _chosen(instruction_set)
         self._network = network
-        self._input_shape = network.input_shape
-        self._output_shape = shapes[network.output]
+        self._input_shapes = network.inputs
+        self._output_shapes = tuple(shapes[value] for value in network.outputs)
+        self._single = len(network.inputs) == len(network.outputs) == 1
         self._asked = _asked(instruction_set)
         self._compiled: _native.Engine | None = None
         self._in_eights: _native.Engine | None = None
@@ -115,13 +119,13 @@ class Engine:
         return _restored, (self._network, asked)
 
     def __call__(self, inputs: NDArray[np.generic], threads: int = 1) -> Floats:
-        """Return what the network gives for each example.
+        """Return what a network of one input and one output gives for each example.
 
         Parameters
         ----------
         inputs
             Examples, float32 [N, *input shape]; N may be 0. Other types of numbers are converted
-            where no digit can be lost.
+            where no digit can be lost, whole ones of any type up to 2**24.
         threads
             Processor threads to use, between 1 and 1024.
 
@@ -134,11 +138,41 @@ class Engine:
         InputError
             If the inputs do not fit the network, or `threads` is out of range.
         """
+        if not self._single:
+            raise InputError(
+                f"this network has {counted(len(self._input_shapes), 'input')} and "
+                f"{counted(len(self._output_shapes), 'output')}; call `run` with a tuple of arrays."
+            )
         examples = self._examples(inputs, threads)
         if self._compiled is None:
             return np.asarray(run_portable(self._network, examples), np.float32)
-        outputs = np.empty((len(examples), *self._output_shape), np.float32)
+        outputs = np.empty((len(examples), *self._output_shapes[0]), np.float32)
         self._compiled_for(self._compiled, len(examples), threads).run(examples, outputs, threads)
+        return outputs
+
+    def run(self, inputs: Sequence[NDArray[np.generic]], threads: int = 1) -> tuple[Floats, ...]:
+        """Return all outputs of a network of any number of inputs, for each example.
+
+        Parameters and errors are those of a call, with an array for each input.
+
+        Examples
+        --------
+        >>> from gossamer.engine import Concatenate
+        >>> engine = Engine(Network(((1,), (2,)), (Concatenate((1, 0)),), (2, 0)))
+        >>> found = engine.run((np.array([[1]], np.int64), np.array([[2.0, 3.0]], np.float32)))
+        >>> [output.tolist() for output in found]
+        [[[2.0, 3.0, 1.0]], [[1.0]]]
+        """
+        if self._single:
+            (given,) = inputs
+            return (self(given, threads),)
+        examples = self._all_examples(inputs, threads)
+        if self._compiled is None:
+            found = run_portable_all(self._network, examples)
+            return tuple(np.asarray(one, np.float32) for one in found)
+        count = len(examples[0])
+        outputs = tuple(np.empty((count, *shape), np.float32) for shape in self._output_shapes)
+        self._compiled_for(self._compiled, count, threads).run(examples, outputs, threads)
         return outputs
 
     def _compiled_for(
@@ -158,7 +192,10 @@ class Engine:
         return self._in_eights
 
     def layer_seconds(
-        self, inputs: NDArray[np.generic], threads: int = 1, repeats: int = 10
+        self,
+        inputs: NDArray[np.generic] | Sequence[NDArray[np.generic]],
+        threads: int = 1,
+        repeats: int = 10,
     ) -> list[float]:
         """Return the least time that each layer took over so many runs, in seconds.
 
@@ -171,7 +208,8 @@ class Engine:
             If the inputs do not fit, `threads` or `repeats` is out of range, or this engine runs on
             NumPy, which measures no layers.
         """
-        examples = self._examples(inputs, threads)
+        several = inputs if isinstance(inputs, tuple | list) else (inputs,)
+        examples = self._all_examples(several, threads)
         if type(repeats) is not int or not 1 <= repeats <= _MOST_REPEATS:
             raise InputError(
                 f"repeats is {repeats!r:.80}, expected a whole number from 1 to {_MOST_REPEATS}."
@@ -180,43 +218,33 @@ class Engine:
             raise InputError(
                 "layer_seconds needs an engine with compiled kernels, but this one runs on NumPy."
             )
-        used = self._compiled_for(self._compiled, len(examples), threads)
+        used = self._compiled_for(self._compiled, len(examples[0]), threads)
         measured: list[float] = used.layer_seconds(examples, threads, repeats)
         return measured
 
+    def _all_examples(self, inputs: Sequence[Any], threads: int) -> tuple[Floats, ...]:
+        """Return what is given to each input, as `_examples` does for one."""
+        _check_threads(threads)
+        check_inputs(self._network, [np.asarray(given) for given in inputs])
+        return tuple(
+            _converted(given, shape)
+            for given, shape in zip(inputs, self._input_shapes, strict=True)
+        )
+
     def _examples(self, inputs: Any, threads: int) -> Floats:
         """Return the inputs as contiguous float32 after a check of them and of the threads."""
-        if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
-            raise InputError(
-                f"threads is {threads!r:.80}, expected a whole number from 1 to {MOST_THREADS}."
-            )
+        _check_threads(threads)
         # Small networks take no longer than the checks below, so what needs none is let pass.
         if (
             type(inputs) is np.ndarray
             and inputs.dtype is _FLOAT32
-            and inputs.shape[1:] == self._input_shape
+            and inputs.shape[1:] == self._input_shapes[0]
             and inputs.flags.c_contiguous
             and inputs.flags.aligned
         ):
             examples: Floats = inputs
             return examples
-        return self._converted(inputs)
-
-    def _converted(self, inputs: NDArray[np.generic]) -> Floats:
-        """Return inputs of any type and order as contiguous float32."""
-        given = np.asarray(inputs)
-        expected = self._input_shape
-        if given.ndim != len(expected) + 1 or given.shape[1:] != expected:
-            named = ", ".join(map(str, expected))
-            raise InputError(
-                f"inputs have the shape {given.shape}, but this network takes (N, {named})."
-            )
-        if not np.can_cast(given.dtype, np.float32):
-            raise InputError(
-                f"inputs are {given.dtype}, which float32 cannot hold without loss; convert them "
-                "with `inputs.astype('float32')`."
-            )
-        return np.require(given, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+        return _converted(inputs, self._input_shapes[0])
 
 
 def fma_peak(instruction_set: str | None = None, seconds: float = 0.1) -> float:
@@ -245,6 +273,36 @@ def _kernels() -> ModuleType:
     if _native is None:
         raise InputError(WITHOUT_KERNELS)
     return _native
+
+
+def _check_threads(threads: int) -> None:
+    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+        raise InputError(
+            f"threads is {threads!r:.80}, expected a whole number from 1 to {MOST_THREADS}."
+        )
+
+
+def _converted(inputs: NDArray[np.generic], expected: Shape) -> Floats:
+    """Return what an input is given, of any type and order, as contiguous float32."""
+    given = np.asarray(inputs)
+    if given.ndim != len(expected) + 1 or given.shape[1:] != expected:
+        named = ", ".join(map(str, expected))
+        raise InputError(
+            f"inputs have the shape {given.shape}, but this network takes (N, {named})."
+        )
+    if given.dtype.kind in "iu" and given.size:
+        least, most = int(given.min()), int(given.max())
+        if not -MOST_WHOLE <= least <= most <= MOST_WHOLE:
+            raise InputError(
+                f"inputs hold {least if least < -MOST_WHOLE else most}, expected whole numbers of "
+                f"at most {MOST_WHOLE}, which float32 holds exactly."
+            )
+    elif not np.can_cast(given.dtype, np.float32):
+        raise InputError(
+            f"inputs are {given.dtype}, which float32 cannot hold without loss; convert them "
+            "with `inputs.astype('float32')`."
+        )
+    return np.require(given, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 _warned = False
@@ -292,7 +350,10 @@ def _compiled(network: Network, instruction_set: str) -> "_native.Engine":
 
 
 def _plan(network: Network) -> "_native.Plan":
-    plan: _native.Plan = _kernels().Plan(list(network.input_shape))
+    first, *further = network.inputs
+    plan: _native.Plan = _kernels().Plan(list(first))
+    for shape in further:
+        plan.add_input(list(shape))
     for layer in network.layers:
         hints = {name: field.hint for name, field in typed_fields(type(layer)).items()}
         values = [name for name, hint in hints.items() if hint == Value or is_values(hint)]
@@ -300,7 +361,7 @@ def _plan(network: Network) -> "_native.Plan":
         inputs = [one for part in read for one in (part if isinstance(part, tuple) else (part,))]
         given = {name: _there(getattr(layer, name)) for name in hints if name not in values}
         plan.add(layer.name, inputs, given)
-    plan.output = network.output
+    plan.outputs = list(network.outputs)
     return plan
 
 

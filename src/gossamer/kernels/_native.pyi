@@ -22,11 +22,14 @@ class Plan:
         Add a layer of any operator; a field that is None is as if it were not given.
         """
 
-    @property
-    def output(self) -> int: ...
+    def add_input(self, shape: Sequence[int]) -> None:
+        """Add a further input; no layer may stand before it."""
 
-    @output.setter
-    def output(self, arg: int, /) -> None: ...
+    @property
+    def outputs(self) -> list[int]: ...
+
+    @outputs.setter
+    def outputs(self, arg: Sequence[int], /) -> None: ...
 
     def check(self) -> list[list[int]]:
         """Check every number; return the shape of every value."""

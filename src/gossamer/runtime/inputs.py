@@ -1,10 +1,11 @@
-"""Inputs of a network that was compressed: floating-point numbers in the shape that it takes.
+"""Inputs of a network that was compressed: numbers in the shapes and of the types that it takes.
 
 Whatever is taken is taken alike by a loaded network, by one that was just compressed, and by
 `gossamer predict`: a network says nothing of how its pixels were scaled, so that whole numbers,
 which were not scaled yet, are refused by all of them.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,69 @@ from numpy.typing import NDArray
 
 from gossamer.core.arrays import as_array
 from gossamer.core.errors import InputError
-from gossamer.engine import Floats, Shape
+from gossamer.core.formats import counted
+from gossamer.engine import Floats, NumberType, Shape, TensorSpec
 
 Given = tuple[int, ...]
 
 
-def as_inputs(values: object, shape: Shape) -> Floats:
-    """Return what a network is given as float32 ``[N, *shape]``, laid out in memory as it was.
+def arranged(
+    specs: Sequence[TensorSpec], inputs: Sequence[Any], named: Mapping[str, Any]
+) -> list[Any]:
+    """Return what is given to each input, in their order.
+
+    Parameters
+    ----------
+    specs
+        The inputs of a network.
+    inputs
+        What is given in order, or one dictionary of all by name.
+    named
+        What is given by name.
+
+    Raises
+    ------
+    InputError
+        If one is missing, or there is one too many.
+
+    Examples
+    --------
+    >>> specs = (TensorSpec("tokens", (4,), "int64"), TensorSpec("mask", (4,), "bool"))
+    >>> arranged(specs, [1], {"mask": 2}), arranged(specs, [{"mask": 2, "tokens": 1}], {})
+    ([1, 2], [1, 2])
+    """
+    if len(inputs) == 1 and isinstance(together := inputs[0], Mapping):
+        inputs, named = [], {**together, **named}
+    names = [spec.name for spec in specs]
+    if len(inputs) > len(names):
+        raise InputError(
+            f"inputs: {len(inputs)} are given, expected {len(names)} ({', '.join(names)}); all "
+            "else, such as threads, is given by name."
+        )
+    by_order = dict(zip(names, inputs, strict=False))
+    unknown = [name for name in named if name not in names or name in by_order]
+    missing = [name for name in names if name not in by_order and name not in named]
+    if unknown or missing:
+        problem = f"{unknown[0]!r:.80} is one too many" if unknown else f"{missing[0]} is missing"
+        raise InputError(f"inputs: {problem}, expected {', '.join(names)}.")
+    return [by_order[name] if name in by_order else named[name] for name in names]
+
+
+def as_inputs(values: Sequence[object], specs: Sequence[TensorSpec]) -> tuple[NDArray[Any], ...]:
+    """Return what each input of a network is given, laid out in memory as it was.
 
     Parameters
     ----------
     values
-        An array, a tensor of PyTorch, or nested lists, of floating-point numbers of any type.
-    shape
-        Of one example.
+        For each input an array, a tensor of PyTorch, or nested lists, of numbers of any type of
+        the kind that the input takes.
+    specs
+        The inputs.
+
+    Returns
+    -------
+    tuple of NDArray
+        [N, *shape] for each, of float32, whole numbers or truth values.
 
     Raises
     ------
@@ -34,17 +84,29 @@ def as_inputs(values: object, shape: Shape) -> Floats:
 
     Examples
     --------
-    >>> as_inputs([[0.5, 1.0]], (2,)).dtype
+    >>> as_inputs([[[0.5, 1.0]]], [TensorSpec("input", (2,))])[0].dtype
     dtype('float32')
     """
-    expected = expected_shape(shape)
-    array = as_array("inputs", values, expected)
-    if not fits(array.shape, shape):
-        hint = shape_hint(array.shape, shape)
-        raise InputError(f"inputs: shape {list(array.shape)}, {expected}{hint}.")
-    if complaint := type_complaint(array.dtype):
-        raise InputError(f"inputs: {complaint}.")
-    return _as_floats(array)
+    named = [spec.name if len(specs) > 1 else "inputs" for spec in specs]
+    found = [_as_input(*one) for one in zip(named, values, specs, strict=True)]
+    for name, array in zip(named, found, strict=True):
+        if len(array) != len(found[0]):
+            raise InputError(
+                f"{name}: {counted(len(array), 'example')}, expected {len(found[0])}, as many as "
+                f"of {named[0]}."
+            )
+    return tuple(found)
+
+
+def _as_input(name: str, values: object, spec: TensorSpec) -> NDArray[Any]:
+    expected = expected_shape(spec.shape)
+    array = as_array(name, values, expected)
+    if not fits(array.shape, spec.shape):
+        hint = shape_hint(array.shape, spec.shape)
+        raise InputError(f"{name}: shape {list(array.shape)}, {expected}{hint}.")
+    if complaint := type_complaint(array.dtype, spec.type):
+        raise InputError(f"{name}: {complaint}.")
+    return _as_floats(name, array) if spec.type == "float32" else array
 
 
 def fits(given: Given, shape: Shape) -> bool:
@@ -74,10 +136,20 @@ def shape_hint(given: Given, shape: Shape) -> str:
     return ""
 
 
-def type_complaint(dtype: np.dtype[Any]) -> str:
-    """Say why numbers of a type are not taken; empty if they are."""
-    if dtype.kind == "f":
+def type_complaint(dtype: np.dtype[Any], wanted: NumberType = "float32") -> str:
+    """Say why numbers of a type are not taken; empty if they are.
+
+    Examples
+    --------
+    >>> type_complaint(np.dtype("int32"), "int64"), type_complaint(np.dtype("bool"), "bool")
+    ('', '')
+    """
+    if dtype.kind in _KINDS[wanted]:
         return ""
+    if wanted == "bool":
+        return f"of type {dtype}, expected truth values; pass numpy.asarray(x, bool)"
+    if wanted != "float32":
+        return f"of type {dtype}, expected whole numbers, such as tokens"
     text = f"of type {dtype}, expected floating-point numbers, scaled and normalised as in training"
     if dtype.kind in "iub":
         text += (
@@ -87,7 +159,11 @@ def type_complaint(dtype: np.dtype[Any]) -> str:
     return text
 
 
-def _as_floats(array: NDArray[Any]) -> Floats:
+_KINDS: dict[NumberType, str] = {"float32": "f", "int32": "iu", "int64": "iu", "bool": "b"}
+"""The kinds of NumPy's types that inputs of a type take."""
+
+
+def _as_floats(name: str, array: NDArray[Any]) -> Floats:
     if array.dtype == np.float32 and array.dtype.isnative:
         return array
     try:
@@ -95,6 +171,6 @@ def _as_floats(array: NDArray[Any]) -> Floats:
             return array.astype(np.float32)
     except FloatingPointError as error:
         raise InputError(
-            f"inputs: hold numbers beyond {np.finfo(np.float32).max:.4g}, the largest of float32, "
+            f"{name}: hold numbers beyond {np.finfo(np.float32).max:.4g}, the largest of float32, "
             "expected numbers scaled as in training."
         ) from error

@@ -49,10 +49,11 @@ def probabilities(network: Network, outputs: Floats) -> Floats:
 
     Examples
     --------
-    >>> probabilities(Network((2,), (), output=0), np.array([[0.0, 0.0]], np.float32)).tolist()
+    >>> probabilities(Network((2,), (), 0), np.array([[0.0, 0.0]], np.float32)).tolist()
     [[0.5, 0.5]]
     """
-    last = network.layers[network.output - 1] if network.output else None
+    place = network.outputs[0] - len(network.inputs)
+    last = network.layers[place] if place >= 0 else None
     if isinstance(last, Softmax) and not last.logarithm:
         return outputs
     exponentials = np.exp(outputs - outputs.max(axis=1, keepdims=True))

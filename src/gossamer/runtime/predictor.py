@@ -1,17 +1,18 @@
 """A network from a file at work."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gossamer.core.errors import InputError
 from gossamer.core.system import available_cores
-from gossamer.engine import Floats, Network
-from gossamer.engine.gsm.example_shapes import ExampleShapes, own_shapes
+from gossamer.engine import Network, Signature, own_signature
 from gossamer.engine.gsm.file import Metadata, read_network
 from gossamer.engine.native import MOST_THREADS, Engine
-from gossamer.runtime.inputs import as_inputs
+from gossamer.runtime.inputs import arranged, as_inputs
 
 
 def load(path: Path | str) -> "Predictor":
@@ -39,7 +40,7 @@ def load(path: Path | str) -> "Predictor":
     >>> from gossamer.engine import pack_weights
     >>> from gossamer.engine.gsm.file import write_network
     >>> weights = pack_weights(np.array([[0, 2.0], [1.5, 0], [0, 0]]), "csr")
-    >>> network = Network((2,), (Linear(0, weights),), output=1)
+    >>> network = Network((2,), (Linear(0, weights),), 1)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_network(f"{folder}/mine.gsm", network, {"name": "mine"})
     ...     predictor = load(f"{folder}/mine.gsm")
@@ -60,18 +61,20 @@ class Predictor:
         What to compute.
     metadata
         What is known about it.
-    shapes
-        In which it takes and gives examples, as `read_network` returns them; by default those of
-        the network itself.
+    signature
+        What it takes and gives, as `read_network` returns it; by default the shapes of the network
+        itself.
 
     Attributes
     ----------
     network : Network
     metadata : dict
+    signature : Signature
+        Names, shapes and types of its inputs and outputs.
     input_shape : tuple[int, ...]
-        The shape of one example.
+        The shape of one example of the first input.
     output_shape : tuple[int, ...]
-        The shape of what is computed for one example; (classes,) in a classifier.
+        The shape of the first output for one example; (classes,) in a classifier.
 
     Raises
     ------
@@ -80,46 +83,67 @@ class Predictor:
     """
 
     def __init__(
-        self, network: Network, metadata: Metadata, shapes: ExampleShapes | None = None
+        self, network: Network, metadata: Metadata, signature: Signature | None = None
     ) -> None:
         self.network = network
         self.metadata = metadata
-        shapes = own_shapes(network) if shapes is None else shapes
-        self.input_shape = shapes.input
-        self.output_shape = shapes.output
+        self.signature = own_signature(network) if signature is None else signature
+        self.input_shape = self.signature.inputs[0].shape
+        self.output_shape = self.signature.outputs[0].shape
         self._engine = Engine(network)
 
-    def __call__(self, inputs: ArrayLike, threads: int | None = None) -> Floats:
+    def __call__(
+        self,
+        *inputs: ArrayLike | Mapping[str, ArrayLike],
+        threads: int | None = None,
+        **named: ArrayLike,
+    ) -> Any:
         """Compute the outputs for some examples.
 
         Parameters
         ----------
-        inputs
-            Floating-point numbers [N, *input_shape], scaled as in training: an array, a tensor of
-            PyTorch, or nested lists. Computed with as float32.
+        inputs, named
+            For each input an array [N, *shape], a tensor of PyTorch, or nested lists: in order, or
+            by the names in `signature.inputs`, as keywords or in one dictionary. Floating-point
+            numbers are to be scaled as in training, and are computed with as float32; where the
+            network takes whole numbers, such as tokens, or truth values, these.
         threads
             How many to use; by default as many as this process has cores.
 
         Returns
         -------
-        NDArray[numpy.float32]
-            [N, *output_shape]; logits, if the network was trained on these.
+        NDArray, tuple or dict of these
+            Each output [N, *shape], as the model returned them: a single one by itself, several
+            in a tuple, or by name; logits, if the network was trained on these.
 
         Raises
         ------
         InputError
-            If the inputs have another shape, are whole numbers, which were not scaled yet, or
-            beyond float32; `threads` is no positive number; or memory runs out.
+            If the inputs have another shape or type, are missing, or beyond float32; `threads` is
+            no positive number; or memory runs out.
+
+        Examples
+        --------
+        >>> from gossamer.engine import Concatenate
+        >>> predictor = Predictor(Network(((1,), (2,)), (Concatenate((1, 0)),), 2), {})
+        >>> predictor([[1.0]], [[2.0, 3.0]]).tolist()
+        [[2.0, 3.0, 1.0]]
+        >>> predictor(input_1=[[2.0, 3.0]], input_0=[[1.0]]).tolist()
+        [[2.0, 3.0, 1.0]]
         """
         count = min(available_cores(), MOST_THREADS) if threads is None else threads
         if type(count) is not int or not 1 <= count <= MOST_THREADS:
             raise InputError(
                 f"threads is {threads!r}, expected a whole number from 1 to {MOST_THREADS}."
             )
+        specs = self.signature.inputs
         try:
-            given = as_inputs(inputs, self.input_shape)
-            examples = np.ascontiguousarray(given).reshape(len(given), *self.network.input_shape)
-            return self._engine(examples, count).reshape(len(given), *self.output_shape)
+            arrays = as_inputs(arranged(specs, inputs, named), specs)
+            examples = [
+                np.ascontiguousarray(array).reshape(len(array), *shape)
+                for array, shape in zip(arrays, self.network.inputs, strict=True)
+            ]
+            return self.signature.returned(self._engine.run(examples, count))
         except MemoryError as error:
             raise InputError(
                 f"inputs: so many examples of shape {list(self.input_shape)} take more memory than "
@@ -128,7 +152,8 @@ class Predictor:
 
     def __repr__(self) -> str:
         """Say what goes in and out."""
-        return (
-            f"Predictor({list(self.input_shape)} -> {list(self.output_shape)}, "
-            f"{len(self.network.layers)} layers)"
+        inputs, outputs = (
+            ", ".join(str(list(spec.shape)) for spec in specs)
+            for specs in (self.signature.inputs, self.signature.outputs)
         )
+        return f"Predictor({inputs} -> {outputs}, {len(self.network.layers)} layers)"

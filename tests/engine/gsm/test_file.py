@@ -14,12 +14,12 @@ from gossamer.engine import (
     Convolution,
     Linear,
     Network,
+    Signature,
     pack_weights,
     run_portable,
     unpack_weights,
 )
 from gossamer.engine.gsm import container
-from gossamer.engine.gsm.example_shapes import ExampleShapes
 from gossamer.engine.gsm.file import read_network, write_network
 from gossamer.engine.gsm.header import describe_network
 
@@ -208,7 +208,7 @@ def test_files_at_the_bounds_are_read_within_the_promised_memory(
 ) -> None:
     path = tmp_path / "n.gsm"
     path.write_bytes(hostile(rows, columns, kind, encoding, arrays))
-    assert read_network(path)[2] == ExampleShapes((columns,), (rows,))
+    assert read_network(path)[2] == Signature.of_shapes((columns,), (rows,))
     assert peak_of_reading(path) < 48 * path.stat().st_size
 
 
@@ -307,11 +307,11 @@ def test_shapes_of_examples_fit_the_network(
 def test_shapes_of_examples_come_back(network: Network, tmp_path: Path) -> None:
     path = tmp_path / "n.gsm"
     write_network(path, network)
-    assert read_network(path)[2] == ExampleShapes((2, 6, 6), (4,))
-    write_network(path, network, shapes=ExampleShapes((72,), (2, 1, 2)))
-    assert read_network(path)[2] == ExampleShapes((72,), (2, 1, 2))
+    assert read_network(path)[2] == Signature.of_shapes((2, 6, 6), (4,))
+    write_network(path, network, signature=Signature.of_shapes((72,), (2, 1, 2)))
+    assert read_network(path)[2] == Signature.of_shapes((72,), (2, 1, 2))
     with pytest.raises(InputError, match="output_shape"):
-        write_network(path, network, shapes=ExampleShapes((72,), (5,)))
+        write_network(path, network, signature=Signature.of_shapes((72,), (5,)))
 
 
 def test_reading_takes_a_few_times_the_memory_of_the_file(tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gossamer.engine import Convolution, Linear, Network, unpack_weights
+from gossamer.engine import Convolution, Linear, Network, Signature, unpack_weights
 from gossamer.engine.gsm.bfloat16 import from_bfloat16, to_bfloat16
-from gossamer.engine.gsm.example_shapes import ExampleShapes
 from gossamer.engine.gsm.file import write_network
 
 PAGE = Path(__file__).parents[3] / "docs" / "gsm-format.md"
@@ -28,8 +27,8 @@ def reader() -> dict[str, Any]:
 def test_the_reader_on_the_page_reads_a_file(
     reader: dict[str, Any], network: Network, tmp_path: Path, precision: Any
 ) -> None:
-    shapes = ExampleShapes((2, 36), (2, 2))
-    write_network(tmp_path / "n.gsm", network, {"name": "é"}, precision, shapes)
+    signature = Signature.of_shapes((2, 36), (2, 2))
+    write_network(tmp_path / "n.gsm", network, {"name": "é"}, precision, signature)
     found, header = reader["read"](tmp_path / "n.gsm")
     assert header["metadata"] == {"name": "é"}
     assert (header["input_shape"], header["output_shape"]) == ([2, 36], [2, 2])

@@ -18,12 +18,13 @@ FILES = sorted((Path(__file__).parents[1] / "data" / "version1").glob("*.gsm"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_of_version_1_gives_what_it_gave(path: Path) -> None:
     assert version_of(path.read_bytes()) == 1
-    network, metadata, shapes = read_network(path)
+    network, metadata, signature = read_network(path)
     assert metadata == {"classes": ["a", "é"], "accuracy": 0.5}
     with np.load(path.with_suffix(".npz")) as archive:
         inputs, expected = archive["inputs"], archive["outputs"]
     examples = inputs.reshape(len(inputs), *network.input_shape)
-    found = run_portable(network, examples, np.float64).reshape(len(inputs), *shapes.output)
+    shape = signature.outputs[0].shape
+    found = run_portable(network, examples, np.float64).reshape(len(inputs), *shape)
     np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(load(path)(inputs), expected, rtol=1e-4, atol=1e-5)
     for instruction_set in available_instruction_sets():

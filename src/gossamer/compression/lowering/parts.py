@@ -268,7 +268,7 @@ def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part:
         names = [*(step_name(node.name, number) for number in range(len(lowered) - 1)), node.name]
         operators.update(zip(names, lowered, strict=True))
     shape, result = layout.shapes[entry], layout.shapes[ordered[-1]]
-    program = Program(entry.name, network_shape(shape), operators, ordered[-1].name)
+    program = Program({entry.name: network_shape(shape)}, operators, (ordered[-1].name,))
     with np.errstate(all="ignore"):  # what overflows is refused just below
         program = fuse(fold(program))
         network = finished(program)

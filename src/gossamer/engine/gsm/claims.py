@@ -58,10 +58,11 @@ def check_values(network: Network, shapes: Sequence[Shape], stored: int) -> None
 
     Examples
     --------
-    >>> check_values(Network((5,), (), output=0), [(5,)], stored=0)
+    >>> check_values(Network((5,), (), 0), [(5,)], stored=0)
     """
     held = numbers_held(network, shapes)
-    most = SMALL_VALUES + MOST_EXPANSION * (math.prod(network.input_shape) + stored // 4)
+    given = sum(map(math.prod, network.inputs))
+    most = SMALL_VALUES + MOST_EXPANSION * (given + stored // 4)
     if held > most:
         raise InputError(
             f"network: its values hold {held} numbers for one example, padding included, expected "

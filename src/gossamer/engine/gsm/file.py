@@ -25,14 +25,15 @@ from gossamer.engine.gsm.container import (
     unpack,
     version_of,
 )
-from gossamer.engine.gsm.example_shapes import ExampleShapes, check_example_shapes
-from gossamer.engine.gsm.header import Precision, build_network, describe_network, tupled
+from gossamer.engine.gsm.header import Precision, build_network, describe_network
+from gossamer.engine.gsm.signatures import KEYS, build_signature, describe_signature
 from gossamer.engine.gsm.version1 import from_version1
+from gossamer.engine.signature import Signature, check_signature, own_signature
 
 Metadata = dict[str, Any]
 """What is said about a network: JSON values by name."""
 
-_HEADER_KEYS = {"input_shape", "metadata", "network", "output_shape", "writer"}
+_HEADER_KEYS = {"metadata", "network", "writer"}
 
 
 def write_network(
@@ -40,7 +41,7 @@ def write_network(
     network: Network,
     metadata: Mapping[str, Any] | None = None,
     precision: Precision = "float32",
-    shapes: ExampleShapes | None = None,
+    signature: Signature | None = None,
 ) -> None:
     """Write a network to a ``.gsm`` file, which appears whole or not at all.
 
@@ -56,15 +57,16 @@ def write_network(
     precision
         "float32" keeps the weights as they are; "bfloat16" rounds them to 8 significant bits,
         which halves their room.
-    shapes
-        In which examples are given to the loaded network, and results returned; by default those
-        of the network itself.
+    signature
+        The names, shapes and types in which examples are given to the loaded network, and results
+        returned; by default the shapes of the network itself.
 
     Raises
     ------
     InputError
         If the network is not sound, holds numbers that are not finite, or too many for what is
-        stored, the shapes do not fit it, the metadata are not JSON, or the file cannot be written.
+        stored, the signature does not fit it, the metadata are not JSON, or the file cannot be
+        written.
 
     Examples
     --------
@@ -73,11 +75,11 @@ def write_network(
     >>> from gossamer.engine import Linear
     >>> from gossamer.engine import pack_weights
     >>> weights = pack_weights(np.array([[0, 2.0], [1.5, 0]]), "csr")
-    >>> network = Network((2,), (Linear(0, weights),), output=1)
+    >>> network = Network((2,), (Linear(0, weights),), 1)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_network(f"{folder}/mine.gsm", network, {"classes": ["cat", "dog"]})
-    ...     found, metadata, shapes = read_network(f"{folder}/mine.gsm")
-    >>> metadata["classes"], found.layers[0].weights.values.tolist(), shapes.input
+    ...     found, metadata, signature = read_network(f"{folder}/mine.gsm")
+    >>> metadata["classes"], found.layers[0].weights.values.tolist(), signature.inputs[0].shape
     (['cat', 'dog'], [2.0, 1.5], (2,))
     """
     path = as_path(path)
@@ -85,16 +87,14 @@ def write_network(
         raise InputError(f"precision is {precision!r}, expected float32 or bfloat16.")
     try:
         values = check_network(network)
-        own = ExampleShapes(network.input_shape, values[network.output])
-        given = own if shapes is None else shapes
-        check_example_shapes(given, own)
+        given = own_signature(network) if signature is None else signature
+        check_signature(given, network, values)
         description, arrays = describe_network(network, precision)
         check_values(network, values, _bytes(arrays))
         header = {
-            "input_shape": list(given.input),
+            **describe_signature(given),
             "metadata": _checked(metadata),
             "network": description,
-            "output_shape": list(given.output),
             "writer": _writer(),
         }
         data = pack(header, arrays)
@@ -106,8 +106,8 @@ def write_network(
         raise InputError(f"{path}: cannot be written ({failure_reason(error)}).") from error
 
 
-def read_network(path: Path | str) -> tuple[Network, Metadata, ExampleShapes]:
-    """Read a network, its metadata and the shapes of its examples from a ``.gsm`` file.
+def read_network(path: Path | str) -> tuple[Network, Metadata, Signature]:
+    """Read a network, its metadata and what it takes and gives from a ``.gsm`` file.
 
     Returns
     -------
@@ -115,8 +115,8 @@ def read_network(path: Path | str) -> tuple[Network, Metadata, ExampleShapes]:
         The very numbers that were written; those stored as bfloat16 come back as float32.
     metadata : dict
         What was written with it.
-    shapes : ExampleShapes
-        In which its model takes and gives examples.
+    signature : Signature
+        What its model takes and gives.
 
     Raises
     ------
@@ -134,9 +134,9 @@ def read_network(path: Path | str) -> tuple[Network, Metadata, ExampleShapes]:
         network = build_network(description, arrays)
         values = check_network(network)
         check_values(network, values, _bytes(arrays))
-        shapes = ExampleShapes(tupled(header["input_shape"]), tupled(header["output_shape"]))
-        check_example_shapes(shapes, ExampleShapes(network.input_shape, values[network.output]))
-        return network, header["metadata"], shapes
+        signature = build_signature(header)
+        check_signature(signature, network, values)
+        return network, header["metadata"], signature
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except OSError as error:
@@ -160,10 +160,11 @@ def _read(path: Path) -> bytes:
 
 
 def _check_header(header: dict[str, Any]) -> None:
-    if set(header) != _HEADER_KEYS or not isinstance(header["metadata"], dict):
+    possible = [_HEADER_KEYS | keys for keys in KEYS]
+    if set(header) not in possible or not isinstance(header["metadata"], dict):
+        either = " or ".join(", ".join(sorted(keys)) for keys in possible)
         raise InputError(
-            f"has a header of {shown_keys(header)}, expected "
-            f"{', '.join(sorted(_HEADER_KEYS))}; write it again."
+            f"has a header of {shown_keys(header)}, expected {either}; write it again."
         )
 
 

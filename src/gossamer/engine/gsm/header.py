@@ -59,12 +59,11 @@ def describe_network(
     layers = [
         {"type": layer.name, **_described(layer, arrays, precision)} for layer in network.layers
     ]
-    header = {
-        "input_shape": list(network.input_shape),
-        "layers": layers,
-        "output": network.output,
-    }
-    return header, arrays
+    ends: dict[str, Any] = {"input_shape": list(network.inputs[0]), "output": network.outputs[0]}
+    if len(network.inputs) > 1 or len(network.outputs) > 1:
+        inputs = [list(shape) for shape in network.inputs]
+        ends = {"input_shapes": inputs, "outputs": list(network.outputs)}
+    return {"layers": layers, **ends}, arrays
 
 
 def build_network(header: Any, arrays: Sequence[Stored]) -> Network:
@@ -75,7 +74,9 @@ def build_network(header: Any, arrays: Sequence[Stored]) -> Network:
     InputError
         If anything is missing, too much or wrong.
     """
-    _check_keys("network", header, {"input_shape", "layers", "output"})
+    several = isinstance(header, dict) and "input_shapes" in header
+    keys = {"input_shapes", "outputs"} if several else {"input_shape", "output"}
+    check_keys("network", header, {"layers", *keys})
     if not isinstance(header["layers"], list) or len(header["layers"]) > MOST_LAYERS:
         raise InputError(f"network: layers must be a list of at most {MOST_LAYERS}.")
     reader = _Arrays(arrays)
@@ -83,7 +84,14 @@ def build_network(header: Any, arrays: Sequence[Stored]) -> Network:
         _built_layer(f"layer {i}", layer, reader) for i, layer in enumerate(header["layers"])
     )
     reader.check_all_read()
-    return Network(tupled(header["input_shape"]), layers, header["output"])
+    if not several:
+        return Network(tupled(header["input_shape"]), layers, header["output"])
+    shapes, outputs = header["input_shapes"], header["outputs"]
+    if not isinstance(shapes, list) or not all(isinstance(shape, list) for shape in shapes):
+        raise InputError(f"network: input_shapes is {shapes!r:.80}, expected a list of lists.")
+    if not isinstance(outputs, list):
+        raise InputError(f"network: outputs is {outputs!r:.80}, expected a list.")
+    return Network(tuple(map(tuple, shapes)), layers, tuple(outputs))
 
 
 class _Arrays:
@@ -190,7 +198,7 @@ def _built_layer(where: str, header: Any, arrays: _Arrays) -> Operator:
 def _built(where: str, wanted: type[Any], header: Any, arrays: _Arrays) -> Any:
     """Build an operator, or a part of one, from an object of its fields."""
     needed = {field.name for field in fields(wanted) if field.default is MISSING}
-    _check_keys(where, header, needed, {field.name for field in fields(wanted)})
+    check_keys(where, header, needed, {field.name for field in fields(wanted)})
     types = typed_fields(wanted)
     found = {
         key: _built_content(f"{where}: {key}", types[key].hint, content, arrays)
@@ -212,7 +220,7 @@ def _built_content(where: str, hint: Any, content: Any, arrays: _Arrays) -> Any:
 
 
 def _built_weights(where: str, header: Any, arrays: _Arrays) -> Weights:
-    _check_keys(where, header, _WEIGHTS_KEYS)
+    check_keys(where, header, _WEIGHTS_KEYS)
     layout, rows, columns = header["layout"], header["rows"], header["columns"]
     if layout not in get_args(Layout):
         raise InputError(
@@ -308,8 +316,14 @@ def _check_size(where: str, rows: Any, columns: Any) -> None:
         )
 
 
-def _check_keys(where: str, header: Any, needed: set[str], allowed: set[str] | None = None) -> None:
-    """Check that an object has the keys that it needs, and no others than are allowed."""
+def check_keys(where: str, header: Any, needed: set[str], allowed: set[str] | None = None) -> None:
+    """Check that an object has the keys that it needs, and no others than are allowed.
+
+    Raises
+    ------
+    InputError
+        If not, or it is no object.
+    """
     if not isinstance(header, dict) or not needed <= set(header) <= (allowed or needed):
         found = shown_keys(header) if isinstance(header, dict) else f"{header!r:.120}"
         more = sorted((allowed or needed) - needed)

@@ -93,7 +93,8 @@ def fold(program: Program) -> Program:
     --------
     >>> product = Linear("x", dense(np.array([[1.0, 2.0]])))
     >>> scaled = affine("product", np.array([3.0]), np.array([4.0]))
-    >>> folded = fold(Program("x", (2,), {"product": product, "scaled": scaled}, "scaled"))
+    >>> operators = {"product": product, "scaled": scaled}
+    >>> folded = fold(Program({"x": (2,)}, operators, ("scaled",)))
     >>> list(folded.operators), folded.operators["scaled"].weights.values.tolist()
     (['scaled'], [[3.0, 6.0]])
     """
@@ -107,8 +108,8 @@ def fold(program: Program) -> Program:
 
 
 def without_dead(program: Program) -> Program:
-    """Return the program without what does not reach its output."""
-    needed = {program.output}
+    """Return the program without what does not reach its outputs."""
+    needed = set(program.outputs)
     for name, operator in reversed(list(program.operators.items())):
         if name in needed:
             needed.update(read_by(operator))
@@ -159,8 +160,8 @@ def _without_repeated_shapes(program: Program) -> Program:
                 same[name] = operator.input
                 continue
         operators[name] = operator
-    output = same.get(program.output, program.output)
-    return without_dead(replace(program, operators=operators, output=output))
+    outputs = tuple(same.get(value, value) for value in program.outputs)
+    return without_dead(replace(program, operators=operators, outputs=outputs))
 
 
 # --- backwards: into what gives the value
@@ -252,7 +253,7 @@ def _activate_before_reshape(name: Value, operator: Operator, view: _View) -> Ch
     if not _is_activation(operator):
         return None
     reshape = view.alone(operator.input)
-    if not isinstance(reshape, Reshape) or reshape.input == view.program.input:
+    if not isinstance(reshape, Reshape) or reshape.input in view.program.inputs:
         return None
     inner = f"{name}<"
     return {
@@ -342,7 +343,7 @@ def _centre(scale: Array, shift: Array) -> Array | None:
 
 def _read_alone(name: Value, view: _View) -> Iterator[Value]:
     """Yield the names of what reads a value, one after the other, as far as each has one reader."""
-    while view.reads[name] == 1 and name != view.program.output:
+    while view.reads[name] == 1 and name not in view.program.outputs:
         operators = view.program.operators
         name = next(n for n, operator in operators.items() if name in read_by(operator))
         operator = operators[name]

@@ -34,13 +34,14 @@ def finished(program: Program) -> Network:
     Examples
     --------
     >>> linear = Linear("x", dense(np.array([[1.0, 2.0]])), np.zeros(1))
-    >>> network = finished(Program("x", (2,), {"y": linear}, "y"))
+    >>> network = finished(Program({"x": (2,)}, {"y": linear}, ("y",)))
     >>> network.layers[0].input, network.layers[0].weights.values.dtype, network.layers[0].bias
     (0, dtype('float32'), None)
     """
-    names = {program.input: 0} | {name: i + 1 for i, name in enumerate(program.operators)}
+    names = {name: i for i, name in enumerate([*program.inputs, *program.operators])}
     layers = tuple(_in_float32(renamed(one, names)) for one in program.operators.values())
-    return Network(program.input_shape, layers, names[program.output])
+    outputs = tuple(names[value] for value in program.outputs)
+    return Network(tuple(program.inputs.values()), layers, outputs)
 
 
 def _in_float32(part: _Part) -> _Part:

@@ -11,7 +11,7 @@ from gossamer.records.environment import describe_environment
 from gossamer.records.speed import Machine
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_EMPTY = Network((1,), (), output=0)
+_EMPTY = Network((1,), (), 0)
 _COMPARED = ("onnx", "onnxruntime", "onnxscript")
 
 
