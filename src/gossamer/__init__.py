@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gossamer.nets import SparseLinear
     from gossamer.records.leakage import Leakage
     from gossamer.runtime import Predictor, load
+    from gossamer.shrinking import Shrunk, load_shrunk, shrink
     from gossamer.train.updating import updater
 
 _HOMES = {
@@ -54,6 +55,7 @@ _HOMES = {
     "Predictor": "gossamer.runtime",
     "Score": "gossamer.masks",
     "ScoreContext": "gossamer.masks",
+    "Shrunk": "gossamer.shrinking",
     "SparseLinear": "gossamer.nets",
     "StoreError": "gossamer.core.errors",
     "TrainingError": "gossamer.core.errors",
@@ -63,7 +65,9 @@ _HOMES = {
     "export_onnx": "gossamer.compression.onnx",
     "find_mask": "gossamer.masks",
     "load": "gossamer.runtime",
+    "load_shrunk": "gossamer.shrinking",
     "prune": "gossamer.masks",
+    "shrink": "gossamer.shrinking",
     "updater": "gossamer.train.updating",
 }
 
@@ -83,6 +87,7 @@ __all__ = [
     "Predictor",
     "Score",
     "ScoreContext",
+    "Shrunk",
     "SparseLinear",
     "StoreError",
     "TrainingError",
@@ -92,7 +97,9 @@ __all__ = [
     "export_onnx",
     "find_mask",
     "load",
+    "load_shrunk",
     "prune",
+    "shrink",
     "updater",
 ]
 

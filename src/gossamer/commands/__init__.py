@@ -47,6 +47,7 @@ COMMANDS = {
         "gossamer audit predictions.npz --dry-run",
     ),
     "bench": Command(("torch", "scipy", "safetensors", *_TERMINAL), "prune", "gossamer bench mlp"),
+    "shrink": Command(("torch", "scipy", "safetensors", *_TERMINAL), "prune"),
     "predict": Command(start="gossamer predict NET.gsm INPUT.npy"),
 }
 

@@ -50,6 +50,18 @@ def multiply_adds(network: nn.Module, example: Tensor) -> Multiplies:
     >>> multiply_adds(nn.Conv2d(1, 32, 3), torch.zeros(1, 1, 28, 28)).dense  # 26 * 26 * 32 * 9
     194688
     """
+    used = weight_uses(network, example)
+    return Multiplies(
+        dense=sum(weight.numel() * positions for weight, positions in used),
+        nonzero=sum(int(weight.count_nonzero()) * positions for weight, positions in used),
+    )
+
+
+def weight_uses(network: nn.Module, example: Tensor) -> list[tuple[Tensor, int]]:
+    """Return each weight as often as it is used, with the number of positions there.
+
+    See `multiply_adds`, which adds them up.
+    """
     used: list[tuple[Tensor, int]] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -61,10 +73,7 @@ def multiply_adds(network: nn.Module, example: Tensor) -> Multiplies:
             if _uses.dispatch(type(module)) is not _uses.dispatch(nn.Module):
                 stack.enter_context(module.register_forward_hook(note, with_kwargs=True))
         run(network, example[:1])
-    return Multiplies(
-        dense=sum(weight.numel() * positions for weight, positions in used),
-        nonzero=sum(int(weight.count_nonzero()) * positions for weight, positions in used),
-    )
+    return used
 
 
 @singledispatch

@@ -1,0 +1,252 @@
+"""`gossamer shrink`: the smallest or fastest network within an accuracy budget, with evidence."""
+
+import time
+import warnings
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from gossamer.commands.completion import networks_beginning
+from gossamer.commands.console import check_folder, echo
+from gossamer.commands.ending import INTERRUPTED
+from gossamer.commands.stopping import stopping
+from gossamer.core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gossamer.shrinking.data import Data
+    from gossamer.shrinking.options import Options
+    from gossamer.shrinking.task import Task
+    from gossamer.shrinking.within_budget import Begun
+
+EPILOG = (
+    "MODEL is package.module:callable or file.py:callable that returns your network, or a "
+    "built-in one. DATA is an .npz file (x_train, y_train, x_test, y_test and, better, "
+    "x_validation, y_validation), a folder of images, a built-in dataset, or module:callable that "
+    "gives a mapping with train, validation and test.\n\n"
+    "Written to the folder: network.gsm, model.safetensors, model.onnx, mask.safetensors, "
+    "trials.csv and report.html. The same command goes on after a kill.\n\n"
+    "Exit codes: 0 searched, even if nothing smaller was found, 2 wrong input, 130 interrupted; "
+    "the best so far is written all the same.\n\n"
+    "Examples:\n\n"
+    "`gossamer shrink my_pkg.nets:build --weights best.pt --data my_pkg.data:load`  \n"
+    "`gossamer shrink nets.py:Small --weights best.pt --data mine.npz --max-drop 0.01 --out small`"
+    "  \n"
+    "`gossamer shrink nets.py:Small --weights best.pt --data mine.npz --dry-run`  \n"
+    "`gossamer shrink nets.py:Small --weights best.pt --data mine.npz --target size --batch 1`"
+)
+"""What follows the options in the command's help."""
+
+_STDERR = Console(stderr=True, highlight=False, emoji=False)
+
+
+class TargetName(StrEnum):
+    """What is made as small as the budget allows."""
+
+    latency = "latency"
+    size = "size"
+    flops = "flops"
+
+
+class PatternName(StrEnum):
+    """What is pruned as one."""
+
+    auto = "auto"
+    weight = "weight"
+    block = "block"
+    unit = "unit"
+    unit_weight = "unit+weight"
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="package.module:callable, file.py:callable, or a built-in network.",
+        autocompletion=networks_beginning,
+    ),
+]
+Weights = Annotated[Path, typer.Option(metavar="FILE", help="Its state_dict, .safetensors or .pt.")]
+DataSource = Annotated[
+    str, typer.Option("--data", metavar="DATA", help="What it is trained and judged on.")
+]
+Drop = Annotated[
+    float | None, typer.Option(help="By how much the metric may get worse. [default: 0.005]")
+]
+Least = Annotated[
+    float | None, typer.Option("--min-accuracy", help="What must be reached, instead of a drop.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for all that comes out.")]
+Limit = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="How long the search may take, about.")
+]
+Epochs = Annotated[
+    int,
+    typer.Option(min=1, help="Of fine-tuning in all: 1.5 times those of the training is plenty."),
+]
+Excluded = Annotated[
+    list[str] | None, typer.Option(help="Pattern of layers to leave alone; may be repeated.")
+]
+Multiple = Annotated[
+    int, typer.Option(min=1, help="Layers that lose units keep a multiple of so many.")
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option("--network-arg", metavar="NAME=VALUE", help="Of the callable; may be repeated."),
+]
+Own = Annotated[str | None, typer.Option(metavar="MODULE:CALLABLE")]
+Higher = Annotated[
+    bool | None,
+    typer.Option("--higher-is-better/--lower-is-better", help="Of a metric of your own."),
+]
+
+
+def shrink(
+    model: Model,
+    weights: Weights,
+    data: DataSource,
+    max_drop: Drop = None,
+    min_accuracy: Least = None,
+    target: Annotated[TargetName, typer.Option(help="What shall shrink.")] = TargetName.latency,
+    pattern: Annotated[
+        PatternName, typer.Option(help="What is pruned as one; auto finds out.")
+    ] = PatternName.auto,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size that is timed.")] = 64,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that are used. [default: all cores]")
+    ] = None,
+    exclude: Excluded = None,
+    keep_units_multiple_of: Multiple = 1,
+    confidence: Annotated[float, typer.Option(help="Of the bound on the drop.")] = 0.95,
+    epochs: Epochs = 30,
+    rate: Annotated[float | None, typer.Option(help="Learning rate of Adam.")] = None,
+    time_limit: Limit = None,
+    network_arg: Arguments = None,
+    loss: Own = None,
+    metric: Own = None,
+    higher_is_better: Higher = None,
+    train: Own = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    out: Out = Path("shrunk"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure the network, say how long it takes, stop.")
+    ] = False,
+) -> None:
+    """Find the fastest or smallest network within an accuracy budget.
+
+    Prunes the network step by step, trains it in between towards what it gave, times each
+    candidate and tests it on validation data; takes the last one that surely keeps the budget, and
+    writes it with all that was measured.
+    """
+    if max_drop is not None and min_accuracy is not None:
+        raise InputError("--min-accuracy: cannot stand beside --max-drop; leave one of them out.")
+    check_folder(out, what_for="the network and its evidence")
+    from gossamer.core.system import available_cores
+    from gossamer.shrinking.data import read_data
+    from gossamer.shrinking.options import options_of
+
+    options = options_of(
+        max_drop=max_drop, min_accuracy=min_accuracy, target=target.value, pattern=pattern.value,
+        batch=batch, threads=threads or available_cores(), exclude=tuple(exclude or ()),
+        keep_units_multiple_of=keep_units_multiple_of, confidence=confidence, epochs=epochs,
+        rate=rate, seed=seed,
+    )  # fmt: skip
+    read = read_data(data, seed=seed)
+    network = _network(model, weights, network_arg or (), read, seed)
+    task = _task(loss, metric, higher_is_better)
+    raise typer.Exit(
+        _shrunk(network, read, task, options, _own(train, "train"), out, time_limit, dry_run)
+    )
+
+
+def _shrunk(
+    network: "nn.Module",
+    data: "Data",
+    task: "Task",
+    options: "Options",
+    train: Callable[..., object] | None,
+    out: Path,
+    time_limit: float | None,
+    dry_run: bool,
+) -> int:
+    """Search, say what was found, and return the exit code."""
+    from gossamer.core.formats import duration
+    from gossamer.shrinking.within_budget import begin
+
+    began = time.monotonic()
+
+    def follow(what: str) -> None:
+        _say(f"{duration(time.monotonic() - began):>9}  {what}")
+
+    with stopping(_say) as should_stop:
+        begun = begin(
+            network, data, task, options, train=train, out=None if dry_run else out,
+            time_limit=time_limit, follow=follow, stop=should_stop,
+        )  # fmt: skip
+        for remark in begun.remarks:
+            _say(f"- {remark}")
+        _say(f"Expected: about {duration(begun.forecast)}.")
+        if dry_run:
+            return 0
+        _finished(begun, out)
+        if should_stop():
+            _say("Stopped; the best so far is written, and the same command goes on.")
+            return INTERRUPTED
+    return 0
+
+
+def _finished(begun: "Begun", out: Path) -> None:
+    """Search to the end and print what was found."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        found = begun.finish()
+    said = set(begun.remarks)
+    for text in dict.fromkeys(str(one.message) for one in caught):
+        if text not in said:
+            _say(f"- {text}")
+    echo(str(found))
+    echo(str((out / "report.html").resolve()))
+
+
+def _network(model: str, weights: Path, arguments: Any, data: "Data", seed: int) -> "nn.Module":
+    from gossamer.compression.checkpoints import load_weights
+    from gossamer.nets import NetworkSpec, build, names
+    from gossamer.nets.arguments import parsed_arguments
+    from gossamer.nets.imported import imported_module
+
+    if ":" in model:
+        network = imported_module(model, parsed_arguments(arguments), seed)
+    elif model in names():
+        if arguments or data.train.classes is None:
+            raise InputError(f"{model}: a built-in network takes class numbers, and no arguments.")
+        classes = int(data.train.classes.max()) + 1
+        shape = tuple(data.train.example(2).shape[1:])
+        network = build(NetworkSpec(name=model), shape, classes, seed)
+    else:
+        raise InputError(
+            f"There is no network {model!r}: give package.module:callable or file.py:callable for "
+            f"your own, or one of {', '.join(names())}."
+        )
+    load_weights(network, weights)
+    return network
+
+
+def _task(loss: str | None, metric: str | None, higher: bool | None) -> "Task":
+    from gossamer.shrinking.task import task_of
+
+    return task_of(_own(loss, "loss"), _own(metric, "metric"), higher_is_better=higher)
+
+
+def _own(name: str | None, what: str) -> Any:
+    from gossamer.nets.imported import imported_value
+
+    return None if name is None else imported_value(name, what, called=False)
+
+
+def _say(text: str) -> None:
+    _STDERR.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,151 @@
+"""How sparse each layer becomes: what its sensitivity and its share of the cost justify."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gossamer.graph.examples import Example
+from gossamer.masks import Mask, Pattern, find_mask
+from gossamer.measures.functional.modes import evaluation
+from gossamer.records.shrinking import Tolerance
+from gossamer.shrinking.fine_tuning import distance, learnt_outputs
+from gossamer.shrinking.split import Split
+from gossamer.shrinking.task import Task, outputs_of
+
+LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Sparsities at which each layer is tried alone."""
+_DENSITIES = np.geomspace(1.0, 0.01, 93)
+"""Shares of its weights that a layer may keep."""
+_LEAST_DAMAGE = 1e-7
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """What is known of a layer to decide how much of it stays."""
+
+    tolerance: Tolerance
+    cost: float
+    """Of all its weights, in the units of the target."""
+
+    def damages(self) -> Numbers:
+        """Return the damage at each of `_DENSITIES`, rising: in between it grows by factors."""
+        known = np.maximum.accumulate(np.maximum(self.tolerance.damage, _LEAST_DAMAGE))
+        sparsities = np.array([0.0, *self.tolerance.sparsities])
+        logs = np.log([_LEAST_DAMAGE, *known])
+        at = -np.log1p(-sparsities)  # of the density, so that the last level can be gone beyond
+        wanted = -np.log(_DENSITIES)
+        beyond = max(0.0, logs[-1] - logs[-2]) / (at[-1] - at[-2])
+        further = logs[-1] + beyond * (wanted - at[-1])
+        found = np.where(wanted > at[-1], further, np.interp(wanted, at, logs))
+        damages = np.exp(found)
+        damages[0] = 0.0
+        return np.asarray(damages)
+
+
+def allocated(layers: Sequence[Weighted], share: float) -> dict[str, float]:
+    """Return the sparsity of each layer at which all together cost a share of the dense network.
+
+    The sum of the damages that layers do alone is as small as that cost allows: each layer is
+    pruned to where a unit of cost saves as much damage as in any other (Shoham and Gersho 1988,
+    "Efficient bit allocation for an arbitrary set of quantizers"; for pruning Frantar and Alistarh
+    2022, "SPDY", arXiv 2201.13096). A smaller share never makes a layer denser.
+
+    Parameters
+    ----------
+    layers
+        All that are pruned.
+    share
+        Of the cost of all their weights, above 0.
+
+    Examples
+    --------
+    >>> hurt = Tolerance(name="a", sparsities=(0.5, 0.9), damage=(0.1, 2.0))
+    >>> spare = Tolerance(name="b", sparsities=(0.5, 0.9), damage=(0.001, 0.01))
+    >>> found = allocated([Weighted(hurt, 1.0), Weighted(spare, 1.0)], 0.6)
+    >>> found["a"] < 0.5 < found["b"]
+    True
+    """
+    total = sum(one.cost for one in layers)
+    table = [(one.damages(), one.cost * _DENSITIES) for one in layers]
+    low, high = 1e-12 / total, 1e12 / total
+    for _ in range(200):
+        price = float(np.sqrt(low * high))
+        choices = [int(np.argmin(damage + price * cost)) for damage, cost in table]
+        if sum(cost[at] for (_, cost), at in zip(table, choices, strict=True)) > share * total:
+            low = price
+        else:
+            high = price
+        if high / low < 1 + 1e-6:
+            break
+    found = [int(np.argmin(damage + high * cost)) for damage, cost in table]
+    return {
+        one.tolerance.name: float(1 - _DENSITIES[at]) for one, at in zip(layers, found, strict=True)
+    }
+
+
+def tolerances(
+    network: nn.Module,
+    split: Split,
+    task: Task,
+    pattern: str | Pattern,
+    example: Example,
+    exclude: Sequence[str] = (),
+) -> tuple[Tolerance, ...]:
+    """Prune each layer alone, at several sparsities, and measure how far the outputs move.
+
+    Nothing is trained. See `distance` for the measure.
+
+    Parameters
+    ----------
+    network
+        The dense one; it stays as it is.
+    split
+        The examples that are run.
+    task
+        Says what an output is.
+    pattern
+        How layers are pruned, by magnitude within each.
+    example
+        What the network takes.
+    exclude
+        As for `gossamer.prune`.
+    """
+    batches = [inputs for inputs, _ in split.batches(512)]
+    masks = [
+        find_mask(network, level, allocation="uniform", pattern=pattern, exclude=list(exclude),
+                  example=example)
+        for level in LEVELS
+    ]  # fmt: skip
+    with torch.no_grad(), evaluation(network):
+        wanted = [learnt_outputs(task, outputs_of(network, one)) for one in batches]
+
+        def damage(name: str, mask: Mask) -> float:
+            parameter = masks[0].bind(network)[name]
+            before = parameter.detach().clone()
+            parameter.mul_(mask[name].to(parameter.device))
+            try:
+                outputs = (learnt_outputs(task, outputs_of(network, one)) for one in batches)
+                found = [float(distance(task, *p)) for p in zip(outputs, wanted, strict=True)]
+            finally:
+                parameter.copy_(before)
+            return float(np.mean(found))
+
+        return tuple(
+            Tolerance(
+                name=name,
+                sparsities=LEVELS,
+                damage=tuple(damage(name, mask) for mask in masks),
+            )
+            for name in masks[0].weights
+        )
+
+
+def shares_kept(mask: Mask) -> Mapping[str, float]:
+    """Return how sparse each weight is under a mask."""
+    return {name: 1 - density for name, density in mask.densities.items()}

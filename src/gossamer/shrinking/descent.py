@@ -1,0 +1,163 @@
+"""The way down: from a network nearly as dense as it was to one that keeps almost nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.core.errors import InputError
+from gossamer.masks import OUTPUT_LAYER, Block, Mask, Pattern, find_mask
+from gossamer.records.shrinking import Target, Tolerance
+from gossamer.shrinking.allocating import Weighted, allocated
+from gossamer.shrinking.options import Options
+from gossamer.shrinking.split import Batch, Split
+from gossamer.shrinking.task import Task
+
+STEP = 1.3
+"""By how much each candidate costs less than the one before."""
+_FIRST = 1.7
+"""The dense network's cost over the first candidate's."""
+_RUNGS = 11
+_UNITS_STEP = 0.8
+"""Share of the units that each candidate keeps of the one before."""
+_UNITS_BEFORE_WEIGHTS = 3
+_SCORE_EXAMPLES = 1024
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One candidate before it is trained: what is pruned beside what was pruned before."""
+
+    pattern: str
+    """"weight", "block" or "unit"."""
+    sparsity: float
+    """Of the network, about."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Of each layer by name; none where scores are compared across layers."""
+
+    def __str__(self) -> str:
+        return f"{self.pattern}s, {self.sparsity:.0%}"
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What masks are found on."""
+
+    example: Tensor
+    split: Split
+    task: Task
+    options: Options
+
+
+def ladder(
+    pattern: str, layers: Sequence[Weighted], weights: Mapping[str, int]
+) -> tuple[Rung, ...]:
+    """Return the candidates of a pattern, from the safest to the sparsest.
+
+    Parameters
+    ----------
+    pattern
+        "weight", "block", "unit", or "unit+weight": fewer units first, then fewer weights.
+    layers
+        The layers by their sensitivity and cost; none for units alone.
+    weights
+        How many weights each layer has.
+    """
+    if pattern == "unit":
+        return tuple(Rung("unit", 1 - _UNITS_STEP**k) for k in range(1, _RUNGS + 1))
+    if pattern == "unit+weight":
+        units = ladder("unit", layers, weights)[:_UNITS_BEFORE_WEIGHTS]
+        # Of what so few units leave, the weights of the first candidates are gone already.
+        return (*units, *ladder("weight", layers, weights)[_UNITS_BEFORE_WEIGHTS:])
+    rungs = []
+    total = sum(weights.values())
+    for k in range(_RUNGS):
+        shares = allocated(layers, 1 / (_FIRST * STEP**k))
+        sparsity = sum(share * weights[name] for name, share in shares.items()) / total
+        rungs.append(Rung(pattern, sparsity, shares))
+    return tuple(rungs)
+
+
+def weighted(
+    network: nn.Module, found: Sequence[Tolerance], example: Tensor, target: Target
+) -> list[Weighted]:
+    """Return layers with what their weights cost: bytes, or the multiply-adds that time goes by."""
+    uses = _positions(network, example)
+    sizes = {name: one.numel() for name, one in network.named_parameters()}
+    return [
+        Weighted(one, sizes[one.name] * (1 if target == "size" else uses.get(one.name, 1)))
+        for one in found
+    ]
+
+
+def _positions(network: nn.Module, example: Tensor) -> dict[str, int]:
+    """Return at how many positions each weight is used for one example."""
+    from gossamer.measures.functional.work import weight_uses
+
+    names = {id(one): name for name, one in network.named_parameters()}
+    found: dict[str, int] = {}
+    for weight, positions in weight_uses(network, example[:1]):
+        if name := names.get(id(weight)):
+            found[name] = found.get(name, 0) + positions
+    return found
+
+
+def resolved(pattern: str) -> str | Pattern:
+    """Return a pattern of a rung as `find_mask` takes it."""
+    return Block(4, 1) if pattern == "block" else pattern
+
+
+def mask_of(rung: Rung, network: nn.Module, before: Mask | None, ground: Ground) -> Mask:
+    """Return what a candidate keeps of a network, within what the one before it kept."""
+    options = ground.options
+    exclude = list(options.exclude)
+    if rung.pattern == "unit":
+        found = _units(rung, network, ground)
+    else:
+        found = find_mask(
+            network, 0.0, allocation=dict(rung.shares), pattern=resolved(rung.pattern),
+            exclude=exclude, example=ground.example[:2],
+        )  # fmt: skip
+    return found if before is None else before & found
+
+
+def _units(rung: Rung, network: nn.Module, ground: Ground) -> Mask:
+    """Return the units that matter most to the loss, by Taylor's expansion across layers."""
+    options = ground.options
+    some = ground.split.sample(_SCORE_EXAMPLES, options.seed)
+    exclude = [*options.exclude, OUTPUT_LAYER]
+    batches = list(some.batches(32))
+    with torch.enable_grad():
+        found = find_mask(
+            network, rung.sparsity, score="taylor", pattern="unit", exclude=exclude,
+            example=ground.example[:2], batches=batches, loss=ground.task.loss,
+        )  # fmt: skip
+    if options.keep_units_multiple_of == 1:
+        return found
+    return _in_multiples(found, network, ground, batches)
+
+
+def _in_multiples(
+    found: Mask, network: nn.Module, ground: Ground, batches: Sequence[Batch]
+) -> Mask:
+    """Return the mask that keeps a multiple of units of each layer, as many or a few more."""
+    options = ground.options
+    shares = {}
+    for name, kept in found.weights.items():
+        dimension = found.unit_dimensions.get(name, 0)
+        others = [axis for axis in range(kept.dim()) if axis != dimension]
+        units = int(kept.amax(dim=others).sum()) if others else int(kept.sum())
+        of = kept.shape[dimension]
+        multiple = options.keep_units_multiple_of
+        shares[name] = 1 - min(of, -(-units // multiple) * multiple) / of
+    try:
+        return find_mask(
+            network, 0.0, score="taylor", allocation=shares, pattern="unit",
+            exclude=[*options.exclude, OUTPUT_LAYER], example=ground.example[:2], batches=batches,
+            loss=ground.task.loss,
+        )  # fmt: skip
+    except InputError as error:
+        raise InputError(
+            f"keep_units_multiple_of: layers that are tied cannot keep such a number ({error})"
+        ) from error

@@ -1,0 +1,259 @@
+"""Fine-tuning what a mask leaves, towards the targets and what the dense network gives."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gossamer.core.errors import InputError, TrainingError
+from gossamer.core.streams import stream_seed
+from gossamer.graph.examples import tensors_in
+from gossamer.masks import Mask
+from gossamer.measures.functional.modes import evaluation
+from gossamer.nets.generators import generators_kept, seed_generators
+from gossamer.shrinking.options import Options, Train
+from gossamer.shrinking.split import Split, mapped
+from gossamer.shrinking.task import Task, device_of, logits, outputs_of
+
+_WARM_UP = 0.05
+"""Share of the steps over which the rate rises."""
+_LAST_RATE = 0.02
+"""Share of the rate that is left at the end."""
+_STATISTICS_EXAMPLES = 8192
+"""From how many examples the statistics of batch normalisations are estimated again."""
+
+
+class StoppedError(Exception):
+    """Someone asked for an end, or time is over."""
+
+
+Pulse = Callable[[float], None]
+"""Told how many epochs are done, now and then; raises `StoppedError` where that is the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a sparse network learns from: examples, and what the dense network gives for them."""
+
+    split: Split
+    task: Task
+    teacher: nn.Module
+    options: Options
+    answers: tuple[Tensor, ...] | None
+    """Of the dense network for all examples; None where these are others at each reading."""
+    train: Train | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of one epoch."""
+        return max(1, math.ceil(len(self.split) / self.options.train_batch))
+
+
+def lesson(
+    split: Split, task: Task, teacher: nn.Module, options: Options, train: Train | None
+) -> Lesson:
+    """Return what is learnt from; the dense network runs over all examples once."""
+    if train is not None or not split.is_resident or not options.distillation:
+        return Lesson(split, task, teacher, options, None, train)
+    found = []
+    with torch.no_grad(), evaluation(teacher):
+        for inputs, _ in split.batches(512):
+            outputs = outputs_of(teacher, inputs)
+            found.append([one.float().cpu() for one in learnt_outputs(task, outputs)])
+    answers = tuple(torch.cat(each) for each in zip(*found, strict=True))
+    return Lesson(split, task, teacher, options, answers)
+
+
+def learnt_outputs(task: Task, outputs: Any) -> list[Tensor]:
+    """Return the tensors of an output that the sparse network is to give, too."""
+    if task.is_classification:
+        return [logits(outputs)]
+    return [one for one in tensors_in(outputs) if one.is_floating_point()]
+
+
+def distance(
+    task: Task, given: list[Tensor], wanted: list[Tensor], temperature: float = 1.0
+) -> Tensor:
+    """Return how far outputs are from the dense network's.
+
+    Of classes it is the divergence of Kullback and Leibler, in nats, between the probabilities at a
+    temperature, times its square (Hinton et al. 2015, "Distilling the knowledge in a neural
+    network", arXiv 1503.02531); of other outputs the mean square of the difference, relative to the
+    variance of what is wanted.
+    """
+    if task.is_classification:
+        own, other = (
+            functional.log_softmax(one.float() / temperature, 1) for one in (given[0], wanted[0])
+        )
+        found = functional.kl_div(own, other, reduction="batchmean", log_target=True)
+        return found * temperature**2
+    parts = [
+        functional.mse_loss(one.float(), other.float()) / other.float().var().clamp(min=1e-12)
+        for one, other in zip(given, wanted, strict=True)
+    ]
+    return torch.stack(parts).mean()
+
+
+def fine_tune(
+    network: nn.Module, mask: Mask, learnt: Lesson, epochs: int, number: int, pulse: Pulse
+) -> tuple[float, ...]:
+    """Train a network under its mask, and estimate the statistics of its normalisations again.
+
+    The rate rises and falls once, so that each candidate ends with a settled network (Smith 2017;
+    Huang et al. 2017, "Snapshot ensembles", arXiv 1704.00109).
+
+    Parameters
+    ----------
+    network
+        Changed in place.
+    mask
+        What stays.
+    learnt
+        What it learns from.
+    epochs
+        Passes over the training examples.
+    number
+        Of the candidate: each has random streams of its own.
+    pulse
+        See `Pulse`.
+
+    Returns
+    -------
+    tuple of float
+        The mean loss of each epoch; none of a training of one's own.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no longer a number.
+    InputError
+        If a training of one's own revives what was pruned.
+    """
+    mask.apply(network)
+    if learnt.train is not None:
+        _by_hand(network, mask, learnt.train, epochs)
+        losses: tuple[float, ...] = ()
+    else:
+        losses = train_epochs(network, mask, learnt, epochs, number, pulse)
+    estimate_statistics(network, learnt.split, learnt.options.seed, number)
+    if violations := mask.violations(network):
+        name, count = next(iter(violations.items()))
+        raise InputError(f"{count} pruned weights of {name} are not zero after fine-tuning")
+    return losses
+
+
+def _by_hand(network: nn.Module, mask: Mask, train: Train, epochs: int) -> None:
+    network.train()
+    train(network, mask, epochs)
+    if violations := mask.violations(network):
+        name, count = next(iter(violations.items()))
+        raise InputError(
+            f"train: {count} pruned weights of {name} are not zero afterwards: call "
+            "mask.enforce(model, optimizer) before the first step"
+        )
+
+
+def train_epochs(
+    network: nn.Module, mask: Mask, learnt: Lesson, epochs: int, number: int, pulse: Pulse
+) -> tuple[float, ...]:
+    """Train a network under its mask, and return the mean loss of each epoch."""
+    options = learnt.options
+    trained = [one for one in network.parameters() if one.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=options.rate)
+    enforcement = mask.enforce(network, optimizer)
+    network.train()
+    total, step, losses = epochs * learnt.steps, 0, []
+    split = _with_answers(learnt)
+    seed = stream_seed(options.seed, "shrink", number)
+    with generators_kept():
+        seed_generators(seed)
+        for epoch in range(epochs):
+            summed, last_look = 0.0, time.monotonic()
+            running = torch.zeros((), device=device_of(network))
+            for inputs, targets in split.batches(options.train_batch, seed=seed, epoch=epoch):
+                optimizer.param_groups[0]["lr"] = options.rate * _shape(step / total)
+                loss = _loss(network, learnt, inputs, targets)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                running += loss.detach()
+                step += 1
+                if time.monotonic() - last_look > 0.5:
+                    pulse(step / learnt.steps)
+                    last_look = time.monotonic()
+            summed = float(running) / learnt.steps
+            if not math.isfinite(summed):
+                raise TrainingError(
+                    f"the loss of fine-tuning is no longer a number in epoch {epoch + 1} of "
+                    f"candidate {number}: give a smaller rate than {options.rate:g}"
+                )
+            losses.append(summed)
+            pulse(step / learnt.steps)
+    enforcement.remove()
+    return tuple(losses)
+
+
+def _shape(done: float) -> float:
+    """Return the share of the rate: a short rise, then half a cosine."""
+    if done < _WARM_UP:
+        return max(done / _WARM_UP, _LAST_RATE)
+    falling = (done - _WARM_UP) / (1 - _WARM_UP)
+    return _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * falling)) / 2
+
+
+def _with_answers(learnt: Lesson) -> Split:
+    """Return the training examples with what the dense network gives among their targets."""
+    if learnt.answers is None:
+        return learnt.split
+    return replace(learnt.split, targets=(learnt.split.targets, learnt.answers))
+
+
+def _loss(network: nn.Module, learnt: Lesson, inputs: Any, targets: Any) -> Tensor:
+    where = device_of(network)
+    share = learnt.options.distillation
+    outputs = outputs_of(network, inputs, where)
+    if not share:
+        return learnt.task.loss(outputs, mapped(targets, lambda one: one.to(where)))
+    if learnt.answers is None:
+        with torch.no_grad(), evaluation(learnt.teacher):
+            wanted = learnt_outputs(learnt.task, outputs_of(learnt.teacher, inputs, where))
+    else:
+        targets, answers = targets
+        wanted = [one.to(where) for one in answers]
+    given = learnt_outputs(learnt.task, outputs)
+    towards = distance(learnt.task, given, wanted, learnt.options.temperature)
+    own = learnt.task.loss(outputs, mapped(targets, lambda one: one.to(where)))
+    return share * towards + (1 - share) * own
+
+
+def estimate_statistics(network: nn.Module, split: Split, seed: int, number: int) -> None:
+    """Take the running means and variances of batch normalisations anew, of training examples.
+
+    All batches count alike, as in Izmailov et al. (2018, arXiv 1803.05407) and Li et al. (2020,
+    "EagleEye", arXiv 2007.02491); the rest of the network computes as it will be used.
+    """
+    layers = [
+        one for one in network.modules() if isinstance(one, _BatchNorm) and one.track_running_stats
+    ]
+    if not layers:
+        network.eval()
+        return
+    momenta: Mapping[_BatchNorm, float | None] = {one: one.momentum for one in layers}
+    some = split.sample(_STATISTICS_EXAMPLES, seed)
+    network.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # which means: the mean over all batches
+        layer.training = True
+    with torch.no_grad(), generators_kept():
+        for inputs, _ in some.batches(256, seed=stream_seed(seed, "statistics", number)):
+            outputs_of(network, inputs)
+    for layer in layers:
+        layer.momentum = momenta[layer]
+    network.eval()

@@ -1,0 +1,83 @@
+"""What a search is asked for."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from torch import nn
+
+from gossamer.core.errors import InputError
+from gossamer.masks import Mask
+from gossamer.records.shrinking import Target
+
+PatternName = Literal["auto", "weight", "block", "unit", "unit+weight"]
+PATTERNS: tuple[PatternName, ...] = ("auto", "weight", "block", "unit", "unit+weight")
+TARGETS: tuple[Target, ...] = ("latency", "size", "flops")
+
+Train = Callable[[nn.Module, Mask, int], object]
+"""A training of one's own: trains the network in place for so many epochs, and keeps what the mask
+prunes at zero, as `mask.enforce(model, optimizer)` does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What determines a search, beside network and data; `gossamer.shrink` says what each means."""
+
+    max_drop: float = 0.005
+    min_accuracy: float | None = None
+    target: Target = "latency"
+    pattern: PatternName = "auto"
+    batch: int = 64
+    threads: int = 1
+    exclude: tuple[str, ...] = ()
+    keep_units_multiple_of: int = 1
+    confidence: float = 0.95
+    epochs: int = 30
+    rate: float = 1e-3
+    train_batch: int = 64
+    distillation: float = 0.7
+    temperature: float = 2.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, expected, sound in _CHECKS:
+            value = getattr(self, name)
+            if not sound(value):
+                raise InputError(f"{name} is {value!r}, but {expected} was expected.")
+
+    def key(self) -> dict[str, Any]:
+        """Return the whole as JSON has it."""
+        return asdict(self)
+
+
+def options_of(**given: Any) -> Options:
+    """Return options, those that are None left at their defaults."""
+    known = {item.name for item in fields(Options)}
+    return Options(**{name: v for name, v in given.items() if name in known and v is not None})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+_CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("max_drop", "a number above 0, such as 0.005", lambda v: _is_number(v) and v > 0),
+    ("min_accuracy", "a number or None", lambda v: v is None or _is_number(v)),
+    ("target", f"one of {', '.join(TARGETS)}", lambda v: v in TARGETS),
+    ("pattern", f"one of {', '.join(PATTERNS)}", lambda v: v in PATTERNS),
+    ("batch", "a whole number from 1", lambda v: _is_whole(v, 1)),
+    ("threads", "a whole number from 1", lambda v: _is_whole(v, 1)),
+    ("keep_units_multiple_of", "a whole number from 1", lambda v: _is_whole(v, 1)),
+    ("confidence", "a number from 0.5 to below 1", lambda v: _is_number(v) and 0.5 <= v < 1),
+    ("epochs", "a whole number from 1", lambda v: _is_whole(v, 1)),
+    ("rate", "a number above 0", lambda v: _is_number(v) and v > 0),
+    ("train_batch", "a whole number from 2", lambda v: _is_whole(v, 2)),
+    ("distillation", "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1),
+    ("temperature", "a number above 0", lambda v: _is_number(v) and v > 0),
+    ("seed", "a whole number from 0", lambda v: _is_whole(v, 0)),
+)

@@ -1,0 +1,173 @@
+"""The descent: candidate after candidate, each pruned further, trained and tested."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from gossamer.compression.compacting.copying import plain_copy
+from gossamer.core.formats import counted
+from gossamer.masks import Mask
+from gossamer.records.shrinking import Tried
+from gossamer.shrinking.costs import Meter
+from gossamer.shrinking.data import Data
+from gossamer.shrinking.descent import Ground, mask_of
+from gossamer.shrinking.fine_tuning import Lesson, StoppedError, fine_tune
+from gossamer.shrinking.journal import Journal
+from gossamer.shrinking.judging import Budget, judged
+from gossamer.shrinking.planning import Plan, plan
+from gossamer.shrinking.task import evaluate
+
+_WORTH = 1.02
+"""Speed-up that a candidate needs to be taken in the place of the dense network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Everything that a search works with."""
+
+    dense: nn.Module
+    data: Data
+    learnt: Lesson
+    ground: Ground
+    meter: Meter
+    budget: Budget
+    journal: Journal
+    follow: Callable[[str], None]
+    stop: Callable[[], bool]
+    deadline: float
+    """By `time.monotonic`."""
+    epoch_seconds: float
+
+    def pulse(self, epochs: float) -> None:
+        """Look up from training.
+
+        Raises
+        ------
+        StoppedError
+            If someone asked for an end, or time is over.
+        """
+        del epochs
+        if self.stop():
+            raise StoppedError("it was stopped")
+        if time.monotonic() > self.deadline:
+            raise StoppedError("the time is over")
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a search ended."""
+
+    plan: Plan | None
+    tried: tuple[Tried, ...]
+    chosen: int | None
+    """The number of the candidate taken; None: the dense network stays."""
+    ended: str
+    """Why, as a sentence."""
+    finished: bool
+
+
+def search(task: Search) -> Found:
+    """Go down the candidates until one fails, nothing more can be pruned, or time is over."""
+    way: Plan | None = None
+    try:
+        way = _plan(task)
+        ended = _descend(task, way)
+        finished = True
+    except (StoppedError, KeyboardInterrupt) as reason:
+        ended = f"The search ended early: {reason or 'it was stopped'}."
+        finished = "time" in str(reason)
+    tried = list(task.journal.tried)
+    good = [one for one in tried if one.within and one.speed_up >= _WORTH]
+    chosen = min(good, key=lambda one: (one.cost, one.drop), default=None)
+    if chosen is not None:
+        tried = [replace_chosen(one, chosen.number) for one in tried]
+    return Found(way, tuple(tried), chosen.number if chosen else None, ended, finished)
+
+
+def replace_chosen(one: Tried, number: int) -> Tried:
+    """Return a candidate with whether it is the one that was taken."""
+    return one.model_copy(update={"chosen": one.number == number})
+
+
+def _plan(task: Search) -> Plan:
+    known = task.journal.note("plan")
+    if known is not None:
+        return Plan.of(known)
+    made = plan(task.dense, task.learnt, task.ground, task.meter, task.pulse, task.follow)
+    made = replace(made, epochs=_affordable(task, made))
+    task.journal.write("plan", made.to_dict())
+    return made
+
+
+def _affordable(task: Search, made: Plan) -> int:
+    """Return so many epochs of each candidate as the time that is left has room for."""
+    left = task.deadline - time.monotonic()
+    whole = len(made.rungs) * task.epoch_seconds
+    return made.epochs if left > whole * made.epochs else max(1, int(left / whole))
+
+
+def _descend(task: Search, way: Plan) -> str:
+    if not way.helps:
+        return f"Nothing was trained, as {way.reason}."
+    journal = task.journal
+    network = plain_copy(task.dense)
+    mask: Mask | None = None
+    if journal.tried:
+        mask = journal.restore(len(journal.tried) - 1, network)
+    for number in range(len(journal.tried), len(way.rungs)):
+        if journal.tried and not journal.tried[-1].within:
+            break
+        task.pulse(0.0)
+        mask = _candidate(task, way, number, network, mask)
+    if journal.tried and not journal.tried[-1].within:
+        return (
+            f"The search ended at candidate {len(journal.tried)}, the first that is not within the "
+            "budget."
+        )
+    return f"All {counted(len(way.rungs), 'candidate')} are within the budget."
+
+
+def _candidate(
+    task: Search, way: Plan, number: int, network: nn.Module, before: Mask | None
+) -> Mask:
+    """Make, train, measure and keep one candidate."""
+    rung = way.rungs[number]
+    started = time.perf_counter()
+    task.follow(f"candidate {number + 1}: {rung}, {counted(way.epochs, 'epoch')}")
+    mask = mask_of(rung, network, before, task.ground)
+    losses = fine_tune(network, mask, task.learnt, way.epochs, number, task.pulse)
+    task.follow(f"candidate {number + 1}: measuring")
+    values = evaluate(network, task.data.validation, task.budget.task)
+    verdict = judged(task.budget, values)
+    cost, speed_up = task.meter.speed_up(plain_copy(network).cpu().eval())
+    found = Tried(
+        number=number,
+        pattern=rung.pattern,
+        sparsity=mask.sparsity,
+        cost=cost,
+        speed_up=speed_up,
+        metric=verdict.metric,
+        drop=verdict.drop,
+        bound=verdict.bound,
+        changed=verdict.changed,
+        within=verdict.within,
+        chosen=False,
+        epochs=float(way.epochs),
+        seconds=time.perf_counter() - started,
+        losses=losses,
+    )
+    task.journal.keep(found, network, mask)
+    task.follow(
+        f"candidate {number + 1}: {speed_up:.1f} times, drop {100 * verdict.drop:.2f} points, at "
+        f"most {100 * verdict.bound:.2f}{'' if verdict.within else ': not within the budget'}"
+    )
+    return mask
+
+
+def restored(task: Search, number: int) -> tuple[nn.Module, Mask]:
+    """Return a candidate as it was, on the processor and in evaluation mode."""
+    network = plain_copy(task.dense)
+    mask = task.journal.restore(number, network)
+    return network.cpu().eval().requires_grad_(requires_grad=False), mask

@@ -1,0 +1,87 @@
+"""What a search found, in sentences."""
+
+from gossamer.core.formats import counted, duration, percent
+from gossamer.records.shrinking import Bounded, Tried, Weighed
+from gossamer.shrinking.judging import Budget
+from gossamer.shrinking.options import Options
+from gossamer.shrinking.task import Task
+
+
+def points(value: float, task: Task) -> str:
+    """Return a drop as people say it: in points of a share, else as a number."""
+    return f"{100 * value:.2f} points" if task.is_binary else f"{value:.4g}"
+
+
+def budget_remarks(budget: Budget) -> list[str]:
+    """Say beforehand what so many validation examples can show, where that is too little."""
+    if budget.is_provable:
+        return []
+    n, task = len(budget.before), budget.task
+    needed = budget.needed(2 * budget.max_drop)
+    return [
+        f"{n:,} validation examples are too few to show a drop of at most "
+        f"{points(budget.max_drop, task)} with {budget.confidence:.0%} confidence: at the least "
+        f"{needed:,} would do. Candidates are taken by their estimates instead, which flatter the "
+        "one that is chosen; the bound beside each says what is shown."
+    ]
+
+
+def findings(
+    chosen: Tried | None,
+    tried: tuple[Tried, ...],
+    budget: Budget,
+    options: Options,
+    before: Weighed,
+    after: Weighed,
+    drop: Bounded,
+    part: str,
+    ended: str,
+) -> tuple[str, ...]:
+    """Return the answer first, then how it came about."""
+    task = budget.task
+    if chosen is None:
+        return (_nothing(tried, budget), ended)
+    gain = {"latency": "times as fast", "size": "times smaller", "flops": "times less work"}
+    answer = (
+        f"{chosen.speed_up:.1f} {gain[options.target]}: {percent(chosen.sparsity, 1)}% of the "
+        f"weights are zero, {after.bytes / before.bytes:.0%} of the bytes are left; {task.name} "
+        f"{before.metric.value:.4g} before, {after.metric.value:.4g} after on "
+        f"{drop.examples:,} {part} examples, a drop of {points(drop.value, task)} "
+        f"({points(drop.low, task)} to {points(drop.high, task)})."
+    )
+    bound = chosen.bound if chosen.bound is not None else chosen.drop
+    shown = (
+        f"On {len(budget.before):,} validation examples the drop is {points(chosen.drop, task)}, "
+        f"and with {budget.confidence:.0%} confidence at most {points(bound, task)}"
+    )
+    shown += "." if budget.is_provable else ": the budget is kept by the estimate alone."
+    return (answer, shown, ended)
+
+
+def _nothing(tried: tuple[Tried, ...], budget: Budget) -> str:
+    task = budget.task
+    if not tried:
+        return "The dense network stays: nothing smaller was tried to its end."
+    if any(one.within for one in tried):
+        return "The dense network stays: no candidate within the budget was faster."
+    first = tried[0]
+    text = (
+        f"The dense network stays: the safest candidate already lost {points(first.drop, task)}, "
+        f"at most {points(first.bound or first.drop, task)}, of {points(budget.max_drop, task)} "
+        "that may be lost"
+    )
+    needed = budget.needed(max(first.changed, budget.max_drop))
+    if budget.is_provable and first.drop < budget.max_drop and needed > len(budget.before):
+        text += (
+            f". {needed:,} validation examples, instead of {len(budget.before):,}, would show it "
+            "of a network that is no worse at all"
+        )
+    return f"{text}."
+
+
+def spent(epochs: float, seconds: float, foretold: float) -> str:
+    """Say what a search took."""
+    return (
+        f"It took {duration(seconds)} ({duration(foretold)} were foretold) and "
+        f"{counted(round(epochs), 'epoch')} of fine-tuning."
+    )

@@ -1,0 +1,222 @@
+"""A search from its beginning to the files that it leaves."""
+
+import csv
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gossamer
+from gossamer.core.errors import InputError
+from gossamer.shrinking import Shrunk, load_shrunk, shrink
+from gossamer.shrinking.split import Split
+
+
+class Net(nn.Module):
+    """Small, with what makes shrinking hard: a normalisation, a sum of two branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(12, 32)
+        self.norm = nn.BatchNorm1d(32)
+        self.left, self.right = nn.Linear(32, 24), nn.Linear(32, 24)
+        self.last = nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = torch.relu(self.norm(self.first(x)))
+        found: Tensor = self.last(torch.relu(self.left(inside) + self.right(inside)))
+        return found
+
+
+def part(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(count, 12, generator=torch.Generator().manual_seed(seed))
+    return x, (x[:, 0] > 0.4).long() + (x[:, 1] + x[:, 2] > 0).long()
+
+
+DATA: dict[str, Any] = {
+    "train": part(600, 0), "validation": part(1500, 1), "test": part(500, 2),
+    "class_names": ("none", "one", "both"),
+}  # fmt: skip
+OPTIONS: dict[str, Any] = {
+    "max_drop": 0.03, "target": "flops", "pattern": "weight", "epochs": 22, "threads": 1,
+    "batch": 8, "seconds": 0.05,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dense() -> Net:
+    torch.manual_seed(0)
+    network = Net()
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for epoch in range(12):
+        for x, y in Split(*DATA["train"]).batches(50, seed=0, epoch=epoch):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def found(dense: Net, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shrunk, Path]:
+    folder = tmp_path_factory.mktemp("shrunk")
+    return shrink(dense, DATA, out=folder, **OPTIONS), folder
+
+
+@pytest.fixture(autouse=True)
+def no_rival(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out ONNX, which takes longest, but where a test is about it."""
+    request.getfixturevalue("found")
+    monkeypatch.setattr("gossamer.shrinking.weighing.onnx_session", lambda *_: nullcontext())
+    monkeypatch.setattr("gossamer.shrinking.result.export_onnx", lambda *_: 0.0)
+
+
+def test_a_network_is_made_smaller_within_its_budget(
+    dense: Net, found: tuple[Shrunk, Path]
+) -> None:
+    shrunk, _ = found
+    chosen = shrunk.report.chosen
+    assert chosen is not None
+    assert shrunk.certified
+    assert chosen.bound is not None
+    assert chosen.bound <= 0.03
+    assert shrunk.sparsity > 0.4
+    assert shrunk.after.multiply_adds < 0.6 * shrunk.before.multiply_adds
+    assert shrunk.after.metric.value > shrunk.before.metric.value - 0.05
+    assert dense.first.weight.count_nonzero() == dense.first.weight.numel()
+    assert not dense.training
+
+
+def test_candidates_are_tested_in_order_up_to_the_first_that_fails(
+    found: tuple[Shrunk, Path],
+) -> None:
+    tried = found[0].report.tried
+    assert [one.number for one in tried] == list(range(len(tried)))
+    sparsities = [one.sparsity for one in tried]
+    assert sparsities == sorted(sparsities)
+    assert all(one.within for one in tried[:-1])
+    assert sum(one.chosen for one in tried) == 1
+
+
+def test_the_files_hold_what_the_masked_network_computes(
+    dense: Net, found: tuple[Shrunk, Path], tmp_path: Path
+) -> None:
+    shrunk, folder = found
+    inputs = DATA["test"][0]
+    with torch.no_grad():
+        wanted = shrunk.masked(inputs)
+    scale = float(wanted.abs().max())
+    predictor = gossamer.load(folder / "network.gsm")
+    loaded = load_shrunk(Net(), folder / "model.safetensors")
+    for answers in (torch.from_numpy(predictor(inputs.numpy())), loaded(inputs)):
+        torch.testing.assert_close(answers.detach(), wanted, atol=1e-5 * scale, rtol=0)
+    mask = gossamer.Mask.load(folder / "mask.safetensors")
+    assert mask == shrunk.mask
+    assert mask.violations(shrunk.masked) == {}
+    rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+    assert [float(row["sparsity"]) for row in rows] == [one.sparsity for one in shrunk.report.tried]
+    assert (folder / "report.html").is_file()
+    assert list(predictor.metadata["classes"]) == ["none", "one", "both"]
+
+
+def test_the_onnx_file_gives_the_same(found: tuple[Shrunk, Path]) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    shrunk, folder = found
+    session = runtime.InferenceSession(str(folder / "model.onnx"))
+    inputs = DATA["test"][0].numpy()
+    with torch.no_grad():
+        wanted = shrunk.masked(torch.from_numpy(inputs)).numpy()
+    (answers,) = session.run(None, {"input": inputs})
+    np.testing.assert_allclose(answers, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_the_same_call_goes_on_where_it_was_left(
+    dense: Net, found: tuple[Shrunk, Path], tmp_path: Path
+) -> None:
+    whole = found[0].report
+    looks = iter(range(10_000))
+    seen: list[str] = []
+
+    def stop_at_the_third_candidate() -> bool:
+        next(looks)
+        return any(said.startswith("candidate 3") for said in seen)
+
+    part_of_it = shrink(dense, DATA, out=tmp_path, follow=seen.append,
+                        stop=stop_at_the_third_candidate, **OPTIONS)  # fmt: skip
+    assert not part_of_it.report.finished
+    assert len(part_of_it.report.tried) == 2
+    assert part_of_it.report.chosen is not None  # the best so far
+    rest = shrink(dense, DATA, out=tmp_path, **OPTIONS).report
+    for one, other in zip(rest.tried, whole.tried, strict=True):
+        assert one.model_copy(update={"seconds": 0.0}) == other.model_copy(update={"seconds": 0.0})
+
+
+def test_another_search_is_not_mixed_with_what_a_folder_holds(
+    dense: Net, found: tuple[Shrunk, Path]
+) -> None:
+    with pytest.raises(InputError, match="holds a search of another network"):
+        shrink(dense, DATA, out=found[1], **{**OPTIONS, "seed": 1})
+
+
+def test_too_few_validation_examples_are_told_in_numbers(dense: Net) -> None:
+    few = {**DATA, "validation": part(60, 1)}
+    with pytest.warns(RuntimeWarning, match="60 validation examples are too few .* 1,083 would do"):
+        shrunk = shrink(dense, few, **{**OPTIONS, "max_drop": 0.005, "epochs": 1})
+    assert not shrunk.certified
+
+
+def test_a_network_that_cannot_be_smaller_stays_as_it_is(dense: Net) -> None:
+    shuffled = DATA["train"][0], DATA["train"][1].roll(1)
+    spoiling = {**DATA, "train": shuffled}
+    options = {**OPTIONS, "max_drop": 0.002, "rate": 0.3, "epochs": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        shrunk = shrink(dense, {**spoiling, "validation": part(4000, 1)}, **options)
+    assert shrunk.report.chosen is None
+    assert shrunk.sparsity == 0
+    assert "The dense network stays" in str(shrunk)
+    torch.testing.assert_close(shrunk.masked(DATA["test"][0]), dense(DATA["test"][0]))
+
+
+def test_a_training_of_ones_own_is_called_and_checked(dense: Net) -> None:
+    calls: list[int] = []
+
+    def train(model: nn.Module, mask: gossamer.Mask, epochs: int) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), 0.05)
+        mask.enforce(model, optimizer)
+        for x, y in Split(*DATA["train"]).batches(100, seed=len(calls)):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        calls.append(epochs)
+
+    shrunk = shrink(dense, DATA, train=train, **OPTIONS)
+    assert len(calls) == len(shrunk.report.tried)
+    assert shrunk.sparsity > 0
+
+    def reviving(model: nn.Module, mask: gossamer.Mask, epochs: int) -> None:
+        for parameter in model.parameters():
+            parameter.data.fill_(0.1)
+
+    with pytest.raises(InputError, match="before the first step"):
+        shrink(dense, DATA, train=reviving, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_drop": 0}, "max_drop is 0"),
+        ({"target": "speed"}, "one of latency, size, flops"),
+        ({"pattern": "rows"}, "one of auto, weight"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"time_limit": -1}, "time_limit is -1"),
+        ({"exclude": "nothing"}, "nothing"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(dense: Net, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        shrink(dense, DATA, **{**OPTIONS, **wrong})
