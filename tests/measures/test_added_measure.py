@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from running_studies import run_all
 
 SAMPLES = Path(__file__).parents[1] / "recipes" / "samples"
 STUDY = SAMPLES / "records_without_versions.toml"
+ASKS = '\n[measure]\nalso = ["one-hot attack"]\n'
 
 
 def _largest(subject: Subject) -> Taken:
@@ -164,19 +166,60 @@ def old(tmp_path: Path) -> Path:
 
 def test_records_from_before_there_were_versions_lack_nothing(old: Path) -> None:
     # Whichever changes, a key or what such records hold, all that was measured is taken again.
-    assert (
-        dict.fromkeys(("accuracy", "size", "connectivity", "work", "published attacks"), 1)
-        == BEFORE_VERSIONS
-    )
+    held = ("accuracy", "size", "connectivity", "work", "optimistic attacks", "one-hot attack")
+    assert dict.fromkeys(held, 1) == BEFORE_VERSIONS
     for name in set(MEASUREMENTS) - set(BEFORE_VERSIONS):
         if MEASUREMENTS[name].take:  # measurements that came later
             del MEASUREMENTS[name]
-    assert lacking(BEFORE_VERSIONS, leakage=True) == set()
+    assert lacking(BEFORE_VERSIONS, leakage=True, also=("one-hot attack",)) == set()
     assert left(old)[:2] == (0, 0)
     with Store.open(old) as store:
         found = store.records([value["key"] for value in sample()["records"]])
         assert {len(record.measures) for record in found.values()} == {23}
         assert all(record.versions == BEFORE_VERSIONS for record in found.values())
+
+
+def test_what_was_one_measurement_is_not_taken_again_as_two(tmp_path: Path) -> None:
+    study = tmp_path / "asks.toml"
+    study.write_text(STUDY.read_text() + ASKS)
+    run_all(study, tmp_path / "out")
+    before = dict.fromkeys(("accuracy", "size", "connectivity", "work", "published attacks"), 1)
+    with Store.create(tmp_path / "out") as store:
+        for key, record in records(tmp_path / "out").items():
+            text = json.dumps({**json.loads(record.model_dump_json()), "versions": before})
+            store._database.put("records", key, text)
+        assert all(one["one-hot attack"] == 1 for one in store.measured().values())
+    assert run_all(study, tmp_path / "out") == []
+
+
+def test_what_a_study_asks_for_later_is_taken_alone(tmp_path: Path) -> None:
+    run_all(STUDY, tmp_path / "out")
+    found = records(tmp_path / "out")
+    assert not any("one_hot_attack_accuracy" in one.measures for one in found.values())
+    study = tmp_path / "asks.toml"
+    study.write_text(STUDY.read_text() + ASKS)
+    events = run_all(study, tmp_path / "out")
+    made = [event for event in events if isinstance(event, Record)]
+    assert not [event for event in events if isinstance(event, Phase)]
+    assert [set(record.measures) for record in made] == [{"one_hot_attack_accuracy"}] * 4
+    assert set(records(tmp_path / "out")) == set(found)  # the keys are the same
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (ASKS.replace("one-hot", "one-hit"), "did you mean 'one-hot attack'"),
+        (
+            '[[claims]]\nname = "a"\ntext = "T."\nsays = "lower"\ncompare = "weight"\n'
+            'against = "dense"\nmeasure = "one_hot_attack_accuracy"\n',
+            'add "one-hot attack" to also in [measure]',
+        ),
+    ],
+)
+def test_what_a_study_does_not_ask_for_is_said(change: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY.read_text() + change)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        prepare(Request(study=str(tmp_path / "study.toml"), folder=tmp_path), None)
 
 
 def test_records_from_before_there_were_versions_are_completed(old: Path) -> None:
@@ -192,7 +235,9 @@ def test_records_from_before_there_were_versions_are_completed(old: Path) -> Non
 
 
 def test_the_sample_holds_the_numbers_that_are_measured_today(tmp_path: Path) -> None:
-    run_all(STUDY, tmp_path)
+    study = tmp_path / "asks.toml"
+    study.write_text(STUDY.read_text() + ASKS)
+    run_all(study, tmp_path)
     for value in sample()["records"]:
         record = records(tmp_path)[value["key"]]
         assert record.identity == value["identity"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,10 @@ from gossamer.train import Adam
 MakeRunner = Callable[..., TrialRunner]
 
 
-def trial(pool: str = "half", leakage: bool = True, **measure: int) -> Trial:
+ONE_HOT = "one-hot attack"
+
+
+def trial(pool: str = "half", leakage: bool = True, **measure: Any) -> Trial:
     return Trial(
         data=DataSpec.model_validate({"name": "points", "pool": pool, "validation": 0.1}),
         network=NetworkSpec(name="mlp", hidden=(16,)),
@@ -45,7 +49,7 @@ def best_accuracy(inside: np.ndarray, outside: np.ndarray) -> float:
 def test_the_attacks_on_one_network_are_those_of_brute_force(
     make_runner: MakeRunner, points: Dataset, pool: str, tmp_path: Path
 ) -> None:
-    found = keyed(trial(pool), points)
+    found = keyed(trial(pool, also=(ONE_HOT,)), points)
     runner = make_runner(points)
     runner.train(found, 0)
     weights = dict(runner.state(found, 2).network)

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,16 +51,35 @@ class Cluster:
         return process
 
 
-@pytest.fixture
-def dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setattr(cluster, "_ROLL_CALL_SECONDS", 0.1)
-    folder = tmp_path / "dask"
-    folder.mkdir()
+@contextmanager
+def started(folder: Path) -> Iterator[Cluster]:
     there = Cluster(folder)
-    yield there
-    for process in reversed(there.processes):
-        process.kill()
-        process.wait()
+    try:
+        yield there
+    finally:
+        for process in reversed(there.processes):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_ROLL_CALL_SECONDS", 0.1)
+
+
+@pytest.fixture
+def dask(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster to be brought down."""
+    with started(tmp_path) as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of one worker that no test brings down: starting it takes seconds."""
+    with started(tmp_path_factory.mktemp("dask")) as there:
+        there.worker()
+        yield there
 
 
 def run_there(
@@ -128,6 +148,7 @@ def test_a_stop_loses_nothing(write_study: WriteStudy, tmp_path: Path, dask: Clu
     assert more[0].steps > pulses[-1].steps
 
 
+@pytest.mark.slow
 def test_workers_stop_when_the_driving_process_is_killed(
     write_study: WriteStudy, tmp_path: Path, dask: Cluster
 ) -> None:
@@ -152,6 +173,7 @@ def test_workers_stop_when_the_driving_process_is_killed(
         assert client.submit(abs, -1).result(timeout=30) == 1
 
 
+@pytest.mark.slow
 def test_a_task_that_brings_worker_after_worker_down_is_given_up(
     write_study: WriteStudy, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,14 +245,13 @@ def test_a_worker_that_would_give_other_numbers_is_refused(
     sentence: str,
     study_file: Path,
     tmp_path: Path,
-    dask: Cluster,
+    standing: Cluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("secrets.token_hex", lambda _: "abc")
     monkeypatch.setattr(cluster, "introduce", lambda *_: found)
-    dask.worker()
     with pytest.raises(InputError, match=sentence):
-        run_there(study_file, tmp_path / "out", dask)
+        run_there(study_file, tmp_path / "out", standing)
 
 
 def test_a_worker_that_would_give_other_numbers_is_left_out_if_others_do_not(
@@ -252,7 +273,7 @@ def test_a_worker_that_would_give_other_numbers_is_left_out_if_others_do_not(
 
 
 def test_an_answer_that_is_lost_with_its_worker_is_computed_again(
-    study_file: Path, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+    study_file: Path, tmp_path: Path, standing: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost, fetched = list[object](), cluster._ClusterExecutor._result
 
@@ -263,8 +284,7 @@ def test_an_answer_that_is_lost_with_its_worker_is_computed_again(
         return fetched(crew, future, address)
 
     monkeypatch.setattr("gossamer.studies.cluster._ClusterExecutor._result", result)
-    dask.worker()
-    events = run_there(study_file, tmp_path / "out", dask)
+    events = run_there(study_file, tmp_path / "out", standing)
     assert len(lost) == 2
     assert count(events) == 2 * (7 + 5)
     run_all(study_file, tmp_path / "here")

@@ -13,7 +13,7 @@ from gossamer.measures.connectivity import CONNECTIVITY
 from gossamer.measures.mask_overlap import MASK_OVERLAP
 from gossamer.measures.measure import Condition, Measure, Measurement, Subject, Taken
 from gossamer.measures.prediction_time import PREDICTION_TIME
-from gossamer.measures.published_attacks import PUBLISHED_ATTACKS
+from gossamer.measures.published_attacks import ONE_HOT_ATTACK, OPTIMISTIC_ATTACKS
 from gossamer.measures.size import SIZE
 from gossamer.measures.training import TRAINING
 from gossamer.measures.work import WORK
@@ -36,6 +36,7 @@ __all__ = [
     "measure_named",
     "measures",
     "measures_of",
+    "optional",
     "read_training",
     "register",
     "take",
@@ -52,7 +53,7 @@ def register(*some: Measurement) -> None:
 
 
 register(ACCURACY, SIZE, CONNECTIVITY, WORK, TRAINING, PREDICTION_TIME, MASK_OVERLAP)
-register(PUBLISHED_ATTACKS)
+register(OPTIMISTIC_ATTACKS, ONE_HOT_ATTACK)
 
 
 def measures() -> dict[str, Measure]:
@@ -138,19 +139,38 @@ def counted_examples(name: str) -> str | None:
     return "train_examples" if attack_reading(name) and not name.endswith("_auc") else None
 
 
-def asked(leakage: bool) -> list[Measurement]:
-    """Return what is taken of every finished network, where leakage is asked for or not."""
-    return [one for one in MEASUREMENTS.values() if one.take and (leakage or not one.leakage)]
+def asked(leakage: bool, also: Collection[str] = ()) -> list[Measurement]:
+    """Return what is taken of every finished network of a study.
+
+    Parameters
+    ----------
+    leakage
+        Whether it asks for leakage.
+    also
+        The optional measurements that it asks for.
+    """
+    return [
+        one
+        for one in MEASUREMENTS.values()
+        if one.take and (leakage or not one.leakage) and (one.name in also or not one.optional)
+    ]
 
 
-def versions(leakage: bool) -> dict[str, int]:
-    """Return the versions of what is taken of every finished network."""
-    return {one.name: one.version for one in asked(leakage)}
+def versions(leakage: bool, also: Collection[str] = ()) -> dict[str, int]:
+    """Return the versions of what is taken of every finished network; see `asked`."""
+    return {one.name: one.version for one in asked(leakage, also)}
 
 
-def lacking(recorded: Mapping[str, int], leakage: bool) -> frozenset[str]:
+def lacking(
+    recorded: Mapping[str, int], leakage: bool, also: Collection[str] = ()
+) -> frozenset[str]:
     """Return what is to be taken of a network whose record has measurements of these versions."""
-    return frozenset(one.name for one in asked(leakage) if not one.current(recorded))
+    return frozenset(one.name for one in asked(leakage, also) if not one.current(recorded))
+
+
+def optional() -> dict[str, Measurement]:
+    """Return what is taken only where a study asks for it, by name."""
+    return {name: one for name, one in MEASUREMENTS.items() if one.optional}
 
 
 def take(subject: Subject, names: Collection[str]) -> Taken:

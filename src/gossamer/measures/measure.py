@@ -116,6 +116,8 @@ class Measurement:
     """What it takes numbers from."""
     leakage: bool = False
     """Whether it is taken only where a study asks for leakage."""
+    optional: bool = False
+    """Whether it is taken only where a study asks for it by its name."""
     take: Callable[[Subject], Taken] | None = None
     """Takes it of a finished network; None where networks are measured together."""
     read: "Callable[[Phase], Mapping[str, float]] | None" = None

@@ -1,28 +1,39 @@
 """What the published studies call inference accuracy, and the floor under it.
 
 Members are the examples trained on, non-members the test set; thresholds are the best ones on the
-very examples they judge.
+very examples they judge. The number that came of an error in the published code is taken of the
+networks of studies alone that ask for it, as those do whose published figures it stands beside.
 """
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from gossamer.measures.accuracy import ACCURACY
 from gossamer.measures.measure import Measure, Measurement, Subject, Taken
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def _take(subject: Subject) -> Taken:
+
+def _probabilities(subject: Subject) -> "list[tuple[NDArray[Any], NDArray[Any]]]":
+    """Return the probabilities and labels of the training and of the test examples."""
     import torch
 
-    from gossamer.leakage.published import best_threshold_attack, published_one_hot_attack
     from gossamer.measures.functional.accuracy import answers
 
-    inside, outside = (
+    return [
         (
             torch.from_numpy(answers(subject.network, part.inputs)).double().softmax(dim=1).numpy(),
             part.labels.cpu().numpy(),
         )
         for part in (subject.train, subject.test)
-    )
+    ]
+
+
+def _take(subject: Subject) -> Taken:
+    from gossamer.leakage.published import best_threshold_attack
+
+    inside, outside = _probabilities(subject)
     accuracies = subject.of(ACCURACY).numbers
     gap = accuracies["train_accuracy"] - accuracies["test_accuracy"]
     return Taken(
@@ -31,9 +42,15 @@ def _take(subject: Subject) -> Taken:
             "best_threshold_attack_accuracy": best_threshold_attack(
                 *inside, *outside
             ).balanced_accuracy,
-            "one_hot_attack_accuracy": published_one_hot_attack(*inside, *outside),
         }
     )
+
+
+def _take_one_hot(subject: Subject) -> Taken:
+    from gossamer.leakage.published import published_one_hot_attack
+
+    inside, outside = _probabilities(subject)
+    return Taken({"one_hot_attack_accuracy": published_one_hot_attack(*inside, *outside)})
 
 
 _accuracy = partial(
@@ -43,8 +60,8 @@ _accuracy = partial(
     examples="test_examples",
     condition="leakage",
 )
-PUBLISHED_ATTACKS = Measurement(
-    "published attacks",
+OPTIMISTIC_ATTACKS = Measurement(
+    "optimistic attacks",
     take=_take,
     needs=(ACCURACY,),
     leakage=True,
@@ -64,6 +81,15 @@ PUBLISHED_ATTACKS = Measurement(
             "that it judges, so the number flatters the attacker.",
             better="lower",
         ),
+    ),
+)
+
+ONE_HOT_ATTACK = Measurement(
+    "one-hot attack",
+    take=_take_one_hot,
+    leakage=True,
+    optional=True,
+    measures=(
         _accuracy(
             "one_hot_attack_accuracy",
             "Attack accuracy as the published code computes it (defective)",

@@ -38,6 +38,9 @@ class SampleSpec(Options):
 
     train_examples: PositiveInt | None = None
     """Measure the training accuracy on so many stratified examples; None is all of them."""
+    also: tuple[str, ...] = Field((), exclude=True)
+    """Measurements to take beside the usual ones, such as "one-hot attack"; no part of keys, as
+    records say themselves what they hold."""
 
 
 class MeasureSpec(SampleSpec):

@@ -178,7 +178,7 @@ class TrialRunner:
         state = self.state(keyed, len(trial.steps))
         network = self._loaded(keyed, state)
         data, leakage = self._data(keyed), trial.measure.leakage
-        known = versions(leakage)
+        known = versions(leakage, trial.measure.also)
         names = known if names is None else names
         taken = measure_network(
             network,

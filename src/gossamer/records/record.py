@@ -7,9 +7,9 @@ numbers; labels never enter a key.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Value(BaseModel):
@@ -86,8 +86,19 @@ class Layer(Value):
     is one of which that cannot be found out."""
 
 
-BEFORE_VERSIONS: Mapping[str, int] = dict.fromkeys(
-    ("accuracy", "size", "connectivity", "work", "published attacks"), 1
+_PARTED = {"published attacks": ("optimistic attacks", "one-hot attack")}
+"""The measurements that one measurement of older records has become."""
+
+
+def with_parts(versions: Mapping[str, int]) -> dict[str, int]:
+    """Return the versions of what a record holds, by the names that measurements have today."""
+    return {
+        today: version for name, version in versions.items() for today in _PARTED.get(name, (name,))
+    }
+
+
+BEFORE_VERSIONS: Mapping[str, int] = with_parts(
+    dict.fromkeys(("accuracy", "size", "connectivity", "work", "published attacks"), 1)
 )
 """What records from before measurements had versions hold, as far as their studies asked."""
 
@@ -105,7 +116,7 @@ class Record(Value):
     per_class: Mapping[str, tuple[float, ...]]
     """Accuracy of each class, on "train" and on "test"."""
     layers: tuple[Layer, ...]
-    versions: Mapping[str, int] = BEFORE_VERSIONS
+    versions: Annotated[Mapping[str, int], AfterValidator(with_parts)] = BEFORE_VERSIONS
     """The measurements that the numbers are from, with their versions: not in the key, so that
     one that changes is taken again by itself."""
     seconds: float

@@ -27,7 +27,7 @@ from gossamer.records.checksums import checksum, is_whole
 from gossamer.records.database import Database
 from gossamer.records.joint import JointRecord
 from gossamer.records.layout import DATABASE, is_there
-from gossamer.records.record import BEFORE_VERSIONS, Phase, Record, StudyRun, Value
+from gossamer.records.record import BEFORE_VERSIONS, Phase, Record, StudyRun, Value, with_parts
 from gossamer.records.setting_aside import set_aside
 
 
@@ -158,7 +158,10 @@ class Store:
     def measured(self) -> dict[str, Mapping[str, int]]:
         """Return the versions of the measurements of each record, by its key."""
         found = self._database.scan("records")
-        return {key: json.loads(text) if text else BEFORE_VERSIONS for key, text in found.items()}
+        return {
+            key: with_parts(json.loads(text)) if text else BEFORE_VERSIONS
+            for key, text in found.items()
+        }
 
     def kept_statistics(self) -> set[str]:
         """Return the keys of the records whose statistics for attacks are there."""

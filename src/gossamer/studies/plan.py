@@ -209,7 +209,9 @@ def _bare_trial(spec: StudySpec, scale: Scale, arm: ArmSpec, seed: int, device: 
         network=arm.network or spec.network,
         seed=seed,
         steps=(),
-        measure=MeasureSpec(**spec.measure.model_dump(), leakage=spec.leakage is not None),
+        measure=MeasureSpec(
+            **spec.measure.model_dump(), also=spec.measure.also, leakage=spec.leakage is not None
+        ),
         precision=spec.precision_at(scale),
         device=device,
     )

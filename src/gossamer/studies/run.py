@@ -181,9 +181,11 @@ def _left(
     recorded, kept = store.measured(), store.kept_statistics()
     incomplete: dict[str, frozenset[str]] = {}
     for planned in trials:
-        key, leakage = planned.keyed.record, planned.keyed.trial.measure.leakage
-        names = lacking(recorded[key], leakage) if key in recorded else frozenset()
-        if key in recorded and (names or (leakage and key not in kept)):
+        key, asked = planned.keyed.record, planned.keyed.trial.measure
+        if key not in recorded:
+            continue
+        names = lacking(recorded[key], asked.leakage, asked.also)
+        if names or (asked.leakage and key not in kept):
             incomplete[key] = names
     done = recorded.keys() - incomplete.keys()
     return make_plan(trials, store.done_states(), done, incomplete, ends)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gossamer.core.formats import percentage
 from gossamer.leakage.attacks import attack_measures
-from gossamer.measures import condition_of, measure_named, measures
+from gossamer.measures import condition_of, measure_named, measures, measures_of, optional
 from gossamer.recipes import DataSpec
 from gossamer.studies.study_errors import ErrorCollector, StudyFileError, StudyFileErrors, path_text
 from gossamer.studies.validation_problems import Place, hint, problems
@@ -286,6 +286,16 @@ def _claims_are_about_measures(spec: "StudySpec") -> Iterator[StudyFileError]:
             )
 
 
+def _what_is_also_measured_is_known(spec: "StudySpec") -> Iterator[StudyFileError]:
+    for position, name in enumerate(spec.measure.also):
+        if name not in optional():
+            message = f"{name!r} is no optional measurement{hint(name, optional())}"
+            yield StudyFileError(message, "measure", "also", position)
+        elif optional()[name].leakage and spec.leakage is None:
+            message = f'{name!r} is measured with leakage = "paired-halves" only'
+            yield StudyFileError(message, "measure", "also", position)
+
+
 def _is_taken(measure: str) -> bool:
     return measure_named(measure) is not None or measure in attack_measures()
 
@@ -294,6 +304,9 @@ def _why_absent(spec: "StudySpec", claim: "ClaimSpec", measure: str) -> str:
     """Say why a claim's measure will never be taken; nothing if it will."""
     if not _is_taken(measure):
         return f"is no measure{hint(measure, (*measures(), *attack_measures()))}"
+    for group in optional().values():
+        if measure in measures_of([group.name]) and group.name not in spec.measure.also:
+            return f'is measured if asked for only: add "{group.name}" to also in [measure]'
     condition = condition_of(measure)
     if condition == "leakage" and spec.leakage is None:
         return 'is measured with leakage = "paired-halves" only'
@@ -339,6 +352,7 @@ _CHECKS = (
     _overlaps_are_of_arms,
     _timed_arms_stand_beside_the_baseline,
     _timed_levels_are_in_the_grid,
+    _what_is_also_measured_is_known,
     _claims_are_about_arms,
 )
 _CHECKS_OF_DATA = (_halves_are_complementary, _claims_are_about_measures)
