@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gossamer.records.leakage import Leakage
     from gossamer.runtime import Predictor, load
     from gossamer.shrinking import Shrunk, load_shrunk, shrink
+    from gossamer.shrinking.sensitivity import sensitivity
     from gossamer.train.updating import updater
 
 _HOMES = {
@@ -67,6 +68,7 @@ _HOMES = {
     "load": "gossamer.runtime",
     "load_shrunk": "gossamer.shrinking",
     "prune": "gossamer.masks",
+    "sensitivity": "gossamer.shrinking.sensitivity",
     "shrink": "gossamer.shrinking",
     "updater": "gossamer.train.updating",
 }
@@ -99,6 +101,7 @@ __all__ = [
     "load",
     "load_shrunk",
     "prune",
+    "sensitivity",
     "shrink",
     "updater",
 ]

@@ -48,6 +48,7 @@ COMMANDS = {
     ),
     "bench": Command(("torch", "scipy", "safetensors", *_TERMINAL), "prune", "gossamer bench mlp"),
     "shrink": Command(("torch", "scipy", "safetensors", *_TERMINAL), "prune"),
+    "sensitivity": Command(("torch", "scipy", "safetensors", *_TERMINAL), "prune"),
     "predict": Command(start="gossamer predict NET.gsm INPUT.npy"),
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 from gossamer.core.errors import MissingPackageError
 
 PACKAGES = {
+    "PIL": "pillow",
     "altair": "altair",
     "click": "click",
     "dask": "dask",

@@ -82,7 +82,7 @@ class Coupling:
             self._check_named(allocation)
         asked = allocation.sparsities(self.layers, sparsity)
         going = torch.zeros_like(self.pinned)
-        for tied in self._tied():
+        for tied in self.tied():
             share = self._agreed([asked[i] for i in tied], tied, allocation)
             own, numbers = [ranked[i] for i in tied], [self.numbers[i] for i in tied]
             going |= self._lowest(own, numbers, score, share, unless_alike)
@@ -150,7 +150,7 @@ class Coupling:
         going[present] = lowest_but(safe, scores, as_they_count(held), sparsity)
         return going
 
-    def _tied(self) -> list[list[int]]:
+    def tied(self) -> list[list[int]]:
         """Return the positions of layers that share groups, all of one or several at a time."""
         pairs = [(i, number) for i, own in enumerate(self.numbers) for number in set(own.tolist())]
         layers, groups = zip(*pairs, strict=True)

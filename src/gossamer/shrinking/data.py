@@ -267,8 +267,8 @@ def _of_parts(parts: Mapping[str, Any], seed: int) -> Data:
         held_out = False
         notes.append(
             f"No validation set was given: {len(validation):,} of the training examples are set "
-            "aside for it. If the network was trained on them, they flatter it and its sparse "
-            "copies unlike; a set that it never saw is better."
+            "aside for it. Where the network was trained on them they flatter it more than its "
+            "sparse copies; a set that it never saw is better."
         )
     named = [one.class_names for one in made.values() if one.class_names]
     return Data(
