@@ -121,7 +121,8 @@ def test_every_command_works_or_says_what_to_install(extra: str, tmp_path: Path)
             assert sentence.startswith(f"gossamer: gossamer {command} needs ")
             assert_says_what_to_install(sentence)
         works = {
-            "": {"predict"}, "prune": {"predict", "bench"}, "audit": {"predict", "audit"},
+            "": {"predict"}, "audit": {"predict", "audit"},
+            "prune": {"predict", "bench", "shrink", "sensitivity"},
             "studies": set(COMMANDS),
         }[extra]  # fmt: skip
         assert ("which is not installed" not in done.stderr) >= (command in works), done.stderr
@@ -145,7 +146,7 @@ def test_the_help_marks_what_works_and_starts_with_it(extra: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     works, _, needs = done.stdout.partition("Commands that need more packages:")
     usable = {
-        "": {"predict"}, "prune": {"predict", "bench", "studies"},
+        "": {"predict"}, "prune": {"predict", "bench", "studies", "shrink", "sensitivity"},
         "audit": {"predict", "audit", "studies"},
     }[extra]  # fmt: skip
     assert set(re.findall(r"^  ([a-z]+) ", works, re.M)) == usable
