@@ -39,6 +39,8 @@ EPILOG = (
 )
 """What follows the options in the command's help."""
 
+_STDERR = Console(stderr=True, highlight=False, emoji=False)
+
 
 class PatternName(StrEnum):
     """What is pruned as one."""
@@ -48,54 +50,68 @@ class PatternName(StrEnum):
     block = "block"
 
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="package.module:callable, file.py:callable, or a built-in network.",
+        autocompletion=networks_beginning,
+    ),
+]
+DataSource = Annotated[
+    str, typer.Option("--data", metavar="DATA", help="What it is measured on; see below.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Its state_dict, .safetensors or .pt. [default: as it is made]"
+    ),
+]
+Levels = Annotated[
+    list[float] | None,
+    typer.Option(help="Sparsity; may be repeated. [default: 0.5, 0.7, 0.8, 0.9, 0.95]"),
+]
+Excluded = Annotated[
+    list[str] | None, typer.Option(help="Pattern of layers to leave alone; may be repeated.")
+]
+Examples = Annotated[int, typer.Option(min=2, help="Validation examples that are used.")]
+Loss = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:CALLABLE", help="Of outputs and targets, the mean of a batch."),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:CALLABLE", help="The same, with a number for each example."),
+]
+Higher = Annotated[
+    bool | None,
+    typer.Option("--higher-is-better/--lower-is-better", help="Of a metric of your own."),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option("--network-arg", metavar="NAME=VALUE", help="Of the callable; may be repeated."),
+]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder for the table as CSV and the figure.")
+]
+
+
 def sensitivity(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="package.module:callable, file.py:callable, or a built-in network.",
-            autocompletion=networks_beginning,
-        ),
-    ],
-    data: Annotated[str, typer.Option(metavar="DATA", help="What it is measured on; see below.")],
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Its state_dict, .safetensors or .pt. [default: as it is made]"
-        ),
-    ] = None,
-    level: Annotated[
-        list[float] | None,
-        typer.Option(help="Sparsity; may be repeated. [default: 0.5, 0.7, 0.8, 0.9, 0.95]"),
-    ] = None,
+    model: Model,
+    data: DataSource,
+    weights: Weights = None,
+    level: Levels = None,
     pattern: Annotated[
         PatternName, typer.Option(help="What is pruned as one; blocks are of 4×1 weights.")
     ] = PatternName.weight,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Layers to leave alone; may be repeated.")
-    ] = None,
-    examples: Annotated[int, typer.Option(min=2, help="Validation examples that are used.")] = 2000,
-    loss: Annotated[
-        str | None,
-        typer.Option(metavar="CALLABLE", help="module:function of outputs and targets."),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(metavar="CALLABLE", help="The same, with a number for each example."),
-    ] = None,
-    higher_is_better: Annotated[
-        bool | None,
-        typer.Option("--higher-is-better/--lower-is-better", help="Of --metric."),
-    ] = None,
-    network_arg: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Argument of the callable; may be repeated."),
-    ] = None,
+    exclude: Excluded = None,
+    examples: Examples = 2000,
+    loss: Loss = None,
+    metric: Metric = None,
+    higher_is_better: Higher = None,
+    network_arg: Arguments = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which examples are used.")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder for the table as CSV and the figure."),
-    ] = None,
+    out: Out = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all numbers as JSON and nothing else.")
     ] = False,
@@ -117,17 +133,16 @@ def sensitivity(
     from gossamer.masks import Block
     from gossamer.nets.arguments import parsed_arguments
     from gossamer.shrinking.resolving import resolved
-    from gossamer.shrinking.sensitivity import LEVELS, probe, summary
+    from gossamer.shrinking.sensitivity import LEVELS, probe
 
-    console = Console(stderr=True, highlight=False, emoji=False)
-    with console.status("Reading network and data"):
+    with _STDERR.status("Reading network and data"):
         given = resolved(
             model, data, weights, arguments=parsed_arguments(network_arg or ()), loss=loss,
             metric=metric, higher_is_better=higher_is_better, seed=seed, test=False,
         )  # fmt: skip
+        kind = Block(4, 1) if pattern is PatternName.block else pattern.value
         ready = probe(
-            given.network, given.data, given.task, level or LEVELS,
-            Block(4, 1) if pattern is PatternName.block else pattern.value, None, exclude or (),
+            given.network, given.data, given.task, level or LEVELS, kind, None, exclude or (),
             examples, seed,
         )  # fmt: skip
     for note in given.notes:
@@ -135,13 +150,22 @@ def sensitivity(
     if dry_run:
         PatientConsole(highlight=False).print(_preview(model, given, ready))
         return
+    raise typer.Exit(_looked(model, given, ready, seed, out, as_json=as_json))
+
+
+def _looked(
+    model: str, given: "Given", ready: "Probe", seed: int, out: Path | None, *, as_json: bool
+) -> int:
+    """Measure, show and write what was found, and return the exit code."""
+    from gossamer.shrinking.sensitivity import summary
+
     begun = time.monotonic()
-    layers, code = _measured(ready, console)
+    layers, code = _measured(ready)
     found = summary(ready, layers, given.data, model, seed, time.monotonic() - begun)
     _show(found, as_json=as_json)
     if out is not None and layers:
         _write(found, out, as_json=as_json)
-    raise typer.Exit(code)
+    return code
 
 
 def _preview(model: str, given: "Given", ready: "Probe") -> Text:
@@ -152,17 +176,17 @@ def _preview(model: str, given: "Given", ready: "Probe") -> Text:
     )
 
 
-def _measured(ready: "Probe", console: Console) -> tuple[list["LayerSensitivity"], int]:
+def _measured(ready: "Probe") -> tuple[list["LayerSensitivity"], int]:
     """Measure layer after layer until somebody puts an end to it."""
     found: list[LayerSensitivity] = []
     total = len(ready.groups)
     try:
-        with followed(console, "layer") as follow:
+        with followed(_STDERR, "layer") as follow:
             for names in ready.groups:
                 follow(len(found), total, names[0])
                 found.append(ready.of(names))
     except KeyboardInterrupt:
-        console.print(f"Interrupted after {counted(len(found), 'layer')} of {total}.")
+        _STDERR.print(f"Interrupted after {counted(len(found), 'layer')} of {total}.")
         return found, INTERRUPTED
     return found, 0
 

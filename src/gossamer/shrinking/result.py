@@ -15,6 +15,7 @@ from gossamer.compression import Compressed
 from gossamer.compression.onnx import export_onnx
 from gossamer.core.errors import GossamerError, InputError, MissingPackageError
 from gossamer.core.files import replacing
+from gossamer.core.installing import needing
 from gossamer.masks import Mask
 from gossamer.records.shrinking import Shrinking, Tried, Weighed
 from gossamer.shrinking.loading import save_shrunk
@@ -121,8 +122,13 @@ def trial_lines(tried: tuple[Tried, ...]) -> str:
 
 def write_page(report: Shrinking, folder: Path) -> None:
     """Write the page of a search, where what draws it is installed."""
-    lines = "\n".join(f"<p>{line}</p>" for line in (*report.findings, *report.warnings))
-    _write(folder / "report.html", f"<!doctype html><meta charset=utf-8>{lines}\n")
+    try:
+        with needing("studies", "the page of a search"):
+            from gossamer.report.shrinking import write_shrinking
+    except MissingPackageError as missing:
+        warnings.warn(f"no page was written: {missing}", RuntimeWarning, stacklevel=3)
+        return
+    write_shrinking(report, folder)
 
 
 def _write(path: Path, text: str) -> None:
