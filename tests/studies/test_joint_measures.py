@@ -340,7 +340,7 @@ def test_networks_without_their_statistics_are_measured_again(copied: tuple[Path
     statistics_path(out, first.record).unlink()
     again = run(study, out)
     assert [type(event) for event in again] == [Record]
-    assert again[0].key == first.record  # type: ignore[union-attr]
+    assert again[0].key == first.record
     statistics_path(out, first.record).unlink()
     forget(out, "joints")
     again = run(study, out)

@@ -6,17 +6,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from enum import StrEnum
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from gossamer.commands.completion import studies_beginning
+from gossamer.commands import run_options as options
 from gossamer.commands.console import check_folder
 from gossamer.commands.ending import FAILED, INTERRUPTED
+from gossamer.commands.last_word import last_word
+from gossamer.commands.run_options import DeviceName
 from gossamer.commands.stopping import StoppedAtOnce, going_on, stopped_text, stopping
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
 from gossamer.core.installing import needing
@@ -36,93 +38,36 @@ EPILOG = (
     "`gossamer run weight-vs-unit --data ~/data --seeds 5`  \n"
     "`gossamer run weight-vs-unit --scale paper --dry-run`  \n"
     "`gossamer run my-study.toml --out results/mine`  \n"
+    "`gossamer run my-study.toml --trial-timeout 3600 --trial-memory 8GB --max-failures 3`  \n"
+    "`gossamer run my-study.toml --retry-failed`  \n"
     "`gossamer run mask-transfer --scheduler tcp://host:8786 --out /shared/mask-transfer`"
 )
 """What follows the options in the command's help."""
 
 
-class ScaleName(StrEnum):
-    """How large a study is run."""
-
-    quick = "quick"
-    medium = "medium"
-    paper = "paper"
-
-
-class DeviceName(StrEnum):
-    """What trains and measures."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-Study = Annotated[
-    str, typer.Argument(help="A built-in study, or a TOML file.", autocompletion=studies_beginning)
-]
-Scale = Annotated[
-    ScaleName | None,
-    typer.Option(
-        help="quick: a first answer in about ten minutes on two idle cores; medium: within a "
-        "few hours; paper: as published. [default: quick]"
-    ),
-]
-Seeds = Annotated[int | None, typer.Option(min=1, help="How many seeds. [default: the scale's]")]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Processes, or workers of a cluster at most. [default: what is fastest; all workers]",
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Threads of each process. [default: OMP_NUM_THREADS, else what is fastest]"
-    ),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL", help="Let the workers of a Dask cluster do it, which share the folders."
-    ),
-]
-ResultsFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder for results; what is there is used. [default: runs/NAME of study]"),
-]
-DataFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder of datasets on disk. [default: $GOSSAMER_DATA, else download]"),
-]
-Trainer = Annotated[DeviceName, typer.Option(help="What trains.")]
-Curves = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Write losses, graph and weights for TensorBoard."),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and the estimated time; do nothing.")
-]
-
-
 def run(
-    study: Study,
-    scale: Scale = None,
-    seeds: Seeds = None,
-    jobs: Jobs = None,
-    threads: Threads = None,
-    scheduler: Scheduler = None,
-    out: ResultsFolder = None,
-    data: DataFolder = None,
-    device: Trainer = DeviceName.auto,
-    tensorboard: Curves = None,
-    dry_run: DryRun = False,
+    study: options.Study,
+    scale: options.Scale = None,
+    seeds: options.Seeds = None,
+    jobs: options.Jobs = None,
+    threads: options.Threads = None,
+    scheduler: options.Scheduler = None,
+    out: options.ResultsFolder = None,
+    data: options.DataFolder = None,
+    device: options.Trainer = DeviceName.auto,
+    trial_timeout: options.TrialTimeout = None,
+    trial_memory: options.TrialMemory = None,
+    max_failures: options.MaxFailures = None,
+    retry_failed: options.RetryFailed = False,
+    tensorboard: options.Curves = None,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Run a study, or what is left of it, and write its report."""
     begun = time.monotonic()
     command = shlex.join(["gossamer", *sys.argv[1:]])
     with saying_what_is_there(out, command, study):
         from gossamer.studies.folders import default_folder
+        from gossamer.studies.limits import Limits, as_bytes
         from gossamer.studies.run import Request
 
         request = Request(
@@ -136,7 +81,15 @@ def run(
             data_root=data,
             device=_resolved(device),
             command=command,
+            limits=Limits(trial_timeout, None if trial_memory is None else as_bytes(trial_memory)),
+            retry_failed=retry_failed,
+            max_failures=max_failures,
         )
+        if request.limits and scheduler is not None:
+            raise InputError(
+                "--trial-timeout and --trial-memory hold for processes here, not for the workers "
+                "of a cluster: leave them out, or leave out --scheduler"
+            )
         code = _run(request, tensorboard, begun, own_folder=out is not None, dry_run=dry_run)
         if code == INTERRUPTED:  # everything is said: to be asked once more changes nothing
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -181,13 +134,14 @@ def _run(
         if reported and page.is_file() and not prepared.anything_left and tensorboard is None:
             _say(beginning(prepared))
             typer.echo(page.resolve())
-            return 0
+            return FAILED if prepared.given_up else 0
     with ExitStack() as held:
+        held.enter_context(last_word())
         with telling_what_is_kept(prepared):
-            held.enter_context(only_writer(request.folder))
+            was_killed = held.enter_context(only_writer(request.folder))
             store = held.enter_context(Store.create(request.folder))
             with _STDERR.status("Checking what is there"):
-                prepared, damaged = without_damage(prepared, store)
+                prepared, damaged = without_damage(replace(prepared, was_killed=was_killed), store)
             for sentence in (*store.told(), *damaged):
                 _say(sentence)
         code = _carry_out(prepared, store, begun)
@@ -241,30 +195,34 @@ def _carry_out(prepared: "Prepared", store: "Store", begun: float) -> int:
     """Do what is left, say how it went, and return the exit code."""
     from gossamer.commands.run_display import Display, beginning
     from gossamer.core.formats import counted
+    from gossamer.studies.executor_choice import with_own_process
     from gossamer.studies.process_settings import tune_process
     from gossamer.studies.remarks import remarks
     from gossamer.studies.run import carry_out
 
     plan = prepared.plan
-    if plan.tasks:
+    if plan.tasks and not prepared.was_killed:
         # What cannot be trained is told of as a failure of its own arms.
         with suppress(GossamerError), _STDERR.status("Trying the first trainings"):
             prepared = _settled(prepared, begun)
+    prepared = with_own_process(prepared)
     _say(beginning(prepared))
     for remark in remarks(prepared) if prepared.anything_left else ():
         _say(f"- {remark}")
     with stopping(_say) as should_stop, Display(prepared, _STDERR) as display:
-        if plan.tasks and prepared.jobs == 1:
+        if plan.tasks and prepared.jobs == 1 and not prepared.own_process:
             tune_process(prepared.threads)
         failures = carry_out(prepared, store, display.follow, should_stop)
     if failures:
         done = len(store.done_records() & {planned.keyed.record for planned in plan.trials})
         of = counted(plan.distinct_trials, "trial")
         _say(f"{counted(len(failures), 'task')} failed, as said above; {done:,} of {of} are done.")
+        if len(failures) == prepared.request.max_failures:
+            _say(f"Stopped at --max-failures {len(failures)}: the same command goes on.")
     if should_stop():
         _say(stopped_text(store.folder, prepared.request.command))
         return INTERRUPTED
-    return FAILED if failures else 0
+    return FAILED if failures or prepared.given_up else 0
 
 
 def _say(text: str) -> None:

@@ -34,6 +34,11 @@ _TRIAL_STEPS = 60
 def beginning(prepared: Prepared) -> str:
     """Return one sentence on what a run is about to do."""
     plan = prepared.plan
+    given_up = [one.reason for one in prepared.given_up]
+    left_out = "".join(f"\nLeft out, as it failed before: {reason}." for reason in given_up)
+    left_out += "\n--retry-failed tries it again." if given_up else ""
+    if not prepared.anything_left and given_up:
+        return f"Nothing left to do that did not fail before.{left_out}"
     if not prepared.anything_left:
         trials = len(plan.trials)
         done = "the one trial is" if trials == 1 else f"all {counted(trials, 'trial')} are"
@@ -42,7 +47,7 @@ def beginning(prepared: Prepared) -> str:
         f"{prepared.spec.name}, {prepared.scale} scale, {counted(prepared.seeds, 'seed')}: "
         f"{counted(len(plan.trainings), 'training')} and {plan.trials_left} of "
         f"{counted(len(plan.trials), 'trial')} to do{_about(prepared.estimate)} "
-        f"{_in_what(prepared)}{_then_jointly(len(prepared.joints_left))}."
+        f"{_in_what(prepared)}{_then_jointly(len(prepared.joints_left))}.{left_out}"
     )
 
 

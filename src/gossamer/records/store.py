@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -25,10 +25,14 @@ from gossamer.core.files import unwritable
 from gossamer.core.system import failure_reason
 from gossamer.records.checksums import checksum, is_whole
 from gossamer.records.database import Database
+from gossamer.records.failed import Failed
 from gossamer.records.joint import JointRecord
 from gossamer.records.layout import DATABASE, is_there
 from gossamer.records.record import BEFORE_VERSIONS, Phase, Record, StudyRun, Value, with_parts
 from gossamer.records.setting_aside import set_aside
+
+_AT_WORK = "a run is at work\n"
+"""Stands in the lock until it is given back, which a process that is killed does not do."""
 
 
 def state_path(folder: Path, key: str) -> Path:
@@ -189,6 +193,19 @@ class Store:
         """Keep what was measured of several networks together."""
         self._put("joints", joint.key, joint)
 
+    def add_failed(self, failed: Failed) -> None:
+        """Keep what was given up, so that it is not tried again unless that is asked for."""
+        self._put("failures", failed.key, failed)
+
+    def forget_failed(self) -> None:
+        """Have everything that was given up count as never tried."""
+        self._check_folder()
+        self._database.write("DELETE FROM failures")
+
+    def failed(self) -> dict[str, Failed]:
+        """Return what was given up, by the key of the state or the record."""
+        return self._get("failures", self._database.scan("failures").keys(), Failed)
+
     def joints(self, keys: Collection[str]) -> dict[str, JointRecord]:
         """Return what was measured of several networks together, of those keys that are there."""
         return self._get("joints", keys, JointRecord)
@@ -277,8 +294,10 @@ def _cannot_be_made(folder: Path, error: OSError) -> StoreError:
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path) -> Iterator[bool]:
     """Hold the folder for one writing process, making it if it is not there.
+
+    Yields whether the process that held it before was killed.
 
     Raises
     ------
@@ -289,7 +308,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a")
+        lock = (folder / "lock").open("a+")
     except OSError as error:
         raise _cannot_be_made(folder, error) from error
     with lock as file:
@@ -299,4 +318,13 @@ def only_writer(folder: Path) -> Iterator[None]:
             raise InputError(
                 f"another gossamer run is at work in {folder}: wait for it, or choose another --out"
             ) from error
-        yield
+        file.seek(0)
+        was_killed = bool(file.read())
+        try:
+            with suppress(OSError):  # a full disk is told of where something is kept
+                file.write(_AT_WORK)
+                file.flush()
+            yield was_killed
+        finally:
+            with suppress(OSError):
+                file.truncate(0)

@@ -243,6 +243,7 @@ def make_plan(
     done_records: AbstractSet[str],
     lacking: Mapping[str, frozenset[str]] | None = None,
     ends: Iterable[KeyedTrial] = (),
+    given_up: AbstractSet[str] = frozenset(),
 ) -> Plan:
     """Work out what is left.
 
@@ -257,14 +258,27 @@ def make_plan(
     ends
         Trials whose networks must be there, though they may be measured: others are measured
         together with them.
+    given_up
+        The keys of states and records that are not tried again, nor what rests on them.
     """
+
+    def can_be_had(trial: KeyedTrial) -> bool:
+        behind = {one.states[position + 1] for one, position in missing(trial)}
+        return given_up.isdisjoint({trial.record, *behind})
+
+    def missing(trial: KeyedTrial) -> list[tuple[KeyedTrial, int]]:
+        return list(_missing(trial, len(trial.trial.steps), done_states))
+
     left = {p.keyed.record: p.keyed for p in trials if p.keyed.record not in done_records}
+    if given_up:
+        left = {key: trial for key, trial in left.items() if can_be_had(trial)}
+        ends = [trial for trial in ends if can_be_had(trial)]
     trainings = {
         trial.states[position + 1]: Training(
             trial, position, trained_before(trial, position), training_steps(trial, position)
         )
         for goal in (*left.values(), *ends)
-        for trial, position in _missing(goal, len(goal.trial.steps), done_states)
+        for trial, position in missing(goal)
     }
     return Plan(
         trials=tuple(trials),

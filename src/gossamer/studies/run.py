@@ -12,12 +12,15 @@ from gossamer.measures import lacking, measures_of
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.steps import STEPS
 from gossamer.recipes.trial import Device
+from gossamer.records.failed import Failed
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.records.store import Store
-from gossamer.studies.executors import Executor, ThisProcess, execute
+from gossamer.studies.executor_choice import executor_of
+from gossamer.studies.executors import execute
 from gossamer.studies.failures import failure_text
 from gossamer.studies.joint_measures import Bench, JointTask, joint_tasks, measure_jointly
+from gossamer.studies.limits import NO_LIMITS, Limits
 from gossamer.studies.parallelism import (
     Parallelism,
     known_parallelism,
@@ -43,7 +46,7 @@ from gossamer.studies.spec import (
     read_study,
 )
 from gossamer.studies.study_errors import StudyFileError, located
-from gossamer.studies.tasks import Event, Failure, Pulse, Site, dataset_of
+from gossamer.studies.tasks import Event, Failure, dataset_of
 
 REPORT = "report.html"
 
@@ -66,6 +69,12 @@ class Request:
     device: Device = "cpu"
     command: str = ""
     """The command line, for the report."""
+    limits: Limits = NO_LIMITS
+    """Of each training and each measured trial."""
+    retry_failed: bool = False
+    """Whether to try again what was given up."""
+    max_failures: int | None = None
+    """How many may fail before the run stops; None for any number."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,13 @@ class Prepared:
     """Threads of each process, or of each worker of a cluster."""
     estimate: Estimate | None = None
     """Where that was settled."""
+    own_process: bool = False
+    """Whether what is done in one process is not done in this one, which it could end."""
+    was_killed: bool = False
+    """Whether the run before in its folder was: then nothing is tried in this process, which may
+    have ended that one."""
+    given_up: tuple[Failed, ...] = ()
+    """What is not tried again."""
 
     def is_done_in_part(self, store: Store) -> bool:
         """Whether any of its trials is measured."""
@@ -132,8 +148,7 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         joints = joint_tasks(spec, trials)
     except StudyFileError as error:
         raise located(error, request.study, text) from error
-    joints_left = _joints_left(joints, store)
-    plan = _left(trials, joints_left, store)
+    plan, joints_left, given_up = _left(trials, joints, store, request)
     name = noted_name(spec.name, scale)
     known = known_parallelism(request, plan, seeds, datasets, store, name)
     return Prepared(
@@ -149,6 +164,7 @@ def prepare(request: Request, store: Store | None) -> Prepared:
         known=known,
         jobs=known.jobs or 1,
         threads=known.threads or 1,
+        given_up=given_up,
     )
 
 
@@ -168,17 +184,21 @@ def _seeds(spec: StudySpec, options: ScaleSpec, request: Request) -> int:
 
 
 def _left(
-    trials: Sequence[PlannedTrial], joints_left: Sequence[JointTask], store: Store | None
-) -> Plan:
-    """Work out what is left; a network whose leakage counts is done once its statistics are.
+    trials: Sequence[PlannedTrial],
+    joints: tuple[JointTask, ...],
+    store: Store | None,
+    request: Request,
+) -> tuple[Plan, tuple[JointTask, ...], tuple[Failed, ...]]:
+    """Work out what is left, and what of it was given up.
 
-    Of a network that is measured already, only measurements that are new or changed are left, and
-    its trainings where its state is gone and it is still to be measured with others.
+    A network whose leakage counts is done once its statistics are. Of a network that is measured
+    already, only measurements that are new or changed are left, and its trainings where its state
+    is gone and it is still to be measured with others.
     """
     if store is None:
-        return make_plan(trials, set(), set())
-    ends = [trial for task in joints_left if not task.needs_statistics for trial in task.networks]
-    recorded, kept = store.measured(), store.kept_statistics()
+        return make_plan(trials, set(), set()), joints, ()
+    recorded, kept, done_joints = store.measured(), store.kept_statistics(), store.done_joints()
+    joints = tuple(task for task in joints if task.key not in done_joints)
     incomplete: dict[str, frozenset[str]] = {}
     for planned in trials:
         key, asked = planned.keyed.record, planned.keyed.trial.measure
@@ -187,13 +207,20 @@ def _left(
         names = lacking(recorded[key], asked.leakage, asked.also)
         if names or (asked.leakage and key not in kept):
             incomplete[key] = names
-    done = recorded.keys() - incomplete.keys()
-    return make_plan(trials, store.done_states(), done, incomplete, ends)
-
-
-def _joints_left(joints: Sequence[JointTask], store: Store | None) -> tuple[JointTask, ...]:
-    done = store.done_joints() if store else set()
-    return tuple(task for task in joints if task.key not in done)
+    failed = {} if request.retry_failed else store.failed()
+    plan = make_plan(
+        trials,
+        store.done_states(),
+        recorded.keys() - incomplete.keys(),
+        incomplete,
+        ends=[one for task in joints if not task.needs_statistics for one in task.networks],
+        given_up=failed.keys(),
+    )
+    if failed:
+        had = recorded.keys() | {one.record for task in plan.measurings for one in task.trials}
+        joints = tuple(task for task in joints if had >= {one.record for one in task.networks})
+    concerned = {key for p in trials for key in (p.keyed.record, *p.keyed.phases)}
+    return plan, joints, tuple(failed[key] for key in sorted(failed.keys() & concerned))
 
 
 def describe_run(prepared: Prepared) -> StudyRun:
@@ -290,18 +317,28 @@ def carry_out(
         elif isinstance(event, Failure):
             event = replace(event, reason=failure_text(plan, prepared.spec.axis, event))
             failures.append(event)
+            if event.given_up:
+                store.add_failed(Failed(key=event.key, reason=event.reason))
         watch(event)
+
+    most = prepared.request.max_failures
+
+    def ends() -> bool:
+        return should_stop() or (most is not None and len(failures) >= most)
 
     with telling_what_is_kept(prepared) as done:
         store.sweep()
+        if prepared.request.retry_failed:
+            store.forget_failed()
         store.save_study(describe_run(prepared))
         if plan.tasks:
             name = noted_name(prepared.spec.name, prepared.scale)
             write_note(store.folder, name, prepared.jobs, prepared.threads)
-            preflight_study(prepared)
-            with _executor(prepared, store.folder, handle, should_stop) as executor:
-                execute(executor, handle, should_stop)
-        _do_joints(prepared, store, handle, should_stop)
+            if not prepared.was_killed:
+                preflight_study(prepared)
+            with executor_of(prepared, store.folder, handle, ends) as executor:
+                execute(executor, handle, ends)
+        _do_joints(prepared, store, handle, ends)
     return failures
 
 
@@ -321,34 +358,6 @@ def telling_what_is_kept(prepared: Prepared) -> Iterator[list[int]]:
             f"{error.what}; {kept:,} of {counted(trials, 'trial')} are done and kept",
             f"{error.remedy}, then {f'`{command}`' if command else 'the same command'} goes on",
         ) from error
-
-
-@contextmanager
-def _executor(
-    prepared: Prepared,
-    folder: Path,
-    handle: Callable[[Event], None],
-    should_stop: Callable[[], bool],
-) -> Iterator[Executor]:
-    """Choose who trains and measures what is left."""
-    plan, request = prepared.plan, prepared.request
-    site = Site(folder, request.data_root, prepared.threads)
-    if request.scheduler is not None:
-        from gossamer.studies.cluster import cluster_executor
-
-        with cluster_executor(plan, site, request.scheduler, request.jobs) as workers:
-            yield workers
-    elif prepared.jobs > 1:
-        from gossamer.studies.process_pool import ProcessPool
-
-        yield ProcessPool(plan, site, prepared.jobs)
-    else:
-
-        def watch(pulse: Pulse) -> bool:
-            handle(pulse)
-            return should_stop()
-
-        yield ThisProcess(plan, site, watch)
 
 
 def preflight_study(prepared: Prepared) -> None:
@@ -396,7 +405,5 @@ def _attempt(task: JointTask, bench: Bench) -> JointRecord | Failure:
 
 def with_what_is_done(prepared: Prepared, store: Store) -> Prepared:
     """Return the study with what is left by now; another run may have done some of it."""
-    joints_left = _joints_left(prepared.joints, store)
-    return replace(
-        prepared, plan=_left(prepared.plan.trials, joints_left, store), joints_left=joints_left
-    )
+    plan, joints, given_up = _left(prepared.plan.trials, prepared.joints, store, prepared.request)
+    return replace(prepared, plan=plan, joints_left=joints, given_up=given_up)

@@ -1,5 +1,6 @@
 """Doing a task of a plan, in whatever process, and what comes of it."""
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -53,6 +54,13 @@ class Failure:
     state: str | None
     """Key of the trained state that there will not be; None for a measurement."""
     reason: str
+    given_up: bool = False
+    """Whether it cost its process or went over a limit, and is not tried again unasked."""
+
+    @property
+    def key(self) -> str:
+        """Key of the state or the record that there will not be."""
+        return self.trial.record if self.state is None else self.state
 
 
 Event = Phase | Record | JointRecord | Pulse | Failure
@@ -81,12 +89,25 @@ def _attempt(
     trial: KeyedTrial, state: str | None, do: Callable[[KeyedTrial], Phase | Record]
 ) -> Phase | Record | Failure:
     """Do one thing for a trial; what goes wrong with it must not cost other trials."""
+    from gossamer.train.loop import Interrupted  # imports torch
+
     try:
         return do(trial)
     except UnwritableError:
         raise  # of the others, too
     except GossamerError as error:
         return Failure(trial, state, str(error))
+    except Interrupted:
+        raise
+    except Exception as error:  # noqa: BLE001 - a network of the user's own may raise anything
+        return Failure(trial, state, _told(error))
+
+
+def _told(error: Exception) -> str:
+    """Say what was raised, and where."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{said} ({place.filename}, line {place.lineno})"
 
 
 class TaskRunner:
