@@ -10,6 +10,7 @@ from gossamer.leakage import Statistics
 from gossamer.leakage.attacks import ATTACKS, Case
 from gossamer.leakage.design import find_design
 from gossamer.leakage.evaluation import evaluate
+from gossamer.leakage.ranking import auc, rank
 from gossamer.leakage.threshold_split import find_split
 from gossamer.leakage.uncertainty import Resampler
 from gossamer.records.leakage import AttackResult
@@ -77,18 +78,43 @@ def attacked(
     compared: int = 1,
 ) -> dict[str, AttackResult]:
     """Run some attacks on two-class outputs of given margins."""
+    case = _case(margins, members, labels)
+    paired = case.design.kind == "paired"
+    found = {}
+    for name in names:
+        attack = ATTACKS[name]
+        resampler = Resampler(case.design.units, paired=paired, seed=0, mutual=attack.mutual)
+        scores = attack.score(case, None)
+        found[name] = evaluate(
+            attack, scores, case.design, case.split, resampler, compared=compared
+        )
+    return found
+
+
+def areas(
+    margins: NDArray[np.float32],
+    members: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+) -> dict[str, NDArray[np.float64]]:
+    """Return each attack's AUC against each model, ``[models]``, without intervals."""
+    case = _case(margins, members, labels)
+    return {name: ranked(ATTACKS[name].score(case, None), members) for name in names}
+
+
+def ranked(scores: NDArray[np.floating], members: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the AUC of scores, ``[models, examples]``, against each model."""
+    return np.array([auc(rank(row, inside)) for row, inside in zip(scores, members, strict=True)])
+
+
+def _case(
+    margins: NDArray[np.float32], members: NDArray[np.bool_], labels: NDArray[np.int64]
+) -> Case:
+    """Return what attacks are given of two-class outputs of given margins."""
     design = find_design(members)
-    split = find_split(design, 0)
     # Of two classes: what the modified entropy of a margin is, exactly.
     right = np.logaddexp(0, -margins.astype(np.float64))
     modified = (2 * np.exp(-np.logaddexp(0, margins.astype(np.float64))) * right).astype(np.float32)
     entropy = np.abs(margins) * -1
-    case = Case(Statistics(margins, margins, entropy, modified), labels, design, split, 0)
-    paired = design.kind == "paired"
-    found = {}
-    for name in names:
-        attack = ATTACKS[name]
-        resampler = Resampler(design.units, paired=paired, seed=0, mutual=attack.mutual)
-        scores = attack.score(case, None)
-        found[name] = evaluate(attack, scores, design, split, resampler, compared=compared)
-    return found
+    statistics = Statistics(margins, margins, entropy, modified)
+    return Case(statistics, labels, design, find_split(design, 0), 0)

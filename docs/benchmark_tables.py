@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gossamer.core.formats import counted
+from scipy.stats import binomtest
+
+from gossamer.core.formats import counted, decimal
+from gossamer.leakage.attacks import ATTACKS
 from gossamer.report.units import spread
 from gossamer.stats.intervals import mean_interval
 
@@ -170,6 +173,62 @@ def coverage_table() -> str:
             cells = (one[key] for key in ("student", "taken", "student_all", "taken_all"))
             shares = " | ".join("–" if cell is None else f"{cell:.1%}" for cell in cells)
             lines.append(f"| {name} | {seeds} | {shares} | {one['two_groups']:.1%} |")
+    return "\n".join(lines)
+
+
+def attack_coverage_table() -> str:
+    """Return how often the intervals of each attack held, in simulated audits."""
+    result = json.loads((BENCHMARKS / "attack-coverage.json").read_text())
+    worlds = ("nothing leaks", "some are memorised", "a fifth learnt nothing")
+    audits = result["audits"]
+    expected = binomtest(round(0.95 * audits), audits).proportion_ci(0.95)
+    lines = [
+        f"Share of 95% intervals that hold the mean over all audits, in per cent; {audits} "
+        f"simulated audits each of {result['examples']:,} examples, so that 95% comes out as "
+        f"{100 * expected.low:.0f} to {100 * expected.high:.0f} "
+        "(`python -m benchmarks.attack_coverage`). The first number is without leakage, the second "
+        "where some examples are memorised, the third where a fifth of the models learnt nothing.",
+        "",
+        "| attack | models | AUC | balanced accuracy | TPR at 1% FPR |",
+        "|---|---|---|---|---|",
+    ]
+    coverage = result["coverage"]
+    for name in coverage[worlds[0]]["4 pairs"]:
+        for models, found in coverage[worlds[0]].items():
+            if name in found:
+                held = [coverage[world][models][name] for world in worlds]
+                cells = [
+                    " / ".join(
+                        "–" if h[reading] is None else f"{100 * h[reading]:.0f}" for h in held
+                    )
+                    for reading in ("auc", "balanced_accuracy", "tpr@0.01")
+                ]
+                lines.append(f"| {ATTACKS[name].label} | {models} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def attack_power_table() -> str:
+    """Return how well each attack tells two arms apart, in simulated studies."""
+    result = json.loads((BENCHMARKS / "attack-power.json").read_text())
+    arms = result["arms"]
+    lines = [
+        f"{result['studies']} simulated studies a cell of {result['examples']:,} examples "
+        "(`python -m benchmarks.attack_power`): difference of AUC between two arms in points, and "
+        "in how many per cent of the studies its 95% interval lies below and above 0.",
+        "",
+        f"| pairs | attack | {' | '.join(arms)} |",
+        f"|---|---|{'---:|' * len(arms)}",
+    ]
+    for pairs, found in next(iter(arms.values())).items():
+        for name in found:
+            told = [by_pairs[pairs][name] for by_pairs in arms.values()]
+            cells = [
+                f"{decimal(one['points'], 1, signed=True)}: "
+                f"{100 * one['falls']:.0f}, {100 * one['rises']:.0f}"
+                for one in told
+            ]
+            label = ATTACKS[name].label if name in ATTACKS else "*who knows how margins come about*"
+            lines.append(f"| {pairs} | {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

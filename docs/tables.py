@@ -11,7 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark_tables import coverage_table, faster_table, measured_table, speed_table
+from benchmark_tables import (
+    attack_coverage_table,
+    attack_power_table,
+    coverage_table,
+    faster_table,
+    measured_table,
+    speed_table,
+)
 from gossamer.masks.allocations import ALLOCATIONS
 from gossamer.masks.choices import Choice
 from gossamer.masks.patterns import PATTERNS
@@ -27,7 +34,10 @@ from study_tables import (
 ROOT = Path(__file__).parents[1]
 TEXTS = (
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("findings", "pruning", "speed", "statistics")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("audit", "findings", "pruning", "speed", "statistics")
+    ),
 )
 
 
@@ -66,6 +76,8 @@ def filled(text: str) -> str:
             "speed": speed_table,
             "faster": faster_table,
             "coverage": coverage_table,
+            "attack-coverage": attack_coverage_table,
+            "attack-power": attack_power_table,
             "verdicts": verdicts_table,
             "scores": scores_table,
             "patterns": lambda: choices_table({**PATTERNS}, "pattern"),

@@ -1,6 +1,6 @@
-"""The simulation of intervals that is committed, in small."""
+"""The simulations of intervals and of power that are committed, in small."""
 
-from benchmarks import attack_coverage
+from benchmarks import attack_coverage, attack_power
 from benchmarks.attack_coverage import WORLDS, choosing, coverage, trace
 
 
@@ -30,3 +30,16 @@ def test_the_trace_of_mutual_references_is_small() -> None:
     for paired in (True, False):
         found = trace(paired, audits=20)
         assert abs(found["points"]) < 0.5 + 4 * found["standard error"]
+
+
+def test_only_references_tell_leakage_from_how_hard_examples_are() -> None:
+    found = attack_power.power("leaks as much, hardness matters less", 4, studies=4, examples=400)
+    assert abs(found["known"].points) < 1.5  # nothing leaks more
+    assert found["loss"].points > 1.5
+    assert abs(found["lira_online"].points) < found["loss"].points
+
+
+def test_all_attacks_see_half_of_a_leak_go() -> None:
+    found = attack_power.power("leaks half", 4, studies=4, examples=400)
+    assert set(found) == {"known", *attack_power.NAMES}
+    assert all(told.points < -2 and told.falls > 0.5 for told in found.values())
