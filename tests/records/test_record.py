@@ -71,3 +71,25 @@ def test_records_are_frozen_and_refuse_unknown_fields() -> None:
         epoch.rate = 0.2  # type: ignore[misc]
     with pytest.raises(ValidationError, match="colour"):
         Epoch.model_validate({**epoch.model_dump(), "colour": "red"})
+
+
+def test_records_that_start_alike_share_what_says_so() -> None:
+    first, second = (
+        Record.model_validate_json(
+            Record(
+                key=f"k{level}",
+                identity={"origin": {"seed": 3}, "steps": [{"epochs": 1}, {"sparsity": level}]},
+                phases=(),
+                measures={},
+                per_class={},
+                layers=(),
+                seconds=0.1,
+                environment=ENVIRONMENT,
+            ).model_dump_json()
+        )
+        for level in (0.5, 0.9)
+    )
+    assert first.identity["origin"] is second.identity["origin"]
+    assert first.identity["steps"][0] is second.identity["steps"][0]
+    assert [one.identity["steps"][1]["sparsity"] for one in (first, second)] == [0.5, 0.9]
+    assert first.environment is second.environment

@@ -4,7 +4,7 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -341,7 +341,7 @@ def retrained_run() -> Run:
             more = phase(trial.seed, name=f"retrain {trial.level}", epochs=3, start=10)
             phases[more.key] = more
             keys = (*keys, more.key)
-        trials.append(trial.model_copy(update={"phases": keys}))
+        trials.append(replace(trial, phases=keys))
     study = made.study.model_copy(update={"trials": tuple(trials)})
     return Run(study, made.records, phases)
 
@@ -367,7 +367,7 @@ def longer() -> tuple[Arm, ...]:
 def without_connectivity(made: Record) -> Record:
     """Return a record of a network whose connectivity could not be computed."""
     measures = {name: value for name, value in made.measures.items() if "effective" not in name}
-    layers = tuple(layer.model_copy(update={"effective": None}) for layer in made.layers)
+    layers = tuple(replace(layer, effective=None) for layer in made.layers)
     return made.model_copy(update={"measures": measures, "layers": layers})
 
 

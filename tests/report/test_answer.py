@@ -78,7 +78,7 @@ def retrained_arm(make_run: Any, longer: tuple[Arm, ...]) -> Any:
         arms=longer,
     )
     trials = tuple(
-        trial.model_copy(update={"optimizer_steps": 7_800}) if trial.arm == "retrained" else trial
+        replace(trial, optimizer_steps=7_800) if trial.arm == "retrained" else trial
         for trial in made.study.trials
     )
     return replace(made, study=made.study.model_copy(update={"trials": trials}))

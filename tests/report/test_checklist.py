@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -238,7 +239,7 @@ def test_network_trained_by_the_same_steps_has_the_same_budget(ask: Any) -> None
 def test_network_trained_longer_than_any_unpruned_one(ask: Any, make_run: Any) -> None:
     made = make_run({**CELLS, ("retrained", 0.5): [0.97]}, arms=(DENSE, PRUNED, RETRAINED))
     trials = tuple(
-        trial.model_copy(update={"optimizer_steps": 12_000 if trial.arm == "retrained" else 6_000})
+        replace(trial, optimizer_steps=12_000 if trial.arm == "retrained" else 6_000)
         for trial in made.study.trials
     )
     study = made.study.model_copy(update={"trials": trials})

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_stopped_training_is_the_beginning_of_the_longer_one(run: Any, make_ru
     made = make_run(cells, keep=("dense", "weight"))
     phases = phases_of(run, {"short": (0, 3), "long": (0, 8)})
     keys = {"dense": ("short",), "weight": ("long",)}
-    trials = tuple(t.model_copy(update={"phases": keys[t.arm]}) for t in made.study.trials)
+    trials = tuple(replace(t, phases=keys[t.arm]) for t in made.study.trials)
     study = made.study.model_copy(update={"trials": trials})
     results = type(made)(study, made.records, phases).results
     (chain,) = chosen_chains(results, phases, study.arms)
@@ -108,7 +109,7 @@ def test_no_more_lines_than_can_be_told_apart(run: Any, make_run: Any) -> None:
         )
         phases[name] = like.model_copy(update={"key": name, "history": history})
         more = (*trial.phases, name) if trial.level else trial.phases
-        trials.append(trial.model_copy(update={"phases": more}))
+        trials.append(replace(trial, phases=more))
     study = made.study.model_copy(update={"trials": tuple(trials)})
     results = type(made)(study, made.records, phases).results
     shown = chosen_chains(results, phases, study.arms)

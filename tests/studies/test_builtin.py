@@ -11,6 +11,7 @@ from gossamer.data import Dataset, load
 from gossamer.measures import measure_named
 from gossamer.recipes import DataSpec
 from gossamer.recipes.steps import Train
+from gossamer.records.canonical import key_of
 from gossamer.studies.joint_measures import joint_tasks
 from gossamer.studies.plan import arms_at, make_plan, study_trials
 from gossamer.studies.preflight import preflight
@@ -79,6 +80,11 @@ def test_every_trial_is_planned_and_every_arm_compared(name: str, scale: Scale) 
     for training in plan.trainings:
         assert training.needs <= done
         done.add(training.key)
+    for keyed in (trial.keyed for trial in trials):
+        origin, steps = keyed.identity["origin"], keyed.identity["steps"]
+        assert keyed.record == key_of(keyed.identity)
+        parts = [{"origin": origin, "steps": steps[:count]} for count in range(len(steps) + 1)]
+        assert keyed.states == tuple(map(key_of, parts))
     kinds = [task.kind for task in joint_tasks(spec, trials)]
     assert ("leakage" in kinds) == ("releases" in kinds) == (spec.leakage is not None)
     assert ("overlap" in kinds) == bool(spec.overlaps)

@@ -21,7 +21,7 @@ from gossamer.recipes import (
     Trial,
     keyed,
 )
-from gossamer.recipes.steps import Source
+from gossamer.recipes.steps import Source, Step
 from gossamer.studies.plan import (
     Measuring,
     PlannedTrial,
@@ -221,3 +221,24 @@ def test_small_batches_get_one_thread_and_a_user_may_say_otherwise(
     assert (small.jobs, small.threads) == (1, 1)
     asked = prepare(Request(study=str(study_file), folder=tmp_path, jobs=2, threads=3), None)
     assert (asked.jobs, asked.threads) == (2, 3)
+
+
+def test_more_seeds_do_not_write_the_steps_of_a_recipe_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[Step] = []
+    plain = Prune.keyed_for
+
+    def counted(step: Prune, network: NetworkSpec) -> dict[str, Any]:
+        written.append(step)
+        return plain(step, network)
+
+    monkeypatch.setattr(Prune, "keyed_for", counted)
+    spec, _ = read_study("weight-vs-unit")
+    images = replace(DIGITS, name="stand-in")
+    counts = []
+    for seeds in (1, 3):
+        written.clear()
+        study_trials(spec, "paper", seeds, lambda _: images, "cpu")
+        counts.append(len(written))
+    assert counts == [6 * 9, 6 * 9]

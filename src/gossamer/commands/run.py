@@ -109,6 +109,7 @@ def _run(
     from gossamer.records.store import Store, only_writer
     from gossamer.studies.damage import without_damage
     from gossamer.studies.folders import check_same_study
+    from gossamer.studies.process_settings import collecting_rarely
     from gossamer.studies.run import (
         REPORT,
         describe_run,
@@ -120,7 +121,7 @@ def _run(
         with needing("tensorboard", "--tensorboard"):
             import_module("tensorboard")
         check_folder(tensorboard, "--tensorboard", "curves")
-    with _store_there(request.folder) as store:
+    with _store_there(request.folder) as store, collecting_rarely():
         prepared = prepare(request, store)
         for sentence in store.told() if store is not None and dry_run else ():
             _say(sentence)
@@ -252,6 +253,13 @@ def saying_what_is_there(
 
 def write_report_of(store: "Store") -> None:
     """Write the report of the study that was asked for last, and say where it is."""
+    from gossamer.studies.process_settings import collecting_rarely
+
+    with collecting_rarely():
+        _write_report_of(store)
+
+
+def _write_report_of(store: "Store") -> None:
     from gossamer.core.formats import counted
     from gossamer.report import write_report
 

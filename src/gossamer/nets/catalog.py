@@ -9,7 +9,6 @@ from pydantic import PositiveInt, field_validator, model_validator
 from gossamer.core.errors import InputError
 from gossamer.nets.arguments import checked_arguments, shown_arguments
 from gossamer.nets.geometry import HIDDEN, check_examples, check_sizes
-from gossamer.records.canonical import canonical_json
 from gossamer.records.record import Value
 
 if TYPE_CHECKING:
@@ -50,8 +49,8 @@ class NetworkSpec(Value):
     """What one's own callable is called with, by name; numbers, texts, arrays and tables."""
 
     def __hash__(self) -> int:
-        """Return a hash of everything; arguments are tables, which have none."""
-        return hash(canonical_json(self.model_dump(mode="json")))
+        """Return a hash of all but the values of arguments, which may be tables and have none."""
+        return hash((self.name, self.hidden, *sorted(self.args)))
 
     @property
     def shown(self) -> str:

@@ -1,6 +1,7 @@
 """A trial: a dataset, a network, a seed and a recipe."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -63,7 +64,7 @@ class Trial:
     precision: Precision = "float32"
     device: Device = "cpu"
 
-    @property
+    @cached_property
     def trainings(self) -> tuple[int, ...]:
         """Positions of the training steps; the states after them are kept."""
         return tuple(i for i, step in enumerate(self.steps) if isinstance(step, Train))

@@ -192,9 +192,16 @@ class Results:
         """Whether any trial stands elsewhere than at level 0 of the axis."""
         return any(level != 0 for _, level in self.asked)
 
+    @cached_property
+    def _own_levels(self) -> dict[str, tuple[float, ...]]:
+        levels: dict[str, list[float]] = {}
+        for name, level in self.asked:
+            levels.setdefault(name, []).append(level)
+        return {name: tuple(sorted(found)) for name, found in levels.items()}
+
     def own_levels(self, arm: str) -> tuple[float, ...]:
         """Levels at which an arm has trials of its own, ascending; 0 alone without a grid."""
-        return tuple(sorted(level for name, level in self.asked if name == arm))
+        return self._own_levels.get(arm, ())
 
     def levels(self, arm: str) -> tuple[float, ...]:
         """Levels of an arm, ascending; level 0 too where the baseline stands in for it."""
@@ -209,24 +216,36 @@ class Results:
         main = any(candidate.name == arm for candidate in self.arms("main"))
         return main and base is not None and base == self.baseline
 
-    def found(self, arm: str, level: float) -> dict[int, Record]:
+    def found(self, arm: str, level: float) -> Mapping[int, Record]:
         """Return the records of one arm at one level, by seed."""
         level = same_level(level)
         if self._stands_in(arm, level) and self.baseline is not None:
             arm = self.baseline.name
-        trials = self.asked.get((arm, level), {})
+        return self._found.get((arm, level), {})
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, float], dict[int, Record]]:
+        """The records of each arm and level by seed: figures and tables ask for them often."""
         return {
-            seed: self.records[trial.key]
-            for seed, trial in sorted(trials.items())
-            if trial.key in self.records
+            cell: {
+                seed: self.records[trial.key]
+                for seed, trial in sorted(trials.items())
+                if trial.key in self.records
+            }
+            for cell, trials in self.asked.items()
         }
 
     def classes(self, arm: str) -> int:
         """Return how many classes there are; 0 if no record of the arm says so."""
-        records = [
-            record for level in self.own_levels(arm) for record in self.found(arm, level).values()
-        ]
-        return max((len(record.per_class.get("test", ())) for record in records), default=0)
+        return self._classes.get(arm, 0)
+
+    @cached_property
+    def _classes(self) -> dict[str, int]:
+        most: dict[str, int] = {}
+        for (arm, _), records in self._found.items():
+            counts = [len(record.per_class.get("test", ())) for record in records.values()]
+            most[arm] = max(most.get(arm, 0), *counts, 0)
+        return most
 
     @cached_property
     def _joint_measures(self) -> dict[str, dict[str, float]]:
@@ -268,18 +287,26 @@ class Results:
 
     def values(self, arm: str, level: float, measure: str = ACCURACY) -> dict[int, float]:
         """One measure of one arm at one level, by seed; records that lack it are left out."""
-        found = {seed: self.measures[one.key] for seed, one in self.found(arm, level).items()}
-        return {
-            seed: measures[measure]
-            for seed, measures in found.items()
-            if math.isfinite(measures.get(measure, math.nan))
-        }
+        measures, values = self.measures, dict[int, float]()
+        for seed, record in self.found(arm, level).items():
+            value = measures[record.key].get(measure)
+            if value is not None and math.isfinite(value):
+                values[seed] = value
+        return values
 
     def interval(self, arm: str, level: float, measure: str = ACCURACY) -> Interval | None:
         """Mean over the units with its 95% interval; None where nothing was measured."""
-        values = self.units(self.values(arm, level, measure))
-        least = rounding_deviation(self.resolution(measure))
-        return interval_of(values, measure, least_deviation=least)
+        asked = arm, same_level(level), measure
+        if asked not in self._intervals:
+            values = self.units(self.values(*asked))
+            least = rounding_deviation(self.resolution(measure))
+            self._intervals[asked] = interval_of(values, measure, least_deviation=least)
+        return self._intervals[asked]
+
+    @cached_property
+    def _intervals(self) -> dict[tuple[str, float, str], Interval | None]:
+        """Those that were asked for, since several figures and tables show the same."""
+        return {}
 
     def paired(
         self,

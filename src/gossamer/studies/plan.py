@@ -4,16 +4,17 @@ Trials that start alike have the same state keys, so what they share shows by it
 stands once in the plan, however many trials need it.
 """
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
 
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
 from gossamer.data import Dataset
 from gossamer.recipes import KeyedTrial, MeasureSpec, Step, Train, Trial, keyed, origin
-from gossamer.recipes.keys import Datasets
+from gossamer.recipes.keys import Datasets, Shared, Written, written_measure, written_steps
 from gossamer.recipes.split import train_count
 from gossamer.recipes.trial import Device
 from gossamer.studies.spec import ArmSpec, Scale, ScaleSpec, StudySpec
@@ -30,6 +31,11 @@ class PlannedTrial:
     arm: str
     level: float
     keyed: KeyedTrial
+
+    @cached_property
+    def steps_alone(self) -> int:
+        """Optimizer steps of the trial run alone."""
+        return sum(training_steps(*training) for training in trainings_behind(self.keyed))
 
 
 @dataclass(frozen=True)
@@ -92,16 +98,17 @@ class Plan:
     @property
     def steps_shared(self) -> int:
         """Optimizer steps of all the study's trainings, each done once."""
-        return sum(training_steps(*training) for training in self._distinct_trainings())
+        return sum(training_steps(*training) for training in self._distinct_trainings)
 
     @property
     def examples_trained(self) -> int:
         """Examples trained on in all, epochs counted, each training done once."""
         return sum(
             trial.train_examples * _training_step(trial, position).epochs
-            for trial, position in self._distinct_trainings()
+            for trial, position in self._distinct_trainings
         )
 
+    @cached_property
     def _distinct_trainings(self) -> list[tuple[KeyedTrial, int]]:
         distinct = {
             trial.states[position + 1]: (trial, position)
@@ -113,7 +120,7 @@ class Plan:
     @property
     def steps_alone(self) -> int:
         """Optimizer steps if every trial were run alone."""
-        return sum(steps_alone(planned.keyed) for planned in self.trials)
+        return sum(planned.steps_alone for planned in self.trials)
 
 
 def training_steps(trial: KeyedTrial, position: int) -> int:
@@ -124,18 +131,12 @@ def training_steps(trial: KeyedTrial, position: int) -> int:
 
 def trainings_behind(trial: KeyedTrial) -> list[tuple[KeyedTrial, int]]:
     """Return the trainings that a trial rests on, with those of the masks it borrows."""
-    found: list[tuple[KeyedTrial, int]] = []
-    for position, step in enumerate(trial.trial.steps):
-        if position in trial.sources:
-            found += trainings_behind(trial.sources[position])
-        if isinstance(step, Train):
-            found.append((trial, position))
-    return found
-
-
-def steps_alone(trial: KeyedTrial) -> int:
-    """Return the optimizer steps of one trial run alone."""
-    return sum(training_steps(*training) for training in trainings_behind(trial))
+    own = [(trial, position) for position in trial.trial.trainings]
+    if not trial.sources:
+        return own
+    lent = [(at, behind) for at, one in trial.sources.items() for behind in trainings_behind(one)]
+    placed = [*lent, *((position, (trial, position)) for _, position in own)]
+    return [one for _, one in sorted(placed, key=operator.itemgetter(0))]  # the source's first
 
 
 def study_trials(
@@ -151,31 +152,45 @@ def study_trials(
     """
     errors = ErrorCollector()
     arms = [(arm, _recipes(spec, scale, arm, errors)) for arm in arms_at(spec, scale)]
-    starts: dict[Trial, dict[str, Any]] = {}
+    measure = MeasureSpec(
+        **spec.measure.model_dump(), also=spec.measure.also, leakage=spec.leakage is not None
+    )
+    measure_written = written_measure(measure)
+    starts: dict[Trial, Written] = {}
     planned: list[PlannedTrial] = []
     for seed in range(seeds):
         for arm, recipes in arms:
             with errors.collecting(*spec.place_of(arm, "recipe")):
-                bare = _bare_trial(spec, scale, arm, seed, device)
+                bare = _bare_trial(spec, scale, arm, seed, device, measure)
                 dataset = _dataset(spec, scale, arm, bare, datasets)
                 if bare not in starts:
                     with placing_errors(*spec.network_place(arm)):
                         starts[bare] = origin(bare, dataset)
-                for level, steps in recipes:
-                    trial = keyed(replace(bare, steps=steps), dataset, starts[bare], datasets)
-                    planned.append(PlannedTrial(arm.name, level, trial))
+                start = starts[bare]
+                for recipe in recipes:
+                    shared = Shared(start, recipe.written, measure_written)
+                    trial = keyed(replace(bare, steps=recipe.steps), dataset, shared, datasets)
+                    planned.append(PlannedTrial(arm.name, recipe.level, trial))
         errors.raise_all()  # what is wrong is so for the first seed
     return tuple(planned)
 
 
-def _recipes(
-    spec: StudySpec, scale: Scale, arm: ArmSpec, errors: ErrorCollector
-) -> list[tuple[float, tuple[Step, ...]]]:
+@dataclass(frozen=True)
+class _Recipe:
+    """An arm's steps at one level, the same for all seeds."""
+
+    level: float
+    steps: tuple[Step, ...]
+    written: tuple[Written, ...]
+
+
+def _recipes(spec: StudySpec, scale: Scale, arm: ArmSpec, errors: ErrorCollector) -> list[_Recipe]:
     """Return the recipe of an arm at each level, or once at level 0 if it mentions none."""
-    recipes = []
+    recipes, network = [], arm.network or spec.network
     for level in spec.levels_at(scale) if spec.varies(arm) else (0.0,):
         with errors.collecting(*spec.place_of(arm, "recipe")):
-            recipes.append((level, spec.recipe_of(arm, scale, level)))
+            steps = spec.recipe_of(arm, scale, level)
+            recipes.append(_Recipe(level, steps, written_steps(steps, network)))
     return recipes
 
 
@@ -203,15 +218,15 @@ def arms_at(spec: StudySpec, scale: Scale) -> tuple[ArmSpec, ...]:
     return tuple(arm for arm in spec.arms if scale in arm.scales)
 
 
-def _bare_trial(spec: StudySpec, scale: Scale, arm: ArmSpec, seed: int, device: Device) -> Trial:
+def _bare_trial(
+    spec: StudySpec, scale: Scale, arm: ArmSpec, seed: int, device: Device, measure: MeasureSpec
+) -> Trial:
     return Trial(
         data=spec.data_of(arm, scale),
         network=arm.network or spec.network,
         seed=seed,
         steps=(),
-        measure=MeasureSpec(
-            **spec.measure.model_dump(), also=spec.measure.also, leakage=spec.leakage is not None
-        ),
+        measure=measure,
         precision=spec.precision_at(scale),
         device=device,
     )
@@ -263,23 +278,21 @@ def make_plan(
     """
 
     def can_be_had(trial: KeyedTrial) -> bool:
-        behind = {one.states[position + 1] for one, position in missing(trial)}
+        behind = {one.states[position + 1] for one, position in missing(trial, frozenset())}
         return given_up.isdisjoint({trial.record, *behind})
 
-    def missing(trial: KeyedTrial) -> list[tuple[KeyedTrial, int]]:
-        return list(_missing(trial, len(trial.trial.steps), done_states))
+    def missing(trial: KeyedTrial, planned: AbstractSet[str]) -> Iterator[tuple[KeyedTrial, int]]:
+        return _missing(trial, len(trial.trial.steps), done_states, planned)
 
     left = {p.keyed.record: p.keyed for p in trials if p.keyed.record not in done_records}
     if given_up:
         left = {key: trial for key, trial in left.items() if can_be_had(trial)}
         ends = [trial for trial in ends if can_be_had(trial)]
-    trainings = {
-        trial.states[position + 1]: Training(
-            trial, position, trained_before(trial, position), training_steps(trial, position)
-        )
-        for goal in (*left.values(), *ends)
-        for trial, position in missing(goal)
-    }
+    trainings: dict[str, Training] = {}
+    for goal in (*left.values(), *ends):
+        for trial, position in missing(goal, trainings.keys()):
+            needs, steps = trained_before(trial, position), training_steps(trial, position)
+            trainings[trial.states[position + 1]] = Training(trial, position, needs, steps)
     return Plan(
         trials=tuple(trials),
         trainings=tuple(trainings.values()),
@@ -294,17 +307,21 @@ def _training_step(trial: KeyedTrial, position: int) -> Train:
 
 
 def _missing(
-    trial: KeyedTrial, done: int, done_states: AbstractSet[str]
+    trial: KeyedTrial, done: int, done_states: AbstractSet[str], planned: AbstractSet[str]
 ) -> Iterator[tuple[KeyedTrial, int]]:
-    """Yield the trainings that the state after `done` steps still lacks, in order."""
-    if done == 0 or trial.states[done] in done_states:
+    """Yield the trainings that the state after `done` steps still lacks, in order.
+
+    Those that are planned are left out, with what they need.
+    """
+    key = trial.states[done]
+    if done == 0 or key in done_states or key in planned:
         return
     step = trial.trial.steps[done - 1]
     for start in step.starts(done - 1):
-        yield from _missing(trial, start, done_states)
+        yield from _missing(trial, start, done_states, planned)
     if source := trial.sources.get(done - 1):
-        yield from _missing(source, len(source.trial.steps), done_states)
-    if isinstance(step, Train):
+        yield from _missing(source, len(source.trial.steps), done_states, planned)
+    if isinstance(step, Train) and key not in planned:
         yield trial, done - 1
 
 

@@ -11,7 +11,7 @@ from gossamer.measures.functional.repeatable import why_answers_change
 from gossamer.nets import build
 from gossamer.recipes import KeyedTrial
 from gossamer.recipes.keys import Datasets
-from gossamer.studies.plan import Plan
+from gossamer.studies.plan import Plan, PlannedTrial
 from gossamer.studies.spec import StudySpec
 from gossamer.studies.study_errors import ErrorCollector, StudyFileError
 from gossamer.studies.validation_problems import Place
@@ -38,9 +38,11 @@ def preflight(spec: StudySpec, plan: Plan, datasets: Datasets) -> None:
     left = {trial.record for task in plan.measurings for trial in task.trials}
     tried: set[str] = set()
     errors = ErrorCollector()
+    alike: dict[tuple[str, float], PlannedTrial] = {}
     for planned in plan.trials:
-        if planned.keyed.record not in left:
-            continue
+        if planned.keyed.record in left:
+            alike.setdefault((planned.arm, planned.level), planned)  # seeds have the same steps
+    for planned in alike.values():
         arm = spec.arm(planned.arm)
         own = [one.place for one in spec.steps_of(arm)]
         recipe = spec.place_of(arm, "recipe")

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gossamer.studies.plan import arms_at, steps_alone
+from gossamer.studies.plan import PlannedTrial, arms_at
 from gossamer.studies.run import Estimate, Prepared
 
 
@@ -49,12 +49,14 @@ def preview(prepared: Prepared, done: Collection[str]) -> Preview:
     done
         Keys of the records that there are.
     """
-    plan = prepared.plan
-    arms = []
+    plan, arms = prepared.plan, []
+    by_arm: dict[str, list[PlannedTrial]] = {}
+    for planned in plan.trials:
+        by_arm.setdefault(planned.arm, []).append(planned)
     for arm in arms_at(prepared.spec, prepared.scale):
-        trials = [planned.keyed for planned in plan.trials if planned.arm == arm.name]
-        found = sum(trial.record in done for trial in trials)
-        steps = sum(steps_alone(trial) for trial in trials)
+        trials = by_arm.get(arm.name, [])
+        found = sum(planned.keyed.record in done for planned in trials)
+        steps = sum(planned.steps_alone for planned in trials)
         arms.append(ArmPreview(arm.label, len(trials), found, steps))
     return Preview(
         arms=tuple(arms),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import cycle
 from statistics import median
 
@@ -144,7 +145,7 @@ class TrainingProfiler:
             channels_last=last,
         )
 
-    @property
+    @cached_property
     def state_bytes(self) -> int:
         """Bytes of a trained state, with what the optimizer keeps."""
         kept = {"sgd": 1, "adam": 2, "adamw": 2, "adadelta": 2}

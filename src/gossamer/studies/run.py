@@ -33,7 +33,6 @@ from gossamer.studies.plan import (
     arms_at,
     chosen_scale,
     make_plan,
-    steps_alone,
     study_trials,
 )
 from gossamer.studies.published_tables import published_figures
@@ -246,7 +245,7 @@ def describe_run(prepared: Prepared) -> StudyRun:
                 level=planned.level,
                 key=planned.keyed.record,
                 phases=planned.keyed.phases,
-                optimizer_steps=steps_alone(planned.keyed),
+                optimizer_steps=planned.steps_alone,
             )
             for planned in prepared.plan.trials
         ),

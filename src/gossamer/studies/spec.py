@@ -213,7 +213,8 @@ class StudySpec(Options):
 
     def place_of(self, arm: ArmSpec, *fields: str) -> Place:
         """Return where the file has a field of an arm."""
-        return ("arms", self.arms.index(arm), *fields)
+        position = next(n for n, one in enumerate(self.arms) if one is arm)
+        return ("arms", position, *fields)
 
     def data_place(self, arm: ArmSpec, scale: Scale, field: str) -> Place:
         """Return where the file says a field of an arm's data at a scale."""

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -72,7 +74,7 @@ def test_layers_are_the_weights_in_order() -> None:
     effective = effective_weights(network, torch.ones(1, 1, 3, 3))
     effective["0.weight"][:] = False
     convolution, dense = count_layers(network, ["0.weight"], effective)
-    assert convolution.model_dump() == {
+    assert asdict(convolution) == {
         "name": "0.weight",
         "shape": (2, 1, 3, 3),
         "prunable": True,
