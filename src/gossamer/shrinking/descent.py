@@ -18,7 +18,8 @@ STEP = 1.3
 """By how much each candidate costs less than the one before."""
 _FIRST = 1.7
 """The dense network's cost over the first candidate's."""
-_RUNGS = 11
+MOST = 11
+"""Candidates of a whole descent."""
 _UNITS_STEP = 0.8
 """Share of the units that each candidate keeps of the one before."""
 _UNITS_BEFORE_WEIGHTS = 3
@@ -50,33 +51,65 @@ class Ground:
     options: Options
 
 
-def ladder(
-    pattern: str, layers: Sequence[Weighted], weights: Mapping[str, int]
-) -> tuple[Rung, ...]:
-    """Return the candidates of a pattern, from the safest to the sparsest.
+@dataclass(frozen=True, eq=False)
+class Way:
+    """The candidates of a pattern, from the safest to the sparsest, at any depth from 0 on.
 
     Parameters
     ----------
     pattern
         "weight", "block", "unit", or "unit+weight": fewer units first, then fewer weights.
     layers
-        The layers by their sensitivity and cost; none for units alone.
+        The layers by their sensitivity and cost; not looked at for units.
     weights
         How many weights each layer has.
     """
-    if pattern == "unit":
-        return tuple(Rung("unit", 1 - _UNITS_STEP**k) for k in range(1, _RUNGS + 1))
-    if pattern == "unit+weight":
-        units = ladder("unit", layers, weights)[:_UNITS_BEFORE_WEIGHTS]
-        # Of what so few units leave, the weights of the first candidates are gone already.
-        return (*units, *ladder("weight", layers, weights)[_UNITS_BEFORE_WEIGHTS:])
-    rungs = []
-    total = sum(weights.values())
-    for k in range(_RUNGS):
-        shares = allocated(layers, 1 / (_FIRST * STEP**k))
-        sparsity = sum(share * weights[name] for name, share in shares.items()) / total
-        rungs.append(Rung(pattern, sparsity, shares))
-    return tuple(rungs)
+
+    pattern: str
+    layers: Sequence[Weighted]
+    weights: Mapping[str, int]
+
+    def rung(self, depth: float) -> Rung:
+        """Return the candidate at a depth: each whole step costs 1.3 times less."""
+        unit = self.pattern == "unit"
+        if unit or (self.pattern == "unit+weight" and depth < _UNITS_BEFORE_WEIGHTS):
+            return Rung("unit", 1 - _UNITS_STEP ** (depth + 1))
+        kind = "block" if self.pattern == "block" else "weight"
+        shares = allocated(self.layers, 1 / (_FIRST * STEP**depth))
+        pruned = sum(share * self.weights[name] for name, share in shares.items())
+        return Rung(kind, pruned / sum(self.weights[name] for name in shares), shares)
+
+    def at_once(self, depth: float) -> tuple[Rung, ...]:
+        """Return what leads to a candidate without the ones before it."""
+        last = self.rung(depth)
+        if self.pattern == "unit+weight" and last.pattern != "unit":
+            return (self.rung(_UNITS_BEFORE_WEIGHTS - 1), last)
+        return (last,)
+
+
+def depths(count: int) -> tuple[float, ...]:
+    """Return the depths of so many candidates, at most `MOST`."""
+    count = min(count, MOST)
+    step = (MOST - 1) / max(1, count - 1)
+    return tuple(step * i for i in range(count)) if count > 1 else ((MOST - 1) / 2,)
+
+
+def shared_out(epochs: int, count: int) -> tuple[int, ...]:
+    """Share out epochs over candidates, at least one each, the sparser the more.
+
+    Examples
+    --------
+    >>> shared_out(12, 4), sum(shared_out(30, 11))
+    ((2, 3, 3, 4), 30)
+    """
+    left, found = float(epochs), []
+    ramp = [1 + i / 2 for i in range(count)]
+    for i in range(count):
+        own = max(1, round(left * ramp[i] / sum(ramp[i:])))
+        own = min(own, max(1, round(left) - (count - 1 - i)))
+        found.append(own)
+        left -= own
+    return tuple(found)
 
 
 def weighted(

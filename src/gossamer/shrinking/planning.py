@@ -1,7 +1,8 @@
 """What is settled before validation data is looked at: the pattern, the way down, the time."""
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,23 @@ from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import InputError
+from gossamer.core.formats import counted
 from gossamer.masks import Mask, find_mask
 from gossamer.measures.functional.modes import evaluation
 from gossamer.records.shrinking import Tolerance
 from gossamer.shrinking.allocating import tolerances
 from gossamer.shrinking.costs import Meter
-from gossamer.shrinking.descent import Ground, Rung, ladder, mask_of, resolved, weighted
+from gossamer.shrinking.descent import (
+    MOST,
+    Ground,
+    Rung,
+    Way,
+    depths,
+    mask_of,
+    resolved,
+    shared_out,
+    weighted,
+)
 from gossamer.shrinking.fine_tuning import (
     Lesson,
     Pulse,
@@ -32,8 +44,8 @@ from gossamer.shrinking.task import outputs_of
 Follow = Callable[[str], None]
 """Told what is done next, in words."""
 
-_TIMED = (1, 4, 7)
-"""Which candidates of each pattern are timed before any is trained."""
+_TIMED = (2, 7)
+"""Depths at which candidates of each pattern are timed before any is trained."""
 _HELPS = 1.1
 """Speed-up below which a smaller network is not worth its drop."""
 _SENSITIVITY_EXAMPLES = 1024
@@ -47,8 +59,8 @@ class Plan:
 
     pattern: str
     rungs: tuple[Rung, ...]
-    epochs: int
-    """Of fine-tuning, for each candidate."""
+    epochs: tuple[int, ...]
+    """Of fine-tuning, of each candidate."""
     tolerances: tuple[Tolerance, ...]
     reason: str
     spent: float = 0.0
@@ -61,7 +73,7 @@ class Plan:
         return {
             "pattern": self.pattern,
             "rungs": [[r.pattern, r.sparsity, dict(r.shares)] for r in self.rungs],
-            "epochs": self.epochs,
+            "epochs": list(self.epochs),
             "tolerances": [one.model_dump(mode="json") for one in self.tolerances],
             "reason": self.reason,
             "spent": self.spent,
@@ -74,7 +86,7 @@ class Plan:
         return cls(
             told["pattern"],
             tuple(Rung(*each) for each in told["rungs"]),
-            told["epochs"],
+            tuple(told["epochs"]),
             tuple(Tolerance.model_validate(one) for one in told["tolerances"]),
             told["reason"],
             told["spent"],
@@ -93,41 +105,60 @@ def plan(
         If a pattern that was asked for does not suit the network.
     """
     options = ground.options
-    some = ground.split.sample(_SENSITIVITY_EXAMPLES, options.seed)
-    ways: dict[str, tuple[Rung, ...]] = {}
-    found: dict[str, tuple[Tolerance, ...]] = {}
     follow("measuring how sensitive each layer is")
+    ways, found = _ways(dense, ground)
+    follow("timing patterns before anything is trained")
+    speeds = {name: _Speed.of(way, dense, ground, meter) for name, way in ways.items()}
+    best = {name: speed.at(MOST - 1) for name, speed in speeds.items()}
+    shown = ", ".join(f"{name} {value:.1f} times" for name, value in best.items())
+    helping = [name for name in ways if best[name] >= _HELPS]
+    spent = 0
+    if not helping:
+        chosen = max(best, key=lambda one: best[one])
+        reason = f"nothing that was pruned before training was faster than the network ({shown})"
+    elif len(helping) == 1:
+        chosen, reason = helping[0], f"before training its sparsest candidate is: {shown}"
+    else:
+        able = {name: ways[name] for name in helping}
+        chosen, reason, spent = _piloted(able, speeds, dense, learnt, ground, pulse, follow)
+    left = max(1, options.epochs - spent)
+    at = depths(left)
+    return Plan(
+        pattern=chosen,
+        rungs=tuple(ways[chosen].rung(depth) for depth in at),
+        epochs=shared_out(left, len(at)),
+        tolerances=found[chosen],
+        reason=reason,
+        spent=float(spent),
+        helps=bool(helping),
+    )
+
+
+def _ways(
+    dense: nn.Module, ground: Ground
+) -> tuple[dict[str, Way], dict[str, tuple[Tolerance, ...]]]:
+    """Return the ways of the patterns that suit the network, and how sensitive its layers are."""
+    options = ground.options
+    some = ground.split.sample(_SENSITIVITY_EXAMPLES, options.seed)
+    sizes = {name: one.numel() for name, one in dense.named_parameters()}
+    ways: dict[str, Way] = {}
+    found: dict[str, tuple[Tolerance, ...]] = {}
     for name in _asked(options):
         try:
             found[name] = _tolerances(name, dense, ground, some, found)
             layers = weighted(dense, found[name], ground.example, options.target)
-            sizes = {n: one.numel() for n, one in dense.named_parameters()}
-            ways[name] = ladder(name, layers, sizes)
-            mask_of(ways[name][0], dense, None, ground)
+            way = Way(name, layers, sizes)
+            mask_of(way.rung(0), dense, None, ground)
         except InputError:
             if options.pattern != "auto":
                 raise
-            ways.pop(name, None)
+        else:
+            ways[name] = way
     if not ways:
         raise InputError(
             f"{type(dense).__name__} has nothing that can be pruned: see `gossamer.prune`"
         )
-    follow("timing patterns before anything is trained")
-    speeds = {name: _speeds(way, dense, ground, meter) for name, way in ways.items()}
-    best = {name: max(values) for name, values in speeds.items()}
-    shown = ", ".join(f"{name} {value:.1f}x" for name, value in best.items())
-    helping = [name for name in ways if best[name] >= _HELPS]
-    epochs = max(1, options.epochs // len(next(iter(ways.values()))))
-    if not helping:
-        name = max(best, key=lambda one: best[one])
-        reason = f"nothing that was pruned before training was faster than the network ({shown})"
-        return Plan(name, ways[name], epochs, found[name], reason, helps=False)
-    if len(helping) == 1:
-        only = helping[0]
-        return Plan(only, ways[only], epochs, found[only], f"fastest before training: {shown}")
-    chosen, reason, spent = _piloted(helping, ways, speeds, dense, learnt, ground, pulse, follow)
-    left = max(1, (options.epochs - round(spent)) // len(ways[chosen]))
-    return Plan(chosen, ways[chosen], left, found[chosen], reason, spent)
+    return ways, found
 
 
 def _asked(options: Options) -> tuple[str, ...]:
@@ -152,28 +183,40 @@ def _tolerances(
     return tolerances(dense, some, ground.task, resolved(kind), example, exclude)
 
 
-def _speeds(way: Sequence[Rung], dense: nn.Module, ground: Ground, meter: Meter) -> list[float]:
-    """Return the speed-ups of the candidates, some of them timed and the others interpolated."""
-    timed = [at for at in _TIMED if at < len(way)] or [len(way) - 1]
-    logs = []
-    for at in timed:
-        network = plain_copy(dense)
-        _masked_to(network, way, at, ground)
-        _, speed_up = meter.speed_up(network.cpu().eval())
-        logs.append(np.log(speed_up))
-    at_all = np.arange(len(way))
-    slope = (logs[-1] - logs[0]) / (timed[-1] - timed[0]) if len(timed) > 1 else 0.0
-    found = np.interp(at_all, timed, logs)
-    found[: timed[0]] += slope * (at_all[: timed[0]] - timed[0])
-    found[timed[-1] + 1 :] += slope * (at_all[timed[-1] + 1 :] - timed[-1])
-    return [float(one) for one in np.exp(found)]
+@dataclass(frozen=True)
+class _Speed:
+    """How the speed-up of a way grows with depth: by the same factor a step."""
+
+    log_at_0: float
+    log_a_step: float
+
+    @classmethod
+    def of(cls, way: Way, dense: nn.Module, ground: Ground, meter: Meter) -> "_Speed":
+        """Time two candidates of a way, before they are trained."""
+        logs = []
+        for depth in _TIMED:
+            network = plain_copy(dense)
+            _masked_to(network, way, depth, ground)
+            logs.append(math.log(meter.speed_up(network.cpu().eval())[1]))
+        step = max(0.0, (logs[1] - logs[0]) / (_TIMED[1] - _TIMED[0]))
+        return cls(logs[0] - step * _TIMED[0], step)
+
+    def at(self, depth: float) -> float:
+        """Return the speed-up at a depth."""
+        return math.exp(self.log_at_0 + self.log_a_step * depth)
+
+    def depth(self, speed_up: float) -> float:
+        """Return the depth at which a speed-up is reached; infinite where none is."""
+        missing = math.log(speed_up) - self.log_at_0
+        if missing <= 0:
+            return 0.0
+        return missing / self.log_a_step if self.log_a_step else math.inf
 
 
-def _masked_to(network: nn.Module, way: Sequence[Rung], at: int, ground: Ground) -> Mask:
-    """Prune a network at once as a candidate is, with what goes before it in another pattern."""
+def _masked_to(network: nn.Module, way: Way, depth: float, ground: Ground) -> Mask:
+    """Prune a network at once as a candidate is."""
     mask = None
-    before = [rung for rung in way[: at + 1] if rung.pattern != way[at].pattern]
-    for rung in (*before[-1:], way[at]):
+    for rung in way.at_once(depth):
         mask = mask_of(rung, network, mask, ground)
         mask.apply(network)
     assert mask is not None
@@ -181,39 +224,36 @@ def _masked_to(network: nn.Module, way: Sequence[Rung], at: int, ground: Ground)
 
 
 def _piloted(
-    names: Sequence[str],
-    ways: Mapping[str, tuple[Rung, ...]],
-    speeds: Mapping[str, Sequence[float]],
+    ways: Mapping[str, Way],
+    speeds: Mapping[str, _Speed],
     dense: nn.Module,
     learnt: Lesson,
     ground: Ground,
     pulse: Pulse,
     follow: Follow,
-) -> tuple[str, str, float]:
+) -> tuple[str, str, int]:
     """Train one candidate of each pattern a little, all about as fast, and take the nearest."""
     options = ground.options
-    epochs = max(1, round(_PILOT_SHARE * options.epochs / len(names)))
-    middle = {name: speeds[name][len(speeds[name]) // 2] for name in names}
-    wanted = max(middle.values())
-    able = [name for name in names if max(speeds[name]) >= wanted]
+    epochs = max(1, round(_PILOT_SHARE * options.epochs / len(ways)))
+    wanted = max(speeds[name].at(MOST / 2) for name in ways)
+    deep = {name: speeds[name].depth(wanted) for name in ways}
+    able = [name for name in ways if deep[name] <= MOST - 1]
+    if len(able) == 1:
+        return able[0], f"no other pattern reaches {wanted:.1f} times the speed", 0
     some = ground.split.sample(2 * _SENSITIVITY_EXAMPLES, options.seed + 1)
     far: dict[str, float] = {}
-    for name in able if len(able) > 1 else ():
-        follow(f"trying the pattern {name} at {wanted:.1f} times the speed")
-        at = next(i for i, speed in enumerate(speeds[name]) if speed >= wanted)
+    for number, name in enumerate(able):
+        follow(f"trying {name} at {wanted:.1f} times the speed, {counted(epochs, 'epoch')}")
         network = plain_copy(dense)
-        mask = _masked_to(network, ways[name], at, ground)
-        fine_tune(network, mask, learnt, epochs, 1000 + names.index(name), pulse)
+        mask = _masked_to(network, ways[name], deep[name], ground)
+        fine_tune(network, mask, learnt, epochs, 1000 + number, pulse)
         far[name] = distance_from(dense, network, some, learnt)
-    if not far:
-        return able[0], f"no other pattern reaches {wanted:.1f} times the speed", 0.0
-    chosen = min(far, key=lambda name: far[name])
     told = ", ".join(f"{name} {value:.3g}" for name, value in far.items())
     reason = (
         f"nearest to the dense network at {wanted:.1f} times its speed, after as much training "
         f"(distance: {told})"
     )
-    return chosen, reason, float(epochs * len(far))
+    return min(far, key=lambda name: far[name]), reason, epochs * len(far)
 
 
 def distance_from(dense: nn.Module, network: nn.Module, some: Split, learnt: Lesson) -> float:

@@ -19,6 +19,8 @@ from gossamer.shrinking.judging import Budget, judged
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate
 
+CANDIDATE_SECONDS = 4.0
+"""What measuring a candidate takes, about, beside its training."""
 _WORTH = 1.02
 """Speed-up that a candidate needs to be taken in the place of the dense network."""
 
@@ -101,11 +103,13 @@ def _plan(task: Search) -> Plan:
     return made
 
 
-def _affordable(task: Search, made: Plan) -> int:
+def _affordable(task: Search, made: Plan) -> tuple[int, ...]:
     """Return so many epochs of each candidate as the time that is left has room for."""
-    left = task.deadline - time.monotonic()
-    whole = len(made.rungs) * task.epoch_seconds
-    return made.epochs if left > whole * made.epochs else max(1, int(left / whole))
+    left = task.deadline - time.monotonic() - len(made.rungs) * CANDIDATE_SECONDS
+    whole = sum(made.epochs) * task.epoch_seconds
+    if left >= whole:
+        return made.epochs
+    return tuple(max(1, int(one * left / whole)) for one in made.epochs)
 
 
 def _descend(task: Search, way: Plan) -> str:
@@ -120,6 +124,8 @@ def _descend(task: Search, way: Plan) -> str:
         if journal.tried and not journal.tried[-1].within:
             break
         task.pulse(0.0)
+        if time.monotonic() + way.epochs[number] * task.epoch_seconds > task.deadline:
+            raise StoppedError("the time that is left is too short for another candidate")
         mask = _candidate(task, way, number, network, mask)
     if journal.tried and not journal.tried[-1].within:
         return (
@@ -135,9 +141,9 @@ def _candidate(
     """Make, train, measure and keep one candidate."""
     rung = way.rungs[number]
     started = time.perf_counter()
-    task.follow(f"candidate {number + 1}: {rung}, {counted(way.epochs, 'epoch')}")
+    task.follow(f"candidate {number + 1}: {rung}, {counted(way.epochs[number], 'epoch')}")
     mask = mask_of(rung, network, before, task.ground)
-    losses = fine_tune(network, mask, task.learnt, way.epochs, number, task.pulse)
+    losses = fine_tune(network, mask, task.learnt, way.epochs[number], number, task.pulse)
     task.follow(f"candidate {number + 1}: measuring")
     values = evaluate(network, task.data.validation, task.budget.task)
     verdict = judged(task.budget, values)
@@ -154,7 +160,7 @@ def _candidate(
         changed=verdict.changed,
         within=verdict.within,
         chosen=False,
-        epochs=float(way.epochs),
+        epochs=float(way.epochs[number]),
         seconds=time.perf_counter() - started,
         losses=losses,
     )

@@ -27,15 +27,13 @@ from gossamer.shrinking.judging import Budget, drop_interval, mean_bounds
 from gossamer.shrinking.options import Options, PatternName, Train, options_of
 from gossamer.shrinking.planning import epoch_seconds
 from gossamer.shrinking.result import LOADING, Shrunk
-from gossamer.shrinking.searching import Found, Search, restored, search
+from gossamer.shrinking.searching import CANDIDATE_SECONDS, Found, Search, restored, search
 from gossamer.shrinking.task import Loss, Metric, Task, check_task, evaluate, task_of
 from gossamer.shrinking.weighing import timed, weighed
 from gossamer.shrinking.wording import budget_remarks, findings, spent
 
-_CANDIDATE_SECONDS = 4.0
-"""What measuring a candidate takes, about, beside its training."""
 _FINAL_SECONDS = 15.0
-_USED = 0.75
+_USED = 0.65
 """Share of the epochs that a search uses before it ends, about."""
 _MEASURE = "how far outputs move from the dense network's when the layer alone is pruned"
 
@@ -233,8 +231,8 @@ def begin(
         dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, an_epoch
     )
     looking = time.monotonic() - started
-    forecast = looking + _USED * (options.epochs * an_epoch + 12 * _CANDIDATE_SECONDS)
-    forecast += 8 * _CANDIDATE_SECONDS * (options.pattern == "auto") + _FINAL_SECONDS
+    forecast = looking + _USED * (options.epochs * an_epoch + 12 * CANDIDATE_SECONDS)
+    forecast += 8 * CANDIDATE_SECONDS * (options.pattern == "auto") + _FINAL_SECONDS
     remarks = [*data.notes, *budget_remarks(budget)]
     return Begun(
         task_of_search,

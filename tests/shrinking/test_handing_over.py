@@ -1,0 +1,82 @@
+"""The smaller module is the same when it is loaded, and the deployed network when it runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import gossamer
+from gossamer.core.errors import InputError
+from gossamer.shrinking import load_shrunk
+from gossamer.shrinking.equality import compared
+from gossamer.shrinking.loading import save_shrunk
+from gossamer.shrinking.split import Split
+
+
+class Depthwise(nn.Module):
+    """Odd numbers of channels, a convolution in groups, a normalisation, a branch."""
+
+    def __init__(self, width: int = 12) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.each = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.last = nn.Linear(width, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inside = torch.relu(self.norm(self.first(x)))
+        found: torch.Tensor = self.last((inside + self.each(inside)).mean((2, 3)))
+        return found
+
+
+@pytest.fixture
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    model = Depthwise()
+    model(torch.randn(8, 1, 6, 6))  # moves the statistics
+    example = torch.randn(4, 1, 6, 6)
+    gossamer.prune(model.eval(), 0.6, pattern="unit", exclude="output layer", example=example)
+    return gossamer.compact(model, example)
+
+
+def test_a_narrower_network_is_loaded_without_a_pickle(small: nn.Module, tmp_path: Path) -> None:
+    save_shrunk(small, tmp_path / "model.safetensors")
+    fresh = Depthwise()
+    loaded = load_shrunk(fresh, tmp_path / "model.safetensors")
+    inputs = torch.randn(5, 1, 6, 6)
+    assert torch.equal(loaded(inputs), small(inputs))
+    assert isinstance(loaded, Depthwise)
+    assert loaded.each.groups == loaded.first.out_channels < 12
+    assert fresh.first.out_channels == 12
+    optimizer = torch.optim.SGD(loaded.parameters(), 0.1)
+    loaded.train()(inputs).sum().backward()
+    optimizer.step()
+
+
+def test_a_file_of_another_network_is_refused(small: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_shrunk(small, path)
+    with pytest.raises(InputError, match="give the network it was made from"):
+        load_shrunk(nn.Sequential(nn.Linear(2, 2)), path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read as weights"):
+        load_shrunk(Depthwise(), path)
+
+
+def test_deployed_and_masked_networks_are_told_apart_only_beyond_rounding() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 30), nn.ReLU(), nn.Linear(30, 3)).eval()
+    split = Split(torch.randn(300, 6), torch.zeros(300, dtype=torch.long))
+    small = gossamer.compress(model, split.whole()[0][:8], choose="engine")
+    found = compared(model, small, split)
+    assert found.same + found.unclear >= found.examples == 300
+    assert found.largest < 1
+
+    def wrong(inputs: object) -> torch.Tensor:
+        answers = torch.as_tensor(small(inputs)).clone()  # type: ignore[arg-type]
+        answers[:, 0] += 0.5
+        return answers
+
+    with pytest.raises(InputError, match="another class than the masked one"):
+        compared(model, wrong, split)
