@@ -447,7 +447,7 @@ def test_damaged_idx_files_are_one_sentence(
         (["run", "demo", "--jobs", "-1"], "--jobs"),
         (["run", "weight-vs-unit", "--data", "nowhere"], "nowhere: no such folder"),
         (["report", "nowhere"], "holds no results"),
-        (["report", "damaged"], "cannot be read"),
+        (["report", "damaged"], "is no database, or nothing in it is whole: move it away"),
         (["report", "bare"], "holds no study yet"),
         (["dance"], "dance"),
     ],

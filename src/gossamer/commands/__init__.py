@@ -3,7 +3,9 @@
 A command is a line of `COMMANDS` and the file of its name beside this one. The help, the completion
 of shells, what to install, exit codes and sentences in the place of tracebacks follow from these.
 The file holds a function of the command's name, whose docstring is its help and whose parameters
-typer reads, and `EPILOG`, the exit codes and examples that close the help. Of a command that needs
+typer reads, and `EPILOG`, the exit codes and examples that close the help. Where it has
+`SUBCOMMANDS`, functions by name whose docstrings end with an example, these stand behind it. Of a
+command that needs
 no package, and so no typer either, the function takes what stands behind the name and returns the
 exit code, and `parser` returns the parser of argparse that it uses.
 """
@@ -41,6 +43,7 @@ COMMANDS = {
     "studies": Command(_TERMINAL),
     "run": Command(("torch", "scipy", "sklearn", "safetensors", "pooch", *_TERMINAL, *_PAGE)),
     "report": Command(("scipy", "sklearn", "safetensors", *_TERMINAL, *_PAGE)),
+    "store": Command(("torch", "scipy", "sklearn", "safetensors", *_TERMINAL)),
     "audit": Command(
         ("scipy", "sklearn", *_TERMINAL, *_PAGE),
         "audit",

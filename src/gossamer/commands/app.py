@@ -1,6 +1,6 @@
 """The command line as typer knows it: every command of the registry, with its help."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
 from typing import Annotated
@@ -27,11 +27,26 @@ def app_of_all() -> typer.Typer:
     for name, command in COMMANDS.items():
         module = import_module(f"gossamer.commands.{name}")
         function = getattr(module, name)
-        if command.needs:
+        if hasattr(module, "SUBCOMMANDS"):
+            app.add_typer(_group(function, module.SUBCOMMANDS, module.EPILOG), name=name)
+        elif command.needs:
             app.command(name, epilog=module.EPILOG)(_saying_that_it_was_interrupted(function))
         else:
             app.command(name)(with_options_of(module.parser(), function))
     return app
+
+
+def _group(
+    function: Callable[..., None], subcommands: Mapping[str, Callable[..., None]], epilog: str
+) -> typer.Typer:
+    """Return a command that has others behind it."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", epilog=epilog)
+    group.callback(help=function.__doc__)(function)
+    for name, subcommand in subcommands.items():
+        text, _, example = (subcommand.__doc__ or "").partition("Example:")
+        said = _saying_that_it_was_interrupted(subcommand)
+        group.command(name, help=text.strip(), epilog=f"Example: {example.strip()}")(said)
+    return group
 
 
 def _saying_that_it_was_interrupted(function: Callable[..., None]) -> Callable[..., None]:

@@ -23,6 +23,7 @@ PACKAGES = {
     "onnxruntime": "onnxruntime",
     "onnxscript": "onnxscript",
     "pooch": "pooch",
+    "pyarrow": "pyarrow",
     "pydantic": "pydantic",
     "rich": "rich",
     "safetensors": "safetensors",

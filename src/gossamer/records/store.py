@@ -155,6 +155,10 @@ class Store:
         present = {path.stem for path in (self.folder / "states").glob("*.safetensors")}
         return present & self._database.scan("phases").keys()
 
+    def done_phases(self) -> set[str]:
+        """Return the keys of all trainings that were done, whether their state is there or not."""
+        return set(self._database.scan("phases"))
+
     def done_records(self) -> set[str]:
         """Return the keys of all records."""
         return set(self._database.scan("records"))
@@ -230,12 +234,17 @@ class Store:
         StoreError
             If none was.
         """
-        for row in self._database.studies():
-            try:
-                return StudyRun.model_validate_json(row.content)
-            except ValidationError:
-                continue  # of another version of gossamer
-        raise StoreError(f"{self.folder} holds no study yet: nothing was run into it")
+        if not (studies := self.studies()):
+            raise StoreError(f"{self.folder} holds no study yet: nothing was run into it")
+        return studies[-1]
+
+    def studies(self) -> list[StudyRun]:
+        """Return the studies that were asked for, the last one last."""
+        found = []
+        for row in reversed(self._database.studies()):
+            with suppress(ValidationError):  # of another version of gossamer
+                found.append(StudyRun.model_validate_json(row.content))
+        return found
 
     def mark_reported(self) -> None:
         """Note that the report of the latest study is written and nothing was added since."""

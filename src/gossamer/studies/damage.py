@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from gossamer.core.errors import DamagedFileError
 from gossamer.core.formats import counted, listed
@@ -45,11 +46,11 @@ def without_damage(prepared: Prepared, store: Store) -> tuple[Prepared, list[str
 
 
 @dataclass(frozen=True)
-class _File:
+class StoredFile:
     """A file of a store, and what it holds."""
 
     path: Path
-    what: str
+    what: Literal["trained state", "statistics file"]
 
     def check(self) -> tuple[bool, bool]:
         """Return whether it can be read, and whether that says that it is what was written."""
@@ -67,8 +68,19 @@ class _File:
                 return True, is_verified(self.path)
         return False, False
 
+    def write_again(self) -> None:
+        """Write it with a checksum that covers all of it, as one from before has none."""
+        if self.what == "trained state":
+            from gossamer.recipes.state import load_state, save_state
 
-def _needed(prepared: Prepared, store: Store) -> Iterator[_File]:
+            save_state(self.path, *load_state(self.path))
+        else:
+            from gossamer.recipes.statistics_files import read_statistics, write_statistics
+
+            write_statistics(self.path, read_statistics(self.path))
+
+
+def _needed(prepared: Prepared, store: Store) -> Iterator[StoredFile]:
     """Yield the files that are there and that what is left will read."""
     states, statistics = store.done_states(), store.kept_statistics()
     keys = {key for task in prepared.plan.tasks for key in task.needs}
@@ -78,9 +90,9 @@ def _needed(prepared: Prepared, store: Store) -> Iterator[_File]:
                 keys |= trained_before(trial, len(trial.trial.steps))
             elif trial.record in statistics:
                 path = statistics_path(store.folder, trial.record)
-                yield _File(path, "statistics file")
+                yield StoredFile(path, "statistics file")
     for key in sorted(keys & states):
-        yield _File(state_path(store.folder, key), "trained state")
+        yield StoredFile(state_path(store.folder, key), "trained state")
 
 
 def _told(folder: Path, damaged: dict[str, int], unverified: dict[str, int]) -> Iterator[str]:
