@@ -1,8 +1,10 @@
 """A search from its beginning to the files that it leaves."""
 
 import csv
+import re
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,7 @@ def no_rival(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     request.getfixturevalue("found")
     monkeypatch.setattr("gossamer.shrinking.weighing.onnx_session", lambda *_: nullcontext())
     monkeypatch.setattr("gossamer.shrinking.result.export_onnx", lambda *_: 0.0)
+    monkeypatch.setattr("gossamer.shrinking.result.write_page", lambda *_: None)
 
 
 def test_a_network_is_made_smaller_within_its_budget(
@@ -220,3 +223,27 @@ def test_a_training_of_ones_own_is_called_and_checked(dense: Net) -> None:
 def test_what_makes_no_sense_is_refused(dense: Net, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         shrink(dense, DATA, **{**OPTIONS, **wrong})
+
+
+def test_the_python_of_the_page_on_shrinking_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dense: Net
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "shrink.md").read_text()
+    first, loading, own_task, own_loop = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    quick = partial(shrink, **{**OPTIONS, "epochs": 1})
+    monkeypatch.setattr("gossamer.shrink", lambda *a, **k: quick(*a, **k))
+    inputs = DATA["test"][0]
+    names: dict[str, Any] = {"model": dense, "data": DATA, "images": inputs, "build": Net}
+    exec(first, names)
+    exec(loading, names)
+    torch.testing.assert_close(names["logits"], names["found"].masked(inputs))
+    names |= {"torch": torch, "loader": list(Split(*DATA["train"]).batches(100))}
+    exec(own_loop, names)
+    assert names["found"].report.epochs >= 1
+    targets = {p: (x, x[:, :3].cumsum(1)) for p, (x, _) in parts().items()}
+    exec(own_task, names | {"data": targets})
+
+
+def parts() -> dict[str, tuple[Tensor, Tensor]]:
+    return {name: DATA[name] for name in ("train", "validation", "test")}

@@ -210,7 +210,8 @@ def _finished(begun: "Begun", out: Path) -> None:
         if text not in said:
             _say(f"- {text}")
     echo(str(found))
-    echo(str((out / "report.html").resolve()))
+    page = out / "report.html"
+    echo(str((page if page.is_file() else out).resolve()))
 
 
 def _network(model: str, weights: Path, arguments: Any, data: "Data", seed: int) -> "nn.Module":

@@ -30,7 +30,7 @@ from gossamer.shrinking.result import LOADING, Shrunk
 from gossamer.shrinking.searching import CANDIDATE_SECONDS, Found, Search, restored, search
 from gossamer.shrinking.task import Loss, Metric, Task, check_task, evaluate, task_of
 from gossamer.shrinking.weighing import timed, weighed
-from gossamer.shrinking.wording import budget_remarks, findings, spent
+from gossamer.shrinking.wording import budget_remarks, faster, findings, spent
 
 _FINAL_SECONDS = 15.0
 _USED = 0.65
@@ -291,6 +291,7 @@ def _reported(
                     found.ended)  # fmt: skip
     epochs = sum(one.epochs for one in found.tried) + (found.plan.spent if found.plan else 0)
     seconds = time.monotonic() - begun.started
+    times = timed(dense, network, example, options, begun.seconds)
     equality = str(compared(masked, network, split))
     reason = f"Pattern: {found.plan.pattern} ({found.plan.reason})." if found.plan else ""
     report = Shrinking(
@@ -309,7 +310,7 @@ def _reported(
         before=before,
         after=after,
         drop=drop,
-        timed=timed(dense, network, example, options, begun.seconds),
+        timed=times,
         layers=_layers(mask),
         sensitivity=found.plan.tolerances if found.plan else (),
         measure=_MEASURE,
@@ -317,7 +318,9 @@ def _reported(
         epochs=epochs,
         seconds=seconds,
         forecast=begun.forecast,
-        findings=tuple(filter(None, (*said, reason, spent(epochs, seconds, begun.forecast)))),
+        findings=tuple(
+            filter(None, (*said, faster(times), reason, spent(epochs, seconds, begun.forecast)))
+        ),
         warnings=begun.remarks,
         equality=equality,
         loading=LOADING.format(

@@ -1,7 +1,9 @@
 """What a search found, in sentences."""
 
-from gossamer.core.formats import counted, duration, percent
-from gossamer.records.shrinking import Bounded, Tried, Weighed
+from collections.abc import Sequence
+
+from gossamer.core.formats import counted, duration, listed, percent, sentence
+from gossamer.records.shrinking import Bounded, Timed, Tried, Weighed
 from gossamer.shrinking.judging import Budget
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.task import Task
@@ -77,6 +79,18 @@ def _nothing(tried: tuple[Tried, ...], budget: Budget) -> str:
             "of a network that is no worse at all"
         )
     return f"{text}."
+
+
+def faster(found: Sequence[Timed]) -> str:
+    """Say how many times faster than the dense network the new one is, by batch and runner."""
+    new = {one.batch: one.latency.median for one in found if one.network == "shrunk"}
+    told = [
+        f"{one.latency.median / new[one.batch]:.1f} times as fast as {one.runner} on the dense "
+        f"network at batch {one.batch}"
+        for one in found
+        if one.network == "dense"
+    ]
+    return f"{sentence(listed(told))}, with {counted(found[0].threads, 'thread')}." if told else ""
 
 
 def spent(epochs: float, seconds: float, foretold: float) -> str:
