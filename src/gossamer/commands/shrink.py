@@ -188,9 +188,9 @@ def _shrunk(
             network, data, task, options, train=train, out=None if dry_run else out,
             time_limit=time_limit, follow=follow, stop=should_stop,
         )  # fmt: skip
-        for remark in begun.remarks:
+        for remark in begun.known.remarks:
             _say(f"- {remark}")
-        _say(f"Expected: about {duration(begun.forecast)}.")
+        _say(f"Expected: about {duration(begun.known.forecast)}.")
         if dry_run:
             return 0
         _finished(begun, out)
@@ -205,7 +205,7 @@ def _finished(begun: "Begun", out: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         found = begun.finish()
-    said = set(begun.remarks)
+    said = set(begun.known.remarks)
     for text in dict.fromkeys(str(one.message) for one in caught):
         if text not in said:
             _say(f"- {text}")

@@ -11,31 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.compression import Compressed, compact, compress
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import InputError
-from gossamer.masks import Mask
-from gossamer.measures.functional.machine import machine
-from gossamer.records.shrinking import LayerShare, Shrinking, Target
-from gossamer.shrinking.costs import file_bytes, meter_of, quietly
+from gossamer.records.shrinking import Target
+from gossamer.shrinking.costs import meter_of
 from gossamer.shrinking.data import Data, read_data
 from gossamer.shrinking.descent import Ground
-from gossamer.shrinking.equality import compared
+from gossamer.shrinking.evidence import Circumstances, handed_over
 from gossamer.shrinking.fine_tuning import lesson
 from gossamer.shrinking.journal import Journal, search_key
-from gossamer.shrinking.judging import Budget, drop_interval, mean_bounds
+from gossamer.shrinking.judging import Budget
 from gossamer.shrinking.options import Options, PatternName, Train, options_of
 from gossamer.shrinking.planning import epoch_seconds
-from gossamer.shrinking.result import LOADING, Shrunk
-from gossamer.shrinking.searching import CANDIDATE_SECONDS, Found, Search, restored, search
+from gossamer.shrinking.result import Shrunk
+from gossamer.shrinking.searching import CANDIDATE_SECONDS, Search, search
 from gossamer.shrinking.task import Loss, Metric, Task, check_task, evaluate, task_of
-from gossamer.shrinking.weighing import timed, weighed
-from gossamer.shrinking.wording import budget_remarks, faster, findings, spent
+from gossamer.shrinking.wording import budget_remarks
 
 _FINAL_SECONDS = 15.0
 _USED = 0.65
 """Share of the epochs that a search uses before it ends, about."""
-_MEASURE = "how far outputs move from the dense network's when the layer alone is pruned"
 
 
 def shrink(
@@ -171,20 +166,14 @@ class Begun:
     """A search before it starts, with what it will take."""
 
     search: Search
-    forecast: float
-    """Seconds."""
-    remarks: tuple[str, ...]
-    started: float
+    known: Circumstances
     out: Path | None
-    model_name: str
-    seconds: float = 3.0
 
     def finish(self) -> Shrunk:
         """Search, measure what was found, and write it where a folder was given."""
-        for remark in self.remarks:
+        for remark in self.known.remarks:
             warnings.warn(remark, RuntimeWarning, stacklevel=3)
-        found = search(self.search)
-        shrunk = _hand_over(self, found)
+        shrunk = handed_over(self.search, search(self.search), self.known)
         if self.out is not None:
             self.search.follow("writing")
             shrunk.save(self.out)
@@ -233,16 +222,14 @@ def begin(
     looking = time.monotonic() - started
     forecast = looking + _USED * (options.epochs * an_epoch + 12 * CANDIDATE_SECONDS)
     forecast += 8 * CANDIDATE_SECONDS * (options.pattern == "auto") + _FINAL_SECONDS
-    remarks = [*data.notes, *budget_remarks(budget)]
-    return Begun(
-        task_of_search,
-        forecast if time_limit is None else min(forecast, time_limit),
-        tuple(remarks),
-        started,
-        out,
-        type(model).__name__,
-        seconds,
+    known = Circumstances(
+        model_name=type(model).__name__,
+        remarks=(*data.notes, *budget_remarks(budget)),
+        forecast=forecast if time_limit is None else min(forecast, time_limit),
+        started=started,
+        seconds=seconds,
     )
+    return Begun(task_of_search, known, out)
 
 
 def _filled(example: Any, batch: int) -> Any:
@@ -250,105 +237,3 @@ def _filled(example: Any, batch: int) -> Any:
     if not isinstance(example, Tensor) or len(example) >= batch:
         return example
     return torch.cat([example] * -(-batch // len(example)))[:batch]
-
-
-def _hand_over(begun: Begun, found: Found) -> Shrunk:
-    """Measure what was chosen beside the network as it was, on data that were not looked at."""
-    task, options = begun.search, begun.search.ground.options
-    example = task.meter.example
-    dense = plain_copy(task.dense).cpu().eval().requires_grad_(requires_grad=False)
-    masked: nn.Module = dense
-    mask: Mask | None = None
-    if found.chosen is not None:
-        masked, mask = restored(task, found.chosen)
-    task.follow("compressing and timing what was chosen")
-    with quietly():
-        model = masked if mask is None else compact(masked, example)
-        network = compress(masked, example, threads=options.threads, seconds=begun.seconds)
-    return _reported(begun, found, dense, masked, mask, model, network)
-
-
-def _reported(
-    begun: Begun,
-    found: Found,
-    dense: nn.Module,
-    masked: nn.Module,
-    mask: Mask | None,
-    model: nn.Module,
-    network: Compressed,
-) -> Shrunk:
-    task, options, data = begun.search, begun.search.ground.options, begun.search.data
-    example = task.meter.example
-    split = data.test or data.validation
-    part = "validation" if data.test is None else "test"
-    values = [evaluate(one, split, task.budget.task) for one in (dense, masked)]
-    metrics = [mean_bounds(task.budget.task, one, options.confidence) for one in values]
-    drop = drop_interval(task.budget.task, task.budget.task.drop(*values), options.confidence)
-    before = weighed(dense, example, metrics[0], None)
-    after = weighed(model, example, metrics[1], file_bytes(network))
-    chosen = next((one for one in found.tried if one.chosen), None)
-    said = findings(chosen, found.tried, task.budget, options, before, after, drop, part,
-                    found.ended)  # fmt: skip
-    epochs = sum(one.epochs for one in found.tried) + (found.plan.spent if found.plan else 0)
-    seconds = time.monotonic() - begun.started
-    times = timed(dense, network, example, options, begun.seconds)
-    equality = str(compared(masked, network, split))
-    reason = f"Pattern: {found.plan.pattern} ({found.plan.reason})." if found.plan else ""
-    report = Shrinking(
-        model=begun.model_name,
-        task=task.budget.task.name,
-        higher_is_better=task.budget.task.higher_is_better,
-        target=options.target,
-        pattern=found.plan.pattern if found.plan else options.pattern,
-        batch=options.batch,
-        threads=options.threads,
-        max_drop=options.max_drop,
-        confidence=options.confidence,
-        certified=chosen is not None and task.budget.is_provable,
-        part=part,
-        validation_is_held_out=data.validation_is_held_out,
-        before=before,
-        after=after,
-        drop=drop,
-        timed=times,
-        layers=_layers(mask),
-        sensitivity=found.plan.tolerances if found.plan else (),
-        measure=_MEASURE,
-        tried=found.tried,
-        epochs=epochs,
-        seconds=seconds,
-        forecast=begun.forecast,
-        findings=tuple(
-            filter(None, (*said, faster(times), reason, spent(epochs, seconds, begun.forecast)))
-        ),
-        warnings=begun.remarks,
-        equality=equality,
-        loading=LOADING.format(
-            module=type(task.dense).__module__, name=begun.model_name, path="model.safetensors"
-        ),
-        machine=machine(options.threads),
-        finished=found.finished,
-    )
-    return Shrunk(network, model, masked, mask, report, _metadata(data), example)
-
-
-def _layers(mask: Mask | None) -> tuple[LayerShare, ...]:
-    if mask is None:
-        return ()
-    return tuple(
-        LayerShare(name=name, weights=kept.numel(), kept=int(kept.sum()))
-        for name, kept in mask.weights.items()
-    )
-
-
-def _metadata(data: Data) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if data.class_names:
-        found["classes"] = list(data.class_names)
-    if (given := data.preprocessing) is not None:
-        found["preprocessing"] = {
-            "scale": given.scale,
-            "mean": list(given.mean),
-            "deviation": list(given.deviation),
-        }
-    return found

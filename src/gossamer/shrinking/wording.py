@@ -6,6 +6,7 @@ from gossamer.core.formats import counted, duration, listed, percent, sentence
 from gossamer.records.shrinking import Bounded, Timed, Tried, Weighed
 from gossamer.shrinking.judging import Budget
 from gossamer.shrinking.options import Options
+from gossamer.shrinking.searching import Found
 from gossamer.shrinking.task import Task
 
 
@@ -29,20 +30,19 @@ def budget_remarks(budget: Budget) -> list[str]:
 
 
 def findings(
-    chosen: Tried | None,
-    tried: tuple[Tried, ...],
+    found: Found,
     budget: Budget,
     options: Options,
     before: Weighed,
     after: Weighed,
     drop: Bounded,
     part: str,
-    ended: str,
 ) -> tuple[str, ...]:
     """Return the answer first, then how it came about."""
+    chosen = next((one for one in found.tried if one.chosen), None)
     task = budget.task
     if chosen is None:
-        return (_nothing(tried, budget), ended)
+        return (_nothing(found.tried, budget), found.ended)
     gain = {"latency": "times as fast", "size": "times smaller", "flops": "times less work"}
     answer = (
         f"{chosen.speed_up:.1f} {gain[options.target]}: {percent(chosen.sparsity, 1)}% of the "
@@ -57,7 +57,7 @@ def findings(
         f"and with {budget.confidence:.0%} confidence at most {points(bound, task)}"
     )
     shown += "." if budget.is_provable else ": the budget is kept by the estimate alone."
-    return (answer, shown, ended)
+    return (answer, shown, found.ended)
 
 
 def _nothing(tried: tuple[Tried, ...], budget: Budget) -> str:

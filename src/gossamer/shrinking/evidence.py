@@ -1,0 +1,158 @@
+"""What was chosen, measured beside the network as it was, on data that nothing was chosen by."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from gossamer.compression import Compressed, compact, compress
+from gossamer.compression.compacting.copying import plain_copy
+from gossamer.masks import Mask
+from gossamer.measures.functional.machine import machine
+from gossamer.records.shrinking import Bounded, LayerShare, Shrinking, Weighed
+from gossamer.shrinking.costs import file_bytes, quietly
+from gossamer.shrinking.data import Data
+from gossamer.shrinking.equality import compared
+from gossamer.shrinking.judging import drop_interval, mean_bounds
+from gossamer.shrinking.result import LOADING, Shrunk
+from gossamer.shrinking.searching import Found, Search, restored
+from gossamer.shrinking.task import evaluate
+from gossamer.shrinking.weighing import timed, weighed
+from gossamer.shrinking.wording import faster, findings, spent
+
+_MEASURE = "how far outputs move from the dense network's when the layer alone is pruned"
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The network that was chosen in all its forms, and the dense one."""
+
+    dense: nn.Module
+    masked: nn.Module
+    mask: Mask | None
+    """None where the dense network stayed."""
+    model: nn.Module
+    network: Compressed
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is known of a search beside what it found."""
+
+    model_name: str
+    remarks: tuple[str, ...]
+    forecast: float
+    started: float
+    """By `time.monotonic`."""
+    seconds: float
+    """For timing the chosen network, for each batch size."""
+
+
+def handed_over(search: Search, found: Found, known: Circumstances) -> Shrunk:
+    """Make, measure and describe what was chosen; the dense network where nothing was."""
+    search.follow("compressing and timing what was chosen")
+    chosen = _chosen(search, found, known.seconds)
+    report = _report(search, found, known, chosen)
+    return Shrunk(
+        network=chosen.network,
+        model=chosen.model,
+        masked=chosen.masked,
+        mask=chosen.mask,
+        report=report,
+        metadata=_metadata(search.data),
+        example=search.meter.example,
+    )
+
+
+def _chosen(search: Search, found: Found, seconds: float) -> Chosen:
+    example, threads = search.meter.example, search.ground.options.threads
+    dense = plain_copy(search.dense).cpu().eval().requires_grad_(requires_grad=False)
+    masked, mask = (dense, None) if found.chosen is None else restored(search, found.chosen)
+    with quietly():
+        model = masked if mask is None else compact(masked, example)
+        network = compress(masked, example, threads=threads, seconds=seconds)
+    return Chosen(dense, masked, mask, model, network)
+
+
+def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) -> Shrinking:
+    options, data, task = search.ground.options, search.data, search.budget.task
+    example, way = search.meter.example, found.plan
+    before, after, drop = _before_and_after(search, chosen)
+    times = timed(chosen.dense, chosen.network, example, options, known.seconds)
+    equality = compared(chosen.masked, chosen.network, data.test or data.validation)
+    epochs = sum(one.epochs for one in found.tried) + (way.spent if way else 0)
+    seconds = time.monotonic() - known.started
+    part = "validation" if data.test is None else "test"
+    said = (
+        *findings(found, search.budget, options, before, after, drop, part),
+        faster(times),
+        f"Pattern: {way.pattern} ({way.reason})." if way else "",
+        spent(epochs, seconds, known.forecast),
+    )
+    return Shrinking(
+        model=known.model_name,
+        task=task.name,
+        higher_is_better=task.higher_is_better,
+        target=options.target,
+        pattern=way.pattern if way else options.pattern,
+        batch=options.batch,
+        threads=options.threads,
+        max_drop=options.max_drop,
+        confidence=options.confidence,
+        certified=found.chosen is not None and search.budget.is_provable,
+        part="validation" if data.test is None else "test",
+        validation_is_held_out=data.validation_is_held_out,
+        before=before,
+        after=after,
+        drop=drop,
+        timed=times,
+        layers=_layers(chosen.mask),
+        sensitivity=way.tolerances if way else (),
+        measure=_MEASURE,
+        tried=found.tried,
+        epochs=epochs,
+        seconds=seconds,
+        forecast=known.forecast,
+        findings=tuple(filter(None, said)),
+        warnings=known.remarks,
+        equality=str(equality),
+        loading=LOADING.format(
+            module=type(search.dense).__module__, name=known.model_name, path="model.safetensors"
+        ),
+        machine=machine(options.threads),
+        finished=found.finished,
+    )
+
+
+def _before_and_after(search: Search, chosen: Chosen) -> tuple[Weighed, Weighed, Bounded]:
+    """Look at the test data, once; at the validation data where there are none."""
+    task, confidence = search.budget.task, search.ground.options.confidence
+    split, example = search.data.test or search.data.validation, search.meter.example
+    old, new = (evaluate(one, split, task) for one in (chosen.dense, chosen.masked))
+    before = weighed(chosen.dense, example, mean_bounds(task, old, confidence), None)
+    size = file_bytes(chosen.network)
+    after = weighed(chosen.model, example, mean_bounds(task, new, confidence), size)
+    return before, after, drop_interval(task, task.drop(old, new), confidence)
+
+
+def _layers(mask: Mask | None) -> tuple[LayerShare, ...]:
+    if mask is None:
+        return ()
+    return tuple(
+        LayerShare(name=name, weights=kept.numel(), kept=int(kept.sum()))
+        for name, kept in mask.weights.items()
+    )
+
+
+def _metadata(data: Data) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if data.class_names:
+        found["classes"] = list(data.class_names)
+    if (given := data.preprocessing) is not None:
+        found["preprocessing"] = {
+            "scale": given.scale,
+            "mean": list(given.mean),
+            "deviation": list(given.deviation),
+        }
+    return found
