@@ -9,8 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gossamer.leakage.attacks import ATTACKS, attack_measures
-from gossamer.report.columns import IN_ATTACKS, IN_CLAIMS, STANDS_FOR, TRIAL, Column, columns
-from gossamer.report.results_table import column_row
+from gossamer.report.columns import (
+    IN_ATTACKS,
+    IN_CLAIMS,
+    STANDS_FOR,
+    TRIAL,
+    Column,
+    column_row,
+    columns,
+)
 
 FILE = Path(__file__).parent / "results-columns.md"
 

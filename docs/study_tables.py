@@ -3,8 +3,8 @@
 import csv
 import math
 
+from gossamer.report.glossary import spread
 from gossamer.report.latencies import times
-from gossamer.report.units import spread
 from gossamer.stats.intervals import Interval, mean_interval
 from gossamer.studies.published_tables import published_figures
 from judge import RESULTS, results_of

@@ -13,9 +13,9 @@ from gossamer.core.errors import InputError, UnwritableError
 from gossamer.leakage import audit
 from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import Leakage
-from gossamer.report import score_table
+from gossamer.report import files
 from gossamer.report.audit_page import drawn_attacks, write_audit
-from gossamer.report.score_table import write_scores
+from gossamer.report.files import write_scores
 
 
 def some_scores() -> ExampleScores:
@@ -86,8 +86,8 @@ def test_many_scores_are_compressed_and_an_older_table_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = write_scores(some_scores(), tmp_path).read_bytes()
-    monkeypatch.setattr(score_table, "PLAIN_LINES", 5)
-    monkeypatch.setattr(score_table, "_BLOCK", 2)
+    monkeypatch.setattr(files, "PLAIN_LINES", 5)
+    monkeypatch.setattr(files, "_BLOCK", 2)
     path = write_scores(some_scores(), tmp_path)
     assert [found.name for found in tmp_path.iterdir()] == ["scores.csv.gz"]
     assert gzip.decompress(path.read_bytes()) == plain
@@ -113,9 +113,9 @@ def test_a_full_disk_leaves_the_older_table(
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
 
-    monkeypatch.setattr(score_table, "_blocks", full)
+    monkeypatch.setattr(files, "_blocks", full)
     for lines in (5, 100):
-        monkeypatch.setattr(score_table, "PLAIN_LINES", lines)
+        monkeypatch.setattr(files, "PLAIN_LINES", lines)
         with pytest.raises(UnwritableError, match="is full"):
             write_scores(some_scores(), tmp_path)
     assert [found.name for found in tmp_path.iterdir()] == ["scores.csv"]

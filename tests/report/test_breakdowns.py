@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from gossamer.report.breakdowns import class_accuracies, layer_sparsities
+from gossamer.report.heat_figures import class_accuracies, layer_sparsities
 from gossamer.report.results import Results
-from gossamer.report.sizes import reaching
+from gossamer.report.summaries import reaching
 
 
 def test_layers_hold_masked_and_effective_sparsity(results: Results) -> None:

@@ -12,10 +12,16 @@ import pytest
 from gossamer.leakage.attacks import attack_measures
 from gossamer.measures import measures
 from gossamer.report.claims import judged_claims
-from gossamer.report.columns import IN_ATTACKS, IN_CLAIMS, column_of, columns
+from gossamer.report.columns import (
+    IN_ATTACKS,
+    IN_CLAIMS,
+    column_of,
+    columns,
+    columns_table,
+    headers,
+)
 from gossamer.report.files import claims_table, leakage_lines
 from gossamer.report.results import Results
-from gossamer.report.results_table import columns_table, headers
 from gossamer.report.write import write_report
 
 ROOT = Path(__file__).parents[2]

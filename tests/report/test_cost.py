@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from gossamer.report.cost import cost
 from gossamer.report.results import Results
+from gossamer.report.summaries import cost
 
 
 def test_cost_counts_each_training_once(run: Any, results: Results) -> None:

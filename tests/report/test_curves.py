@@ -9,12 +9,13 @@ from gossamer.report.curves import (
     Chain,
     boundaries,
     chosen_chains,
+    curve_figure,
     curve_points,
+    curve_rows,
     histories,
     own_phases,
 )
 from gossamer.report.series import groups
-from gossamer.report.training_figure import curve_figure, curve_rows
 
 
 def phases_of(run: Any, chains: dict[str, tuple[int, int]]) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import pytest
 
 from drawn_texts import drawn_texts, faults
 from gossamer.records.record import Claim, ControlComparison
-from gossamer.report.accuracy_figures import accuracy_figure
 from gossamer.report.charts import CONFIG, Figure
 from gossamer.report.claims import judged_claims
 from gossamer.report.claims_figure import claims_figure
-from gossamer.report.figures import figures
 from gossamer.report.heat_figures import class_figure, layer_figure
 from gossamer.report.results import Results
+from gossamer.report.size_figures import accuracy_figure
+from gossamer.report.write import figures
 
 WORDS = [
     "mask",

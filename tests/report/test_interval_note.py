@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from gossamer.report.interval_note import interval_note
+from gossamer.report.answer import interval_note
 from gossamer.report.page import report_page
 from gossamer.report.results import Results
 

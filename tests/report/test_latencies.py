@@ -14,18 +14,18 @@ from gossamer.records.joint import JointRecord, Timed
 from gossamer.records.record import Claim, ControlComparison
 from gossamer.records.speed import Latency
 from gossamer.report.claims import judged_claims
+from gossamer.report.columns import results_table
 from gossamer.report.latencies import (
     RATIO_MASKED,
     faster_from,
+    latency_figure,
     latency_section,
     latency_table,
     speed_up,
     timed_arms,
 )
-from gossamer.report.latency_figure import latency_figure
 from gossamer.report.page import report_page
 from gossamer.report.results import Results
-from gossamer.report.results_table import results_table
 from gossamer.report.write import write_report
 
 RATIOS = {

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from gossamer.report import write_report
-from gossamer.report.audits import AUC, LOW_TPR, audited, detailed, reading
 from gossamer.report.leakage_figures import (
     accuracy_leakage_figure,
     leakage_figure,
@@ -16,13 +15,18 @@ from gossamer.report.leakage_figures import (
 )
 from gossamer.report.leakage_section import gallery, leakage_section
 from gossamer.report.leakage_tables import (
+    AUC,
+    LOW_TPR,
     attack_table,
+    audited,
     change_table,
     check_table,
+    detailed,
     factor_over_loss,
     level_table,
     precision_table,
     rate_at,
+    reading,
     version_table,
 )
 from gossamer.report.series import groups

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from gossamer.report.learning import chance_note
+from gossamer.report.answer import chance_note
 from gossamer.report.page import report_page
 from gossamer.report.results import Results
 

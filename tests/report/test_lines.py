@@ -2,13 +2,17 @@ from typing import Any
 
 import pytest
 
-from gossamer.report.accuracy_figures import TEST_ACCURACY, accuracy_figure, accuracy_rows, measured
 from gossamer.report.charts import Figure, Panel
-from gossamer.report.dots import BARE, dot_rows
-from gossamer.report.lines import Quantity, line_panel
+from gossamer.report.lines import BARE, Quantity, dot_rows, line_panel
 from gossamer.report.rendering import pictures
 from gossamer.report.series import all_series, groups
-from gossamer.report.size_figures import size_figure
+from gossamer.report.size_figures import (
+    TEST_ACCURACY,
+    accuracy_figure,
+    accuracy_rows,
+    measured,
+    size_figure,
+)
 from gossamer.stats.intervals import Interval, mean_interval
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Layer
-from gossamer.report.overlap_figure import WHOLE, chance_overlap, overlap_figure, overlaps
+from gossamer.report.heat_figures import WHOLE, chance_overlap, overlap_figure, overlaps
 from gossamer.report.results import Results
 from gossamer.stats.intervals import mean_interval
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from gossamer.records.record import Published, PublishedFigure
-from gossamer.report.published_comparisons import comparisons
 from gossamer.report.results import Results
+from gossamer.report.summaries import comparisons
 from gossamer.stats.intervals import mean_interval
 
 

@@ -11,11 +11,11 @@ import pytest
 from gossamer.core.errors import InputError, UnwritableError
 from gossamer.records.record import Claim, Published
 from gossamer.report import write_report
-from gossamer.report.accuracy_figures import accuracy_rows
-from gossamer.report.figures import figures
 from gossamer.report.results import Results
 from gossamer.report.series import groups
+from gossamer.report.size_figures import accuracy_rows
 from gossamer.report.tables import published_tables, size_table, training_table
+from gossamer.report.write import figures
 
 NAMES = ["accuracy", "classes", "curves", "effective", "layers", "size"]
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from gossamer.report.charts import Panel
-from gossamer.report.roc import Curve, lowest_rate, roc_panel, roc_rows
+from gossamer.report.leakage_figures import Curve, lowest_rate, roc_panel, roc_rows
 
 
 @pytest.fixture(scope="module")

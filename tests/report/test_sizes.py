@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from gossamer.report.results import Results
-from gossamer.report.sizes import reaching, sizes
+from gossamer.report.summaries import reaching, sizes
 
 
 def brute(run: Any, arm: str, level: float, measure: str = "test_accuracy") -> dict[int, float]:

@@ -18,8 +18,7 @@ from gossamer.records.speed import (
     Speed,
     break_evens,
 )
-from gossamer.report.speed import speed_lines, write_speed
-from gossamer.report.speed_figure import figure_rows, speed_figure
+from gossamer.report.speed import figure_rows, speed_figure, speed_lines, write_speed
 from gossamer.report.speed_words import break_even_text, finding, machine_text
 
 

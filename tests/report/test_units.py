@@ -1,4 +1,4 @@
-from gossamer.report.units import Unit, unit_of
+from gossamer.report.glossary import Unit, unit_of
 
 
 def test_digits_are_added_until_a_bound_differs_from_what_it_is_compared_with() -> None:

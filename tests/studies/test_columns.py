@@ -9,9 +9,8 @@ from gossamer.leakage.attacks import attack_measures
 from gossamer.measures import measure_named
 from gossamer.measures import measures as all_measures
 from gossamer.records.store import Store
-from gossamer.report.columns import column_of, columns
+from gossamer.report.columns import column_of, columns, headers, results_table
 from gossamer.report.results import Results
-from gossamer.report.results_table import headers, results_table
 from gossamer.studies import latencies
 from gossamer.studies.published_tables import published_figures
 from gossamer.studies.spec import builtin_names

@@ -329,9 +329,9 @@ def _say_verified(found: "Verified") -> None:
 
 
 def _table_of(opened: "Store", kind: str) -> bytes:
+    from gossamer.report.columns import results_table
     from gossamer.report.parquet import parquet_of
     from gossamer.report.results import Results
-    from gossamer.report.results_table import results_table
 
     study = opened.latest_study()
     records = opened.records({trial.key for trial in study.trials})

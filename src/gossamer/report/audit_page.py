@@ -12,13 +12,12 @@ from gossamer.leakage.attacks import ATTACKS
 from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import AttackResult, Leakage, Skipped
 from gossamer.report.charts import Figure, Panel
-from gossamer.report.files import ATTACK_COLUMNS, attack_lines, write_whole
+from gossamer.report.files import ATTACK_COLUMNS, attack_lines, write_scores, write_whole
 from gossamer.report.glossary import LEAKAGE, attack_meanings
+from gossamer.report.leakage_figures import Curve, marked_rates, roc_panel
 from gossamer.report.leakage_section import gallery
 from gossamer.report.leakage_tables import attack_table, check_table, precision_table
 from gossamer.report.rendering import library, page_figure, render
-from gossamer.report.roc import Curve, marked_rates, roc_panel
-from gossamer.report.score_table import write_scores
 from gossamer.report.tables import Section, Table
 from gossamer.report.write import write_pictures
 

@@ -7,8 +7,8 @@ from typing import Literal
 from gossamer.core.formats import inside
 from gossamer.measures import is_count
 from gossamer.records.record import Claim
+from gossamer.report.answer import not_learnt
 from gossamer.report.glossary import label
-from gossamer.report.learning import not_learnt
 from gossamer.report.results import Results, same_level
 from gossamer.stats.matching import value_at
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from gossamer.core.formats import inside, listed, sentence
 from gossamer.records.record import Claim
 from gossamer.report.claim_evidence import Gap
-from gossamer.report.glossary import label
+from gossamer.report.glossary import Unit, label, unit_of
 from gossamer.report.results import Results
-from gossamer.report.units import Unit, unit_of
 from gossamer.stats.intervals import Interval
 from gossamer.stats.verdicts import Verdict
 

@@ -10,10 +10,9 @@ from gossamer.records.record import Claim
 from gossamer.report.charts import GREY, INK, NARROW, QUIET, Figure, Layer, Panel, Row
 from gossamer.report.claim_sentences import JudgedComparison
 from gossamer.report.claims import JudgedClaim
-from gossamer.report.glossary import label
+from gossamer.report.glossary import Unit, label, unit_of
 from gossamer.report.results import Results
 from gossamer.report.series import short_label, titled_label
-from gossamer.report.units import Unit, unit_of
 from gossamer.stats.intervals import Interval
 
 VERDICTS = {"supported": "#00795a", "refuted": "#b84a00", "undecided": GREY}

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 from gossamer.core.formats import decimal
 from gossamer.records.leakage import Exposed, Leakage
-from gossamer.report.audits import LOW_RATE, Audited, audited, detailed
 from gossamer.report.leakage_tables import (
     LOSS,
+    LOW_RATE,
+    Audited,
     attack_table,
+    audited,
     change_table,
     check_table,
+    detailed,
     factor_over_loss,
     level_table,
     precision_table,

@@ -6,20 +6,18 @@ from typing import Any
 
 from gossamer.core.formats import compact, counted, duration, listed, sentence
 from gossamer.records.record import Phase
-from gossamer.report.answer import answer
+from gossamer.report.answer import answer, chance_note, interval_note
 from gossamer.report.charts import Figure
 from gossamer.report.checklist import checklist
 from gossamer.report.claims import JudgedClaim, claims_note
 from gossamer.report.claims_figure import VERDICTS, panel_name
-from gossamer.report.cost import Cost, cost, used_phases
+from gossamer.report.columns import columns_table
 from gossamer.report.glossary import definitions
-from gossamer.report.interval_note import interval_note
 from gossamer.report.latencies import latency_section
 from gossamer.report.leakage_section import leakage_section
-from gossamer.report.learning import chance_note
 from gossamer.report.rendering import PageFigure, PagePanel, library, page_figure, render
 from gossamer.report.results import Results
-from gossamer.report.results_table import columns_table
+from gossamer.report.summaries import Cost, cost, used_phases
 from gossamer.report.tables import (
     arm_table,
     control_tables,

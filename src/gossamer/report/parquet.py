@@ -4,9 +4,8 @@ import io
 from typing import Any
 
 from gossamer.core.installing import needing
-from gossamer.report.columns import KEY
+from gossamer.report.columns import KEY, results_table
 from gossamer.report.results import Results
-from gossamer.report.results_table import results_table
 
 _TEXT = ("arm", "dataset", KEY.name)
 

@@ -10,8 +10,8 @@ import altair as alt
 from gossamer.core.formats import inside, sentence
 from gossamer.records.record import Arm
 from gossamer.report.charts import DASHES, INK, MUTED, STRONG, Layer
-from gossamer.report.published_comparisons import comparisons
 from gossamer.report.results import ACCURACY, Results
+from gossamer.report.summaries import comparisons
 
 PUBLISHED = "published"
 SOLID = (1, 0)

@@ -9,14 +9,11 @@ from typing import Any
 from gossamer.core.formats import NOTHING, compact, decimal, inside, percent, sentence
 from gossamer.measures import is_fraction
 from gossamer.records.record import Arm, Phase
-from gossamer.report.cost import used_phases
-from gossamer.report.glossary import label
-from gossamer.report.published_comparisons import Comparison, comparisons
+from gossamer.report.glossary import label, spread
 from gossamer.report.results import Results
 from gossamer.report.series import groups
 from gossamer.report.size_figures import Network, front, networks
-from gossamer.report.sizes import Size, sizes
-from gossamer.report.units import spread
+from gossamer.report.summaries import Comparison, Size, comparisons, sizes, used_phases
 from gossamer.stats.intervals import Interval
 
 WIDE = 3

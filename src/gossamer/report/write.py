@@ -1,18 +1,42 @@
 """Write the report of a study: the page, its figures and the table of every number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun
 from gossamer.report.charts import Figure
-from gossamer.report.claims import judged_claims
-from gossamer.report.figures import figures
+from gossamer.report.claims import JudgedClaim, judged_claims
+from gossamer.report.claims_figure import claims_figure
+from gossamer.report.columns import results_table
+from gossamer.report.curves import curve_figure
 from gossamer.report.files import claims_table, leakage_lines, write_whole
+from gossamer.report.heat_figures import class_figure, layer_figure, overlap_figure
+from gossamer.report.latencies import latency_figure
+from gossamer.report.leakage_figures import accuracy_leakage_figure, leakage_figure, roc_figure
 from gossamer.report.page import report_page
 from gossamer.report.rendering import pictures
 from gossamer.report.results import Results
-from gossamer.report.results_table import results_table
+from gossamer.report.size_figures import accuracy_figure, effective_figure, size_figure
+
+
+def figures(results: Results, judged: Iterable[JudgedClaim] = ()) -> tuple[Figure, ...]:
+    """Return the figures that the records can fill."""
+    candidates = (
+        claims_figure(results, judged),
+        accuracy_figure(results),
+        leakage_figure(results),
+        accuracy_leakage_figure(results),
+        roc_figure(results),
+        size_figure(results),
+        effective_figure(results),
+        latency_figure(results),
+        layer_figure(results),
+        overlap_figure(results),
+        curve_figure(results),
+        class_figure(results),
+    )
+    return tuple(figure for figure in candidates if figure is not None)
 
 
 def write_report(
