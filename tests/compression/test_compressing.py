@@ -705,6 +705,25 @@ def test_a_time_that_is_none_is_refused_before_anything_is_done(seconds: Any) ->
         compress(Untouchable(6, 4), torch.randn(4, 6), seconds=seconds)
 
 
+class Viewing(nn.Module):
+    """Flattens with `view`, which needs the channels first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat: Tensor = self.head(torch.relu(self.convolution(x)).view(len(x), -1))
+        return flat
+
+
+def test_a_network_that_flattens_with_view_is_timed_with_channels_first_alone() -> None:
+    images = torch.randn(2, 3, 4, 4)
+    small = compress(Viewing().eval(), images, threads=1)
+    assert "dense" in small.timings
+    assert not any("channels_last" in name for name in small.timings)
+
+
 def test_channels_last_is_for_networks_of_images() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
     assert not any("channels_last" in n for n in compress(flat, torch.randn(2, 4, 3, 3)).timings)

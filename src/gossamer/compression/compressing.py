@@ -37,6 +37,7 @@ from gossamer.engine import Floats, Network
 from gossamer.engine.native import MOST_THREADS, Engine
 from gossamer.measures.functional.repeatable import check_answers_repeat
 from gossamer.measures.functional.running import run
+from gossamer.nets import accepts_channels_last
 
 _LAYOUTS_SHARE = 0.2
 """Share of the time for how the weights of the layers are stored."""
@@ -218,7 +219,12 @@ def _fastest_of(
     """Return what is fastest as it will be called; the model is timed as it was given."""
     timed = dict(modules)
     if example.dim() == 4 and any(weight.dim() == 4 for weight in modules["dense"].parameters()):
-        in_pytorch = [name for name in modules if name != "engine"]
+        shape = example.shape[1:]
+        in_pytorch = [
+            name
+            for name, module in modules.items()
+            if name != "engine" and accepts_channels_last(module, shape)
+        ]
         timed |= {f"{name} channels_last": ChannelsLast(modules[name]) for name in in_pytorch}
     found = {name: replace(dense, choice=name, _module=module) for name, module in timed.items()}
     calls = {name: _call(compressed, example) for name, compressed in found.items()}

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossamer.compression import Compressed
 from gossamer.compression.compacting.copying import in_double
+from gossamer.compression.example_batches import repeated
 from gossamer.compression.rounding import rounding_errors
 from gossamer.core.errors import InputError
 from gossamer.graph.examples import tensors_in
@@ -73,7 +75,7 @@ def compared(masked: nn.Module, deployed: Callable[[Any], Any], split: Split) ->
     same = unclear = 0
     largest = 0.0
     for inputs, right, bound in _exact(exact, split):
-        found = torch.as_tensor(deployed(inputs.numpy())).double()
+        found = _answers(deployed, inputs).double()
         margin_bound = bound.flatten(1).amax(1)
         largest = max(largest, float(((found - right).abs() / bound).max()))
         if right.dim() != 2 or right.shape[1] < 2:
@@ -92,6 +94,15 @@ def compared(masked: nn.Module, deployed: Callable[[Any], Any], split: Split) ->
         same += int(equal.sum())
         unclear += int(close.sum())
     return Equality(len(split), same, unclear, largest)
+
+
+def _answers(deployed: Callable[[Any], Any], inputs: Tensor) -> Tensor:
+    """Return what a deployed network gives, in batches of the one size that it may be bound to."""
+    if not isinstance(deployed, Compressed) or not deployed.fixed_batch:
+        return torch.as_tensor(deployed(inputs.numpy()))
+    whole = -(-len(inputs) // deployed.batch) * deployed.batch
+    parts = repeated(inputs, whole).split(deployed.batch)
+    return torch.cat([torch.as_tensor(deployed(part.numpy())) for part in parts])[: len(inputs)]
 
 
 def _exact(exact: nn.Module, split: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
