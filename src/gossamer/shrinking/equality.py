@@ -101,7 +101,7 @@ def _answers(deployed: Callable[[Any], Any], inputs: Tensor) -> Tensor:
     if not isinstance(deployed, Compressed) or not deployed.fixed_batch:
         return torch.as_tensor(deployed(inputs.numpy()))
     whole = -(-len(inputs) // deployed.batch) * deployed.batch
-    parts = repeated(inputs, whole).split(deployed.batch)
+    parts = torch.split(repeated(inputs, whole), deployed.batch)
     return torch.cat([torch.as_tensor(deployed(part.numpy())) for part in parts])[: len(inputs)]
 
 
