@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from gossamer.records.leakage import Estimate
 from gossamer.records.record import Environment
 from gossamer.records.shrinking import (
     Bounded,
     LayerShare,
+    Leaked,
     Shrinking,
     Timed,
     Tolerance,
@@ -124,6 +126,14 @@ def test_a_metric_of_ones_own_is_no_percentage(report: Shrinking, tmp_path: Path
     assert "0.005 of squared error" in text
     assert "points" not in text
     assert "Squared error on test data 0.9 [0.89, 0.91]" in text
+
+
+def test_what_members_give_away_is_a_table(report: Shrinking, tmp_path: Path) -> None:
+    one = Leaked(attack="Loss", before=Estimate(value=0.61, low=0.58, high=0.64),
+                 after=Estimate(value=0.55), members=500, others=500, is_headline=True)  # fmt: skip
+    text = words(write_shrinking(report.model_copy(update={"leakage": (one,)}), tmp_path))
+    assert "Loss * 0.610 [0.580, 0.640] 0.550" in text
+    assert "On 500 examples that the network was trained on and 500 test examples" in text
 
 
 def test_the_chosen_one_is_marked_and_lies_below_the_budget(report: Shrinking) -> None:

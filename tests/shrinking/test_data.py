@@ -198,6 +198,19 @@ def test_preprocessing_and_names_travel_with_the_data() -> None:
         read_data({"train": Pairs(TRAIN), "test": Pairs(TEST), "preprocessing": {"scale": 2}})
 
 
+def test_members_are_all_of_train_or_what_is_given() -> None:
+    parts = {"train": (X[TRAIN], Y[TRAIN]), "test": (X[TEST], Y[TEST])}
+    assert read_data(parts).members is None
+    whole = read_data({**parts, "members": True})
+    assert whole.members is not None
+    assert (len(whole.members), len(whole.train)) == (40, 36)
+    some = read_data({**parts, "members": (X[:5], Y[:5])})
+    assert some.members is not None
+    assert torch.equal(some.members.whole()[0], X[:5])
+    with pytest.raises(InputError, match="members: there are no examples"):
+        read_data({**parts, "members": (X[:0], Y[:0])})
+
+
 PAIR = (X[TEST], Y[TEST])
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 import gossamer
 from gossamer.core.errors import InputError
 from gossamer.shrinking import Shrunk, load_shrunk, shrink
+from gossamer.shrinking.result import loading_lines
+from gossamer.shrinking.searching import taken
 from gossamer.shrinking.split import Split
 
 
@@ -103,6 +105,26 @@ def test_candidates_are_tested_in_order_up_to_the_first_that_fails(
     assert sparsities == sorted(sparsities)
     assert all(one.within for one in tried[:-1])
     assert sum(one.chosen for one in tried) == 1
+
+
+def test_the_greatest_gain_is_taken_whatever_seconds_were_of_a_busy_moment(
+    found: tuple[Shrunk, Path],
+) -> None:
+    one = found[0].report.tried[0].model_copy(update={"within": True, "speed_up": 2.0, "cost": 1.0})
+    faster = one.model_copy(update={"number": 1, "speed_up": 3.0, "cost": 1.5})
+    beyond = one.model_copy(update={"number": 2, "speed_up": 4.0, "within": False})
+    assert taken([one, faster, beyond]) == faster
+    assert taken([beyond, one.model_copy(update={"speed_up": 1.0})]) is None
+
+
+def test_the_lines_that_load_name_the_users_own_class(dense: Net) -> None:
+    lines = loading_lines(dense)
+    assert f"from {Net.__module__} import Net" in lines
+    put_together = loading_lines(nn.Sequential(nn.Linear(1, 1)))
+    assert "load_shrunk(build()" in put_together
+    assert "Sequential" not in put_together
+    for text in (lines, put_together):
+        compile(text, "lines", "exec")
 
 
 def test_the_files_hold_what_the_masked_network_computes(

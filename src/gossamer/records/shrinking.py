@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from gossamer.records.leakage import Estimate
 from gossamer.records.record import Value
 from gossamer.records.speed import Latency, Machine
 
@@ -88,6 +89,18 @@ class Tried(Value):
     """Mean loss of fine-tuning, one number an epoch."""
 
 
+class Leaked(Value):
+    """How well one attack tells members from others, of the network before and after."""
+
+    attack: str
+    before: Estimate
+    """Area under the ROC curve; a half is guessing."""
+    after: Estimate
+    members: int
+    others: int
+    is_headline: bool
+
+
 class Shrinking(Value):
     """A whole search."""
 
@@ -125,6 +138,8 @@ class Shrinking(Value):
     warnings: tuple[str, ...]
     equality: str
     """How the deployed file was held against the masked network, and what came out."""
+    leakage: tuple[Leaked, ...] = ()
+    """By attack, where members were given."""
     loading: str
     """The lines of Python that load the smaller network."""
     machine: Machine

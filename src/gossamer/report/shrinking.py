@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.core.formats import NOTHING, compact, counted, decimal, duration, percent
+from gossamer.records.leakage import Estimate
 from gossamer.records.shrinking import Bounded, Shrinking, Timed, Tried
 from gossamer.report.charts import Figure
 from gossamer.report.files import write_whole
@@ -65,7 +66,8 @@ def _values(report: Shrinking, drawn: tuple[Figure, ...]) -> dict[str, Any]:
         "layers": _layer_table(report) if report.layers else None,
         "figures": {name: shown.get(name) for name in names},
         "spent": _spent(report),
-        "equality": report.equality,
+        "equality": report.equality.rstrip("."),
+        "leakage": _leakage_table(report) if report.leakage else None,
         "loading": report.loading,
         "machine": [
             ("Machine", machine_text(report.machine)),
@@ -238,6 +240,29 @@ def _layer_table(report: Shrinking) -> Table:
         for one in report.layers
     )
     return Table("Layers", (), ("Layer", "weights", "kept", "zeros"), (Section("", rows),))
+
+
+def _leakage_table(report: Shrinking) -> Table:
+    first = report.leakage[0]
+    rows = tuple(
+        (one.attack + (" *" if one.is_headline else ""), _area(one.before), _area(one.after))
+        for one in report.leakage
+    )
+    return Table(
+        "Area under the ROC curve of attacks that tell members from others",
+        (),
+        ("Attack", "before", "after"),
+        (Section("", rows),),
+        f"On {first.members:,} examples that the network was trained on and {first.others:,} test "
+        "examples; 0.5 is guessing. In brackets 95% intervals. The attack marked * was named in "
+        "advance.",
+    )
+
+
+def _area(one: Estimate) -> str:
+    if one.low is None or one.high is None:
+        return f"{one.value:.3f}"
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
 
 def _spent(report: Shrinking) -> str:

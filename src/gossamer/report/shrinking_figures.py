@@ -6,7 +6,7 @@ import altair as alt
 
 from gossamer.core.formats import compact
 from gossamer.records.shrinking import Shrinking, Tried
-from gossamer.report.charts import GREY, INK, QUIET, STRONG, Figure, Layer, Panel, Row
+from gossamer.report.charts import GREY, INK, QUIET, RULE, STRONG, Figure, Layer, Panel, Row
 
 GAINS = {
     "latency": "Times as fast as the dense network",
@@ -205,7 +205,9 @@ def _curves(report: Shrinking) -> Figure:
         domain=present, range=[_LOOKS[name] for name in present]
     )
     x = alt.X("epoch:Q", title="Epochs of fine-tuning").scale(zero=True, nice=False)
+    x = x.axis(tickMinStep=1, format="d")
     y = alt.Y("loss:Q", title="Mean loss of an epoch").scale(zero=False)
+    whole = panel.of(rows).mark_line(stroke=RULE, strokeWidth=1.2).encode(x, y)
     lines = panel.of(rows).mark_line(strokeWidth=2).encode(x, y, colour, alt.Detail("name:N"))
     points = panel.of(rows).mark_point(filled=True, size=34).encode(
         x, y, colour,
@@ -217,6 +219,6 @@ def _curves(report: Shrinking) -> Figure:
         "Fine-tuning",
         "Loss of fine-tuning, candidate after candidate: each goes on from the one before it, with "
         "fewer weights.",
-        (panel.showing((lines, points), 240),),
+        (panel.showing((whole, lines, points), 240),),
         columns=1,
     )

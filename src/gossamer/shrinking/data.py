@@ -25,7 +25,7 @@ from gossamer.shrinking.split import Preprocessing, Split
 
 VALIDATION_SHARE = 0.1
 """Of the training examples, where no validation set is given."""
-_BESIDE = ("class_names", "preprocessing", "name")
+_BESIDE = ("class_names", "preprocessing", "name", "members")
 _OVERLAP_THAT_COUNTS = 0.01
 _VALIDATION_ARRAYS = ("x_validation", "y_validation")
 
@@ -49,6 +49,8 @@ class Data:
         In the order of the outputs, where they are known.
     preprocessing
         What raw inputs go through before the network sees them, where it is known.
+    members
+        Examples that the network was trained on, where they were given for an audit.
     notes
         What a user should be told, each a sentence.
     """
@@ -60,6 +62,7 @@ class Data:
     name: str = "data"
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
+    members: Split | None = None
     notes: tuple[str, ...] = ()
 
     def example(self, count: int = 2) -> Any:
@@ -74,8 +77,9 @@ def read_data(given: Any, *, seed: int = 0, root: Path | None = None, test: bool
     ----------
     given
         A mapping or an object with ``train``, ``test`` and, perhaps, ``validation``, each in a form
-        that `gossamer.shrinking.forms.part_of` takes, and perhaps ``class_names`` and
-        ``preprocessing`` (a mapping with ``scale``, ``mean`` and ``deviation``). A mapping of the
+        that `gossamer.shrinking.forms.part_of` takes, and perhaps ``class_names``,
+        ``preprocessing`` (a mapping with ``scale``, ``mean`` and ``deviation``), and ``members``,
+        what the network was trained on, as a part or True for all of train. A mapping of the
         arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``. Text: an ``.npz`` file of these, a
         folder of images, a built-in dataset, or ``module:callable`` that gives any of these.
     seed
@@ -200,6 +204,7 @@ def _of_dataset(
         "test": _split(dataset.x_test, dataset.y_test, chosen),
         "name": told.get("name", dataset.name),
         "class_names": told.get("class_names"),
+        "members": told.get("members"),
     }
     if validation is not None:
         parts["validation"] = _split(validation.x_test, validation.y_test, chosen)
@@ -251,6 +256,7 @@ def _of_parts(parts: Mapping[str, Any], seed: int) -> Data:
     preprocessing = _preprocessing(parts.get("preprocessing"))
     made = {name: part_of(name, parts[name], preprocessing) for name in PARTS if name in parts}
     train, notes = made["train"].split, []
+    members = _members(parts.get("members"), train, preprocessing)
     for name in ("validation", "test"):
         if name in made and is_random(made[name].split):
             raise InputError(
@@ -279,8 +285,16 @@ def _of_parts(parts: Mapping[str, Any], seed: int) -> Data:
         str(parts.get("name", "data")),
         _names(parts.get("class_names"), named[0] if named else None),
         preprocessing or train.preprocessing,
+        members,
         tuple(notes),
     )
+
+
+def _members(given: Any, train: Split, preprocessing: Preprocessing | None) -> Split | None:
+    """Return what the network was trained on, where it was said."""
+    if given is None or given is False:
+        return None
+    return train if given is True else part_of("members", given, preprocessing).split
 
 
 def _names(given: Any, told: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -15,7 +15,8 @@ from gossamer.shrinking.costs import file_bytes, quietly
 from gossamer.shrinking.data import Data
 from gossamer.shrinking.equality import compared
 from gossamer.shrinking.judging import drop_interval, mean_bounds
-from gossamer.shrinking.result import LOADING, Shrunk
+from gossamer.shrinking.leaking import leaked
+from gossamer.shrinking.result import Shrunk, loading_lines
 from gossamer.shrinking.searching import Found, Search, restored
 from gossamer.shrinking.task import evaluate
 from gossamer.shrinking.weighing import timed, weighed
@@ -117,9 +118,8 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         findings=tuple(filter(None, said)),
         warnings=known.remarks,
         equality=str(equality),
-        loading=LOADING.format(
-            module=type(search.dense).__module__, name=known.model_name, path="model.safetensors"
-        ),
+        leakage=leaked(chosen.dense, chosen.masked, data, task, options.seed),
+        loading=loading_lines(search.dense),
         machine=machine(options.threads),
         finished=found.finished,
     )

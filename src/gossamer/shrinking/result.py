@@ -20,9 +20,20 @@ from gossamer.masks import Mask
 from gossamer.records.shrinking import Shrinking, Tried, Weighed
 from gossamer.shrinking.loading import save_shrunk
 
-LOADING = """import gossamer
-from {module} import {name}
-model = gossamer.load_shrunk({name}(...), "{path}")"""
+
+def loading_lines(network: nn.Module) -> str:
+    """Return the Python that loads the smaller network again; its class is the user's own."""
+    kind = type(network)
+    if kind.__module__.startswith("torch."):  # which anybody may have put together
+        return (
+            "import gossamer\n"
+            "# build() is your own function that returns the network before it was shrunk\n"
+            'model = gossamer.load_shrunk(build(), "model.safetensors")'
+        )
+    return (
+        f"import gossamer\nfrom {kind.__module__} import {kind.__name__}\n"
+        f'model = gossamer.load_shrunk({kind.__name__}(...), "model.safetensors")'
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """The descent: candidate after candidate, each pruned further, trained and tested."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -81,11 +81,19 @@ def search(task: Search) -> Found:
         ended = f"The search ended early: {reason or 'it was stopped'}."
         finished = "time" in str(reason)
     tried = list(task.journal.tried)
-    good = [one for one in tried if one.within and one.speed_up >= _WORTH]
-    chosen = min(good, key=lambda one: (one.cost, one.drop), default=None)
+    chosen = taken(tried)
     if chosen is not None:
         tried = [replace_chosen(one, chosen.number) for one in tried]
     return Found(way, tuple(tried), chosen.number if chosen else None, ended, finished)
+
+
+def taken(tried: Sequence[Tried]) -> Tried | None:
+    """Return the candidate within the budget that gains most; None if none is worth it.
+
+    Speed-ups are ratios of runs that took turns; seconds alone are of different moments.
+    """
+    good = [one for one in tried if one.within and one.speed_up >= _WORTH]
+    return max(good, key=lambda one: (one.speed_up, -one.drop), default=None)
 
 
 def replace_chosen(one: Tried, number: int) -> Tried:
