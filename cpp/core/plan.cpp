@@ -54,9 +54,19 @@ Shape checked(Layer& layer, const Check& check, const std::vector<Shape>& shapes
 }  // namespace
 
 Shape shape_of(const std::vector<std::int64_t>& sizes) {
+    if (sizes.empty() || sizes.size() > most_axes)
+        throw std::invalid_argument("a shape must have one axis to five");
+    std::int64_t total = 1;
+    for (const std::int64_t size : sizes) {
+        if (size < 1 || size > most_numbers || total * size > most_numbers)
+            throw std::invalid_argument(
+                "every size of a value must be at least 1 and their product at most 2^28");
+        total *= size;
+    }
     if (sizes.size() == 1) return {false, sizes[0], 1, 1};
-    if (sizes.size() == 3) return {true, sizes[0], sizes[1], sizes[2]};
-    throw std::invalid_argument("a shape must be (features,) or (channels, height, width)");
+    Shape shape{true, sizes.front(), total / sizes.front() / sizes.back(), sizes.back()};
+    if (sizes.size() != 3) shape.axes = sizes;
+    return shape;
 }
 
 void Plan::add_input(const Shape& shape) { layers.push_back(std::make_shared<Input>(shape)); }

@@ -26,19 +26,23 @@ inline std::int64_t rounded_up(std::int64_t number, std::int64_t multiple) {
 }
 
 // One value of one example: (features,), or (channels, height, width). A value of features has
-// height and width 1.
+// height and width 1. A value of two, four or five axes lies as an image: its first axis counts the
+// channels, its last one the width, and those between them make up the height.
 struct Shape {
     bool image = false;
     std::int64_t channels = 0;
     std::int64_t height = 1;
     std::int64_t width = 1;
+    std::vector<std::int64_t> axes{};  // all of them, where there are two, four or five
     std::int64_t size() const { return channels * height * width; }
     std::vector<std::int64_t> sizes() const {
+        if (!axes.empty()) return axes;
         if (image) return {channels, height, width};
         return {channels};
     }
 };
 
+// Whether values lie in the same way.
 inline bool operator==(const Shape& a, const Shape& b) {
     return a.image == b.image && a.channels == b.channels && a.height == b.height &&
            a.width == b.width;
@@ -75,7 +79,7 @@ struct Epilogue {
     }
 };
 
-// (features,) or (channels, height, width); throws std::invalid_argument for any other.
+// Throws std::invalid_argument unless there are one to five, each of 1 or more, not too many in all.
 Shape shape_of(const std::vector<std::int64_t>& sizes);
 
 class Layer;  // ops/layer.hpp
@@ -95,6 +99,7 @@ struct Plan {
 // The limits of kernels/checks.py. With them no product of the sizes of a layer overflows 64 bits.
 inline constexpr std::int64_t most_numbers = std::int64_t{1} << 28;  // of a value, padding included
 inline constexpr std::int64_t most_weights = (std::int64_t{1} << 31) - 1;  // zeros included
+inline constexpr int most_axes = 5;  // of a value
 inline constexpr std::int64_t most_layers = std::int64_t{1} << 16;
 inline constexpr std::int64_t longest = std::int64_t{1} << 16;  // kernel, stride, padding, dilation
 

@@ -1,7 +1,8 @@
-// Values side by side along their channels (or features).
+// Values side by side along one of their axes.
 #include <algorithm>
+#include <utility>
 
-#include "ops/layer.hpp"
+#include "ops/moving.hpp"
 
 namespace gossamer {
 namespace {
@@ -15,24 +16,33 @@ void copy_channel(const View& from, std::int64_t channel, const View& to, std::i
 
 class Concatenate final : public Layer {
   public:
-    explicit Concatenate(Fields&) {}
+    explicit Concatenate(Fields& fields) : axis_(fields.take<std::int64_t>("axis", 0)) {}
 
     std::size_t arity() const override { return 0; }
 
     Shape check(const Check& check) override {
-        Shape all = taken[0];
-        all.channels = 0;
+        Sizes all = taken[0].sizes();
+        check.require(axis_ >= 0 && axis_ < static_cast<std::int64_t>(all.size()),
+                      "axis must be one of the values that it joins");
+        const auto along = static_cast<std::size_t>(axis_);
+        std::int64_t total = 0;
         for (const Shape& shape : taken) {
-            check.require(
-                shape.image == all.image && shape.height == all.height && shape.width == all.width,
-                "must concatenate values of one height and width");
-            all.channels += shape.channels;
-            check.require(all.channels <= most_numbers, "concatenates too many channels");
+            Sizes sizes = shape.sizes();
+            check.require(sizes.size() == all.size(), "must join values of as many axes");
+            total += std::exchange(sizes[along], all[along]);
+            check.require(sizes == all, "must join values that differ along its axis alone");
+            check.require(total <= most_numbers, "joins too much along its axis");
         }
-        return all;
+        all[along] = total;
+        return shape_of(all);
     }
 
     Prepared prepare(InstructionSet, bool) const override {
+        return axis_ == 0 ? by_channels() : along_axis();
+    }
+
+  private:
+    Prepared by_channels() const {
         return {[count = reads.size()](const Call& call) {
                     std::int64_t first = 0;  // of the output's channels
                     for (std::size_t which = 0; which < count; ++which) {
@@ -45,6 +55,22 @@ class Concatenate final : public Layer {
                 },
                 0.1};
     }
+
+    // What has another axis than the first is no value of features.
+    Prepared along_axis() const {
+        return {[axis = axis_, taken = taken, given = given](const Call& call) {
+                    Strided output = of_example(call.output, given, 0);
+                    for (std::size_t which = 0; which < taken.size(); ++which) {
+                        const Strided from = of_example(call.read(which), taken[which], 0);
+                        output.sizes[axis] = from.sizes[axis];
+                        copy_numbers(from, output, call.output.pixel);
+                        output.data += from.sizes[axis] * output.strides[axis];
+                    }
+                },
+                0.0};
+    }
+
+    std::int64_t axis_;
 };
 
 GOSSAMER_OPERATOR("concatenate", Concatenate)

@@ -15,16 +15,21 @@ Makers& makers() {
     return known;
 }
 
+}  // namespace
+
 // Examples side by side follow each other, whatever groups they are in.
 Strided of_example(const View& view, const Shape& shape, std::int64_t example) {
-    if (!shape.image) return {view.data + example, 1, {view.channels}, {view.channel}};
-    return {view.data + example,
-            3,
-            {view.channels, view.rows, view.pixels},
-            {view.channel, view.row, view.pixel}};
+    const std::vector<std::int64_t> sizes = shape.sizes();
+    const int rank = static_cast<int>(sizes.size());
+    Strided found{view.data + example, rank, {}, {}};
+    std::ptrdiff_t stride = view.row;
+    for (int axis = rank; axis-- > 0;) {
+        found.sizes[axis] = sizes[static_cast<std::size_t>(axis)];
+        found.strides[axis] = axis == 0 ? view.channel : axis == rank - 1 ? view.pixel : stride;
+        if (axis > 0 && axis < rank - 1) stride *= found.sizes[axis];
+    }
+    return found;
 }
-
-}  // namespace
 
 Registered::Registered(const char* name, std::shared_ptr<Layer> (*make)(Fields&)) {
     makers()[name] = make;

@@ -38,8 +38,8 @@ class Product;
 struct Strided {
     float* data;
     int rank;
-    std::int64_t sizes[3];
-    std::ptrdiff_t strides[3];
+    std::int64_t sizes[most_axes];
+    std::ptrdiff_t strides[most_axes];
 
     // How many numbers there are over some of the axes, and where one of them lies.
     std::int64_t count(int begin, int end) const {
@@ -52,6 +52,9 @@ struct Strided {
         return found;
     }
 };
+
+// One of the examples that lie side by side, as a value of a shape.
+Strided of_example(const View& view, const Shape& shape, std::int64_t example);
 
 constexpr std::size_t most_strided = 8;  // values that a `run` reads
 

@@ -53,19 +53,24 @@ from gossamer.engine.operator import (
     Given,
     Lowered,
     Operator,
+    network_axis,
     network_shape,
     register,
     step_name,
 )
 from gossamer.engine.ops.concatenate import Concatenate
 from gossamer.engine.ops.convolution import Convolution
+from gossamer.engine.ops.expand import Expand
 from gossamer.engine.ops.layer_norm import LayerNorm
 from gossamer.engine.ops.linear import Linear
 from gossamer.engine.ops.pad import Pad
+from gossamer.engine.ops.permute import Permute
 from gossamer.engine.ops.pointwise import Pointwise
 from gossamer.engine.ops.pool import Pool
 from gossamer.engine.ops.reshape import Reshape
+from gossamer.engine.ops.slice import PARTING, Slice
 from gossamer.engine.ops.softmax import Softmax
+from gossamer.engine.ops.take import Take
 from gossamer.engine.passes.folding import fold
 from gossamer.engine.passes.fusing import REWRITTEN, finished, fuse
 from gossamer.engine.portable import run_portable, run_portable_all
@@ -88,12 +93,22 @@ from gossamer.engine.windows import Pooling, window_positions
 
 __all__ = [
     "BLOCK_ROWS", "LONGEST", "MOST_AXES", "MOST_LAYERS", "MOST_NUMBERS", "MOST_THREADS",
-    "MOST_WEIGHTS", "OPERATORS", "REWRITTEN", "ROW_BY_ROW", "RULES", "Activation", "ActivationName",
-    "Array", "Call", "Concatenate", "Convolution", "Doubles", "Engine", "Epilogue", "Floats",
-    "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network", "NumberType", "Operator", "Pad",
-    "Pair", "Pointwise", "Pool", "Pooling", "Program", "Reshape", "Shape", "Signature", "Softmax",
-    "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets", "check_inputs",
-    "check_network", "dense", "finished", "fold", "fuse", "has_kernels", "network_shape",
+    "MOST_WEIGHTS", "OPERATORS", "PARTING", "REWRITTEN", "ROW_BY_ROW", "RULES", "Activation",
+    "ActivationName", "Array", "Call", "Concatenate", "Convolution", "Doubles", "Engine",
+    "Epilogue", "Expand", "Floats", "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network",
+    "NumberType", "Operator", "Pad", "Pair", "Permute", "Pointwise", "Pool", "Pooling", "Program",
+    "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take", "TensorSpec", "Value", "Weights",
+    "(", ")", "activate", "available_instruction_sets", "check_inputs", "check_network", "dense",
+    "finished", "fold", "from", "fuse", "gossamer.engine.check", "gossamer.engine.epilogue",
+    "gossamer.engine.fields", "gossamer.engine.native", "gossamer.engine.network",
+    "gossamer.engine.operator", "gossamer.engine.ops.concatenate",
+    "gossamer.engine.ops.convolution", "gossamer.engine.ops.expand",
+    "gossamer.engine.ops.layer_norm", "gossamer.engine.ops.linear", "gossamer.engine.ops.pad",
+    "gossamer.engine.ops.permute", "gossamer.engine.ops.pointwise", "gossamer.engine.ops.pool",
+    "gossamer.engine.ops.reshape", "gossamer.engine.ops.slice", "gossamer.engine.ops.softmax",
+    "gossamer.engine.ops.take", "gossamer.engine.passes.folding", "gossamer.engine.passes.fusing",
+    "gossamer.engine.portable", "gossamer.engine.signature", "gossamer.engine.weights",
+    "gossamer.engine.windows", "has_kernels", "import", "network_axis", "network_shape",
     "own_signature", "pack_weights", "read_by", "register", "renamed", "run_portable",
     "run_portable_all", "step_name", "unpack_rows", "unpack_weights", "weights_of",
     "window_positions",

@@ -148,7 +148,7 @@ def _check_field(name: str, hint: Any, content: Any, values: int) -> None:
     elif hint == Shape:
         _check_shape(name, content)
     elif (smallest := least(hint)) is not None:
-        _check_whole(name, content, smallest, several=get_args(hint)[0] == Pair)
+        _check_whole(name, content, smallest, get_args(hint)[0])
     elif get_origin(hint) is Literal:
         if content not in get_args(hint):
             raise InputError(
@@ -175,21 +175,24 @@ def _check_value(name: str, number: Any, values: int) -> None:
         )
 
 
-def _check_whole(name: str, content: Any, smallest: int, *, several: bool) -> None:
-    """Check a whole number, or two along the height and the width."""
-    if not several:
+def _check_whole(name: str, content: Any, smallest: int, kind: Any) -> None:
+    """Check a whole number, two along the height and the width, or any number of them."""
+    if kind is int:
         if not _is_whole(content, smallest, MOST_WEIGHTS):
             raise InputError(
                 f"{name} is {content!r:.80}, expected a whole number from {smallest} on."
             )
-    elif (
+        return
+    two = kind == Pair
+    lengths = range(2, 3) if two else range(1, LONGEST + 1)
+    most = LONGEST if two else MOST_NUMBERS
+    if (
         not isinstance(content, tuple)
-        or len(content) != 2
-        or not all(_is_whole(number, smallest, LONGEST) for number in content)
+        or len(content) not in lengths
+        or not all(_is_whole(number, smallest, most) for number in content)
     ):
-        raise InputError(
-            f"{name} is {content!r:.80}, expected two whole numbers from {smallest} to {LONGEST}."
-        )
+        wanted = "two whole numbers" if two else f"one to {LONGEST} whole numbers"
+        raise InputError(f"{name} is {content!r:.80}, expected {wanted} from {smallest} to {most}.")
 
 
 def _check_weights(name: str, weights: Weights) -> None:

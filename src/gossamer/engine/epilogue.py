@@ -97,6 +97,14 @@ def expect_axes(shape: Shape, *axes: str, advice: str = "") -> None:
         )
 
 
+def expect_axis(shape: Shape, axis: int) -> None:
+    """Refuse an axis that a value does not have."""
+    if axis >= len(shape):
+        raise InputError(
+            f"axis is {axis}, expected at most {len(shape) - 1} for a value of shape {list(shape)}."
+        )
+
+
 def expect_shape(name: str, array: Array | None, *shapes: Shape) -> None:
     """Refuse an array that has none of some shapes."""
     if array is not None and array.shape not in shapes:

@@ -1,8 +1,9 @@
 """Types of the fields of operators, and what follows from them without knowing the operator.
 
 An operator, or a part of one such as an epilogue, is a frozen dataclass whose fields have these
-types: `Value` (or a tuple of them, or none), `Sizes`, `Margins`, `Count`, `Shape`, `bool`, `float`,
-`Literal`, `Array` (or none), `Weights`, and another such dataclass (or none).
+types: `Value` (or a tuple of them, or none), `Sizes`, `Margins`, `Count`, `Axis`, `Indices`,
+`Shape`, `bool`, `float`, `Literal`, `Array` (or none), `Weights`, and another such dataclass (or
+none).
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,9 @@ Value = Annotated[int | str, "value"]
 Sizes = Annotated[Pair, Least(1)]
 Margins = Annotated[Pair, Least(0)]
 Count = Annotated[int, Least(1)]
+Axis = Annotated[int, Least(0)]
+Indices = Annotated[tuple[int, ...], Least(0)]
+"""Places along an axis, or axes; 65,536 at most."""
 
 MOST_NUMBERS = 2**28
 """The most numbers a value may hold, padding included, for one example: 1 GiB."""

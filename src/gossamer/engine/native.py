@@ -7,7 +7,7 @@ by 0 and give NaN. Elsewhere NaN and infinities spread as they do in PyTorch.
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from types import ModuleType
 from typing import Any
@@ -35,8 +35,6 @@ WITHOUT_KERNELS = (
     "--force-reinstall --no-deps .`."
 )
 MOST_THREADS = 1024
-_RANKS = (1, 3)
-"""How many lengths a value of the compiled kernels has: features, or channels, height, width."""
 _MOST_REPEATS = 10**6
 MOST_WHOLE = 2**24
 """The largest whole number up to which float32 holds all."""
@@ -72,8 +70,8 @@ class Engine:
     ----------
     instruction_set : str
         "avx512", "avx2", "baseline" or "numpy". It is "numpy", after a RuntimeWarning, where the
-        network is sound but holds what the compiled kernels do not: an operator, a value of other
-        than one or three lengths, or one that is too large.
+        network is sound but holds what the compiled kernels do not: an operator, or a value that
+        is too large.
 
     Raises
     ------
@@ -100,7 +98,7 @@ class Engine:
         self._compiled: _native.Engine | None = None
         self._in_eights: _native.Engine | None = None
         if self.instruction_set != "numpy":
-            reason = _beyond_kernels(network, shapes)
+            reason = _beyond_kernels(network)
             try:
                 self._compiled = None if reason else _compiled(network, self.instruction_set)
             except OverflowError as problem:
@@ -383,14 +381,11 @@ def _arguments(part: Any) -> Iterator[Any]:
             yield content
 
 
-def _beyond_kernels(network: Network, shapes: Sequence[Shape]) -> str:
+def _beyond_kernels(network: Network) -> str:
     """Say what the compiled kernels do not have that a network needs; empty if nothing."""
     for layer in network.layers:
         if not has_kernels(layer):
             return f"{type(layer).__name__} has no compiled kernel yet"
-    for shape in shapes:
-        if len(shape) not in _RANKS:
-            return f"it has a value of {len(shape)} lengths"
     return ""
 
 

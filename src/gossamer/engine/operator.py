@@ -67,6 +67,10 @@ class Given:
     value: str
     shape: Shape
 
+    def axis(self, dim: int) -> int | None:
+        """Return which axis in a network a dimension in PyTorch is; None if it is the batch."""
+        return network_axis(self.shape, dim)
+
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -172,6 +176,20 @@ def network_shape(shape: Shape) -> Shape:
     ((16,), (3, 1, 100), (3, 32, 32))
     """
     return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+
+
+def network_axis(shape: Shape, dim: int) -> int | None:
+    """Return which axis of `network_shape(shape)` a dimension in PyTorch is; None for the batch.
+
+    Examples
+    --------
+    >>> network_axis((3, 100), 0), network_axis((3, 100), 1), network_axis((3, 100), -1)
+    (None, 0, 2)
+    """
+    found = dim % (len(shape) + 1) - 1
+    if found < 0:
+        return None
+    return 2 * found if len(shape) == 2 else found
 
 
 def random_shape(random: np.random.Generator) -> Shape:

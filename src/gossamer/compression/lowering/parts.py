@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from gossamer.compression.lowering.rules import lower
+from gossamer.compression.lowering.rules import is_parting, lower
 from gossamer.compression.lowering.tracing import (
     NETWORK,
     computing,
@@ -41,9 +41,6 @@ from gossamer.engine import (
     step_name,
     weights_of,
 )
-
-_MOST_AXES_OF_KERNELS = 3
-"""Lengths of an example in PyTorch that the compiled kernels know; a sequence is an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +144,7 @@ def _layout(
     sizes = {
         node: found
         for node in graph.graph.nodes
-        if node not in fixed
-        and (found := _sizes(node, batch, in_rows=in_rows)) is not None
-        and (portable or len(found[1]) <= _MOST_AXES_OF_KERNELS)
+        if node not in fixed and (found := _sizes(node, batch, in_rows=in_rows)) is not None
     }
     shapes = {node: shape for node, (_, shape) in sizes.items()}
     lowered = {
@@ -168,7 +163,9 @@ def _sizes(
 ) -> tuple[tuple[str, ...], Shape] | None:
     """Return the axes that count examples and the shape of one; None for what is no such value."""
     value = node.meta.get("val")
-    if isinstance(value, (tuple, list)) and _only_first_is_read(node):
+    if is_parting(node):  # what takes a part of it finds the whole there
+        value = node.all_input_nodes[0].meta.get("val")
+    elif isinstance(value, (tuple, list)) and _only_first_is_read(node):
         value = value[0]
     if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.dim() < 2:
         return None

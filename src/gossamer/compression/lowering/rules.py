@@ -7,6 +7,7 @@ lowered: it stays in PyTorch.
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, fx
 
 from gossamer.compression.lowering.tracing import operation_name, values_read
 from gossamer.engine import (
+    PARTING,
     ROW_BY_ROW,
     RULES,
     Call,
@@ -87,8 +89,31 @@ def _fits_float32(part: Any) -> bool:
 def arguments_by_name(node: fx.Node) -> dict[str, Any]:
     """Return the arguments of a call by the names of its schema, defaults among them."""
     if not isinstance(node.target, torch._ops.OpOverload):
-        return dict(zip(("self", "index"), node.args, strict=False))
+        return _arguments_of_part(node)
     schema = node.target._schema.arguments
     bound = {a.name: a.default_value for a in schema if a.has_default_value()}
     bound |= {a.name: value for a, value in zip(schema, node.args, strict=False)}
     return bound | node.kwargs
+
+
+def _arguments_of_part(node: fx.Node) -> dict[str, Any]:
+    """Return what is taken of the results of a function that gives several.
+
+    Where it parts a value along an axis, `starts` says where each part begins.
+    """
+    source, index = node.args
+    assert isinstance(source, fx.Node)
+    assert isinstance(index, int)
+    if not is_parting(source):
+        return {"self": source, "index": index, "starts": None}
+    dim = int(arguments_by_name(source).get("dim", 0))
+    parts = source.meta["val"]
+    single = operation_name(source) == "unbind"
+    lengths = [1 if single else int(part.shape[dim]) for part in parts]
+    starts = [0, *accumulate(lengths)][:-1]
+    return {"self": source, "index": index % len(parts), "starts": starts, "dim": dim}
+
+
+def is_parting(node: fx.Node) -> bool:
+    """Tell whether a node gives a value in parts along an axis."""
+    return operation_name(node) in PARTING

@@ -51,48 +51,8 @@ def _reshape(call: Call) -> Lowered:
     return (Reshape(given.value, network_shape(call.shape)),)
 
 
-def _moved(call: Call) -> Lowered:
-    """Return a transposition that keeps the order of the numbers, as axes of size 1 move."""
-    given, rank = call.given("self"), len(call.shape) + 1
-    order = list(range(rank))
-    if "dims" in call.arguments:
-        order = [dim % rank for dim in call.arguments["dims"]]
-    else:
-        first, second = call.arguments["dim0"] % rank, call.arguments["dim1"] % rank
-        order[first], order[second] = second, first
-    if given is None or order[0] != 0:
-        return ()
-    wide = [axis for axis in order if axis and given.shape[axis - 1] > 1]
-    return _reshape(call) if wide == sorted(wide) else ()
-
-
-def _expand(call: Call) -> Lowered:
-    given = call.given("self")
-    return _reshape(call) if given is not None and given.shape == call.shape else ()
-
-
-def _slice(call: Call) -> Lowered:
-    """Return a slice that takes everything."""
-    return _expand(call) if call.arguments["step"] == 1 else ()
-
-
-def _first(call: Call) -> Lowered:
-    return _reshape(call) if call.arguments["index"] == 0 else ()
-
-
 _NAMES = (
     "flatten", "unflatten", "view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "clone",
     "contiguous", "alias", "detach", "to", "_to_copy",
 )  # fmt: skip
-register(
-    Reshape,
-    {
-        **dict.fromkeys(_NAMES, _reshape),
-        "transpose": _moved,
-        "permute": _moved,
-        "slice": _slice,
-        "expand": _expand,
-        "getitem": _first,
-    },
-    row_by_row=("clone", "_to_copy"),
-)
+register(Reshape, dict.fromkeys(_NAMES, _reshape), row_by_row=("clone", "_to_copy"))
