@@ -65,8 +65,10 @@ from gossamer.engine.ops.layer_norm import LayerNorm
 from gossamer.engine.ops.linear import Linear
 from gossamer.engine.ops.pad import Pad
 from gossamer.engine.ops.permute import Permute
+from gossamer.engine.ops.pixel_shuffle import PixelShuffle
 from gossamer.engine.ops.pointwise import Pointwise
 from gossamer.engine.ops.pool import Pool
+from gossamer.engine.ops.resample import Resample
 from gossamer.engine.ops.reshape import Reshape
 from gossamer.engine.ops.slice import PARTING, Slice
 from gossamer.engine.ops.softmax import Softmax
@@ -96,20 +98,11 @@ __all__ = [
     "MOST_WEIGHTS", "OPERATORS", "PARTING", "REWRITTEN", "ROW_BY_ROW", "RULES", "Activation",
     "ActivationName", "Array", "Call", "Concatenate", "Convolution", "Doubles", "Engine",
     "Epilogue", "Expand", "Floats", "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network",
-    "NumberType", "Operator", "Pad", "Pair", "Permute", "Pointwise", "Pool", "Pooling", "Program",
-    "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take", "TensorSpec", "Value", "Weights",
-    "(", ")", "activate", "available_instruction_sets", "check_inputs", "check_network", "dense",
-    "finished", "fold", "from", "fuse", "gossamer.engine.check", "gossamer.engine.epilogue",
-    "gossamer.engine.fields", "gossamer.engine.native", "gossamer.engine.network",
-    "gossamer.engine.operator", "gossamer.engine.ops.concatenate",
-    "gossamer.engine.ops.convolution", "gossamer.engine.ops.expand",
-    "gossamer.engine.ops.layer_norm", "gossamer.engine.ops.linear", "gossamer.engine.ops.pad",
-    "gossamer.engine.ops.permute", "gossamer.engine.ops.pointwise", "gossamer.engine.ops.pool",
-    "gossamer.engine.ops.reshape", "gossamer.engine.ops.slice", "gossamer.engine.ops.softmax",
-    "gossamer.engine.ops.take", "gossamer.engine.passes.folding", "gossamer.engine.passes.fusing",
-    "gossamer.engine.portable", "gossamer.engine.signature", "gossamer.engine.weights",
-    "gossamer.engine.windows", "has_kernels", "import", "network_axis", "network_shape",
-    "own_signature", "pack_weights", "read_by", "register", "renamed", "run_portable",
-    "run_portable_all", "step_name", "unpack_rows", "unpack_weights", "weights_of",
+    "NumberType", "Operator", "Pad", "Pair", "Permute", "PixelShuffle", "Pointwise", "Pool",
+    "Pooling", "Program", "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take",
+    "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets", "check_inputs",
+    "check_network", "dense", "finished", "fold", "fuse", "has_kernels", "network_axis",
+    "network_shape", "own_signature", "pack_weights", "read_by", "register", "renamed",
+    "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights", "weights_of",
     "window_positions",
 ]  # fmt: skip

@@ -149,10 +149,25 @@ def register(
     for name, field in typed_fields(operator).items():
         if not _is_known(field.hint):
             raise TypeError(f"{operator.__name__}.{name}: a field may not be of type {field.hint}")
-    if taken := ({operator.name} & OPERATORS.keys()) | ((pytorch or {}).keys() & RULES.keys()):
-        raise TypeError(f"{operator.__name__}: {', '.join(sorted(taken))} is registered already")
+    if operator.name in OPERATORS:
+        raise TypeError(f"{operator.__name__}: {operator.name} is registered already")
+    register_rules(pytorch or {}, row_by_row, operator.__name__)
     OPERATORS[operator.name] = operator
-    RULES.update(pytorch or {})
+
+
+def register_rules(
+    pytorch: Mapping[str, Rule], row_by_row: Collection[str] = (), of: str = "rules"
+) -> None:
+    """Make functions of PyTorch known that become operators of other files.
+
+    Raises
+    ------
+    TypeError
+        If a name is taken.
+    """
+    if taken := pytorch.keys() & RULES.keys():
+        raise TypeError(f"{of}: {', '.join(sorted(taken))} is registered already")
+    RULES.update(pytorch)
     ROW_BY_ROW.update(row_by_row)
 
 

@@ -85,14 +85,10 @@ def _shuffled(call: Call) -> Lowered:
     if given is None or len(given.shape) != 3:
         return ()
     channels, height, width = given.shape
-    if "upscale_factor" in call.arguments:
-        factor = call.arguments["upscale_factor"]
-        parted: Shape = (channels // factor**2, factor, factor, height, width)
-        order: Indices = (0, 3, 1, 4, 2)
-    elif "downscale_factor" in call.arguments:
+    if "downscale_factor" in call.arguments:
         factor = call.arguments["downscale_factor"]
-        parted = (channels, height // factor, factor, width // factor, factor)
-        order = (0, 2, 4, 1, 3)
+        parted: Shape = (channels, height // factor, factor, width // factor, factor)
+        order: Indices = (0, 2, 4, 1, 3)
     else:
         groups = call.arguments["groups"]
         parted, order = (groups, channels // groups, height, width), (1, 0, 2, 3)
@@ -104,5 +100,5 @@ def _shuffled(call: Call) -> Lowered:
 
 
 _TRANSPOSED = ("transpose", "permute")
-_SHUFFLED = ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle")
+_SHUFFLED = ("pixel_unshuffle", "channel_shuffle", "native_channel_shuffle")
 register(Permute, dict.fromkeys(_TRANSPOSED, _transposed) | dict.fromkeys(_SHUFFLED, _shuffled))

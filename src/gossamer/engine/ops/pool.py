@@ -10,9 +10,11 @@ import numpy as np
 
 from gossamer.engine.epilogue import expect_axes
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, network_shape, pair, register
+from gossamer.engine.operator import Call, Given, Lowered, Operator, network_shape, pair, register
 from gossamer.engine.ops.pointwise import affine
+from gossamer.engine.ops.resample import adaptive_mean, adaptive_windows
 from gossamer.engine.ops.reshape import Reshape
+from gossamer.engine.ops.take import taken
 from gossamer.engine.windows import Pooling
 
 
@@ -61,11 +63,27 @@ def _adaptive_pool(call: Call, kind: Literal["max", "average"]) -> Lowered:
     given = call.given("self")
     if given is None or not 2 <= len(given.shape) <= 3:
         return ()
-    size, target = network_shape(given.shape)[1:], pair(call.arguments["output_size"])
-    if any(have % want for have, want in zip(size, target, strict=True)):
-        return ()  # the windows would differ in size
-    window = (size[0] // target[0], size[1] // target[1])
-    return _pooled(call, Pooling(kind, window, window))
+    size, target = network_shape(given.shape)[1:], network_shape(call.shape)[1:]
+    if all(have % want == 0 for have, want in zip(size, target, strict=True)):
+        window = (size[0] // target[0], size[1] // target[1])
+        return _pooled(call, Pooling(kind, window, window))
+    if kind == "average":
+        return adaptive_mean(call, given)
+    return _adaptive_maximum(call, given, size, target)
+
+
+def _adaptive_maximum(call: Call, given: Given, size: Shape, target: Shape) -> Lowered:
+    """Return the largest of windows that differ in size by one, the smaller with a number twice."""
+    places, window = {}, [1, 1]
+    for axis in (0, 1):
+        ends = adaptive_windows(size[axis], target[axis])
+        window[axis] = max(end - begin for begin, end in ends)
+        places[axis + 1] = np.concatenate(
+            [np.minimum(begin + np.arange(window[axis]), end - 1) for begin, end in ends]
+        )
+    found = taken(call, given.value, places)
+    kernel = (window[0], window[1])
+    return found and (*found, Pool(call.step(len(found) - 1), Pooling("max", kernel, kernel)))
 
 
 def _pooled(call: Call, pooling: Pooling) -> Lowered:

@@ -19,9 +19,12 @@ from gossamer.engine.operator import Operator
 from gossamer.engine.ops.convolution import Convolution
 from gossamer.engine.ops.linear import Linear
 from gossamer.engine.ops.pad import Pad
+from gossamer.engine.ops.permute import Permute
+from gossamer.engine.ops.pixel_shuffle import PixelShuffle
 from gossamer.engine.ops.pointwise import Pointwise, activate, affine
 from gossamer.engine.ops.pool import Pool
 from gossamer.engine.ops.reshape import Reshape
+from gossamer.engine.ops.slice import Slice
 from gossamer.engine.weights import dense
 
 Changes = Mapping[Value, Operator]
@@ -249,17 +252,49 @@ def _activate_before_pool(name: Value, operator: Operator, view: _View) -> Chang
     return {inner: activate(pool.input, activation), name: replace(pool, input=inner)}
 
 
-def _activate_before_reshape(name: Value, operator: Operator, view: _View) -> Changes | None:
+def _activate_before_moving(name: Value, operator: Operator, view: _View) -> Changes | None:
+    """Take a function of numbers before they are moved, which what gives them may take in."""
     if not _is_activation(operator):
         return None
-    reshape = view.alone(operator.input)
-    if not isinstance(reshape, Reshape) or reshape.input in view.program.inputs:
+    moving = view.alone(operator.input)
+    if not _moves(moving) or moving.input in view.program.inputs:
+        return None
+    if not isinstance(moving, Reshape) and not _is_product_moved(moving.input, view):
         return None
     inner = f"{name}<"
     return {
-        inner: activate(reshape.input, operator.epilogue.activation),
-        name: replace(reshape, input=inner),
+        inner: activate(moving.input, operator.epilogue.activation),
+        name: replace(moving, input=inner),
     }
+
+
+def _affine_before_moving(name: Value, operator: Operator, view: _View) -> Changes | None:
+    """Scale and shift before pixels are moved where a product takes the numbers in."""
+    if not _is_affine(operator):
+        return None
+    moving = view.alone(operator.input)
+    if not _moves(moving) or not _is_product_moved(moving.input, view):
+        return None
+    scale, shift = _constants(operator)
+    if isinstance(moving, PixelShuffle):
+        block = math.prod(moving.block)
+        scale, shift = np.repeat(scale, block), np.repeat(shift, block)
+    elif not isinstance(moving, Slice) or moving.axis == 0:
+        return None
+    inner = f"{name}<"
+    return {inner: affine(moving.input, scale, shift), name: replace(moving, input=inner)}
+
+
+def _moves(operator: Operator | None) -> TypeGuard[Reshape | Permute | Slice | PixelShuffle]:
+    return isinstance(operator, Reshape | Permute | Slice | PixelShuffle)
+
+
+def _is_product_moved(name: Value, view: _View) -> bool:
+    """Tell whether a value is a product that nothing else reads, moved or not."""
+    operator = view.alone(name)
+    while _moves(operator):
+        operator = view.alone(operator.input)
+    return _is_product(operator)
 
 
 def _affine_before_pool(name: Value, operator: Operator, view: _View) -> Changes | None:
@@ -288,7 +323,8 @@ _BACKWARDS: tuple[_Rule, ...] = (
     _pad_within_convolution,
     _double,
     _activate_before_pool,
-    _activate_before_reshape,
+    _activate_before_moving,
+    _affine_before_moving,
     _affine_before_pool,
 )
 

@@ -20,7 +20,7 @@ from gossamer.engine.ops.linear import Linear
 from gossamer.engine.ops.pad import Pad
 from gossamer.engine.ops.pointwise import Pointwise
 from gossamer.engine.ops.pool import Pool
-from gossamer.engine.weights import Weights, dense, pack_weights
+from gossamer.engine.weights import Layout, Weights, dense, pack_weights
 
 REWRITTEN = (Pad,)
 """Operators that `fuse` writes as others."""
@@ -54,7 +54,9 @@ def _in_float32(part: _Part) -> _Part:
         elif isinstance(content, np.ndarray):
             changes[field.name] = np.ascontiguousarray(content, np.float32)
         elif isinstance(content, Weights):
-            changes[field.name] = pack_weights(content.values, "dense")
+            # The layout of weights is chosen later; other matrices are mostly zeros.
+            layout: Layout = "dense" if field.name == "weights" else "csr"
+            changes[field.name] = pack_weights(content.values, layout)
         elif is_dataclass(content):
             changes[field.name] = _in_float32(content)
     return replace(part, **changes)  # type: ignore[type-var]
