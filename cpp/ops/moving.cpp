@@ -7,14 +7,13 @@ namespace {
 
 void copy(const float* from, std::ptrdiff_t from_stride, float* to, std::ptrdiff_t to_stride,
           std::int64_t count, std::int64_t lanes) {
-    if (from_stride == lanes && to_stride == lanes) {
+    if (from_stride == lanes && to_stride == lanes)
         std::copy_n(from, count * lanes, to);
-    } else if (lanes == 1) {
+    else if (lanes == 1)
         for (std::int64_t at = 0; at < count; ++at) to[at * to_stride] = from[at * from_stride];
-    } else {
+    else
         for (std::int64_t at = 0; at < count; ++at)
             std::copy_n(from + at * from_stride, lanes, to + at * to_stride);
-    }
 }
 
 struct Copying {
@@ -27,7 +26,8 @@ struct Copying {
     void run(int axis, const float* source, float* place) const {
         const std::ptrdiff_t near = from.strides[axis], far = to.strides[axis];
         const bool last = axis == to.rank - 1;
-        if (last && axis != table_axis) return copy(source, near, place, far, to.sizes[axis], lanes);
+        if (last && axis != table_axis)
+            return copy(source, near, place, far, to.sizes[axis], lanes);
         for (std::int64_t at = 0; at < to.sizes[axis]; ++at) {
             const float* const here = source + (axis == table_axis ? table[at] : at) * near;
             if (last)
@@ -41,10 +41,9 @@ struct Copying {
 // A value as a walk over it goes.
 Strided walked(const Strided& value, const Strided& output, const Walk& walk) {
     Strided found{value.data, output.rank, {}, {}};
-    for (int axis = 0; axis < value.rank; ++axis) {
+    for (int axis = 0; axis < value.rank; ++axis)
         if (!walk.first.empty())
             found.data += walk.first[static_cast<std::size_t>(axis)] * value.strides[axis];
-    }
     for (int axis = 0; axis < output.rank; ++axis) {
         const int source = walk.axes[static_cast<std::size_t>(axis)];
         found.sizes[axis] = output.sizes[axis];

@@ -44,12 +44,11 @@ class PixelShuffle final : public Layer {
   private:
     static void spread(const float* from, float* to, std::int64_t pixels, std::int64_t lanes,
                        std::int64_t step) {
-        if (lanes == 1) {
+        if (lanes == 1)
             for (std::int64_t at = 0; at < pixels; ++at) to[at * step] = from[at];
-        } else {
+        else
             for (std::int64_t at = 0; at < pixels; ++at)
                 std::copy_n(from + at * lanes, lanes, to + at * step * lanes);
-        }
     }
 
     Pair block_;

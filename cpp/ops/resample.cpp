@@ -40,12 +40,11 @@ struct Resampling {
     void add(int at, const float* source, float factor, float* sums, bool clear) const {
         if (at <= last) {
             const std::ptrdiff_t near = from.strides[at], far = to.strides[at];
-            if (at == last && lanes == 1 && near == 1 && far == 1) {
+            if (at == last && lanes == 1 && near == 1 && far == 1)
                 add_row(source, factor, sums, to.sizes[at], clear);
-            } else {
+            else
                 for (std::int64_t number = 0; number < to.sizes[at]; ++number)
                     add(at + 1, source + number * near, factor, sums + number * far, clear);
-            }
         } else {
             add_row(source, factor, sums, lanes, clear);
         }
@@ -76,20 +75,20 @@ class Resample final : public Layer {
     }
 
     Prepared prepare(InstructionSet, bool) const override {
-        return {[matrix = matrix_, axis = axis_, taken = taken[0], given = given](const Call& call) {
-                    const View input = call.read(0);
-                    const std::int64_t lanes = call.output.pixel;
-                    const std::int64_t groups = given.image ? 1 : call.output.pixels;
-                    for (std::int64_t group = 0; group < groups; ++group) {
-                        const Strided from = of_example(input, taken, group * lanes);
-                        const Strided to = of_example(call.output, given, group * lanes);
-                        const Resampling resampling{matrix,      static_cast<int>(axis),
-                                                    to.rank - 1, lanes,
-                                                    from,        to};
-                        resampling.run(0, from.data, to.data);
-                    }
-                },
-                0.0};
+        return {
+            [matrix = matrix_, axis = axis_, taken = taken[0], given = given](const Call& call) {
+                const View input = call.read(0);
+                const std::int64_t lanes = call.output.pixel;
+                const std::int64_t groups = given.image ? 1 : call.output.pixels;
+                for (std::int64_t group = 0; group < groups; ++group) {
+                    const Strided from = of_example(input, taken, group * lanes);
+                    const Strided to = of_example(call.output, given, group * lanes);
+                    const Resampling resampling{
+                        matrix, static_cast<int>(axis), to.rank - 1, lanes, from, to};
+                    resampling.run(0, from.data, to.data);
+                }
+            },
+            0.0};
     }
 
   private:

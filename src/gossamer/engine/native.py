@@ -7,7 +7,7 @@ by 0 and give NaN. Elsewhere NaN and infinities spread as they do in PyTorch.
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from types import ModuleType
 from typing import Any

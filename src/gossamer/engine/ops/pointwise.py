@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from gossamer.engine.operator import (
     random_shape,
     register,
 )
+from gossamer.engine.ops.binary import binary
 from gossamer.engine.ops.reshape import Reshape
 
 
@@ -65,10 +65,14 @@ def add(left: Value, right: Value) -> Pointwise:
     return Pointwise(left, Epilogue(residual=right))
 
 
+def uniform(call: Call, value: Value, scale: float, shift: float = 0.0) -> Pointwise:
+    """Return an affine function that is the same for all channels of the value of a call."""
+    channels = call.shape[0]
+    return affine(value, np.full(channels, scale), np.full(channels, shift))
+
+
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
-_MOST_SCALED = 1e6
-"""Largest bound of a clamp, and one over its smallest: beyond, small numbers would lose digits."""
 
 
 def _batch_norm(call: Call) -> Lowered:
@@ -93,10 +97,26 @@ def _leaky_relu(call: Call) -> Lowered:
 
 
 def _prelu(call: Call) -> Lowered:
-    slope = call.constant("weight")
-    if slope is None or slope.size != 1:
+    """Return what is above 0 plus what is below times a slope, which may be each channel's own."""
+    given, slope = call.given("self"), call.constant("weight")
+    if given is None or slope is None:
         return ()
-    return _activated(call, "leaky-relu", float(slope.flat[0]))
+    if slope.size == 1:
+        return _activated(call, "leaky-relu", float(slope.flat[0]))
+    return (
+        activate(given.value, Activation("relu")),
+        uniform(call, given.value, -1.0),
+        activate(call.step(1), Activation("relu")),
+        affine(call.step(2), -slope.reshape(-1), np.zeros(slope.size)),
+        add(call.step(0), call.step(3)),
+    )
+
+
+def _rrelu(call: Call) -> Lowered:
+    if call.arguments["training"]:
+        return ()
+    slope = (float(call.arguments["lower"]) + float(call.arguments["upper"])) / 2
+    return _activated(call, "leaky-relu", slope)
 
 
 def _elu(call: Call) -> Lowered:
@@ -108,7 +128,7 @@ def _scaled_elu(call: Call, alpha: float, scale: float) -> Lowered:
     activated = _activated(call, "elu", alpha)
     if scale == 1 or not activated:
         return activated
-    return (*activated, _uniform(call, call.step(0), scale, 0.0))
+    return (*activated, uniform(call, call.step(0), scale, 0.0))
 
 
 def _gelu(call: Call) -> Lowered:
@@ -120,60 +140,10 @@ def _hardsigmoid(call: Call) -> Lowered:
     if given is None:
         return ()
     return (
-        _uniform(call, given.value, 1.0, 3.0),
+        uniform(call, given.value, 1.0, 3.0),
         activate(call.step(0), Activation("relu6")),
-        _uniform(call, call.step(1), 1 / 6, 0.0),
+        uniform(call, call.step(1), 1 / 6, 0.0),
     )
-
-
-def _clamp(call: Call, low: str, high: str) -> Lowered:
-    """Return a clamp as what it leaves above 0 plus what it leaves below.
-
-    One of the two is 0 for each number, so that nothing cancels; moving the bounds to those of
-    ReLU6 instead would lose the digits of every number much smaller than they are.
-    """
-    given = call.given("self")
-    least = _bound(call.arguments.get(low), -math.inf)
-    most = _bound(call.arguments.get(high), math.inf)
-    if given is None or least is None or most is None or not least <= 0 <= most or least == most:
-        return ()
-    finite = [abs(bound) for bound in (least, most) if bound and math.isfinite(bound)]
-    if any(not 1 / _MOST_SCALED <= bound <= _MOST_SCALED for bound in finite):
-        return ()
-    above = _half_clamped(call, given.value, most, 0) if most else ()
-    below = _half_clamped(call, given.value, least, len(above)) if least else ()
-    if not (above and below):
-        return above or below
-    ends = (call.step(len(above) - 1), call.step(len(above) + len(below) - 1))
-    return (*above, *below, add(*ends))
-
-
-def _bound(found: Any, default: float) -> float | None:
-    """Return the bound of a clamp; None if it is computed."""
-    if found is None:
-        return default
-    return float(found) if isinstance(found, int | float) else None
-
-
-def _half_clamped(call: Call, value: str, bound: float, first: int) -> Lowered:
-    """Return what lies between 0 and a bound on either side of it, as operators from a step on."""
-    if math.isinf(bound):
-        width, activation = math.copysign(1.0, bound), Activation("relu")
-    else:
-        width, activation = bound / 6, Activation("relu6")
-    if width == 1:
-        return (activate(value, activation),)
-    return (
-        _uniform(call, value, 1 / width, 0.0),
-        activate(call.step(first), activation),
-        _uniform(call, call.step(first + 1), width, 0.0),
-    )
-
-
-def _uniform(call: Call, value: str, scale: float, shift: float) -> Pointwise:
-    """Return an affine function that is the same for all channels of the value of a call."""
-    channels = call.shape[0]
-    return affine(value, np.full(channels, scale), np.full(channels, shift))
 
 
 def _plus(call: Call, sign: float) -> Lowered:
@@ -186,10 +156,10 @@ def _plus(call: Call, sign: float) -> Lowered:
         return _affine(call, "other", np.asarray(factor), left)
     given, other = call.given("self"), call.given("other")
     if given is None or other is None or given.shape != other.shape:
-        return ()
+        return {1.0: binary(call, "add"), -1.0: binary(call, "subtract")}.get(factor, ())
     if factor == 1:
         return (add(given.value, other.value),)
-    return (_uniform(call, other.value, factor, 0.0), add(given.value, call.step(0)))
+    return (uniform(call, other.value, factor), add(given.value, call.step(0)))
 
 
 def _rsub(call: Call) -> Lowered:
@@ -204,12 +174,16 @@ def _mul(call: Call) -> Lowered:
         constant = call.constant(factor)
         if constant is not None:
             return _affine(call, value, constant, np.zeros(()))
-    return ()
+    return binary(call, "multiply")
 
 
 def _div(call: Call) -> Lowered:
     divisor = call.constant("other")
-    if divisor is None or not divisor.all() or call.arguments.get("rounding_mode"):
+    if call.arguments.get("rounding_mode"):
+        return ()
+    if divisor is None:
+        return binary(call, "divide")
+    if not divisor.all():
         return ()
     return _affine(call, "self", 1 / divisor, np.zeros(()))
 
@@ -257,12 +231,10 @@ _BY_ROW: dict[str, Rule] = {
     **{name: partial(_activated, name=name) for name in _ACTIVATIONS},
     "gelu": _gelu,
     "leaky_relu": _leaky_relu,
+    "rrelu": _rrelu,
     "elu": _elu,
     "selu": partial(_scaled_elu, alpha=_SELU_ALPHA, scale=_SELU_SCALE),
     "hardsigmoid": _hardsigmoid,
-    "hardtanh": partial(_clamp, low="min_val", high="max_val"),
-    "clamp": partial(_clamp, low="min", high="max"),
-    "clamp_min": partial(_clamp, low="min", high=""),
     "add": partial(_plus, sign=1.0),
     "sub": partial(_plus, sign=-1.0),
     "rsub": _rsub,

@@ -12,6 +12,7 @@ from gossamer.engine.epilogue import expect_axes
 from gossamer.engine.fields import Array, Shape, Value
 from gossamer.engine.operator import Call, Given, Lowered, Operator, network_shape, pair, register
 from gossamer.engine.ops.pointwise import affine
+from gossamer.engine.ops.reduce import ReductionName, reduced
 from gossamer.engine.ops.resample import adaptive_mean, adaptive_windows
 from gossamer.engine.ops.reshape import Reshape
 from gossamer.engine.ops.take import taken
@@ -96,12 +97,11 @@ def _pooled(call: Call, pooling: Pooling) -> Lowered:
 def _reduced(call: Call, kind: Literal["max", "average"], *, total: bool = False) -> Lowered:
     """Return a reduction over whole axes of an image or a sequence as one pooling."""
     given, dims = call.given("self"), call.arguments["dim"]
-    if given is None or not dims or len(given.shape) > 3:
-        return ()
-    rank = len(given.shape) + 1
-    axes = {dim % rank for dim in dims}
-    if min(axes) < 2:  # the batch, or the channels
-        return ()
+    rank = 0 if given is None else len(given.shape) + 1
+    axes = {dim % rank for dim in dims or ()}
+    if given is None or len(given.shape) > 3 or not axes or min(axes) < 2:
+        names: dict[str, ReductionName] = {"max": "maximum", "average": "mean"}
+        return reduced(call, "sum" if total else names[kind])
     size = [given.shape[axis - 1] if axis in axes else 1 for axis in range(2, rank)]
     window = pair(size)
     kept: list[Operator] = [Pool(given.value, Pooling(kind, window, window))]

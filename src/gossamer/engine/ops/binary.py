@@ -1,0 +1,99 @@
+"""Functions of two computed numbers: gates, quotients, comparisons, the larger of both."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.core.errors import InputError
+from gossamer.engine.fields import Array, Shape, Value
+from gossamer.engine.operator import Call, Lowered, Operator, Rule, random_shape, register
+
+BinaryName = Literal[
+    "add", "divide", "equal", "less", "less-equal", "maximum", "minimum", "multiply", "not-equal",
+    "power", "subtract",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Binary(Operator):
+    """A function of each number of two values; axes of length 1 are repeated in either of them.
+
+    Truth values are 1 and 0.
+    """
+
+    name = "binary"
+
+    left: Value
+    right: Value
+    function: BinaryName
+
+    def infer_shape(self, shapes: Mapping[Value, Shape]) -> Shape:
+        left, right = shapes[self.left], shapes[self.right]
+        fits = len(left) == len(right) and all(
+            a == b or 1 in (a, b) for a, b in zip(left, right, strict=True)
+        )
+        if not fits:
+            raise InputError(
+                f"reads shapes {list(left)} and {list(right)}, expected lengths that are the same "
+                "or 1."
+            )
+        return tuple(map(max, left, right))
+
+    def run(self, values: Mapping[Value, Array]) -> Array:
+        left, right = values[self.left], values[self.right]
+        return np.asarray(_FUNCTIONS[self.function](left, right), left.dtype)
+
+    @classmethod
+    def sampled(cls, random: np.random.Generator) -> tuple[Shape, "Binary"]:
+        names = [name for name in get_args(BinaryName) if name not in ("divide", "power")]
+        return random_shape(random), cls(0, 0, names[int(random.integers(len(names)))])
+
+
+_FUNCTIONS: Mapping[str, Callable[[Array, Array], NDArray[Any]]] = {
+    "add": np.add,
+    "divide": np.divide,
+    "equal": np.equal,
+    "less": np.less,
+    "less-equal": np.less_equal,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "multiply": np.multiply,
+    "not-equal": np.not_equal,
+    "power": np.power,
+    "subtract": np.subtract,
+}
+
+
+def binary(call: Call, function: BinaryName, left: str = "self", right: str = "other") -> Lowered:
+    """Return a function of two computed values among the arguments of a call."""
+    first, second = call.given(left), call.given(right)
+    if first is None or second is None:
+        return ()
+    if not len(first.shape) == len(second.shape) == len(call.shape):
+        return ()  # PyTorch would put the batch of one beside another axis of the other
+    return (Binary(first.value, second.value, function),)
+
+
+def _binary(function: BinaryName, *, turned: bool = False) -> Rule:
+    ends = ("other", "self") if turned else ("self", "other")
+    return lambda call: binary(call, function, *ends)
+
+
+register(
+    Binary,
+    {
+        "maximum": _binary("maximum"),
+        "minimum": _binary("minimum"),
+        "logical_and": _binary("multiply"),
+        "bitwise_and": _binary("multiply"),
+        "__and__": _binary("multiply"),
+        "logical_or": _binary("maximum"),
+        "bitwise_or": _binary("maximum"),
+        "__or__": _binary("maximum"),
+        "logical_xor": _binary("not-equal"),
+        "bitwise_xor": _binary("not-equal"),
+    },
+)

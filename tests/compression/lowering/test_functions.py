@@ -1,0 +1,60 @@
+"""Functions of numbers, gates and reductions are what PyTorch computes, whole in the engine."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lowered_functions import Behind, errors
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "abs, sign": lambda x: x.abs() * x.sign(),
+    "exponentials": lambda x: x.clamp(max=20).exp() + x.clamp(max=3).expm1(),
+    "logarithms": lambda x: (x * x).log1p() + (x.abs() + 1).log2() + (x.abs() + 1).log10(),
+    "roots": lambda x: (x * x + 0.1).rsqrt() + x.abs().sqrt(),
+    "powers": lambda x: x**2 + x.abs() ** 0.3 + (1 + x.abs()) ** -1,
+    "power of two": lambda x: (1 + x.abs()) ** (x / 100),
+    "reciprocal": lambda x: 1 / (2 + x.abs()),
+    "erf": lambda x: torch.erf(x / 10),
+    "waves": lambda x: torch.sin(x) * torch.cos(x),
+    "rounded": lambda x: x.floor() + x.ceil() + x.round(),
+    "softplus": lambda x: functional.softplus(x, 0.5),
+    "mish": functional.mish,
+    "logsigmoid": functional.logsigmoid,
+    "celu": lambda x: functional.celu(x, 0.5),
+    "glu": lambda x: functional.glu(x, 1) + functional.glu(x.flip(1), -3),
+    "softsign": functional.softsign,
+    "tanhshrink": lambda x: functional.tanhshrink(x * 3),
+    "prelu": nn.PReLU(4, 0.3),
+    "rrelu": nn.RReLU(),
+    "gate": lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
+    "quotient": lambda x: x / (1 + x.abs().amax(1, keepdim=True)),
+    "difference": lambda x: x - x.mean(1, keepdim=True),
+    "extremes": lambda x: torch.maximum(x, -x) - torch.minimum(x, x.flip(3)),
+    "clamped": lambda x: x.clamp(0.1, 0.3) + x.clamp(min=5) + x.clamp(max=-1),
+}
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: x.mean(1),
+    "mean of all": lambda x: x.mean((1, 2, 3), keepdim=True),
+    "sum": lambda x: x.sum((1, 3), keepdim=True),
+    "largest": lambda x: x.max(1)[0] + x.amax((1, 2), keepdim=True)[:, 0],
+    "smallest": lambda x: x.min(2).values + x.amin(2),
+    "product": lambda x: (1 + x / 100).prod(1),
+    "variance": lambda x: x.var(1) + x.var((1, 2), unbiased=False)[:, None],
+    "deviation": lambda x: x.std((2, 3), correction=2),
+    "norm": lambda x: functional.normalize(x, dim=1) + x.norm(1, dim=2, keepdim=True),
+    "norm of tiny numbers": lambda x: (x * 1e-25).norm(dim=1) * 1e25,
+    "logarithm of sums": lambda x: x.logsumexp((1, 2)),
+    "cumulated": lambda x: x.cumsum(2),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS | REDUCTIONS)
+def test_functions_are_what_pytorch_computes(name: str) -> None:
+    function = (FUNCTIONS | REDUCTIONS)[name]
+    generator = torch.Generator().manual_seed(0)
+    sizes = 10 ** (3 * torch.rand(3, 4, 3, 5, generator=generator) - 1.5)
+    example = sizes * torch.randn(3, 4, 3, 5, generator=generator)
+    assert max(errors(Behind(function, 4), example).values()) < 2e-6
