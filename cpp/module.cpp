@@ -162,7 +162,7 @@ void add_plan(nb::module_& module) {
             "__init__",
             [](Plan* self, const std::vector<std::int64_t>& input_shape) {
                 new (self) Plan{};
-                self->input = shape_of(input_shape);
+                self->input = Check("input").shape(input_shape);
             },
             nb::arg("input_shape"))
         .def("add", &add_layer, nb::arg("name"), nb::arg("inputs"), nb::arg("fields"),
@@ -170,7 +170,7 @@ void add_plan(nb::module_& module) {
         .def(
             "add_input",
             [](Plan& self, const std::vector<std::int64_t>& shape) {
-                self.add_input(shape_of(shape));
+                self.add_input(Check("input").shape(shape));
             },
             nb::arg("shape"), "Add a further input; no layer may stand before it.")
         .def_rw("outputs", &Plan::outputs)

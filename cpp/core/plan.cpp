@@ -53,22 +53,6 @@ Shape checked(Layer& layer, const Check& check, const std::vector<Shape>& shapes
 
 }  // namespace
 
-Shape shape_of(const std::vector<std::int64_t>& sizes) {
-    if (sizes.empty() || sizes.size() > most_axes)
-        throw std::invalid_argument("a shape must have one axis to five");
-    std::int64_t total = 1;
-    for (const std::int64_t size : sizes) {
-        if (size < 1 || size > most_numbers || total * size > most_numbers)
-            throw std::invalid_argument(
-                "every size of a value must be at least 1 and their product at most 2^28");
-        total *= size;
-    }
-    if (sizes.size() == 1) return {false, sizes[0], 1, 1};
-    Shape shape{true, sizes.front(), total / sizes.front() / sizes.back(), sizes.back()};
-    if (sizes.size() != 3) shape.axes = sizes;
-    return shape;
-}
-
 void Plan::add_input(const Shape& shape) { layers.push_back(std::make_shared<Input>(shape)); }
 
 void check(Plan& plan) {
@@ -95,6 +79,20 @@ void check(Plan& plan) {
 
 void Check::require(bool sound, const std::string& expected) const {
     if (!sound) throw std::invalid_argument(where_ + ": " + expected);
+}
+
+Shape Check::shape(const std::vector<std::int64_t>& sizes) const {
+    require(!sizes.empty() && sizes.size() <= most_axes, "a value must have one axis to five");
+    std::int64_t total = 1;
+    for (const std::int64_t size : sizes) {
+        require(size >= 1 && size <= most_numbers && total * size <= most_numbers,
+                "every size of a value must be at least 1 and their product at most 2^28");
+        total *= size;
+    }
+    if (sizes.size() == 1) return {false, sizes[0], 1, 1};
+    Shape shape{true, sizes.front(), total / sizes.front() / sizes.back(), sizes.back()};
+    if (sizes.size() != 3) shape.axes = sizes;
+    return shape;
 }
 
 Shape Check::sound(const Shape& shape) const {

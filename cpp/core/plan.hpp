@@ -79,9 +79,6 @@ struct Epilogue {
     }
 };
 
-// Throws std::invalid_argument unless there are one to five, each of 1 or more, not too many in all.
-Shape shape_of(const std::vector<std::int64_t>& sizes);
-
 class Layer;  // ops/layer.hpp
 
 // Value 0 is the first input, value n + 1 what layer n gives. Further inputs are layers that read
@@ -99,7 +96,7 @@ struct Plan {
 // The limits of kernels/checks.py. With them no product of the sizes of a layer overflows 64 bits.
 inline constexpr std::int64_t most_numbers = std::int64_t{1} << 28;  // of a value, padding included
 inline constexpr std::int64_t most_weights = (std::int64_t{1} << 31) - 1;  // zeros included
-inline constexpr int most_axes = 5;  // of a value
+inline constexpr int most_axes = 5;                                        // of a value
 inline constexpr std::int64_t most_layers = std::int64_t{1} << 16;
 inline constexpr std::int64_t longest = std::int64_t{1} << 16;  // kernel, stride, padding, dilation
 
@@ -121,6 +118,8 @@ class Check {
     // Throws std::invalid_argument unless it is sound.
     void require(bool sound, const std::string& expected) const;
 
+    // The shape of one size to five.
+    Shape shape(const std::vector<std::int64_t>& sizes) const;
     Shape sound(const Shape& shape) const;
     void weights(const Weights& weights) const;
     // What follows sums of a shape, and the values that are read. A missing scale becomes 1, a

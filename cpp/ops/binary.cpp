@@ -92,7 +92,7 @@ class Binary final : public Layer {
                           "must read values whose lengths are the same or 1");
             sizes[axis] = std::max(sizes[axis], others[axis]);
         }
-        return shape_of(sizes);
+        return check.shape(sizes);
     }
 
     Prepared prepare(InstructionSet, bool) const override {

@@ -34,7 +34,7 @@ class Concatenate final : public Layer {
             check.require(total <= most_numbers, "joins too much along its axis");
         }
         all[along] = total;
-        return shape_of(all);
+        return check.shape(all);
     }
 
     Prepared prepare(InstructionSet, bool) const override {

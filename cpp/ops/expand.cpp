@@ -16,7 +16,7 @@ class Expand final : public Moving {
                           "only an axis of length 1 can be repeated");
             walk.axes.push_back(sizes[axis] == 1 ? -1 : static_cast<int>(axis));
         }
-        return shape_of(shape_);
+        return check.shape(shape_);
     }
 
   private:

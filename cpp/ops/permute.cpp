@@ -22,7 +22,7 @@ class Permute final : public Moving {
             found.push_back(sizes[static_cast<std::size_t>(axis)]);
             walk.axes.push_back(static_cast<int>(axis));
         }
-        return shape_of(found);
+        return check.shape(found);
     }
 
   private:

@@ -51,7 +51,7 @@ class Reduce final : public Layer {
             count_ *= size;
             size = 1;
         }
-        return shape_of(sizes);
+        return check.shape(sizes);
     }
 
     void run(const Strided* inputs, const Strided& output) const override {

@@ -71,7 +71,7 @@ class Resample final : public Layer {
         std::int64_t& size = sizes[static_cast<std::size_t>(axis_)];
         check.require(matrix_.columns == size, "matrix must have a column for each number");
         size = matrix_.rows;
-        return shape_of(sizes);
+        return check.shape(sizes);
     }
 
     Prepared prepare(InstructionSet, bool) const override {

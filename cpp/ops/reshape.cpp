@@ -53,12 +53,13 @@ namespace {
 
 class Reshape final : public Layer {
   public:
-    explicit Reshape(Fields& fields) : shape_(shape_of(fields.take<Sizes>("shape"))) {}
+    explicit Reshape(Fields& fields) : sizes_(fields.take<Sizes>("shape")) {}
 
     Shape check(const Check& check) override {
-        check.require(check.sound(shape_).size() == taken[0].size(),
+        const Shape shape = check.shape(sizes_);
+        check.require(shape.size() == taken[0].size(),
                       "must reshape to as many numbers as it reads");
-        return shape_;
+        return shape;
     }
 
     bool renames() const override { return true; }
@@ -69,7 +70,7 @@ class Reshape final : public Layer {
     }
 
   private:
-    Shape shape_;
+    Sizes sizes_;
 };
 
 GOSSAMER_OPERATOR("reshape", Reshape)

@@ -30,7 +30,7 @@ class Slice final : public Moving {
         walk.steps.assign(sizes.size(), 1);
         walk.first[static_cast<std::size_t>(axis_)] = start_;
         walk.steps[static_cast<std::size_t>(axis_)] = step_;
-        return shape_of(sizes);
+        return check.shape(sizes);
     }
 
   private:

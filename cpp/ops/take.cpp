@@ -23,7 +23,7 @@ class Take final : public Moving {
         std::iota(walk.axes.begin(), walk.axes.end(), 0);
         walk.table_axis = static_cast<int>(axis_);
         walk.table = indices_;
-        return shape_of(sizes);
+        return check.shape(sizes);
     }
 
   private:

@@ -155,7 +155,7 @@ WRONG = [
     (pooling(ceil=1), "pooling ceil is 1, expected bool"),
     (pooling(kernel=(6, 6)), "reaches over 6 pixels"),
     (of((4,), Concatenate(())), "expected one value or more"),
-    (of(IMAGE, Reshape(0, (2, 25, 1)), Concatenate((0, 1))), "differ in their first length only"),
+    (of(IMAGE, Reshape(0, (2, 25, 1)), Concatenate((0, 1))), "differ along axis 0 only"),
     (of((2**27,), *(Concatenate((i, i)) for i in range(2))), "layer 1 (Concatenate) has shape"),
     (of(IMAGE, Reshape(0, (49,))), "holds 49 numbers, expected 50"),
     (of((4,), Softmax(0, 1)), "logarithm is 1"),  # type: ignore[arg-type]

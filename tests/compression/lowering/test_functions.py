@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lowered_functions import Behind, errors
+from gossamer.engine import Engine
+from lowered_functions import Behind, errors, network_of
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "abs, sign": lambda x: x.abs() * x.sign(),
@@ -58,3 +60,10 @@ def test_functions_are_what_pytorch_computes(name: str) -> None:
     sizes = 10 ** (3 * torch.rand(3, 4, 3, 5, generator=generator) - 1.5)
     example = sizes * torch.randn(3, 4, 3, 5, generator=generator)
     assert max(errors(Behind(function, 4), example).values()) < 2e-6
+
+
+@pytest.mark.parametrize("bounds", [(0.1, 0.5), (-2.0, -1.0), (-1e9, 1.0), (-1e-9, 1.0), (0, 0)])
+def test_a_clamp_loses_no_digits(bounds: tuple[float, float]) -> None:
+    example = torch.randn(3, 2, 4, 5) * 10 ** (10 * torch.rand(3, 2, 4, 5) - 5)
+    network = network_of(Behind(lambda x: x.clamp(*bounds), 2), example.clone())
+    np.testing.assert_array_equal(Engine(network)(example.numpy()), example.clamp(*bounds).numpy())
