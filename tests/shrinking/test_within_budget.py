@@ -2,6 +2,7 @@
 
 import csv
 import re
+import time
 import warnings
 from contextlib import nullcontext
 from functools import partial
@@ -68,7 +69,9 @@ def dense() -> Net:
 @pytest.fixture(scope="module")
 def found(dense: Net, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shrunk, Path]:
     folder = tmp_path_factory.mktemp("shrunk")
-    return shrink(dense, DATA, out=folder, **OPTIONS), folder
+    with pytest.MonkeyPatch.context() as patch:  # the page has tests of its own
+        patch.setattr("gossamer.shrinking.result.write_page", lambda *_: None)
+        return shrink(dense, DATA, out=folder, **OPTIONS), folder
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +147,6 @@ def test_the_files_hold_what_the_masked_network_computes(
     assert mask.violations(shrunk.masked) == {}
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert [float(row["sparsity"]) for row in rows] == [one.sparsity for one in shrunk.report.tried]
-    assert (folder / "report.html").is_file()
     assert list(predictor.metadata["classes"]) == ["none", "one", "both"]
 
 
@@ -178,6 +180,68 @@ def test_the_same_call_goes_on_where_it_was_left(
     rest = shrink(dense, DATA, out=tmp_path, **OPTIONS).report
     for one, other in zip(rest.tried, whole.tried, strict=True):
         assert one.model_copy(update={"seconds": 0.0}) == other.model_copy(update={"seconds": 0.0})
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param("block", marks=pytest.mark.slow),
+        pytest.param("unit", marks=pytest.mark.slow),
+        "unit+weight",
+    ],
+)
+def test_every_pattern_makes_it_smaller(dense: Net, pattern: str) -> None:
+    options = {**OPTIONS, "pattern": pattern, "epochs": 6, "max_drop": 0.1}
+    shrunk = shrink(dense, DATA, **options)
+    assert shrunk.report.chosen is not None
+    assert shrunk.after.multiply_adds < 0.8 * shrunk.before.multiply_adds
+    if pattern != "block":
+        assert shrunk.after.parameters < shrunk.before.parameters
+        model: Any = shrunk.model
+        assert model.left.out_features == model.right.out_features == model.last.in_features < 24
+
+
+@pytest.mark.slow
+def test_layers_keep_a_multiple_of_units_where_that_is_asked_for(dense: Net) -> None:
+    options = {**OPTIONS, "pattern": "unit", "epochs": 3, "max_drop": 0.2}
+    model: Any = shrink(dense, DATA, keep_units_multiple_of=8, **options).model
+    assert model.first.out_features % 8 == model.left.out_features % 8 == 0
+    assert model.first.out_features + model.left.out_features < 56
+
+
+def test_patterns_are_tried_at_the_same_cost_and_one_is_taken(dense: Net) -> None:
+    seen: list[str] = []
+    options = {**OPTIONS, "pattern": "auto", "epochs": 8, "max_drop": 0.1}
+    report = shrink(dense, DATA, follow=seen.append, **options).report
+    tried = [said for said in seen if said.startswith("trying")]
+    assert len(tried) >= 3
+    assert len({said.partition(" at ")[2] for said in tried}) == 1
+    assert report.pattern in ("weight", "block", "unit", "unit+weight")
+    assert report.epochs <= 8
+
+
+@pytest.mark.slow
+def test_what_runs_fastest_is_timed(dense: Net) -> None:
+    options = {**OPTIONS, "target": "latency", "epochs": 1, "max_drop": 0.2}
+    report = shrink(dense, DATA, **options).report
+    assert all(one.cost > 0 for one in report.tried)
+    assert {(one.network, one.batch) for one in report.timed} == {
+        (network, batch) for network in ("dense", "shrunk") for batch in (1, 8)
+    }
+    size = shrink(dense, DATA, **{**options, "target": "size"}).report
+    assert size.chosen is not None
+    assert size.after.bytes < 0.8 * size.before.bytes
+    assert size.chosen.cost == pytest.approx(size.after.bytes, rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_short_time_is_kept_to(dense: Net) -> None:
+    long = {**OPTIONS, "epochs": 5000, "max_drop": 0.2}
+    started = time.monotonic()
+    report = shrink(dense, DATA, time_limit=17.0, **long).report
+    assert time.monotonic() - started < 60
+    assert report.epochs < 5000
+    assert report.forecast <= 17
 
 
 def test_another_search_is_not_mixed_with_what_a_folder_holds(
@@ -247,6 +311,7 @@ def test_what_makes_no_sense_is_refused(dense: Net, wrong: dict[str, Any], said:
         shrink(dense, DATA, **{**OPTIONS, **wrong})
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_on_shrinking_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dense: Net
 ) -> None:

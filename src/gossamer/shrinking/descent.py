@@ -10,6 +10,7 @@ from gossamer.core.errors import InputError
 from gossamer.masks import OUTPUT_LAYER, Block, Mask, Pattern, find_mask
 from gossamer.records.shrinking import Target, Tolerance
 from gossamer.shrinking.allocating import Weighted, allocated
+from gossamer.shrinking.costs import quietly
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.split import Batch, Split
 from gossamer.shrinking.task import Task
@@ -143,15 +144,14 @@ def resolved(pattern: str) -> str | Pattern:
 
 def mask_of(rung: Rung, network: nn.Module, before: Mask | None, ground: Ground) -> Mask:
     """Return what a candidate keeps of a network, within what the one before it kept."""
-    options = ground.options
-    exclude = list(options.exclude)
-    if rung.pattern == "unit":
-        found = _units(rung, network, ground)
-    else:
-        found = find_mask(
-            network, 0.0, allocation=dict(rung.shares), pattern=resolved(rung.pattern),
-            exclude=exclude, example=ground.example[:2],
-        )  # fmt: skip
+    with quietly():  # whether little is left of a layer shows in what the candidate loses
+        if rung.pattern == "unit":
+            found = _units(rung, network, ground)
+        else:
+            found = find_mask(
+                network, 0.0, allocation=dict(rung.shares), pattern=resolved(rung.pattern),
+                exclude=list(ground.options.exclude), example=ground.example[:2],
+            )  # fmt: skip
     return found if before is None else before & found
 
 

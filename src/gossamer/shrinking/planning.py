@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -268,22 +268,28 @@ def distance_from(dense: nn.Module, network: nn.Module, some: Split, learnt: Les
     return float(np.mean(parts))
 
 
+_SAMPLED_STEPS = 8
+_SAMPLES = 3
+
+
 def epoch_seconds(dense: nn.Module, learnt: Lesson, ground: Ground) -> float:
-    """Return about how long an epoch of fine-tuning takes, from a few of its steps."""
+    """Return about how long an epoch of fine-tuning takes, from a few of its steps.
+
+    The first steps, which set up memory and threads, do not count; of a few samples the middle one
+    does.
+    """
     network = plain_copy(dense)
     mask = find_mask(network, 0.0, allocation="uniform", exclude=list(ground.options.exclude))
-    size = ground.options.train_batch
-    steps = min(learnt.steps, 12)
-    positions = torch.arange(min(len(learnt.split), steps * size))
+    count = min(len(learnt.split), _SAMPLED_STEPS * ground.options.train_batch)
     answers = learnt.answers
-    part = Lesson(
-        learnt.split.subset(positions),
-        learnt.task,
-        learnt.teacher,
-        learnt.options,
-        None if answers is None else tuple(one[: len(positions)] for one in answers),
+    part = replace(
+        learnt,
+        split=learnt.split.subset(torch.arange(count)),
+        answers=None if answers is None else tuple(one[:count] for one in answers),
     )
-    network.train()
-    started = time.perf_counter()
-    train_epochs(network, mask, part, 1, 0, lambda _: None)
-    return (time.perf_counter() - started) * learnt.steps / part.steps
+    taken = []
+    for _ in range(_SAMPLES + 1):
+        started = time.perf_counter()
+        train_epochs(network, mask, part, 1, 0, lambda _: None)
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken[1:])) * learnt.steps / part.steps
