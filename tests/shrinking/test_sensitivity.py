@@ -126,6 +126,33 @@ def test_any_task_through_its_metric(data: dict[str, Any]) -> None:
     assert 0 < small.drop < whole.drop
 
 
+class Two(nn.Module):
+    """Takes two inputs, by order or by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(4, 9), nn.Linear(3, 9), nn.Linear(9, 2)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.relu(self.left(left) + self.right(right)))
+        return out
+
+
+@pytest.mark.parametrize("pattern", ["weight", "unit"])
+def test_several_inputs_by_order_and_by_name_are_the_same(pattern: str) -> None:
+    left, right, labels = torch.randn(50, 4), torch.randn(50, 3), torch.arange(50) % 2
+    model = Two()
+    by_order, by_name = (
+        gossamer.sensitivity(
+            model, {"train": (inputs, labels), "validation": (inputs, labels)},
+            levels=[0.5], pattern=pattern,
+        )
+        for inputs in ((left, right), {"right": right, "left": left})
+    )  # fmt: skip
+    assert by_order.layers == by_name.layers
+    assert len(by_order.layers) == (3 if pattern == "weight" else 1)  # a sum ties the two
+
+
 def test_interrupted_halfway_the_weights_are_back(
     model: Residual, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,11 +17,8 @@ from gossamer.commands.stopping import stopping
 from gossamer.core.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from gossamer.shrinking.data import Data
     from gossamer.shrinking.options import Options
-    from gossamer.shrinking.task import Task
+    from gossamer.shrinking.resolving import Given
     from gossamer.shrinking.within_budget import Begun
 
 EPILOG = (
@@ -147,8 +144,10 @@ def shrink(
         raise InputError("--min-accuracy: cannot stand beside --max-drop; leave one of them out.")
     check_folder(out, what_for="the network and its evidence")
     from gossamer.core.system import available_cores
-    from gossamer.shrinking.data import read_data
+    from gossamer.nets.arguments import parsed_arguments
+    from gossamer.nets.imported import imported_value
     from gossamer.shrinking.options import options_of
+    from gossamer.shrinking.resolving import resolved
 
     options = options_of(
         max_drop=max_drop, min_accuracy=min_accuracy, target=target.value, pattern=pattern.value,
@@ -156,18 +155,16 @@ def shrink(
         keep_units_multiple_of=keep_units_multiple_of, confidence=confidence, epochs=epochs,
         rate=rate, seed=seed,
     )  # fmt: skip
-    read = read_data(data, seed=seed)
-    network = _network(model, weights, network_arg or (), read, seed)
-    task = _task(loss, metric, higher_is_better)
-    raise typer.Exit(
-        _shrunk(network, read, task, options, _own(train, "train"), out, time_limit, dry_run)
-    )
+    given = resolved(
+        model, data, weights, arguments=parsed_arguments(network_arg or ()), loss=loss,
+        metric=metric, higher_is_better=higher_is_better, seed=seed,
+    )  # fmt: skip
+    own = None if train is None else imported_value(train, "training", called=False)
+    raise typer.Exit(_shrunk(given, options, own, out, time_limit, dry_run))
 
 
 def _shrunk(
-    network: "nn.Module",
-    data: "Data",
-    task: "Task",
+    given: "Given",
     options: "Options",
     train: Callable[..., object] | None,
     out: Path,
@@ -185,8 +182,8 @@ def _shrunk(
 
     with stopping(_say) as should_stop:
         begun = begin(
-            network, data, task, options, train=train, out=None if dry_run else out,
-            time_limit=time_limit, follow=follow, stop=should_stop,
+            given.network, given.data, given.task, options, train=train,
+            out=None if dry_run else out, time_limit=time_limit, follow=follow, stop=should_stop,
         )  # fmt: skip
         for remark in begun.known.remarks:
             _say(f"- {remark}")
@@ -212,41 +209,6 @@ def _finished(begun: "Begun", out: Path) -> None:
     echo(str(found))
     page = out / "report.html"
     echo(str((page if page.is_file() else out).resolve()))
-
-
-def _network(model: str, weights: Path, arguments: Any, data: "Data", seed: int) -> "nn.Module":
-    from gossamer.compression.checkpoints import load_weights
-    from gossamer.nets import NetworkSpec, build, names
-    from gossamer.nets.arguments import parsed_arguments
-    from gossamer.nets.imported import imported_module
-
-    if ":" in model:
-        network = imported_module(model, parsed_arguments(arguments), seed)
-    elif model in names():
-        if arguments or data.train.classes is None:
-            raise InputError(f"{model}: a built-in network takes class numbers, and no arguments.")
-        classes = int(data.train.classes.max()) + 1
-        shape = tuple(data.train.example(2).shape[1:])
-        network = build(NetworkSpec(name=model), shape, classes, seed)
-    else:
-        raise InputError(
-            f"There is no network {model!r}: give package.module:callable or file.py:callable for "
-            f"your own, or one of {', '.join(names())}."
-        )
-    load_weights(network, weights)
-    return network
-
-
-def _task(loss: str | None, metric: str | None, higher: bool | None) -> "Task":
-    from gossamer.shrinking.task import task_of
-
-    return task_of(_own(loss, "loss"), _own(metric, "metric"), higher_is_better=higher)
-
-
-def _own(name: str | None, what: str) -> Any:
-    from gossamer.nets.imported import imported_value
-
-    return None if name is None else imported_value(name, what, called=False)
 
 
 def _say(text: str) -> None:

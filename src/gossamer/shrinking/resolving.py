@@ -14,7 +14,7 @@ from gossamer.core.formats import likeliest
 from gossamer.nets import names
 from gossamer.nets.imported import imported_module, imported_value
 from gossamer.shrinking.data import Data, read_data
-from gossamer.shrinking.task import Task, check_task, task_of
+from gossamer.shrinking.task import Task, task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def resolved(
     seed: int = 0,
     test: bool = True,
 ) -> Given:
-    """Return a network, its data and its task, which go together.
+    """Return a network, its data and its task; whether they go together is for `check_task`.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def resolved(
     Raises
     ------
     InputError
-        If something is not there, cannot be read, or does not go with the rest.
+        If something is not there, or cannot be read.
     """
     check_model(model)
     functions = [
@@ -74,10 +74,6 @@ def resolved(
     task = task_of(*functions, higher_is_better=higher_is_better)
     read = read_data(data, seed=seed, test=test)
     network = _network(model, read, weights, arguments or {})
-    for what in ("train", "validation", "test"):
-        part = getattr(read, what)
-        if part is not None:
-            check_task(network, part, task, what)
     notes = read.notes
     if weights is None:
         notes = (f"No --weights were given: {model} is taken as it is made.", *notes)
