@@ -266,6 +266,27 @@ def resized(data: bytes, other: bytes, generator: Generator) -> bytes:
     return assembled(json.dumps(header, separators=(",", ":")).encode(), body)
 
 
+def reshaped(data: bytes, other: bytes, generator: Generator) -> bytes:
+    """Give arrays other shapes of as many numbers, or other types of as many bytes."""
+    text, body = parts(data)
+    header = json.loads(text)
+    for _ in range(generator.integers(1, 3)):
+        if not header["arrays"]:
+            break
+        entry = header["arrays"][generator.integers(len(header["arrays"]))]
+        size = math.prod(entry["shape"])
+        shapes = [[1, size], [size, 1], [1, 1, size], [size, 1, 1], entry["shape"][::-1], [size]]
+        if size % 2 == 0:
+            shapes += [[2, size // 2], [size // 2, 2]]
+        width = entry["length"] // size if size else 1
+        if generator.random() < 0.8:
+            entry["shape"] = shapes[generator.integers(len(shapes))]
+        else:
+            types = {1: ["uint8"], 2: ["uint16", "bfloat16"], 4: ["float32", "uint32"]}[width]
+            entry["dtype"] = generator.choice(types).item()
+    return assembled(json.dumps(header, separators=(",", ":")).encode(), body)
+
+
 def _stretched(header: Any, claimed: Any, body: bytes, generator: Generator) -> bytes:
     """Give a matrix another number of rows and a first array of its pattern to match, of zeros."""
     claimed["rows"] = int(generator.choice(SIZES[:21]))
@@ -314,7 +335,7 @@ def revalued(data: bytes, other: bytes, generator: Generator) -> bytes:
 
 MUTATIONS: tuple[tuple[Mutation, float], ...] = (
     (flipped, 0.05), (truncated, 0.05), (extended, 0.02), (spliced, 0.08), (misdeclared, 0.05),
-    (renumbered, 0.4), (resized, 0.1), (scribbled, 0.1), (revalued, 0.15),
+    (renumbered, 0.35), (resized, 0.1), (reshaped, 0.15), (scribbled, 0.1), (revalued, 0.05),
 )  # fmt: skip
 
 

@@ -242,6 +242,11 @@ def _built_weights(where: str, header: Any, arrays: _Arrays) -> Weights:
         )
     dtypes = ["uint8"] if encoding == "bitmap" else ["uint8", "uint16", "uint32"]
     pattern = [arrays.take(f"{where}: pattern", number, dtypes) for number in numbers]
+    for array in pattern:
+        if array.ndim != 1:
+            raise InputError(
+                f"{where}: pattern has an array of shape {list(array.shape)}, expected one length."
+            )
     values = arrays.take(f"{where}: values", header["values"], ["float32", "bfloat16"])
     if layout == "dense":
         return _decoded_dense(where, rows, columns, pattern, values)

@@ -1,0 +1,1 @@
+"""What may happen to a study while it runs or lies on disk, done to it many times."""
