@@ -80,6 +80,19 @@ def test_a_diverging_arm_fails_alone_and_says_why(write_study: WriteStudy, tmp_p
     assert sum(isinstance(event, Record) for event in events) == 2 * 7 - len(failures)
 
 
+def test_a_training_of_which_nothing_is_known_any_more_is_done_again(
+    study_file: Path, tmp_path: Path
+) -> None:
+    run_all(study_file, tmp_path / "out")
+    whole = numbers(tmp_path / "out")
+    with Store.create(tmp_path / "out") as store:
+        first = store.latest_study().trials[0].phases[0]
+        store._database.write("UPDATE phases SET json = 'x' || json WHERE key = ?", (first,))
+    events = run_all(study_file, tmp_path / "out")
+    assert [event.key for event in events if isinstance(event, Phase | Record)] == [first]
+    assert numbers(tmp_path / "out") == whole
+
+
 def test_one_trial_that_fails_does_not_cost_the_others_of_its_task(
     study_file: Path, tmp_path: Path
 ) -> None:

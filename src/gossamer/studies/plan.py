@@ -259,6 +259,7 @@ def make_plan(
     lacking: Mapping[str, frozenset[str]] | None = None,
     ends: Iterable[KeyedTrial] = (),
     given_up: AbstractSet[str] = frozenset(),
+    lost: AbstractSet[str] = frozenset(),
 ) -> Plan:
     """Work out what is left.
 
@@ -275,22 +276,25 @@ def make_plan(
         together with them.
     given_up
         The keys of states and records that are not tried again, nor what rests on them.
+    lost
+        The keys of trainings of which nothing is known any more, though their trials are measured:
+        the report tells of each training.
     """
 
     def can_be_had(trial: KeyedTrial) -> bool:
-        behind = {one.states[position + 1] for one, position in missing(trial, frozenset())}
-        return given_up.isdisjoint({trial.record, *behind})
-
-    def missing(trial: KeyedTrial, planned: AbstractSet[str]) -> Iterator[tuple[KeyedTrial, int]]:
-        return _missing(trial, len(trial.trial.steps), done_states, planned)
+        found = _missing(trial, len(trial.trial.steps), done_states, frozenset())
+        return given_up.isdisjoint({trial.record, *(one.states[at + 1] for one, at in found)})
 
     left = {p.keyed.record: p.keyed for p in trials if p.keyed.record not in done_records}
     if given_up:
         left = {key: trial for key, trial in left.items() if can_be_had(trial)}
         ends = [trial for trial in ends if can_be_had(trial)]
+    goals = [(goal, len(goal.trial.steps)) for goal in (*left.values(), *ends)]
+    behind = (one for planned in trials if lost for one in trainings_behind(planned.keyed))
+    goals += [(one, at + 1) for one, at in behind if one.states[at + 1] in lost]
     trainings: dict[str, Training] = {}
-    for goal in (*left.values(), *ends):
-        for trial, position in missing(goal, trainings.keys()):
+    for goal, steps_done in goals:
+        for trial, position in _missing(goal, steps_done, done_states, trainings.keys()):
             needs, steps = trained_before(trial, position), training_steps(trial, position)
             trainings[trial.states[position + 1]] = Training(trial, position, needs, steps)
     return Plan(

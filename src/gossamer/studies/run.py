@@ -207,6 +207,7 @@ def _left(
         if names or (asked.leakage and key not in kept):
             incomplete[key] = names
     failed = {} if request.retry_failed else store.failed()
+    told = {key for p in trials if p.keyed.record in recorded for key in p.keyed.phases}
     plan = make_plan(
         trials,
         store.done_states(),
@@ -214,11 +215,12 @@ def _left(
         incomplete,
         ends=[one for task in joints if not task.needs_statistics for one in task.networks],
         given_up=failed.keys(),
+        lost=told - store.done_phases() - failed.keys(),
     )
     if failed:
         had = recorded.keys() | {one.record for task in plan.measurings for one in task.trials}
         joints = tuple(task for task in joints if had >= {one.record for one in task.networks})
-    concerned = {key for p in trials for key in (p.keyed.record, *p.keyed.phases)}
+    concerned = {key for p in trials if failed for key in (p.keyed.record, *p.keyed.phases)}
     return plan, joints, tuple(failed[key] for key in sorted(failed.keys() & concerned))
 
 
