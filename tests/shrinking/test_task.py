@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import gossamer
 from gossamer.core.errors import InputError
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import Task, check_task, classification, evaluate, task_of
@@ -175,3 +176,28 @@ def test_networks_that_do_not_take_the_data_or_give_no_logits() -> None:
 def test_half_a_task_is_refused(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         task_of(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of few validation examples
+def test_a_regression_is_shrunk_within_a_budget_of_its_error() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1)), torch.randn(900, 6)
+    y = x[:, :1] - 2 * x[:, 1:2]
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(150):
+        optimizer.zero_grad()
+        functional.mse_loss(model(x[:400]), y[:400]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    parts = {"train": slice(0, 400), "validation": slice(400, 700), "test": slice(700, 900)}
+    found = gossamer.shrink(
+        model, {name: (x[at], y[at]) for name, at in parts.items()}, loss=functional.mse_loss,
+        metric=lambda outputs, targets: (outputs - targets).square().mean(1),
+        higher_is_better=False, max_drop=0.5, target="flops", pattern="weight", epochs=11,
+        threads=1, batch=8, seconds=0.05,
+    )  # fmt: skip
+    assert found.sparsity > 0.3
+    with torch.no_grad():
+        error = (found.masked(x[700:]) - y[700:]).square().mean()
+    assert found.after.metric.value == pytest.approx(float(error), rel=1e-4)
+    assert found.after.metric.value - found.before.metric.value < 0.5

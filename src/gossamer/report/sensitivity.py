@@ -112,7 +112,7 @@ def sensitivity_figure(found: Sensitivity) -> Figure:
         f"By how much {found.task} is worse, in {unit(found)}, where this layer alone is pruned "
         f"({found.pattern}) and nothing is trained, on {found.examples:,} validation examples. "
         "Below 0 it is better. Fine-tuning wins much of it back.",
-        (panel.showing((cells, text), 24 * len(found.layers) + 4),),
+        (panel.showing((cells, text), max(110, 24 * len(found.layers) + 4)),),
         columns=1,
     )
 

@@ -16,6 +16,8 @@ GAINS = {
 """What the speed-up is, by the target."""
 _CHOSEN, _WITHIN, _BEYOND = "chosen", "within the budget", "not within the budget"
 _LOOKS = {_CHOSEN: STRONG[0], _WITHIN: STRONG[2], _BEYOND: STRONG[1]}
+_LEAST_HEIGHT = 110
+"""In which the title of an axis finds room."""
 _SHADES = ["#fbf7f2", "#fae3d2", "#f3b48a", "#dc7a3c", "#a8450c", "#6b2a05"]
 
 
@@ -59,6 +61,7 @@ def _trade_off(report: Shrinking) -> Figure:
             "bound": scaled(report, one.drop if one.bound is None else one.bound),
             "name": f"candidate {one.number + 1}",
             "number": str(one.number + 1),
+            "order": one.number,
             "sparsity": f"{100 * one.sparsity:.1f}%",
             "pattern": one.pattern,
         }
@@ -92,7 +95,7 @@ def _trade_off(report: Shrinking) -> Figure:
         budget.mark_text(align="left", dy=-7, dx=4, color=INK).encode(
             alt.Y("drop:Q"), x=alt.value(0), text="text:N"
         ),
-        line.encode(x, y, alt.Order("gain:Q")),
+        line.encode(x, y, alt.Order("order:Q")),
         bars.encode(x, alt.Y("drop:Q"), alt.Y2("bound:Q"), colour),
         points.encode(x, y, colour, size=size, tooltip=hover),
         numbers.encode(x, y, alt.Text("number:N")),
@@ -139,7 +142,7 @@ def _kept(report: Shrinking) -> Figure:
         "kept",
         "What stays of each layer",
         "Share of each layer's weights that the chosen network keeps, from input to output.",
-        (panel.showing(layers, 24 * len(rows) + 8),),
+        (panel.showing(layers, max(_LEAST_HEIGHT, 24 * len(rows) + 8)),),
         columns=1,
     )
 
@@ -178,7 +181,7 @@ def _tolerances(report: Shrinking) -> Figure:
         "What pruning one layer alone does",
         f"Before any training: {measure}. The darker a cell, the more the network depends on these "
         "weights; shades are on a log scale.",
-        (panel.showing((cells, words), 24 * len(report.sensitivity) + 4),),
+        (panel.showing((cells, words), max(_LEAST_HEIGHT, 24 * len(report.sensitivity) + 4)),),
         columns=1,
     )
 

@@ -24,7 +24,7 @@ from gossamer.shrinking.loading import save_shrunk
 def loading_lines(network: nn.Module) -> str:
     """Return the Python that loads the smaller network again; its class is the user's own."""
     kind = type(network)
-    if kind.__module__.startswith("torch."):  # which anybody may have put together
+    if kind.__module__.startswith(("torch.", "__main__")):  # no module that holds this network
         return (
             "import gossamer\n"
             "# build() is your own function that returns the network before it was shrunk\n"
