@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from gossamer.commands.predict import predict as main
 from gossamer.engine import (
     Activation,
     Convolution,
+    Embedding,
     Epilogue,
     Linear,
     Network,
     Pointwise,
+    Reshape,
     Signature,
+    TensorSpec,
     pack_weights,
 )
 from gossamer.engine.gsm import write_network
@@ -380,3 +384,41 @@ def test_no_examples_are_said_once(
     none, true = str(tmp_path / "none.npy"), str(tmp_path / "true.npy")
     assert main([files[0], none, "--true", true]) == 0
     assert capsys.readouterr().out == "No examples.\n"
+
+
+def test_several_inputs_and_outputs_stand_in_archives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network of tokens and numbers gives what it does to arrays in memory."""
+    table = Embedding(0, pack_weights(np.arange(12.0).reshape(4, 3), "csr"))
+    network = Network(((2,), (6,)), (table, Reshape(2, (6,)), Pointwise(3, Epilogue(1))), (4, 2))
+    inputs = (TensorSpec("tokens", (2,), "int64"), TensorSpec("file", (6,)))
+    outputs = (TensorSpec("sum", (6,)), TensorSpec("allow_pickle", (2, 3), "int64"))
+    path, net, out = tmp_path / "x.npz", str(tmp_path / "n.gsm"), tmp_path / "o.npz"
+    write_network(net, network, signature=Signature(inputs, outputs, "dict"))
+    tokens, numbers = np.array([[1, 3], [0, 2], [3, 3]]), np.ones((3, 6), np.float32)
+    np.savez(path, tokens=tokens, file_=numbers)
+    assert main([net, str(path)]) == 2
+    assert "holds no file (tokens, file_)" in capsys.readouterr().err
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in (("tokens", tokens), ("file", numbers)):
+            with archive.open(f"{name}.npy", "w") as part:
+                np.lib.format.write_array(part, array)
+    assert main([net, str(path), "--out", str(out), "--batch", "2"]) == 0
+    assert capsys.readouterr().out == f"{out}: sum, 3 x 6 float32; allow_pickle, 3 x 2 x 3 int64\n"
+    with np.load(out) as found:
+        expected = np.arange(12).reshape(4, 3)[tokens]
+        np.testing.assert_array_equal(found["allow_pickle"], expected)
+        np.testing.assert_array_equal(found["sum"], 1 + expected.reshape(3, 6))
+    assert main([net, str(path)]) == 0
+    assert "allow_pickle:\nExample  Output" in capsys.readouterr().out
+    for arguments, complaint in (
+        ([str(tmp_path / "x.npy")], "x.npy: is no .npz file, expected one of the arrays tokens, "),
+        (
+            [str(path), "--out", str(tmp_path / "o.npy")],
+            "no .npz file, expected one for the",
+        ),
+        ([str(path), "--true", "y.npy"], "gives [6] and [2, 3] for each example, expected two cl"),
+    ):
+        assert main([net, *arguments]) == 2
+        assert complaint in capsys.readouterr().err

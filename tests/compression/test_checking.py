@@ -20,16 +20,29 @@ from gossamer.compression.checking import (
     wrong_answers,
 )
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
+
+
+class Taking(nn.Module):
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x if y is None else x + y
 
 
 @pytest.mark.parametrize(
     ("example", "sentence"),
     [
-        ([1.0], "a list, but a tensor"),
+        ([1.0], "example must be a tensor, a tuple .* not list"),
+        ((torch.zeros(2, 3), torch.zeros(3)), r"'y' of 'example' has shape \(3,\), but 2 examples"),
+        ({"x": torch.zeros(2, 3), "z": 1}, "does not take the arguments .* unexpected keyword"),
+        ({"x": 1}, "'example' holds no tensor"),
+        ({"x": nn.Linear(1, 1)}, "holds a Linear with tensors as 'x'"),
         (torch.zeros(3), r"shape \(3,\), but a batch"),
         (torch.zeros(0, 3), r"shape \(0, 3\), but a batch"),
         (torch.full((2, 3), torch.nan), "not finite"),
-        (torch.ones(2, 3, dtype=torch.int64), "takes no integers yet"),
+        (
+            torch.ones(2, 3, dtype=torch.int8),
+            "float32, int32, int64 or bool",
+        ),
         (torch.ones(2, 3, dtype=torch.float64), "torch.float64 on cpu"),
         (torch.ones(2, 3, dtype=torch.float16), "torch.float16 on cpu"),
         (torch.ones(2, 3, device="meta"), "on meta"),
@@ -38,7 +51,7 @@ from gossamer.core.errors import InputError
 )
 def test_examples_are_refused(example: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        check_example(example)
+        check_example(Arguments.of(Taking(), example))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +201,8 @@ def scaled(rows: list[float]) -> nn.Linear:
 
 
 def problem_of(other: nn.Module, model: nn.Module, example: Tensor) -> str:
-    return wrong_answers({"dense": model, "other": other}, example, True).get("other", "")
+    given = Arguments.of(model, example)
+    return wrong_answers({"dense": model, "other": other}, given, True).get("other", "")
 
 
 @pytest.mark.parametrize("batch", [1, 5])

@@ -25,6 +25,7 @@ from gossamer.compression.compaction import (
     compactions,
 )
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.masks import Block, prune
 
 Mode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -966,7 +967,7 @@ def test_a_unit_that_the_example_leaves_silent_is_missed(monkeypatch: pytest.Mon
     live = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)).double()
     dead = copy.deepcopy(live)
     remove(dead[0], 1)
-    plan = solve(_followed(dead, torch.zeros(2, 3).double())[0])
+    plan = solve(_followed(dead, Arguments.of(dead, torch.zeros(2, 3).double()))[0])
     monkeypatch.setattr(compaction, "solve", lambda _: plan)
     report = compaction_report(live, torch.zeros(2, 3).double())
     assert report.unfollowed == {"": "without its unused units, it gives other outputs"}
@@ -977,7 +978,7 @@ def test_a_unit_that_the_example_leaves_silent_is_missed(monkeypatch: pytest.Mon
     ("model", "example", "message"),
     [
         ("model", torch.ones(1, 3), "a torch.nn.Module was expected, not str"),
-        (nn.Linear(3, 2), [1.0], "'example' is a list, but a tensor"),
+        (nn.Linear(3, 2), [1.0], "example must be a tensor, a tuple"),
         (nn.Linear(3, 2), torch.ones(1, 4), r"fails on torch.float32 input of shape \(1, 4\)"),
         (nn.LazyLinear(2), torch.ones(1, 4), "The parameter 'weight' has no values yet"),
         (nn.Linear(3, 2, device="meta"), torch.ones(1, 3), "The parameter 'weight' has no values"),
@@ -1114,7 +1115,7 @@ def in_blocks(units: int, inputs: int, bias: bool = True) -> nn.Linear:
 
 def with_whole_blocks(network: nn.Module, example: Tensor) -> nn.Module | None:
     """Return the network that has kept its blocks, if there is one; check that it is right."""
-    found = compactions(network, example.clone())[1]
+    found = compactions(network, Arguments.of(network, example.clone()))[1]
     if found is None:
         return None
     with torch.no_grad():
@@ -1161,7 +1162,8 @@ def test_only_networks_that_were_pruned_in_blocks_are_made_twice() -> None:
         remove(networks["units"][layer], 3, 7, 11, 15, 19)
         ignore(networks["units"][layer + 2], 3, 7, 11, 15, 19)
     for network in networks.values():
-        assert compactions(network.double(), torch.randn(1, 32).double())[1] is None
+        example = Arguments.of(network, torch.randn(1, 32).double())
+        assert compactions(network.double(), example)[1] is None
 
 
 def test_units_removed_from_groups_are_no_blocks() -> None:
@@ -1174,7 +1176,7 @@ def test_units_removed_from_groups_are_no_blocks() -> None:
     network[2].get_parameter("weight").data[8:] = torch.randn(8, 8, 3, 3).double()
     network[2].get_parameter("weight").data[8:, [3, 4, 5]] = 0
     ignore(network[3], 3, 9)
-    assert compactions(network, images())[1] is None
+    assert compactions(network, Arguments.of(network, images()))[1] is None
 
 
 def test_a_group_that_goes_whole_breaks_no_blocks() -> None:
@@ -1184,7 +1186,7 @@ def test_a_group_that_goes_whole_breaks_no_blocks() -> None:
     prune(network[2], 0.6, pattern=Block(4, 1), allocation="uniform")
     ignore(network[3], 4, 5, 6, 7)
     assert widths(compacted(network, images()))["2"] == 12
-    assert compactions(network, images())[1] is None
+    assert compactions(network, Arguments.of(network, images()))[1] is None
 
 
 def test_what_keeps_its_place_in_a_block_reads_nothing() -> None:

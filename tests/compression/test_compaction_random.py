@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gossamer.compression import CompactionReport, compact, compaction_report
 from gossamer.compression.compaction import compactions
+from gossamer.graph.arguments import Arguments
 
 ACTIVATIONS: list[Callable[[], nn.Module]] = [
     nn.ReLU, nn.Sigmoid, nn.ELU, nn.Identity, lambda: nn.Hardtanh(-0.5, 0.5), nn.PReLU, nn.Dropout,
@@ -224,7 +225,7 @@ def test_the_network_with_whole_blocks_computes_the_same() -> None:
         network = random_blocks(seed)
         generator = torch.Generator().manual_seed(seed)
         images = torch.randn(2, 3, 6, 6, generator=generator, dtype=torch.float64)
-        report, in_blocks = compactions(network, images)
+        report, in_blocks = compactions(network, Arguments.of(network, images))
         if in_blocks is None:
             continue
         kept += 1

@@ -10,13 +10,18 @@ from torch import Tensor, nn
 from gossamer.compression.exporting.answers import Answers
 from gossamer.compression.exporting.judging import Answer, judge
 from gossamer.compression.onnx import export_report
+from gossamer.graph.arguments import Arguments
+
+
+def given(inputs: Tensor) -> Arguments:
+    return Arguments.of(nn.Identity(), inputs)
 
 
 def test_half_precision_is_judged_by_what_rounding_does_to_it() -> None:
     """A share of 1e-3 of the output is rounding in float16, and a fault in float32."""
     exact = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
     for dtype, right in ((torch.float16, True), (torch.float32, False)):
-        answer = Answer(exact.to(dtype), [exact.to(dtype)], [exact])
+        answer = Answer(given(exact.to(dtype)), [exact.to(dtype)], [exact])
         verdict = judge([[(exact + 1e-3).to(dtype)]], [answer], ["output"], dtype)
         assert (verdict.problem == "") == right
 
@@ -30,7 +35,7 @@ def test_whole_numbers_differ_only_where_rounding_decides(
 ) -> None:
     """Float64 decides the last otherwise, and numbers moved by rounding the one in the middle."""
     plain, exact, moved = torch.tensor([[1, 2, 3], [1, 2, 9], [1, 5, 3]])
-    answer = Answer(torch.ones(3, 1), [plain], [exact], [[moved]])
+    answer = Answer(given(torch.ones(3, 1)), [plain], [exact], [[moved]])
     verdict = judge([[torch.tensor(found)]], [answer], ["output"], torch.float32)
     assert verdict.problem == ("" if right else (
         "for a batch of 3, 1 of 3 entries of 'output' differ, though not by rounding"
@@ -42,7 +47,7 @@ def test_float64_is_no_reference_where_the_network_computes_something_else_in_it
     wrong: float, right: bool
 ) -> None:
     plain = torch.linspace(-1, 1, 50)
-    answer = Answer(torch.ones(50, 1), [plain], [plain.double() * 1.1])
+    answer = Answer(given(torch.ones(50, 1)), [plain], [plain.double() * 1.1])
     verdict = judge([[plain + wrong]], [answer], ["output"], torch.float32)
     assert (verdict.problem == "") == right
 
@@ -81,7 +86,8 @@ def test_what_rounding_decides_may_differ_and_nothing_else(kind: str, tmp_path: 
     assert report.batch is None
     with torch.no_grad():
         plain, opposite = network(inputs), network.function(-network.layer(inputs))
-    answer = Answers(network, inputs).with_nearby([Answer(inputs, [plain], None)])[0]
+    example = Arguments.of(network, inputs)
+    answer = Answers(network, example).with_nearby([Answer(example, [plain], None)])[0]
     for one in answer.nearby:
         assert not judge([one], [answer], ["output"], torch.float32).problem
     wrong = torch.cat([plain[:2], opposite[2:]])
@@ -90,7 +96,7 @@ def test_what_rounding_decides_may_differ_and_nothing_else(kind: str, tmp_path: 
 
 def test_an_answer_that_overflows_as_the_networks_does_is_right() -> None:
     plain, exact = torch.tensor([torch.inf, 1.0]).half(), torch.tensor([1e5, 1.0]).double()
-    answer = Answer(torch.ones(2, 1).half(), [plain], [exact])
+    answer = Answer(given(torch.ones(2, 1).half()), [plain], [exact])
     assert not judge([[plain]], [answer], ["output"], torch.float16).problem
     wrong = torch.tensor([torch.inf, torch.inf]).half()
     assert judge([[wrong]], [answer], ["output"], torch.float16).problem

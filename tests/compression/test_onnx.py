@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from gossamer.compression import onnx as gossamer_onnx
 from gossamer.compression.exporting import attempts
-from gossamer.compression.exporting.attempts import output_names
 from gossamer.compression.exporting.recording import record_any_batch
 from gossamer.compression.onnx import export_onnx, export_report, open_session
-from gossamer.compression.outputs import comparable, leaves
+from gossamer.compression.outputs import comparable, leaves, output_names
 from gossamer.core.errors import InputError, MissingPackageError
+from gossamer.graph.arguments import Arguments
 from gossamer.nets import cifar_cnn, mlp
 from wrapped_outputs import WRAPPERS, Scores
 
@@ -285,7 +285,7 @@ def test_a_wrong_file_is_caught_in_any_precision(
         wrong.get_parameter("12.bias")[3] += error
 
     inputs = torch.randn(5, 32).to(dtype)
-    program = record_any_batch(wrong, inputs, ["output"])
+    program = record_any_batch(wrong, Arguments.of(wrong, inputs), ["output"])
     for record in ("record_any_batch", "record_one_batch"):
         monkeypatch.setattr(attempts, record, lambda *_: program)
     with pytest.raises(InputError, match="'output' differs by"):

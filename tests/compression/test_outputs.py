@@ -21,6 +21,7 @@ from gossamer.compression.outputs import (
     with_leaves,
 )
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.masks import prune
 from gossamer.measures.functional.running import run
 from wrapped_outputs import WRAPPERS, FieldsAndItems, Plain, Scores
@@ -170,9 +171,17 @@ def test_what_is_no_tensor_but_computed_is_refused_by_all_in_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("example", [{"x": torch.ones(2, 6)}, [torch.ones(2, 6)], (), np.ones(3)])
-def test_an_example_that_is_no_tensor_is_refused_by_all_in_one_sentence(
-    example: Any, tmp_path: Any
+@pytest.mark.parametrize(
+    ("example", "sentence"),
+    [
+        ([torch.ones(2, 6)], "example must be a tensor, a tuple of .* not list"),
+        (np.ones(3), "example must be a tensor, a tuple of .* not ndarray"),
+        ((), "the forward of Linear does not take .* missing a required argument: 'input'"),
+        ((1.0,), "'example' holds no tensor, but a batch of inputs was expected"),
+    ],
+)
+def test_an_example_without_tensors_is_refused_by_all_in_one_sentence(
+    example: Any, sentence: str, tmp_path: Any
 ) -> None:
     said = set()
     for call in (
@@ -180,7 +189,7 @@ def test_an_example_that_is_no_tensor_is_refused_by_all_in_one_sentence(
         lambda: compress(nn.Linear(6, 2), example),
         lambda: export_onnx(nn.Linear(6, 2), example, tmp_path / "network.onnx"),
     ):
-        with pytest.raises(InputError, match=rf"'example' is a {type(example).__name__}") as caught:
+        with pytest.raises(InputError, match=sentence) as caught:
             call()
         said.add(str(caught.value))
     assert len(said) == 1
@@ -203,9 +212,10 @@ def test_other_inputs_keep_each_number_at_its_position(dtype: torch.dtype) -> No
     example = torch.tensor([[3, 900], [0, 500], [1, 700], [2, 100]]).to(dtype)
     for given, right in ((len, True), (lambda x: float(x[0, 1]), False)):
         network = Categories(given)
+        inputs = Arguments.of(network, example)
         answer = partial(run, network)
         if right:
-            check_output(network, example, answer)
+            check_output(network, inputs, answer)
         else:
             with pytest.raises(InputError, match="not the same for other inputs"):
-                check_output(network, example, answer)
+                check_output(network, inputs, answer)

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from gossamer.compression.checking import wrong_answers
 from gossamer.compression.rounding import rounding_errors
+from gossamer.graph.arguments import Arguments
 
 
 class OneByOne(nn.Module):
@@ -75,7 +76,8 @@ def random_network(seed: int) -> tuple[nn.Sequential, Tensor]:
 
 
 def problem(other: nn.Module, model: nn.Module, example: Tensor) -> str:
-    return wrong_answers({"dense": model, "other": other}, example, True).get("other", "")
+    given = Arguments.of(model, example)
+    return wrong_answers({"dense": model, "other": other}, given, True).get("other", "")
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -220,7 +222,7 @@ def test_a_sum_is_off_by_a_few_roundoffs_of_its_absolute_terms(terms: int) -> No
     layer = nn.Linear(terms, 50).double()
     inputs = torch.randn(4, terms, dtype=torch.float64)
     exact = layer(inputs).detach()
-    (found,) = rounding_errors(layer, inputs, [exact])
+    (found,) = rounding_errors(layer, Arguments.of(layer, inputs), [exact])
     assert found is not None
     absolute = inputs.abs() @ layer.weight.detach().abs().T + layer.bias.detach().abs()
     share = found / absolute * 2**24
@@ -233,7 +235,7 @@ def test_errors_travel_through_what_amplifies_them() -> None:
             return (x + 1) ** 2 - 1 - 2 * x  # x ** 2, from numbers near 1
 
     inputs = torch.full((3, 1), 1e-3, dtype=torch.float64)
-    (found,) = rounding_errors(Squared(), inputs, [Squared()(inputs)])
+    (found,) = rounding_errors(Squared(), Arguments.of(Squared(), inputs), [Squared()(inputs)])
     assert found is not None
     assert float(found.max()) > 0.3 * float(inputs[0, 0] ** 2)
 
@@ -255,7 +257,7 @@ def test_a_difference_of_large_numbers_keeps_their_rounding_errors(
             return far(inputs)
 
     inputs = 1000 + torch.randn(200, 1, dtype=torch.float64)
-    (found,) = rounding_errors(Far(), inputs, [far(inputs)])
+    (found,) = rounding_errors(Far(), Arguments.of(Far(), inputs), [far(inputs)])
     assert found is not None
     # At most 8 u times the sum of the absolute values, and twice as much for the sum before it.
     assert 0.5 * 8 * 2000 < float(found.max()) * 2**24 < 8 * 6100

@@ -1,11 +1,18 @@
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
-from gossamer.runtime.examples import check_finite, open_examples
+from gossamer.engine import Shape, TensorSpec
+from gossamer.runtime.examples import check_finite, open_inputs
+
+
+def open_examples(path: Path, shape: Shape) -> NDArray[Any]:
+    (found,) = open_inputs(path, [TensorSpec("input", shape)])
+    return found
 
 
 def header(text: str) -> bytes:

@@ -74,7 +74,7 @@ def test_deployed_and_masked_networks_are_told_apart_only_beyond_rounding() -> N
     assert found.largest < 1
 
     def wrong(inputs: object) -> torch.Tensor:
-        answers = torch.as_tensor(small(inputs)).clone()  # type: ignore[arg-type]
+        answers = torch.as_tensor(small(inputs)).clone()
         answers[:, 0] += 0.5
         return answers
 

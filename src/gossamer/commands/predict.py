@@ -30,11 +30,14 @@ examples:
   gossamer predict fashion.gsm images.npy --out labels.npy --labels
   gossamer predict fashion.gsm images.npy --out probabilities.npy --probabilities --threads 4
   gossamer predict fashion.gsm test.npz:x --true test.npz:y
+  gossamer predict tagger.gsm tokens.npz --out hidden.npz
 
 INPUT.npy holds floating-point numbers of shape [examples, ...], scaled and normalised as in
-training; numpy.save writes it. So does an .npz file; where it holds several arrays, the name of the
-one that is meant stands behind a colon, which only the true classes can do without where a single
-array can be them. Exit codes: 0 predicted, 1 the reader of the output left, 2
+training, or the tokens that the network takes; numpy.save writes it. So does an .npz file; where it
+holds several arrays, the name of the one that is meant stands behind a colon, which only the true
+classes can do without where a single array can be them. A network of several inputs takes an .npz
+file with an array of the name of each, and several outputs are written to one.
+Exit codes: 0 predicted, 1 the reader of the output left, 2
 wrong input or no room for the output, 130 interrupted.
 """
 
@@ -108,7 +111,7 @@ def _positive(text: str) -> int:
 
 def _predict(options: argparse.Namespace) -> list[str]:
     """Return what is to be printed."""
-    from gossamer.runtime.examples import open_examples
+    from gossamer.runtime.examples import open_inputs
     from gossamer.runtime.prediction_table import described
     from gossamer.runtime.true_labels import accuracy_lines, read_true_labels
 
@@ -119,21 +122,35 @@ def _predict(options: argparse.Namespace) -> list[str]:
         _check_classes(options.network, options.kind, predictor)
     if options.true is not None:
         _check_classes(options.network, "true", predictor)
-    examples = open_examples(options.input, predictor.input_shape)
+    inputs = open_inputs(options.input, predictor.signature.inputs)
     labels = None
     if options.true is not None:
-        labels = read_true_labels(options.true, len(examples), predictor.output_shape[0])
+        labels = read_true_labels(options.true, len(inputs[0]), predictor.output_shape[0])
+    names = [spec.name for spec in predictor.signature.outputs]
     if options.out is not None:
         _check_out(options.out, (options.network, options.input, options.true))
-    outputs = _outputs(predictor, options.input, examples, options.batch, options.threads)
-    accuracy = [] if labels is None else list(accuracy_lines(predictor, outputs, labels))
+        if len(names) > 1 and options.out.suffix != ".npz":
+            raise InputError(f"--out {options.out}: is no .npz file, expected one for the outputs "
+                             f"{', '.join(names)}.")  # fmt: skip
+    outputs = _outputs(predictor, options.input, inputs, options.batch, options.threads)
+    accuracy = [] if labels is None else list(accuracy_lines(predictor, outputs[0], labels))
     if options.out is None:
-        table = list(described(predictor, outputs))
-        return [*table, "", *accuracy] if accuracy and len(examples) else table
-    results = _converted(predictor, outputs, options.kind)
-    _write(options.out, results)
-    shape = " x ".join(f"{length:,}" for length in results.shape)
-    return [f"{options.out}: {options.kind}, {shape} {results.dtype}", *accuracy]
+        table = list(described(predictor, outputs[0]))
+        for name, output in zip(names[1:], outputs[1:], strict=True):
+            table += ["", f"{name}:", *described(predictor, output)]
+        return [*table, "", *accuracy] if accuracy and len(inputs[0]) else table
+    results = [_converted(predictor, outputs[0], options.kind), *outputs[1:]]
+    _write(options.out, dict(zip(names, results, strict=True)))
+    return [_written(options, names, results), *accuracy]
+
+
+def _written(options: argparse.Namespace, names: list[str], results: "list[NDArray[Any]]") -> str:
+    """Say what a file holds."""
+    shapes = [" x ".join(f"{length:,}" for length in result.shape) for result in results]
+    if len(results) == 1:
+        return f"{options.out}: {options.kind}, {shapes[0]} {results[0].dtype}"
+    kinds = zip(names, shapes, results, strict=True)
+    return f"{options.out}: " + "; ".join(f"{n}, {shape} {one.dtype}" for n, shape, one in kinds)
 
 
 def _loaded(path: Path) -> "Predictor":
@@ -149,22 +166,33 @@ def _loaded(path: Path) -> "Predictor":
 
 
 def _outputs(
-    predictor: "Predictor", path: Path, examples: "NDArray[Any]", batch: int, threads: int | None
-) -> "Floats":
+    predictor: "Predictor",
+    path: Path,
+    inputs: "list[NDArray[Any]]",
+    batch: int,
+    threads: int | None,
+) -> "list[NDArray[Any]]":
     """Predict batch by batch, and tell on stderr how far it is if it takes its time."""
     import numpy as np
 
     from gossamer.runtime.examples import check_finite
 
-    outputs = np.empty((len(examples), *predictor.output_shape), np.float32)
+    count = len(inputs[0])
+    outputs = [np.empty((count, *spec.shape), spec.type) for spec in predictor.signature.outputs]
     told = time.monotonic()
-    for start in range(0, len(examples), batch):
-        part = np.asarray(examples[start : start + batch])
-        check_finite(path, part, start)
-        outputs[start : start + batch] = predictor(part, threads=threads)
-        if time.monotonic() - told > _PATIENCE and start + batch < len(examples):
+    for start in range(0, count, batch):
+        parts = [np.asarray(examples[start : start + batch]) for examples in inputs]
+        for part in parts:
+            check_finite(path, part, start)
+        found = predictor(*parts, threads=threads)
+        several = found.values() if isinstance(found, dict) else found
+        for output, one in zip(
+            outputs, (found,) if isinstance(found, np.ndarray) else several, strict=True
+        ):
+            output[start : start + batch] = one
+        if time.monotonic() - told > _PATIENCE and start + batch < count:
             told = time.monotonic()
-            say(f"{start + batch:,} of {len(examples):,} examples")
+            say(f"{start + batch:,} of {count:,} examples")
     return outputs
 
 
@@ -173,9 +201,13 @@ def _check_classes(path: Path, option: str, predictor: "Predictor") -> None:
 
     if not classifies(predictor):
         raise InputError(
-            f"{path}: gives {list(predictor.output_shape)} for each example, expected two classes "
-            f"or more for --{option}; leave it out."
+            f"{path}: gives {_shapes(predictor)} for each example, expected two classes or more "
+            f"for --{option}; leave it out."
         )
+
+
+def _shapes(predictor: "Predictor") -> str:
+    return " and ".join(str(list(spec.shape)) for spec in predictor.signature.outputs)
 
 
 def _check_out(path: Path, read: Iterable[Path | None]) -> None:
@@ -194,12 +226,22 @@ def _check_out(path: Path, read: Iterable[Path | None]) -> None:
         raise InputError(f"--out {path}: nothing can be written to the folder {folder}.")
 
 
-def _write(path: Path, results: "NDArray[Any]") -> None:
-    from numpy import save
+def _write(path: Path, results: "dict[str, NDArray[Any]]") -> None:
+    from zipfile import ZipFile
 
+    from numpy import save
+    from numpy.lib.format import write_array
+
+    first, *others = results.values()
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
-            save(file, results, allow_pickle=False)
+            if not others:
+                save(file, first, allow_pickle=False)
+                return
+            with ZipFile(file, "w") as archive:  # savez takes no array of every name
+                for name, result in results.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
+                        write_array(part, result, allow_pickle=False)
     except OSError as error:
         raise InputError(f"--out {path}: cannot be written ({failure_reason(error)}).") from error
 

@@ -11,10 +11,11 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from gossamer.compression.compacting.copying import in_double
 from gossamer.compression.compacting.hooks import COMPUTING_HOOKS, name_of
-from gossamer.compression.outputs import check_is_tensor, comparable
+from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.compression.rounding import rounding_errors
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import ONLY, Arguments, joined
 from gossamer.measures.functional.running import run
 
 _TOLERANCE = 1e-5
@@ -91,37 +92,41 @@ def _hooks(model: nn.Module) -> Iterator[tuple[str, Any]]:
             yield where, hook
 
 
-def check_example(example: Any) -> None:
-    """Refuse an example that is no batch of finite float32 numbers on the CPU.
+def check_example(example: Arguments) -> None:
+    """Refuse an example that is no batch on the CPU, of finite numbers where these are real.
 
     Raises
     ------
     InputError
         If it is not.
     """
-    check_is_tensor(example)
-    shape = tuple(example.shape)
-    if example.dim() < 2 or not example.numel():
-        raise InputError(
-            f"'example' has shape {shape}, but a batch of at least one input, [batch, ...], was "
-            "expected: add the dimension of the batch, or give some inputs."
-        )
-    if not example.is_floating_point() and not example.is_complex():
-        raise InputError(
-            f"'example' is {example.dtype}, but gossamer's engine takes no integers yet, such as "
-            "tokens: use gossamer.compact, which removes units of a network that takes them, and "
-            "run what it returns in PyTorch or as a file of gossamer.export_onnx."
-        )
-    if example.dtype != torch.float32 or example.device.type != "cpu":
-        raise InputError(
-            f"'example' is {example.dtype} on {example.device}, but float32 on the CPU was "
-            "expected: convert it with example.float().cpu()."
-        )
-    if example.layout != torch.strided or not example.isfinite().all():
-        raise InputError(
-            f"'example' of shape {shape} holds values that are not finite, or is not stored "
-            "dense: give inputs as the network will get them."
-        )
+    for name, tensor in zip(example.names, example.tensors, strict=True):
+        where = "'example'" if name == ONLY else f"{name!r} of 'example'"
+        shape = tuple(tensor.shape)
+        if tensor.dim() < (2 if len(example.tensors) == 1 else 1) or not tensor.numel():
+            raise InputError(
+                f"{where} has shape {shape}, but a batch of at least one input, [batch, ...], was "
+                "expected: add the dimension of the batch, or give some inputs."
+            )
+        if len(tensor) != len(example):
+            raise InputError(
+                f"{where} has shape {shape}, but {len(example)} examples along the first axis, as "
+                f"in {example.names[0]!r}, were expected: keep what is the same for all examples "
+                "in the network, with register_buffer."
+            )
+        if tensor.dtype not in _TYPES or tensor.device.type != "cpu":
+            raise InputError(
+                f"{where} is {tensor.dtype} on {tensor.device}, but float32, int32, int64 or bool "
+                "on the CPU was expected: convert it, real numbers with .float().cpu()."
+            )
+        if tensor.layout != torch.strided or not tensor.isfinite().all():
+            raise InputError(
+                f"{where} of shape {shape} holds values that are not finite, or is not stored "
+                "dense: give inputs as the network will get them."
+            )
+
+
+_TYPES = (torch.float32, torch.int64, torch.int32, torch.bool)
 
 
 @dataclass(eq=False)
@@ -131,7 +136,7 @@ class _Expected:
     Each is the form of the output and then its tensors.
     """
 
-    inputs: Tensor
+    inputs: Arguments
     plain: list[Any]
     exact: list[Any]
     model: nn.Module
@@ -147,7 +152,7 @@ class _Expected:
 
 
 def wrong_answers(
-    modules: Mapping[str, nn.Module], example: Tensor, any_batch: bool
+    modules: Mapping[str, nn.Module], example: Arguments, any_batch: bool
 ) -> dict[str, str]:
     """Compare what several modules give with what the first of them, the model, gives.
 
@@ -183,7 +188,7 @@ def wrong_answers(
     return {name: problem for name, problem in found.items() if problem}
 
 
-def _batches(example: Tensor, any_batch: bool) -> list[Tensor]:
+def _batches(example: Arguments, any_batch: bool) -> list[Arguments]:
     """Return the example, random numbers like it, and batches of other sizes.
 
     The largest is just above what kernels take at once; networks whose examples have more than
@@ -192,29 +197,30 @@ def _batches(example: Tensor, any_batch: bool) -> list[Tensor]:
     others = inputs_like(example)
     if not any_batch:
         return [example, *others]
-    fewer = example[:1] if len(example) > 1 else torch.cat(others)
+    fewer = example[:1] if len(example) > 1 else joined(others)
     # Kernels compute several examples at once, and what is left over in another way.
-    one_more = torch.cat([example, others[0][:1]])
-    if len(one_more) >= _JUST_ABOVE_A_BLOCK or example[0].numel() > _CHEAP:
+    one_more = joined([example, others[0][:1]])
+    numbers = sum(tensor[0].numel() for tensor in example)
+    if len(one_more) >= _JUST_ABOVE_A_BLOCK or numbers > _CHEAP:
         return [example, *others, fewer, one_more]
     # Not the example again and again: a row that takes the place of another is to be seen.
-    missing = torch.cat([example] * _JUST_ABOVE_A_BLOCK)[: _JUST_ABOVE_A_BLOCK - len(one_more)]
-    return [example, *others, fewer, one_more, torch.cat([one_more, *inputs_like(missing)])]
+    missing = joined([example] * _JUST_ABOVE_A_BLOCK)[: _JUST_ABOVE_A_BLOCK - len(one_more)]
+    return [example, *others, fewer, one_more, joined([one_more, *inputs_like(missing)])]
 
 
-def _running_in_double(model: nn.Module, example: Tensor) -> nn.Module | None:
+def _running_in_double(model: nn.Module, example: Arguments) -> nn.Module | None:
     """Return a copy of a model in float64; None if it asks for float32 whatever it is given."""
     double = in_double(model)
     try:
         with torch.no_grad():
-            double(example[:1].double())
+            example[:1].double().call(double)
     except Exception:  # noqa: BLE001 - a user's forward may raise anything
         return None
     return double
 
 
 def _expected(
-    model: nn.Module, double: nn.Module | None, batches: Sequence[Tensor]
+    model: nn.Module, double: nn.Module | None, batches: Sequence[Arguments]
 ) -> Iterator[_Expected]:
     """Yield what the model gives for each batch, but for those that it does not take."""
     best, dtype = (model, torch.float32) if double is None else (double, torch.float64)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from gossamer.compression.storing import LAYOUTS, stored_as, suitable_layouts, with_usual_layouts
-from gossamer.engine import Floats, Layout, Network
+from gossamer.engine import Layout, Network
 from gossamer.engine.native import Engine
 from gossamer.measures.functional.latency import Clock, Timing, time_alternately
 
@@ -24,7 +26,7 @@ _MOST_REPEATS = 10
 
 def choose_layouts(
     network: Network,
-    inputs: Floats,
+    inputs: NDArray[Any] | Sequence[NDArray[Any]],
     threads: int,
     seconds: float,
     clock: Clock = time.perf_counter,
@@ -77,9 +79,15 @@ class ChannelsLast(nn.Module):
         self.model = copy.deepcopy(model)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, inputs: Tensor) -> Any:
-        """Return what the model gives for images [batch, channels, height, width]."""
-        return self.model(inputs.contiguous(memory_format=torch.channels_last))
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Return what the model gives for images [batch, channels, height, width], and others."""
+        args, kwargs = pytree.tree_map(_channels_last, (inputs, named))
+        return self.model(*args, **kwargs)
+
+
+def _channels_last(value: Any) -> Any:
+    images = isinstance(value, Tensor) and value.dim() == 4
+    return value.contiguous(memory_format=torch.channels_last) if images else value
 
 
 def time_candidates(

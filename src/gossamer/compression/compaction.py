@@ -33,10 +33,12 @@ from gossamer.compression.compacting.report import (
 )
 from gossamer.compression.compacting.solving import Plan, solve, with_whole_blocks
 from gossamer.compression.compacting.tracing import trace
-from gossamer.compression.outputs import check_is_tensor, check_output, comparable
+from gossamer.compression.outputs import check_output, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.graph.channels import Findings
+from gossamer.graph.examples import Example
 from gossamer.graph.following import follow
 from gossamer.graph.symbolic import UntraceableError
 from gossamer.measures.functional.modes import evaluation
@@ -44,7 +46,7 @@ from gossamer.measures.functional.repeatable import why_answers_change
 from gossamer.measures.functional.running import run, told
 
 
-def compact(model: nn.Module, example: Tensor) -> nn.Module:
+def compact(model: nn.Module, example: Example) -> nn.Module:
     """Return a smaller network that computes the same in evaluation mode.
 
     Units that contribute nothing are removed, forwards and backwards through linear layers,
@@ -59,7 +61,8 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
         Any module; it is left as it is. Zeros in its weights say what goes. A compiled or
         data-parallel one gives the bare network; sparse layers become dense ones.
     example
-        An input of it, [batch, ...].
+        An input of it, [batch, ...], a tuple of positional arguments or a dict of keyword
+        arguments.
 
     Returns
     -------
@@ -70,8 +73,8 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
     Raises
     ------
     InputError
-        If `model` is no module or cannot be copied, `example` is no tensor, the model fails on
-        it, or its output holds something computed that is no dense tensor. Tensors may stand in
+        If `model` is no module or cannot be copied, `example` holds no tensor, the model fails
+        on it, or its output holds something computed that is no dense tensor. Tensors may stand in
         tuples, lists, mappings, dataclasses and plain objects, beside what is the same for all
         inputs of a size. Also if a copy computes with tensors of the model, or hooks are registered
         for all modules or on a wrapper.
@@ -140,7 +143,7 @@ def compact(model: nn.Module, example: Tensor) -> nn.Module:
     return report.network
 
 
-def compaction_report(model: nn.Module, example: Tensor) -> CompactionReport:
+def compaction_report(model: nn.Module, example: Example) -> CompactionReport:
     """Do what `compact` does, and tell what stayed and why.
 
     Parameters and errors are those of `compact`; what could not be followed is in the result.
@@ -153,17 +156,17 @@ def compaction_report(model: nn.Module, example: Tensor) -> CompactionReport:
     >>> report.layers["0"].outputs.tolist(), report.layers["2"].fixed
     ([True, False, True, True], "it gives the network's output")
     """
-    check_is_tensor(example)
+    given = Arguments.of(given_module(model), example)
     with torch.inference_mode(mode=False), torch.no_grad():
         network = plain_copy(model)
-        check_output_of_copy(network, example)
-        watching = watching_hooks(copy.deepcopy(network), example)
-        if why := why_answers_change(quiet_copy(network, watching), example):
+        check_output_of_copy(network, given)
+        watching = watching_hooks(copy.deepcopy(network), given)
+        if why := why_answers_change(quiet_copy(network, watching), given):
             return _kept_whole(network, f"it gives different answers for the same inputs: {why}")
-        return _reports(model, network, example, watching)[0]
+        return _reports(model, network, given, watching)[0]
 
 
-def compactions(model: nn.Module, example: Tensor) -> tuple[CompactionReport, nn.Module | None]:
+def compactions(model: nn.Module, example: Arguments) -> tuple[CompactionReport, nn.Module | None]:
     """Compact a network that has no hooks beside those that compute weights, and was checked.
 
     Its output can be compared, and it gives the same answers to the same inputs. Return the report,
@@ -172,7 +175,6 @@ def compactions(model: nn.Module, example: Tensor) -> tuple[CompactionReport, nn
     Of layers that were pruned in blocks of four rows it lost whole blocks only, so that sparse
     kernels may run it faster. It is None if there are none that the smallest network has broken.
     """
-    check_is_tensor(example)
     with torch.inference_mode(mode=False), torch.no_grad():
         report, *others = _reports(model, plain_copy(model), example, whole_blocks=True)
     sound = [other.network for other in others if "" not in other.unfollowed]
@@ -182,7 +184,7 @@ def compactions(model: nn.Module, example: Tensor) -> tuple[CompactionReport, nn
 def _reports(
     model: nn.Module,
     network: nn.Module,
-    example: Tensor,
+    example: Arguments,
     watching: Sequence[Hook] = (),
     whole_blocks: bool = False,
 ) -> list[CompactionReport]:
@@ -222,7 +224,7 @@ def _kept_whole(network: nn.Module, why: str) -> CompactionReport:
     return CompactionReport(network, {}, {"": why}, parameters_before=count_parameters(network))
 
 
-def check_output_of_copy(twin: nn.Module, example: Tensor) -> None:
+def check_output_of_copy(twin: nn.Module, example: Arguments) -> None:
     """Refuse a network whose output cannot be compared; see `outputs.check_output`.
 
     Raises
@@ -234,7 +236,7 @@ def check_output_of_copy(twin: nn.Module, example: Tensor) -> None:
         check_output(twin, example, lambda inputs: _output(twin, inputs))
 
 
-def answers_of_copy(model: nn.Module, twin: nn.Module, example: Tensor) -> list[Any]:
+def answers_of_copy(model: nn.Module, twin: nn.Module, example: Arguments) -> list[Any]:
     """Return what a network gives, hooks and all, which its plain copy has to give as well.
 
     Raises
@@ -255,7 +257,7 @@ def answers_of_copy(model: nn.Module, twin: nn.Module, example: Tensor) -> list[
     return given
 
 
-def _difference_from(given: list[Any], network: nn.Module, example: Tensor) -> str:
+def _difference_from(given: list[Any], network: nn.Module, example: Arguments) -> str:
     """Tell how a network does not give what was given on the example; empty if it does."""
     try:
         found = _outputs(copy.deepcopy(network), example)
@@ -267,7 +269,7 @@ def _difference_from(given: list[Any], network: nn.Module, example: Tensor) -> s
 
 
 def _followed(
-    network: nn.Module, example: Tensor
+    network: nn.Module, example: Arguments
 ) -> tuple[Findings, dict[str, str], tuple[str, ...]]:
     """Follow a network as it evaluates, and as it trains where that is different.
 
@@ -290,34 +292,35 @@ def _followed(
     return found, {**training.unfollowed, **evaluating.unfollowed}, unread
 
 
-def _outputs(network: nn.Module, example: Tensor) -> list[Any]:
+def _outputs(network: nn.Module, example: Arguments) -> list[Any]:
     """Return what a network gives in evaluation mode: its form, and then its tensors."""
     return comparable(_output(network, example))
 
 
-def _output(network: nn.Module, example: Tensor) -> Any:
+def _output(network: nn.Module, example: Arguments) -> Any:
     with evaluation(network), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # for a network that draws numbers even then
         # A forward may work in place: the example stays as it is.
         return run(network, example.clone())
 
 
-def _first_difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Tensor) -> str:
+def _first_difference(
+    network: nn.Module, smaller: nn.Module, plan: Plan, example: Arguments
+) -> str:
     """Tell how outputs differ on the example, or on random numbers like it; empty if nowhere."""
     problem = _difference(network, smaller, plan, example)
-    finite = example.is_floating_point() and example.numel() and bool(example.isfinite().all())
-    for inputs in inputs_like(example) if finite else ():
+    for inputs in inputs_like(example) if example.real else ():
         # The network need not take random numbers.
         with contextlib.suppress(InputError):
             problem = problem or _difference(network, smaller, plan, inputs)
     return problem
 
 
-def _difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Tensor) -> str:
+def _difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Arguments) -> str:
     """Tell how the outputs of the smaller network differ; empty if only by rounding."""
     try:
         double = in_double(network)
-        values = example.cpu().double() if example.is_floating_point() else example.cpu()
+        values = example.mapped(Tensor.cpu).double()
         expected = _outputs(double, values)
         plan.apply(double)
         given = _outputs(double, values)

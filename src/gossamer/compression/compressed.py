@@ -5,36 +5,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from gossamer.compression.outputs import leaves, map_tensors, with_leaves
+from gossamer.compression.outputs import leaves, map_tensors, output_names, with_leaves
 from gossamer.compression.storing import layers_in_words, layouts_in_words
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
-from gossamer.engine import Floats, Network, Shape, Signature, TensorSpec, weights_of
+from gossamer.engine import (
+    Engine,
+    Network,
+    NumberType,
+    Shape,
+    Signature,
+    TensorSpec,
+    weights_of,
+)
+from gossamer.graph.arguments import ONLY, Arguments
+from gossamer.graph.examples import kind_of
 from gossamer.measures.functional.latency import Timing, threads_of_torch
 from gossamer.runtime.inputs import as_inputs
 
 
-class Runner(Protocol):
-    """What runs a network: the compiled engine."""
-
-    def __call__(self, inputs: NDArray[np.float32], threads: int = ...) -> NDArray[np.float32]:
-        """Return [batch, *output_shape] for inputs [batch, *input_shape]."""
-        ...
-
-
 class RunnerModule(nn.Module):
-    """A network of the runtime as a module of PyTorch, without gradients.
+    """A network of one input and one output as a module of PyTorch, without gradients.
 
     Parameters
     ----------
-    runner
+    engine
         What computes it.
     network
         What it computes.
@@ -46,14 +49,14 @@ class RunnerModule(nn.Module):
 
     def __init__(
         self,
-        runner: Runner,
+        engine: Engine,
         network: Network,
         input_shape: Shape,
         output_shape: Shape,
         threads: int,
     ) -> None:
         super().__init__()
-        self.runner = runner
+        self.engine = engine
         self.network = network
         self.input_shape = input_shape
         self.output_shape = output_shape
@@ -61,21 +64,62 @@ class RunnerModule(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., *output_shape] for inputs [..., *input_shape]."""
-        numbers = (inputs.detach() if inputs.requires_grad else inputs).numpy()
-        return torch.from_numpy(self.compute(numbers))
+        return torch.from_numpy(self.compute(_as_array(inputs)))
 
     def compute(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return [..., *output_shape] for an array [..., *input_shape]."""
         if numbers.shape[1:] == self.input_shape == self.network.input_shape:
-            found = self.runner(numbers, threads=self.threads)
+            found = self.engine(numbers, threads=self.threads)
             before = numbers.shape[:1]
         else:
             before = numbers.shape[: numbers.ndim - len(self.input_shape)]
             # An empty batch leaves no number to tell a length of -1 from.
             examples = numbers.reshape(math.prod(before), *self.network.input_shape)
-            found = self.runner(examples, threads=self.threads)
+            found = self.engine(examples, threads=self.threads)
         shape = (*before, *self.output_shape)
         return found if found.shape == shape else found.reshape(shape)
+
+
+class SignatureModule(nn.Module):
+    """A network of any inputs and outputs as a module of PyTorch, without gradients.
+
+    It gives its outputs in a tuple, or the only one by itself where the signature says so.
+
+    Parameters
+    ----------
+    engine
+        What computes it.
+    network
+        What it computes.
+    signature
+        What it takes and gives.
+    threads
+        How many threads it takes.
+    """
+
+    def __init__(
+        self, engine: Engine, network: Network, signature: Signature, threads: int
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        self.network = network
+        self.signature = signature
+        self.threads = threads
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Return what the network gives for tensors wherever they stand in its arguments."""
+        given = [one for one in pytree.tree_leaves((inputs, named)) if isinstance(one, Tensor)]
+        arrays = [
+            _as_array(one).reshape(len(one), *shape)
+            for one, shape in zip(given, self.network.inputs, strict=True)
+        ]
+        found = self.engine.run(arrays, threads=self.threads)
+        outputs = tuple(map(torch.from_numpy, self.signature.typed(found)))
+        return outputs[0] if self.signature.returns == "tensor" else outputs
+
+
+def _as_array(tensor: Tensor) -> NDArray[Any]:
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
 
 
 class Rebuilding(nn.Module):
@@ -98,9 +142,9 @@ class Rebuilding(nn.Module):
         self.constants = [leaf.value for leaf in leaves(self.output)]
         self.recorded = tuple(recorded)
 
-    def forward(self, inputs: Tensor) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """Return what the network does."""
-        given = iter(self.module(inputs))
+        given = iter(self.module(*inputs, **named))
         values = [
             next(given) if recorded else constant
             for recorded, constant in zip(self.recorded, self.constants, strict=True)
@@ -110,7 +154,7 @@ class Rebuilding(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """What `compress` returns: call it with a batch of inputs.
+    """What `compress` returns: call it with a batch of inputs, arranged as the example was.
 
     Tensors give tensors, which require no gradient; arrays and nested lists give arrays.
 
@@ -128,8 +172,8 @@ class Compressed:
     timings
         What was timed on the example, by the names of `choice`, when it was compressed: calls in
         turn, so that whatever else the machine did met all alike; empty if nothing was.
-    input_shape
-        Of one example.
+    signature
+        Names, shapes and types of what it takes and gives.
     batch
         Size of the batch that was timed.
     fixed_batch
@@ -145,33 +189,45 @@ class Compressed:
     remaining: tuple[str, ...]
     unfollowed: Mapping[str, str]
     timings: Mapping[str, Timing]
-    input_shape: Shape
+    signature: Signature
     batch: int
     fixed_batch: str
     threads: int
     model_class: str
+    _arguments: Arguments
+    """As they were in the example, without examples."""
     _module: nn.Module
     _networks: tuple[Network, ...]
     _modules: tuple[tuple[str, ...], ...] = ()
 
-    def __call__(self, inputs: Tensor | ArrayLike) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return what the network gives for a batch of inputs [batch, ...].
 
         Raises
         ------
         InputError
-            If the inputs have another shape than the example had, are no numbers of floating
-            point, or are beyond float32.
+            If the inputs are arranged in another way than those of the example were, have another
+            shape, are no numbers of the same kind (of floating point, whole, or truth values), or
+            are beyond float32.
         """
-        (numbers,) = as_inputs([inputs], [TensorSpec("input", self.input_shape)])
-        self._check_batch(len(numbers))
-        gives_tensors = isinstance(inputs, Tensor)
+        alone = len(inputs) == 1 and not named and self._arguments.names == (ONLY,)
+        values = list(inputs) if alone else self._arguments.values_in(inputs, named)
+        numbers = as_inputs(values, self.signature.inputs)
+        self._check_batch(len(numbers[0]))
+        gives_tensors = any(isinstance(value, Tensor) for value in values)
         if isinstance(self._module, RunnerModule):  # PyTorch has nothing to set up
-            found = self._module.compute(numbers)
+            found = self._module.compute(numbers[0])
             return torch.from_numpy(found) if gives_tensors else found
+        types = (tensor.dtype for tensor in self._arguments)
+        given = self._arguments.with_tensors([*map(_as_tensor, numbers, types)])
         with torch.no_grad(), threads_of_torch(self.threads):
-            output = map_tensors(self._module(_as_tensor(numbers)), Tensor.detach)
+            output = map_tensors(given.call(self._module), Tensor.detach)
         return output if gives_tensors else map_tensors(output, Tensor.numpy)
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of one example of the first input."""
+        return self.signature.inputs[0].shape
 
     def _check_batch(self, size: int) -> None:
         if self.fixed_batch and size != self.batch:
@@ -230,15 +286,13 @@ class Compressed:
                 f"{path}: this network computes batches of {self.batch} only "
                 f"({self.fixed_batch}), but a file gives the same answers in batches of any size."
             )
-        output = self(np.zeros((self.batch, *self.input_shape), np.float32))
-        signature = Signature.of_shapes(self.input_shape, output.shape[1:])
         known = {"network": self.model_class, **provenance(self.network), **(metadata or {})}
-        write_network(path, self.network, known, dtype, signature)
+        write_network(path, self.network, known, dtype, self.signature)
 
     def _needs_pytorch(self) -> str:
         if self.remaining:
             return f"these parts of it stay there: {_listed(self.remaining)}"
-        return "it gives several outputs, or a container, or runs along further axes of its input"
+        return "it runs along further axes of its input, or gives what is computed in another way"
 
     def report(self) -> str:
         """Return in words what is run, what was timed, and what stays in PyTorch."""
@@ -271,8 +325,27 @@ class Compressed:
         return self.report()
 
 
-def _as_tensor(numbers: Floats) -> Tensor:
+def signature_of(example: Arguments, output: Any) -> Signature:
+    """Return what a network takes and gives, of which an example and its output are known."""
+    found = [leaf for leaf in leaves(output) if isinstance(leaf.value, Tensor)]
+    names = output_names(found, example.names)
+    flat = type(output) in (tuple, list) and all(isinstance(part, Tensor) for part in output)
+    alone = isinstance(output, Tensor)
+    return Signature(
+        tuple(map(_spec, example.names, example.tensors)),
+        tuple(_spec(name, leaf.value) for name, leaf in zip(names, found, strict=True)),
+        "tensor" if alone else "tuple" if flat else "dict",
+    )
+
+
+def _spec(name: str, tensor: Tensor) -> TensorSpec:
+    """Return the name, shape and type of a tensor; the type is no NumberType where none fits."""
+    return TensorSpec(name, tuple(tensor.shape[1:]), cast("NumberType", kind_of(tensor)))
+
+
+def _as_tensor(numbers: NDArray[Any], dtype: torch.dtype) -> Tensor:
     """Return an array as a tensor, copied only where PyTorch would refuse it or warn."""
+    numbers = np.asarray(numbers, str(dtype).removeprefix("torch."))
     shared = numbers.flags.writeable and min(numbers.strides, default=0) >= 0
     return torch.from_numpy(numbers if shared else numbers.copy())
 

@@ -5,11 +5,14 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from gossamer.compression.checking import check_example, check_model, wrong_answers
 from gossamer.compression.choosing import ChannelsLast, choose_layouts, fastest, time_candidates
@@ -19,7 +22,13 @@ from gossamer.compression.compaction import (
     check_output_of_copy,
     compactions,
 )
-from gossamer.compression.compressed import Compressed, Rebuilding, RunnerModule
+from gossamer.compression.compressed import (
+    Compressed,
+    Rebuilding,
+    RunnerModule,
+    SignatureModule,
+    signature_of,
+)
 from gossamer.compression.lowering.parts import (
     Division,
     Part,
@@ -33,11 +42,12 @@ from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.random_operations import random_operations
 from gossamer.compression.storing import with_usual_layouts
 from gossamer.core.errors import InputError
-from gossamer.engine import Floats, Network
+from gossamer.engine import Network, Signature
 from gossamer.engine.native import MOST_THREADS, Engine
+from gossamer.graph.arguments import Arguments
+from gossamer.graph.examples import Example
 from gossamer.measures.functional.repeatable import check_answers_repeat
 from gossamer.measures.functional.running import run
-from gossamer.nets import accepts_channels_last
 
 _LAYOUTS_SHARE = 0.2
 """Share of the time for how the weights of the layers are stored."""
@@ -50,7 +60,7 @@ _NOTHING = Network((1,), (), 0)
 
 def compress(
     model: nn.Module,
-    example: Tensor,
+    example: Example,
     *,
     threads: int | None = None,
     choose: Literal["measure", "engine"] = "measure",
@@ -70,8 +80,11 @@ def compress(
         Any module that computes in float32 on the CPU; it stays as it is. It is compressed as it
         computes in evaluation mode.
     example
-        A batch of inputs [batch, ...]. Everything is timed on it, so its size should be that of
-        the batches to come; the compressed network takes other sizes too.
+        A batch of inputs [batch, ...], of float32, whole numbers or truth values; a tuple of
+        positional arguments or a dict of keyword arguments, in which tensors may stand in tuples,
+        lists and dictionaries. Everything is timed on it, so its size should be that of the batches
+        to come; the compressed network takes other sizes too, and its inputs as the example has
+        them.
     threads
         How many threads the compressed network, and all that it is timed against, may use; None
         takes as many as PyTorch uses now.
@@ -118,7 +131,8 @@ def compress(
     """
     root = given_module(model)
     check_model(root)
-    check_example(example)
+    given = Arguments.of(root, example)
+    check_example(given)
     threads = _valid_threads(threads)
     _check_seconds(seconds)
     Engine(_NOTHING)  # a wrong instruction set would be found only where it is taken for a limit
@@ -127,12 +141,12 @@ def compress(
     with torch.inference_mode(mode=False), torch.random.fork_rng(devices=[]):
         twin = plain_copy(model).eval()
         with torch.no_grad():
-            check_output_of_copy(twin, example)
-        check_answers_repeat(twin, example, "so it cannot be compressed")
+            check_output_of_copy(twin, given)
+        check_answers_repeat(twin, given, "so it cannot be compressed")
         with torch.no_grad():
-            answers_of_copy(model, twin, example)
+            answers_of_copy(model, twin, given)
         timed = seconds if choose == "measure" else None
-        return _compress(twin, example.detach().clone(), threads, timed)
+        return _compress(twin, given.clone(), threads, timed)
 
 
 def _valid_threads(threads: int | None) -> int:
@@ -165,10 +179,12 @@ class _Lowered:
     whole: Network | None
     fixed_batch: str
     modules: tuple[tuple[str, ...], ...] = ()
-    on_numpy: RunnerModule | None = None
+    on_numpy: tuple[Network, nn.Module] | None = None
 
 
-def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | None) -> Compressed:
+def _compress(
+    model: nn.Module, example: Arguments, threads: int, seconds: float | None
+) -> Compressed:
     """Compress a model that was checked, in evaluation mode; without seconds nothing is timed."""
     with torch.no_grad():
         output = run(model, example.clone())  # a model may write into what it is given
@@ -180,7 +196,7 @@ def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | 
         modules["compact"] = small
     if lowered.module is not None:
         modules["engine"] = lowered.module
-    checked = modules if lowered.on_numpy is None else modules | {"file": lowered.on_numpy}
+    checked = modules if lowered.on_numpy is None else modules | {"file": lowered.on_numpy[1]}
     wrong = wrong_answers(checked, example, not lowered.fixed_batch)
     for name, problem in wrong.items():
         message = f"The {name} form of {type(model).__name__} is not used: {problem}"
@@ -188,7 +204,7 @@ def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | 
         modules.pop(name, None)
     whole = lowered.whole
     if whole is None and lowered.on_numpy is not None and "file" not in wrong:
-        whole = lowered.on_numpy.network
+        whole = lowered.on_numpy[0]
     if "engine" in wrong:
         lowered = _Lowered(None, (), (wrong["engine"],), None, lowered.fixed_batch)
         whole = None
@@ -198,11 +214,12 @@ def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | 
         remaining=lowered.remaining,
         unfollowed=compacted.unfollowed,
         timings={},
-        input_shape=tuple(example.shape[1:]),
+        signature=signature_of(example, output),
         batch=len(example),
         fixed_batch=lowered.fixed_batch,
         threads=threads,
         model_class=type(model).__name__,
+        _arguments=example[:0].clone(),
         _module=model,
         _networks=lowered.networks,
         _modules=lowered.modules,
@@ -214,18 +231,18 @@ def _compress(model: nn.Module, example: Tensor, threads: int, seconds: float | 
 
 
 def _fastest_of(
-    modules: Mapping[str, nn.Module], dense: Compressed, example: Tensor, seconds: float
+    modules: Mapping[str, nn.Module], dense: Compressed, example: Arguments, seconds: float
 ) -> Compressed:
     """Return what is fastest as it will be called; the model is timed as it was given."""
     timed = dict(modules)
-    if example.dim() == 4 and any(weight.dim() == 4 for weight in modules["dense"].parameters()):
-        shape = example.shape[1:]
-        in_pytorch = [
-            name
+    images = any(tensor.dim() == 4 for tensor in example)
+    if images and any(weight.dim() == 4 for weight in modules["dense"].parameters()):
+        others = {
+            f"{name} channels_last": ChannelsLast(module)
             for name, module in modules.items()
-            if name != "engine" and accepts_channels_last(module, shape)
-        ]
-        timed |= {f"{name} channels_last": ChannelsLast(modules[name]) for name in in_pytorch}
+            if name != "engine"
+        }
+        timed |= {name: module for name, module in others.items() if _runs(module, example)}
     found = {name: replace(dense, choice=name, _module=module) for name, module in timed.items()}
     calls = {name: _call(compressed, example) for name, compressed in found.items()}
     calls["dense"] = _call(modules["dense"], example)
@@ -233,14 +250,25 @@ def _fastest_of(
     return replace(found[fastest(timings)], timings=timings)
 
 
-def _call(network: Callable[[Tensor], object], example: Tensor) -> Callable[[], object]:
-    return lambda: network(example)
+def _runs(module: nn.Module, example: Arguments) -> bool:
+    """Tell whether a module takes an example: a forward may ask for another layout in memory."""
+    try:
+        with torch.no_grad():
+            run(module, example.clone())
+    except InputError:
+        return False
+    return True
+
+
+def _call(network: Callable[..., object], example: Arguments) -> Callable[[], object]:
+    args, kwargs = example.positional_and_named
+    return partial(network, *args, **kwargs)
 
 
 def _lower_best(
     small: nn.Module,
     in_blocks: nn.Module | None,
-    example: Tensor,
+    example: Arguments,
     threads: int,
     seconds: float | None,
     output: Any,
@@ -260,7 +288,7 @@ def _lower_best(
 
 
 def _lower(
-    model: nn.Module, example: Tensor, threads: int, seconds: float | None, output: Any
+    model: nn.Module, example: Arguments, threads: int, seconds: float | None, output: Any
 ) -> _Lowered:
     """Lower a network that gives such an output for the example."""
     gives_tensor = isinstance(output, Tensor)
@@ -276,28 +304,46 @@ def _lower(
     division = divide(traced.graph)
     modules, refused = _part_modules(traced, division, example, threads, seconds)
     remaining = (*division.refused, *refused, *division.rest)
-    on_numpy = _on_numpy(traced, threads) if gives_tensor and division.rest else None
+    signature = signature_of(example, output)
+    on_numpy = None
+    if division.rest and (part := portable_whole(traced.graph)):
+        network = with_usual_layouts(part.network)
+        made = _whole_module(Engine(network, "numpy"), network, signature, output, threads)
+        on_numpy = (network, made)
     if not modules:
         return _Lowered(None, (), remaining, None, traced.fixed_batch, on_numpy=on_numpy)
     networks = tuple(module.network for module in modules.values())
     names = tuple(part.modules for part in modules)
-    whole = division.whole(traced.graph) if gives_tensor else None
+    whole = division.whole(traced.graph)
     if whole in modules:
-        return _Lowered(modules[whole], networks, (), networks[0], traced.fixed_batch, names)
-    module = with_parts(traced.graph, modules)
+        network, engine = modules[whole].network, modules[whole].engine
+        module = _whole_module(engine, network, signature, output, threads)
+        return _Lowered(module, networks, (), network, traced.fixed_batch, names)
+    parts = {part: _part_module(part, one, threads) for part, one in modules.items()}
+    module = with_parts(traced.graph, parts)
     if not gives_tensor:
         module = Rebuilding(module, output, recorded)
     return _Lowered(module, networks, remaining, None, traced.fixed_batch, names, on_numpy)
 
 
-def _on_numpy(traced: Trace, threads: int) -> RunnerModule | None:
-    """Return the whole network where NumPy has all of it, though the compiled kernels do not."""
-    whole = portable_whole(traced.graph)
-    if whole is None:
-        return None
-    network = with_usual_layouts(whole.network)
-    runner = Engine(network, "numpy")
-    return RunnerModule(runner, network, whole.input_shape, whole.output_shape, threads)
+class _Engined(NamedTuple):
+    """A network, and the engine that runs it."""
+
+    network: Network
+    engine: Engine
+
+
+def _whole_module(
+    engine: Engine, network: Network, signature: Signature, output: Any, threads: int
+) -> nn.Module:
+    """Return a network that is lowered whole as a module that gives what the model does."""
+    if signature.is_plain:
+        (given,), (found,) = signature.inputs, signature.outputs
+        return RunnerModule(engine, network, given.shape, found.shape, threads)
+    module = SignatureModule(engine, network, signature, threads)
+    if signature.returns == "tensor":
+        return module
+    return Rebuilding(module, output, [isinstance(one.value, Tensor) for one in leaves(output)])
 
 
 def _check_draws_nothing(model: nn.Module, recorded: fx.Graph) -> None:
@@ -317,38 +363,47 @@ def _check_draws_nothing(model: nn.Module, recorded: fx.Graph) -> None:
 
 
 def _part_modules(
-    traced: Trace, division: Division, example: Tensor, threads: int, seconds: float | None
-) -> tuple[dict[Part, RunnerModule], list[str]]:
+    traced: Trace,
+    division: Division,
+    example: Arguments,
+    threads: int,
+    seconds: float | None,
+) -> tuple[dict[Part, _Engined], list[str]]:
     """Return the parts in the engine, and why others stay in PyTorch that it cannot hold."""
     inputs = {} if seconds is None else _inputs_of_parts(traced, division, example)
     share = _LAYOUTS_SHARE * (seconds or 0) / max(1, len(division.parts))
-    modules: dict[Part, RunnerModule] = {}
+    found: dict[Part, _Engined] = {}
     refused = []
     for part in division.parts:
         try:
-            modules[part] = _part_module(part, inputs.get(part), threads, share)
+            given = inputs.get(part)
+            network = (
+                with_usual_layouts(part.network)
+                if given is None
+                else choose_layouts(part.network, given, threads, share)
+            )
+            found[part] = _Engined(network, Engine(network))
         except InputError as reason:
-            refused.append(refusal(part.exit, reason))
-    return modules, refused
+            refused.append(refusal(part.exits[-1], reason))
+    return found, refused
 
 
-def _part_module(part: Part, inputs: Floats | None, threads: int, seconds: float) -> RunnerModule:
-    network = (
-        with_usual_layouts(part.network)
-        if inputs is None
-        else choose_layouts(part.network, inputs, threads, seconds)
-    )
-    return RunnerModule(Engine(network), network, part.input_shape, part.output_shape, threads)
+def _part_module(part: Part, made: _Engined, threads: int) -> RunnerModule:
+    (given,), (found,) = part.input_shapes, part.output_shapes
+    return RunnerModule(made.engine, made.network, given, found, threads)
 
 
-def _inputs_of_parts(trace: Trace, division: Division, example: Tensor) -> dict[Part, Floats]:
+def _inputs_of_parts(
+    trace: Trace, division: Division, example: Arguments
+) -> dict[Part, tuple[NDArray[Any], ...]]:
     """Return what each part reads when the model is given the example."""
-    recorded = _Recorder(trace.graph, {part.entry for part in division.parts})
+    recorded = _Recorder(trace.graph, {node for part in division.parts for node in part.entries})
     with torch.no_grad():
-        recorded.run(example)
+        recorded.run(*pytree.tree_leaves(example.positional_and_named), enable_io_processing=False)
     return {
-        part: np.ascontiguousarray(recorded.values[part.entry].numpy()).reshape(
-            -1, *part.network.input_shape
+        part: tuple(
+            np.ascontiguousarray(recorded.values[node].numpy()).reshape(-1, *shape)
+            for node, shape in zip(part.entries, part.network.inputs, strict=True)
         )
         for part in division.parts
     }

@@ -8,25 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from gossamer.compression.compacting.copying import given_module
 from gossamer.compression.exporting.attempts import exported
 from gossamer.compression.exporting.recording import BATCH
 from gossamer.compression.exporting.report import OnnxReport, warnings_of
-from gossamer.compression.outputs import check_is_tensor
 from gossamer.core.errors import InputError
 from gossamer.core.files import as_path, replacing
 from gossamer.core.installing import needing
+from gossamer.graph.arguments import ONLY, Arguments
+from gossamer.graph.examples import Example
 from gossamer.measures.functional.modes import evaluation
 from gossamer.measures.functional.repeatable import check_answers_repeat
 
 
-def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
+def export_onnx(model: nn.Module, example: Example, path: Path | str) -> float:
     """Write a network as ONNX, after checking the file against the network.
 
-    The input of the file is "input". Its first dimension is "batch" and may have any size, unless
+    A single input of the file is "input"; several have the names of the forward's parameters, with
+    the way inside of these for tensors in containers, such as "features_p3". The first dimension of
+    each is "batch" and may have any size, unless
     the network cannot be recorded so, because it takes one way for some sizes and another for
     others, or makes of the size a plain number in a way that cannot be followed. Then the file
     declares the size of the example, and a warning says so. The file is written whole or not at
@@ -36,14 +39,15 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
     Parameters
     ----------
     model
-        A network that takes one tensor, on the processor, in any precision; exported in evaluation
-        mode. The tensors of its output become the outputs of the file, in the order in which the
-        network returns them. One alone is "output"; of several each is named after the way to it,
-        such as "logits" or "hidden_0" for attributes, fields and keys, and "output_0", "output_1"
-        for places in a tuple or list. None keeps its place there, but is no output; what else is no
-        tensor has to be the same for all inputs, and is left out with a warning.
+        A network on the processor, in any precision; exported in evaluation mode. The tensors of
+        its output become the outputs of the file, in the order in which the network returns them.
+        One alone is "output"; of several each is named after the way to it, such as "logits" or
+        "hidden_0" for attributes, fields and keys, and "output_0", "output_1" for places in a tuple
+        or list. None keeps its place there, but is no output; what else is no tensor has to be the
+        same for all inputs, and is left out with a warning.
     example
-        Input [examples, ...] that it takes, on the processor.
+        Input [examples, ...] that it takes, on the processor; a tuple of positional arguments or a
+        dict of keyword arguments, in which tensors may stand in tuples, lists and dictionaries.
     path
         Where the file goes.
 
@@ -99,7 +103,7 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path | str) -> float:
     return _export(model, example, path).difference
 
 
-def export_report(model: nn.Module, example: Tensor, path: Path | str) -> OnnxReport:
+def export_report(model: nn.Module, example: Example, path: Path | str) -> OnnxReport:
     """Do what `export_onnx` does, and tell which batches the file takes and what it gives.
 
     Parameters, errors and warnings are those of `export_onnx`.
@@ -116,17 +120,18 @@ def export_report(model: nn.Module, example: Tensor, path: Path | str) -> OnnxRe
     return _export(model, example, path)
 
 
-def _export(model: nn.Module, example: Tensor, path: Path | str) -> OnnxReport:
+def _export(model: nn.Module, example: Example, path: Path | str) -> OnnxReport:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)
     path = as_path(path)
     root = given_module(model)
-    _check(root, example)
-    check_answers_repeat(root, example, "so that no file could be checked against it")
+    given = Arguments.of(root, example)
+    _check(root, given)
+    check_answers_repeat(root, given, "so that no file could be checked against it")
     with evaluation(root), torch.random.fork_rng(devices=[]):
         # A recording may leave its symbols in attributes that a forward sets.
         content, report = exported(
-            _copied(root), example.detach(), path, lambda file: open_session(file, threads=1)
+            _copied(root), given.clone(), path, lambda file: open_session(file, threads=1)
         )
     try:
         with replacing(path) as temporary:
@@ -174,9 +179,8 @@ def open_session(file: Path | bytes, threads: int, batch: int | None = None) -> 
     return runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def _check(model: nn.Module, example: Any) -> None:
+def _check(model: nn.Module, example: Arguments) -> None:
     """Refuse a model that is not on the processor, and an example that is no batch there."""
-    check_is_tensor(example)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer) or tensor.is_meta:
             raise InputError(
@@ -188,16 +192,19 @@ def _check(model: nn.Module, example: Any) -> None:
                 f"{name!r} of {type(model).__name__} is on {tensor.device}, but the file is "
                 "checked on the CPU: move the network there with model.cpu()."
             )
-    if example.device.type != "cpu" or example.layout != torch.strided:
-        raise InputError(
-            f"'example' is a tensor of layout {example.layout} on {example.device}, but a dense "
-            "one on the CPU was expected."
-        )
-    if example.dim() < 1 or not example.numel():
-        raise InputError(
-            f"'example' has shape {tuple(example.shape)}, but a batch of at least one input, "
-            "[batch, ...], was expected: add the dimension of the batch, or give some inputs."
-        )
+    for name, tensor in zip(example.names, example.tensors, strict=True):
+        where = "'example'" if name == ONLY else f"{name!r} of 'example'"
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            raise InputError(
+                f"{where} is a tensor of layout {tensor.layout} on {tensor.device}, but a dense "
+                "one on the CPU was expected."
+            )
+        if tensor.dim() < 1 or not tensor.numel() or len(tensor) != len(example):
+            raise InputError(
+                f"{where} has shape {tuple(tensor.shape)}, but a batch of at least one input, "
+                "[batch, ...], was expected, of as many as the other inputs: add the dimension of "
+                "the batch, or give some inputs."
+            )
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from gossamer.compression.example_batches import mixed
 from gossamer.compression.probing import inputs_like
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import ONLY, Arguments
 
 _WHOLE = (
     Tensor, np.ndarray, np.generic, nn.Module, fx.Proxy, fx.Node, Enum, type, FunctionType,
@@ -45,31 +46,6 @@ class Leaf(NamedTuple):
     def name(self) -> str:
         """Return the way in words, such as 'hidden_0'; empty for an output without container."""
         return "_".join(str(step.key) for step in self.steps)
-
-
-def check_is_tensor(example: object) -> None:
-    """Refuse an example that is no tensor.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
-    if isinstance(example, Tensor):
-        return
-    if isinstance(example, np.ndarray):
-        advice = "convert it with torch.from_numpy(example)"
-    elif isinstance(example, Mapping | tuple | list):
-        advice = (
-            "networks of several inputs are not taken yet, so give a network of one, such as a "
-            "module around yours that makes the others"
-        )
-    else:
-        advice = "give a batch of inputs as the network takes them"
-    raise InputError(
-        f"'example' is a {type(example).__name__}, but a tensor [batch, ...] was expected: "
-        f"{advice}."
-    )
 
 
 def _parts(value: object) -> dict[Step, Any] | None:
@@ -110,6 +86,35 @@ def leaves(output: object) -> list[Leaf]:
     ['x_0', 'x_1', 'y']
     """
     return [Leaf(steps, value) for steps, value, is_leaf in _walk(output) if is_leaf]
+
+
+def output_names(tensors: Sequence[Leaf], inputs: Sequence[str] = (ONLY,)) -> tuple[str, ...]:
+    """Return names for the outputs of a network, all different and none that of an input.
+
+    Examples
+    --------
+    >>> output_names(leaves({"logits": torch.ones(1), "hidden": (torch.ones(1), torch.ones(1))}))
+    ('logits', 'hidden_0', 'hidden_1')
+    >>> output_names([leaf for leaf in leaves((None, torch.ones(1))) if leaf.value is not None])
+    ('output_1',)
+    >>> output_names(leaves(torch.ones(1)))
+    ('output',)
+    """
+    names: list[str] = []
+    for leaf in tensors:
+        name = output_name(leaf, inputs)
+        while name in (*names, *inputs):
+            name += "_again"
+        names.append(name)
+    return tuple(names)
+
+
+def output_name(leaf: Leaf, inputs: Sequence[str]) -> str:
+    """Return the name of one output, beside inputs of these names."""
+    if not leaf.name:
+        return "output"
+    taken = leaf.name[0].isdigit() or leaf.name in inputs
+    return f"output_{leaf.name}" if taken else leaf.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +254,9 @@ def map_tensors(output: Any, change: Callable[[Tensor], Any]) -> Any:
     return output if unchanged else with_leaves(output, after)
 
 
-def check_output(network: nn.Module, example: Tensor, answer: Callable[[Tensor], Any]) -> None:
+def check_output(
+    network: nn.Module, example: Arguments, answer: Callable[[Arguments], Any]
+) -> None:
     """Refuse an output that cannot be compared, or be recorded by any of PyTorch's recorders.
 
     Tensors are what a network computes. Whatever else stands beside them, numbers, text or None,
@@ -261,9 +268,9 @@ def check_output(network: nn.Module, example: Tensor, answer: Callable[[Tensor],
     network
         The network, for its name.
     example
-        Its input, [batch, ...].
+        Its inputs, [batch, ...].
     answer
-        Returns what it gives for an input of that shape, or raises InputError.
+        Returns what it gives for inputs of these shapes, or raises InputError.
 
     Raises
     ------
@@ -309,24 +316,28 @@ def _sentence(network: nn.Module, leaf: Leaf, problem: str) -> str:
     )
 
 
-def _other_leaves(example: Tensor, answer: Callable[[Tensor], Any]) -> list[Leaf] | None:
-    """Return what is in the output for other inputs of an example's shape that a network takes."""
+def _other_leaves(example: Arguments, answer: Callable[[Arguments], Any]) -> list[Leaf] | None:
+    """Return what is in the output for other inputs of an example's shapes that a network takes."""
     for inputs in _other_inputs(example):
         with contextlib.suppress(InputError):
             return leaves(answer(inputs))
     return None
 
 
-def _other_inputs(example: Tensor) -> Iterator[Tensor]:
-    """Yield other inputs of the shape of an example: random ones, and some made of its own."""
-    if example.is_floating_point() and example.numel() and bool(example.isfinite().all()):
+def _other_inputs(example: Arguments) -> Iterator[Arguments]:
+    """Yield other inputs of the shapes of an example: random ones, and some made of its own."""
+    if example.real:
         yield inputs_like(example)[0]
     if len(example) > 1:
         yield mixed(example, len(example))
         return
     generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(example.numel(), generator=generator).to(example.device)
-    yield example.flatten()[order].reshape(example.shape)
+
+    def shuffled(tensor: Tensor) -> Tensor:
+        order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
+        return tensor.flatten()[order].reshape(tensor.shape)
+
+    yield example.mapped(shuffled)
 
 
 @contextlib.contextmanager

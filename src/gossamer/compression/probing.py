@@ -8,34 +8,52 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from gossamer.compression.example_batches import mixed_tensor
+from gossamer.graph.arguments import Arguments
+
 _FEWEST = 4
 """Random examples at least: of so many numbers hardly all are near zero by chance."""
 
 
-def inputs_like(example: Tensor) -> list[Tensor]:
+def inputs_like(example: Arguments) -> list[Arguments]:
     """Return batches of the size of an example, as large and as far from zero as it is.
+
+    Whole numbers and truth values, which may be indices, are drawn from those that stand at the
+    same place in the example.
 
     Parameters
     ----------
     example
-        Real numbers [batch, ...].
+        Inputs [batch, ...].
 
     Returns
     -------
-    list of Tensor
-        The same numbers in each call, normally distributed; one batch, or more where it is small.
+    list of Arguments
+        The same numbers in each call, real ones normally distributed; one batch, or more where it
+        is small.
 
     Examples
     --------
-    >>> [batch.shape for batch in inputs_like(torch.ones(3, 7))]
-    [torch.Size([3, 7]), torch.Size([3, 7])]
+    >>> from torch import nn
+    >>> [len(batch) for batch in inputs_like(Arguments.of(nn.Flatten(), torch.ones(3, 7)))]
+    [3, 3]
     """
-    values = example.detach().cpu().double()
-    spread = float(values.std(correction=0)) or 1.0
-    generator = torch.Generator().manual_seed(0)
+    generators = [torch.Generator().manual_seed(number) for number in range(len(example.tensors))]
     return [
-        (values.mean() + spread * torch.randn(values.shape, generator=generator).double()).to(
-            example.device, example.dtype
+        example.with_tensors(
+            [
+                _like(tensor, generator)
+                for tensor, generator in zip(example.tensors, generators, strict=True)
+            ]
         )
         for _ in range(ceil(_FEWEST / len(example)))
     ]
+
+
+def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return mixed_tensor(tensor, len(tensor), generator)
+    values = tensor.detach().cpu().double()
+    spread = float(values.std(correction=0)) or 1.0
+    found = values.mean() + spread * torch.randn(values.shape, generator=generator).double()
+    return found.to(tensor.device, tensor.dtype)

@@ -40,6 +40,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.compression.outputs import comparable
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.running import run
 
 _UNIT_ROUNDOFF = 2.0**-24
@@ -50,7 +51,7 @@ _RUNS = 4
 
 
 def rounding_errors(
-    network: nn.Module, inputs: Tensor, exact: Sequence[Any]
+    network: nn.Module, inputs: Arguments, exact: Sequence[Any]
 ) -> list[Tensor | None]:
     """Return how far right float32 computations may lie from a network's exact answers.
 
@@ -77,7 +78,7 @@ def rounding_errors(
     ...     def forward(self, x):
     ...         return torch.stack([(x + 1000) - 1000, x], 1)
     >>> x = torch.ones(50, dtype=torch.float64)
-    >>> (found,) = rounding_errors(Network(), x, [Network()(x)])
+    >>> (found,) = rounding_errors(Network(), Arguments.of(Network(), x), [Network()(x)])
     >>> large, small = found.amax(0).tolist()
     >>> large > 1e-4, small < 1e-6
     (True, True)

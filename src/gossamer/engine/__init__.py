@@ -46,6 +46,7 @@ from gossamer.engine.native import (
 )
 from gossamer.engine.network import Network, Program, weights_of
 from gossamer.engine.operator import (
+    ANY_TYPE,
     OPERATORS,
     ROW_BY_ROW,
     RULES,
@@ -60,6 +61,7 @@ from gossamer.engine.operator import (
 )
 from gossamer.engine.ops.concatenate import Concatenate
 from gossamer.engine.ops.convolution import Convolution
+from gossamer.engine.ops.embedding import Embedding
 from gossamer.engine.ops.expand import Expand
 from gossamer.engine.ops.layer_norm import LayerNorm
 from gossamer.engine.ops.linear import Linear
@@ -94,15 +96,15 @@ from gossamer.engine.weights import (
 from gossamer.engine.windows import Pooling, window_positions
 
 __all__ = [
-    "BLOCK_ROWS", "LONGEST", "MOST_AXES", "MOST_LAYERS", "MOST_NUMBERS", "MOST_THREADS",
+    "ANY_TYPE", "BLOCK_ROWS", "LONGEST", "MOST_AXES", "MOST_LAYERS", "MOST_NUMBERS", "MOST_THREADS",
     "MOST_WEIGHTS", "OPERATORS", "PARTING", "REWRITTEN", "ROW_BY_ROW", "RULES", "Activation",
-    "ActivationName", "Array", "Call", "Concatenate", "Convolution", "Doubles", "Engine",
-    "Epilogue", "Expand", "Floats", "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network",
-    "NumberType", "Operator", "Pad", "Pair", "Permute", "PixelShuffle", "Pointwise", "Pool",
-    "Pooling", "Program", "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take",
-    "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets", "check_inputs",
-    "check_network", "dense", "finished", "fold", "fuse", "has_kernels", "network_axis",
-    "network_shape", "own_signature", "pack_weights", "read_by", "register", "renamed",
-    "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights", "weights_of",
-    "window_positions",
+    "ActivationName", "Array", "Call", "Concatenate", "Convolution", "Doubles", "Embedding",
+    "Engine", "Epilogue", "Expand", "Floats", "Given", "LayerNorm", "Layout", "Linear", "Lowered",
+    "Network", "NumberType", "Operator", "Pad", "Pair", "Permute", "PixelShuffle", "Pointwise",
+    "Pool", "Pooling", "Program", "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax",
+    "Take", "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets",
+    "check_inputs", "check_network", "dense", "finished", "fold", "fuse", "has_kernels",
+    "network_axis", "network_shape", "own_signature", "pack_weights", "read_by", "register",
+    "renamed", "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights",
+    "weights_of", "window_positions",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
 from gossamer.engine.check import check_inputs, check_network
 from gossamer.engine.fields import Floats, Shape, Value, is_values, typed_fields
+from gossamer.engine.indices import Indices
 from gossamer.engine.network import Network
 from gossamer.engine.operator import Operator
 from gossamer.engine.portable import run_portable, run_portable_all
@@ -94,6 +95,7 @@ class Engine:
         self._input_shapes = network.inputs
         self._output_shapes = tuple(shapes[value] for value in network.outputs)
         self._single = len(network.inputs) == len(network.outputs) == 1
+        self._indices = Indices(network)
         self._asked = _asked(instruction_set)
         self._compiled: _native.Engine | None = None
         self._in_eights: _native.Engine | None = None
@@ -146,6 +148,7 @@ class Engine:
             return np.asarray(run_portable(self._network, examples), np.float32)
         outputs = np.empty((len(examples), *self._output_shapes[0]), np.float32)
         self._compiled_for(self._compiled, len(examples), threads).run(examples, outputs, threads)
+        self._check_computed((examples,), (outputs,))
         return outputs
 
     def run(self, inputs: Sequence[NDArray[np.generic]], threads: int = 1) -> tuple[Floats, ...]:
@@ -171,7 +174,13 @@ class Engine:
         count = len(examples[0])
         outputs = tuple(np.empty((count, *shape), np.float32) for shape in self._output_shapes)
         self._compiled_for(self._compiled, count, threads).run(examples, outputs, threads)
+        self._check_computed(examples, outputs)
         return outputs
+
+    def _check_computed(self, inputs: tuple[Floats, ...], outputs: tuple[Floats, ...]) -> None:
+        """Refuse what was computed and counts no row of the table that it is looked up in."""
+        if self._indices.computed and any(np.isnan(one).any() for one in outputs):
+            run_portable_all(self._network, inputs)
 
     def _compiled_for(
         self, compiled: "_native.Engine", examples: int, threads: int
@@ -224,6 +233,7 @@ class Engine:
         """Return what is given to each input, as `_examples` does for one."""
         _check_threads(threads)
         check_inputs(self._network, [np.asarray(given) for given in inputs])
+        self._indices.check(inputs)
         return tuple(
             _converted(given, shape)
             for given, shape in zip(inputs, self._input_shapes, strict=True)
@@ -232,6 +242,9 @@ class Engine:
     def _examples(self, inputs: Any, threads: int) -> Floats:
         """Return the inputs as contiguous float32 after a check of them and of the threads."""
         _check_threads(threads)
+        if self._indices.rows:
+            (found,) = self._all_examples((inputs,), threads)
+            return found
         # Small networks take no longer than the checks below, so what needs none is let pass.
         if (
             type(inputs) is np.ndarray
@@ -288,8 +301,8 @@ def _converted(inputs: NDArray[np.generic], expected: Shape) -> Floats:
         raise InputError(
             f"inputs have the shape {given.shape}, but this network takes (N, {named})."
         )
-    if given.dtype.kind in "iu" and given.size:
-        least, most = int(given.min()), int(given.max())
+    if given.dtype.kind in "iu":
+        least, most = (int(given.min()), int(given.max())) if given.size else (0, 0)
         if not -MOST_WHOLE <= least <= most <= MOST_WHOLE:
             raise InputError(
                 f"inputs hold {least if least < -MOST_WHOLE else most}, expected whole numbers of "

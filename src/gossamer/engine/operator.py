@@ -55,6 +55,10 @@ class Operator:
         """
         raise NotImplementedError
 
+    def drawn(self, random: np.random.Generator, shape: Shape) -> Array:
+        """Return numbers of a shape that it may read, for tests."""
+        return random.standard_normal(shape)
+
     def held(self, shapes: Mapping[Value, Shape]) -> int:  # noqa: ARG002
         """Return how many numbers it may hold for one example beside what it reads and gives."""
         return 0
@@ -62,10 +66,11 @@ class Operator:
 
 @dataclass(frozen=True)
 class Given:
-    """A value among the arguments of a call, and the shape of one example of it in PyTorch."""
+    """A value among the arguments of a call: the shape of one example in PyTorch, and the type."""
 
     value: str
     shape: Shape
+    type: str = "float32"
 
     def axis(self, dim: int) -> int | None:
         """Return which axis in a network a dimension in PyTorch is; None if it is the batch."""
@@ -85,11 +90,14 @@ class Call:
     arguments
         By the names of PyTorch's schema: a `Given`, a function that returns what depends on
         parameters alone, or a plain value of Python.
+    type
+        Of the result's numbers in PyTorch; all are float32 in a network.
     """
 
     result: str
     shape: Shape
     arguments: Mapping[str, Any]
+    type: str = "float32"
 
     def given(self, argument: str) -> Given | None:
         """Return a value among the arguments; None if it is none."""
@@ -123,12 +131,16 @@ RULES: dict[str, Rule] = {}
 """What functions of PyTorch become, by their names."""
 ROW_BY_ROW: set[str] = set()
 """Functions of PyTorch that act on each row along the last axis by itself, in the same way."""
+ANY_TYPE: set[str] = set()
+"""Functions of PyTorch whose rules look at the types of what they read and give, or need not: only
+these are lowered where whole numbers or truth values are read or given."""
 
 
 def register(
     operator: type[Operator],
     pytorch: Mapping[str, Rule] | None = None,
     row_by_row: Collection[str] = (),
+    any_type: Collection[str] = (),
 ) -> None:
     """Make an operator known.
 
@@ -140,6 +152,8 @@ def register(
         Names of functions of PyTorch, without their overloads, and what lowers them.
     row_by_row
         Those of them that act on each row along the last axis by itself.
+    any_type
+        Those that hold for whole numbers and truth values, too, or look at the types by themselves.
 
     Raises
     ------
@@ -152,6 +166,7 @@ def register(
     if operator.name in OPERATORS:
         raise TypeError(f"{operator.__name__}: {operator.name} is registered already")
     register_rules(pytorch or {}, row_by_row, operator.__name__)
+    ANY_TYPE.update(any_type)
     OPERATORS[operator.name] = operator
 
 
@@ -189,7 +204,11 @@ def network_shape(shape: Shape) -> Shape:
     --------
     >>> network_shape((16,)), network_shape((3, 100)), network_shape((3, 32, 32))
     ((16,), (3, 1, 100), (3, 32, 32))
+    >>> network_shape(())  # one number for each example
+    (1,)
     """
+    if not shape:
+        return (1,)
     return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
 

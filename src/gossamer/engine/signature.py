@@ -53,12 +53,16 @@ class Signature:
         """Whether there is one input and one output, of float32 and without names of their own."""
         return self == self.of_shapes(self.inputs[0].shape, self.outputs[0].shape)
 
-    def returned(self, outputs: tuple[NDArray[Any], ...]) -> Any:
-        """Return arrays [N, ...] of a network as its model gives them."""
-        found = [
+    def typed(self, outputs: tuple[NDArray[Any], ...]) -> list[NDArray[Any]]:
+        """Return arrays [N, ...] of a network in the shapes and types of its model."""
+        return [
             np.asarray(array.reshape(len(array), *spec.shape), spec.type)
             for array, spec in zip(outputs, self.outputs, strict=True)
         ]
+
+    def returned(self, outputs: tuple[NDArray[Any], ...]) -> Any:
+        """Return arrays [N, ...] of a network as its model gives them."""
+        found = self.typed(outputs)
         if self.returns == "tensor":
             return found[0]
         if self.returns == "tuple":

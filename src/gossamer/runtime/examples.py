@@ -1,7 +1,7 @@
 """Examples to predict from, in an ``.npy`` file: checked by its header, read piece by piece."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -11,41 +11,60 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
+from gossamer.core.formats import counted
 from gossamer.core.system import failure_reason
-from gossamer.engine import Shape
+from gossamer.engine import TensorSpec
 from gossamer.runtime.array_files import any_shape, is_archive, read_archive_array
 from gossamer.runtime.inputs import fits, shape_hint, type_complaint
 
 _ZIP_MAGIC = b"PK\x03\x04"
 
 
-def open_examples(path: Path, shape: Shape) -> NDArray[np.floating]:
-    """Open the examples of a file; their numbers stay on the disk until they are used.
+def open_inputs(path: Path, specs: Sequence[TensorSpec]) -> list[NDArray[Any]]:
+    """Open the examples of a file for each input of a network.
 
     Parameters
     ----------
     path
-        An ``.npy`` file of floating-point numbers, or an array of an ``.npz`` file: see
-        `gossamer.runtime.array_files`.
-    shape
-        Of one example.
+        For one input an ``.npy`` file, or an array of an ``.npz`` file: see
+        `gossamer.runtime.array_files`. For several an ``.npz`` file that holds an array of the name
+        of each. Numbers of an ``.npy`` file stay on the disk until they are used.
+    specs
+        Of the inputs.
 
     Returns
     -------
-    NDArray
-        [N, *shape], read-only.
+    list of NDArray
+        [N, *shape] for each, read-only.
 
     Raises
     ------
     InputError
         If the file cannot be read, or holds something else.
     """
+    if len(specs) == 1:
+        return [_open_input(path, specs[0])]
+    names = [spec.name for spec in specs]
+    if path.suffix != ".npz":
+        raise InputError(f"{path}: is no .npz file, expected one of the arrays {', '.join(names)}.")
+    found = [_open_input(Path(f"{path}:{spec.name}"), spec) for spec in specs]
+    for name, array in zip(names, found, strict=True):
+        if len(array) != len(found[0]):
+            raise InputError(
+                f"{path}:{name}: {counted(len(array), 'example')}, expected {len(found[0])}, as "
+                f"many as {names[0]} holds."
+            )
+    return found
+
+
+def _open_input(path: Path, spec: TensorSpec) -> NDArray[Any]:
+    shape = spec.shape
     expected = f"expected an .npy file of shape [{', '.join(map(str, ('examples', *shape)))}]"
     examples = open_array(path, expected, lambda found: fits(found, shape))
     if not fits(examples.shape, shape):
         hint = shape_hint(examples.shape, shape)
         raise InputError(f"{path}: has shape {list(examples.shape)}, {expected}{hint}.")
-    if complaint := type_complaint(examples.dtype):
+    if complaint := type_complaint(examples.dtype, spec.type):
         raise InputError(f"{path}: holds numbers {complaint}.")
     return examples
 
@@ -76,7 +95,7 @@ def open_array(
     return _mapped(path, expected)
 
 
-def check_finite(path: Path, examples: NDArray[np.floating], first: int) -> None:
+def check_finite(path: Path, examples: NDArray[Any], first: int) -> None:
     """Refuse examples of which nothing can be predicted in float32.
 
     Parameters

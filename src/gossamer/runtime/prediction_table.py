@@ -34,7 +34,8 @@ def described(predictor: Predictor, outputs: Floats) -> Iterator[str]:
 
 def classifies(predictor: Predictor) -> bool:
     """Return whether the outputs can be those of a classifier: one for each of several classes."""
-    return len(predictor.output_shape) == 1 and predictor.output_shape[0] > 1
+    (first, *others) = predictor.signature.outputs
+    return not others and first.type == "float32" and len(first.shape) == 1 and first.shape[0] > 1
 
 
 def probabilities(network: Network, outputs: Floats) -> Floats:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from gossamer.compression import Compressed
 from gossamer.compression.compacting.copying import in_double
-from gossamer.compression.example_batches import repeated
 from gossamer.compression.rounding import rounding_errors
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.graph.examples import tensors_in
 from gossamer.shrinking.split import Split
 
@@ -101,7 +101,7 @@ def _answers(deployed: Callable[[Any], Any], inputs: Tensor) -> Tensor:
     if not isinstance(deployed, Compressed) or not deployed.fixed_batch:
         return torch.as_tensor(deployed(inputs.numpy()))
     whole = -(-len(inputs) // deployed.batch) * deployed.batch
-    parts = torch.split(repeated(inputs, whole), deployed.batch)
+    parts = torch.split(inputs[torch.arange(whole) % len(inputs)], deployed.batch)
     return torch.cat([torch.as_tensor(deployed(part.numpy())) for part in parts])[: len(inputs)]
 
 
@@ -111,6 +111,6 @@ def _exact(exact: nn.Module, split: Split) -> Iterator[tuple[Tensor, Tensor, Ten
         (inputs,) = tensors_in(given)
         with torch.no_grad():
             right = exact(inputs.double())
-        (error,) = rounding_errors(exact, inputs.double(), [right])
+        (error,) = rounding_errors(exact, Arguments.of(exact, inputs.double()), [right])
         assert error is not None
         yield inputs, right, _BEYOND * error + _LEAST * right.abs().max()

@@ -311,7 +311,7 @@ def test_what_overflows_when_it_is_folded_stays_in_pytorch_and_says_so() -> None
     nn.init.constant_(layer.weight, 1e30)
     model = nn.Sequential(layer, norm).eval()
     division = divide(trace(model, torch.randn(2, 3)).graph)
-    assert [part.exit.name for part in division.parts] == ["linear"]
+    assert [part.exits[0].name for part in division.parts] == ["linear"]
     assert division.rest == ("1 (_native_batch_norm_legit_no_training)",)
     (refused,) = division.refused
     assert refused.startswith("what leads to 1 (layer 0 (Linear): ")
@@ -324,7 +324,7 @@ def test_a_part_begins_with_one_value_where_pytorch_gives_several(indices: bool)
     division = divide(trace(model, torch.randn(2, 3, 13, 8)).graph)
     assert division.rest == ("0 (median)",)
     (part,) = division.parts
-    assert part.entry.name == "getitem"
+    assert part.entries[0].name == "getitem"
     assert part.network.input_shape == (3, 1, 13)
 
 

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.compression.compacting.hooks import check_no_outer_hooks
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.masks.names import bare_module, uncompiled
 from gossamer.measures.functional.running import run, told
 from gossamer.nets.packing import unpack
@@ -92,7 +93,7 @@ def _make_plain(module: nn.Module) -> None:
     module._backward_pre_hooks.clear()
 
 
-def check_stands_alone(network: nn.Module, twin: nn.Module, example: Tensor) -> None:
+def check_stands_alone(network: nn.Module, twin: nn.Module, example: Arguments) -> None:
     """Refuse a network whose copy computes with its tensors instead of its own.
 
     A hook or a forward that was given a module when it was made may hold on to that module.
@@ -102,7 +103,7 @@ def check_stands_alone(network: nn.Module, twin: nn.Module, example: Tensor) -> 
     network, twin
         The network inside its wrappers, and its copy in evaluation mode.
     example
-        An input.
+        Its inputs.
 
     Raises
     ------

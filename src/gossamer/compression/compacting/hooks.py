@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.modes import evaluation
 from gossamer.measures.functional.running import run
 
@@ -106,7 +107,7 @@ def check_no_outer_hooks(model: nn.Module, inside: nn.Module) -> None:
             )
 
 
-def watching_hooks(network: nn.Module, example: Tensor) -> list[Hook]:
+def watching_hooks(network: nn.Module, example: Arguments) -> list[Hook]:
     """Return the hooks that only watch: they give nothing back, nor write.
 
     That is found on an example, and on random numbers a hundred times as large, which a hook that
@@ -118,7 +119,7 @@ def watching_hooks(network: nn.Module, example: Tensor) -> list[Hook]:
     network
         Its hooks are run.
     example
-        An input of it.
+        Inputs of it.
 
     Raises
     ------
@@ -152,18 +153,22 @@ def watching_hooks(network: nn.Module, example: Tensor) -> list[Hook]:
     return watching
 
 
-def _outputs(network: nn.Module, example: Tensor) -> list[Any]:
+def _outputs(network: nn.Module, example: Arguments) -> list[Any]:
     """Return what a network gives for an example and, if it takes them, for large numbers."""
     with evaluation(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         found = comparable(run(network, example.clone()))
-        if example.is_floating_point() and example.numel():
+        if any(tensor.is_floating_point() and tensor.numel() for tensor in example):
             with contextlib.suppress(InputError):
-                found += comparable(run(network, 100 * inputs_like(example)[0]))
+                found += comparable(run(network, inputs_like(example)[0].mapped(_large)))
     return found
 
 
-def _gives(network: nn.Module, example: Tensor, expected: list[Any]) -> bool:
+def _large(tensor: Tensor) -> Tensor:
+    return 100 * tensor if tensor.is_floating_point() else tensor
+
+
+def _gives(network: nn.Module, example: Arguments, expected: list[Any]) -> bool:
     try:
         found = _outputs(network, example)
     except InputError:

@@ -18,6 +18,7 @@ from gossamer.compression.compacting.hooks import (
     what_runs_beside,
 )
 from gossamer.compression.outputs import leaves
+from gossamer.graph.arguments import Arguments
 from gossamer.graph.calls import Graph, Shape
 from gossamer.graph.symbolic import UntraceableError, converted
 from gossamer.measures.functional.running import told
@@ -48,7 +49,7 @@ class Trace:
     """Modules that were kept whole because tracing them failed, and why."""
 
 
-def trace(network: nn.Module, example: Tensor) -> Trace:
+def trace(network: nn.Module, example: Arguments) -> Trace:
     """Follow a network in its present mode.
 
     Parameters
@@ -57,7 +58,7 @@ def trace(network: nn.Module, example: Tensor) -> Trace:
         Its forward is called, with symbols and with the example; attributes that the forward sets
         are lost to the network, so give a copy.
     example
-        An input.
+        Its inputs; symbols stand for its tensors, and all else is as it is there.
 
     Raises
     ------
@@ -67,14 +68,14 @@ def trace(network: nn.Module, example: Tensor) -> Trace:
     """
     if reason := replaced_forward(network):
         raise UntraceableError(reason)
-    tracer = _Tracer()
+    tracer = _Tracer(example)
     training = [module for module in network.modules() if module.training]
     try:
         graph = tracer.trace(network)
         # The normalisation of a batch of one fails in training mode; shapes are the same in both.
         runner = _ShapeRecorder(network.eval(), graph)
         with torch.random.fork_rng(devices=[]):
-            runner.run(example.clone())
+            runner.run(*example.clone())
     except Exception as error:
         raise UntraceableError(told(error)) from error
     finally:
@@ -84,9 +85,25 @@ def trace(network: nn.Module, example: Tensor) -> Trace:
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self) -> None:
+    def __init__(self, example: Arguments) -> None:
         super().__init__()
         self.unfollowed: dict[str, str] = {}
+        self._example = example
+
+    def create_args_for_root(
+        self,
+        root_fn: Any,
+        is_module: bool,  # noqa: ARG002 - fx gives it, as it does the rest
+        concrete_args: Any = None,  # noqa: ARG002
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Put a symbol in the place of each tensor of the example, wherever it stands."""
+        given = [self.create_proxy("placeholder", n, (), {}) for n in self._example.names]
+
+        def call(root: nn.Module, *tensors: Any) -> Any:
+            args, kwargs = self._example.arranged(tensors)
+            return root_fn(root, *args, **kwargs)
+
+        return call, [self.root, *given]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if reason := what_runs_beside(m):
@@ -123,14 +140,6 @@ class _Tracer(fx.Tracer):
         if any(value is a for value in held):
             raise NotImplementedError(f"argument of type {type(a).__name__}")
         return super().create_arg(held)
-
-    def create_proxy(
-        self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **by: Any
-    ) -> Any:
-        """Take an argument's default for itself: a symbol in its place is never None, say."""
-        if kind == "placeholder" and args:
-            return args[0]
-        return super().create_proxy(kind, target, args, kwargs, *more, **by)
 
 
 class _ShapeRecorder(fx.Interpreter):

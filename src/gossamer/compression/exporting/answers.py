@@ -13,6 +13,7 @@ from gossamer.compression.exporting.judging import Answer
 from gossamer.compression.outputs import comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.running import run
 
 _NEARBY = 24
@@ -30,7 +31,7 @@ class Answers:
         By the sizes that were asked for and on which the network itself fails, why.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Arguments) -> None:
         self.refused: dict[int, str] = {}
         self._model = model
         self._example = example
@@ -55,7 +56,7 @@ class Answers:
 
     def at_random(self, size: int) -> list[Answer]:
         """Return what it gives for random numbers like the example; empty if it takes none."""
-        if not self._example.is_floating_point():
+        if not self._example.real:
             return []
         inputs = inputs_like(repeated(self._example, size))[0]
         try:
@@ -70,7 +71,7 @@ class Answers:
         twins = list(_moved_networks(self._model))
         return [replace(one, nearby=tuple(_nearby(twins, one.inputs))) for one in answers]
 
-    def to(self, inputs: Tensor) -> Answer:
+    def to(self, inputs: Arguments) -> Answer:
         """Return what the network gives for a batch.
 
         Raises
@@ -82,16 +83,18 @@ class Answers:
             plain = _tensors(run(self._model, inputs.clone()))
             exact = None
             if self._double is not None:
-                exact = _tensors(run(self._double, _doubled(inputs)))
+                exact = _tensors(run(self._double, inputs.double()))
         return Answer(inputs, plain, exact)
 
 
-def _nearby(networks: Sequence[nn.Module], inputs: Tensor) -> Iterator[list[Tensor]]:
+def _nearby(networks: Sequence[nn.Module], inputs: Arguments) -> Iterator[list[Tensor]]:
     generator = torch.Generator().manual_seed(0)
     for network in networks:
         try:
             with torch.no_grad():
-                yield _tensors(run(network, _moved(inputs, generator)))
+                yield _tensors(
+                    run(network, inputs.mapped(lambda tensor: _moved(tensor, generator)))
+                )
         except InputError:  # it need not take what is nearby
             continue
 
@@ -123,20 +126,17 @@ def _tensors(output: object) -> list[Tensor]:
     return [part.detach() for part in comparable(output) if isinstance(part, Tensor)]
 
 
-def _double(model: nn.Module, example: Tensor) -> nn.Module | None:
+def _double(model: nn.Module, example: Arguments) -> nn.Module | None:
     """Return a copy in float64; None if it runs in its own precision only, or that is float64."""
-    numbers = [*model.parameters(), *model.buffers(), example]
+    numbers = [*model.parameters(), *model.buffers(), *example]
     if any(tensor.dtype == torch.float64 for tensor in numbers):
         return None
     try:
         double = in_double(model)
         with torch.no_grad():
-            plain, exact = _tensors(model(example.clone())), _tensors(double(_doubled(example)))
+            plain = _tensors(example.clone().call(model))
+            exact = _tensors(example.double().call(double))
     except Exception:  # noqa: BLE001 - a user's forward may raise anything
         return None
     alike = [one.shape for one in plain] == [one.shape for one in exact]
     return double if alike else None
-
-
-def _doubled(inputs: Tensor) -> Tensor:
-    return inputs.double() if inputs.is_floating_point() else inputs.clone()

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from gossamer.compression.exporting.answers import Answers
 from gossamer.compression.exporting.judging import Answer, coarsest, judge
 from gossamer.compression.exporting.recording import (
-    INPUT,
     NotRecordedError,
     check_conditions,
     check_draws_nothing,
@@ -25,8 +24,16 @@ from gossamer.compression.exporting.recording import (
     record_one_batch,
 )
 from gossamer.compression.exporting.report import OnnxReport
-from gossamer.compression.outputs import Leaf, check_output, giving, leaves
+from gossamer.compression.outputs import (
+    Leaf,
+    check_output,
+    giving,
+    leaves,
+    output_name,
+    output_names,
+)
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.running import run, told
 
 Opening = Callable[[bytes], Any]
@@ -36,7 +43,7 @@ Opening = Callable[[bytes], Any]
 class WrongFileError(Exception):
     """A file does not give what the network gives, for some inputs if these are known."""
 
-    def __init__(self, problem: str, inputs: Tensor | None = None) -> None:
+    def __init__(self, problem: str, inputs: Arguments | None = None) -> None:
         super().__init__(problem)
         self.inputs = inputs
 
@@ -53,7 +60,7 @@ class _Task:
     """
 
     model: nn.Module
-    example: Tensor
+    example: Arguments
     answers: Answers
     chosen: Sequence[Leaf]
     names: Sequence[str]
@@ -62,7 +69,7 @@ class _Task:
 
 
 def exported(
-    model: nn.Module, example: Tensor, path: Path, opening: Opening
+    model: nn.Module, example: Arguments, path: Path, opening: Opening
 ) -> tuple[bytes, OnnxReport]:
     """Return the content of a file that gives what a network gives, and what there is to know.
 
@@ -71,7 +78,7 @@ def exported(
     model
         In evaluation mode. Its recording may leave traces in it.
     example
-        Its input, [batch, ...].
+        Its inputs, [batch, ...].
     path
         Where the file will be, for messages.
     opening
@@ -95,8 +102,8 @@ def exported(
         return _for_one_batch(task, why_one_batch)
     except NotRecordedError as error:
         raise InputError(
-            f"The network {name} cannot be exported to ONNX ({error}): give a network of one "
-            "tensor in that torch.export takes."
+            f"The network {name} cannot be exported to ONNX ({error}): give a network that "
+            "torch.export takes."
         ) from error
     except UnusableFileError as error:
         raise InputError(
@@ -110,7 +117,7 @@ def exported(
         ) from error
 
 
-def _task(model: nn.Module, example: Tensor, opening: Opening) -> _Task:
+def _task(model: nn.Module, example: Arguments, opening: Opening) -> _Task:
     with torch.no_grad():
         # A model may write into what it is given.
         check_output(model, example, lambda inputs: run(model, inputs.clone()))
@@ -123,37 +130,10 @@ def _task(model: nn.Module, example: Tensor, opening: Opening) -> _Task:
         example=example,
         answers=Answers(model, example),
         chosen=() if isinstance(output, Tensor) else tensors,
-        names=output_names(tensors),
-        left_out=[_output_name(leaf) for leaf in others],
+        names=output_names(tensors, example.names),
+        left_out=[output_name(leaf, example.names) for leaf in others],
         opening=opening,
     )
-
-
-def output_names(tensors: Sequence[Leaf]) -> tuple[str, ...]:
-    """Return names for the outputs of a file, all different and none that of its input.
-
-    Examples
-    --------
-    >>> output_names(leaves({"logits": torch.ones(1), "hidden": (torch.ones(1), torch.ones(1))}))
-    ('logits', 'hidden_0', 'hidden_1')
-    >>> output_names([leaf for leaf in leaves((None, torch.ones(1))) if leaf.value is not None])
-    ('output_1',)
-    >>> output_names(leaves(torch.ones(1)))
-    ('output',)
-    """
-    names: list[str] = []
-    for leaf in tensors:
-        name = _output_name(leaf)
-        while name in names:
-            name += "_again"
-        names.append(name)
-    return tuple(names)
-
-
-def _output_name(leaf: Leaf) -> str:
-    if not leaf.name:
-        return "output"
-    return f"output_{leaf.name}" if leaf.name[0].isdigit() or leaf.name == INPUT else leaf.name
 
 
 def _for_any_batch(task: _Task) -> tuple[bytes, OnnxReport]:
@@ -195,7 +175,7 @@ def _for_one_batch(task: _Task, why: str) -> tuple[bytes, OnnxReport]:
     return content, _report(task, found, size, why, (size,))
 
 
-def _recorded(record: Callable[[nn.Module, Tensor, Sequence[str]], Any], task: _Task) -> Any:
+def _recorded(record: Callable[[nn.Module, Arguments, Sequence[str]], Any], task: _Task) -> Any:
     with giving(task.model, task.chosen) if task.chosen else nullcontext():
         program = record(task.model, task.example, task.names)
     check_draws_nothing(program, type(task.model).__name__)
@@ -241,7 +221,7 @@ def _checked(content: bytes, task: _Task, answers: Sequence[Answer]) -> tuple[fl
     return verdict.difference, unsupported
 
 
-def _given(run: Callable[[Tensor], list[Tensor]], inputs: Tensor) -> list[Tensor]:
+def _given(run: Callable[[Arguments], list[Tensor]], inputs: Arguments) -> list[Tensor]:
     try:
         return run(inputs)
     except Exception as error:
@@ -250,7 +230,7 @@ def _given(run: Callable[[Tensor], list[Tensor]], inputs: Tensor) -> list[Tensor
         ) from error
 
 
-def _opened(content: bytes, task: _Task) -> tuple[Callable[[Tensor], list[Tensor]], str]:
+def _opened(content: bytes, task: _Task) -> tuple[Callable[[Arguments], list[Tensor]], str]:
     """Return how a file is run, and why not by ONNX Runtime, which lacks some types."""
     try:
         return _runtime(content, task), ""
@@ -279,31 +259,35 @@ def _advice(problem: str) -> str:
     return "write that part of the forward with other operations"
 
 
-def _runtime(content: bytes, task: _Task) -> Callable[[Tensor], list[Tensor]]:
+def _runtime(content: bytes, task: _Task) -> Callable[[Arguments], list[Tensor]]:
     session = task.opening(content)
 
-    def run(inputs: Tensor) -> list[Tensor]:
+    def run(inputs: Arguments) -> list[Tensor]:
         return [torch.from_numpy(np.asarray(one)) for one in session.run(None, _feed(inputs))]
 
     return run
 
 
-def _reference(content: bytes) -> Callable[[Tensor], list[Tensor]]:
+def _reference(content: bytes) -> Callable[[Arguments], list[Tensor]]:
     """Return how a file runs in the reference implementation, which knows bfloat16."""
     loaded = import_module("onnx").load_model_from_string(content)
     evaluator = import_module("onnx.reference").ReferenceEvaluator(loaded)
 
-    def run(inputs: Tensor) -> list[Tensor]:
+    def run(inputs: Arguments) -> list[Tensor]:
         return [_tensor(np.asarray(one)) for one in evaluator.run(None, _feed(inputs))]
 
     return run
 
 
-def _feed(inputs: Tensor) -> dict[str, Any]:
-    if inputs.dtype != torch.bfloat16:
-        return {INPUT: inputs.numpy()}
+def _feed(inputs: Arguments) -> dict[str, Any]:
+    return dict(zip(inputs.names, map(_fed, inputs), strict=True))
+
+
+def _fed(tensor: Tensor) -> Any:
+    if tensor.dtype != torch.bfloat16:
+        return tensor.numpy()
     kind = import_module("ml_dtypes").bfloat16
-    return {INPUT: inputs.contiguous().view(torch.int16).numpy().view(kind)}
+    return tensor.contiguous().view(torch.int16).numpy().view(kind)
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:

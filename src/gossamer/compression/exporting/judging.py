@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gossamer.graph.arguments import Arguments
+
 _BEYOND_PYTORCH = 4
 """How many times the rounding error of the network itself may be reached."""
 
@@ -19,7 +21,7 @@ class Answer:
     decides, as by rounding, comparing or sorting, that shows which entries rounding decides.
     """
 
-    inputs: Tensor
+    inputs: Arguments
     plain: Sequence[Tensor]
     exact: Sequence[Tensor] | None
     nearby: Sequence[Sequence[Tensor]] = ()
@@ -44,7 +46,7 @@ def coarsest(model: nn.Module, answers: Sequence[Answer]) -> torch.dtype:
     torch.float16
     """
     held = [*model.parameters(), *model.buffers()]
-    held += [tensor for one in answers for tensor in (one.inputs, *one.plain)]
+    held += [tensor for one in answers for tensor in (*one.inputs, *one.plain)]
     types = {tensor.dtype for tensor in held if tensor.is_floating_point()}
     return max(types, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
 

@@ -15,12 +15,11 @@ from torch.utils._sympy.printers import PythonPrinter
 from gossamer.compression.lowering.tracing import quietly, several_examples
 from gossamer.compression.random_operations import random_operations
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.running import told
 
-INPUT = "input"
-"""Name of the file's input."""
 BATCH = "batch"
-"""Name of the dimension of the file's input and outputs that may have any size."""
+"""Name of the dimension of the file's inputs and outputs that may have any size."""
 _MOST_EXAMPLES = 1024
 _MOST_NUMBERS = 2**22
 """How many examples, and how many numbers, a batch has at the most that is made for a doubt."""
@@ -32,7 +31,7 @@ class NotRecordedError(Exception):
     """A network cannot be recorded, or not for the sizes that were asked for."""
 
 
-def record_any_batch(model: nn.Module, example: Tensor, names: Sequence[str]) -> Any:
+def record_any_batch(model: nn.Module, example: Arguments, names: Sequence[str]) -> Any:
     """Return a network as a program of ONNX that takes batches of any size.
 
     Parameters
@@ -40,7 +39,7 @@ def record_any_batch(model: nn.Module, example: Tensor, names: Sequence[str]) ->
     model
         In evaluation mode; it gives a tensor, or a tuple of them.
     example
-        Its input, [batch, ...].
+        Its inputs, [batch, ...].
     names
         Of the outputs.
 
@@ -50,13 +49,13 @@ def record_any_batch(model: nn.Module, example: Tensor, names: Sequence[str]) ->
         If it cannot be recorded, or only for one size, which it uses as a plain number.
     """
     # A name in place of a `Dim` is never replaced by the number that a forward makes of it.
-    program = _recorded(model, several_examples(example), names, ({0: BATCH},))
-    if isinstance(program.model.graph.inputs[0].shape[0], int):
+    program = _recorded(model, several_examples(example), names, BATCH)
+    if any(isinstance(given.shape[0], int) for given in program.model.graph.inputs):
         raise NotRecordedError(_PLAIN_NUMBER)
     return program
 
 
-def record_one_batch(model: nn.Module, example: Tensor, names: Sequence[str]) -> Any:
+def record_one_batch(model: nn.Module, example: Arguments, names: Sequence[str]) -> Any:
     """Return a network as a program of ONNX that takes batches of the example's size only.
 
     Parameters and errors are those of `record_any_batch`.
@@ -64,17 +63,18 @@ def record_one_batch(model: nn.Module, example: Tensor, names: Sequence[str]) ->
     return _recorded(model, example, names, None)
 
 
-def _recorded(
-    model: nn.Module, example: Tensor, names: Sequence[str], dynamic: tuple[Any, ...] | None
-) -> Any:
+def _recorded(model: nn.Module, example: Arguments, names: Sequence[str], batch: str | None) -> Any:
+    args, kwargs = example.clone().positional_and_named
+    axes = [{0: batch}] * len(example.tensors)
     try:
         with torch.no_grad(), quietly():
             program = torch.onnx.export(
                 model,
-                (example.clone(),),
+                args,
+                kwargs=kwargs,
                 dynamo=True,
-                dynamic_shapes=dynamic,
-                input_names=[INPUT],
+                dynamic_shapes=None if batch is None else example.dynamic_shapes(axes),
+                input_names=list(example.names),
                 output_names=list(names),
                 verbose=False,
             )
@@ -116,7 +116,7 @@ def check_draws_nothing(program: Any, network: str) -> None:
         )
 
 
-def doubtful_sizes(program: Any, example: Tensor) -> list[int]:
+def doubtful_sizes(program: Any, example: Arguments) -> list[int]:
     """Return sizes at which a condition does not hold that the recording rests on.
 
     The file may be right there all the same: many conditions are about how fast, not about what.
@@ -138,7 +138,8 @@ def doubtful_sizes(program: Any, example: Tensor) -> list[int]:
     NotRecordedError
         If a condition fails only for batches too large to be tried.
     """
-    in_reach = max(4 * len(example), min(_MOST_EXAMPLES, _MOST_NUMBERS // example[0].numel()))
+    numbers = sum(tensor[0].numel() for tensor in example)
+    in_reach = max(4 * len(example), min(_MOST_EXAMPLES, _MOST_NUMBERS // numbers))
     found: set[int] = set()
     for condition, holds in _conditions(program):
         fails = [size for size in range(1, in_reach + 1) if not holds(size)]
@@ -188,9 +189,9 @@ def _as_function(expression: Any, symbol: Any) -> Callable[[int], bool]:
 
 
 def _symbolic_batch(program: torch.export.ExportedProgram) -> torch.SymInt | None:
-    (name,) = program.graph_signature.user_inputs
+    names = program.graph_signature.user_inputs
     for node in program.graph.nodes:
-        if node.name == name:
+        if node.name in names and isinstance(node.meta.get("val"), Tensor):
             size = node.meta["val"].shape[0]
             return size if isinstance(size, torch.SymInt) else None
     return None

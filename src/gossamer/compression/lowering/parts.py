@@ -1,15 +1,18 @@
 """Which parts of a graph the runtime can compute, and the model that lets it.
 
 A part is a piece of the graph that one value enters and one value leaves. The whole graph is one
-part where everything in it can be lowered; otherwise the rest stays in PyTorch around the parts.
+part, of as many inputs and outputs as it has, where everything in it can be lowered; otherwise the
+rest stays in PyTorch around the parts.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from gossamer.compression.lowering.rules import is_parting, lower
 from gossamer.compression.lowering.tracing import (
@@ -41,23 +44,25 @@ from gossamer.engine import (
     step_name,
     weights_of,
 )
+from gossamer.graph.examples import kind_of
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """The nodes of a part, and the network that computes them.
 
-    `input_shape` and `output_shape` are those of one example in PyTorch; the axes before them, the
-    batch or, in rows, all but the last, are examples. `modules` are the paths of the modules that
-    each layer of the network computes, such as 'conv1, bn1, relu'.
+    The shapes are those of one example in PyTorch; the axes before them, the batch or, in rows, all
+    but the last, are examples. `modules` are the paths of the modules that each layer of the
+    network computes, such as 'conv1, bn1, relu'. The whole graph begins with its inputs and ends
+    with its outputs; any other part has one value to begin with, and one to end.
     """
 
-    entry: fx.Node
-    exit: fx.Node
+    entries: tuple[fx.Node, ...]
+    exits: tuple[fx.Node, ...]
     nodes: frozenset[fx.Node]
     network: Network
-    input_shape: Shape
-    output_shape: Shape
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
     in_rows: bool
     modules: tuple[str, ...]
 
@@ -74,14 +79,11 @@ class Division:
     refused: tuple[str, ...]
 
     def whole(self, graph: fx.GraphModule) -> Part | None:
-        """Return the part that is the whole graph, from its one input to its one output."""
+        """Return the part that is the whole graph, from its inputs to its outputs."""
         if len(self.parts) != 1 or self.parts[0].in_rows:
             return None
         (part,) = self.parts
-        placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
-        (output,) = (node for node in graph.graph.nodes if node.op == "output")
-        alone = placeholders == [part.entry] and output.all_input_nodes == [part.exit]
-        return part if alone else None
+        return part if (part.entries, part.exits) == (inputs(graph), outputs(graph)) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +95,7 @@ class _Layout:
     """
 
     shapes: Mapping[fx.Node, Shape]
+    types: Mapping[fx.Node, str]
     examples: Mapping[fx.Node, tuple[str, ...]]
     lowered: dict[fx.Node, Lowered]
     in_rows: bool
@@ -116,8 +119,13 @@ def divide(graph: fx.GraphModule, *, portable: bool = False) -> Division:
     to run on NumPy alone (`portable`).
     """
     fixed = constants(graph)
-    parts: list[Part] = []
     refused: list[str] = []
+    try:
+        if whole := _whole(graph, _layout(graph, fixed, (), False, portable), fixed):
+            return Division((whole,), (), ())
+    except InputError as reason:  # some number is beyond what the runtime holds
+        refused.append(refusal(outputs(graph)[-1], reason))
+    parts: list[Part] = []
     for in_rows in (False, True):
         taken = {node for part in parts for node in part.nodes}
         for found in _parts(graph, _layout(graph, fixed, taken, in_rows, portable), fixed):
@@ -127,7 +135,7 @@ def divide(graph: fx.GraphModule, *, portable: bool = False) -> Division:
                 refused.append(found)
     done = {node for part in parts for node in part.nodes}
     order = {node: number for number, node in enumerate(graph.graph.nodes)}
-    parts.sort(key=lambda part: order[part.entry])
+    parts.sort(key=lambda part: order[part.entries[0]])
     return Division(tuple(parts), _remaining(graph, done, fixed), tuple(dict.fromkeys(refused)))
 
 
@@ -138,36 +146,31 @@ def _layout(
     in_rows: bool,
     portable: bool,
 ) -> _Layout:
-    batch = (
-        next(node for node in graph.graph.nodes if node.op == "placeholder").meta["val"].shape[0]
-    )
+    batch = inputs(graph)[0].meta["val"].shape[0]
     sizes = {
         node: found
         for node in graph.graph.nodes
         if node not in fixed and (found := _sizes(node, batch, in_rows=in_rows)) is not None
     }
     shapes = {node: shape for node, (_, shape) in sizes.items()}
+    types = {node: kind_of(_held(node)) for node in shapes}
     lowered = {
         node: operations
         for node in computing(graph)
         if node not in fixed and node not in taken
-        if (operations := lower(node, shapes, fixed, in_rows=in_rows))
+        if (operations := lower(node, shapes, types, fixed, in_rows=in_rows))
         and (portable or all(isinstance(o, REWRITTEN) or has_kernels(o) for o in operations))
     }
     examples = {node: counted for node, (counted, _) in sizes.items()}
-    return _Layout(shapes, examples, lowered, in_rows)
+    return _Layout(shapes, types, examples, lowered, in_rows)
 
 
 def _sizes(
     node: fx.Node, batch: int | torch.SymInt, *, in_rows: bool
 ) -> tuple[tuple[str, ...], Shape] | None:
     """Return the axes that count examples and the shape of one; None for what is no such value."""
-    value = node.meta.get("val")
-    if is_parting(node):  # what takes a part of it finds the whole there
-        value = node.all_input_nodes[0].meta.get("val")
-    elif isinstance(value, (tuple, list)) and _only_first_is_read(node):
-        value = value[0]
-    if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.dim() < 2:
+    value = _held(node)
+    if not isinstance(value, Tensor) or value.dtype not in _TYPES or value.dim() < 2:
         return None
     first = value.dim() - 1 if in_rows else 1
     counted, shape = value.shape[:first], value.shape[first:]
@@ -179,6 +182,53 @@ def _sizes(
     return tuple(map(str, counted)), tuple(int(size) for size in shape)
 
 
+_TYPES = (torch.float32, torch.int64, torch.int32, torch.bool)
+
+
+def _held(node: fx.Node) -> Any:
+    """Return what a node gives, or the first of several if it alone is read."""
+    if is_parting(node):  # what takes a part of it finds the whole there
+        node = node.all_input_nodes[0]
+    value = node.meta.get("val")
+    return value[0] if isinstance(value, tuple | list) and _only_first_is_read(node) else value
+
+
+def inputs(graph: fx.GraphModule) -> tuple[fx.Node, ...]:
+    """Return the inputs of a graph that are tensors."""
+    given = (node for node in graph.graph.nodes if node.op == "placeholder")
+    return tuple(node for node in given if isinstance(node.meta.get("val"), Tensor))
+
+
+def outputs(graph: fx.GraphModule) -> tuple[fx.Node, ...]:
+    """Return the outputs of a graph that are computed, in order."""
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    return tuple(one for one in pytree.tree_leaves(output.args) if isinstance(one, fx.Node))
+
+
+def _whole(graph: fx.GraphModule, layout: _Layout, fixed: Collection[fx.Node]) -> Part | None:
+    """Return the part that is the whole graph; None if some of it cannot be lowered.
+
+    Raises
+    ------
+    InputError
+        If the runtime cannot hold it.
+    """
+    entries, exits = inputs(graph), outputs(graph)
+    nodes: set[fx.Node] = set()
+    waiting = [node for node in exits if node not in entries]
+    while waiting:
+        node = waiting.pop()
+        if node not in layout.lowered or layout.examples[node] != layout.examples.get(entries[0]):
+            return None
+        nodes.add(node)
+        read = values_read(node, fixed)
+        waiting += [one for one in read if one not in nodes and one not in entries]
+    held = all(node in layout.shapes for node in (*entries, *exits))
+    if not held or not _multiplies(nodes, layout.lowered) or any(map(_gives_several, exits)):
+        return None
+    return _part(entries, exits, frozenset(nodes), layout)
+
+
 def _parts(
     graph: fx.GraphModule, layout: _Layout, fixed: Collection[fx.Node]
 ) -> Iterator[Part | str]:
@@ -188,7 +238,8 @@ def _parts(
             continue
         while nodes := _part_from(entry, layout, fixed):
             try:
-                yield _part(entry, nodes, layout)
+                last = _in_order(nodes, layout)[-1]
+                yield _part((entry,), (last,), nodes, layout)
             except InputError as reason:  # some number is beyond what the runtime holds
                 yield refusal(_in_order(nodes, layout)[-1], reason)
             for node in nodes:
@@ -232,6 +283,7 @@ def _part_from(entry: fx.Node, layout: _Layout, fixed: Collection[fx.Node]) -> f
         if _multiplies(nodes, layout.lowered)
         and _leaves_by(last, nodes, fixed)
         and not _gives_several(last)
+        and layout.types[last] == "float32"
     ]
     return max(parts, key=len, default=frozenset())
 
@@ -250,7 +302,12 @@ def _leaves_by(last: fx.Node, nodes: Collection[fx.Node], fixed: Collection[fx.N
     )
 
 
-def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part:
+def _part(
+    entries: tuple[fx.Node, ...],
+    exits: tuple[fx.Node, ...],
+    nodes: frozenset[fx.Node],
+    layout: _Layout,
+) -> Part:
     """Return the part of some nodes.
 
     Raises
@@ -264,18 +321,20 @@ def _part(entry: fx.Node, nodes: frozenset[fx.Node], layout: _Layout) -> Part:
         lowered = layout.lowered[node]
         names = [*(step_name(node.name, number) for number in range(len(lowered) - 1)), node.name]
         operators.update(zip(names, lowered, strict=True))
-    shape, result = layout.shapes[entry], layout.shapes[ordered[-1]]
-    program = Program({entry.name: network_shape(shape)}, operators, (ordered[-1].name,))
+    given, found = ([layout.shapes[node] for node in ends] for ends in (entries, exits))
+    named: dict[Value, Shape] = {node.name: network_shape(layout.shapes[node]) for node in entries}
+    program = Program(named, operators, tuple(node.name for node in exits))
     with np.errstate(all="ignore"):  # what overflows is refused just below
         program = fuse(fold(program))
         network = finished(program)
     check_network(network)
-    modules = _modules_of_layers([*map(str, program.operators)], entry, ordered)
-    return Part(entry, ordered[-1], nodes, network, shape, result, layout.in_rows, modules)
+    modules = _modules_of_layers([*map(str, program.operators)], entries, ordered)
+    shapes = (tuple(given), tuple(found))
+    return Part(entries, exits, nodes, network, *shapes, layout.in_rows, modules)
 
 
 def _modules_of_layers(
-    values: Sequence[str], entry: fx.Node, ordered: Sequence[fx.Node]
+    values: Sequence[str], entries: Sequence[fx.Node], ordered: Sequence[fx.Node]
 ) -> tuple[str, ...]:
     """Return the paths of the modules behind each layer, of which is given the value it gives.
 
@@ -284,7 +343,7 @@ def _modules_of_layers(
     by_name = {node.name: node for node in ordered}
     # What stands for a part of a node has its name and something behind it.
     given = [by_name[value.rstrip("<").partition(".")[0]] for value in values]
-    ends = {entry, *given}
+    ends = {*entries, *given}
     layers = []
     for last in given:
         within, waiting = {last}, [last]
@@ -319,10 +378,10 @@ def with_parts(graph: fx.GraphModule, modules: Mapping[Part, nn.Module]) -> nn.M
         name = f"part{number}"
         graph.add_submodule(name, module)
         # A part may begin where another one ended.
-        entry = calls.get(part.entry, part.entry)
-        with graph.graph.inserting_after(part.exit):
-            calls[part.exit] = graph.graph.call_module(name, (entry,))
-        part.exit.replace_all_uses_with(calls[part.exit])
+        (entry,), (last,) = part.entries, part.exits
+        with graph.graph.inserting_after(last):
+            calls[last] = graph.graph.call_module(name, (calls.get(entry, entry),))
+        last.replace_all_uses_with(calls[last])
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()

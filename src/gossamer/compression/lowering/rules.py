@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from gossamer.compression.lowering.tracing import operation_name, values_read
 from gossamer.engine import (
+    ANY_TYPE,
     PARTING,
     ROW_BY_ROW,
     RULES,
@@ -33,6 +34,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 def lower(
     node: fx.Node,
     shapes: Mapping[fx.Node, Shape],
+    types: Mapping[fx.Node, str],
     constants: Mapping[fx.Node, Tensor],
     *,
     in_rows: bool = False,
@@ -45,6 +47,8 @@ def lower(
         A call of a function of PyTorch.
     shapes
         Shape of one example of every value that a network may hold.
+    types
+        The types of their numbers.
     constants
         The value of every node that depends on parameters alone.
     in_rows
@@ -57,15 +61,18 @@ def lower(
     values = values_read(node, constants)
     if rule is None or node not in shapes or not all(n in shapes for n in values):
         return ()
+    real = all(types[one] == "float32" for one in (node, *values))
+    if not real and operation_name(node) not in ANY_TYPE:
+        return ()
 
     def argument(read: fx.Node) -> Any:
         if read in constants:
             return partial(_doubles, constants[read])
-        return Given(read.name, shapes[read]) if read in shapes else read
+        return Given(read.name, shapes[read], types[read]) if read in shapes else read
 
     arguments = fx.node.map_arg(arguments_by_name(node), argument)
     with np.errstate(all="ignore"):  # what comes out is looked at, and better than NumPy says it
-        operators = rule(Call(node.name, shapes[node], arguments))
+        operators = rule(Call(node.name, shapes[node], arguments, types[node]))
     return operators if all(map(_fits_float32, operators)) else ()
 
 

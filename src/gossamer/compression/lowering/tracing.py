@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments, joined
+from gossamer.graph.examples import Example
 from gossamer.measures.functional.running import told
 
 
@@ -30,21 +32,22 @@ class Trace:
     fixed_batch: str
 
 
-def trace(model: nn.Module, example: Tensor) -> Trace:
+def trace(model: nn.Module, given: Example | Arguments) -> Trace:
     """Record what a model computes from an example, for batches of any size where it allows them.
 
     Parameters
     ----------
     model
         In evaluation mode. It runs, and must not mind: give a copy.
-    example
-        Its input, [batch, ...].
+    given
+        Its inputs, [batch, ...].
 
     Raises
     ------
     InputError
         If PyTorch cannot record it, with its reason inside the sentence.
     """
+    example = Arguments.of(model, given)
     fixed_batch = ""
     for strict in (False, True):  # which also follows len(x) and int(x.shape[0]), but takes longer
         try:
@@ -61,12 +64,12 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         ) from error
 
 
-def several_examples(example: Tensor) -> Tensor:
+def several_examples(example: Arguments) -> Arguments:
     """Return an example of which a recording stays open for any size of the batch.
 
     A dimension of 1 is taken for a constant, so that a batch of 1 would never become another.
     """
-    return example if len(example) > 1 else torch.cat([example, example])
+    return example if len(example) > 1 else joined([example, example])
 
 
 def _first_sentence(error: Exception) -> str:
@@ -78,11 +81,13 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _exported(
-    model: nn.Module, example: Tensor, *, dynamic: bool, strict: bool = False
+    model: nn.Module, example: Arguments, *, dynamic: bool, strict: bool = False
 ) -> fx.GraphModule:
-    dimensions = ({0: torch.export.Dim("batch")},) if dynamic else None
+    args, kwargs = example.positional_and_named
+    batch = [{0: torch.export.Dim("batch")}] * len(example.tensors)
+    dimensions = example.dynamic_shapes(batch) if dynamic else None
     with torch.no_grad(), quietly():
-        program = torch.export.export(model, (example,), dynamic_shapes=dimensions, strict=strict)
+        program = torch.export.export(model, args, kwargs, dynamic_shapes=dimensions, strict=strict)
         graph = program.run_decompositions({}).module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     _forget_effects(graph)

@@ -85,4 +85,4 @@ _RULES: dict[str, Rule] = {
     "dstack": partial(_cat, dim=2),
     "stack": _stack,
 }
-register(Concatenate, _RULES)
+register(Concatenate, _RULES, any_type=_RULES)

@@ -59,4 +59,4 @@ def _expand(call: Call) -> Lowered:
     return (Expand(given.value, network_shape(call.shape)),)
 
 
-register(Expand, {"expand": _expand})
+register(Expand, {"expand": _expand}, any_type=("expand",))

@@ -101,4 +101,5 @@ def _shuffled(call: Call) -> Lowered:
 
 _TRANSPOSED = ("transpose", "permute")
 _SHUFFLED = ("pixel_unshuffle", "channel_shuffle", "native_channel_shuffle")
-register(Permute, dict.fromkeys(_TRANSPOSED, _transposed) | dict.fromkeys(_SHUFFLED, _shuffled))
+_RULES = dict.fromkeys(_TRANSPOSED, _transposed) | dict.fromkeys(_SHUFFLED, _shuffled)
+register(Permute, _RULES, any_type=_RULES)

@@ -8,7 +8,15 @@ import numpy as np
 
 from gossamer.core.errors import InputError
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, network_shape, random_shape, register
+from gossamer.engine.operator import (
+    Call,
+    Lowered,
+    Operator,
+    Rule,
+    network_shape,
+    random_shape,
+    register,
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,25 @@ def _reshape(call: Call) -> Lowered:
     return (Reshape(given.value, network_shape(call.shape)),)
 
 
+def _converted(call: Call) -> Lowered:
+    """Return the same numbers where another type holds them as they are."""
+    given = call.given("self")
+    kept = given is not None and (
+        given.type == call.type
+        or call.type == "float32"
+        or (call.type in _WHOLE and given.type in (*_WHOLE, "bool"))
+    )
+    return _reshape(call) if kept else ()
+
+
 _NAMES = (
     "flatten", "unflatten", "view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "clone",
-    "contiguous", "alias", "detach", "to", "_to_copy",
+    "contiguous", "alias", "detach",
 )  # fmt: skip
-register(Reshape, dict.fromkeys(_NAMES, _reshape), row_by_row=("clone", "_to_copy"))
+_WHOLE = ("int32", "int64")
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(_NAMES, _reshape),
+    "to": _converted,
+    "_to_copy": _converted,
+}
+register(Reshape, _RULES, row_by_row=("clone", "_to_copy"), any_type=_RULES)

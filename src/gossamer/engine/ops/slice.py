@@ -129,4 +129,5 @@ register(
         "select": _selected,
         "getitem": _part,
     },
+    any_type=(*PARTING, "slice", "select", "getitem"),
 )

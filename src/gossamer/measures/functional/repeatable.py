@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.graph.calls import found_in
 from gossamer.measures.functional.modes import evaluation
 from gossamer.measures.functional.running import run, told
@@ -32,7 +33,7 @@ CHANGES = "what it holds changes from call to call, or it draws numbers from a s
 
 
 def why_answers_change(
-    network: nn.Module, inputs: Tensor, advice: str = "give an example that it takes"
+    network: nn.Module, inputs: Tensor | Arguments, advice: str = "give an example that it takes"
 ) -> str:
     """Tell why a network gives different answers to the same inputs; empty if it does not.
 
@@ -64,7 +65,7 @@ def why_answers_change(
     >>> why_answers_change(Drops(), torch.ones(2, 5))
     'it draws random numbers'
     """
-    devices = [inputs.device] if inputs.is_cuda else []
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
     with evaluation(network), torch.no_grad(), generators_kept(), torch.random.fork_rng(devices):
         before = _generators(inputs.device)
         with _OwnGenerators() as own:  # type: ignore[no-untyped-call]
@@ -81,7 +82,7 @@ def why_answers_change(
 
 def check_answers_repeat(
     network: nn.Module,
-    inputs: Tensor,
+    inputs: Tensor | Arguments,
     consequence: str,
     advice: str = "give an example that it takes",
 ) -> None:
@@ -118,7 +119,9 @@ def check_answers_repeat(
         )
 
 
-def _one_alone(network: nn.Module, inputs: Tensor, expected: Any) -> tuple[Tensor, Any]:
+def _one_alone(
+    network: nn.Module, inputs: Tensor | Arguments, expected: Any
+) -> tuple[Tensor | Arguments, Any]:
     """Return the first input and what is given for it, or all if it is not taken alone."""
     if len(inputs) < 2:
         return inputs, expected

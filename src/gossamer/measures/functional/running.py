@@ -5,12 +5,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.graph.examples import told
 
 __all__ = ["run", "told"]
 
 
-def run(network: nn.Module, example: Tensor, advice: str = "give an example that it takes") -> Any:
+def run(
+    network: nn.Module,
+    example: Tensor | Arguments,
+    advice: str = "give an example that it takes",
+) -> Any:
     """Return the output of a network.
 
     Parameters
@@ -18,7 +23,7 @@ def run(network: nn.Module, example: Tensor, advice: str = "give an example that
     network
         The network.
     example
-        Its input.
+        Its input, or all of its inputs.
     advice
         What a user is told to do if the network fails.
 
@@ -34,9 +39,10 @@ def run(network: nn.Module, example: Tensor, advice: str = "give an example that
     [[1.0, 1.0]]
     """
     try:
-        return network(example)
+        return example.call(network) if isinstance(example, Arguments) else network(example)
     except Exception as error:
+        tensors = example.tensors if isinstance(example, Arguments) else (example,)
+        given = ", ".join(f"{one.dtype} input of shape {tuple(one.shape)}" for one in tensors)
         raise InputError(
-            f"The network {type(network).__name__} fails on {example.dtype} input of shape "
-            f"{tuple(example.shape)} ({told(error)}): {advice}."
+            f"The network {type(network).__name__} fails on {given} ({told(error)}): {advice}."
         ) from error
