@@ -120,6 +120,26 @@ def test_the_first_ctrl_c_asks_and_the_second_ends() -> None:
     assert said == ["Stopping at the next safe point; Ctrl-C again to stop at once."]
 
 
+def test_a_dropped_connection_asks_to_stop_unless_it_is_ignored() -> None:
+    def gone(text: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    nobody: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("gossamer.commands.stopping.speak_to_nobody", lambda: nobody.append(1))
+        with stopping(gone) as should_stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert should_stop()
+    assert nobody == [1]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping(gone) as should_stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not should_stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_second_ctrl_c_leaves_no_process_behind(tmp_path: Path, jobs: str) -> None:
     study = tmp_path / "mine.toml"

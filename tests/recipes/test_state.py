@@ -1,10 +1,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -220,6 +222,21 @@ def test_a_full_disk_is_a_sentence_and_the_old_file_stays(
     assert message == f"the disk of {tmp_path} is full: free some space"
     assert same(load_state(path)[0], old)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_without_room_for_a_state_is_full_though_a_little_could_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(tensors: object, path: Path, metadata: object) -> None:
+        raise SafetensorError("Error while serializing")
+
+    monkeypatch.setattr(state_module, "save_file", fails)
+    path, state = tmp_path / "state", State({"w": torch.zeros(1000)})
+    assert "cannot be written: Error while" in sentence(lambda: save_state(path, state))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3999))
+    assert sentence(lambda: save_state(path, state)) == (
+        f"the disk of {tmp_path} is full: free some space"
+    )
 
 
 def test_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:

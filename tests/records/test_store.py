@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import sqlite3
 import subprocess
@@ -283,3 +284,26 @@ def test_a_store_is_read_where_there_is_no_room_for_the_files_of_readers(tmp_pat
         assert "cannot be written" in sentence(lambda: store.add_phase(phase("b")))
     (tmp_path / "store.sqlite-wal").write_bytes(5000 * b"x")  # of a writer
     assert "cannot be read" in sentence(lambda: Store.open(tmp_path))
+
+
+def test_a_file_system_without_locks_is_written_nevertheless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with only_writer(tmp_path), Store.create(tmp_path) as store:
+        store.add_record(record("one"))
+        assert store.done_records() == {"one"}
+
+
+def test_what_a_killed_report_left_half_written_is_swept(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        (tmp_path / "figures").mkdir()
+        for name in (".report.html.12.tmp", "figures/.claims.svg.12.tmp"):
+            (tmp_path / name).touch()
+        (tmp_path / "report.html").touch()
+        store.sweep()
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"report.html", "store.sqlite"}

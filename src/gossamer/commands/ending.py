@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TextIO
 
 from gossamer.core.errors import GossamerError
 from gossamer.core.system import failure_reason
@@ -65,8 +66,18 @@ def say(text: str) -> None:
 
 def print_to_nobody() -> None:
     """Send what is still to be printed nowhere, or Python would complain of it at its end."""
+    _send_nowhere(sys.stdout)
+
+
+def speak_to_nobody() -> None:
+    """Send what is still to be printed or said nowhere: the terminal is gone."""
+    _send_nowhere(sys.stdout)
+    _send_nowhere(sys.stderr)
+
+
+def _send_nowhere(stream: TextIO) -> None:
     with suppress(OSError):  # it is no file, but something of Python's
-        stdout = sys.stdout.fileno()
+        number = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stdout)
+        os.dup2(nowhere, number)
         os.close(nowhere)

@@ -279,6 +279,11 @@ def _write_report_of(store: "Store") -> None:
         with _STDERR.status("Writing the report"):
             path = write_report(study, records, phases, list(joints.values()), store.folder)
     except UnwritableError as error:
+        page = store.folder / "report.html"
+        if page.is_file() and store.is_reported(study):
+            _say(f"{error.what}: the report that is there holds all there is of the study.")
+            typer.echo(page.resolve())
+            return
         of = counted(len(asked), "trial")
         raise UnwritableError(
             f"the report cannot be written, for {error.what}; {len(records):,} of {of} are done "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from gossamer.commands.ending import speak_to_nobody
 from gossamer.core.errors import GossamerError
 from gossamer.core.formats import counted, listed
 
@@ -18,7 +19,8 @@ from gossamer.core.formats import counted, listed
 def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one stops at once.
 
-    Yields what tells whether to stop.
+    So does SIGHUP, of a connection that was dropped, unless it is ignored as `nohup` has it. Yields
+    what tells whether to stop.
     """
     asked: list[int] = []
 
@@ -27,9 +29,15 @@ def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         if asked:
             raise StoppedAtOnce
         asked.append(number)
-        say("Stopping at the next safe point; Ctrl-C again to stop at once.")
+        try:
+            say("Stopping at the next safe point; Ctrl-C again to stop at once.")
+        except OSError:  # the terminal is gone: whatever is said from now on would fail, too
+            speak_to_nobody()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield lambda: bool(asked)
     finally:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def unwritable(folder: Path, error: Exception) -> UnwritableError | None:
+def unwritable(folder: Path, error: Exception, needed: int = 0) -> UnwritableError | None:
     """Return what a failed write in a folder means, and what to do; None if it can be written.
 
     Parameters
@@ -66,10 +67,15 @@ def unwritable(folder: Path, error: Exception) -> UnwritableError | None:
     error
         What failed. Where it is not the operating system's own error, and does not quote its
         number, a few bytes are written there to see.
+    needed
+        How many bytes were to be written: where there is room for fewer, the disk is full, though
+        what was half-written is gone by now.
     """
     if not folder.exists():
         return UnwritableError(f"the folder {folder} is gone", "bring it back, or begin anew")
     cause = error if isinstance(error, OSError) else _quoted(error) or _probed(folder)
+    if cause is None and shutil.disk_usage(folder).free < needed:
+        cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if cause is None:
         return None
     if cause.errno == errno.ENOSPC:

@@ -105,7 +105,8 @@ def save_state(path: Path, state: State, notes: Mapping[str, Any] | None = None)
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
     except (OSError, SafetensorError) as error:
-        raise unwritable(path.parent, error) or StoreError(
+        needed = sum(tensor.nbytes for tensor in tensors.values())
+        raise unwritable(path.parent, error, needed) or StoreError(
             f"the state {path} cannot be written: {error}"
         ) from error
 

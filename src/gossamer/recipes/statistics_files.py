@@ -41,7 +41,8 @@ def write_statistics(path: Path, found: Statistics) -> None:
         with replacing(path) as temporary:
             save_file(arrays, temporary, metadata)
     except (OSError, SafetensorError) as error:
-        raise unwritable(path.parent, error) or StoreError(
+        needed = sum(array.nbytes for array in arrays.values())
+        raise unwritable(path.parent, error, needed) or StoreError(
             f"the statistics {path} cannot be written: {error}"
         ) from error
 

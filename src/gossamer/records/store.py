@@ -31,6 +31,8 @@ from gossamer.records.layout import DATABASE, is_there
 from gossamer.records.record import BEFORE_VERSIONS, Phase, Record, StudyRun, Value, with_parts
 from gossamer.records.setting_aside import set_aside
 
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems say that cannot lock a file."""
 _AT_WORK = "a run is at work\n"
 """Stands in the lock until it is given back, which a process that is killed does not do."""
 
@@ -131,7 +133,7 @@ class Store:
 
         Workers of a run that was killed may keep a checkpoint when another run has got further.
         """
-        for part in ("states", "statistics"):
+        for part in ("states", "statistics", "figures", "."):
             for path in (self.folder / part).glob(".*.tmp"):
                 self._remove(path)
         for key in self.done_states():
@@ -324,9 +326,11 @@ def only_writer(folder: Path) -> Iterator[bool]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError(
-                f"another gossamer run is at work in {folder}: wait for it, or choose another --out"
-            ) from error
+            if error.errno not in _WITHOUT_LOCKS:  # there, SQLite's own locks have to do
+                raise InputError(
+                    f"another gossamer run is at work in {folder}: wait for it, or choose another "
+                    "--out"
+                ) from error
         file.seek(0)
         was_killed = bool(file.read())
         try:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
-from gossamer.core.formats import counted
+from gossamer.core.formats import compact, counted
 from gossamer.measures import lacking, measures_of
 from gossamer.recipes.keys import Datasets
 from gossamer.recipes.steps import STEPS
@@ -354,10 +354,12 @@ def telling_what_is_kept(prepared: Prepared) -> Iterator[list[int]]:
         yield done
     except UnwritableError as error:
         kept = trials - prepared.plan.trials_left + done[0]
-        command = prepared.request.command
+        command, estimate = prepared.request.command, prepared.estimate
+        size = f" (the run takes about {compact(estimate.kept_bytes, 'B')})" if estimate else ""
+        going_on = f"`{command}`" if command else "the same command"
         raise UnwritableError(
             f"{error.what}; {kept:,} of {counted(trials, 'trial')} are done and kept",
-            f"{error.remedy}, then {f'`{command}`' if command else 'the same command'} goes on",
+            f"{error.remedy}{size}, then {going_on} goes on",
         ) from error
 
 
