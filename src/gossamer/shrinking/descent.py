@@ -80,6 +80,11 @@ class Way:
         pruned = sum(share * self.weights[name] for name, share in shares.items())
         return Rung(kind, pruned / sum(self.weights[name] for name in shares), shares)
 
+    @property
+    def deepest_start(self) -> int:
+        """How deep the first candidate may lie: where units come first, not beyond them."""
+        return _UNITS_BEFORE_WEIGHTS - 1 if self.pattern == "unit+weight" else MOST - 1
+
     def at_once(self, depth: float) -> tuple[Rung, ...]:
         """Return what leads to a candidate without the ones before it."""
         last = self.rung(depth)

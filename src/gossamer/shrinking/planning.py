@@ -1,9 +1,8 @@
 """What is settled before validation data is looked at: the pattern, the way down, the time."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import nn
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
-from gossamer.masks import Mask, find_mask
+from gossamer.masks import Mask
 from gossamer.measures.functional.modes import evaluation
 from gossamer.records.shrinking import Tolerance
 from gossamer.shrinking.allocating import tolerances
@@ -33,13 +32,13 @@ from gossamer.shrinking.fine_tuning import (
     Lesson,
     Pulse,
     distance,
+    estimate_statistics,
     fine_tune,
     learnt_outputs,
-    train_epochs,
 )
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.split import Split
-from gossamer.shrinking.task import outputs_of
+from gossamer.shrinking.task import evaluate, outputs_of
 
 Follow = Callable[[str], None]
 """Told what is done next, in words."""
@@ -122,16 +121,39 @@ def plan(
         able = {name: ways[name] for name in helping}
         chosen, reason, spent = _piloted(able, speeds, dense, learnt, ground, pulse, follow)
     left = max(1, options.epochs - spent)
-    at = depths(left)
+    start = _start(ways[chosen], dense, ground)
+    found_rungs = [ways[chosen].rung(start + depth) for depth in depths(left)]
+    # Where nothing more can go candidates would be the same.
+    rungs = tuple(r for i, r in enumerate(found_rungs) if not i or r != found_rungs[i - 1])
     return Plan(
         pattern=chosen,
-        rungs=tuple(ways[chosen].rung(depth) for depth in at),
-        epochs=shared_out(left, len(at)),
+        rungs=rungs,
+        epochs=shared_out(left, len(rungs)),
         tolerances=found[chosen],
         reason=reason,
         spent=float(spent),
         helps=bool(helping),
     )
+
+
+def _start(way: Way, dense: nn.Module, ground: Ground) -> float:
+    """Return the depth down to which nothing has to be learnt anew, for the first candidate.
+
+    There the network loses less than half of the budget on training examples when it is pruned at
+    once and not trained at all.
+    """
+    some = ground.split.sample(2 * _SENSITIVITY_EXAMPLES, ground.options.seed)
+    before = evaluate(dense, some, ground.task)
+    found = 0.0
+    for depth in range(1, way.deepest_start + 1):
+        network = plain_copy(dense)
+        _masked_to(network, way, depth, ground)
+        estimate_statistics(network, ground.split, ground.options.seed, 2000)
+        drop = float(ground.task.drop(before, evaluate(network, some, ground.task)).mean())
+        if drop > ground.options.max_drop / 2:
+            break
+        found = float(depth)
+    return found
 
 
 def _ways(
@@ -266,30 +288,3 @@ def distance_from(dense: nn.Module, network: nn.Module, some: Split, learnt: Les
             )
             parts.append(float(distance(learnt.task, given, wanted)))
     return float(np.mean(parts))
-
-
-_SAMPLED_STEPS = 8
-_SAMPLES = 3
-
-
-def epoch_seconds(dense: nn.Module, learnt: Lesson, ground: Ground) -> float:
-    """Return about how long an epoch of fine-tuning takes, from a few of its steps.
-
-    The first steps, which set up memory and threads, do not count; of a few samples the middle one
-    does.
-    """
-    network = plain_copy(dense)
-    mask = find_mask(network, 0.0, allocation="uniform", exclude=list(ground.options.exclude))
-    count = min(len(learnt.split), _SAMPLED_STEPS * ground.options.train_batch)
-    answers = learnt.answers
-    part = replace(
-        learnt,
-        split=learnt.split.subset(torch.arange(count)),
-        answers=None if answers is None else tuple(one[:count] for one in answers),
-    )
-    taken = []
-    for _ in range(_SAMPLES + 1):
-        started = time.perf_counter()
-        train_epochs(network, mask, part, 1, 0, lambda _: None)
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken[1:])) * learnt.steps / part.steps

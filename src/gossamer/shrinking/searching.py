@@ -16,11 +16,10 @@ from gossamer.shrinking.descent import Ground, mask_of
 from gossamer.shrinking.fine_tuning import Lesson, StoppedError, fine_tune
 from gossamer.shrinking.journal import Journal
 from gossamer.shrinking.judging import Budget, judged
+from gossamer.shrinking.pace import Pace
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate
 
-CANDIDATE_SECONDS = 4.0
-"""What measuring a candidate takes, about, beside its training."""
 _WORTH = 1.02
 """Speed-up that a candidate needs to be taken in the place of the dense network."""
 
@@ -40,7 +39,7 @@ class Search:
     stop: Callable[[], bool]
     deadline: float
     """By `time.monotonic`."""
-    epoch_seconds: float
+    pace: Pace
 
     def pulse(self, epochs: float) -> None:
         """Look up from training.
@@ -113,8 +112,8 @@ def _plan(task: Search) -> Plan:
 
 def _affordable(task: Search, made: Plan) -> tuple[int, ...]:
     """Return so many epochs of each candidate as the time that is left has room for."""
-    left = task.deadline - time.monotonic() - len(made.rungs) * CANDIDATE_SECONDS
-    whole = sum(made.epochs) * task.epoch_seconds
+    left = task.deadline - time.monotonic() - len(made.rungs) * task.pace.candidate
+    whole = sum(made.epochs) * task.pace.epoch
     if left >= whole:
         return made.epochs
     return tuple(max(1, int(one * left / whole)) for one in made.epochs)
@@ -132,7 +131,8 @@ def _descend(task: Search, way: Plan) -> str:
         if journal.tried and not journal.tried[-1].within:
             break
         task.pulse(0.0)
-        if time.monotonic() + way.epochs[number] * task.epoch_seconds > task.deadline:
+        needed = way.epochs[number] * task.pace.epoch + task.pace.candidate
+        if time.monotonic() + needed > task.deadline:
             raise StoppedError("the time that is left is too short for another candidate")
         mask = _candidate(task, way, number, network, mask)
     if journal.tried and not journal.tried[-1].within:

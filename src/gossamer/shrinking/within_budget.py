@@ -22,15 +22,11 @@ from gossamer.shrinking.fine_tuning import lesson
 from gossamer.shrinking.journal import Journal, search_key
 from gossamer.shrinking.judging import Budget
 from gossamer.shrinking.options import Options, PatternName, Train, options_of
-from gossamer.shrinking.planning import epoch_seconds
+from gossamer.shrinking.pace import pace_of
 from gossamer.shrinking.result import Shrunk
-from gossamer.shrinking.searching import CANDIDATE_SECONDS, Search, search
+from gossamer.shrinking.searching import Search, search
 from gossamer.shrinking.task import Loss, Metric, Task, check_task, evaluate, task_of
 from gossamer.shrinking.wording import budget_remarks
-
-_FINAL_SECONDS = 15.0
-_USED = 0.65
-"""Share of the epochs that a search uses before it ends, about."""
 
 
 def shrink(
@@ -210,18 +206,18 @@ def begin(
     more = {"train": own_train, "task": task.name, "data": data.name}
     journal = Journal(out, search_key(dense, data, options, more))
     follow("measuring the network as it is")
+    looking = time.monotonic()
     before = evaluate(dense, data.validation, task)
+    looking = time.monotonic() - looking
     budget = Budget(task, before, options.max_drop, options.min_accuracy, options.confidence)
     learnt = lesson(data.train, task, dense, options, train)
     ground = Ground(meter.example, data.train, task, options)
-    an_epoch = 0.0 if train is not None else epoch_seconds(dense, learnt, ground)
-    deadline = math.inf if time_limit is None else started + max(1.0, time_limit - _FINAL_SECONDS)
-    task_of_search = Search(
-        dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, an_epoch
+    pace = pace_of(dense, learnt, ground, meter, looking, seconds)
+    deadline = math.inf if time_limit is None else started + max(1.0, time_limit - pace.final)
+    whole = Search(
+        dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, pace
     )
-    looking = time.monotonic() - started
-    forecast = looking + _USED * (options.epochs * an_epoch + 12 * CANDIDATE_SECONDS)
-    forecast += 8 * CANDIDATE_SECONDS * (options.pattern == "auto") + _FINAL_SECONDS
+    forecast = time.monotonic() - started + pace.forecast(options)
     known = Circumstances(
         model_name=type(model).__name__,
         remarks=(*data.notes, *budget_remarks(budget)),
@@ -229,7 +225,7 @@ def begin(
         started=started,
         seconds=seconds,
     )
-    return Begun(task_of_search, known, out)
+    return Begun(whole, known, out)
 
 
 def _filled(example: Any, batch: int) -> Any:
