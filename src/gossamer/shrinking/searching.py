@@ -20,6 +20,8 @@ from gossamer.shrinking.pace import Pace
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate
 
+_TIMED_TOGETHER = 4
+_TOGETHER_SECONDS = 2.0
 _WORTH = 1.02
 """Speed-up that a candidate needs to be taken in the place of the dense network."""
 
@@ -79,11 +81,28 @@ def search(task: Search) -> Found:
     except (StoppedError, KeyboardInterrupt) as reason:
         ended = f"The search ended early: {reason or 'it was stopped'}."
         finished = "time" in str(reason)
-    tried = list(task.journal.tried)
+    tried = _timed_together(task)
     chosen = taken(tried)
     if chosen is not None:
         tried = [replace_chosen(one, chosen.number) for one in tried]
     return Found(way, tuple(tried), chosen.number if chosen else None, ended, finished)
+
+
+def _timed_together(task: Search) -> list[Tried]:
+    """Return the candidates, the sparsest that could be taken timed anew, in turn.
+
+    Each was timed beside the dense network alone, at a moment of its own.
+    """
+    tried = list(task.journal.tried)
+    last = [one for one in tried if one.within][-_TIMED_TOGETHER:]
+    if task.meter.target != "latency" or len(last) < 2:
+        return tried
+    task.follow("timing the last candidates in turn")
+    networks = [restored(task, one.number)[0] for one in last]
+    found = task.meter.in_turn(networks, _TOGETHER_SECONDS)
+    for one, (cost, speed_up) in zip(last, found, strict=True):
+        tried[one.number] = one.model_copy(update={"cost": cost, "speed_up": speed_up})
+    return tried
 
 
 def taken(tried: Sequence[Tried]) -> Tried | None:
