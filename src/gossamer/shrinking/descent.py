@@ -106,7 +106,7 @@ def shared_out(epochs: int, count: int) -> tuple[int, ...]:
     Examples
     --------
     >>> shared_out(12, 4), sum(shared_out(30, 11))
-    ((2, 3, 3, 4), 30)
+    ((2, 2, 4, 4), 30)
     """
     left, found = float(epochs), []
     ramp = [1 + i / 2 for i in range(count)]
