@@ -59,6 +59,13 @@ def _timm(name: str, size: int = 64, **options: Any) -> Callable[[], Made]:
     return make
 
 
+def _convmixer() -> Made:
+    _torchvision("resnet18")()
+    from timm.models.convmixer import ConvMixer
+
+    return ConvMixer(dim=64, depth=4, num_classes=10), torch.randn(2, 3, 64, 64)
+
+
 class _Logits(nn.Module):
     """A model of transformers that is called with one tensor and gives one."""
 
@@ -286,7 +293,7 @@ ARCHITECTURES: dict[str, Callable[[], Made]] = {
     "timm efficientnet_lite0": _timm("efficientnet_lite0"),
     "timm mixer_s16": _timm("mixer_s16_224", img_size=64),
     "timm deit_tiny": _timm("deit_tiny_patch16_224", img_size=64),
-    "timm convmixer": _timm("convmixer_768_32", depth=4, dim=64),
+    "timm convmixer": _convmixer,
     **{
         f"transformers {name}": _hugging_face(name)
         for name in ("bert", "distilbert", "gpt2", "vit", "llama", "whisper")

@@ -71,6 +71,8 @@ def weights(model: nn.Module, example: Tensor, folder: Path) -> Iterator[tuple[s
     yield "remaining", list(small.remaining)
     exact = in_float64(model, example)
     yield "error", error(small(example), exact)
+    with torch.no_grad():
+        yield "error of PyTorch", error(model(example), exact)
     if small.network is None:
         return
     small.save(folder / "net.gsm")
@@ -165,11 +167,12 @@ def main() -> None:
     path = RESULTS / "architectures.json"
     known = json.loads(path.read_text())["rows"] if path.exists() and given.names else []
     rows = {row["name"]: row for row in known}
+    ordered: list[dict[str, Any]] = []
     for name in names:
         rows[name] = in_process(name)
         print(table([rows[name]]).splitlines()[-1], file=sys.stderr, flush=True)
-    ordered = [rows[name] for name in ARCHITECTURES if name in rows]
-    write_result("architectures", 1, {"rows": ordered})
+        ordered = [rows[name] for name in ARCHITECTURES if name in rows]
+        write_result("architectures", 1, {"rows": ordered})
     print(table(ordered))
 
 

@@ -92,3 +92,37 @@ def test_sequences_are_transposed_too() -> None:
     torch.manual_seed(0)
     model = nn.ConvTranspose1d(3, 2, 5, 3, 1, 2)
     assert max(errors(model, images(4, 3, 9)).values()) < 2e-6
+
+
+@pytest.mark.parametrize(("dilation", "kernel"), [(1, 3), (7, 3), (8, 1), (36, 1)])
+def test_weights_that_read_zeros_alone_cost_nothing(dilation: int, kernel: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 3, 3, padding=dilation, dilation=dilation)
+    example = images(2, 2, 8, 8)
+    assert max(errors(layer, example).values()) < 2e-6
+    (found,) = network_of(layer, example).layers
+    assert isinstance(found, Convolution)
+    assert found.kernel == (kernel, kernel)
+
+
+def test_a_stride_may_reach_what_the_first_output_does_not() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 3, (5, 3), (3, 2), (12, 9), (6, 9))
+    assert max(errors(layer, images(2, 2, 10, 8)).values()) < 2e-6
+
+
+VOLUMES: dict[str, nn.Module] = {
+    "convolution": nn.Conv3d(4, 6, (3, 2, 3), (2, 1, 1), (1, 0, 1), (1, 2, 1), groups=2),
+    "pools": nn.Sequential(
+        nn.Conv3d(4, 2, 1),
+        nn.MaxPool3d((2, 1, 2), padding=(1, 0, 1)),
+        nn.AvgPool3d(2, 1, 1, ceil_mode=True, count_include_pad=False),
+        nn.AdaptiveAvgPool3d((2, 3, 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_volumes_are_convolved_and_pooled(name: str) -> None:
+    torch.manual_seed(0)
+    assert max(errors(VOLUMES[name], images(2, 4, 5, 4, 6)).values()) < 5e-6

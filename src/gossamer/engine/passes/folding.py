@@ -226,6 +226,47 @@ def _padded(convolution: Convolution, pad: Pad) -> Convolution | None:
     )
 
 
+def _without_far_taps(name: Value, operator: Operator, view: _View) -> Changes | None:
+    """Drop the outer weights of a wide dilation that read nothing but the zeros of the padding."""
+    if not isinstance(operator, Convolution):
+        return None
+    height, width = view.shapes[operator.input][1:]
+    taken = (_far(operator, 0, height), _far(operator, 1, width))
+    if not any(taken):
+        return None
+    kernel, padding = list(operator.kernel), list(operator.padding)
+    inner = []
+    for axis in (0, 1):
+        inner.append(slice(taken[axis], kernel[axis] - taken[axis]))
+        kernel[axis] -= 2 * taken[axis]
+        padding[axis] -= operator.dilation[axis] * taken[axis]
+    rows = operator.weights.rows
+    weight = operator.weights.values.reshape(rows, -1, *operator.kernel)[:, :, inner[0], inner[1]]
+    return {
+        name: replace(
+            operator,
+            weights=dense(np.ascontiguousarray(weight).reshape(rows, -1)),
+            kernel=(kernel[0], kernel[1]),
+            padding=(padding[0], padding[1]),
+        )
+    }
+
+
+def _far(convolution: Convolution, axis: int, size: int) -> int:
+    """Return how many weights at either end of a kernel never reach the image along an axis."""
+    kernel, stride = convolution.kernel[axis], convolution.stride[axis]
+    padding, dilation = convolution.padding[axis], convolution.dilation[axis]
+    last = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride * stride
+    found = 0
+    while kernel - 2 * found >= 3 and padding - found * dilation >= dilation:
+        first_reads = last - padding + found * dilation  # at most, by the last output
+        last_reads = (kernel - 1 - found) * dilation - padding  # at least, by the first output
+        if first_reads >= 0 or last_reads < size:
+            break
+        found += 1
+    return found
+
+
 def _double(name: Value, operator: Operator, view: _View) -> Changes | None:
     """Write a value that is added to itself as twice the value, for what gives it to take in."""
     if not _is_sum(operator) or operator.input != operator.epilogue.residual:
@@ -321,6 +362,7 @@ _BACKWARDS: tuple[_Rule, ...] = (
     _merge_affines,
     _fold_into_product_before,
     _pad_within_convolution,
+    _without_far_taps,
     _double,
     _activate_before_pool,
     _activate_before_moving,
