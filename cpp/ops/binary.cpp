@@ -48,6 +48,7 @@ const std::map<std::string, Row>& rows() {
         {"not-equal", GOSSAMER_BINARY(a != b ? 1.0f : 0.0f)},
         {"power", GOSSAMER_BINARY(std::pow(a, b))},
         {"subtract", GOSSAMER_BINARY(a - b)},
+        {"unless", GOSSAMER_BINARY(b == 0.0f ? a : 0.0f)},
     };
     return known;
 }

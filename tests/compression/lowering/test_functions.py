@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gossamer.compression.lowering.parts import divide
+from gossamer.compression.lowering.tracing import trace
 from gossamer.engine import Engine
 from lowered_functions import Behind, errors, network_of
 
@@ -37,6 +39,16 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "extremes": lambda x: torch.maximum(x, -x) - torch.minimum(x, x.flip(3)),
     "clamped": lambda x: x.clamp(0.1, 0.3) + x.clamp(min=5) + x.clamp(max=-1),
 }
+CONDITIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "compared": lambda x: (x > 0.1).float() + (x <= x.flip(1)).to(x.dtype) * x,
+    "equal": lambda x: (x.round() == 0).float() + (x.round() != x.round().flip(2)).float(),
+    "both": lambda x: ((x > -1) & (x < 1) | ~(x < 5)).float(),
+    "where": lambda x: torch.where(x > 0, x, -2 * x),
+    "where numbers": lambda x: torch.where(x > 0, 1.5, x) + torch.where(x.abs() > 1, x, 0.0),
+    "masked": lambda x: x.masked_fill(x[:, :1] > 0.5, 3.0),
+    "infinite elsewhere": lambda x: torch.where(x > 0, x.abs(), (-x.abs()).exp().log()),
+    "shrunk": lambda x: functional.hardshrink(x) + functional.softshrink(x, 0.1),
+}
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(1),
     "mean of all": lambda x: x.mean((1, 2, 3), keepdim=True),
@@ -53,9 +65,9 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS | REDUCTIONS)
+@pytest.mark.parametrize("name", FUNCTIONS | CONDITIONS | REDUCTIONS)
 def test_functions_are_what_pytorch_computes(name: str) -> None:
-    function = (FUNCTIONS | REDUCTIONS)[name]
+    function = (FUNCTIONS | CONDITIONS | REDUCTIONS)[name]
     generator = torch.Generator().manual_seed(0)
     sizes = 10 ** (3 * torch.rand(3, 4, 3, 5, generator=generator) - 1.5)
     example = sizes * torch.randn(3, 4, 3, 5, generator=generator)
@@ -67,3 +79,8 @@ def test_a_clamp_loses_no_digits(bounds: tuple[float, float]) -> None:
     example = torch.randn(3, 2, 4, 5) * 10 ** (10 * torch.rand(3, 2, 4, 5) - 5)
     network = network_of(Behind(lambda x: x.clamp(*bounds), 2), example.clone())
     np.testing.assert_array_equal(Engine(network)(example.numpy()), example.clamp(*bounds).numpy())
+
+
+def test_truth_values_are_no_numbers_where_that_differs() -> None:
+    model = Behind(lambda x: ((x > 0) + (x < 1)).float(), 4)  # True + True is True
+    assert divide(trace(model.eval(), torch.randn(2, 4, 3, 3)).graph).rest

@@ -4,7 +4,7 @@ What stands in no table of the rules, or is used in a way that the engine does n
 lowered: it stays in PyTorch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from itertools import accumulate
@@ -61,8 +61,7 @@ def lower(
     values = values_read(node, constants)
     if rule is None or node not in shapes or not all(n in shapes for n in values):
         return ()
-    real = all(types[one] == "float32" for one in (node, *values))
-    if not real and operation_name(node) not in ANY_TYPE:
+    if not _fits_types(node, values, types):
         return ()
 
     def argument(read: fx.Node) -> Any:
@@ -74,6 +73,29 @@ def lower(
     with np.errstate(all="ignore"):  # what comes out is looked at, and better than NumPy says it
         operators = rule(Call(node.name, shapes[node], arguments, types[node]))
     return operators if all(map(_fits_float32, operators)) else ()
+
+
+_COMPARING = frozenset({"eq", "ge", "gt", "le", "lt", "ne"})
+_OF_TRUTHS = frozenset(
+    {"logical_and", "logical_not", "logical_or", "logical_xor", "bitwise_and", "bitwise_not",
+     "bitwise_or", "bitwise_xor", "__and__", "__or__"}
+)  # fmt: skip
+_CHOOSING = frozenset({"where", "masked_fill"})
+_CASTING = frozenset({"to", "_to_copy"})
+
+
+def _fits_types(node: fx.Node, values: Sequence[fx.Node], types: Mapping[fx.Node, str]) -> bool:
+    """Tell whether a function does the same with float32, truth values being 1 and 0."""
+    name, given, read = operation_name(node), types[node], {types[value] for value in values}
+    if name in _CASTING and given != "float32":  # which would cut digits off, or make them truths
+        return read <= {given, "bool"}
+    if name in ANY_TYPE or name in _COMPARING:
+        return True
+    if name in _OF_TRUTHS:
+        return read == {"bool"}
+    if name in _CHOOSING:
+        return given == "float32" and read <= {"bool", "float32"}
+    return {given, *read} == {"float32"}
 
 
 def _doubles(tensor: Tensor) -> Doubles:

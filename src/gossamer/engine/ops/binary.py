@@ -13,7 +13,7 @@ from gossamer.engine.operator import Call, Lowered, Operator, Rule, random_shape
 
 BinaryName = Literal[
     "add", "divide", "equal", "less", "less-equal", "maximum", "minimum", "multiply", "not-equal",
-    "power", "subtract",
+    "power", "subtract", "unless",
 ]  # fmt: skip
 
 
@@ -21,7 +21,7 @@ BinaryName = Literal[
 class Binary(Operator):
     """A function of each number of two values; axes of length 1 are repeated in either of them.
 
-    Truth values are 1 and 0.
+    Truth values are 1 and 0; `unless` gives the left number where the right one is 0, else 0.
     """
 
     name = "binary"
@@ -64,6 +64,7 @@ _FUNCTIONS: Mapping[str, Callable[[Array, Array], NDArray[Any]]] = {
     "not-equal": np.not_equal,
     "power": np.power,
     "subtract": np.subtract,
+    "unless": lambda left, right: np.where(right == 0, left, 0),
 }
 
 

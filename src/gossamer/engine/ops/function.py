@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
 from gossamer.engine.activations import Activation, complementary_error
-from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, Rule, random_shape, register
+from gossamer.engine.fields import Array, Doubles, Shape, Value
+from gossamer.engine.operator import Call, Given, Lowered, Operator, Rule, random_shape, register
 from gossamer.engine.ops.binary import Binary, BinaryName, binary
-from gossamer.engine.ops.pointwise import activate, add, uniform
+from gossamer.engine.ops.pointwise import activate, add, affine, uniform
 from gossamer.engine.ops.slice import Slice
 
 FunctionName = Literal[
@@ -261,6 +261,57 @@ def _glu(call: Call) -> Lowered:
     )
 
 
+def _masked_fill(call: Call) -> Lowered:
+    """Return a number where a condition holds, elsewhere a value."""
+    given, mask = call.given("self"), call.given("mask")
+    return () if given is None else _filled(call, given, mask, call.constant("value"))
+
+
+def _where(call: Call) -> Lowered:
+    """Return where a condition holds one value, elsewhere another; one of them may be a number.
+
+    Each is 0 where the other is chosen, so that nothing is lost by adding them.
+    """
+    condition, chosen, other = (call.given(name) for name in ("condition", "self", "other"))
+    if condition is None:
+        return ()
+    if chosen is None:
+        return () if other is None else _filled(call, other, condition, call.constant("self"))
+    opposite = Function(condition.value, "zero")
+    if other is None:
+        turned = Given(call.step(0), condition.shape)
+        filled = _filled(call, chosen, turned, call.constant("other"), 1)
+        return (opposite, *filled) if filled else ()
+    if not len(chosen.shape) == len(other.shape) == len(condition.shape) == len(call.shape):
+        return ()
+    return (
+        opposite,
+        Binary(chosen.value, call.step(0), "unless"),
+        Binary(other.value, condition.value, "unless"),
+        Binary(call.step(1), call.step(2), "add"),
+    )
+
+
+def _filled(
+    call: Call, given: Given, mask: Given | None, number: Doubles | None, first: int = 0
+) -> Lowered:
+    """Return a number where a mask is not 0, elsewhere a value, as steps of a call from one on."""
+    if mask is None or number is None or number.size != 1 or not np.isfinite(number).all():
+        return ()
+    if not len(given.shape) == len(mask.shape) == len(call.shape):
+        return ()
+    kept = Binary(given.value, mask.value, "unless")
+    fill = float(number.flat[0])
+    if not fill:
+        return (kept,)
+    numbers = np.full(mask.shape[0], fill)
+    return (
+        kept,
+        affine(mask.value, numbers, np.zeros_like(numbers)),
+        Binary(call.step(first), call.step(first + 1), "add"),
+    )
+
+
 _NAMES: tuple[FunctionName, ...] = (
     "abs", "ceil", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "mish", "reciprocal",
     "round", "rsqrt", "sign", "sin", "sqrt", "square",
@@ -281,4 +332,8 @@ _RULES: dict[str, Rule] = {
     "bitwise_not": _not,
     **{name: _compared(name) for name in _BOTH},
 }
-register(Function, {**_RULES, "glu": _glu}, row_by_row=_RULES)
+register(
+    Function,
+    {**_RULES, "glu": _glu, "masked_fill": _masked_fill, "where": _where},
+    row_by_row=_RULES,
+)
