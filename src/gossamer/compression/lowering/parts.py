@@ -234,7 +234,7 @@ def _parts(
 ) -> Iterator[Part | str]:
     """Yield the parts of a layout, and for what the runtime cannot hold the reason."""
     for entry in list(graph.graph.nodes):
-        if entry not in layout.shapes or not _may_pass(entry):
+        if entry not in layout.shapes or _gives_several(entry):
             continue
         while nodes := _part_from(entry, layout, fixed):
             try:

@@ -81,14 +81,11 @@ _OF_TRUTHS = frozenset(
      "bitwise_or", "bitwise_xor", "__and__", "__or__"}
 )  # fmt: skip
 _CHOOSING = frozenset({"where", "masked_fill"})
-_CASTING = frozenset({"to", "_to_copy"})
 
 
 def _fits_types(node: fx.Node, values: Sequence[fx.Node], types: Mapping[fx.Node, str]) -> bool:
     """Tell whether a function does the same with float32, truth values being 1 and 0."""
     name, given, read = operation_name(node), types[node], {types[value] for value in values}
-    if name in _CASTING and given != "float32":  # which would cut digits off, or make them truths
-        return read <= {given, "bool"}
     if name in ANY_TYPE or name in _COMPARING:
         return True
     if name in _OF_TRUTHS:
