@@ -1,5 +1,6 @@
 """Running a study on a Dask cluster: the same numbers, whoever joins, leaves or dies."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,10 @@ import pytest
 from gossamer.core.errors import GossamerError, InputError
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
-from gossamer.studies import cluster
+from gossamer.studies import cluster, cluster_contact
 from gossamer.studies.cluster_worker import Introduction, introduce, token_path, versions
 from gossamer.studies.run import Request, carry_out, prepare
-from gossamer.studies.tasks import Event, Failure, Pulse, Site, forget_datasets
+from gossamer.studies.tasks import Alike, Event, Failure, Pulse, Site, forget_datasets
 from running_studies import command, numbers, run_all, wait_for
 
 Client = pytest.importorskip("distributed", reason="the extra `cluster` is not installed").Client
@@ -88,6 +90,7 @@ def run_there(
     there: Cluster,
     watch: Callable[[Event], None] = lambda event: None,  # noqa: ARG005
     should_stop: Callable[[], bool] = lambda: False,
+    **options: Any,
 ) -> list[Event]:
     events: list[Event] = []
 
@@ -96,7 +99,8 @@ def run_there(
         watch(event)
 
     with Store.create(folder) as store:
-        request = Request(study=str(study), folder=folder, scheduler=there.url)
+        request = Request(study=str(study), folder=folder, scheduler=there.url, **options)
+        store.keep_states_at(request.states)
         carry_out(prepare(request, store), store, follow, should_stop)
     return events
 
@@ -187,8 +191,10 @@ def test_a_task_that_brings_worker_after_worker_down_is_given_up(
             workers[-1].wait()
             workers.append(dask.worker())
 
-    with pytest.raises(GossamerError, match="2 workers of the cluster died of the same task"):
-        run_there(study, tmp_path / "out", dask, kill)
+    events = run_there(study, tmp_path / "out", dask, kill)
+    (failure,) = [event for event in events if isinstance(event, Failure)]
+    assert "2 workers of the cluster died of it" in failure.reason
+    assert failure.given_up
     assert len(workers) == 3
 
 
@@ -212,7 +218,7 @@ def test_no_scheduler_and_no_workers_are_sentences(
     monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 1.0)
     with pytest.raises(GossamerError, match="has had no worker for 1 s"):
         run_there(study_file, tmp_path / "out", dask)
-    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(cluster_contact, "_CONNECT_SECONDS", 0.5)
     for url in ("tcp://127.0.0.1:9", "nowhere://x:1", "tcp://127.0.0.1:notaport"):
         dask.url = url
         with pytest.raises(InputError, match=f"--scheduler {url}: no Dask scheduler answers"):
@@ -229,29 +235,123 @@ def test_a_worker_says_what_it_sees(tmp_path: Path) -> None:
     assert introduce(replace(here, data_root=None), "other").sees_data
 
 
+OTHER = {**versions(), "torch": "0", "numpy": "0"}
+
+
+def apart(found: dict[str, str] | None = None) -> Callable[..., Introduction]:
+    """Return how a worker introduces itself that sees neither the study's folder nor the data."""
+    return lambda *_: Introduction(found or versions(), None, sees_data=False)
+
+
 @pytest.mark.parametrize(
-    ("found", "sentence"),
+    ("alike", "found", "sentence"),
     [
-        (
-            Introduction((("gossamer", "0"), ("torch", "0")), "abc", True),
-            "has gossamer 0, expected",
-        ),
-        (Introduction(versions(), None, True), "does not see the folder"),
-        (Introduction(versions(), "abc", False), "does not see the folder of datasets"),
+        ("torch", OTHER, "has torch 0, expected"),
+        ("all", {**versions(), "processor": "another"}, "has processor another, expected"),
+        ("any", {**OTHER, "gossamer": "0"}, "has gossamer 0, expected"),
     ],
 )
 def test_a_worker_that_would_give_other_numbers_is_refused(
-    found: Introduction,
+    alike: Alike,
+    found: dict[str, str],
     sentence: str,
     study_file: Path,
     tmp_path: Path,
     standing: Cluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("secrets.token_hex", lambda _: "abc")
-    monkeypatch.setattr(cluster, "introduce", lambda *_: found)
+    monkeypatch.setattr(cluster, "introduce", apart(found))
     with pytest.raises(InputError, match=sentence):
-        run_there(study_file, tmp_path / "out", standing)
+        run_there(study_file, tmp_path / "out", standing, alike=alike)
+
+
+def test_what_may_differ_is_taken(
+    write_study: WriteStudy, tmp_path: Path, standing: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "introduce", apart(OTHER))
+    study = write_study(("seeds = 2", "seeds = 1"))
+    assert count(run_there(study, tmp_path / "out", standing, alike="any")) == 7 + 5
+
+
+@pytest.mark.parametrize("states", [None, pytest.param("file", marks=pytest.mark.slow)])
+def test_workers_that_see_no_folder_give_the_same_bits(
+    states: str | None,
+    leaky_text: str,
+    tmp_path: Path,
+    standing: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Data, states and statistics go by the scheduler, or states and statistics by an address."""
+    monkeypatch.chdir(tmp_path)  # where no worker is
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 300)
+    images = generator.random((300, 4), dtype=np.float32) + labels[:, None]
+    np.savez("mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    study = tmp_path / "leaky.toml"
+    study.write_text(
+        leaky_text.replace('"digits"', '"mine.npz"').replace("epochs = 3", "epochs = 1")
+    )
+    monkeypatch.setattr(cluster, "introduce", apart())
+    url = None if states is None else (tmp_path / "bucket").as_uri()
+    events = run_there(study, tmp_path / "out", standing, states=url)
+    assert not [event.reason for event in events if isinstance(event, Failure)]
+    run_all(study, tmp_path / "here")
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "here")
+    assert together(tmp_path / "out") == together(tmp_path / "here")
+    for part in ("states", "statistics"):
+        made = {path.name for path in (tmp_path / "here" / part).iterdir()}
+        place = tmp_path / ("out" if states is None else "bucket") / part
+        assert made
+        assert {path.name for path in place.iterdir()} == made
+    assert run_there(study, tmp_path / "out", standing, states=url) == []
+
+
+def together(folder: Path) -> list[dict[str, Any]]:
+    """Return what was measured of several networks together, less times and machine."""
+    with Store.open(folder) as store:
+        found = store.joints(store.latest_study().joints)
+    return [one.model_dump(exclude={"seconds", "environment"}) for _, one in sorted(found.items())]
+
+
+def test_a_stopped_worker_that_sees_no_folder_sends_back_how_far_it_was(
+    write_study: WriteStudy, tmp_path: Path, standing: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "introduce", apart())
+    study = write_study(("epochs = 2", "epochs = 100000"))
+    pulses: list[Pulse] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Pulse):
+            pulses.append(event)
+
+    run_there(study, tmp_path / "out", standing, watch, lambda: len(pulses) == 2)
+    (checkpoint,) = (tmp_path / "out" / "states").iterdir()
+    assert checkpoint.suffix == ".checkpoint"
+    before = pulses[-1].steps
+    run_there(study, tmp_path / "out", standing, watch, lambda: len(pulses) == 3)
+    assert pulses[-1].steps > before
+
+
+@pytest.mark.slow
+def test_a_frozen_worker_is_passed_over_and_comes_back_late(
+    write_study: WriteStudy, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_contact, "_FROZEN_SECONDS", 8.0)
+    study = write_study(("epochs = 2", "epochs = 30"))
+    frozen, joined = dask.worker(), list[object]()
+
+    def freeze(event: Event) -> None:
+        if isinstance(event, Pulse) and not joined:
+            frozen.send_signal(signal.SIGSTOP)
+            joined.append(dask.worker())
+        elif isinstance(event, Record):
+            frozen.send_signal(signal.SIGCONT)
+
+    events = run_there(study, tmp_path / "there", dask, freeze)
+    assert joined
+    assert count(events) == 2 * (7 + 5)
+    run_all(study, tmp_path / "here")
+    assert numbers(tmp_path / "there") == numbers(tmp_path / "here")
 
 
 def test_a_worker_that_would_give_other_numbers_is_left_out_if_others_do_not(
@@ -307,7 +407,7 @@ def test_data_and_networks_are_named_from_where_the_run_was_started(
             dask.worker()
         there, here = tmp_path / f"there-{seed}", tmp_path / f"here-{seed}"
         events = run_there(study, there, dask)
-        assert not any(isinstance(event, Failure) for event in events)
+        assert not [event.reason for event in events if isinstance(event, Failure)]
         forget_datasets()
         run_all(study, here)
         assert numbers(there) == numbers(here)

@@ -18,7 +18,7 @@ from gossamer.commands import run_options as options
 from gossamer.commands.console import check_folder
 from gossamer.commands.ending import FAILED, INTERRUPTED
 from gossamer.commands.last_word import last_word
-from gossamer.commands.run_options import DeviceName
+from gossamer.commands.run_options import AlikeName, DeviceName
 from gossamer.commands.stopping import StoppedAtOnce, going_on, stopped_text, stopping
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
 from gossamer.core.installing import needing
@@ -52,6 +52,8 @@ def run(
     jobs: options.Jobs = None,
     threads: options.Threads = None,
     scheduler: options.Scheduler = None,
+    states: options.States = None,
+    alike: options.Alike = AlikeName.torch,
     out: options.ResultsFolder = None,
     data: options.DataFolder = None,
     device: options.Trainer = DeviceName.auto,
@@ -78,6 +80,8 @@ def run(
             jobs=jobs,
             threads=threads,
             scheduler=scheduler,
+            states=states,
+            alike=alike.value,
             data_root=data,
             device=_resolved(device),
             command=command,
@@ -90,6 +94,8 @@ def run(
                 "--trial-timeout and --trial-memory hold for processes here, not for the workers "
                 "of a cluster: leave them out, or leave out --scheduler"
             )
+        if states is not None and scheduler is None:
+            raise InputError("--states is for the workers of a cluster: add --scheduler URL")
         code = _run(request, tensorboard, begun, own_folder=out is not None, dry_run=dry_run)
         if code == INTERRUPTED:  # everything is said: to be asked once more changes nothing
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -141,6 +147,7 @@ def _run(
         with telling_what_is_kept(prepared):
             was_killed = held.enter_context(only_writer(request.folder))
             store = held.enter_context(Store.create(request.folder))
+            store.keep_states_at(request.states)
             with _STDERR.status("Checking what is there"):
                 prepared, damaged = without_damage(replace(prepared, was_killed=was_killed), store)
             for sentence in (*store.told(), *damaged):

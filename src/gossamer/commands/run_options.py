@@ -17,6 +17,14 @@ class ScaleName(StrEnum):
     paper = "paper"
 
 
+class AlikeName(StrEnum):
+    """What the workers of a cluster must have as it is here."""
+
+    torch = "torch"
+    all = "all"
+    any = "any"
+
+
 class DeviceName(StrEnum):
     """What trains and measures."""
 
@@ -52,7 +60,23 @@ Threads = Annotated[
 Scheduler = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Let the workers of a Dask cluster do it, which share the folders."
+        metavar="URL",
+        help="Let the workers of a Dask cluster do it; they need not see the folders.",
+    ),
+]
+States = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Have the workers of a cluster keep states and statistics there, such as "
+        "s3://bucket/folder. [default: in the folder for results]",
+    ),
+]
+Alike = Annotated[
+    AlikeName,
+    typer.Option(
+        help="What workers must have as it is here: torch, all (NumPy, Python and processor, "
+        "too), or any; what may differ stands in the records."
     ),
 ]
 ResultsFolder = Annotated[

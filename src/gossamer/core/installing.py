@@ -17,6 +17,7 @@ PACKAGES = {
     "click": "click",
     "dask": "dask",
     "distributed": "distributed",
+    "fsspec": "fsspec",
     "jinja2": "jinja2",
     "markupsafe": "markupsafe",
     "onnx": "onnx",

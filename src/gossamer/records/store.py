@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -28,6 +29,12 @@ from gossamer.records.database import Database
 from gossamer.records.failed import Failed
 from gossamer.records.joint import JointRecord
 from gossamer.records.layout import DATABASE, is_there
+from gossamer.records.object_store import (
+    ObjectStore,
+    checked_address,
+    note_address,
+    noted_address,
+)
 from gossamer.records.record import BEFORE_VERSIONS, Phase, Record, StudyRun, Value, with_parts
 from gossamer.records.setting_aside import set_aside
 
@@ -69,6 +76,8 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.folder = database.folder
         self._database = database
+        self.states_at = noted_address(self.folder)
+        """Where states and statistics are that workers of a cluster made; None for the folder."""
 
     @classmethod
     def create(cls, folder: Path) -> Self:
@@ -154,7 +163,7 @@ class Store:
 
     def done_states(self) -> set[str]:
         """Return the keys of all trained states that are done."""
-        present = {path.stem for path in (self.folder / "states").glob("*.safetensors")}
+        present = self._present("states")
         return present & self._database.scan("phases").keys()
 
     def done_phases(self) -> set[str]:
@@ -175,7 +184,53 @@ class Store:
 
     def kept_statistics(self) -> set[str]:
         """Return the keys of the records whose statistics for attacks are there."""
-        return {path.stem for path in (self.folder / "statistics").glob("*.safetensors")}
+        return self._present("statistics")
+
+    def _present(self, part: str) -> set[str]:
+        here = {path.stem for path in (self.folder / part).glob("*.safetensors")}
+        return here if self._elsewhere is None else here | self._elsewhere.keys(part)
+
+    @cached_property
+    def _elsewhere(self) -> ObjectStore | None:
+        return None if self.states_at is None else ObjectStore(self.states_at)
+
+    def keep_states_at(self, url: str | None) -> None:
+        """Have states and statistics at an address from now on; None for where they are.
+
+        Raises
+        ------
+        InputError
+            If it cannot be reached, or they are at another one.
+        StoreError
+            If the folder cannot be written.
+        """
+        if url is None or (url := checked_address(url)) == self.states_at:
+            return
+        if self.states_at is not None:
+            raise InputError(
+                f"--states {url}: the states of {self.folder} are at {self.states_at}; name that, "
+                "or leave --states out"
+            )
+        reached = ObjectStore(url)
+        try:
+            note_address(self.folder, url)
+        except OSError as error:
+            raise _cannot_be_made(self.folder, error) from error
+        self.states_at, self._elsewhere = url, reached
+
+    def fetch(self, part: str, keys: Collection[str]) -> None:
+        """Bring states or statistics here that are elsewhere, as far as they are there.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be read.
+        """
+        name_of = {"states": state_path, "statistics": statistics_path}[part]
+        for key in sorted(keys) if self._elsewhere is not None else ():
+            if not (path := name_of(self.folder, key)).is_file():
+                assert self._elsewhere is not None
+                self._elsewhere.fetch(name_of(Path(), key).as_posix(), path)
 
     def done_joints(self) -> set[str]:
         """Return the keys of everything that was measured of several networks together."""

@@ -1,9 +1,11 @@
-"""Doing tasks on the workers of a Dask cluster, which see the same folders as this process.
+"""Doing tasks on the workers of a Dask cluster, which may or may not see the study's folder.
 
 This process decides what is done where, and gives each worker one task at a time: a training
-wants the worker's cores for itself, and torch's settings hold for a whole process. Trained states
-are files in the study's folder, as ever; what else was made comes back with the end of a task, and
-how far trainings are comes as events of the scheduler, about twice a second.
+wants the worker's cores for itself, and torch's settings hold for a whole process. What was made
+comes back with the end of a task, and how far trainings are comes as events of the scheduler,
+about twice a second. Workers that see the study's folder leave trained states in it; others work
+in folders of their own, get what they lack with a task, and send back what they made (see
+`cluster_files`).
 """
 
 import secrets
@@ -19,17 +21,33 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
-from gossamer.core.installing import needing
+from gossamer.core.files import unwritable
 from gossamer.data import datasets_folder
-from gossamer.studies.cluster_worker import Introduction, do, introduce, token_path, versions
+from gossamer.studies.cluster_contact import KEPT, Attendance, connected, lost_scheduler
+from gossamer.studies.cluster_files import (
+    Lacking,
+    Made,
+    Parcel,
+    data_of,
+    read_files,
+    unfinished_file,
+    write_files,
+)
+from gossamer.studies.cluster_worker import (
+    Introduction,
+    do,
+    do_apart,
+    introduce,
+    token_path,
+    versions,
+)
 from gossamer.studies.executors import TaskQueue
 from gossamer.studies.plan import Measuring, Plan, Task, Training
-from gossamer.studies.tasks import Event, Pulse, Site
+from gossamer.studies.tasks import Alike, Event, Failure, Pulse, Site, dataset_of
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-_CONNECT_SECONDS = 10.0
 _FETCH_SECONDS = 30.0
 _PATIENCE_SECONDS = 30.0
 """How long a cluster may be without any worker."""
@@ -41,7 +59,6 @@ _MOST_DEATHS = 3
 """How many workers may die early in the same task before it is to blame."""
 _EARLY_SECONDS = 60.0
 """A training that has gone on for longer has kept a checkpoint, and so come nearer to its end."""
-_KEPT = "what was done is kept: run the same command again"
 
 
 @dataclass(frozen=True)
@@ -60,9 +77,16 @@ class _Doing:
     since: float
 
 
+_ALIKE: dict[Alike, tuple[str, ...]] = {
+    "torch": ("gossamer", "torch"),
+    "all": ("gossamer", "torch", "numpy", "Python", "processor"),
+    "any": ("gossamer",),
+}
+
+
 @contextmanager
 def cluster_executor(
-    plan: Plan, site: Site, url: str, most: int | None
+    plan: Plan, site: Site, url: str, most: int | None, alike: Alike = "torch"
 ) -> Iterator["_ClusterExecutor"]:
     """Connect to at most so many workers of a cluster (None: to all of them).
 
@@ -72,17 +96,16 @@ def cluster_executor(
     Raises
     ------
     InputError
-        If no scheduler answers, or no worker can do the work: other versions, or folders that they
-        do not see.
+        If no scheduler answers, or no worker can do the work, as it has other versions.
 
     Warns
     -----
     RuntimeWarning
         If some workers cannot do the work, and so get none.
     """
-    with _connected(url) as client, _token(site.folder) as token:
+    with connected(url) as client, _token(site.folder) as token:
         queue = TaskQueue(plan, _one_by_one(plan))
-        yield _ClusterExecutor(queue, client, site, token, url, most)
+        yield _ClusterExecutor(queue, client, site, token, url, most, _ALIKE[alike])
 
 
 def _one_by_one(plan: Plan) -> Iterator[Task]:
@@ -95,27 +118,6 @@ def _one_by_one(plan: Plan) -> Iterator[Task]:
             yield from (replace(task, trials=(trial,)) for trial in task.trials)
         else:
             yield task
-
-
-@contextmanager
-def _connected(url: str) -> Iterator["Client"]:
-    with needing("cluster", "--scheduler"):
-        from distributed import Client
-        from distributed.client import ClosedClientError
-    try:
-        client = Client(url, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--scheduler {url}: no Dask scheduler answers there within {_CONNECT_SECONDS:g} s, "
-            "expected an address such as tcp://host:8786"
-        ) from error
-    try:
-        yield client
-    except ClosedClientError as error:
-        raise _lost_scheduler(url) from error
-    finally:
-        with suppress(OSError):  # the scheduler may be gone already
-            client.close(timeout=_CONNECT_SECONDS)
 
 
 @contextmanager
@@ -144,20 +146,26 @@ class _ClusterExecutor:
         token: str,
         url: str,
         most: int | None,
+        alike: tuple[str, ...],
     ) -> None:
         from distributed import Event as Flag
 
         self.queue = queue
         self._client = client
+        self._attendance = Attendance(client, url)
+        self._alike = alike
+        self._data_root = site.data_root
         self._site = _as_seen_from_elsewhere(site)
         self._token = token
         self._url = url
         self._most = most
-        self._news: SimpleQueue[Pulse | _Finished] = SimpleQueue()
+        self._news: SimpleQueue[Pulse | Failure | _Finished] = SimpleQueue()
         self._topic = f"gossamer-{token}"
         self._stop = Flag(self._topic, client=client)
         self._busy: dict[str, _Doing] = {}
         self._idle: set[str] = set()
+        self._apart: set[str] = set()
+        """Workers that do not see the folder of the study, or of its data."""
         self._refused: set[str] = set()
         self._deaths: Counter[str] = Counter()
         self._last_roll = -_ROLL_CALL_SECONDS
@@ -168,7 +176,7 @@ class _ClusterExecutor:
         """Give every idle worker a task that can be done now; tell whether any is at work."""
         self._call_roll()
         while self._idle and (task := self.queue.take()) is not None:
-            self._submit(self._idle.pop(), task, do, task, self._site, self._topic)
+            self._give(self._idle.pop(), task)
         at_work = any(doing.task is not None for doing in self._busy.values())
         return at_work or not (self._idle or self.queue.is_empty)
 
@@ -178,7 +186,7 @@ class _ClusterExecutor:
         if now - self._last_roll < _ROLL_CALL_SECONDS:
             return
         self._last_roll = now
-        there = self._addresses() - self._refused
+        there = self._attendance.addresses() - self._refused
         self._lose_all_but(there)
         for address in sorted(there - self._busy.keys() - self._idle):
             if self._most is None or len(self._busy) + len(self._idle) < self._most:
@@ -188,7 +196,7 @@ class _ClusterExecutor:
         elif now - self._last_seen > _PATIENCE_SECONDS:
             raise GossamerError(
                 f"--scheduler {self._url}: the cluster has had no worker for "
-                f"{_PATIENCE_SECONDS:g} s; {_KEPT} once it has some"
+                f"{_PATIENCE_SECONDS:g} s; {KEPT} once it has some"
             )
 
     def events(self) -> Iterator[Event]:
@@ -197,14 +205,14 @@ class _ClusterExecutor:
         Raises
         ------
         GossamerError
-            If the scheduler or all workers are lost, or a task brings worker after worker down.
+            If the scheduler or all workers are lost.
         """
         with suppress(Empty):
             news = self._news.get(timeout=_LISTEN_SECONDS)
             while True:
                 if isinstance(news, _Finished):
                     yield from self._received(news.future)
-                elif self._is_under_way(news):
+                elif isinstance(news, Failure) or self._is_under_way(news):
                     yield news
                 news = self._news.get_nowait()
 
@@ -221,18 +229,12 @@ class _ClusterExecutor:
                 self._stop.set()
             while self._busy and time.monotonic() < until:
                 with suppress(GossamerError):  # of one worker; another may have made something
-                    self._lose_all_but(self._addresses())
+                    self._lose_all_but(self._attendance.addresses())
                     for event in self.events():
                         handle(event)
             for doing in self._busy.values():
                 doing.future.cancel()
             self._client.unsubscribe_topic(self._topic)
-
-    def _addresses(self) -> set[str]:
-        try:
-            return set(self._client.nthreads())
-        except OSError as error:
-            raise _lost_scheduler(self._url) from error
 
     def _is_under_way(self, pulse: Pulse) -> bool:
         """Tell a pulse from one that was overtaken by the end of its training."""
@@ -242,12 +244,23 @@ class _ClusterExecutor:
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         self._news.put(Pulse(**event[1]["pulse"]))
 
+    def _give(self, address: str, task: Task, parcel: Parcel | None = None) -> None:
+        """Give a worker a task, with what it needs for it where it works apart."""
+        if address not in self._apart:
+            self._submit(address, task, do, task, self._site, self._topic)
+            return
+        if parcel is None and (unfinished := unfinished_file(task)):
+            parcel = Parcel(read_files(self._site.folder, {unfinished}))
+        self._submit(address, task, do_apart, task, self._site, self._topic, parcel or Parcel())
+
     def _submit(
         self, address: str, task: Task | None, what: Callable[..., Any], *arguments: object
     ) -> None:
-        future = self._client.submit(
-            what, *arguments, workers=[address], allow_other_workers=False, pure=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of large arguments: states are large
+            future = self._client.submit(
+                what, *arguments, workers=[address], allow_other_workers=False, pure=False
+            )
         self._busy[address] = _Doing(future, task, time.monotonic())
         future.add_done_callback(lambda ended: self._news.put(_Finished(ended)))
 
@@ -262,19 +275,22 @@ class _ClusterExecutor:
         if doing is None:
             return
         doing.future.cancel()
-        if doing.task is not None:
-            self._note_death(doing.task, time.monotonic() - doing.since)
+        died = address not in self._attendance.frozen
+        if doing.task is not None and (not died or self._may_try_again(doing)):
             self.queue.put_back(doing.task)
 
-    def _note_death(self, task: Task, seconds: float) -> None:
-        if isinstance(task, Training) and seconds > _EARLY_SECONDS:
-            return
+    def _may_try_again(self, doing: _Doing) -> bool:
+        """Note that a worker died of a task; after a few, the task is to blame, and given up."""
+        task = doing.task
+        if isinstance(task, Training) and time.monotonic() - doing.since > _EARLY_SECONDS:
+            return True
+        assert task is not None
         self._deaths[_name(task)] += 1
-        if self._deaths[_name(task)] == _MOST_DEATHS:
-            raise GossamerError(
-                f"{_MOST_DEATHS} workers of the cluster died of the same task, perhaps for want "
-                f"of memory; {_KEPT} with larger ones"
-            )
+        if self._deaths[_name(task)] < _MOST_DEATHS:
+            return True
+        why = f"{_MOST_DEATHS} workers of the cluster died of it, perhaps for want of memory"
+        self._news.put(_failure(task, why, given_up=True))
+        return False
 
     def _received(self, future: "Future") -> list[Event]:
         """Return what a worker made, if it was a task that it ended."""
@@ -286,11 +302,41 @@ class _ClusterExecutor:
         except TimeoutError:  # it ended its task and was gone before its answer was fetched
             self._lose(address)
             return []
-        if self._busy.pop(address).task is None:
+        task = self._busy.pop(address).task
+        if task is None:
             self._meet(found, address)
             return []
+        if isinstance(found, Lacking):
+            return self._send(found, task, address)
         self._idle.add(address)
-        return list(found)
+        return self._kept(found) if isinstance(found, Made) else list(found)
+
+    def _send(self, lacking: Lacking, task: Task, address: str) -> list[Event]:
+        """Give a worker its task again with what it lacks for it; fail it where there is no such.
+
+        What is gone is planned again by the next run.
+        """
+        files = read_files(self._site.folder, set(lacking.files))
+        if gone := sorted(lacking.files - files.keys()):
+            self._idle.add(address)
+            where = f" or at {self._site.states}" if self._site.states else ""
+            said = f"{gone[0]} is not in {self._site.folder}{where}; the next run makes it again"
+            return [_failure(task, said)]
+        named = [data_of(task, fingerprint) for fingerprint in lacking.data]
+        data = tuple(dataset_of(one, self._data_root) for one in named)
+        self._give(address, task, Parcel(files, data))
+        return []
+
+    def _kept(self, made: Made) -> list[Event]:
+        """Write the files that a worker made elsewhere, and return what happened."""
+        folder = self._site.folder
+        try:
+            write_files(folder, made.files)
+        except OSError as error:
+            raise unwritable(folder, error) or UnwritableError(
+                f"{folder} cannot be written ({error})", "see what it lacks"
+            ) from error
+        return list(made.events)
 
     def _result(self, future: "Future", address: str) -> Any:
         """Fetch what a worker answered; `TimeoutError` if that is gone with the worker."""
@@ -299,24 +345,26 @@ class _ClusterExecutor:
         if future.status == "error":
             del self._busy[address]
             error = future.exception()
-            if isinstance(error, UnwritableError):
-                raise error
+            if isinstance(error, UnwritableError) and address not in self._apart:
+                raise error  # of the study's folder
             raise GossamerError(
                 f"a machine of the cluster failed, of the worker at {address}: "
-                f"{_said(error)}; {_KEPT} once that is mended"
+                f"{_said(error)}; {KEPT} once that is mended"
             )
         try:
             return future.result(timeout=_FETCH_SECONDS)
         except TimeoutError:
             raise
         except (OSError, CancelledError) as error:
-            raise _lost_scheduler(self._url) from error
+            raise lost_scheduler(self._url) from error
 
     def _meet(self, found: Introduction, address: str) -> None:
         """Take in a worker, or leave it out if it would give other numbers, or none."""
         problem = self._problem(found)
         if problem is None:
             self._idle.add(address)
+            if self._site.states or found.token != self._token or not found.sees_data:
+                self._apart.add(address)
             return
         self._refused.add(address)
         sentence = f"the worker of the cluster at {address} {problem}"
@@ -325,24 +373,11 @@ class _ClusterExecutor:
         warnings.warn(f"{sentence}; it gets no work", RuntimeWarning, stacklevel=2)
 
     def _problem(self, found: Introduction) -> str | None:
-        for (name, there), (_, here) in zip(found.versions, versions(), strict=True):
-            if there != here:
-                return f"has {name} {there}, expected {here} as here"
-        if found.token != self._token:
-            return (
-                f"does not see the folder {self._site.folder}: --out must be a folder that all "
-                "workers share"
-            )
-        if not found.sees_data:
-            return (
-                f"does not see the folder of datasets {self._site.data_root}: --data must be a "
-                "folder that all workers share"
-            )
+        here = versions()
+        for name in self._alike:
+            if found.versions.get(name) != here[name]:
+                return f"has {name} {found.versions.get(name)}, expected {here[name]} as here"
         return None
-
-
-def _lost_scheduler(url: str) -> GossamerError:
-    return GossamerError(f"--scheduler {url}: the scheduler is gone; {_KEPT}")
 
 
 def _as_seen_from_elsewhere(site: Site) -> Site:
@@ -358,6 +393,12 @@ def _as_seen_from_elsewhere(site: Site) -> Site:
 
 def _name(task: Task) -> str:
     return task.key if isinstance(task, Training) else task.trials[0].record
+
+
+def _failure(task: Task, reason: str, *, given_up: bool = False) -> Failure:
+    if isinstance(task, Training):
+        return Failure(task.keyed, task.key, reason, given_up=given_up)
+    return Failure(task.trials[0], None, reason, given_up=given_up)
 
 
 def _said(error: BaseException | None) -> str:

@@ -1,11 +1,14 @@
 """What the workers of a Dask cluster run: tasks of a study, one at a time."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, chdir, nullcontext, suppress
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
+from gossamer.records.environment import describe_environment
+from gossamer.studies.cluster_files import ApartWorker, Lacking, Made, Parcel
 from gossamer.studies.plan import Task
 from gossamer.studies.process_settings import tune_process
 from gossamer.studies.tasks import Event, Pulse, Site, TaskRunner, forget_datasets
@@ -15,15 +18,17 @@ from gossamer.studies.tasks import Event, Pulse, Site, TaskRunner, forget_datase
 class Introduction:
     """What a worker says of itself before it is given work."""
 
-    versions: tuple[tuple[str, str], ...]
+    versions: Mapping[str, str]
     token: str | None
     """What it reads in the file that was just written to the study's folder."""
     sees_data: bool
 
 
-def versions() -> tuple[tuple[str, str], ...]:
+def versions() -> dict[str, str]:
     """Return name and version of what determines the numbers here, whatever it was built for."""
-    return tuple((name, version(name).partition("+")[0]) for name in ("gossamer", "torch"))
+    plain = {name: version(name).partition("+")[0] for name in ("gossamer", "torch", "numpy")}
+    here = describe_environment(1, "cpu")
+    return {**plain, "Python": here.python, "processor": here.processor}
 
 
 def token_path(folder: Path, token: str) -> Path:
@@ -62,14 +67,29 @@ def _at_home(site: Site) -> AbstractContextManager[None]:
 def _runner(site: Site, topic: str) -> TaskRunner:
     """Return what does the tasks of a run here; the data of the run before are forgotten."""
     forget_datasets()
+    return TaskRunner(site, partial(_tell, topic))
 
-    def watch(pulse: Pulse) -> bool:
-        from distributed import get_worker
 
-        get_worker().log_event(topic, {"pulse": asdict(pulse)})
-        return _should_stop(topic)
+def do_apart(task: Task, site: Site, topic: str, parcel: Parcel) -> Lacking | Made:
+    """Do a task where the study's folder is not seen; say what it lacks, or give what it made."""
+    from distributed import get_worker
 
-    return TaskRunner(site, watch)
+    tune_process(site.threads)
+    own = Path(get_worker().local_directory) / "gossamer"  # which goes with the worker
+    return _apart(replace(site, folder=own, data_root=None, home=None), topic).do(task, parcel)
+
+
+@lru_cache(maxsize=1)
+def _apart(site: Site, topic: str) -> ApartWorker:
+    return ApartWorker(site, partial(_tell, topic))
+
+
+def _tell(topic: str, pulse: Pulse) -> bool:
+    """Tell the driving process how far a training is, and hear whether it is to stop."""
+    from distributed import get_worker
+
+    get_worker().log_event(topic, {"pulse": asdict(pulse)})
+    return _should_stop(topic)
 
 
 def _should_stop(topic: str) -> bool:

@@ -90,9 +90,11 @@ def _needed(prepared: Prepared, store: Store) -> Iterator[StoredFile]:
                 keys |= trained_before(trial, len(trial.trial.steps))
             elif trial.record in statistics:
                 path = statistics_path(store.folder, trial.record)
-                yield StoredFile(path, "statistics file")
-    for key in sorted(keys & states):
-        yield StoredFile(state_path(store.folder, key), "trained state")
+                if path.is_file():  # else it is elsewhere, where who reads it looks
+                    yield StoredFile(path, "statistics file")
+    for path in (state_path(store.folder, key) for key in sorted(keys & states)):
+        if path.is_file():
+            yield StoredFile(path, "trained state")
 
 
 def _told(folder: Path, damaged: dict[str, int], unverified: dict[str, int]) -> Iterator[str]:

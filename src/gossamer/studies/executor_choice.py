@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gossamer.records.object_store import noted_address
 from gossamer.studies.executors import Executor, ThisProcess
 from gossamer.studies.tasks import Event, Pulse, Site
 
@@ -41,12 +42,13 @@ def executor_of(
 ) -> Iterator[Executor]:
     """Choose who trains and measures what is left."""
     plan, request = prepared.plan, prepared.request
-    site = Site(folder, request.data_root, prepared.threads)
+    site = Site(folder, request.data_root, prepared.threads, states=noted_address(folder))
     if request.scheduler is not None:
         from gossamer.studies.cluster import cluster_executor
 
-        with cluster_executor(plan, site, request.scheduler, request.jobs) as workers:
-            yield workers
+        workers = cluster_executor(plan, site, request.scheduler, request.jobs, request.alike)
+        with workers as executor:
+            yield executor
     elif prepared.jobs > 1 or prepared.own_process:
         from gossamer.studies.process_pool import ProcessPool
 

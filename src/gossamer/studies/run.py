@@ -34,6 +34,7 @@ from gossamer.studies.plan import (
     chosen_scale,
     make_plan,
     study_trials,
+    trained_before,
 )
 from gossamer.studies.published_tables import published_figures
 from gossamer.studies.spec import (
@@ -45,7 +46,7 @@ from gossamer.studies.spec import (
     read_study,
 )
 from gossamer.studies.study_errors import StudyFileError, located
-from gossamer.studies.tasks import Event, Failure, dataset_of
+from gossamer.studies.tasks import Alike, Event, Failure, dataset_of
 
 REPORT = "report.html"
 
@@ -64,6 +65,10 @@ class Request:
     threads: int | None = None
     scheduler: str | None = None
     """Address of a Dask scheduler, whose workers do the work."""
+    states: str | None = None
+    """Address of an object store for states and statistics; None for the folder."""
+    alike: Alike = "torch"
+    """What the workers of a cluster must have as it is here."""
     data_root: Path | None = None
     device: Device = "cpu"
     command: str = ""
@@ -337,6 +342,8 @@ def carry_out(
             write_note(store.folder, name, prepared.jobs, prepared.threads)
             if not prepared.was_killed:
                 preflight_study(prepared)
+            if prepared.request.scheduler is None:
+                store.fetch("states", {key for task in plan.tasks for key in task.needs})
             with executor_of(prepared, store.folder, handle, ends) as executor:
                 execute(executor, handle, ends)
         _do_joints(prepared, store, handle, ends)
@@ -393,7 +400,16 @@ def _do_joints(
         if should_stop():
             return
         if needed <= ready and (not task.needs_statistics or needed <= kept):
+            store.fetch(*_files_of(task))
             handle(_attempt(task, bench))
+
+
+def _files_of(task: JointTask) -> tuple[str, set[str]]:
+    """Return the part of the store, and the keys there, that a joint measure reads."""
+    if task.needs_statistics:
+        return "statistics", {trial.record for trial in task.networks}
+    behind = [trained_before(trial, len(trial.trial.steps)) for trial in task.networks]
+    return "states", set().union(*behind)
 
 
 def _attempt(task: JointTask, bench: Bench) -> JointRecord | Failure:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gossamer.core.errors import GossamerError, UnwritableError
 from gossamer.data import Dataset, load
@@ -17,6 +17,11 @@ from gossamer.studies.plan import Task, Training
 
 if TYPE_CHECKING:
     from gossamer.train.loop import Standing
+
+
+Alike = Literal["torch", "all", "any"]
+"""What workers must have as it is here: gossamer and torch, NumPy, Python and the processor too, or
+gossamer alone. What may differ stands in the records."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Site:
     """Of each process."""
     home: Path | None = None
     """From where relative paths and modules of the user's own are meant, if not from here."""
+    states: str | None = None
+    """Address of an object store of states and statistics, if they are not in the folder."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +120,15 @@ def _told(error: Exception) -> str:
 class TaskRunner:
     """Does tasks in the process that it is made in."""
 
-    def __init__(self, site: Site, watch: Watch) -> None:
+    def __init__(
+        self, site: Site, watch: Watch, dataset: Callable[[DataSpec], Dataset] | None = None
+    ) -> None:
         from gossamer.recipes.trial_runner import TrialRunner  # imports torch
 
         self._watch = watch
         self._training: Training | None = None
         self._runner = TrialRunner(
-            dataset=lambda data: dataset_of(data, site.data_root),
+            dataset=dataset or (lambda data: dataset_of(data, site.data_root)),
             state_path=partial(state_path, site.folder),
             checkpoint_path=partial(checkpoint_path, site.folder),
             statistics_path=partial(statistics_path, site.folder),
