@@ -136,6 +136,8 @@ class Display(AbstractContextManager["Display"]):
             "joint measures": joints,
         }
         self._loss = ""
+        self._failed = 0
+        self._started = time.monotonic()
         self._show = _Bar(console, self._total) if console.is_terminal else _Lines(console)
 
     def __enter__(self) -> Self:
@@ -169,6 +171,7 @@ class Display(AbstractContextManager["Display"]):
                 self._done += _TRIAL_STEPS
                 self._counts["joint measures"] += 1
             case Failure():
+                self._failed += 1
                 self._show.say(f"failed: {event.reason}")
         progress = self._done + sum(self._running.values())
         self._show.update(progress, self._total, self._text())
@@ -179,7 +182,14 @@ class Display(AbstractContextManager["Display"]):
             for what, done in self._counts.items()
             if self._goals[what]
         ]
-        return ", ".join(parts) + self._loss
+        failed = f", {self._failed:,} failed" if self._failed else ""
+        return f"{', '.join(parts)}{failed}{self._rate()}{self._loss}"
+
+    def _rate(self) -> str:
+        """Say how many trials are measured in a minute, once some are."""
+        minutes = (time.monotonic() - self._started) / 60
+        done = self._counts["trials"]
+        return f", {done / minutes:.3g} trials a minute" if done and minutes > 0.1 else ""
 
 
 class _Bar:
@@ -224,7 +234,10 @@ class _Lines:
             return
         self._last = now
         share = 100 * progress / total if total else 100.0
-        self.say(f"{share:3.0f}%  {text}  ({duration(now - self._started)})")
+        taken = now - self._started
+        left = taken * (total - progress) / progress if 0 < progress < total else 0.0
+        about = f", about {duration(left)} left" if left else ""
+        self.say(f"{share:3.0f}%  {text}  ({duration(taken)}{about})")
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
