@@ -44,6 +44,7 @@ from gossamer.engine import (
     Pool,
     Pooling,
     Reshape,
+    Signature,
     Softmax,
     Weights,
     check_network,
@@ -51,6 +52,8 @@ from gossamer.engine import (
     run_portable_all,
 )
 from gossamer.engine.gsm import read_network, write_network
+from gossamer.engine.gsm.header import Precision
+from gossamer.engine.lengths import at_length, fitted
 from gossamer.engine.native import Engine, available_instruction_sets
 from gossamer.runtime import load
 
@@ -175,6 +178,20 @@ def several(generator: Generator) -> Network:
     )
 
 
+def varying() -> tuple[Network, dict[str, str], Precision, Signature]:
+    """Return a network of several lengths, as it is written."""
+    found = {}
+    for length in (2, 3, 5):
+        shift = np.arange(6 * length, dtype=np.float32)
+        table = Embedding(0, pack_weights(np.arange(24.0).reshape(4, 6), "csr"))
+        affine = Pointwise(2, Epilogue(scale=shift, shift=shift))
+        layers = (table, Reshape(1, (6 * length,)), affine)
+        signature = Signature.of_shapes((length,), (length, 6))
+        found[length] = (Network((length,), layers, 3), signature)
+    network, signature = fitted(found, 1)
+    return network, {"name": "lengths"}, "float32", signature
+
+
 def wide(generator: Generator) -> Network:
     """Return a network of which columns are stored, not a bitmap."""
     return Network(
@@ -261,9 +278,13 @@ def resized(data: bytes, other: bytes, generator: Generator) -> bytes:
     else:
         shape = generator.choice(SIZES, generator.choice([1, 3])).tolist()
         if "inputs" in header:
-            header["inputs"][-1]["shape"] = header["network"]["input_shapes"][-1] = shape
+            header["inputs"][-1]["shape"] = shape
         else:
-            header["input_shape"] = header["network"]["input_shape"] = shape
+            header["input_shape"] = shape
+        if "input_shapes" in header["network"]:
+            header["network"]["input_shapes"][-1] = shape
+        else:
+            header["network"]["input_shape"] = shape
     return assembled(json.dumps(header, separators=(",", ":")).encode(), body)
 
 
@@ -384,12 +405,20 @@ def tried(path: Path) -> str:
 def _tried(path: Path) -> str:
     _check_memory(path)
     try:
-        network = load(path).network
+        predictor = load(path)
     except InputError as error:
         text = str(error)
         if not text.startswith(f"{path}: ") or "\n" in text or not text.endswith("."):
             raise AssertionError(f"not one sentence that names the file: {text!r}") from error
         return "refused"
+    found = _run(predictor.network)
+    if found == "ran" and (lengths := predictor.signature.lengths):
+        return _run(at_length(predictor.network, predictor.signature, lengths.least)[0])
+    return found
+
+
+def _run(network: Network) -> str:
+    """Run a sound network in every way."""
     shapes = check_network(network)
     if sum(map(math.prod, shapes)) > MOST_NUMBERS_RUN:
         return "too large to run"
@@ -462,6 +491,8 @@ def run(count: int, seed: int, folder: Path) -> Counter[str]:
         if tried(folder / f"{name}.gsm") != "ran":
             raise AssertionError(f"{name} does not run")
         originals.append((folder / f"{name}.gsm").read_bytes())
+    write_network(folder / "lengths.gsm", *varying())
+    originals.append((folder / "lengths.gsm").read_bytes())
     found: Counter[str] = Counter()
     mutations, chances = zip(*MUTATIONS, strict=True)
     for number in range(count):

@@ -104,7 +104,7 @@ def test_memory_that_runs_out_is_said(network: Network, monkeypatch: pytest.Monk
     def exhausted(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(predictor._engine, "run", exhausted)
+    monkeypatch.setattr(predictor.plans.for_shapes(()).engine, "run", exhausted)
     with pytest.raises(InputError, match="predict fewer at a time"):
         predictor(np.zeros((1, 2, 6, 6)))
 
@@ -119,7 +119,7 @@ def test_as_many_threads_as_cores_are_the_default(
         seen.append(threads)
         return (np.zeros((len(inputs[0]), 4), np.float32),)
 
-    monkeypatch.setattr(predictor._engine, "run", run)
+    monkeypatch.setattr(predictor.plans.for_shapes(()).engine, "run", run)
     monkeypatch.setattr(module, "available_cores", lambda: 5)
     predictor(np.zeros((1, 2, 6, 6)))
     predictor(np.zeros((1, 2, 6, 6)), threads=2)

@@ -111,7 +111,9 @@ def _positive(text: str) -> int:
 
 def _predict(options: argparse.Namespace) -> list[str]:
     """Return what is to be printed."""
-    from gossamer.runtime.examples import open_inputs
+    import numpy as np
+
+    from gossamer.runtime.examples import open_inputs, signature_of_file
     from gossamer.runtime.prediction_table import described
     from gossamer.runtime.true_labels import accuracy_lines, read_true_labels
 
@@ -122,7 +124,8 @@ def _predict(options: argparse.Namespace) -> list[str]:
         _check_classes(options.network, options.kind, predictor)
     if options.true is not None:
         _check_classes(options.network, "true", predictor)
-    inputs = open_inputs(options.input, predictor.signature.inputs)
+    signature = signature_of_file(options.input, predictor.plans)
+    inputs = open_inputs(options.input, signature.inputs)
     labels = None
     if options.true is not None:
         labels = read_true_labels(options.true, len(inputs[0]), predictor.output_shape[0])
@@ -132,7 +135,8 @@ def _predict(options: argparse.Namespace) -> list[str]:
         if len(names) > 1 and options.out.suffix != ".npz":
             raise InputError(f"--out {options.out}: is no .npz file, expected one for the outputs "
                              f"{', '.join(names)}.")  # fmt: skip
-    outputs = _outputs(predictor, options.input, inputs, options.batch, options.threads)
+    outputs = [np.empty((len(inputs[0]), *spec.shape), spec.type) for spec in signature.outputs]
+    _fill(outputs, predictor, options, inputs)
     accuracy = [] if labels is None else list(accuracy_lines(predictor, outputs[0], labels))
     if options.out is None:
         table = list(described(predictor, outputs[0]))
@@ -165,26 +169,24 @@ def _loaded(path: Path) -> "Predictor":
     return predictor
 
 
-def _outputs(
+def _fill(
+    outputs: "list[NDArray[Any]]",
     predictor: "Predictor",
-    path: Path,
+    options: argparse.Namespace,
     inputs: "list[NDArray[Any]]",
-    batch: int,
-    threads: int | None,
-) -> "list[NDArray[Any]]":
+) -> None:
     """Predict batch by batch, and tell on stderr how far it is if it takes its time."""
     import numpy as np
 
     from gossamer.runtime.examples import check_finite
 
-    count = len(inputs[0])
-    outputs = [np.empty((count, *spec.shape), spec.type) for spec in predictor.signature.outputs]
+    count, batch = len(inputs[0]), options.batch
     told = time.monotonic()
     for start in range(0, count, batch):
         parts = [np.asarray(examples[start : start + batch]) for examples in inputs]
         for part in parts:
-            check_finite(path, part, start)
-        found = predictor(*parts, threads=threads)
+            check_finite(options.input, part, start)
+        found = predictor(*parts, threads=options.threads)
         several = found.values() if isinstance(found, dict) else found
         for output, one in zip(
             outputs, (found,) if isinstance(found, np.ndarray) else several, strict=True
@@ -193,7 +195,6 @@ def _outputs(
         if time.monotonic() - told > _PATIENCE and start + batch < count:
             told = time.monotonic()
             say(f"{start + batch:,} of {count:,} examples")
-    return outputs
 
 
 def _check_classes(path: Path, option: str, predictor: "Predictor") -> None:

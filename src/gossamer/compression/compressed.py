@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from gossamer.compression.outputs import leaves, map_tensors, output_names, with_leaves
 from gossamer.compression.storing import layers_in_words, layouts_in_words
+from gossamer.core.arrays import as_array
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
 from gossamer.engine import (
@@ -26,6 +27,7 @@ from gossamer.engine import (
     TensorSpec,
     weights_of,
 )
+from gossamer.engine.lengths import at_length, length_of
 from gossamer.graph.arguments import ONLY, Arguments
 from gossamer.graph.examples import kind_of
 from gossamer.measures.functional.latency import Timing, threads_of_torch
@@ -212,7 +214,7 @@ class Compressed:
         """
         alone = len(inputs) == 1 and not named and self._arguments.names == (ONLY,)
         values = list(inputs) if alone else self._arguments.values_in(inputs, named)
-        numbers = as_inputs(values, self.signature.inputs)
+        numbers = as_inputs(values, self._signature_for(values).inputs)
         self._check_batch(len(numbers[0]))
         gives_tensors = any(isinstance(value, Tensor) for value in values)
         if isinstance(self._module, RunnerModule):  # PyTorch has nothing to set up
@@ -223,6 +225,14 @@ class Compressed:
         with torch.no_grad(), threads_of_torch(self.threads):
             output = map_tensors(given.call(self._module), Tensor.detach)
         return output if gives_tensors else map_tensors(output, Tensor.numpy)
+
+    def _signature_for(self, values: Sequence[Any]) -> Signature:
+        """Return what is taken at the length of what is given."""
+        if self.signature.lengths is None or self.network is None:
+            return self.signature
+        arrays = [as_array("inputs", value, "expected numbers") for value in values]
+        length = length_of(self.signature.lengths, [array.shape for array in arrays])
+        return at_length(self.network, self.signature, length)[1]
 
     @property
     def input_shape(self) -> Shape:
@@ -328,7 +338,7 @@ class Compressed:
 def signature_of(example: Arguments, output: Any) -> Signature:
     """Return what a network takes and gives, of which an example and its output are known."""
     found = [leaf for leaf in leaves(output) if isinstance(leaf.value, Tensor)]
-    names = output_names(found, example.names)
+    names = output_names(found, ())
     flat = type(output) in (tuple, list) and all(isinstance(part, Tensor) for part in output)
     alone = isinstance(output, Tensor)
     return Signature(

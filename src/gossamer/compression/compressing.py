@@ -29,6 +29,7 @@ from gossamer.compression.compressed import (
     SignatureModule,
     signature_of,
 )
+from gossamer.compression.lengths import Declared, DynamicShapes, declared, for_lengths
 from gossamer.compression.lowering.parts import (
     Division,
     Part,
@@ -62,6 +63,7 @@ def compress(
     model: nn.Module,
     example: Example,
     *,
+    dynamic_shapes: DynamicShapes | None = None,
     threads: int | None = None,
     choose: Literal["measure", "engine"] = "measure",
     seconds: float = 3.0,
@@ -85,6 +87,11 @@ def compress(
         lists and dictionaries. Everything is timed on it, so its size should be that of the batches
         to come; the compressed network takes other sizes too, and its inputs as the example has
         them.
+    dynamic_shapes
+        By the names of inputs (the forward's parameters, or "input" for a tensor by itself) the
+        axes that have another length in other calls, with a `torch.export.Dim` of a largest length,
+        the same for all: ``{"input_ids": {1: torch.export.Dim("tokens", max=512)}}``. The network
+        must be lowered whole, and is checked at several lengths.
     threads
         How many threads the compressed network, and all that it is timed against, may use; None
         takes as many as PyTorch uses now.
@@ -146,7 +153,8 @@ def compress(
         with torch.no_grad():
             answers_of_copy(model, twin, given)
         timed = seconds if choose == "measure" else None
-        return _compress(twin, given.clone(), threads, timed)
+        asked = None if dynamic_shapes is None else declared(given, dynamic_shapes)
+        return _compress(twin, given.clone(), threads, timed, asked)
 
 
 def _valid_threads(threads: int | None) -> int:
@@ -180,10 +188,16 @@ class _Lowered:
     fixed_batch: str
     modules: tuple[tuple[str, ...], ...] = ()
     on_numpy: tuple[Network, nn.Module] | None = None
+    source: nn.Module | None = None
+    """What was lowered."""
 
 
 def _compress(
-    model: nn.Module, example: Arguments, threads: int, seconds: float | None
+    model: nn.Module,
+    example: Arguments,
+    threads: int,
+    seconds: float | None,
+    asked: Declared | None = None,
 ) -> Compressed:
     """Compress a model that was checked, in evaluation mode; without seconds nothing is timed."""
     with torch.no_grad():
@@ -208,13 +222,19 @@ def _compress(
     if "engine" in wrong:
         lowered = _Lowered(None, (), (wrong["engine"],), None, lowered.fixed_batch)
         whole = None
+    signature = signature_of(example, output)
+    if asked is not None:
+        lengths = for_lengths(
+            lowered.source, example, asked, lowered.whole, lowered.remaining, threads
+        )
+        whole, signature, modules["engine"] = lengths
     dense = Compressed(
         choice="dense",
         network=whole,
         remaining=lowered.remaining,
         unfollowed=compacted.unfollowed,
         timings={},
-        signature=signature_of(example, output),
+        signature=signature,
         batch=len(example),
         fixed_batch=lowered.fixed_batch,
         threads=threads,
@@ -318,7 +338,7 @@ def _lower(
     if whole in modules:
         network, engine = modules[whole].network, modules[whole].engine
         module = _whole_module(engine, network, signature, output, threads)
-        return _Lowered(module, networks, (), network, traced.fixed_batch, names)
+        return _Lowered(module, networks, (), network, traced.fixed_batch, names, source=model)
     parts = {part: _part_module(part, one, threads) for part, one in modules.items()}
     module = with_parts(traced.graph, parts)
     if not gives_tensor:

@@ -32,16 +32,48 @@ class TensorSpec:
     type: NumberType = "float32"
 
 
+Path = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Varying:
+    """A number of a network, or how far an array reaches along an axis: slope * length + offset.
+
+    `path` leads to it from the pair of network and signature, by names of fields and places in
+    tuples. `axis` is None for a number.
+    """
+
+    path: Path
+    axis: int | None
+    slope: int
+    offset: int
+
+    def at(self, length: int) -> int:
+        """Return what it is at a length."""
+        return self.slope * length + self.offset
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The lengths that a network takes, and what of it varies with them."""
+
+    least: int
+    most: int
+    varying: tuple[Varying, ...]
+
+
 @dataclass(frozen=True)
 class Signature:
     """What goes in, in the order of the network, and what comes out in which container.
 
-    A "tensor" is the only output by itself; outputs in a "dict" have their names.
+    A "tensor" is the only output by itself; outputs in a "dict" have their names. Where `lengths`
+    are given, the shapes are those of the longest inputs.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     returns: Container = "tensor"
+    lengths: Lengths | None = None
 
     @classmethod
     def of_shapes(cls, inputs: Shape, outputs: Shape) -> "Signature":

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
 from gossamer.core.system import failure_reason
-from gossamer.engine import TensorSpec
+from gossamer.engine import Signature, TensorSpec
+from gossamer.engine.lengths import Plans
 from gossamer.runtime.array_files import any_shape, is_archive, read_archive_array
 from gossamer.runtime.inputs import fits, shape_hint, type_complaint
 
@@ -55,6 +56,25 @@ def open_inputs(path: Path, specs: Sequence[TensorSpec]) -> list[NDArray[Any]]:
                 f"many as {names[0]} holds."
             )
     return found
+
+
+def signature_of_file(path: Path, plans: Plans) -> Signature:
+    """Return what a network takes and gives at the length of the inputs of a file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or the network does not take its length.
+    """
+    if plans.signature.lengths is None:
+        return plans.signature
+    specs = plans.signature.inputs
+    paths = [path if len(specs) == 1 else Path(f"{path}:{spec.name}") for spec in specs]
+    shapes = [open_array(one, "expected inputs").shape for one in paths]
+    try:
+        return plans.for_shapes(shapes).signature
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _open_input(path: Path, spec: TensorSpec) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from gossamer.core.arrays import as_array
 from gossamer.core.errors import InputError
 from gossamer.core.formats import counted
 from gossamer.engine import Floats, NumberType, Shape, TensorSpec
+from gossamer.engine.lengths import Plan, Plans
 
 Given = tuple[int, ...]
 
@@ -59,6 +60,23 @@ def arranged(
         problem = f"{unknown[0]!r:.80} is one too many" if unknown else f"{missing[0]} is missing"
         raise InputError(f"inputs: {problem}, expected {', '.join(names)}.")
     return [by_order[name] if name in by_order else named[name] for name in names]
+
+
+def plan_for(plans: Plans, values: Sequence[Any]) -> Plan:
+    """Return the plan for inputs of the length that is given.
+
+    Raises
+    ------
+    InputError
+        If the network does not take it.
+    """
+    if plans.signature.lengths is None:
+        return plans.for_shapes(())
+    arrays = [
+        as_array(spec.name, value, expected_shape(spec.shape))
+        for spec, value in zip(plans.signature.inputs, values, strict=True)
+    ]
+    return plans.for_shapes([array.shape for array in arrays])
 
 
 def as_inputs(values: Sequence[object], specs: Sequence[TensorSpec]) -> tuple[NDArray[Any], ...]:

@@ -11,8 +11,9 @@ from gossamer.core.errors import InputError
 from gossamer.core.system import available_cores
 from gossamer.engine import Network, Signature, own_signature
 from gossamer.engine.gsm.file import Metadata, read_network
-from gossamer.engine.native import MOST_THREADS, Engine
-from gossamer.runtime.inputs import arranged, as_inputs
+from gossamer.engine.lengths import Plans
+from gossamer.engine.native import MOST_THREADS
+from gossamer.runtime.inputs import arranged, as_inputs, plan_for
 
 
 def load(path: Path | str) -> "Predictor":
@@ -71,6 +72,8 @@ class Predictor:
     metadata : dict
     signature : Signature
         Names, shapes and types of its inputs and outputs.
+    plans : Plans
+        What runs it, by the length of the inputs where several are taken.
     input_shape : tuple[int, ...]
         The shape of one example of the first input.
     output_shape : tuple[int, ...]
@@ -90,7 +93,7 @@ class Predictor:
         self.signature = own_signature(network) if signature is None else signature
         self.input_shape = self.signature.inputs[0].shape
         self.output_shape = self.signature.outputs[0].shape
-        self._engine = Engine(network)
+        self.plans = Plans(network, self.signature)
 
     def __call__(
         self,
@@ -136,14 +139,15 @@ class Predictor:
             raise InputError(
                 f"threads is {threads!r}, expected a whole number from 1 to {MOST_THREADS}."
             )
-        specs = self.signature.inputs
         try:
-            arrays = as_inputs(arranged(specs, inputs, named), specs)
+            values = arranged(self.signature.inputs, inputs, named)
+            plan = plan_for(self.plans, values)
+            arrays = as_inputs(values, plan.signature.inputs)
             examples = [
                 np.ascontiguousarray(array).reshape(len(array), *shape)
-                for array, shape in zip(arrays, self.network.inputs, strict=True)
+                for array, shape in zip(arrays, plan.network.inputs, strict=True)
             ]
-            return self.signature.returned(self._engine.run(examples, count))
+            return plan.signature.returned(plan.engine.run(examples, count))
         except MemoryError as error:
             raise InputError(
                 f"inputs: so many examples of shape {list(self.input_shape)} take more memory than "

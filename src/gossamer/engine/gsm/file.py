@@ -28,6 +28,7 @@ from gossamer.engine.gsm.container import (
 from gossamer.engine.gsm.header import Precision, build_network, describe_network
 from gossamer.engine.gsm.signatures import KEYS, build_signature, describe_signature
 from gossamer.engine.gsm.version1 import from_version1
+from gossamer.engine.lengths import at_length, length_of
 from gossamer.engine.signature import Signature, check_signature, own_signature
 
 Metadata = dict[str, Any]
@@ -91,6 +92,7 @@ def write_network(
         check_signature(given, network, values)
         description, arrays = describe_network(network, precision)
         check_values(network, values, _bytes(arrays))
+        _check_lengths(network, given, _bytes(arrays))
         header = {
             **describe_signature(given),
             "metadata": _checked(metadata),
@@ -136,6 +138,7 @@ def read_network(path: Path | str) -> tuple[Network, Metadata, Signature]:
         check_values(network, values, _bytes(arrays))
         signature = build_signature(header)
         check_signature(signature, network, values)
+        _check_lengths(network, signature, _bytes(arrays))
         return network, header["metadata"], signature
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -145,6 +148,18 @@ def read_network(path: Path | str) -> tuple[Network, Metadata, Signature]:
         ) from error
     except MemoryError as error:
         raise InputError(f"{path}: is larger than the memory that is left.") from error
+
+
+def _check_lengths(network: Network, signature: Signature, stored: int) -> None:
+    """Check the network of the shortest inputs and of the longest, between which lie all others."""
+    if (lengths := signature.lengths) is None:
+        return
+    for length in (lengths.least, lengths.most):
+        at, described = at_length(network, signature, length)
+        values = check_network(at)
+        check_signature(described, at, values)
+        check_values(at, values, stored)
+    length_of(lengths, [(1, *spec.shape) for spec in signature.inputs])
 
 
 def _read(path: Path) -> bytes:
