@@ -54,6 +54,13 @@ def test_a_smaller_share_never_makes_a_layer_denser() -> None:
         assert all(less[name] <= more[name] for name in DAMAGES)
 
 
+def test_a_leap_of_the_damage_does_not_make_the_network_leap() -> None:
+    steep = Tolerance(name="a", sparsities=LEVELS, damage=(0.01, 0.5, 0.51, 0.52, 0.53, 0.54, 0.55))
+    for share in (0.65, 0.5, 0.3):
+        found = allocated([Weighted(steep, 10.0)], share)
+        assert share / 1.06 <= 1 - found["a"] <= share
+
+
 def test_a_layer_that_nothing_depends_on_tolerates_more() -> None:
     torch.manual_seed(0)
     idle, last = nn.Linear(40, 40), nn.Linear(40, 3)

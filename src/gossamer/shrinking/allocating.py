@@ -67,7 +67,7 @@ def allocated(layers: Sequence[Weighted], share: float) -> dict[str, float]:
     --------
     >>> hurt = Tolerance(name="a", sparsities=(0.5, 0.9), damage=(0.1, 2.0))
     >>> spare = Tolerance(name="b", sparsities=(0.5, 0.9), damage=(0.001, 0.01))
-    >>> found = allocated([Weighted(hurt, 1.0), Weighted(spare, 1.0)], 0.6)
+    >>> found = allocated([Weighted(hurt, 1.0), Weighted(spare, 1.0)], 0.55)
     >>> found["a"] < 0.5 < found["b"]
     True
     """
@@ -76,17 +76,28 @@ def allocated(layers: Sequence[Weighted], share: float) -> dict[str, float]:
     low, high = 1e-12 / total, 1e12 / total
     for _ in range(200):
         price = float(np.sqrt(low * high))
-        choices = [int(np.argmin(damage + price * cost)) for damage, cost in table]
-        if sum(cost[at] for (_, cost), at in zip(table, choices, strict=True)) > share * total:
+        if _cost(table, _at_price(table, price)) > share * total:
             low = price
         else:
             high = price
         if high / low < 1 + 1e-6:
             break
-    found = [int(np.argmin(damage + high * cost)) for damage, cost in table]
+    found, goal = _at_price(table, low), _at_price(table, high)
+    # Where damage does not rise evenly a layer leaps from one price to the next: half way is left.
+    for layer, end in enumerate(goal):
+        while found[layer] < end and _cost(table, found) > share * total:
+            found[layer] += 1
     return {
         one.tolerance.name: float(1 - _DENSITIES[at]) for one, at in zip(layers, found, strict=True)
     }
+
+
+def _at_price(table: Sequence[tuple[Numbers, Numbers]], price: float) -> list[int]:
+    return [int(np.argmin(damage + price * cost)) for damage, cost in table]
+
+
+def _cost(table: Sequence[tuple[Numbers, Numbers]], at: Sequence[int]) -> float:
+    return float(sum(cost[i] for (_, cost), i in zip(table, at, strict=True)))
 
 
 def tolerances(
