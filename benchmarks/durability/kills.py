@@ -92,11 +92,17 @@ def driven(study: Path, folder: Path) -> int:
 
 def killed_once(study: Path, folder: Path, draw: random.Random, seconds: float) -> str:
     """Start a driver and kill it or a worker of it at a random moment; say what was killed."""
-    driver = driven(study, folder)
-    time.sleep(draw.uniform(0, seconds))
-    victim, what = driver, "driver"
-    if draw.random() < 0.5 and (workers := _children(driver)):
-        victim, what = draw.choice(workers), "worker"
+    driver, victim, what = driven(study, folder), 0, "driver"
+    if draw.random() < 0.5:
+        until = time.monotonic() + seconds
+        while not (workers := _children(driver)) and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, seconds / 4))
+        if workers := _children(driver):
+            victim, what = draw.choice(workers), "worker"
+    else:
+        time.sleep(draw.uniform(0, seconds))
+    victim = victim or driver
     try:
         os.kill(victim, signal.SIGKILL)
     except ProcessLookupError:
