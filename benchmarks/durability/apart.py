@@ -28,6 +28,7 @@ from benchmarks.durability._small_study import failures, numbers, run, write_stu
 from gossamer.records.store import Store, only_writer
 from gossamer.studies import cluster_contact
 from gossamer.studies.damage import without_damage
+from gossamer.studies.process_settings import tune_process
 from gossamer.studies.run import Request, carry_out, prepare
 from gossamer.studies.tasks import Event
 
@@ -104,6 +105,7 @@ def run_there(study: Path, folder: Path, url: str, states: str | None) -> tuple[
 
 def campaign(folder: Path, kills: int, every: float, states: str | None) -> dict[str, Any]:
     """Run studies under strikes until there were so many; say what became of them."""
+    tune_process(1)  # as the workers are: bits depend on the number of threads
     found, outcome, quiet = Counter[str](), Counter[str](), folder / "quiet"
     study = write_study(folder, epochs=400)
     run(study, quiet)
