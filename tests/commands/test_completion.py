@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,24 +24,44 @@ def test_the_names_are_those_that_there_are() -> None:
     assert studies_beginning("nothing") == []
 
 
-def answer(shell: str, typed: str) -> list[str]:
-    """Return the lines that a shell gets for what was typed so far."""
+def asked(shell: str, typed: str) -> dict[str, str]:
+    """Return the environment in which a shell asks about what was typed so far."""
     words = typed.split(" ")
-    asked = {
+    return {"_GOSSAMER_COMPLETE": f"complete_{shell}"} | {
         "bash": {"COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)},
         "zsh": {"_TYPER_COMPLETE_ARGS": typed},
         "fish": {"_TYPER_COMPLETE_ARGS": typed, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
     }[shell]
-    environment = {
-        **os.environ, "PYTHONPATH": str(Path(gossamer.__file__).parents[1]),
-        "_GOSSAMER_COMPLETE": f"complete_{shell}", **asked,
-    }  # fmt: skip
+
+
+def in_a_process(shell: str, typed: str) -> list[str]:
+    """Return the lines that a shell gets, as it asks."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(gossamer.__file__).parents[1])}
     code = "import sys; sys.argv = ['gossamer']; from gossamer.__main__ import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=False, env=environment, text=True
-    )
+        [sys.executable, "-c", code], capture_output=True, check=False, text=True,
+        env=environment | asked(shell, typed),
+    )  # fmt: skip
     assert done.stderr == ""
     return [line for line in done.stdout.splitlines() if line]
+
+
+Answer = Callable[[str, str], list[str]]
+
+
+@pytest.fixture
+def answer(gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """Return what gives the lines that a shell gets for what was typed so far."""
+
+    def lines(shell: str, typed: str) -> list[str]:
+        with monkeypatch.context() as patch:
+            for name, value in asked(shell, typed).items():
+                patch.setenv(name, value)
+            seen = gossamer()
+        assert seen.err == ""
+        return [line for line in seen.out.splitlines() if line]
+
+    return lines
 
 
 @pytest.mark.parametrize(
@@ -58,14 +79,19 @@ def answer(shell: str, typed: str) -> list[str]:
         ("gossamer predict net.g", []),  # the shell offers files
     ],
 )
-def test_bash_is_answered(typed: str, offered: list[str]) -> None:
+def test_bash_is_answered(typed: str, offered: list[str], answer: Answer) -> None:
     assert answer("bash", typed) == offered
 
 
 PREDICT = {"--true", "--out", "--labels", "--probabilities", "--threads", "--batch", "--help"}
 
 
-def test_zsh_and_fish_get_an_option_a_line_with_its_help() -> None:
+def test_a_process_of_its_own_answers_alike(answer: Answer) -> None:
+    typed = "gossamer predict --t"
+    assert in_a_process("bash", typed) == answer("bash", typed) == ["--true", "--threads"]
+
+
+def test_zsh_and_fish_get_an_option_a_line_with_its_help(answer: Answer) -> None:
     lines = answer("fish", "gossamer predict --")
     assert {line.partition("\t")[0] for line in lines} == PREDICT
     assert all(line.partition("\t")[2] for line in lines)
@@ -78,7 +104,7 @@ def test_zsh_and_fish_get_an_option_a_line_with_its_help() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_every_command_is_offered(
-    name: str, gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
+    name: str, gossamer: Gossamer, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = set(re.findall(r"(?m)^\W*(--[a-z][a-z-]+) ", gossamer(name, "--help").out))

@@ -165,7 +165,7 @@ def outputs(network: nn.Module, images: Tensor) -> Tensor:
         return network(images.clone())  # type: ignore[no-any-return]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), steps=st.integers(1, 12))
 def test_the_compact_network_computes_the_same(seed: int, steps: int) -> None:
     network = random_network(seed, steps)

@@ -150,9 +150,17 @@ PUBLISHED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 PATTERNS: dict[str, Any] = {"weight": "weight", "unit": "unit", "block": Block(4, 1)}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+PRUNED = (("weight", 0.0), ("weight", 0.95), ("unit", 0.75), ("block", 0.9))
+DEAR = ("cifar-wide-cnn", "cifar-dropout-cnn")
+"""Larger networks of the layers of `cifar-cnn`: one way of pruning them is tried each time."""
+
+
 @pytest.mark.parametrize(
-    ("pattern", "sparsity"), [("weight", 0.0), ("weight", 0.95), ("unit", 0.75), ("block", 0.9)]
+    ("name", "pattern", "sparsity"),
+    [
+        pytest.param(*one, marks=pytest.mark.slow if one[0] in DEAR and one[1] != "unit" else ())
+        for one in ((name, *pruned) for name in PUBLISHED for pruned in PRUNED)
+    ],
 )
 def test_published_networks(name: str, pattern: str, sparsity: float) -> None:
     torch.manual_seed(0)

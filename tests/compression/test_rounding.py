@@ -147,13 +147,20 @@ def forget_a_class(network: nn.Sequential) -> None:
 FAULTS = (change_a_weight, swap_channels, swap_inputs, forget_a_bias, forget_a_class)
 
 
+@pytest.mark.parametrize("make", [classifier, convolutions])
+def test_no_fault_is_seen_where_there_is_none(
+    make: Callable[[], tuple[nn.Sequential, Tensor]],
+) -> None:
+    network, example = make()
+    assert problem(OneByOne(network), network, example) == ""
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("make", [classifier, convolutions])
 def test_faults_are_seen(
     fault: Callable[[nn.Sequential], None], make: Callable[[], tuple[nn.Sequential, Tensor]]
 ) -> None:
     network, example = make()
-    assert problem(OneByOne(network), network, example) == ""
     other = copy.deepcopy(network)
     fault(other)
     assert "fault of gossamer" in problem(other, network, example)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from gossamer.engine import (
     Concatenate,
     Convolution,
     Epilogue,
+    Floats,
     Layout,
     Linear,
     Network,
@@ -128,13 +130,9 @@ def test_inputs_of_large_dynamic_range(instruction_set: str, kind: Layout) -> No
     assert np.abs(outputs - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-@on_every_set
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("pooled", [False, True])
-@pytest.mark.parametrize("kind", ["csr", "block"])
-def test_images_of_more_channels_than_a_cache_holds(
-    instruction_set: str, kind: Layout, pooled: bool, stride: int
-) -> None:
+@cache
+def many_channels(kind: Layout, pooled: bool, stride: int) -> tuple[Network, Floats, Floats]:
+    """Return a network, its inputs, and what it computes of them in float64."""
     rows, channels, size = 52, 120, (13, 18)
     random = np.random.default_rng(1)
     density = random.choice((0.0, 0.1, 0.6), (rows, 1))
@@ -150,7 +148,17 @@ def test_images_of_more_channels_than_a_cache_holds(
     )
     network = Network((channels, *size), (convolution(0, rows, channels), sliced), 2)
     inputs = drawn((17, channels, *size), seed=3)
-    expected = run_portable(network, inputs, dtype=np.float64)
+    return network, inputs, run_portable(network, inputs, dtype=np.float64)
+
+
+@on_every_set
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("kind", ["csr", "block"])
+def test_images_of_more_channels_than_a_cache_holds(
+    instruction_set: str, kind: Layout, pooled: bool, stride: int
+) -> None:
+    network, inputs, expected = many_channels(kind, pooled, stride)
     assert_near(Engine(network, instruction_set)(inputs), expected)
 
 

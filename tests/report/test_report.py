@@ -328,13 +328,23 @@ def test_same_records_give_the_same_page(
     assert (tmp_path / svg).read_bytes() == (written / svg).read_bytes()
 
 
+def few_rows(spec: Any) -> Any:
+    """Return a chart with the first rows of its data: the grammar looks at each of thousands."""
+    if isinstance(spec, dict):
+        return {
+            name: part[:3] if name == "values" and isinstance(part, list) else few_rows(part)
+            for name, part in spec.items()
+        }
+    return [few_rows(part) for part in spec] if isinstance(spec, list) else spec
+
+
 @pytest.mark.parametrize("name", ["run", "leaky", "retrained"])
 def test_every_chart_is_valid_vega_lite(name: str, request: pytest.FixtureRequest) -> None:
     drawn = figures(request.getfixturevalue(name).results)
     specifications = [spec for one in drawn for spec in (*one.page_specs(), one.file_spec("x"))]
     assert len(specifications) > len(drawn)
     for spec in specifications:
-        alt.Chart.from_dict(spec)  # raises an error that names what the grammar does not have
+        alt.Chart.from_dict(few_rows(spec))  # raises an error that names what the grammar lacks
 
 
 def test_figures_of_a_thousand_records_take_seconds(make_full: Any) -> None:

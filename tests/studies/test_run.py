@@ -118,7 +118,7 @@ def records_in(folder: Path) -> int:
             return 0
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_killed_with_9_in_the_middle_and_run_again_gives_the_same_bits(
     write_study: WriteStudy, tmp_path: Path, jobs: str
 ) -> None:
@@ -189,7 +189,7 @@ def test_a_training_that_was_stopped_halfway_goes_on_from_its_checkpoint(
     assert numbers(out) == numbers(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_ctrl_c_stops_with_a_sentence_and_loses_nothing(
     write_study: WriteStudy, tmp_path: Path, jobs: str
 ) -> None:

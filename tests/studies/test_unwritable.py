@@ -147,6 +147,7 @@ def test_a_folder_that_vanishes_is_missed_at_once(
     assert " is gone; " in error.what
 
 
+@pytest.mark.slow
 def test_the_same_is_said_by_processes(
     study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
