@@ -38,6 +38,8 @@ double multiplications(const Plan& plan) {
 constexpr std::size_t largest_batched_scratch = std::size_t{1} << 29;  // floats
 
 std::unique_ptr<Executor> batched_executor(const Plan& plan, InstructionSet set) {
+    for (const auto& layer : plan.layers)
+        if (layer->one_by_one()) return nullptr;
     try {
         auto executor = make_batched_executor(plan, set);
         if (executor->scratch_floats() <= largest_batched_scratch) return executor;

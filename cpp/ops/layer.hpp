@@ -89,6 +89,8 @@ class Layer : public std::enable_shared_from_this<Layer> {
     virtual bool enters() const { return false; }
     // Whether it only gives another shape to what it reads.
     virtual bool renames() const { return false; }
+    // Whether examples are computed one after the other, as its lanes are filled by one.
+    virtual bool one_by_one() const { return false; }
     // Itself, if it is a linear layer or a convolution.
     virtual const Product* product() const { return nullptr; }
 

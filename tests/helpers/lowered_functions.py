@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gossamer.compression.lowering.attention import with_attention
+from gossamer.compression.lowering.batch_first import with_batch_first
 from gossamer.compression.lowering.parts import divide
 from gossamer.compression.lowering.tracing import trace
 from gossamer.engine import Engine, Network, run_portable
@@ -37,7 +39,7 @@ class Behind(Applied):
 
 def network_of(model: nn.Module, example: Tensor) -> Network:
     """Return a model as the engine holds it; it must be whole."""
-    traced = trace(model.eval(), example)
+    traced = with_attention(with_batch_first(trace(model.eval(), example)))
     division = divide(traced.graph)
     assert not division.rest
     whole = division.whole(traced.graph)

@@ -30,6 +30,8 @@ from gossamer.compression.compressed import (
     signature_of,
 )
 from gossamer.compression.lengths import Declared, DynamicShapes, declared, for_lengths
+from gossamer.compression.lowering.attention import with_attention
+from gossamer.compression.lowering.batch_first import with_batch_first
 from gossamer.compression.lowering.parts import (
     Division,
     Part,
@@ -317,7 +319,7 @@ def _lower(
     chosen = [leaf for leaf, needed in zip(held, recorded, strict=True) if needed]
     try:
         with contextlib.nullcontext() if gives_tensor else giving(model, chosen):
-            traced = trace(model, example)
+            traced = with_attention(with_batch_first(trace(model, example)))
             _check_draws_nothing(model, traced.graph.graph)
     except InputError as reason:
         return _Lowered(None, (), (str(reason),), None, fixed_batch="")

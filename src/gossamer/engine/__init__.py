@@ -59,7 +59,10 @@ from gossamer.engine.operator import (
     register,
     step_name,
 )
+from gossamer.engine.ops.attention import Attention
+from gossamer.engine.ops.channel_norm import ChannelNorm
 from gossamer.engine.ops.concatenate import Concatenate
+from gossamer.engine.ops.constant import Constant
 from gossamer.engine.ops.convolution import Convolution
 from gossamer.engine.ops.embedding import Embedding
 from gossamer.engine.ops.expand import Expand
@@ -77,6 +80,7 @@ from gossamer.engine.ops.softmax import Softmax
 from gossamer.engine.ops.take import Take
 from gossamer.engine.passes.folding import fold
 from gossamer.engine.passes.fusing import REWRITTEN, finished, fuse
+from gossamer.engine.passes.laying_out import lay_out
 from gossamer.engine.portable import run_portable, run_portable_all
 from gossamer.engine.signature import (
     NumberType,
@@ -96,15 +100,16 @@ from gossamer.engine.weights import (
 from gossamer.engine.windows import Pooling, window_positions
 
 __all__ = [
-    "ANY_TYPE", "BLOCK_ROWS", "LONGEST", "MOST_AXES", "MOST_LAYERS", "MOST_NUMBERS", "MOST_THREADS",
-    "MOST_WEIGHTS", "OPERATORS", "PARTING", "REWRITTEN", "ROW_BY_ROW", "RULES", "Activation",
-    "ActivationName", "Array", "Call", "Concatenate", "Convolution", "Doubles", "Embedding",
-    "Engine", "Epilogue", "Expand", "Floats", "Given", "LayerNorm", "Layout", "Linear", "Lowered",
-    "Network", "NumberType", "Operator", "Pad", "Pair", "Permute", "PixelShuffle", "Pointwise",
-    "Pool", "Pooling", "Program", "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax",
-    "Take", "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets",
-    "check_inputs", "check_network", "dense", "finished", "fold", "fuse", "has_kernels",
-    "network_axis", "network_shape", "own_signature", "pack_weights", "read_by", "register",
-    "renamed", "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights",
+    "ANY_TYPE", "BLOCK_ROWS", "LONGEST", "MOST_AXES", "MOST_LAYERS", "MOST_NUMBERS",
+    "MOST_THREADS", "MOST_WEIGHTS", "OPERATORS", "PARTING", "REWRITTEN", "ROW_BY_ROW", "RULES",
+    "Activation", "ActivationName", "Array", "Attention", "Call", "ChannelNorm", "Concatenate",
+    "Constant", "Convolution", "Doubles", "Embedding", "Engine", "Epilogue", "Expand", "Floats",
+    "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network", "NumberType", "Operator",
+    "Pad", "Pair", "Permute", "PixelShuffle", "Pointwise", "Pool", "Pooling", "Program",
+    "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take", "TensorSpec",
+    "Value", "Weights", "activate", "available_instruction_sets", "check_inputs", "check_network",
+    "dense", "finished", "fold", "fuse", "has_kernels", "lay_out", "network_axis",
+    "network_shape", "own_signature", "pack_weights", "read_by", "register", "renamed",
+    "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights",
     "weights_of", "window_positions",
 ]  # fmt: skip

@@ -111,6 +111,11 @@ class Call:
             return np.asarray(found(), np.float64)
         return np.asarray(found, np.float64) if isinstance(found, (int, float)) else None
 
+    def is_boolean(self, argument: str) -> bool:
+        """Tell whether an argument that depends on parameters alone is true or false."""
+        found = self.arguments.get(argument)
+        return callable(found) and np.asarray(found()).dtype == np.bool_
+
     def step(self, number: int) -> str:
         """Return the name of what an operator before the last gives."""
         return step_name(self.result, number)

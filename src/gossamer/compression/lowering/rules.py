@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from gossamer.compression.lowering.tracing import operation_name, values_read
@@ -66,7 +67,7 @@ def lower(
 
     def argument(read: fx.Node) -> Any:
         if read in constants:
-            return partial(_doubles, constants[read])
+            return partial(_numbers, constants[read])
         return Given(read.name, shapes[read], types[read]) if read in shapes else read
 
     arguments = fx.node.map_arg(arguments_by_name(node), argument)
@@ -95,8 +96,9 @@ def _fits_types(node: fx.Node, values: Sequence[fx.Node], types: Mapping[fx.Node
     return {given, *read} == {"float32"}
 
 
-def _doubles(tensor: Tensor) -> Doubles:
-    return tensor.detach().cpu().to(torch.float64).numpy()
+def _numbers(tensor: Tensor) -> Doubles | NDArray[np.bool_]:
+    found = tensor.detach().cpu()
+    return (found if found.dtype == torch.bool else found.to(torch.float64)).numpy()
 
 
 def _fits_float32(part: Any) -> bool:

@@ -86,12 +86,27 @@ def _exported(
     args, kwargs = example.positional_and_named
     batch = [{0: torch.export.Dim("batch")}] * len(example.tensors)
     dimensions = example.dynamic_shapes(batch) if dynamic else None
-    with torch.no_grad(), quietly():
+    with torch.no_grad(), quietly(), _masks_taken_as_they_are():
         program = torch.export.export(model, args, kwargs, dynamic_shapes=dimensions, strict=strict)
         graph = program.run_decompositions({}).module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     _forget_effects(graph)
     return graph
+
+
+@contextlib.contextmanager
+def _masks_taken_as_they_are() -> Iterator[None]:
+    """Keep `nn.TransformerEncoder` from asking whether the numbers of a mask are causal.
+
+    A recording cannot follow that, and what it computes does not depend on the answer.
+    """
+    module = torch.nn.modules.transformer
+    detect = module._detect_is_causal_mask
+    module._detect_is_causal_mask = lambda _, is_causal=None, *_sizes: bool(is_causal)
+    try:
+        yield
+    finally:
+        module._detect_is_causal_mask = detect
 
 
 def _forget_effects(graph: fx.GraphModule) -> None:
@@ -128,8 +143,12 @@ def quietly() -> Iterator[None]:
 
 
 def constants(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
-    """Return the value of every node that depends on parameters and buffers alone."""
-    found: dict[fx.Node, Tensor] = {}
+    """Return the value of every node that depends on parameters and buffers alone.
+
+    What is repeated for each example, as a class token is, is computed for a batch of one, and so
+    has the length 1 where the batch would be.
+    """
+    found: dict[Any, Any] = {}
     with torch.no_grad():
         for node in graph.graph.nodes:
             if node.op == "get_attr":
@@ -138,25 +157,47 @@ def constants(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
                 value = _computed(node, found)
             elif operation_name(node) in _FILLED and node.all_input_nodes == [node.args[0]]:
                 value = _computed(node, {node.args[0]: torch.empty(0)})
+            elif _is_repeated(node, found):
+                value = _computed(node, found | {n: 1 for n in node.all_input_nodes if is_size(n)})
             else:
                 continue
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor | list | tuple):
                 found[node] = value
     return found
 
 
 _FILLED = frozenset({"new_ones", "new_zeros", "new_full"})
 """Functions that take nothing but its type and place from the tensor that they are given."""
+_REPEATED = frozenset({"expand", "repeat", "zeros", "ones", "full"})
+"""Functions that may give the same for each example."""
 
 
-def _is_constant(node: fx.Node, found: dict[fx.Node, Tensor]) -> bool:
+def _is_constant(node: fx.Node, found: Mapping[Any, Any]) -> bool:
+    if operation_name(node) == "getitem":
+        return node.args[0] in found
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return False
     random = torch.Tag.nondeterministic_seeded in node.target.tags
     return not random and bool(node.args) and all(n in found for n in node.all_input_nodes)
 
 
-def _computed(node: fx.Node, found: Mapping[Any, Tensor]) -> object:
+def _is_repeated(node: fx.Node, found: Mapping[Any, Any]) -> bool:
+    """Tell whether a node gives a constant for each example, along an axis that is the batch."""
+    value = node.meta.get("val")
+    if operation_name(node) not in _REPEATED or not isinstance(value, Tensor):
+        return False
+    if not all(n in found or _is_batch(n) for n in node.all_input_nodes):
+        return False
+    return sum(not isinstance(size, int) for size in value.shape) == 1
+
+
+def _is_batch(node: fx.Node) -> bool:
+    """Tell whether a node is the size of the batch."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.SymInt) and value.node.expr.is_Symbol
+
+
+def _computed(node: fx.Node, found: Mapping[Any, Any]) -> object:
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: found[n])
     assert callable(node.target)
     with contextlib.suppress(Exception):

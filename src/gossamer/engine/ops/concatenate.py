@@ -20,6 +20,7 @@ from gossamer.engine.operator import (
     random_shape,
     register,
 )
+from gossamer.engine.ops.constant import Constant
 from gossamer.engine.ops.reshape import Reshape
 
 
@@ -56,13 +57,24 @@ class Concatenate(Operator):
 
 def _cat(call: Call, dim: int = 1) -> Lowered:
     """Return values side by side; `hstack` and `column_stack` put them so along their channels."""
-    given = call.arguments["tensors"]
+    tensors = call.arguments["tensors"]
     axis = network_axis(call.shape, call.arguments.get("dim", dim))
-    if axis is None or not all(isinstance(one, Given) for one in given):
+    given = [one for one in tensors if isinstance(one, Given)]
+    if axis is None or not given or any(len(one.shape) != len(call.shape) for one in given):
         return ()
-    if any(len(one.shape) != len(call.shape) for one in given):
-        return ()
-    return (Concatenate(tuple(one.value for one in given), axis),)
+    constants: list[Operator] = []
+    joined: list[Value] = []
+    for one in tensors:
+        if isinstance(one, Given):
+            joined.append(one.value)
+            continue
+        numbers = one()
+        if numbers.ndim != len(call.shape) + 1 or len(numbers) != 1:
+            return ()
+        shape = network_shape(numbers.shape[1:])
+        joined.append(call.step(len(constants)))
+        constants.append(Constant(given[0].value, numbers.reshape(shape), shape))
+    return (*constants, Concatenate(tuple(joined), axis))
 
 
 def _stack(call: Call) -> Lowered:

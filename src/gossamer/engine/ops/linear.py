@@ -1,5 +1,6 @@
 """A matrix times features."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,7 +8,10 @@ import numpy as np
 
 from gossamer.engine.epilogue import NOTHING, Epilogue, expect_axes, expect_shape
 from gossamer.engine.fields import Array, Doubles, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, register
+from gossamer.engine.operator import Call, Given, Lowered, Operator, network_shape, register
+from gossamer.engine.ops.convolution import Convolution
+from gossamer.engine.ops.permute import Permute
+from gossamer.engine.ops.reshape import Reshape
 from gossamer.engine.weights import (
     Weights,
     dense,
@@ -72,9 +76,24 @@ def _addmm(call: Call) -> Lowered:
 
 def _product(call: Call, name: str, matrix: Doubles | None, bias: Doubles | None) -> Lowered:
     given = call.given(name)
-    if given is None or len(given.shape) != 1 or matrix is None or matrix.ndim != 2:
+    if given is None or matrix is None or matrix.ndim != 2:
         return ()
-    return (Linear(given.value, dense(matrix), bias),)
+    if len(given.shape) == 1:
+        return (Linear(given.value, dense(matrix), bias),)
+    return _over_positions(call, given, matrix, bias)
+
+
+def _over_positions(call: Call, given: Given, matrix: Doubles, bias: Doubles | None) -> Lowered:
+    """Return a product over the last axis, as a convolution of which the features are channels."""
+    *positions, features = given.shape
+    height = math.prod(positions[:-1])
+    return (
+        Reshape(given.value, (height, positions[-1], features)),
+        Permute(call.step(0), (2, 0, 1)),
+        Convolution(call.step(1), dense(matrix), (1, 1), bias=bias),
+        Permute(call.step(2), (1, 2, 0)),
+        Reshape(call.step(3), network_shape(call.shape)),
+    )
 
 
 _RULES = {"linear": _linear, "matmul": _matmul, "mm": _matmul, "addmm": _addmm}

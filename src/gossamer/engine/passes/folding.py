@@ -209,6 +209,25 @@ def _without_far_taps(name: Value, operator: Operator, view: _View) -> Changes |
     return None if found is None else {name: found}
 
 
+def _slice_of_product(name: Value, operator: Operator, view: _View) -> Changes | None:
+    """Write each part of the channels of a product as a product of its own."""
+    if not isinstance(operator, Slice) or operator.axis != 0:
+        return None
+    product = view.before(operator.input)
+    if not _is_product(product) or getattr(product, "groups", 1) != 1:
+        return None
+    operators = view.program.operators
+    readers = [one for one in operators.values() if operator.input in read_by(one)]
+    parts = [one for one in readers if isinstance(one, Slice) and one.axis == 0]
+    rows = sum(one.length for one in parts)
+    if len(parts) < view.reads[operator.input] or rows > product.weights.rows:
+        return None
+    end = operator.start + (operator.length - 1) * operator.step + 1
+    taken = slice(operator.start, end, operator.step)
+    bias = None if product.bias is None else product.bias[taken]
+    return {name: replace(product, weights=dense(product.weights.values[taken]), bias=bias)}
+
+
 def _double(name: Value, operator: Operator, view: _View) -> Changes | None:
     """Write a value that is added to itself as twice the value, for what gives it to take in."""
     if not _is_sum(operator) or operator.input != operator.epilogue.residual:
@@ -305,6 +324,7 @@ _BACKWARDS: tuple[_Rule, ...] = (
     _fold_into_product_before,
     _pad_within_convolution,
     _without_far_taps,
+    _slice_of_product,
     _double,
     _activate_before_pool,
     _activate_before_moving,

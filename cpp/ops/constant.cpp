@@ -1,0 +1,33 @@
+// The same numbers for every example.
+#include "ops/layer.hpp"
+
+namespace gossamer {
+namespace {
+
+class Constant final : public Layer {
+  public:
+    explicit Constant(Fields& fields)
+        : numbers_(fields.take<Floats>("numbers")),
+          shape_(shape_of(fields.take<Sizes>("shape"))) {}
+
+    Shape check(const Check& check) override {
+        check.require(check.sound(shape_).size() == static_cast<std::int64_t>(numbers_.size()),
+                      "numbers must be as many as its shape holds");
+        return shape_;
+    }
+
+    void run(const Strided*, const Strided& output) const override {
+        for (std::size_t at = 0; at < numbers_.size(); ++at)
+            output.data[output.offset(static_cast<std::int64_t>(at), 0, output.rank)] =
+                numbers_[at];
+    }
+
+  private:
+    Floats numbers_;
+    Shape shape_;
+};
+
+GOSSAMER_OPERATOR("constant", Constant)
+
+}  // namespace
+}  // namespace gossamer
