@@ -76,8 +76,7 @@ GOSSAMER_INLINE void score_rows(const AttentionTask& task, int64_t query, int64_
     const float* queries = task.query + query;
     multiply<rows, vectors>(
         task.width,
-        [&](int row, int64_t at)
-            GOSSAMER_LAMBDA_INLINE { return keys[at * task.key_plane + row]; },
+        [&](int row, int64_t at) GOSSAMER_LAMBDA_INLINE { return keys[at * task.key_plane + row]; },
         [&](int64_t at) GOSSAMER_LAMBDA_INLINE { return queries + at * task.query_plane; }, sums);
 #pragma GCC unroll 4
     for (int row = 0; row < rows; ++row) {
@@ -353,9 +352,8 @@ class AttentionStep final : public single::Step {
         };
         for (std::int64_t at = 0; at < added_heads_ * pairs; ++at) {
             const std::int64_t head = at / pairs, pair = at % pairs;
-            float& to = added_[static_cast<std::size_t>(head * added_size() +
-                                                        pair % task_.keys * task_.added_row +
-                                                        pair / task_.keys)];
+            float& to = added_[static_cast<std::size_t>(
+                head * added_size() + pair % task_.keys * task_.added_row + pair / task_.keys)];
             if (!layer.bias.empty()) to = number(layer.bias, head, pair);
             if (!layer.kept.empty() && number(layer.kept, head, pair) == 0.0f)
                 to = -std::numeric_limits<float>::infinity();

@@ -7,13 +7,13 @@ namespace {
 class Constant final : public Layer {
   public:
     explicit Constant(Fields& fields)
-        : numbers_(fields.take<Floats>("numbers")),
-          shape_(shape_of(fields.take<Sizes>("shape"))) {}
+        : numbers_(fields.take<Floats>("numbers")), sizes_(fields.take<Sizes>("shape")) {}
 
     Shape check(const Check& check) override {
-        check.require(check.sound(shape_).size() == static_cast<std::int64_t>(numbers_.size()),
+        const Shape shape = check.shape(sizes_);
+        check.require(shape.size() == static_cast<std::int64_t>(numbers_.size()),
                       "numbers must be as many as its shape holds");
-        return shape_;
+        return shape;
     }
 
     void run(const Strided*, const Strided& output) const override {
@@ -24,7 +24,7 @@ class Constant final : public Layer {
 
   private:
     Floats numbers_;
-    Shape shape_;
+    Sizes sizes_;
 };
 
 GOSSAMER_OPERATOR("constant", Constant)

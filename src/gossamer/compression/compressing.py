@@ -40,6 +40,7 @@ from gossamer.compression.lowering.parts import (
     refusal,
     with_parts,
 )
+from gossamer.compression.lowering.recurrence import with_recurrence
 from gossamer.compression.lowering.tracing import Trace, trace
 from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.random_operations import random_operations
@@ -319,7 +320,7 @@ def _lower(
     chosen = [leaf for leaf, needed in zip(held, recorded, strict=True) if needed]
     try:
         with contextlib.nullcontext() if gives_tensor else giving(model, chosen):
-            traced = with_attention(with_batch_first(trace(model, example)))
+            traced = with_attention(with_batch_first(with_recurrence(trace(model, example))))
             _check_draws_nothing(model, traced.graph.graph)
     except InputError as reason:
         return _Lowered(None, (), (str(reason),), None, fixed_batch="")

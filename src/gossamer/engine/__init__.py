@@ -73,6 +73,7 @@ from gossamer.engine.ops.permute import Permute
 from gossamer.engine.ops.pixel_shuffle import PixelShuffle
 from gossamer.engine.ops.pointwise import Pointwise
 from gossamer.engine.ops.pool import Pool
+from gossamer.engine.ops.recurrence import Recurrence
 from gossamer.engine.ops.resample import Resample
 from gossamer.engine.ops.reshape import Reshape
 from gossamer.engine.ops.slice import PARTING, Slice
@@ -106,10 +107,10 @@ __all__ = [
     "Constant", "Convolution", "Doubles", "Embedding", "Engine", "Epilogue", "Expand", "Floats",
     "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network", "NumberType", "Operator",
     "Pad", "Pair", "Permute", "PixelShuffle", "Pointwise", "Pool", "Pooling", "Program",
-    "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take", "TensorSpec",
-    "Value", "Weights", "activate", "available_instruction_sets", "check_inputs", "check_network",
-    "dense", "finished", "fold", "fuse", "has_kernels", "lay_out", "network_axis",
-    "network_shape", "own_signature", "pack_weights", "read_by", "register", "renamed",
-    "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights",
+    "Recurrence", "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take",
+    "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets", "check_inputs",
+    "check_network", "dense", "finished", "fold", "fuse", "has_kernels", "lay_out",
+    "network_axis", "network_shape", "own_signature", "pack_weights", "read_by", "register",
+    "renamed", "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights",
     "weights_of", "window_positions",
 ]  # fmt: skip

@@ -368,7 +368,7 @@ def _plan(network: Network) -> "_native.Plan":
     for layer in network.layers:
         hints = {name: field.hint for name, field in typed_fields(type(layer)).items()}
         values = [name for name, hint in hints.items() if hint == Value or is_values(hint)]
-        read = (getattr(layer, name) for name in values)
+        read = [found for name in values if (found := getattr(layer, name)) is not None]
         inputs = [one for part in read for one in (part if isinstance(part, tuple) else (part,))]
         given = {name: _there(getattr(layer, name)) for name in hints if name not in values}
         plan.add(layer.name, inputs, given)

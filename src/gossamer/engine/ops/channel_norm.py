@@ -8,7 +8,8 @@ import numpy as np
 from gossamer.core.errors import InputError
 from gossamer.engine.epilogue import expect_shape
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Operator, random_shape, register
+from gossamer.engine.operator import Call, Lowered, Operator, network_shape, random_shape, register
+from gossamer.engine.ops.permute import Permute
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,4 +58,23 @@ class ChannelNorm(Operator):
         return shape, cls(0, 0.01, random.random() < 0.5, scale, shift)
 
 
-register(ChannelNorm)
+def _rms_norm(call: Call) -> Lowered:
+    """Return a normalisation over the last axis by the mean square alone."""
+    given = call.given("input")
+    if given is None or tuple(call.arguments["normalized_shape"]) != given.shape[-1:]:
+        return ()
+    epsilon, scale = call.arguments["eps"], call.constant("weight")
+    if scale is None and call.arguments["weight"] is not None:
+        return ()
+    least = float(np.finfo(np.float32).eps)  # PyTorch's default in float32
+    inner = network_shape(given.shape)
+    last = len(inner) - 1
+    norm = ChannelNorm(call.step(0), least if epsilon is None else float(epsilon), False, scale)
+    return (
+        Permute(given.value, (last, *range(last))),
+        norm,
+        Permute(call.step(1), (*range(1, last + 1), 0)),
+    )
+
+
+register(ChannelNorm, {"rms_norm": _rms_norm}, row_by_row=("rms_norm",))

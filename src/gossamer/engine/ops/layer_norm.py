@@ -1,5 +1,6 @@
 """Normalisation over the last axes of each example."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from gossamer.core.errors import InputError
 from gossamer.engine.epilogue import expect_shape
 from gossamer.engine.fields import Array, Count, Shape, Value
 from gossamer.engine.operator import Call, Lowered, Operator, network_shape, random_shape, register
+from gossamer.engine.ops.pointwise import affine
+from gossamer.engine.ops.reshape import Reshape
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,5 +81,35 @@ def _layer_norm(call: Call) -> Lowered:
     )
 
 
+def _group_norm(call: Call) -> Lowered:
+    return _by_groups(call, int(call.arguments["num_groups"]))
+
+
+def _instance_norm(call: Call) -> Lowered:
+    return _by_groups(call, call.shape[0]) if call.arguments["use_input_stats"] else ()
+
+
+def _by_groups(call: Call, groups: int) -> Lowered:
+    """Return a normalisation over all places of each group of channels."""
+    given = call.given("input")
+    if given is None:
+        return ()
+    channels = given.shape[0]
+    norm: tuple[Operator, ...] = (
+        Reshape(given.value, (groups, 1, math.prod(given.shape) // groups)),
+        LayerNorm(call.step(0), 2, float(call.arguments["eps"])),
+        Reshape(call.step(1), network_shape(given.shape)),
+    )
+    constants = [call.constant(name) for name in ("weight", "bias")]
+    if all(found is None for found in constants):
+        return norm
+    scale, shift = (
+        np.full(channels, default) if found is None else found
+        for found, default in zip(constants, (1.0, 0.0), strict=True)
+    )
+    return (*norm, affine(call.step(2), scale, shift))
+
+
 _RULES = dict.fromkeys(("layer_norm", "native_layer_norm"), _layer_norm)
-register(LayerNorm, _RULES, row_by_row=_RULES)
+_GROUPED = {"group_norm": _group_norm, "instance_norm": _instance_norm}
+register(LayerNorm, _RULES | _GROUPED, row_by_row=_RULES)
