@@ -7,10 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.compression.lowering.attention import with_attention
-from gossamer.compression.lowering.batch_first import with_batch_first
 from gossamer.compression.lowering.parts import divide
-from gossamer.compression.lowering.tracing import trace
+from gossamer.compression.lowering.rewriting import to_lower
 from gossamer.engine import Engine, Network, run_portable
 
 
@@ -39,7 +37,7 @@ class Behind(Applied):
 
 def network_of(model: nn.Module, example: Tensor) -> Network:
     """Return a model as the engine holds it; it must be whole."""
-    traced = with_attention(with_batch_first(trace(model.eval(), example)))
+    traced = to_lower(model.eval(), example)
     division = divide(traced.graph)
     assert not division.rest
     whole = division.whole(traced.graph)

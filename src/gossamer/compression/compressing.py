@@ -30,8 +30,6 @@ from gossamer.compression.compressed import (
     signature_of,
 )
 from gossamer.compression.lengths import Declared, DynamicShapes, declared, for_lengths
-from gossamer.compression.lowering.attention import with_attention
-from gossamer.compression.lowering.batch_first import with_batch_first
 from gossamer.compression.lowering.parts import (
     Division,
     Part,
@@ -40,8 +38,8 @@ from gossamer.compression.lowering.parts import (
     refusal,
     with_parts,
 )
-from gossamer.compression.lowering.recurrence import with_recurrence
-from gossamer.compression.lowering.tracing import Trace, trace
+from gossamer.compression.lowering.rewriting import to_lower
+from gossamer.compression.lowering.tracing import Trace
 from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.random_operations import random_operations
 from gossamer.compression.storing import with_usual_layouts
@@ -320,7 +318,7 @@ def _lower(
     chosen = [leaf for leaf, needed in zip(held, recorded, strict=True) if needed]
     try:
         with contextlib.nullcontext() if gives_tensor else giving(model, chosen):
-            traced = with_attention(with_batch_first(with_recurrence(trace(model, example))))
+            traced = to_lower(model, example)
             _check_draws_nothing(model, traced.graph.graph)
     except InputError as reason:
         return _Lowered(None, (), (str(reason),), None, fixed_batch="")

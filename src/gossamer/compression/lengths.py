@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from gossamer.compression.checking import wrong_answers
 from gossamer.compression.compressed import Rebuilding, signature_of
 from gossamer.compression.lowering.parts import divide
-from gossamer.compression.lowering.tracing import trace
+from gossamer.compression.lowering.rewriting import to_lower
 from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.storing import stored_as
 from gossamer.core.errors import InputError
@@ -192,7 +192,7 @@ def _lowered(model: nn.Module, example: Arguments) -> tuple[Network, Signature]:
         output = run(model, example.clone())
     held = [leaf for leaf in leaves(output) if isinstance(leaf.value, Tensor)]
     with contextlib.nullcontext() if isinstance(output, Tensor) else giving(model, held):
-        traced = trace(model, example)
+        traced = to_lower(model, example)
     division = divide(traced.graph)
     part = division.whole(traced.graph)
     if part is None:

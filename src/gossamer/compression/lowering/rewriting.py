@@ -2,11 +2,11 @@
 
 from torch import nn
 
-from gossamer.compression.arguments import Arguments
 from gossamer.compression.lowering.attention import with_attention
 from gossamer.compression.lowering.batch_first import with_batch_first
 from gossamer.compression.lowering.recurrence import with_recurrence
 from gossamer.compression.lowering.tracing import Trace, trace
+from gossamer.graph.arguments import Arguments
 from gossamer.graph.examples import Example
 
 
