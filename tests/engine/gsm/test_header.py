@@ -97,7 +97,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         (_set("new\nline", 1), "'new\\nline', output"),
         (_set("layers", {}), "layers must be a list"),
         (_set("layers", 0, 5), "layer 0: is 5, expected an object"),
-        (_set("layers", 0, "type", "dropout"), "type is 'dropout', expected one of binary"),
+        (_set("layers", 0, "type", "dropout"), "type is 'dropout', expected one of attention"),
         (_set("layers", 0, "type", []), "type is []"),
         (_set("layers", 0, "type", "pool"), "layer 0: has bias"),
         (_set("layers", 0, "kernel", [3, 2]), "weights have 18 columns, expected 12"),
