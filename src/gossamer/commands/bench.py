@@ -1,5 +1,6 @@
 """`gossamer bench`: time a network dense and sparse on this machine, and say where sparse pays."""
 
+import json
 import math
 from collections.abc import Sequence
 from enum import StrEnum
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 
 from gossamer.commands.completion import NETWORKS, networks_beginning
-from gossamer.commands.console import PatientConsole, check_folder, echo, show
+from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.commands.ending import FAILED, INTERRUPTED
 from gossamer.commands.progress import followed
 from gossamer.core.errors import GossamerError, InputError, MissingPackageError
@@ -157,7 +158,6 @@ def bench(
     check_folder(folder)
     from gossamer.benchmarking.subjects import cases, subject
     from gossamer.benchmarking.summary import summarised
-    from gossamer.commands.bench_tables import described
     from gossamer.nets.arguments import parsed_arguments
 
     arguments = parsed_arguments(network_arg or ())
@@ -174,7 +174,7 @@ def bench(
         chosen, found, parameters, seconds, finished=code == 0, zeros=zeros, left_out=left_out
     )
     # What was found is said before anything is written: a full disk must not lose it.
-    show(speed, described, as_json=as_json)
+    _say(speed, as_json=as_json)
     if found:
         _write_page(speed, folder, as_json=as_json)
     raise typer.Exit(code)
@@ -217,7 +217,12 @@ def _bench_file(
     except KeyboardInterrupt:
         code = INTERRUPTED
     speed = file_speed(path, predictor, found, seconds, max(threads), finished=code == 0)
-    show(speed, described_file, as_json=as_json)
+    if as_json:
+        echo(json.dumps(speed.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+        return code
+    console = PatientConsole(highlight=False)
+    for part in described_file(speed):
+        console.print(part)
     return code
 
 
@@ -347,3 +352,14 @@ def _measured(
         console.print(f"gossamer: {error}", markup=False, soft_wrap=True)
         return found, FAILED
     return found, 0
+
+
+def _say(speed: "Speed", *, as_json: bool) -> None:
+    from gossamer.commands.bench_tables import described
+
+    if as_json:
+        echo(json.dumps(speed.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+        return
+    console = PatientConsole(highlight=False)
+    for part in described(speed):
+        console.print(part)

@@ -1,13 +1,10 @@
 """What commands share that print results, to standard output alone, and write a folder."""
 
-import json
 import os
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from gossamer.commands.ending import print_to_nobody
 from gossamer.core.errors import InputError
@@ -28,25 +25,6 @@ def echo(text: str, *, err: bool = False) -> None:
         typer.echo(text, err=err)
     except BrokenPipeError:
         print_to_nobody()
-
-
-class _Found(Protocol):
-    def to_dict(self) -> dict[str, Any]: ...
-
-
-Kind = TypeVar("Kind", bound=_Found)
-
-
-def show(
-    found: Kind, described: Callable[[Kind], Iterable[RenderableType]], *, as_json: bool
-) -> None:
-    """Print what was found: in words and tables, or all numbers as JSON and nothing else."""
-    if as_json:
-        echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
-        return
-    console = PatientConsole(highlight=False)
-    for part in described(found):
-        console.print(part)
 
 
 def check_folder(folder: Path, option: str = "--out", what_for: str = "the page") -> None:

@@ -1,5 +1,6 @@
 """`gossamer sensitivity`: which layers of a network bear pruning, found without training."""
 
+import json
 import time
 from collections.abc import Iterator
 from enum import StrEnum
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gossamer.commands.completion import networks_beginning
-from gossamer.commands.console import PatientConsole, check_folder, echo, show
+from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.commands.ending import INTERRUPTED, say
 from gossamer.commands.progress import followed
 from gossamer.core.errors import InputError, MissingPackageError
@@ -161,7 +162,7 @@ def _looked(
     begun = time.monotonic()
     layers, code = _measured(ready)
     found = summary(ready, layers, given.data, model, seed, time.monotonic() - begun)
-    show(found, _described, as_json=as_json)
+    _show(found, as_json=as_json)
     if out is not None and layers:
         _write(found, out, as_json=as_json)
     return code
@@ -188,6 +189,15 @@ def _measured(ready: "Probe") -> tuple[list["LayerSensitivity"], int]:
         _STDERR.print(f"Interrupted after {counted(len(found), 'layer')} of {total}.")
         return found, INTERRUPTED
     return found, 0
+
+
+def _show(found: "Sensitivity", *, as_json: bool) -> None:
+    if as_json:
+        echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+        return
+    console = PatientConsole(highlight=False)
+    for part in _described(found):
+        console.print(part)
 
 
 def _described(found: "Sensitivity") -> Iterator[RenderableType]:
