@@ -11,7 +11,7 @@ import gossamer
 DECLARED = (
     "torch", "scipy", "sklearn", "pydantic", "typer", "click", "rich", "safetensors", "pooch",
     "altair", "vl_convert", "jinja2", "markupsafe", "onnx", "onnxruntime", "onnxscript",
-    "tensorboard", "pyarrow", "dask", "distributed", "PIL",
+    "tensorboard", "pyarrow", "dask", "distributed", "fsspec", "PIL",
 )  # fmt: skip
 """Everything that gossamer may import beside NumPy."""
 COMMAND = "from gossamer.__main__ import main; main()"

@@ -87,7 +87,7 @@ def test_equal_networks_have_equal_hashes_in_whatever_order_arguments_came() -> 
     one, other = spec(width=2, depth=1), spec(depth=1, width=2)
     assert one == other
     assert hash(one) == hash(other)
-    assert hash(one) != hash(spec(width=3, depth=1))
+    assert one != spec(width=3, depth=1)
     assert one.shown == "with_arguments:network(depth=1, width=2)"
     assert NetworkSpec(name="mlp").shown == "mlp"
 

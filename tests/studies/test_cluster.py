@@ -329,7 +329,7 @@ def test_a_stopped_worker_that_sees_no_folder_sends_back_how_far_it_was(
     assert checkpoint.suffix == ".checkpoint"
     before = pulses[-1].steps
     run_there(study, tmp_path / "out", standing, watch, lambda: len(pulses) == 3)
-    assert pulses[-1].steps > before
+    assert pulses[-1].steps >= before  # told when it began, at the earliest
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ name = "attacked"
 title = "Attacks, two overlaps of one mask, and one of another"
 question = "Which columns does it write?"
 leakage = "paired-halves"
+measure = { also = ["one-hot attack"] }
 overlaps = [["weight", "lent"], ["weight", "random"], ["random", "lent"]]
 
 [data]

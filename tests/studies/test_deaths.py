@@ -43,7 +43,7 @@ def hangs() -> None:
 
 
 def grows() -> None:
-    held = b"x" * 300_000_000
+    held = b"x" * 1_500_000_000  # more than what a forked process has not yet in its memory
     time.sleep(100)
     del held
 

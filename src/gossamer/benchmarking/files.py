@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.benchmarking.subjects import random_inputs
-from gossamer.engine import weights_of
+from gossamer.engine import TensorSpec, weights_of
 from gossamer.measures.functional.latency import latency_of, time_alternately
 from gossamer.measures.functional.machine import machine
 from gossamer.records.file_speed import FileSpeed, FileTime, StoredLayer
@@ -87,7 +89,13 @@ def file_times(
     places = [(count, batch) for count in sorted(set(threads)) for batch in sorted(set(batches))]
     for done, (count, batch) in enumerate(places):
         follow(done, len(places), f"batch {batch:,}")
-        inputs = random_inputs((batch, *predictor.input_shape))
-        call = partial(predictor, inputs, count)
+        inputs = [_inputs(one, batch) for one in predictor.signature.inputs]
+        call = partial(predictor, *inputs, threads=count)
         timing = time_alternately({SUFFIX: call}, seconds=seconds)[SUFFIX]
         yield FileTime(threads=count, batch=batch, latency=latency_of(timing))
+
+
+def _inputs(spec: TensorSpec, batch: int) -> NDArray[Any]:
+    """Return numbers for an input; of whole numbers 0, which every vocabulary holds."""
+    shape = (batch, *spec.shape)
+    return random_inputs(shape) if spec.type == "float32" else np.zeros(shape, spec.type)
