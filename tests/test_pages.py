@@ -30,6 +30,11 @@ def test_the_python_of_every_page_is_run_here_or_beside_what_it_is_about() -> No
     assert {page for page in shown if Path(page).name not in tested} == set()
 
 
+def test_the_python_of_the_page_on_clusters_is_python() -> None:
+    examples = blocks("python", "docs/cluster.md")  # a cluster would be needed to run them
+    assert all(compile(each, "cluster.md", "exec") for each in examples)
+
+
 def test_the_python_of_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     compressing, loading = blocks("python", "docs/quickstart.md")

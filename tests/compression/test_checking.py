@@ -1,6 +1,7 @@
 """What cannot be compressed is refused in one sentence; what only looks odd is not."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,8 @@ class Taking(nn.Module):
         ((torch.zeros(2, 3), torch.zeros(3)), r"'y' of 'example' has shape \(3,\), but 2 examples"),
         ({"x": torch.zeros(2, 3), "z": 1}, "does not take the arguments .* unexpected keyword"),
         ({"x": 1}, "'example' holds no tensor"),
-        ({"x": nn.Linear(1, 1)}, "holds a Linear with tensors as 'x'"),
+        ({"x": nn.Linear(1, 1)}, "'example' holds no tensor"),
+        ({"x": SimpleNamespace(a=torch.ones(1, 1))}, "holds a SimpleNamespace with tensors as 'x'"),
         (torch.zeros(3), r"shape \(3,\), but a batch"),
         (torch.zeros(0, 3), r"shape \(0, 3\), but a batch"),
         (torch.full((2, 3), torch.nan), "not finite"),

@@ -406,6 +406,7 @@ def test_data_and_networks_are_named_from_where_the_run_was_started(
         if seed == 0:
             dask.worker()
         there, here = tmp_path / f"there-{seed}", tmp_path / f"here-{seed}"
+        forget_datasets()  # what this process read under the same name elsewhere
         events = run_there(study, there, dask)
         assert not [event.reason for event in events if isinstance(event, Failure)]
         forget_datasets()
