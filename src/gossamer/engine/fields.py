@@ -132,7 +132,7 @@ def renamed(part: _Part, names: Mapping[Value, Value]) -> _Part:
     --------
     >>> from gossamer.engine import Concatenate
     >>> renamed(Concatenate(("left", "right")), {"left": 0, "right": 1})
-    Concatenate(inputs=(0, 1))
+    Concatenate(inputs=(0, 1), axis=0)
     """
     changes: dict[str, Any] = {}
     for name, content in _reading(part):
