@@ -5,11 +5,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gossamer.core.errors import InputError
 from gossamer.stats.paired_drop import (
     Pairs,
     drop_bound,
+    drop_interval,
     drop_p_value,
     examples_needed,
     mean_drop_bound,
@@ -98,3 +101,22 @@ def test_impossible_counts_are_refused() -> None:
             Pairs(*counts)
     with pytest.raises(InputError, match="between 0 and 1"):
         drop_p_value(Pairs(5, 1, 0), 0.0)
+
+
+def test_intervals_of_a_drop_hold_on_both_sides() -> None:
+    random = np.random.default_rng(0)
+    for n, lost, won in ((200, 0.08, 0.03), (1000, 0.12, 0.02)):
+        drawn = random.multinomial(n, [lost, won, 1 - lost - won], 1000)
+        ends = np.array([drop_interval(Pairs(n, int(b), int(c))) for b, c, _ in drawn])
+        below, above = (ends[:, 1] < lost - won).mean(), (ends[:, 0] > lost - won).mean()
+        assert max(below, above) < 0.045  # 2.5% each, three standard errors
+
+
+@given(st.integers(1, 300), st.integers(0, 300), st.integers(0, 300))
+def test_intervals_turn_with_the_networks(n: int, lost: int, won: int) -> None:
+    pairs = Pairs(n + lost + won, lost, won)
+    low, high = drop_interval(pairs)
+    assert low <= pairs.drop + 1e-6
+    assert pairs.drop - 1e-6 <= high
+    swapped = drop_interval(Pairs(pairs.examples, won, lost))
+    assert swapped == pytest.approx((-high, -low), abs=1e-6)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gossamer.records.shrinking import Bounded
 from gossamer.shrinking.task import Task
+from gossamer.stats import paired_drop
 from gossamer.stats.paired_drop import (
     Pairs,
     drop_bound,
@@ -94,13 +95,12 @@ def bound_of(task: Task, drops: Tensor, confidence: float) -> float:
 
 def drop_interval(task: Task, drops: Tensor, confidence: float) -> Bounded:
     """Return the drop with an interval of two bounds."""
-    each = (1 + confidence) / 2
-    high = bound_of(task, drops, each)
-    low = -bound_of(task, -drops, each)
-    drop = float(drops.mean())
-    if task.is_binary:  # a bound of what is gained says nothing of what is lost, beyond 0
-        low, high = min(low, drop), max(high, drop)
-    return Bounded(value=drop, low=low, high=high, examples=len(drops))
+    if task.is_binary:
+        low, high = paired_drop.drop_interval(pairs_of(drops), confidence)
+    else:
+        each = (1 + confidence) / 2
+        low, high = -mean_drop_bound((-drops).tolist(), each), mean_drop_bound(drops.tolist(), each)
+    return Bounded(value=float(drops.mean()), low=low, high=high, examples=len(drops))
 
 
 def mean_bounds(task: Task, values: Tensor, confidence: float) -> Bounded:

@@ -125,6 +125,34 @@ def drop_bound(pairs: Pairs, confidence: float = 0.95) -> float:
     return high
 
 
+def drop_interval(pairs: Pairs, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the two-sided score interval of the true drop: what it is about, with no promise.
+
+    References
+    ----------
+    Tango (1998), "Equivalence test and confidence interval for the difference in proportions for
+    the paired-sample design", Statistics in Medicine 17.
+
+    Examples
+    --------
+    Of 44 pairs one differs:
+
+    >>> [round(end, 3) for end in drop_interval(Pairs(examples=44, lost=0, won=1))]
+    [-0.118, 0.059]
+    """
+    reach = float(special.ndtri((1 + confidence) / 2))
+
+    def end(wanted: float) -> float:
+        low, high = -1 + _NOTHING, 1 - 2 * _NOTHING  # not halved at 0, where nothing may vary
+        for _ in range(60):
+            middle = (low + high) / 2
+            score = _score(pairs.examples, np.array(pairs.lost), np.array(pairs.won), middle)
+            low, high = (middle, high) if score > wanted else (low, middle)
+        return (low + high) / 2
+
+    return end(reach), end(-reach)
+
+
 def mean_drop_bound(drops: Sequence[float], confidence: float = 0.95) -> float:
     """Return the same for any numbers, one drop an example: Student's bound of their mean.
 
