@@ -228,6 +228,13 @@ def test_what_runs_fastest_is_timed(dense: Net) -> None:
     assert {(one.network, one.batch) for one in report.timed} == {
         (network, batch) for network in ("dense", "shrunk") for batch in (1, 8)
     }
+    own, rival = (
+        min(o.latency.median for o in report.timed if (o.network, o.batch) == (network, 8))
+        for network in ("shrunk", "dense")
+    )
+    assert report.chosen is None or report.findings[0].startswith(
+        f"{rival / own:.1f} times as fast"
+    )
     size = shrink(dense, DATA, **{**options, "target": "size"}).report
     assert size.chosen is not None
     assert size.after.bytes < 0.8 * size.before.bytes

@@ -9,7 +9,7 @@ from gossamer.records.shrinking import Shrinking, Tried
 from gossamer.report.charts import GREY, INK, QUIET, RULE, STRONG, Figure, Layer, Panel, Row
 
 GAINS = {
-    "latency": "Times as fast as the dense network",
+    "latency": "Times as fast as the dense network in PyTorch",
     "size": "Times smaller than the dense network",
     "flops": "Times less work than the dense network",
 }

@@ -86,7 +86,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
     seconds = time.monotonic() - known.started
     part = "validation" if data.test is None else "test"
     said = (
-        *findings(found, search.budget, options, before, after, drop, part),
+        *findings(found, search.budget, options, before, after, drop, times, part),
         faster(times),
         f"Pattern: {way.pattern} ({way.reason})." if way else "",
         spent(epochs, seconds, known.forecast),

@@ -36,6 +36,7 @@ def findings(
     before: Weighed,
     after: Weighed,
     drop: Bounded,
+    times: Sequence[Timed],
     part: str,
 ) -> tuple[str, ...]:
     """Return the answer first, then how it came about."""
@@ -43,9 +44,8 @@ def findings(
     task = budget.task
     if chosen is None:
         return (_nothing(found.tried, budget), found.ended)
-    gain = {"latency": "times as fast", "size": "times smaller", "flops": "times less work"}
     answer = (
-        f"{chosen.speed_up:.1f} {gain[options.target]}: {percent(chosen.sparsity, 1)}% of the "
+        f"{_gain(chosen, options, times)}: {percent(chosen.sparsity, 1)}% of the "
         f"weights are zero, {after.bytes / before.bytes:.0%} of the bytes are left; {task.name} "
         f"{before.metric.value:.4g} before, {after.metric.value:.4g} after on "
         f"{drop.examples:,} {part} examples, a drop of {points(drop.value, task)} "
@@ -58,6 +58,20 @@ def findings(
     )
     shown += "." if budget.is_provable else ": the budget is kept by the estimate alone."
     return (answer, shown, found.ended)
+
+
+def _gain(chosen: Tried, options: Options, times: Sequence[Timed]) -> str:
+    """Say what was gained; of speed beside whatever runs the dense network fastest."""
+    if options.target != "latency":
+        gain = {"size": "times smaller", "flops": "times less work"}
+        return f"{chosen.speed_up:.1f} {gain[options.target]}"
+    here = [one for one in times if one.batch == options.batch]
+    rival = min((o for o in here if o.network == "dense"), key=lambda one: one.latency.median)
+    own = min(one.latency.median for one in here if one.network == "shrunk")
+    return (
+        f"{rival.latency.median / own:.1f} times as fast as the dense network where that is "
+        f"fastest, in {rival.runner}, at batch {options.batch}"
+    )
 
 
 def _nothing(tried: tuple[Tried, ...], budget: Budget) -> str:
