@@ -12,9 +12,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.commands.completion import networks_beginning
 from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.commands.ending import INTERRUPTED, say
+from gossamer.commands.own_network import Arguments, Excluded, Higher, Model
 from gossamer.commands.progress import followed
 from gossamer.core.errors import InputError, MissingPackageError
 from gossamer.core.formats import compact, counted, duration
@@ -50,14 +50,6 @@ class PatternName(StrEnum):
     block = "block"
 
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="package.module:callable, file.py:callable, or a built-in network.",
-        autocompletion=networks_beginning,
-    ),
-]
 DataSource = Annotated[
     str, typer.Option("--data", metavar="DATA", help="What it is measured on; see below.")
 ]
@@ -71,9 +63,6 @@ Levels = Annotated[
     list[float] | None,
     typer.Option(help="Sparsity; may be repeated. [default: 0.5, 0.7, 0.8, 0.9, 0.95]"),
 ]
-Excluded = Annotated[
-    list[str] | None, typer.Option(help="Pattern of layers to leave alone; may be repeated.")
-]
 Examples = Annotated[int, typer.Option(min=2, help="Validation examples that are used.")]
 Loss = Annotated[
     str | None,
@@ -82,14 +71,6 @@ Loss = Annotated[
 Metric = Annotated[
     str | None,
     typer.Option(metavar="MODULE:CALLABLE", help="The same, with a number for each example."),
-]
-Higher = Annotated[
-    bool | None,
-    typer.Option("--higher-is-better/--lower-is-better", help="Of a metric of your own."),
-]
-Arguments = Annotated[
-    list[str] | None,
-    typer.Option("--network-arg", metavar="NAME=VALUE", help="Of the callable; may be repeated."),
 ]
 Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder for the table as CSV and the figure.")

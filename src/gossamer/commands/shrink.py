@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from gossamer.commands.completion import networks_beginning
 from gossamer.commands.console import check_folder, echo
 from gossamer.commands.ending import INTERRUPTED
+from gossamer.commands.own_network import Arguments, Excluded, Higher, Model
 from gossamer.commands.stopping import stopping
 from gossamer.core.errors import InputError
 
@@ -60,14 +60,6 @@ class PatternName(StrEnum):
     unit_weight = "unit+weight"
 
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="package.module:callable, file.py:callable, or a built-in network.",
-        autocompletion=networks_beginning,
-    ),
-]
 Weights = Annotated[Path, typer.Option(metavar="FILE", help="Its state_dict, .safetensors or .pt.")]
 DataSource = Annotated[
     str, typer.Option("--data", metavar="DATA", help="What it is trained and judged on.")
@@ -86,21 +78,10 @@ Epochs = Annotated[
     int,
     typer.Option(min=1, help="Of fine-tuning in all: 1.5 times those of the training is plenty."),
 ]
-Excluded = Annotated[
-    list[str] | None, typer.Option(help="Pattern of layers to leave alone; may be repeated.")
-]
 Multiple = Annotated[
     int, typer.Option(min=1, help="Layers that lose units keep a multiple of so many.")
 ]
-Arguments = Annotated[
-    list[str] | None,
-    typer.Option("--network-arg", metavar="NAME=VALUE", help="Of the callable; may be repeated."),
-]
 Own = Annotated[str | None, typer.Option(metavar="MODULE:CALLABLE")]
-Higher = Annotated[
-    bool | None,
-    typer.Option("--higher-is-better/--lower-is-better", help="Of a metric of your own."),
-]
 
 
 def shrink(

@@ -213,6 +213,7 @@ def _tried_table(report: Shrinking) -> Table:
         (),
         columns,
         (Section("", rows),),
+        f"Gain: over the dense network{' in PyTorch' if report.target == 'latency' else ''}. "
         f"Drop: on validation data, in {unit}; at most: its bound with "
         f"{level(report.confidence)} confidence. Changed: share of the validation examples whose "
         "metric differs. All of it is in trials.csv.",
