@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks._common import write_result
 from gossamer.records.store import Store
-from gossamer.report import write_report
+from gossamer.reporting import write_report
 from gossamer.studies.process_settings import tune_process
 from gossamer.studies.run import Request, carry_out, prepare
 

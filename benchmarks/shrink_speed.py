@@ -24,7 +24,7 @@ from benchmarks._common import write_result
 from gossamer.data.catalog import load
 from gossamer.masks import find_mask
 from gossamer.measures.functional.latency import time_alternately
-from gossamer.nets import NetworkSpec, build
+from gossamer.networks import NetworkSpec, build
 from gossamer.shrinking.data import read_data
 from gossamer.shrinking.descent import MOST, Rung, shared_out
 from gossamer.shrinking.options import options_of

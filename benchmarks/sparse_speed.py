@@ -45,7 +45,7 @@ from gossamer.engine.native import Engine, fma_peak, read_bandwidth
 from gossamer.measures.functional.latency import time_alternately
 from gossamer.measures.functional.machine import machine
 from gossamer.records.speed import LABELS, RIVALS, Row, break_evens
-from gossamer.report.speed_words import break_even_text
+from gossamer.reporting.speed_words import break_even_text
 from gossamer.studies.process_settings import tune_process
 
 NETWORKS = ("fashion-cnn", "mlp", "cifar-dropout-cnn", "wide-head")

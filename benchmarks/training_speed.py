@@ -19,11 +19,11 @@ from benchmarks._common import alternate, write_result
 from gossamer.data import load
 from gossamer.data.resident import Resident, make_resident
 from gossamer.measures.functional import evaluate
-from gossamer.nets import NetworkSpec, build
+from gossamer.networks import NetworkSpec, build
 from gossamer.studies.process_settings import processor_has_bf16, tune_process
-from gossamer.train import Adam, Precision, TrainingOptions
-from gossamer.train.loop import Job, train
-from gossamer.train.optimizers import make_optimizer
+from gossamer.training import Adam, Precision, TrainingOptions
+from gossamer.training.loop import Job, train
+from gossamer.training.optimizers import make_optimizer
 
 BATCH = 128
 IMAGES = 6_400

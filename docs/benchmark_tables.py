@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from gossamer.core.formats import counted, decimal
 from gossamer.leakage.attacks import ATTACKS
-from gossamer.report.glossary import spread
+from gossamer.reporting.glossary import spread
 from gossamer.stats.intervals import mean_interval
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "results"

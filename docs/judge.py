@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gossamer.records.record import Arm, Environment, Record, StudyRun, TrialLabel
-from gossamer.report.claims import judged_claims
-from gossamer.report.claims_figure import claims_figure
-from gossamer.report.files import claims_table
-from gossamer.report.rendering import pictures
-from gossamer.report.results import Results
+from gossamer.reporting.claims import judged_claims
+from gossamer.reporting.claims_figure import claims_figure
+from gossamer.reporting.files import claims_table
+from gossamer.reporting.rendering import pictures
+from gossamer.reporting.results import Results
 from gossamer.studies.plan import arms_at
 from gossamer.studies.spec import Scale, StudySpec, read_study
 

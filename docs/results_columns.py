@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gossamer.leakage.attacks import ATTACKS, attack_measures
-from gossamer.report.columns import (
+from gossamer.reporting.columns import (
     IN_ATTACKS,
     IN_CLAIMS,
     STANDS_FOR,
@@ -33,7 +33,7 @@ def page() -> str:
     place = (column for column in TRIAL if column.name in ("arm", "level"))
     return f"""# The tables of a report
 
-Written by `docs/results_columns.py` from `gossamer.report.columns`, where columns are documented.
+Written by `docs/results_columns.py` from `gossamer.reporting.columns`, which documents them.
 
 ## results.csv
 

@@ -3,8 +3,8 @@
 import csv
 import math
 
-from gossamer.report.glossary import spread
-from gossamer.report.latencies import times
+from gossamer.reporting.glossary import spread
+from gossamer.reporting.latencies import times
 from gossamer.stats.intervals import Interval, mean_interval
 from gossamer.studies.published_tables import published_figures
 from judge import RESULTS, results_of
@@ -126,7 +126,7 @@ def latency_table(study: str) -> str:
 def speed_up(ratios: list[float]) -> str:
     """Return the geometric mean of the reciprocals of relative latencies, with its interval.
 
-    Student's interval of the logarithms, as `gossamer.report.latencies.speed_up` has it.
+    Student's interval of the logarithms, as `gossamer.reporting.latencies.speed_up` has it.
     """
     interval = mean_interval([-math.log(ratio) for ratio in ratios])
     low, high = (None if end is None else math.exp(end) for end in (interval.low, interval.high))

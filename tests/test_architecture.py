@@ -11,10 +11,9 @@ import gossamer
 
 HOUSE = Path(gossamer.__file__).parent
 ROOMS = (
-    "core", "stats", "records", "kernels", "engine", "runtime", "leakage", "data", "nets", "graph",
-    "masks",
-    "measures", "train", "compression", "recipes", "studies", "report", "benchmarking",
-    "shrinking", "commands",
+    "core", "stats", "records", "kernels", "engine", "runtime", "leakage", "data", "networks",
+    "graph", "masks", "measures", "training", "compression", "recipes", "studies", "reporting",
+    "benchmarking", "shrinking", "commands",
 )  # fmt: skip
 WITHOUT_TORCH = ROOMS[:7]
 
@@ -25,7 +24,7 @@ WHAT_REPORTS_SAY_OF_NUMBERS = "gossamer.leakage.attacks", "gossamer.measures"
 
 def imported_rooms(path: Path) -> set[str]:
     found = set()
-    said = WHAT_REPORTS_SAY_OF_NUMBERS if path.parent.name == "report" else ()
+    said = WHAT_REPORTS_SAY_OF_NUMBERS if path.parent.name == "reporting" else ()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gossamer."):
             if str(node.module).startswith(said):
@@ -43,8 +42,8 @@ def present_rooms() -> list[str]:
 @pytest.mark.parametrize("room", present_rooms())
 def test_imports_point_to_rooms_above(room: str) -> None:
     allowed = set(ROOMS[: ROOMS.index(room) + 1])
-    if room == "report":
-        allowed = {"core", "stats", "records", "report"}
+    if room == "reporting":
+        allowed = {"core", "stats", "records", "reporting"}
     for path in (HOUSE / room).rglob("*.py"):
         assert imported_rooms(path) <= allowed, path
 
@@ -97,7 +96,7 @@ def test_some_rooms_never_import_torch(room: str) -> None:
     [
         "gossamer",
         "gossamer.commands.app",
-        "gossamer.report",
+        "gossamer.reporting",
         "gossamer.studies.run",
         "gossamer.commands.run_display",
     ],
@@ -111,7 +110,7 @@ def test_import_changes_nothing_in_the_process() -> None:
     code = (
         "import warnings, torch, scipy.special;"
         "before = (torch.get_num_threads(), list(warnings.filters));"
-        "import gossamer, gossamer.recipes.trial_runner, gossamer.report, gossamer.masks;"
+        "import gossamer, gossamer.recipes.trial_runner, gossamer.reporting, gossamer.masks;"
         "assert before == (torch.get_num_threads(), list(warnings.filters))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
         find_mask,
         prune,
     )
-    from gossamer.nets import SparseLinear
+    from gossamer.networks import SparseLinear
     from gossamer.records.leakage import Leakage
     from gossamer.runtime import Predictor, load
     from gossamer.shrinking import Shrunk, load_shrunk, shrink
     from gossamer.shrinking.sensitivity import sensitivity
-    from gossamer.train.updating import updater
+    from gossamer.training.updating import updater
 
 _HOMES = {
     "Block": "gossamer.masks",
@@ -57,7 +57,7 @@ _HOMES = {
     "Score": "gossamer.masks",
     "ScoreContext": "gossamer.masks",
     "Shrunk": "gossamer.shrinking",
-    "SparseLinear": "gossamer.nets",
+    "SparseLinear": "gossamer.networks",
     "StoreError": "gossamer.core.errors",
     "TrainingError": "gossamer.core.errors",
     "audit": "gossamer.leakage",
@@ -70,7 +70,7 @@ _HOMES = {
     "prune": "gossamer.masks",
     "sensitivity": "gossamer.shrinking.sensitivity",
     "shrink": "gossamer.shrinking",
-    "updater": "gossamer.train.updating",
+    "updater": "gossamer.training.updating",
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ from gossamer.benchmarking.columns import MAKERS, prepare
 from gossamer.benchmarking.subjects import random_inputs
 from gossamer.core.errors import InputError
 from gossamer.masks import prune
-from gossamer.nets import cifar_cnn, mlp
+from gossamer.networks import cifar_cnn, mlp
 from gossamer.records.speed import LABELS
 
 EXACT = ("eager", "channels_last", "onnxruntime", "csr", "gossamer", "gossamer_chosen")

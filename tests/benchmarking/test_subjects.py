@@ -19,7 +19,7 @@ from gossamer.benchmarking.subjects import (
 )
 from gossamer.core.errors import InputError
 from gossamer.masks import prune
-from gossamer.nets.arguments import parsed_arguments
+from gossamer.networks.arguments import parsed_arguments
 
 SMALL = Subject("mlp", (4, 5))
 

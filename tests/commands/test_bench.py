@@ -346,7 +346,7 @@ def test_without_plotting_libraries_the_table_is_there_and_no_page(
     gossamer: Gossamer, measured: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured()
-    for name in [name for name in sys.modules if name.startswith("gossamer.report.speed")]:
+    for name in [name for name in sys.modules if name.startswith("gossamer.reporting.speed")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "altair", None)
     found = gossamer(*SMALL)

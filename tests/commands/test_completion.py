@@ -12,7 +12,7 @@ import pytest
 import gossamer
 from gossamer.commands import COMMANDS
 from gossamer.commands.completion import NETWORKS, networks_beginning, studies_beginning
-from gossamer.nets import names
+from gossamer.networks import names
 from gossamer.studies.spec import builtin_names
 from running_commands import Gossamer
 

@@ -83,9 +83,9 @@ DONE = (
         ("gossamer.studies.run.preflight_study", BEGUN.format(trained=0)),
         ("gossamer.recipes.resumable_training.train", BEGUN.format(trained=0)),
         ("gossamer.recipes.trial_runner.measure_network", BEGUN.format(trained=1)),
-        ("gossamer.report.write_report", DONE),
-        ("gossamer.report.write.report_page", DONE),
-        ("gossamer.report.write.pictures", DONE),
+        ("gossamer.reporting.write_report", DONE),
+        ("gossamer.reporting.write.report_page", DONE),
+        ("gossamer.reporting.write.pictures", DONE),
     ],
 )
 def test_ctrl_c_at_any_moment_says_what_is_there_and_how_to_go_on(
@@ -103,7 +103,7 @@ def test_ctrl_c_at_any_moment_says_what_is_there_and_how_to_go_on(
 
 def test_what_ctrl_c_says_to_do_works(gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("gossamer.report.write.pictures", interrupt)
+        patched.setattr("gossamer.reporting.write.pictures", interrupt)
         gossamer("run", write(), "--jobs", "1", "--threads", "1")
     assert gossamer("report", "runs/mine").code == 0
     assert Path("runs/mine/report.html").is_file()
@@ -320,7 +320,7 @@ def test_the_time_told_counts_the_report(
         time.sleep(2.0)
         return Path("page")
 
-    monkeypatch.setattr("gossamer.report.write_report", write_slowly)
+    monkeypatch.setattr("gossamer.reporting.write_report", write_slowly)
     lines = gossamer("run", write(), "--threads", "1").err.splitlines()
     took = next(line for line in lines if line.startswith("Took "))
     assert 2.0 <= float(took.removeprefix("Took ").removesuffix(" s.")) < 30

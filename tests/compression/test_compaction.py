@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as torch_prune
 
-from gossamer import nets
+from gossamer import networks
 from gossamer.compression import compaction
 from gossamer.compression.compacting.solving import solve
 from gossamer.compression.compaction import (
@@ -31,17 +31,17 @@ from gossamer.masks import Block, prune
 Mode = Literal["zeros", "reflect", "replicate", "circular"]
 
 PUBLISHED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] = {
-    "mlp": (lambda: nets.mlp(784, 10), (1, 28, 28), [250, 250, 125, 50, 10]),
-    "fashion": (lambda: nets.fashion_cnn((1, 28, 28), 10), (1, 28, 28), [8, 16, 62, 10]),
-    "mnist": (lambda: nets.mnist_cnn((1, 28, 28), 10), (1, 28, 28), [8, 16, 32, 10]),
-    "cifar": (lambda: nets.cifar_cnn((3, 32, 32), 10), (3, 32, 32), [8, 8, 16, 16, 32, 32, 10]),
+    "mlp": (lambda: networks.mlp(784, 10), (1, 28, 28), [250, 250, 125, 50, 10]),
+    "fashion": (lambda: networks.fashion_cnn((1, 28, 28), 10), (1, 28, 28), [8, 16, 62, 10]),
+    "mnist": (lambda: networks.mnist_cnn((1, 28, 28), 10), (1, 28, 28), [8, 16, 32, 10]),
+    "cifar": (lambda: networks.cifar_cnn((3, 32, 32), 10), (3, 32, 32), [8, 8, 16, 16, 32, 32, 10]),
     "dropout": (
-        lambda: nets.cifar_dropout_cnn((3, 32, 32), 10),
+        lambda: networks.cifar_dropout_cnn((3, 32, 32), 10),
         (3, 32, 32),
         [8, 8, 16, 16, 32, 32, 128, 32, 10],
     ),
     "wide": (
-        lambda: nets.cifar_wide_cnn((3, 32, 32), 10, hidden=(64, 32)),
+        lambda: networks.cifar_wide_cnn((3, 32, 32), 10, hidden=(64, 32)),
         (3, 32, 32),
         [8, 8, 32, 32, 128, 128, 16, 8, 10],
     ),
@@ -875,7 +875,7 @@ def test_sparse_layers_become_dense_ones_first() -> None:
     network = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
     network.double()
     mask = prune(network, 0.5, pattern="unit", allocation="uniform", exclude="4")
-    packed = nets.pack(copy.deepcopy(network), mask)
+    packed = networks.pack(copy.deepcopy(network), mask)
     smaller = compacted(packed, torch.randn(2, 3).double())
     assert widths(smaller) == {"0": 3, "2": 2, "4": 2}
     assert type(smaller.get_submodule("0")) is nn.Linear

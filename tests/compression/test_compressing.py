@@ -20,8 +20,8 @@ from gossamer.engine import Convolution, Linear, Network
 from gossamer.engine.native import INSTRUCTION_SET_VARIABLE, Engine
 from gossamer.masks import Block, prune
 from gossamer.measures.functional.latency import Timing
-from gossamer.nets import SparseLinear, pack
-from gossamer.nets import published as nets
+from gossamer.networks import SparseLinear, pack
+from gossamer.networks import published as networks
 from gossamer.runtime import load
 
 TOLERANCE = 1e-5
@@ -140,12 +140,12 @@ def test_usual_architectures_run_whole_in_the_engine(name: str) -> None:
 
 
 PUBLISHED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "mlp": (lambda: nets.mlp(64, 10, (80, 40)), (1, 8, 8)),
-    "fashion-cnn": (lambda: nets.fashion_cnn((1, 12, 12), 10), (1, 12, 12)),
-    "mnist-cnn": (lambda: nets.mnist_cnn((1, 12, 12), 10), (1, 12, 12)),
-    "cifar-cnn": (lambda: nets.cifar_cnn((3, 8, 8), 10), (3, 8, 8)),
-    "cifar-dropout-cnn": (lambda: nets.cifar_dropout_cnn((3, 8, 8), 10), (3, 8, 8)),
-    "cifar-wide-cnn": (lambda: nets.cifar_wide_cnn((3, 8, 8), 10, (64, 32)), (3, 8, 8)),
+    "mlp": (lambda: networks.mlp(64, 10, (80, 40)), (1, 8, 8)),
+    "fashion-cnn": (lambda: networks.fashion_cnn((1, 12, 12), 10), (1, 12, 12)),
+    "mnist-cnn": (lambda: networks.mnist_cnn((1, 12, 12), 10), (1, 12, 12)),
+    "cifar-cnn": (lambda: networks.cifar_cnn((3, 8, 8), 10), (3, 8, 8)),
+    "cifar-dropout-cnn": (lambda: networks.cifar_dropout_cnn((3, 8, 8), 10), (3, 8, 8)),
+    "cifar-wide-cnn": (lambda: networks.cifar_wide_cnn((3, 8, 8), 10, (64, 32)), (3, 8, 8)),
 }
 PATTERNS: dict[str, Any] = {"weight": "weight", "unit": "unit", "block": Block(4, 1)}
 
@@ -174,7 +174,7 @@ def test_published_networks(name: str, pattern: str, sparsity: float) -> None:
 
 
 def test_weights_pruned_in_blocks_are_stored_in_blocks() -> None:
-    model = nets.mlp(64, 10, (80, 200))  # so wide that every unit is read
+    model = networks.mlp(64, 10, (80, 200))  # so wide that every unit is read
     prune(model, 0.9, pattern=Block(4, 1), exclude="output layer")
     network = in_engine(model, torch.randn(2, 64)).network
     assert network is not None
@@ -403,7 +403,7 @@ def test_what_compact_could_not_follow_is_told() -> None:
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
     torch.manual_seed(0)
-    network = nets.fashion_cnn((1, 12, 12), 10)
+    network = networks.fashion_cnn((1, 12, 12), 10)
     prune(network, 0.9, allocation="uniform")
     return network
 
@@ -484,7 +484,7 @@ def test_stored_numbers_shrink_with_the_mask(model: nn.Module, small: Compressed
 
 
 def test_measuring_says_what_was_timed() -> None:
-    model = nets.fashion_cnn((1, 12, 12), 10)
+    model = networks.fashion_cnn((1, 12, 12), 10)
     prune(model, 0.5, pattern="unit", exclude="output layer")
     small = compress(model, torch.randn(2, 1, 12, 12), threads=1, seconds=0.1)
     assert list(small.timings) == [

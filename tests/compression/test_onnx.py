@@ -18,7 +18,7 @@ from gossamer.compression.onnx import export_onnx, export_report, open_session
 from gossamer.compression.outputs import comparable, leaves, output_names
 from gossamer.core.errors import InputError, MissingPackageError
 from gossamer.graph.arguments import Arguments
-from gossamer.nets import cifar_cnn, mlp
+from gossamer.networks import cifar_cnn, mlp
 from wrapped_outputs import WRAPPERS, Scores
 
 

@@ -18,7 +18,7 @@ from gossamer.data.catalog import load
 from gossamer.data.resident import Resident, batches, epoch_order, make_resident
 from gossamer.engine import Floats
 from gossamer.masks import OUTPUT_LAYER, Block, Mask
-from gossamer.nets import NetworkSpec, build
+from gossamer.networks import NetworkSpec, build
 
 TOLERANCE = 1e-5
 """Largest difference, relative to the largest logit."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import combinations
 from xml.etree import ElementTree
 
-from gossamer.report.charts import Figure
-from gossamer.report.label_corners import Box
-from gossamer.report.rendering import pictures
+from gossamer.reporting.charts import Figure
+from gossamer.reporting.label_corners import Box
+from gossamer.reporting.rendering import pictures
 
 SVG = "{http://www.w3.org/2000/svg}"
 LETTER, HEIGHT = 0.42, 0.7

@@ -29,10 +29,10 @@ from gossamer.leakage.design import find_design
 from gossamer.leakage.threshold_split import find_split
 from gossamer.measures import condition_of, counted_examples
 from gossamer.records.canonical import key_of
-from gossamer.report import glossary
-from gossamer.report.audit_page import write_audit
-from gossamer.report.columns import column_of
-from gossamer.report.results import interval_of
+from gossamer.reporting import glossary
+from gossamer.reporting.audit_page import write_audit
+from gossamer.reporting.columns import column_of
+from gossamer.reporting.results import interval_of
 from gossamer.studies.joint_measures import JointTask
 from gossamer.studies.spec import StudySpec, read_study
 

@@ -15,7 +15,7 @@ from gossamer.leakage import audit, self_tests, statistics
 from gossamer.leakage.attacks import ATTACKS
 from gossamer.leakage.notes import strongest_of
 from gossamer.records.leakage import Estimate, Leakage
-from gossamer.report.audit_page import drawn_attacks
+from gossamer.reporting.audit_page import drawn_attacks
 from gossamer.stats.intervals import mean_interval, mutual_widening
 
 PairedMembers = Callable[..., NDArray[np.bool_]]

@@ -15,9 +15,9 @@ from gossamer.measures.measure import Measure, Measurement, Subject, Taken
 from gossamer.measures.size import SIZE
 from gossamer.records.record import BEFORE_VERSIONS, Phase, Record
 from gossamer.records.store import Store
-from gossamer.report.columns import column_of, results_table
-from gossamer.report.glossary import label, unit_of
-from gossamer.report.results import Results
+from gossamer.reporting.columns import column_of, results_table
+from gossamer.reporting.glossary import label, unit_of
+from gossamer.reporting.results import Results
 from gossamer.studies.run import Request, prepare
 from running_studies import run_all
 

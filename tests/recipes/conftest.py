@@ -10,7 +10,7 @@ import torch
 from gossamer.data import Dataset
 from gossamer.recipes.steps import Pulse
 from gossamer.recipes.trial_runner import TrialRunner
-from gossamer.train.loop import Job
+from gossamer.training.loop import Job
 
 NETWORKS = """
 import torch

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, Prune, Train, Transfer, Trial, check_recipe, keyed
 from gossamer.recipes.steps import STEPS, Expected, Source, Step, Work, any_step, register
 from gossamer.recipes.trial_runner import TrialRunner

@@ -19,8 +19,8 @@ from gossamer.recipes import (
     expected_after,
 )
 from gossamer.recipes.steps import Source
-from gossamer.train import AdamW, EarlyStop, Sgd
-from gossamer.train.updaters import Gradual
+from gossamer.training import AdamW, EarlyStop, Sgd
+from gossamer.training.updaters import Gradual
 
 TRAIN = Train(epochs=2)
 HALF = Prune(sparsity=0.5)

@@ -13,7 +13,7 @@ from gossamer import find_mask
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
 from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, NByM
-from gossamer.nets import NetworkSpec, build, names
+from gossamer.networks import NetworkSpec, build, names
 from gossamer.recipes import (
     DataSpec,
     MeasureSpec,
@@ -28,7 +28,7 @@ from gossamer.recipes import (
 )
 from gossamer.recipes.steps import Source
 from gossamer.records.canonical import key_of
-from gossamer.train import Adadelta, Adam, AdamW, Cosine, EarlyStop, Exponential, Sgd, StepDecay
+from gossamer.training import Adadelta, Adam, AdamW, Cosine, EarlyStop, Exponential, Sgd, StepDecay
 
 
 def tiny(change: str = "") -> Dataset:
@@ -332,7 +332,7 @@ def test_keys_stay_what_they_are_from_version_to_version() -> None:
 
 PROCESS = """
 from gossamer.data import load
-from gossamer.nets import NetworkSpec, build, names
+from gossamer.networks import NetworkSpec, build, names
 from gossamer.recipes import *
 steps = (Train(epochs=1), Prune(sparsity=0.5, allocation={"b": 0.1, "dense1": 0.2}), Rewind())
 trial = Trial(DataSpec(name="digits"), NetworkSpec(name="mlp", hidden=(5,)), 0, steps)

@@ -10,12 +10,12 @@ import torch
 
 from gossamer.data import Dataset
 from gossamer.leakage import statistics
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, MeasureSpec, Prune, Train, Trial, keyed
 from gossamer.recipes.split import split
 from gossamer.recipes.statistics_files import read_statistics
 from gossamer.recipes.trial_runner import TrialRunner
-from gossamer.train import Adam
+from gossamer.training import Adam
 
 MakeRunner = Callable[..., TrialRunner]
 

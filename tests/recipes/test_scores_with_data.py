@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gossamer.core.streams import stream
 from gossamer.data import Dataset
 from gossamer.masks import find_mask
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, Prune, Train, Trial, keyed
 from gossamer.recipes.keys import KeyedTrial
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset, stratified_sample
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, MeasureSpec, Trial
 from gossamer.recipes.split import Split, split, train_count
 from gossamer.recipes.trial_data import make_trial_data

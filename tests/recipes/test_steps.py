@@ -8,7 +8,7 @@ from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, NByM
 from gossamer.recipes import Pack, Prune, Regrow, Rewind, Step, Train, Transfer
 from gossamer.recipes.steps import Source, any_step
 from gossamer.records.canonical import canonical_json
-from gossamer.train import EarlyStop, Sgd
+from gossamer.training import EarlyStop, Sgd
 
 STEP: Any = any_step()
 

@@ -8,7 +8,7 @@ import torch
 
 from gossamer.core.errors import InputError, StoreError, TrainingError
 from gossamer.data import Dataset
-from gossamer.nets import NetworkSpec, build
+from gossamer.networks import NetworkSpec, build
 from gossamer.recipes import (
     DataSpec,
     KeyedTrial,
@@ -24,8 +24,8 @@ from gossamer.recipes import (
 from gossamer.recipes.state import State, load_state, save_state
 from gossamer.recipes.trial_runner import TrialRunner
 from gossamer.records.record import Phase
-from gossamer.train import Adadelta, Adam, AdamW, Cosine, EarlyStop, OptimizerOptions, Sgd
-from gossamer.train.loop import Interrupted, Standing
+from gossamer.training import Adadelta, Adam, AdamW, Cosine, EarlyStop, OptimizerOptions, Sgd
+from gossamer.training.loop import Interrupted, Standing
 
 MLP = NetworkSpec(name="mlp", hidden=(16,))
 CNN = NetworkSpec(name="fashion-cnn")

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
 from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, Mask, NByM
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes import (
     DataSpec,
     KeyedTrial,
@@ -29,8 +29,8 @@ from gossamer.recipes import (
 from gossamer.recipes.state import State
 from gossamer.recipes.steps import Source
 from gossamer.recipes.trial_runner import TrialRunner
-from gossamer.train import Adam, OptimizerOptions, Sgd
-from gossamer.train.loop import Interrupted
+from gossamer.training import Adam, OptimizerOptions, Sgd
+from gossamer.training.loop import Interrupted
 
 MLP = NetworkSpec(name="mlp", hidden=(16,))
 WIDE = NetworkSpec(name="mlp", hidden=(100, 80))

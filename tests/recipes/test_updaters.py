@@ -16,17 +16,17 @@ from torch import nn
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, Pack, Prune, Regrow, Train, Trial, check_recipe, keyed
 from gossamer.recipes.steps import any_step, expected_after, register
 from gossamer.recipes.trial_runner import TrialRunner
 from gossamer.records.store import Store
-from gossamer.report.results import Results
+from gossamer.reporting.results import Results
 from gossamer.studies.run import Request, carry_out, prepare
 from gossamer.studies.schema import study_schema
-from gossamer.train import Adadelta, Adam, AdamW, OptimizerOptions, Sgd
-from gossamer.train.loop import Interrupted, Standing
-from gossamer.train.updaters import UPDATERS, Gradual, Moment, Updater
+from gossamer.training import Adadelta, Adam, AdamW, OptimizerOptions, Sgd
+from gossamer.training.loop import Interrupted, Standing
+from gossamer.training.updaters import UPDATERS, Gradual, Moment, Updater
 
 if TYPE_CHECKING:
     from gossamer.masks import Mask
@@ -202,7 +202,7 @@ def test_what_is_grown_starts_from_zero_without_memory_and_learns(
     optimizer: OptimizerOptions,
 ) -> None:
     grown: list[tuple[float, float, list[float]]] = []
-    from gossamer.train.updating import Updating
+    from gossamer.training.updating import Updating
 
     after_step = Updating.after_step
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 import gossamer
 from gossamer.core.errors import InputError
 from gossamer.records.sensitivity import LayerSensitivity, Level
-from gossamer.report.sensitivity import sensitivity_figure, sensitivity_lines
+from gossamer.reporting.sensitivity import sensitivity_figure, sensitivity_lines
 from gossamer.shrinking.data import read_data
 from gossamer.shrinking.sensitivity import probe, summary
 from gossamer.shrinking.task import classification

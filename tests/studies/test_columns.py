@@ -9,8 +9,8 @@ from gossamer.leakage.attacks import attack_measures
 from gossamer.measures import measure_named
 from gossamer.measures import measures as all_measures
 from gossamer.records.store import Store
-from gossamer.report.columns import column_of, columns, headers, results_table
-from gossamer.report.results import Results
+from gossamer.reporting.columns import column_of, columns, headers, results_table
+from gossamer.reporting.results import Results
 from gossamer.studies import latencies
 from gossamer.studies.published_tables import published_figures
 from gossamer.studies.spec import builtin_names

@@ -9,7 +9,7 @@ import pytest
 
 from gossamer.core.errors import InputError
 from gossamer.data import load
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes import (
     DataSpec,
     Pack,

@@ -19,7 +19,7 @@ from gossamer.records.store import Store, only_writer
 from gossamer.studies.plan import Measuring
 from gossamer.studies.run import Request, carry_out, describe_run, prepare
 from gossamer.studies.tasks import Event, Failure, Pulse, Site, TaskRunner
-from gossamer.train.loop import Job
+from gossamer.training.loop import Job
 from running_studies import command, numbers, run_all, wait_for
 
 WriteStudy = Callable[..., Path]

@@ -14,8 +14,8 @@ from gossamer.core.errors import InputError
 from gossamer.engine import Floats
 from gossamer.masks import OUTPUT_LAYER, Block, prune
 from gossamer.masks.layers import prunable_weights
-from gossamer.nets import NetworkSpec, build, names
-from gossamer.nets.geometry import HIDDEN
+from gossamer.networks import NetworkSpec, build, names
+from gossamer.networks.geometry import HIDDEN
 
 PatternName = Literal["weight", "unit", "block"]
 SEED = 0
@@ -219,7 +219,7 @@ def _widths(given: Any) -> tuple[int, ...]:
 
 
 def _imported(chosen: Subject) -> nn.Module:
-    from gossamer.nets.imported import imported_network
+    from gossamer.networks.imported import imported_network
 
     network = imported_network(chosen.model, chosen.input_shape, None, SEED, chosen.arguments)
     if chosen.classes is None:

@@ -7,7 +7,7 @@ from gossamer.benchmarking.subjects import Subject
 from gossamer.core.formats import listed
 from gossamer.measures.functional.machine import machine
 from gossamer.records.speed import Row, Speed, break_evens, typical_spread
-from gossamer.report.speed_words import level
+from gossamer.reporting.speed_words import level
 from gossamer.studies.process_settings import processor_has_bf16
 
 _STEADY = 1.2

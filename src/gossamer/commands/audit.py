@@ -186,6 +186,6 @@ def _say(console: Console, leakage: "Leakage", name: str, *, as_json: bool) -> N
 
 def _written(leakage: "Leakage", scores: "ExampleScores", folder: Path, title: str) -> Path:
     with Console(stderr=True).status("Writing the page"):
-        from gossamer.report.audit_page import write_audit
+        from gossamer.reporting.audit_page import write_audit
 
         return write_audit(leakage, folder, title, scores)

@@ -158,7 +158,7 @@ def bench(
     check_folder(folder)
     from gossamer.benchmarking.subjects import cases, subject
     from gossamer.benchmarking.summary import summarised
-    from gossamer.nets.arguments import parsed_arguments
+    from gossamer.networks.arguments import parsed_arguments
 
     arguments = parsed_arguments(network_arg or ())
     _check_known(model)
@@ -230,7 +230,7 @@ def _write_page(speed: "Speed", folder: Path, *, as_json: bool) -> None:
     """Write the page, and say where it is; it alone needs plotting libraries."""
     try:
         with needing("studies", "the page of these numbers"):
-            from gossamer.report.speed import write_speed
+            from gossamer.reporting.speed import write_speed
     except MissingPackageError as missing:
         echo(f"No page was written: {missing}", err=True)
         return

@@ -10,7 +10,7 @@ from rich.text import Text
 from gossamer.core.formats import NOTHING, compact, counted, duration, listed
 from gossamer.records.file_speed import FileSpeed
 from gossamer.records.speed import CHOSEN, LABELS, RIVALS, SPARSE, Column, Row, Speed
-from gossamer.report.speed_words import (
+from gossamer.reporting.speed_words import (
     break_even_text,
     finding,
     level,

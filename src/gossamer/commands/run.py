@@ -268,7 +268,7 @@ def write_report_of(store: "Store") -> None:
 
 def _write_report_of(store: "Store") -> None:
     from gossamer.core.formats import counted
-    from gossamer.report import write_report
+    from gossamer.reporting import write_report
 
     study = store.latest_study()
     asked = {trial.key for trial in study.trials}

@@ -112,7 +112,7 @@ def sensitivity(
     if out is not None:
         check_folder(out, what_for="table and figure")
     from gossamer.masks import Block
-    from gossamer.nets.arguments import parsed_arguments
+    from gossamer.networks.arguments import parsed_arguments
     from gossamer.shrinking.resolving import resolved
     from gossamer.shrinking.sensitivity import LEVELS, probe
 
@@ -182,7 +182,7 @@ def _show(found: "Sensitivity", *, as_json: bool) -> None:
 
 
 def _described(found: "Sensitivity") -> Iterator[RenderableType]:
-    from gossamer.report.sensitivity import amount, subtitle, unit
+    from gossamer.reporting.sensitivity import amount, subtitle, unit
 
     yield Text(f"{subtitle(found)}. Lost by pruning one layer alone, in {unit(found)}:\n")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -209,7 +209,7 @@ def _write(found: "Sensitivity", folder: Path, *, as_json: bool) -> None:
     """Write the files, and say where they are; the figure alone needs plotting libraries."""
     try:
         with needing("studies", "the figure of these numbers"):
-            from gossamer.report.sensitivity import write_sensitivity
+            from gossamer.reporting.sensitivity import write_sensitivity
     except MissingPackageError as missing:
         echo(f"No figure was written: {missing}", err=True)
         return

@@ -125,8 +125,8 @@ def shrink(
         raise InputError("--min-accuracy: cannot stand beside --max-drop; leave one of them out.")
     check_folder(out, what_for="the network and its evidence")
     from gossamer.core.system import available_cores
-    from gossamer.nets.arguments import parsed_arguments
-    from gossamer.nets.imported import imported_value
+    from gossamer.networks.arguments import parsed_arguments
+    from gossamer.networks.imported import imported_value
     from gossamer.shrinking.options import options_of
     from gossamer.shrinking.resolving import resolved
 

@@ -329,9 +329,9 @@ def _say_verified(found: "Verified") -> None:
 
 
 def _table_of(opened: "Store", kind: str) -> bytes:
-    from gossamer.report.columns import results_table
-    from gossamer.report.parquet import parquet_of
-    from gossamer.report.results import Results
+    from gossamer.reporting.columns import results_table
+    from gossamer.reporting.parquet import parquet_of
+    from gossamer.reporting.results import Results
 
     study = opened.latest_study()
     records = opened.records({trial.key for trial in study.trials})
@@ -342,6 +342,6 @@ def _table_of(opened: "Store", kind: str) -> bytes:
 
 
 def _write(file: Path, content: bytes) -> None:
-    from gossamer.report.files import write_whole
+    from gossamer.reporting.files import write_whole
 
     write_whole(file, content)

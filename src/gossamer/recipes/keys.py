@@ -9,7 +9,7 @@ from typing import Any
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
-from gossamer.nets import NetworkSpec, identity
+from gossamer.networks import NetworkSpec, identity
 from gossamer.recipes.split import train_count
 from gossamer.recipes.steps import Source, Step
 from gossamer.recipes.trial import DataSpec, MeasureSpec, Trial

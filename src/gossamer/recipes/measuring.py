@@ -8,7 +8,7 @@ from gossamer.core.errors import TrainingError
 from gossamer.masks import Mask
 from gossamer.masks.storages import distinct
 from gossamer.measures import Subject, Taken, take
-from gossamer.nets.packing import unpack
+from gossamer.networks.packing import unpack
 from gossamer.recipes.trial_data import TrialData
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from gossamer.core.errors import InputError, StoreError
 from gossamer.recipes.state import State, load_state, save_state, snapshot
 from gossamer.records.record import Epoch
-from gossamer.train.loop import Job, Standing, train
-from gossamer.train.optimizers import make_optimizer, optimizer_tensors, restore_optimizer
-from gossamer.train.updating import Updating
+from gossamer.training.loop import Job, Standing, train
+from gossamer.training.optimizers import make_optimizer, optimizer_tensors, restore_optimizer
+from gossamer.training.updating import Updating
 
 if TYPE_CHECKING:
     from gossamer.recipes.steps import Train, Work

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from gossamer.core.formats import likeliest, percentage
 from gossamer.masks.choices import Choice, words
-from gossamer.train.options import Options
+from gossamer.training.options import Options
 
 
 def plain_number(given: object) -> object:

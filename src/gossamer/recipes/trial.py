@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes.steps import Step, Train
-from gossamer.train.options import Options, Precision
+from gossamer.training.options import Options, Precision
 
 Device = Literal["cpu", "cuda"]
 

@@ -23,8 +23,8 @@ from gossamer.masks import Mask
 from gossamer.masks.storages import first_names, tied_copy
 from gossamer.measures import versions
 from gossamer.measures.functional.accuracy import answers
-from gossamer.nets import accepts_channels_last, build, identity
-from gossamer.nets.packing import pack
+from gossamer.networks import accepts_channels_last, build, identity
+from gossamer.networks.packing import pack
 from gossamer.recipes.keys import KeyedTrial
 from gossamer.recipes.measuring import measure_network
 from gossamer.recipes.state import State, load_state, save_state, snapshot

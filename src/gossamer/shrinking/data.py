@@ -122,7 +122,7 @@ def read_data(given: Any, *, seed: int = 0, root: Path | None = None, test: bool
 def _of_text(text: str, seed: int, root: Path | None, *, test: bool) -> Data:
     path = Path(text).expanduser()
     if ":" in text and not path.exists():
-        from gossamer.nets.imported import imported_value
+        from gossamer.networks.imported import imported_value
 
         made = imported_value(text, "data")
         if isinstance(made, str | Path) and str(made) == text:

@@ -16,7 +16,7 @@ from gossamer.core.streams import stream_seed
 from gossamer.graph.examples import tensors_in
 from gossamer.masks import Mask
 from gossamer.measures.functional.modes import evaluation
-from gossamer.nets.generators import generators_kept, seed_generators
+from gossamer.networks.generators import generators_kept, seed_generators
 from gossamer.shrinking.options import Options, Train
 from gossamer.shrinking.split import Split, mapped
 from gossamer.shrinking.task import Task, device_of, logits, outputs_of

@@ -15,7 +15,7 @@ from gossamer.core.errors import InputError
 from gossamer.core.files import replacing
 from gossamer.graph.examples import tensors_in
 from gossamer.masks import Mask
-from gossamer.nets.imported import weights_hash
+from gossamer.networks.imported import weights_hash
 from gossamer.records.shrinking import Tried
 from gossamer.shrinking.data import Data
 from gossamer.shrinking.options import Options

@@ -11,8 +11,8 @@ from gossamer.benchmarking.subjects import Subject, build_network, subject
 from gossamer.compression.checkpoints import load_weights
 from gossamer.core.errors import InputError
 from gossamer.core.formats import likeliest
-from gossamer.nets import names
-from gossamer.nets.imported import imported_module, imported_value
+from gossamer.networks import names
+from gossamer.networks.imported import imported_module, imported_value
 from gossamer.shrinking.data import Data, read_data
 from gossamer.shrinking.task import Task, task_of
 

@@ -135,7 +135,7 @@ def write_page(report: Shrinking, folder: Path) -> None:
     """Write the page of a search, where what draws it is installed."""
     try:
         with needing("studies", "the page of a search"):
-            from gossamer.report.shrinking import write_shrinking
+            from gossamer.reporting.shrinking import write_shrinking
     except MissingPackageError as missing:
         warnings.warn(f"no page was written: {missing}", RuntimeWarning, stacklevel=3)
         return

@@ -13,7 +13,7 @@ from gossamer.core.errors import InputError
 from gossamer.core.streams import stream, stream_seed
 from gossamer.data.splits import stratified_sample
 from gossamer.graph.examples import Example, tensors_in, told
-from gossamer.nets.generators import generators_kept, seed_generators
+from gossamer.networks.generators import generators_kept, seed_generators
 
 Batch = tuple[Any, Any]
 """Inputs, as `gossamer.compress` takes an example, and targets, as the task takes them."""

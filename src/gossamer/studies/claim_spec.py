@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 from gossamer.measures import is_fraction
 from gossamer.recipes.spellings import plain_number
 from gossamer.records.record import Claim, ControlComparison
-from gossamer.train.options import Options
+from gossamer.training.options import Options
 
 
 def _without_controls(text: str, allowed: str) -> str:

@@ -144,7 +144,7 @@ class ApartWorker:
         GossamerError
             If a file cannot be written here, or the object store cannot be reached.
         """
-        from gossamer.train.loop import Interrupted
+        from gossamer.training.loop import Interrupted
 
         self._known, self._checkpoint = fingerprints(task), unfinished_file(task)
         self._copied = time.monotonic()

@@ -48,7 +48,7 @@ def introduce(site: Site, token: str) -> Introduction:
 
 def do(task: Task, site: Site, topic: str) -> list[Event]:
     """Do a task and return what was made; as far as it came, if asked to stop."""
-    from gossamer.train.loop import Interrupted
+    from gossamer.training.loop import Interrupted
 
     tune_process(site.threads)  # here, for it holds in part for the calling thread alone
     runner, made = _runner(site, topic), list[Event]()

@@ -104,7 +104,7 @@ class ThisProcess:
 
     def events(self) -> Iterator[Event]:
         """Do the task, and yield what it makes."""
-        from gossamer.train.loop import Interrupted  # imports torch
+        from gossamer.training.loop import Interrupted  # imports torch
 
         assert self._task is not None
         with suppress(Interrupted):

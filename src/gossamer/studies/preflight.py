@@ -8,7 +8,7 @@ import torch
 
 from gossamer.core.errors import InputError
 from gossamer.measures.functional.repeatable import why_answers_change
-from gossamer.nets import build
+from gossamer.networks import build
 from gossamer.recipes import KeyedTrial
 from gossamer.recipes.keys import Datasets
 from gossamer.studies.plan import Plan, PlannedTrial

@@ -270,7 +270,7 @@ def _kill(workers: list[_Worker]) -> None:
 
 def _work(connection: Connection, site: Site) -> None:
     """Do tasks until told to stop; the life of a worker process."""
-    from gossamer.train.loop import Interrupted
+    from gossamer.training.loop import Interrupted
 
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)

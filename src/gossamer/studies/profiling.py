@@ -23,13 +23,13 @@ from gossamer.data import Dataset
 from gossamer.data.resident import Resident, make_resident
 from gossamer.measures import versions
 from gossamer.measures.functional import evaluate
-from gossamer.nets import accepts_channels_last, build
+from gossamer.networks import accepts_channels_last, build
 from gossamer.recipes import KeyedTrial, Train
 from gossamer.recipes.measuring import measure_network
 from gossamer.recipes.trial_data import TrialData
 from gossamer.studies.plan import Plan, Training
-from gossamer.train.loop import Interrupted, Job, Standing, train
-from gossamer.train.optimizers import make_optimizer
+from gossamer.training.loop import Interrupted, Job, Standing, train
+from gossamer.training.optimizers import make_optimizer
 
 _EXAMPLES = 8_192
 """At most so many are tried with, which makes the end of an epoch as rare as it is."""

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from importlib import resources
 
 from gossamer.records.record import Published, PublishedFigure
-from gossamer.train.options import Options
+from gossamer.training.options import Options
 
 
 class _Table(Options):

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from gossamer.core.errors import InputError
 from gossamer.core.system import failure_reason
-from gossamer.nets import NetworkSpec
+from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, SampleSpec, Step
 from gossamer.records.record import Claim
 from gossamer.studies.claim_spec import ClaimSpec, Level, Line, Paragraph
@@ -35,7 +35,7 @@ from gossamer.studies.written_recipes import (
     mentioned,
     resolve_recipe,
 )
-from gossamer.train.options import Options, Precision
+from gossamer.training.options import Options, Precision
 
 Scale = Literal["quick", "medium", "paper"]
 """How large a study is run, from the smallest on."""

@@ -16,7 +16,7 @@ from gossamer.records.store import checkpoint_path, state_path, statistics_path
 from gossamer.studies.plan import Task, Training
 
 if TYPE_CHECKING:
-    from gossamer.train.loop import Standing
+    from gossamer.training.loop import Standing
 
 
 Alike = Literal["torch", "all", "any"]
@@ -96,7 +96,7 @@ def _attempt(
     trial: KeyedTrial, state: str | None, do: Callable[[KeyedTrial], Phase | Record]
 ) -> Phase | Record | Failure:
     """Do one thing for a trial; what goes wrong with it must not cost other trials."""
-    from gossamer.train.loop import Interrupted  # imports torch
+    from gossamer.training.loop import Interrupted  # imports torch
 
     try:
         return do(trial)

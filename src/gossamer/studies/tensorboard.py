@@ -8,7 +8,7 @@ import torch
 
 from gossamer.core.errors import InputError
 from gossamer.core.installing import needing
-from gossamer.nets import build
+from gossamer.networks import build
 from gossamer.recipes.state import load_state
 from gossamer.records.record import Epoch, Phase
 from gossamer.records.store import Store

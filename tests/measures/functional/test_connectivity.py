@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gossamer.core.errors import InputError
 from gossamer.measures.functional import effective_weights
-from gossamer.nets import fashion_cnn
+from gossamer.networks import fashion_cnn
 
 Node = tuple[int, int]
 """A unit of a layer; (layer, -1) is the constant that the layer's biases stand for."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
 from gossamer.measures.functional import count_layers, effective_weights, size
-from gossamer.nets import fashion_cnn
+from gossamer.networks import fashion_cnn
 
 
 def with_zeros(network: nn.Module, name: str, zeros: int) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
 from gossamer.measures.functional import Multiplies, multiply_adds
-from gossamer.nets import fashion_cnn, mlp
+from gossamer.networks import fashion_cnn, mlp
 
 
 def sparsify(network: nn.Module, share: float = 0.5) -> None:

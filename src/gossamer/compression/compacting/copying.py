@@ -17,7 +17,7 @@ from gossamer.core.errors import InputError
 from gossamer.graph.arguments import Arguments
 from gossamer.masks.names import bare_module, uncompiled
 from gossamer.measures.functional.running import run, told
-from gossamer.nets.packing import unpack
+from gossamer.networks.packing import unpack
 
 
 def given_module(model: nn.Module) -> nn.Module:

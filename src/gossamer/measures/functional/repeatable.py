@@ -19,7 +19,7 @@ from gossamer.graph.arguments import Arguments
 from gossamer.graph.calls import found_in
 from gossamer.measures.functional.modes import evaluation
 from gossamer.measures.functional.running import run, told
-from gossamer.nets.generators import generators_kept
+from gossamer.networks.generators import generators_kept
 
 RUNS = 20
 """How often a network runs. What changes one answer in five is missed once in 86 networks."""

@@ -24,7 +24,7 @@ from gossamer.recipes.steps.step import (
 )
 from gossamer.recipes.steps.train import Train
 from gossamer.recipes.steps.transfer import Lender, Source, Transfer
-from gossamer.train.updaters import UPDATERS, Updater
+from gossamer.training.updaters import UPDATERS, Updater
 
 __all__ = [
     "STEPS",

@@ -47,7 +47,7 @@ class Pack(Step):
         InputError
             If the mask prunes whole units.
         """
-        from gossamer.nets.packing import pack
+        from gossamer.networks.packing import pack
         from gossamer.recipes.state import State, snapshot
 
         before, mask = work.before, work.before.mask

@@ -13,7 +13,7 @@ from gossamer.core.streams import stream
 from gossamer.masks.allocations import ALLOCATIONS, AnyAllocation, resolved_allocation
 from gossamer.masks.patterns import PATTERNS, Pattern, Unit, resolved_pattern
 from gossamer.masks.scores import SCORES
-from gossamer.nets.catalog import NetworkSpec, names
+from gossamer.networks.catalog import NetworkSpec, names
 from gossamer.recipes.spellings import Named, Sparsity, Spelled
 from gossamer.recipes.steps.step import Expected, Step, Work
 

@@ -31,7 +31,7 @@ class Regrow(Step):
 
     def do(self, work: Work) -> "State":
         """Return the dense network."""
-        from gossamer.nets.packing import unpack
+        from gossamer.networks.packing import unpack
         from gossamer.recipes.state import State, snapshot
 
         network = unpack(work.loaded(work.before))

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from gossamer.core.errors import InputError
-from gossamer.train.options import OfAnyKind, Options, Precision
+from gossamer.training.options import OfAnyKind, Options, Precision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gossamer.data import Dataset
     from gossamer.masks import Mask
-    from gossamer.nets.catalog import NetworkSpec
+    from gossamer.networks.catalog import NetworkSpec
     from gossamer.recipes.state import State
     from gossamer.recipes.steps.transfer import Source
     from gossamer.recipes.trial_data import TrialData
-    from gossamer.train.loop import Standing
+    from gossamer.training.loop import Standing
 
 
 @dataclass(frozen=True)

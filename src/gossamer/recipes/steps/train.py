@@ -9,15 +9,15 @@ from pydantic import Field
 from gossamer.core.errors import InputError
 from gossamer.recipes.steps.prune import Prune
 from gossamer.recipes.steps.step import Expected, Step, Work
-from gossamer.train.options import TrainingOptions
-from gossamer.train.updaters import AnyUpdater
+from gossamer.training.options import TrainingOptions
+from gossamer.training.updaters import AnyUpdater
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gossamer.data import Dataset
     from gossamer.recipes.state import State
-    from gossamer.train.loop import Standing
+    from gossamer.training.loop import Standing
 
 
 class Train(TrainingOptions, Step):

@@ -15,7 +15,7 @@ from gossamer.recipes.steps.step import (
     check_recipe,
     expected_after,
 )
-from gossamer.train.options import Options
+from gossamer.training.options import Options
 
 if TYPE_CHECKING:
     from gossamer.recipes.state import State

@@ -1,0 +1,73 @@
+"""What an updater of the mask says of itself, and what it sees after a step of a training.
+
+Importing an updater does not import torch; having it at work does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from gossamer.training.options import OfAnyKind, Options
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from gossamer.graph.examples import Example
+    from gossamer.masks import Mask
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A training right after one of its optimizer steps, for an updater to look at."""
+
+    step: int
+    """How many steps of this training are done, from 1 on."""
+    network: "nn.Module"
+    mask: "Mask | None"
+    """What is in force; None as long as nothing is pruned."""
+    memory: "dict[str, Tensor]"
+    """What the updater keeps from step to step; it is kept with every checkpoint."""
+    seed: int
+    example: "Example | None"
+    """What the network takes; None where that is not known."""
+    gradients: "Callable[[], Mapping[str, Tensor]]"
+    """Returns the gradient of every parameter on the batch of the step, with the weights of now,
+    of pruned weights too. It costs a pass forward and backward."""
+
+
+class Updater(Options):
+    """Changes the mask while training goes on.
+
+    A kind of updater is one class in one file: its options and `after_step`. After a mask was
+    returned, what it prunes is zero, and what it keeps that was pruned before starts from zero with
+    nothing of the optimizer's memory: no velocity, no moments.
+    """
+
+    version: ClassVar[int]
+    """Raised where the same options come to mean something else: it enters the keys."""
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return what a file calls such updaters."""
+        return str(cls.model_fields["name"].default)
+
+    def pruning(self) -> Mapping[str, Any] | None:
+        """Return the options of the `Prune` step that would lead to such a mask.
+
+        None where it only moves the weights of a mask that is in force before.
+        """
+        return None
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a training of so many optimizer steps."""
+
+    def after_step(self, moment: Moment) -> "Mask | None":
+        """Return the mask from now on; None to keep the one in force."""
+        raise NotImplementedError
+
+
+UPDATERS: dict[str, type[Updater]] = {}
+"""Every kind of updater by what files call it; filled in `gossamer.training.updaters`."""
+
+AnyUpdater = Annotated[Updater, OfAnyKind(UPDATERS, "name")]
+"""An updater of any of the kinds that are registered when a model with this field is built."""

@@ -1,0 +1,164 @@
+"""An updater at work on a network and its optimizer."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gossamer.core.errors import InputError
+from gossamer.core.formats import likeliest
+from gossamer.graph.examples import Example
+from gossamer.masks import Mask
+from gossamer.training.updaters import UPDATERS, Moment, Updater
+
+
+class Updating:
+    """An updater at work: asked after each step, it gives masks, which are enforced.
+
+    `updater` makes it for a loop of one's own.
+
+    Parameters
+    ----------
+    updater
+        Whom to ask.
+    network, optimizer
+        What is trained, and by what.
+    mask
+        What is enforced on the optimizer already; None if nothing is.
+    seed
+        Seed of all that is drawn.
+    example
+        What the network takes, where its structure matters.
+    memory
+        What the updater kept when an earlier run of the same training was left.
+    """
+
+    def __init__(
+        self,
+        updater: Updater,
+        network: nn.Module,
+        optimizer: Optimizer,
+        mask: Mask | None,
+        seed: int,
+        example: Example | None,
+        memory: Mapping[str, Tensor],
+    ) -> None:
+        self._updater, self._network, self._optimizer = updater, network, optimizer
+        self._seed, self._example = seed, example
+        self.mask = mask
+        """What is in force; None as long as nothing is pruned."""
+        self.memory = dict(memory)
+        self.steps = 0
+        """How often `step` was called."""
+
+    @property
+    def density(self) -> float:
+        """The share of the prunable weights that is kept; 1 as long as nothing is pruned."""
+        return 1 - self.mask.sparsity if self.mask else 1.0
+
+    def step(self, gradients: Callable[[], Mapping[str, Tensor]] | None = None) -> None:
+        """Let the updater change the mask; to be called after each step of the optimizer.
+
+        Parameters
+        ----------
+        gradients
+            Returns the gradients of the loss by parameter, for an updater that looks at those of
+            pruned weights: by `torch.autograd.grad`, as `backward` leaves these out.
+        """
+        self.steps += 1
+        self.after_step(self.steps, gradients or _no_gradients)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what to keep beside the mask, to go on later as if nothing had been."""
+        return {"steps": self.steps, "memory": dict(self.memory)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.steps, self.memory = int(state["steps"]), dict(state["memory"])
+
+    def after_step(self, step: int, gradients: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Let the updater look at the network after a step; see `Moment`."""
+        moment = Moment(
+            step, self._network, self.mask, self.memory, self._seed, self._example, gradients
+        )
+        mask = self._updater.after_step(moment)
+        if mask is not None:
+            # Sets to zero what is pruned and what the optimizer keeps for it, so that what is kept
+            # anew starts with neither.
+            mask.enforce(self._network, self._optimizer)
+            self.mask = mask
+
+
+def _no_gradients() -> Mapping[str, Tensor]:
+    raise InputError("this updater looks at gradients: call step(gradients=...) with them")
+
+
+def updater(
+    model: nn.Module,
+    optimizer: Optimizer,
+    name: str,
+    *,
+    mask: Mask | None = None,
+    example: Example | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Updating:
+    """Let the mask change while a loop of your own trains a network.
+
+    Parameters
+    ----------
+    model, optimizer
+        What is trained, and by what.
+    name
+        Which updater: ``"gradual"`` prunes more and more, by the cubic schedule of Zhu and Gupta
+        (2017).
+    mask
+        What is pruned already and stays so; it is enforced. None to start from a dense network.
+    example
+        What the model takes, as for `prune`.
+    seed
+        Seed of all that is drawn.
+    options
+        Those of the updater, as in a study file: for "gradual" ``final`` and ``updates``, and
+        ``initial``, ``start``, ``every``, ``score``, ``allocation`` and ``exclude``.
+
+    Returns
+    -------
+    Updating
+        Call its `step` after each step of the optimizer; `mask` is what is in force.
+
+    Raises
+    ------
+    InputError
+        If there is no such updater, its options make no sense, or the mask does not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = nn.Linear(10, 10)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> updates = updater(model, optimizer, "gradual", final=0.9, every=2, updates=3)
+    >>> for _ in range(8):
+    ...     model(torch.ones(4, 10)).sum().backward()
+    ...     optimizer.step()
+    ...     updates.step()
+    >>> int((model.weight == 0).sum()), round(updates.density, 2)
+    (90, 0.1)
+    """
+    if name not in UPDATERS:
+        near = likeliest(name, UPDATERS)
+        raise InputError(
+            f"there is no updater {name!r}, only {', '.join(map(repr, UPDATERS))}"
+            f"{'' if near is None else f': did you mean {near!r}?'}"
+        )
+    try:
+        chosen = UPDATERS[name](**options)
+    except ValidationError as error:
+        found = [(each["loc"] or (name,), each["msg"]) for each in error.errors()]
+        wrong = "; ".join(f"{at[0]}: {what.removeprefix('Value error, ')}" for at, what in found)
+        raise InputError(f"the updater {name!r} cannot have these options ({wrong})") from error
+    if mask is not None:
+        mask.enforce(model, optimizer)
+    return Updating(chosen, model, optimizer, mask, seed, example, memory={})
