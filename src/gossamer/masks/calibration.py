@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gossamer.core.errors import InputError
 from gossamer.graph.examples import arguments_of, described, tensors_in, told
@@ -20,7 +21,7 @@ from gossamer.graph.recording import uncompiled
 from gossamer.masks.inputs import InputSquares
 from gossamer.masks.layers import PrunableWeight
 from gossamer.masks.names import parameters_by_name
-from gossamer.masks.storages import first_names, in_order_of
+from gossamer.masks.storages import added_up, first_names
 
 Batches = Iterable[tuple[Any, Any]]
 """Pairs of inputs (a tensor, a tuple of positional or a dict of keyword arguments) and labels."""
@@ -111,23 +112,61 @@ class Calibration:
             If there are no batches, the network or the loss fails on one, or a gradient is not
             finite or reaches a weight in none of them.
         """
-        parameters = parameters_by_name(self._network)
-        firsts = first_names(parameters)
-        names = {one.name for one in self._weights}
-        # Parameters over the same memory are one weight: their gradients add up.
-        parts = {n: parameter for n, parameter in parameters.items() if firsts[n] in names}
+        parts = self._parts()
         reached: dict[str, bool] = {}
         with self._looking(), _requiring_gradients(parts.values()):
             for batch in self._batches("gradients"):
-                gradients: dict[str, Tensor] = {}
-                for name, gradient in self._gradients_of(batch, parts).items():
-                    first = firsts[name]
-                    _add(gradients, first, in_order_of(gradient, parts[name], parameters[first]))
+                gradients = added_up(self._gradients_of(batch, parts), parts)
                 for name, gradient in gradients.items():
                     reached[name] = reached.get(name, False) or bool(gradient.any())
                 yield batch.examples, gradients
         for one in self._weights:
             _check_reached(one, reached.get(one.name))
+
+    @cached_property
+    def hessian_gradients(self) -> Mapping[str, Tensor]:
+        """The Hessian of the mean loss over all examples times its gradient, by name.
+
+        Of each batch the derivative of its gradient along that of all batches (Wang et al. 2020,
+        algorithm 2), over the weights that are asked about.
+
+        Raises
+        ------
+        InputError
+            As `gradients_by_batch`, or if the network has no second derivatives.
+        """
+        along = {name: one.mean for name, one in self.gradients.items()}
+        sums = {name: torch.zeros_like(gradient) for name, gradient in along.items()}
+        parts = self._parts()
+        with self._looking(), _requiring_gradients(parts.values()), sdpa_kernel(SDPBackend.MATH):
+            for batch in self._batches("gradients"):
+                for name, product in self._hessian_product(batch, parts, along).items():
+                    sums[name] += batch.examples * product
+        return {name: total / (self.examples or 1) for name, total in sums.items()}
+
+    def _parts(self) -> dict[str, nn.Parameter]:
+        """Return the weights that are asked about, and all parameters over the same memory."""
+        parameters = parameters_by_name(self._network)
+        names = {one.name for one in self._weights}
+        firsts = first_names(parameters)
+        return {name: one for name, one in parameters.items() if firsts[name] in names}
+
+    def _hessian_product(
+        self, batch: Batch, parts: Mapping[str, nn.Parameter], along: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the Hessian of the mean loss of a batch times a vector, by name."""
+        with torch.enable_grad():
+            slopes = added_up(self._gradients_of(batch, parts, twice=True), parts)
+            slope = sum((one * along[name]).sum() for name, one in slopes.items())
+            if not isinstance(slope, Tensor) or not slope.requires_grad:
+                return {}  # the loss is linear
+            if _hides_derivatives(slope):
+                raise InputError(
+                    "the score needs second derivatives, but the network or the loss has a "
+                    "function that can be differentiated once only: choose another score"
+                )
+            found = self._derivatives(slope, batch, parts)
+        return added_up(found, parts)
 
     @cached_property
     def input_squares(self) -> InputSquares:
@@ -200,17 +239,28 @@ class Calibration:
             ) from error
 
     def _gradients_of(
-        self, batch: Batch, parameters: Mapping[str, nn.Parameter]
+        self, batch: Batch, parameters: Mapping[str, nn.Parameter], twice: bool = False
     ) -> dict[str, Tensor]:
         """Return the gradients of the mean loss of a batch, of those parameters that it reaches."""
         with torch.enable_grad():
-            loss = self._loss_of(batch)
-            try:
-                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            except RuntimeError as error:
-                raise InputError(
-                    f"the gradients of batch {batch.number} cannot be computed ({told(error)})"
-                ) from error
+            return self._derivatives(self._loss_of(batch), batch, parameters, twice)
+
+    def _derivatives(
+        self,
+        of: Tensor,
+        batch: Batch,
+        parameters: Mapping[str, nn.Parameter],
+        twice: bool = False,
+    ) -> dict[str, Tensor]:
+        """Return the derivatives of a number; with `twice`, such as can be derived again."""
+        try:
+            found = torch.autograd.grad(
+                of, list(parameters.values()), allow_unused=True, create_graph=twice
+            )
+        except RuntimeError as error:
+            raise InputError(
+                f"the gradients of batch {batch.number} cannot be computed ({told(error)})"
+            ) from error
         reached = zip(parameters, found, strict=True)
         return {name: _full(one, name, batch) for name, one in reached if one is not None}
 
@@ -318,6 +368,23 @@ def _full(gradient: Tensor, name: str, batch: Batch) -> Tensor:
             "batch"
         )
     return dense.float() if dense.dtype.itemsize < torch.float32.itemsize else dense
+
+
+def _hides_derivatives(of: Tensor) -> bool:
+    """Tell whether a number depends on something that can be differentiated once only.
+
+    Autograd takes its derivative for zero where only others are asked for.
+    """
+    seen, left = set(), [of.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            return True
+        seen.add(node)
+        left.extend(following for following, _ in node.next_functions)
+    return False
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

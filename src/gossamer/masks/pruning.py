@@ -72,8 +72,9 @@ def prune(
         ``"magnitude"`` (smallest L2 norm first), ``"rms"`` (smallest root mean square first: the
         norm over the root of the number of weights), ``"relative-rms"`` (the same over that of the
         whole layer), ``"random"`` or ``"largest"`` (largest norm first); with `batches`,
-        ``"taylor"`` (gradient x weight), ``"gradient"`` and ``"wanda"`` (weight x norm of inputs,
-        compared within each unit whatever the allocation is). A function of a `ScoreContext` that
+        ``"taylor"`` (gradient x weight), ``"gradient"``, ``"wanda"`` (weight x norm of inputs,
+        compared within each unit whatever the allocation is), and for networks that are still to
+        be trained ``"snip"`` and ``"grasp"``. A function of a `ScoreContext` that
         returns a number for each weight is a score, too; a `Score` says more of it. Left out, it
         is "relative-rms" for units, whose norms grow with their fan-in, and "magnitude" for
         everything else.

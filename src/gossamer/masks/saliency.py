@@ -58,6 +58,14 @@ class ScoreContext:
         return self.calibration.gradients[self.layer.name].second_moment
 
     @property
+    def hessian_gradient(self) -> Tensor:
+        """The Hessian of the mean loss times its gradient, of the weight's shape.
+
+        Both over all examples, and over the weights that are asked about.
+        """
+        return self.calibration.hessian_gradients[self.layer.name]
+
+    @property
     def input_norms(self) -> Tensor:
         """The L2 norm, over all that the batches hold, of what each element multiplies, float64.
 

@@ -71,6 +71,19 @@ def gradient(context: "ScoreContext") -> "Tensor":
     return context.gradient.abs()
 
 
+def snip(context: "ScoreContext") -> "Tensor":
+    """Return ``|gradient x weight|``, the sensitivity of the loss to the weight's connection."""
+    return (context.gradient * context.weight).abs()
+
+
+def grasp(context: "ScoreContext") -> "Tensor":
+    """Return weight x (H g), half of what the squared norm of the gradient loses without it.
+
+    The paper's score is minus this, and the highest of it go.
+    """
+    return context.weight * context.hessian_gradient
+
+
 def wanda(context: "ScoreContext") -> "Tensor":
     """Return ``|w|`` times the L2 norm of the inputs that the weight multiplies."""
     return context.weight.abs() * context.input_norms
@@ -188,6 +201,16 @@ SCORES: dict[str, Score] = {
     ),
     "gradient": Score(
         gradient, needs="gradients", summary="magnitude of the gradient, of a group the mean"
+    ),
+    "snip": Score(
+        snip, needs="gradients",
+        summary="|gradient x weight|, of a group the mean; of an untrained network (Lee et al. "
+        "2019, arXiv 1810.02340)",
+    ),
+    "grasp": Score(
+        grasp, needs="gradients",
+        summary="weight x (H g), what is lost of the gradient g's flow, of a group the mean; of an "
+        "untrained network (Wang et al. 2020, arXiv 2002.07376)",
     ),
     "wanda": Score(
         wanda, needs="inputs", compares="unit",

@@ -79,6 +79,34 @@ def in_order_of(values: Tensor, owner: Tensor, other: Tensor) -> Tensor:
     return memory.as_strided(other.shape, other.stride()).clone()
 
 
+def added_up(
+    gradients: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return gradients by weight: those of parameters over the same elements of memory add up.
+
+    Parameters
+    ----------
+    gradients
+        By name, each of its parameter's shape; of some parameters at least.
+    parameters
+        By name, in the order that says which of several is first.
+
+    Examples
+    --------
+    >>> weight = torch.rand(1, 2)
+    >>> tied = {"encoder": weight, "decoder": weight.t()}
+    >>> found = {"encoder": torch.tensor([[1, 2]]), "decoder": torch.tensor([[10], [20]])}
+    >>> added_up(found, tied)
+    {'encoder': tensor([[11, 22]])}
+    """
+    firsts, sums = first_names(parameters), dict[str, Tensor]()
+    for name, gradient in gradients.items():
+        first = firsts[name]
+        ordered = in_order_of(gradient, parameters[name], parameters[first])
+        sums[first] = sums[first] + ordered if first in sums else ordered
+    return sums
+
+
 def tied_copy(module: nn.Module) -> nn.Module:
     """Return a deep copy in which the same parameters lie in the same memory.
 
