@@ -1,5 +1,6 @@
 import hashlib
 import io
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+import gossamer.leakage
 from gossamer.core.errors import InputError
 from gossamer.leakage import archive
 from gossamer.leakage.archive import (
@@ -41,8 +43,10 @@ def same(found: AuditInput, path: Path) -> bool:
     """Whether the arrays are those that NumPy itself reads."""
     with np.load(path, allow_pickle=False) as loaded:
         expected = {name: loaded[name] for name in ARRAYS}
-    return all(
-        np.array_equal(getattr(found, name), values) and getattr(found, name).dtype == values.dtype
+    read = {**vars(found), "logits": found.logits.whole()}
+    in_parts = np.concatenate(list(found.logits.rows(2)))
+    return np.array_equal(in_parts, expected["logits"].reshape(in_parts.shape)) and all(
+        np.array_equal(read[name], values) and read[name].dtype == values.dtype
         for name, values in expected.items()
     )
 
@@ -62,7 +66,7 @@ def test_probabilities_are_known_by_their_name_and_pairs_may_be_missing(tmp_path
     found = read_archive(save(tmp_path, ("logits", "pairs"), probabilities=rows))
     assert found.probabilities
     assert found.pairs is None
-    np.testing.assert_array_equal(found.logits, rows)
+    np.testing.assert_array_equal(found.logits.whole(), rows)
 
 
 @given(
@@ -95,8 +99,10 @@ def test_contents_are_known_before_anything_is_read(tmp_path: Path) -> None:
         name: values.shape for name, values in ARRAYS.items()
     }
     assert contents.ignored == ("accuracy",)
-    arrays = sum(values.nbytes for values in ARRAYS.values())
-    assert contents.memory == arrays + WORKING_BYTES * 2 * 6
+    beside = sum(values.nbytes for name, values in ARRAYS.items() if name != "logits")
+    assert contents.memory == beside + WORKING_BYTES * 2 * 6
+    turned = read_contents(save(tmp_path, logits=np.asfortranarray(LOGITS)))
+    assert turned.memory == contents.memory + LOGITS.nbytes
     np.testing.assert_array_equal(read_array(contents, "members"), ARRAYS["members"])
 
 
@@ -199,7 +205,7 @@ def test_a_changed_number_is_noticed_by_its_checksum(tmp_path: Path) -> None:
     assert content.count(LOGITS.tobytes()) == 1
     path.write_bytes(content.replace(LOGITS.tobytes(), (LOGITS + 1).tobytes()))
     with pytest.raises(InputError, match="Bad CRC-32"):
-        read_archive(path)
+        gossamer.leakage.audit(*scored(read_archive(path)))
 
 
 def entry(array: np.ndarray[Any, Any]) -> bytes:
@@ -240,6 +246,10 @@ def reshaped(shape: str) -> bytes:
         (entry(LOGITS)[:-4], "logits holds 140 bytes, expected 144 for its shape [2, 6, 3]"),
         (entry(LOGITS) + b"x", "logits holds 145 bytes, expected 144"),
         (entry(np.zeros(3, "f4,i8")).replace(b"'<i8'", b"'|O8'"), "Python objects"),
+        (
+            entry(np.zeros((2, 6, 3), "V0")),
+            "logits is of the type |V0, whose values take no bytes, expected an array of numbers",
+        ),
     ],
 )
 def test_a_damaged_entry_is_refused(content: bytes, sentence: str, tmp_path: Path) -> None:
@@ -260,23 +270,48 @@ def test_a_file_beyond_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits = np.zeros((4, 20000, 10))
-    path = save(tmp_path, logits=logits)
-    available = 4 * 20000 * (WORKING_BYTES + 10 * 2) + 1000
+    path = save(tmp_path, logits=np.asfortranarray(logits))
+    available = 4 * 20000 * WORKING_BYTES + 1000
     monkeypatch.setattr(archive, "available_memory", lambda: available)
     monkeypatch.setattr(archive, "read_array", None)
     with pytest.raises(InputError) as caught:
         read_archive(path)
     assert str(caught.value) == (
         f"{path}: auditing logits of shape [4, 20000, 10] takes about 0.0 GiB of memory and "
-        "0.0 GiB are available; audit fewer models or examples, or save them as float16."
+        "0.0 GiB are available; audit fewer models or examples, or save them by "
+        "numpy.ascontiguousarray, to be read in parts."
     )
     monkeypatch.undo()
     monkeypatch.setattr(archive, "available_memory", lambda: available)
-    assert read_archive(save(tmp_path, logits=logits.astype(np.float16))).logits.shape[1] == 20000
+    assert read_archive(save(tmp_path, logits=logits)).logits.shape[1] == 20000
     monkeypatch.setattr(archive, "available_memory", lambda: available - 2000)
-    for dtype in (np.float16, np.float32):
-        with pytest.raises(InputError, match=r"audit fewer models or examples\.$"):
-            read_archive(save(tmp_path, logits=logits.astype(dtype)))
+    with pytest.raises(InputError, match=r"audit fewer models or examples\.$"):
+        read_archive(save(tmp_path, logits=logits))
+
+
+def test_a_small_file_that_unpacks_to_much_is_read_in_parts(tmp_path: Path) -> None:
+    logits = np.zeros((2, 4000, 1000), np.float32)
+    logits[:, :, 0] = np.arange(4000)
+    members = np.stack([np.arange(4000) % 2, np.arange(4000) // 2 % 2])
+    given = read_archive(save(tmp_path, logits=logits, labels=np.arange(4000) % 9, members=members))
+    assert given.source.name == "mine.npz"
+    assert (tmp_path / "mine.npz").stat().st_size < logits.nbytes / 100
+    tracemalloc.start()
+    with pytest.raises(InputError, match="models 0 and 1 have the same margin"):
+        gossamer.leakage.audit(*scored(given))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < logits.nbytes / 4
+
+
+def test_what_cannot_be_a_network_is_refused_before_the_next_model_is_read(tmp_path: Path) -> None:
+    logits = np.stack([np.zeros_like(LOGITS[0]), np.full_like(LOGITS[1], np.nan)])
+    with pytest.raises(InputError, match="model 0 says the same of every example"):
+        gossamer.leakage.audit(*scored(read_archive(save(tmp_path, logits=logits))))
+
+
+def scored(given: AuditInput) -> tuple[Any, Any, Any]:
+    return given.logits, given.labels, given.members
 
 
 def test_a_compressed_bomb_is_refused_with_its_true_size(tmp_path: Path) -> None:
@@ -308,16 +343,16 @@ def test_changed_bytes_give_the_same_arrays_or_one_sentence(
 ) -> None:
     path = tmp_path_factory.mktemp("npz") / "mine.npz"
     (np.savez_compressed if compressed else np.savez)(path, **ARRAYS)
-    whole = read_archive(path)
+    whole = read_or_refused(path)
+    assert isinstance(whole, dict)
     content = bytearray(path.read_bytes())
     for position, value in changes:
         content[position % len(content)] = value
     path.write_bytes(content)
     found = read_or_refused(path)
-    if isinstance(found, AuditInput):
-        np.testing.assert_array_equal(found.logits, whole.logits)
-        np.testing.assert_array_equal(found.labels, whole.labels)
-        np.testing.assert_array_equal(found.members, whole.members)
+    if isinstance(found, dict):
+        for name in ("logits", "labels", "members"):
+            np.testing.assert_array_equal(found[name], whole[name])
     else:
         assert found.startswith(f"{path}: ")
         assert found.isprintable()
@@ -332,15 +367,16 @@ def test_cut_and_lengthened_files_give_the_same_arrays_or_one_sentence(
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - cut % len(content)] + added)
     found = read_or_refused(path)
-    if isinstance(found, AuditInput):
-        np.testing.assert_array_equal(found.logits, LOGITS)
+    if isinstance(found, dict):
+        np.testing.assert_array_equal(found["logits"], LOGITS.reshape(-1, 3))
     else:
         assert found.startswith(f"{path}: ")
         assert found.isprintable()
 
 
-def read_or_refused(path: Path) -> AuditInput | str:
+def read_or_refused(path: Path) -> dict[str, Any] | str:
     try:
-        return read_archive(path)
+        found = read_archive(path)
+        return {**vars(found), "logits": np.concatenate(list(found.logits.rows(4)))}
     except InputError as error:
         return str(error)

@@ -60,7 +60,7 @@ def test_members_are_counted(tmp_path: Path) -> None:
 def test_a_model_whose_mate_is_missing_is_foreseen_to_be_left_out(tmp_path: Path) -> None:
     path = save(tmp_path, 8)
     given = read_archive(path)
-    odd: dict[str, Any] = {"logits": given.logits[1:], "members": given.members[1:]}
+    odd: dict[str, Any] = {"logits": given.logits.whole()[1:], "members": given.members[1:]}
     found = seen(save(tmp_path, 8, **odd))
     assert (found.models, found.left_out, found.design) == (6, (0,), "paired")
     assert found.references is not None
@@ -99,6 +99,8 @@ BAD: dict[str, dict[str, Any]] = {
     "logits of one dimension": {"logits": np.zeros(60)},
     "text": {"logits": np.full((2, 60, 3), "a")},
     "no examples": {"logits": np.zeros((2, 0, 3))},
+    "one example": {"logits": np.zeros((2, 1, 3)), "labels": [0], "members": [[True], [False]]},
+    "far apart": {"logits": np.random.default_rng(0).normal(size=(2, 60, 3)) * 1e300},
     "no models": {"logits": np.zeros((0, 60, 3))},
     "not a number": {"logits": np.full((2, 60, 3), np.nan)},
     "infinite": {"logits": np.full((2, 60, 3), np.inf)},

@@ -102,6 +102,7 @@ def test_positions_of_members_are_told_to_be_flags(form: Callable[[Any], Any]) -
         (np.full(EXAMPLES, np.nan), "expected true and false"),
         (np.full(EXAMPLES, None), "expected true and false"),
         (MEMBERS[:3], "the shape is (3, 60), expected [4, 60]"),
+        (MEMBERS[:, :1], "expected [4, 60]"),
         ([[True], [True, False]], "members: cannot be read as an array (lists of different"),
     ],
 )

@@ -112,7 +112,8 @@ def test_stacking_and_selecting_keep_rows_and_columns() -> None:
         ([[1.0]], [0], False, "at least two classes"),
         ([1.0, 0.0], [0, 1], False, "the shape is"),
         ([["a", "b"]], [0], False, "expected real numbers"),
-        ([[1e300, 0.0]], [0], False, "margin holds NaN or infinity"),
+        ([[1e300, 0.0]], [0], False, "example 0 has logits more than 1e.38 times the temp"),
+        ([[1e308, -1e308]], [0], False, "example 0 has logits more than 1e.38 times the temp"),
     ],
 )
 def test_bad_input_is_refused(

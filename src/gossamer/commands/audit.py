@@ -13,8 +13,10 @@ from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.commands.ending import FAILED
 from gossamer.commands.progress import followed
 from gossamer.core.errors import InputError
+from gossamer.core.formats import compact
 
 if TYPE_CHECKING:
+    from gossamer.core.arrays import StoredArray
     from gossamer.records.example_scores import ExampleScores
     from gossamer.records.leakage import Leakage
 
@@ -129,8 +131,8 @@ def _preview(console: Console, file: Path, names: tuple[str, ...]) -> None:
     from gossamer.leakage.dry_run import dry_run
 
     contents = read_contents(file)
-    with _naming(file):
-        seen = dry_run(contents, names)
+    with followed(Console(stderr=True, highlight=False), "model") as follow, _naming(file):
+        seen = dry_run(contents, names, follow)
     for part in previewed(seen, file.name):
         console.print(part)
 
@@ -144,6 +146,7 @@ def _audited(
         from gossamer.leakage.archive import read_archive
 
         given = read_archive(file)
+        follow(0, 1, f"{file.name}, {_sizes(given.logits)}")
         check_folder(folder)
         kept: list[ExampleScores] = []
         with _naming(file):
@@ -161,6 +164,11 @@ def _audited(
                 source=given.source,
             )
         return leakage, kept[0]
+
+
+def _sizes(scores: "StoredArray") -> str:
+    """Say how much is about to be read; compressed, a file can be a thousand times smaller."""
+    return f"{scores.name} {list(scores.shape)}, {compact(scores.header.size, 'B')} unpacked"
 
 
 @contextmanager

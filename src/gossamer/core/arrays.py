@@ -42,6 +42,8 @@ class Header:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    column_major: bool = False
+    """Whether the first axis runs fastest, as Fortran has it."""
 
     @property
     def size(self) -> int:
@@ -181,6 +183,11 @@ def read_header(path: Path, archive: zipfile.ZipFile, name: str, entry: zipfile.
             f"{path}: {name} holds Python objects (pickle), which are not read for safety, "
             "expected an array of numbers; convert it before saving."
         )
+    if header.dtype.itemsize == 0:
+        raise InputError(
+            f"{path}: {name} is of the type {header.dtype}, whose values take no bytes, "
+            "expected an array of numbers; write it again."
+        )
     if entry.file_size - offset != header.size:
         raise InputError(
             f"{path}: {name} holds {entry.file_size - offset} bytes, expected {header.size} for "
@@ -203,11 +210,85 @@ def _parse_header(start: bytes) -> tuple[Header, int]:
         warnings.simplefilter("error")  # NumPy warns where it repairs a header.
         version = npy.read_magic(stream)
         if version == (1, 0):
-            shape, _, dtype = npy.read_array_header_1_0(stream)
+            shape, column_major, dtype = npy.read_array_header_1_0(stream)
         elif version == (2, 0):
-            shape, _, dtype = npy.read_array_header_2_0(stream)
+            shape, column_major, dtype = npy.read_array_header_2_0(stream)
         else:  # Version 3 exists for field names beyond Latin-1; arrays of numbers have none.
             raise ValueError("not a header of an array of numbers")
     if any(length < 0 for length in shape):
         raise ValueError("a negative length")
-    return Header(shape, dtype), stream.tell()
+    return Header(shape, dtype, column_major), stream.tell()
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of a file whose header was read: it is read a few rows at a time."""
+
+    path: Path
+    name: str
+    header: Header
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array in memory."""
+        return self.header.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As of an array in memory."""
+        return self.header.dtype
+
+    def rows(self, most: int) -> Iterator[NDArray[Any]]:
+        """Yield the array in order as ``[rows, last axis]``, so many rows at a time at most.
+
+        No part crosses the axes before. An array whose first axis runs fastest is read whole.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or is not what its checksum, known at the end, says.
+        """
+        if self.header.column_major:
+            yield from rows_of(self.whole(), most)
+            return
+        with opened(self.path) as archive, archive.open(entries(archive)[self.name]) as stream:
+            content = stream.read(_HEADER_BYTES)
+            content = content[_parse_header(content)[1] :]
+            for count in _counts(self.shape, most):
+                size = count * self.shape[-1] * self.dtype.itemsize
+                while len(content) < size:
+                    if not (more := stream.read(size - len(content))):
+                        raise EOFError("it ends early")
+                    content += more
+                yield np.frombuffer(content[:size], self.dtype).reshape(count, -1)
+                content = content[size:]
+            stream.read(1)  # Reading beyond the end is what compares the checksum.
+
+    def whole(self) -> NDArray[Any]:
+        """Return the array as one of NumPy.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        with opened(self.path) as archive:
+            return read_numbers(archive, entries(archive)[self.name])
+
+
+def rows_of(array: NDArray[Any], most: int) -> Iterator[NDArray[Any]]:
+    """Yield an array in order as ``[rows, last axis]``, as `StoredArray.rows` does.
+
+    Examples
+    --------
+    >>> [part.shape for part in rows_of(np.zeros((2, 3, 5)), 2)]
+    [(2, 5), (1, 5), (2, 5), (1, 5)]
+    """
+    for index in np.ndindex(array.shape[:-2]):
+        for start in range(0, array.shape[-2], most):
+            yield array[index][start : start + most]
+
+
+def _counts(shape: tuple[int, ...], most: int) -> Iterator[int]:
+    for _ in range(math.prod(shape[:-2])):
+        yield from (min(most, shape[-2] - start) for start in range(0, shape[-2], most))

@@ -15,7 +15,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gossamer.core.arrays import MAGIC, Header, entries, opened, read_header, read_numbers, readable
+from gossamer.core.arrays import (
+    MAGIC,
+    Header,
+    StoredArray,
+    entries,
+    opened,
+    read_header,
+    read_numbers,
+    readable,
+)
 from gossamer.core.errors import InputError
 from gossamer.core.system import available_memory
 from gossamer.records.leakage import Source
@@ -37,8 +46,8 @@ _NAMES_SHOWN = 8
 class AuditInput:
     """What one file says, as `gossamer.audit` takes it."""
 
-    logits: NDArray[Any]
-    """``[models, examples, classes]``, or ``[examples, classes]`` of one model."""
+    logits: StoredArray
+    """``[models, examples, classes]``, or ``[examples, classes]`` of one model; not read yet."""
     labels: NDArray[Any]
     """True classes, ``[examples]``."""
     members: NDArray[Any]
@@ -69,12 +78,14 @@ class Contents:
     @property
     def memory(self) -> int:
         """Bytes that reading and auditing the file take at most, about."""
-        rows = math.prod(self.headers[self.scores].shape[:-1])
-        return sum(header.size for header in self.headers.values()) + WORKING_BYTES * rows
+        scores = self.headers[self.scores]
+        others = sum(self.headers[name].size for name in self.headers if name != self.scores)
+        held = scores.size if scores.column_major else 0
+        return held + others + WORKING_BYTES * math.prod(scores.shape[:-1])
 
 
 def read_archive(path: Path | str) -> AuditInput:
-    """Read what an audit needs from an ``.npz`` file.
+    """Read what an audit needs from an ``.npz`` file, but for the scores, which may be many.
 
     The file holds ``logits`` or ``probabilities``, ``[models, examples, classes]`` or
     ``[examples, classes]``, of any floating type; ``labels``, ``[examples]``, or any form that
@@ -94,8 +105,9 @@ def read_archive(path: Path | str) -> AuditInput:
     Raises
     ------
     InputError
-        If the file cannot be read, lacks an array, holds Python objects, or does not fit in
-        memory. Shapes and numbers are checked by `gossamer.audit`.
+        If the file cannot be read, lacks an array, holds Python objects, or an audit of it does
+        not fit in memory. Shapes and numbers are checked by `gossamer.audit`, and the checksum of
+        the scores, too.
 
     Examples
     --------
@@ -115,9 +127,10 @@ def read_archive(path: Path | str) -> AuditInput:
     contents = read_contents(path)
     check_memory(contents)
     source = _source(contents.path)
-    arrays = {name: read_array(contents, name) for name in contents.headers}
+    others = contents.headers.keys() - {contents.scores}
+    arrays = {name: read_array(contents, name) for name in others}
     return AuditInput(
-        arrays[contents.scores],
+        StoredArray(contents.path, contents.scores, contents.headers[contents.scores]),
         arrays["labels"],
         arrays["members"],
         arrays.get("pairs"),
@@ -167,12 +180,12 @@ def check_memory(contents: Contents) -> None:
     available = available_memory()
     if available is not None and contents.memory > available:
         header = contents.headers[contents.scores]
-        smaller = contents.memory - max(header.size - 2 * math.prod(header.shape), 0)
-        half = ", or save them as float16" if smaller <= available else ""
+        fits = header.column_major and contents.memory - header.size <= available
+        other = ", or save them by numpy.ascontiguousarray, to be read in parts" if fits else ""
         raise InputError(
             f"{contents.path}: auditing {contents.scores} of shape {list(header.shape)} takes "
             f"about {contents.memory / 2**30:,.1f} GiB of memory and {available / 2**30:,.1f} GiB "
-            f"are available; audit fewer models or examples{half}."
+            f"are available; audit fewer models or examples{other}."
         )
 
 

@@ -1,7 +1,7 @@
 """The audit: every attack that can be run, its numbers, and what the audit checks of itself."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gossamer.core.arrays import as_array
+from gossamer.core.arrays import StoredArray, as_array
 from gossamer.core.errors import InputError
 from gossamer.leakage import self_tests
 from gossamer.leakage.attacks import (
@@ -24,9 +24,8 @@ from gossamer.leakage.design import find_design, without_mate
 from gossamer.leakage.evaluation import evaluate
 from gossamer.leakage.given_arrays import (
     EXPECTED_LOGITS,
-    check_axes,
+    checked_beside,
     checked_labels,
-    checked_logits,
     checked_members,
 )
 from gossamer.leakage.notes import (
@@ -38,7 +37,7 @@ from gossamer.leakage.notes import (
     notes_on,
     strongest_of,
 )
-from gossamer.leakage.output_statistics import Statistics, check_models, statistics
+from gossamer.leakage.output_statistics import Statistics, different, model_statistics
 from gossamer.leakage.provenance import arrays_source, provenance
 from gossamer.leakage.threshold_split import find_split
 from gossamer.leakage.uncertainty import Resampler
@@ -67,7 +66,7 @@ _IN_SAMPLE = tuple(name for name, attack in ATTACKS.items() if attack.in_sample)
 
 
 def audit(
-    logits: ArrayLike,
+    logits: ArrayLike | StoredArray,
     labels: ArrayLike,
     members: ArrayLike,
     *,
@@ -89,7 +88,8 @@ def audit(
     Parameters
     ----------
     logits
-        ``[models, examples, classes]``, or ``[examples, classes]`` of one model.
+        ``[models, examples, classes]``, or ``[examples, classes]`` of one model. What
+        `gossamer.leakage.archive.read_archive` found in a file is read as it is needed.
     labels
         True classes, ``[examples]``, whole numbers from 0, each the column of its class. One-hot
         rows and other forms that can be meant in one way only are taken, too; see
@@ -143,29 +143,32 @@ def audit(
     if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
         raise InputError(f"temperature: is {temperature!r}, expected a positive number such as 2.")
     given: Given = "probabilities" if probabilities else "logits"
-    outputs = as_array(given, logits, EXPECTED_LOGITS)
-    check_axes(outputs.shape, given, labels, members)
-    array = checked_logits(outputs, given)
-    return _audited(
-        statistics(array, labels, probabilities=probabilities),
-        labels,
-        members,
-        pairs,
-        _Options(
-            given,
-            {given: array},
-            array.shape[2],
-            chosen_attacks(attacks),
-            _checked_seed(seed),
-            progress or _silent,
-            keep_scores,
-            source,
-            temperature,
-            None
-            if temperature == 1
-            else statistics(array, labels, probabilities=probabilities, temperature=temperature),
-        ),
+    outputs = (
+        logits if isinstance(logits, StoredArray) else as_array(given, logits, EXPECTED_LOGITS)
     )
+    numbers, inside = checked_beside(outputs, given, labels, members)
+    options = _Options(
+        given,
+        {} if isinstance(outputs, StoredArray) else {given: outputs.reshape(*inside.shape, -1)},
+        outputs.shape[-1],
+        chosen_attacks(attacks),
+        _checked_seed(seed),
+        progress or _silent,
+        keep_scores,
+        source,
+        temperature,
+    )
+
+    def read(temperature: float) -> Iterator[Statistics]:
+        return model_statistics(
+            outputs, numbers, probabilities=probabilities, temperature=temperature
+        )
+
+    found = Statistics.stack(list(different(_told(read(1.0), len(inside), options))))
+    if temperature != 1:
+        softened = Statistics.stack(list(_told(read(temperature), len(inside), options)))
+        options = replace(options, softened=softened)
+    return _audited(found, numbers, inside, pairs, options)
 
 
 def audit_statistics(
@@ -204,22 +207,22 @@ def audit_statistics(
     InputError
         As for `audit`.
     """
-    return _audited(
-        statistics,
-        labels,
-        members,
-        pairs,
-        _Options(
-            "statistics",
-            {},
-            classes,
-            chosen_attacks(attacks),
-            _checked_seed(seed),
-            progress or _silent,
-            keep_scores,
-            source,
-        ),
+    options = _Options(
+        "statistics",
+        {},
+        classes,
+        chosen_attacks(attacks),
+        _checked_seed(seed),
+        progress or _silent,
+        keep_scores,
+        source,
     )
+    models, examples = statistics.models, statistics.examples
+    inside = checked_members(members, models, examples)
+    numbers = checked_labels(labels, examples, classes, models)
+    for _ in different(statistics.of_models(np.array([model])) for model in range(models)):
+        pass
+    return _audited(statistics, numbers, inside, pairs, options)
 
 
 @dataclass(frozen=True)
@@ -242,14 +245,11 @@ class _Options:
 
 def _audited(
     statistics: Statistics,
-    labels: ArrayLike,
-    members: ArrayLike,
+    numbers: NDArray[np.int64],
+    inside: NDArray[np.bool_],
     pairs: ArrayLike | None,
     options: _Options,
 ) -> Leakage:
-    inside = checked_members(members, statistics.models, statistics.examples)
-    numbers = checked_labels(labels, statistics.examples, options.classes, statistics.models)
-    check_models(statistics)
     alone = without_mate(inside, pairs)
     kept = np.delete(np.arange(statistics.models), alone)
     case = _case_of(statistics, numbers, inside, kept, pairs, options)
@@ -350,6 +350,15 @@ def _checked_seed(seed: int) -> int:
 
 def _silent(done: int, total: int, what: str) -> None:
     """Tell nobody."""
+
+
+def _told(parts: Iterator[Statistics], models: int, options: _Options) -> Iterator[Statistics]:
+    """Tell which model is read next; this takes longer than all that follows."""
+    total = len(options.attacks) + len(_IN_SAMPLE) + 1
+    for model in range(models):
+        options.progress(0, total, f"reading model {model + 1} of {models}")
+        yield next(parts)
+    yield from parts  # which is none, but for the look at the checksum
 
 
 def _attacked(

@@ -1,21 +1,17 @@
 """What an audit of a file would do, and whether it would do it: all but the attacks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.core.arrays import StoredArray
 from gossamer.core.system import available_memory
 from gossamer.leakage.archive import Contents, check_memory, read_array
 from gossamer.leakage.attacks import ATTACKS, chosen_attacks, obstacle
 from gossamer.leakage.design import Kind, find_design, without_mate
-from gossamer.leakage.given_arrays import (
-    check_axes,
-    checked_labels,
-    checked_logits,
-    checked_members,
-)
-from gossamer.leakage.output_statistics import check_models, statistics
+from gossamer.leakage.given_arrays import checked_beside
+from gossamer.leakage.output_statistics import different, model_statistics
 from gossamer.leakage.self_tests import count_references
 from gossamer.records.leakage import ReferenceCounts, Skipped
 
@@ -44,7 +40,11 @@ class DryRun:
     """Bytes of memory there are; None where nothing says so."""
 
 
-def dry_run(contents: Contents, attacks: Sequence[str] | None = None) -> DryRun:
+def dry_run(
+    contents: Contents,
+    attacks: Sequence[str] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> DryRun:
     """Find out what an audit of a file would do.
 
     All arrays are read and checked as the audit does, once their declared shapes and types fit
@@ -56,6 +56,8 @@ def dry_run(contents: Contents, attacks: Sequence[str] | None = None) -> DryRun:
         Of the file.
     attacks
         Names of the attacks asked for; None: the usual ones.
+    progress
+        Called after each model that was read.
 
     Returns
     -------
@@ -67,21 +69,16 @@ def dry_run(contents: Contents, attacks: Sequence[str] | None = None) -> DryRun:
         If the audit would refuse the file.
     """
     declared = contents.headers[contents.scores]
-    # One number that claims the whole shape: the check looks at shape and type, and needs no more.
-    stand_in = np.broadcast_to(np.empty((), declared.dtype), declared.shape)
-    labels, given_members = (read_array(contents, name) for name in ("labels", "members"))
-    check_axes(declared.shape, contents.scores, labels, given_members)
-    models, examples, classes = checked_logits(stand_in, contents.scores).shape
-    checked_labels(labels, examples, classes, models)
-    members = checked_members(given_members, models, examples)
-    check_memory(contents)
-    check_models(
-        statistics(
-            read_array(contents, contents.scores),
-            labels,
-            probabilities=contents.scores == "probabilities",
-        )
+    stored = StoredArray(contents.path, contents.scores, declared)
+    labels, members = checked_beside(
+        stored, contents.scores, *(read_array(contents, name) for name in ("labels", "members"))
     )
+    check_memory(contents)
+    examples, classes = declared.shape[-2:]
+    parts = model_statistics(stored, labels, probabilities=contents.scores == "probabilities")
+    for model, _ in enumerate(different(parts), 1):
+        if progress:
+            progress(model, len(members), "reading the next model")
     pairs = read_array(contents, "pairs") if "pairs" in contents.headers else None
     alone = without_mate(members, pairs)
     members = np.delete(members, alone, axis=0)

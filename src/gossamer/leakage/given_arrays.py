@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gossamer.core.arrays import as_array
+from gossamer.core.arrays import StoredArray, as_array
 from gossamer.core.errors import InputError
+from gossamer.core.formats import counted
 from gossamer.core.labels import is_one_hot, read_labels, without_single_axes
 
+_FEWEST_EXAMPLES = 4
 EXPECTED_LOGITS = (
     "expected [models, examples, classes] or [examples, classes] with at least two classes"
 )
@@ -57,6 +59,27 @@ def _fits(shape: list[int], members: tuple[int, ...], examples: int, classes: in
     return shape[-2] == examples and shape[-1] >= max(classes, 2) and rows
 
 
+def checked_beside(
+    outputs: NDArray[Any] | StoredArray, given: str, labels: ArrayLike, members: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return labels and memberships that go with outputs, of which the shape alone is looked at.
+
+    Returns
+    -------
+    tuple
+        Class numbers, ``[examples]``, and memberships, ``[models, examples]``.
+
+    Raises
+    ------
+    InputError
+        If they do not go together, which is then known before the outputs are read.
+    """
+    check_axes(outputs.shape, given, labels, members)
+    models, examples, classes = checked_shape(outputs.shape, outputs.dtype, given)
+    inside = checked_members(members, models, examples)
+    return checked_labels(labels, examples, classes, models), inside
+
+
 def checked_logits(logits: ArrayLike, name: str) -> NDArray[np.floating[Any]]:
     """Return logits as ``[models, examples, classes]``; complain of any other shape or type.
 
@@ -65,21 +88,31 @@ def checked_logits(logits: ArrayLike, name: str) -> NDArray[np.floating[Any]]:
     InputError
         Also if there are fewer than two classes.
     """
-    expected = EXPECTED_LOGITS
-    given = as_array(name, logits, expected)
-    array = given[None] if given.ndim == 2 else given
-    if array.ndim != 3 or 0 in array.shape or array.shape[2] < 2:
+    array = as_array(name, logits, EXPECTED_LOGITS)
+    return array.reshape(checked_shape(array.shape, array.dtype, name))
+
+
+def checked_shape(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> tuple[int, int, int]:
+    """Return how many models, examples and classes logits of a shape and type are of.
+
+    Raises
+    ------
+    InputError
+        If they cannot be logits.
+    """
+    models, examples, classes = (1, *shape) if len(shape) == 2 else (*shape, 0, 0, 0)[:3]
+    if len(shape) not in (2, 3) or 0 in shape or classes < 2:
         one = ""
-        if array.ndim == 3 and array.shape[2] == 1:
+        if len(shape) == 3 and classes == 1:
             first = "1 - x" if "probabilities" in name else "0 * x"
             one = (
                 "; if this is one output x for the second of two classes, pass "
                 f"numpy.concatenate([{first}, x], axis=-1)"
             )
-        raise InputError(f"{name}: the shape is {given.shape}, {expected}{one}.")
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{name}: the type is {array.dtype}, expected real numbers.")
-    return array
+        raise InputError(f"{name}: the shape is {shape}, {EXPECTED_LOGITS}{one}.")
+    if dtype.kind not in "fiu":
+        raise InputError(f"{name}: the type is {dtype}, expected real numbers.")
+    return models, examples, classes
 
 
 def checked_labels(
@@ -114,6 +147,11 @@ def checked_members(members: ArrayLike, models: int, examples: int) -> NDArray[n
         f"expected [{models}, {examples}] for models and examples, or [{examples}] if all models "
         "were trained on the same"
     )
+    if examples < _FEWEST_EXAMPLES:
+        raise InputError(
+            f"members: {counted(examples, 'example')} cannot be told apart, expected at least "
+            f"{_FEWEST_EXAMPLES}, two members and two others of each model; give more examples."
+        )
     given = as_array("members", members, expected)
     array = without_single_axes(given)
     if array.shape not in {(examples,), (1, examples), (models, examples)}:

@@ -1,16 +1,17 @@
 """What an attacker reads off one model about one example: a few numbers instead of all logits."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gossamer.core.arrays import StoredArray, rows_of
 from gossamer.core.errors import InputError
 from gossamer.core.labels import read_labels
-from gossamer.leakage.given_arrays import checked_logits
+from gossamer.leakage.given_arrays import checked_logits, checked_shape
 
 Labels = NDArray[np.integer[Any]]
 Values = NDArray[np.float32]
@@ -21,6 +22,9 @@ that margins of probabilities stay within about 103 nats."""
 
 SUM_TOLERANCE = 1e-3
 """How far probabilities may be from summing to one; half precision needs this much."""
+
+_WIDEST = 1e38
+"""Between a row's logits: margins, kept in float32, are finite with room to spare."""
 
 _CHUNK = 2**16
 """Logits worked on at a time: temporaries stay in the cache whatever the input."""
@@ -148,33 +152,58 @@ def statistics(
     True
     """
     array = checked_logits(logits, "probabilities" if probabilities else "logits")
-    models, examples, count = array.shape
+    return Statistics.stack(
+        list(model_statistics(array, labels, probabilities=probabilities, temperature=temperature))
+    )
+
+
+def model_statistics(
+    logits: NDArray[Any] | StoredArray,
+    labels: ArrayLike,
+    *,
+    probabilities: bool = False,
+    temperature: float = 1.0,
+) -> Iterator[Statistics]:
+    """Yield the `statistics` of one model after the other; of what is stored, little is held.
+
+    Raises
+    ------
+    InputError
+        As `statistics` does.
+    """
+    name = "probabilities" if probabilities else "logits"
+    models, examples, count = checked_shape(logits.shape, logits.dtype, name)
     classes = read_labels("labels", labels, examples, classes=count, models=models)
-    found = np.empty((4, models, examples), dtype=np.float32)
-    rows = max(1, _CHUNK // count)
-    normalised = not probabilities
-    for model, scores in enumerate(array):
-        for start in range(0, examples, rows):
-            part = slice(start, start + rows)
-            block = scores[part].astype(np.float64)
-            _check_numbers(block, model, start, probabilities=probabilities)
+    most = max(1, _CHUNK // count)
+    blocks = logits.rows(most) if isinstance(logits, StoredArray) else rows_of(logits, most)
+    for model in range(models):
+        found = np.empty((4, 1, examples), dtype=np.float32)
+        normalised = not probabilities
+        for start in range(0, examples, most):
+            with np.errstate(over="ignore"):  # of more than 64 bits
+                block = next(blocks).astype(np.float64)
+            place = _Place(name, model, start)
+            _check_numbers(block, place)
             normalised = normalised and _normalised(block)
             if probabilities:
                 block = np.log(np.maximum(block, LEAST_PROBABILITY))
-            block /= temperature
-            with np.errstate(over="ignore"):  # what float32 cannot hold, Statistics refuses
-                found[:, model, part] = _reduce(block, classes[part])
-    if normalised:
-        raise InputError(
-            "logits: every row lies from 0 to 1 and sums to one, which makes them probabilities, "
-            "expected what comes before the softmax; rename the array to probabilities, or pass "
-            "probabilities=True."
-        )
-    return Statistics(*found)
+            with np.errstate(over="ignore"):
+                block /= temperature
+                _check_spread(block, place)
+            found[:, 0, start : start + most] = _reduce(block, classes[start : start + most])
+        if normalised:
+            raise InputError(
+                f"logits: every row of model {model} lies from 0 to 1 and sums to one, which makes "
+                "them probabilities, expected what comes before the softmax; rename the array to "
+                "probabilities, or pass probabilities=True."
+            )
+        yield Statistics(*found)
+    for _ in blocks:  # none is left: only now is what is stored held against its checksum
+        pass
 
 
-def check_models(statistics: Statistics) -> None:
-    """Refuse models that cannot be trained networks, or not different ones.
+def different(parts: Iterable[Statistics]) -> Iterator[Statistics]:
+    """Yield statistics of one model each, as long as each can be a trained network of its own.
 
     Raises
     ------
@@ -183,7 +212,8 @@ def check_models(statistics: Statistics) -> None:
         reference would be the target itself.
     """
     seen: dict[bytes, int] = {}
-    for model, margins in enumerate(statistics.margin):
+    for model, part in enumerate(parts):
+        margins = part.margin[0]
         if margins.min() == margins.max():
             raise InputError(
                 f"predictions: model {model} says the same of every example (its margin is always "
@@ -195,6 +225,7 @@ def check_models(statistics: Statistics) -> None:
                 f"predictions: models {first} and {model} have the same margin for every example, "
                 "expected different models; if one was saved twice, leave one out."
             )
+        yield part
 
 
 def _normalised(block: NDArray[np.float64]) -> bool:
@@ -203,24 +234,40 @@ def _normalised(block: NDArray[np.float64]) -> bool:
     return bool(within and (np.abs(block.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
 
 
-def _check_numbers(
-    block: NDArray[np.float64], model: int, start: int, *, probabilities: bool
-) -> None:
-    name = "probabilities" if probabilities else "logits"
+@dataclass(frozen=True)
+class _Place:
+    """Where a block of rows is from."""
 
-    def complain(right: ArrayLike, what: str) -> None:
+    name: str
+    model: int
+    start: int
+    """The example of its first row."""
+
+    def complain(self, right: ArrayLike, what: str) -> None:
+        """Complain of the first row that is not right, if there is one."""
         if not np.all(right):
-            place = f"model {model}, example {start + int(np.argmin(right))}"
-            raise InputError(f"{name}: {place} {what}.")
+            row = self.start + int(np.argmin(right))
+            raise InputError(f"{self.name}: model {self.model}, example {row} {what}.")
 
-    complain(np.isfinite(block).all(axis=1), "holds NaN or infinity, expected finite numbers")
-    if probabilities:
+
+def _check_spread(block: NDArray[np.float64], place: _Place) -> None:
+    """Refuse logits so far apart that their margins exceed float32."""
+    place.complain(
+        block.max(axis=1) - block.min(axis=1) <= _WIDEST,
+        f"has logits more than {_WIDEST:.0e} times the temperature apart, expected the outputs of "
+        "a trained network",
+    )
+
+
+def _check_numbers(block: NDArray[np.float64], place: _Place) -> None:
+    place.complain(np.isfinite(block).all(axis=1), "holds NaN or infinity, expected finite numbers")
+    if place.name == "probabilities":
         hint = (
             "expected probabilities; if these are logits, rename the array to logits, or leave "
             "probabilities=True out"
         )
-        complain(block.min(axis=1) >= 0, f"holds a negative number, {hint}")
-        complain(
+        place.complain(block.min(axis=1) >= 0, f"holds a negative number, {hint}")
+        place.complain(
             np.abs(block.sum(axis=1) - 1) <= SUM_TOLERANCE,
             f"does not sum to one (within {SUM_TOLERANCE}), {hint}",
         )
