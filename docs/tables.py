@@ -43,7 +43,12 @@ TEXTS = (
 
 def scores_table() -> str:
     """Return every score, by its name."""
-    asked = {"nothing": "", "gradients": "`batches` and labels", "inputs": "`batches`"}
+    asked = {
+        "nothing": "",
+        "example": "`example` or `batches`",
+        "gradients": "`batches` and labels",
+        "inputs": "`batches`",
+    }
     lines = ["| score | what is compared; the lowest go | needs |", "|---|---|---|"]
     for name, score in SCORES.items():
         said = score.summary.replace("|", r"\|")

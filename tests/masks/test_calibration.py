@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gossamer import InputError, find_mask, prune
 from gossamer.masks import prunable_weights
-from gossamer.masks.calibration import Batches, Calibration
+from gossamer.masks.batches import Batches
+from gossamer.masks.calibration import Calibration
 
 SCORES = ("taylor", "wanda")
 

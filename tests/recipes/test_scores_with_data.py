@@ -64,6 +64,8 @@ def test_the_count_of_examples_is_in_keys_where_there_is_one(points: Dataset) ->
 def test_examples_without_a_use_and_functions_are_refused_in_a_sentence() -> None:
     with pytest.raises(ValidationError, match="leave examples out: the score 'magnitude' needs no"):
         Prune(sparsity=0.5, examples=10)
+    with pytest.raises(ValidationError, match="leave examples out: the score 'synflow' needs none"):
+        Prune(sparsity=0.5, score="synflow", examples=10)
     with pytest.raises(ValidationError, match="give a function of your own to gossamer"):
         Prune(sparsity=0.5, score=lambda context: context.weight)
     with pytest.raises(ValidationError, match="greater than 0"):

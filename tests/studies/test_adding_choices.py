@@ -172,7 +172,7 @@ def test_every_score_is_whole(name: str) -> None:
     assert inspect.getdoc(score.reduce)
     assert score.called == name
     step = Prune(sparsity=0.5, score=name)
-    assert (step.examples is not None) == (score.needs != "nothing")
+    assert (step.examples is not None) == (score.needs_batches)
     step.rehearse(network(), torch.zeros(2, 6))
 
 

@@ -261,6 +261,17 @@ def resolved_allocation(given: AnyAllocation) -> Allocation:
     return resolved(given, Allocation, ALLOCATIONS, or_else)
 
 
+def partway(sparsity: float, share: float) -> float:
+    """Return the sparsity after a share of a way on which the density falls exponentially.
+
+    Examples
+    --------
+    >>> round(partway(0.99, 0.5), 12), partway(0.99, 1)
+    (0.9, 0.99)
+    """
+    return sparsity if share == 1 else 1 - (1 - sparsity) ** share
+
+
 def _leaving(layers: "Sequence[PrunableWeight]", kept: Sequence[int]) -> list[float]:
     """Return the sparsities at which layers keep so many weights."""
     sizes = [layer.weight.numel() for layer in layers]

@@ -1,9 +1,8 @@
 """What batches tell of the weights of a network: their gradients, and the inputs they multiply."""
 
-import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,30 +14,20 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gossamer.core.errors import InputError
-from gossamer.graph.examples import arguments_of, described, tensors_in, told
+from gossamer.graph.examples import Example, arguments_of, described, told
 from gossamer.graph.keeping import unchanged
 from gossamer.graph.recording import uncompiled
+from gossamer.masks.batches import EXAMPLE, PAIRS, Batch, Batches, read_batch
 from gossamer.masks.inputs import InputSquares
 from gossamer.masks.layers import PrunableWeight
+from gossamer.masks.mask import Mask
 from gossamer.masks.names import parameters_by_name
 from gossamer.masks.storages import added_up, first_names
-
-Batches = Iterable[tuple[Any, Any]]
-"""Pairs of inputs (a tensor, a tuple of positional or a dict of keyword arguments) and labels."""
+from gossamer.masks.synaptic_flow import synaptic_flow
+from gossamer.masks.values import clear
 
 Loss = Callable[[Any, Any], Tensor]
 """From what the network gives for a batch and its labels to the mean over its examples."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch, its tensors copied to where the network is."""
-
-    number: int
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    labels: Any
-    examples: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +56,10 @@ class Calibration:
         See `Batches`; what can be gone through only once is kept. None if there are none.
     loss
         See `Loss`; None for cross entropy, where labels are class indices.
+    example
+        What the network takes, for what needs no more than that.
+    mask
+        What is pruned of the network for as long as it is looked at; None for nothing.
     """
 
     def __init__(
@@ -75,9 +68,11 @@ class Calibration:
         weights: Sequence[PrunableWeight],
         batches: Batches | None,
         loss: Loss | None,
+        example: Example | None = None,
+        mask: Mask | None = None,
     ) -> None:
         if batches is not None and not isinstance(batches, Iterable):
-            raise InputError(f"batches must be {_PAIRS}, not {type(batches).__name__}")
+            raise InputError(f"batches must be {PAIRS}, not {type(batches).__name__}")
         if loss is not None and not callable(loss):
             raise InputError(
                 f"loss must be a function of outputs and labels, not {type(loss).__name__}"
@@ -86,8 +81,16 @@ class Calibration:
         self._weights = weights
         self._given = list(batches) if isinstance(batches, Iterator) else batches
         self._loss = loss
+        self._example = example
+        self.mask = mask
+        """What is pruned for as long as the network is looked at; None if nothing is."""
         self.examples: int | None = None
         """How many examples the batches have; None as long as nothing was asked of them."""
+
+    def pruned_by(self, mask: Mask) -> "Calibration":
+        """Return what is to be told of the network where a mask has pruned it."""
+        given = (self._network, self._weights, self._given, self._loss, self._example)
+        return Calibration(*given, mask)
 
     @cached_property
     def gradients(self) -> Mapping[str, Gradients]:
@@ -186,6 +189,29 @@ class Calibration:
         squares.check()
         return squares
 
+    @cached_property
+    def synaptic_flows(self) -> Mapping[str, Tensor]:
+        """The derivative of the synaptic flow by the magnitude of each weight, by name.
+
+        Raises
+        ------
+        InputError
+            If there is neither an example nor a batch, or as `synaptic_flow`.
+        """
+        with self._looking():
+            if self._example is not None:
+                args, kwargs = arguments_of(self._example)
+            elif self._given is not None:
+                first = next(self._batches("the inputs of the network"))
+                args, kwargs = first.args, first.kwargs
+            else:
+                raise InputError(
+                    "the score needs to know what the network takes: pass example=, of which "
+                    "the types and shapes count"
+                )
+            names = [one.name for one in self._weights]
+            return synaptic_flow(self._network, names, args, kwargs)
+
     @contextmanager
     def _looking(self) -> Iterator[None]:
         """Run the network as it would be used, and leave everything as it was."""
@@ -203,6 +229,8 @@ class Calibration:
             stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
             torch.backends.mha.set_fastpath_enabled(False)
             self._network.eval()
+            if self.mask is not None:
+                stack.enter_context(_zeroed(self.mask.placed(self._network).values()))
             yield
 
     def _batches(self, what: str) -> Iterator[Batch]:
@@ -214,16 +242,16 @@ class Calibration:
             If there are none, or one is no pair of inputs and labels.
         """
         if self._given is None:
-            raise InputError(f"the score needs {what}: pass batches={_EXAMPLE}")
+            raise InputError(f"the score needs {what}: pass batches={EXAMPLE}")
         devices = {parameter.device for parameter in self._network.parameters()}
         device = devices.pop() if len(devices) == 1 else None
         examples = 0
         for number, given in enumerate(self._given, start=1):
-            batch = _batch(number, given, device)
+            batch = read_batch(number, given, device)
             examples += batch.examples
             yield batch
         if not examples:
-            raise InputError(f"batches is empty, but the score needs {what}: pass {_EXAMPLE}")
+            raise InputError(f"batches is empty, but the score needs {what}: pass {EXAMPLE}")
         self.examples = examples
 
     def _run(self, batch: Batch) -> Any:
@@ -285,43 +313,6 @@ class Calibration:
                 f"the mean over the batch's examples, not {given}"
             )
         return _finite(loss, batch)
-
-
-_EXAMPLE = "[(inputs, labels), ...]"
-_PAIRS = f"pairs of inputs and labels, {_EXAMPLE}"
-
-
-def _batch(number: int, given: Any, device: torch.device | None) -> Batch:
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        kind = f"{type(given).__name__} of {len(given)}" if hasattr(given, "__len__") else given
-        raise InputError(
-            f"batches must be {_PAIRS}, but batch {number} is a {kind}: where there are no labels, "
-            "write (inputs, None)"
-        )
-    inputs, labels = given
-    try:
-        args, kwargs = arguments_of(tuple(inputs) if isinstance(inputs, list) else inputs)
-    except InputError as error:
-        raise InputError(
-            f"the inputs of batch {number} must be a tensor, a tuple of positional arguments or a "
-            f"dict of keyword arguments, not {type(inputs).__name__}"
-        ) from error
-    tensors = tensors_in((args, kwargs, labels))
-    try:  # copies: a network may write into what it is given
-        memo = {id(one): one.detach().clone().to(device or one.device) for one in tensors}
-    except (RuntimeError, NotImplementedError) as error:
-        raise InputError(
-            f"batch {number} of batches cannot be brought to {device} ({told(error)})"
-        ) from error
-    args, kwargs, labels = copy.deepcopy((args, kwargs, labels), dict[int, Any](memo))
-    counted = [labels] if isinstance(labels, Tensor) and labels.dim() else tensors
-    examples = counted[0].shape[0] if counted and counted[0].dim() else 0
-    if not examples:
-        raise InputError(
-            f"batch {number} of batches holds no examples: give tensors whose first dimension is "
-            "the examples"
-        )
-    return Batch(number, args, kwargs, labels, examples)
 
 
 def _cross_entropy(output: Any, batch: Batch) -> Tensor:
@@ -403,6 +394,20 @@ def _check_reached(one: PrunableWeight, reached: bool | None) -> None:
             f"all gradients of {one.name} are too small for float16: turn the network into "
             "float32 or bfloat16 first"
         )
+
+
+@contextmanager
+def _zeroed(placed: Collection[tuple[nn.Parameter, Tensor]]) -> Iterator[None]:
+    """Set to zero what is not kept of parameters, for a while."""
+    before = [(parameter, parameter.detach().clone()) for parameter, _ in placed]
+    try:
+        for parameter, kept in placed:
+            clear(parameter, ~kept)
+        yield
+    finally:
+        for parameter, values in before:
+            with torch.inference_mode(parameter.is_inference()), torch.no_grad():
+                parameter.detach().copy_(values)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from gossamer.graph.capture import Structure
 from gossamer.graph.groups import coupled_units
 from gossamer.graph.walk import UnclearTiesError
 from gossamer.graph.weights import used_parameters
-from gossamer.masks.allocations import Allocation, ByName
+from gossamer.masks.allocations import Allocation, ByName, partway
 from gossamer.masks.attached import AttachedParameter
 from gossamer.masks.layers import PrunableWeight
 from gossamer.masks.names import names_it, parameters_by_name
@@ -65,10 +65,12 @@ class Coupling:
         allocation: Allocation,
         across: bool,
         sparsity: float,
+        share: float,
     ) -> list[Tensor]:
         """Return which units of each layer go, group by group, compared across all layers or not.
 
-        An allocation to layers holds for those together that are tied to each other.
+        An allocation to layers holds for those together that are tied to each other; after a share
+        of the way as many go as `partway` says.
 
         Raises
         ------
@@ -76,16 +78,17 @@ class Coupling:
             If a sparsity by name differs between layers that are tied to each other.
         """
         if across:
-            going = self._lowest(ranked, self.numbers, score, sparsity, unless_single)
+            reached = partway(sparsity, share)
+            going = self._lowest(ranked, self.numbers, score, reached, unless_single)
             return [going[numbers] for numbers in self.numbers]
         if isinstance(allocation, ByName):
             self._check_named(allocation)
         asked = allocation.sparsities(self.layers, sparsity)
         going = torch.zeros_like(self.pinned)
         for tied in self.tied():
-            share = self._agreed([asked[i] for i in tied], tied, allocation)
+            agreed = self._agreed([asked[i] for i in tied], tied, allocation)
             own, numbers = [ranked[i] for i in tied], [self.numbers[i] for i in tied]
-            going |= self._lowest(own, numbers, score, share, unless_alike)
+            going |= self._lowest(own, numbers, score, partway(agreed, share), unless_alike)
         return [going[numbers] for numbers in self.numbers]
 
     def _check_named(self, allocation: ByName) -> None:

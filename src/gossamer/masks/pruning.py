@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,10 +16,12 @@ from gossamer.masks.allocations import (
     AnyAllocation,
     ByName,
     Compared,
+    partway,
     resolved_allocation,
 )
 from gossamer.masks.attached import attached_parameters
-from gossamer.masks.calibration import Batches, Calibration, Loss
+from gossamer.masks.batches import Batches
+from gossamer.masks.calibration import Calibration, Loss
 from gossamer.masks.choices import valid_seed, valid_sparsity
 from gossamer.masks.coupling import Coupling, coupling
 from gossamer.masks.layers import PrunableWeight, excluded_parameters, patterns_of, survey
@@ -28,7 +31,6 @@ from gossamer.masks.patterns import Pattern, Unit, resolved_pattern
 from gossamer.masks.saliency import ScoreContext, ranked
 from gossamer.masks.scores import Score, resolved_score
 from gossamer.masks.selection import (
-    RankedLayer,
     across_layers,
     within_layers,
     within_runs,
@@ -74,7 +76,8 @@ def prune(
         whole layer), ``"random"`` or ``"largest"`` (largest norm first); with `batches`,
         ``"taylor"`` (gradient x weight), ``"gradient"``, ``"wanda"`` (weight x norm of inputs,
         compared within each unit whatever the allocation is), and for networks that are still to
-        be trained ``"snip"`` and ``"grasp"``. A function of a `ScoreContext` that
+        be trained ``"snip"`` and ``"grasp"``; ``"synflow"``, for those as well, only needs an
+        `example` of what the network takes, or batches. A function of a `ScoreContext` that
         returns a number for each weight is a score, too; a `Score` says more of it. Left out, it
         is "relative-rms" for units, whose norms grow with their fan-in, and "magnitude" for
         everything else.
@@ -187,19 +190,13 @@ def find_mask(
     whole_units = isinstance(chosen_pattern, Unit)
     tied = coupling(root, layers, structure) if whole_units and coupled else None
     layers = layers if tied is None else tied.layers
-    calibration = Calibration(root, layers, batches, loss)
-    contexts = [ScoreContext(layer, calibration) for layer in layers]
-    pruned = _weakest(contexts, tied, chosen_score, chosen_pattern, chosen_allocation, agreed, seed)
-    kept = [~groups for groups in pruned]
-    units = {layer.name: layer.units for layer in layers if layer.units is not None}
-    mask = Mask(
-        weights={
-            layer.name: chosen_pattern.spread(groups, layer)
-            for layer, groups in zip(layers, kept, strict=True)
-        },
-        attached=_attached(root, layers, kept, exclude, structure, tied) if whole_units else {},
-        unit_dimensions={name: layout.dimension for name, layout in units.items()},
-        unit_groups={name: layout.groups for name, layout in units.items() if layout.groups > 1},
+    search = _Search(
+        root, structure, exclude, layers, tied, chosen_score, chosen_pattern, chosen_allocation,
+        agreed, seed,
+    )  # fmt: skip
+    mask, examples = search.run(Calibration(root, layers, batches, loss, example))
+    mask = replace(
+        mask,
         provenance={
             "score": chosen_score.called,
             "allocation": chosen_allocation.written(),
@@ -209,7 +206,7 @@ def find_mask(
             "include": included,
             "left_alone": {**found.left_alone, **unsuited, **(tied.stuck if tied else {})},
             "seed": seed,
-            **({"examples": calibration.examples} if calibration.examples else {}),
+            **({"examples": examples} if examples else {}),
             **({"coupled": coupled} if whole_units else {}),
             **_shared(root, layers),
         },
@@ -218,21 +215,62 @@ def find_mask(
     return mask
 
 
-def _weakest(
-    contexts: Sequence[ScoreContext],
-    tied: Coupling | None,
-    score: Score,
-    pattern: Pattern,
-    allocation: Allocation,
-    sparsity: float | None,
-    seed: int,
-) -> list[Tensor]:
-    """Return the groups of each layer that go."""
-    scored = ranked(contexts, score, pattern, seed)
-    compared = _compared(pattern, allocation, score)
-    if tied is None:
-        return _lowest(scored, pattern, allocation, compared, sparsity)
-    return tied.lowest(scored, score, allocation, compared == "network", sparsity or 0.0)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What is compared, among which weights, and how many of them go."""
+
+    root: nn.Module
+    structure: Structure
+    exclude: str | Sequence[str]
+    layers: list[PrunableWeight]
+    tied: Coupling | None
+    score: Score
+    pattern: Pattern
+    allocation: Allocation
+    sparsity: float | None
+    seed: int
+
+    def run(self, calibration: Calibration) -> tuple[Mask, int | None]:
+        """Return the mask that all rounds of the score find, and on how many examples."""
+        rounds = 1 if self.pattern.run is not None else self.score.rounds
+        mask = self._mask(calibration, 1 / rounds)
+        for number in range(2, rounds + 1):
+            calibration = calibration.pruned_by(mask)
+            mask = self._mask(calibration, number / rounds)
+        return mask, calibration.examples
+
+    def _mask(self, calibration: Calibration, share: float) -> Mask:
+        """Return the mask after a share of the rounds."""
+        kept = [~groups for groups in self._weakest(calibration, share)]
+        named = list(zip(self.layers, kept, strict=True))
+        units = {layer.name: layer.units for layer in self.layers if layer.units is not None}
+        attached = {}
+        if isinstance(self.pattern, Unit):
+            attached = _attached(
+                self.root, self.layers, kept, self.exclude, self.structure, self.tied
+            )
+        return Mask(
+            weights={layer.name: self.pattern.spread(groups, layer) for layer, groups in named},
+            attached=attached,
+            unit_dimensions={name: layout.dimension for name, layout in units.items()},
+            unit_groups={name: one.groups for name, one in units.items() if one.groups > 1},
+        )
+
+    def _weakest(self, calibration: Calibration, share: float) -> list[Tensor]:
+        """Return the groups of each layer that go after a share of the rounds."""
+        contexts = [ScoreContext(layer, calibration) for layer in self.layers]
+        scored = ranked(contexts, self.score, self.pattern, self.seed)
+        compared, asked = _compared(self.pattern, self.allocation, self.score), self.sparsity or 0.0
+        if self.tied is not None:
+            across = compared == "network"
+            return self.tied.lowest(scored, self.score, self.allocation, across, asked, share)
+        if self.pattern.run is not None:
+            return within_runs(scored, *self.pattern.run)
+        if compared == "network":
+            return across_layers(scored, partway(asked, share))
+        sparsities = [partway(one, share) for one in self.allocation.sparsities(self.layers, asked)]
+        within = within_units if compared == "unit" else within_layers
+        return within(scored, sparsities)
 
 
 def _compared(pattern: Pattern, allocation: Allocation, score: Score) -> Compared:
@@ -243,23 +281,6 @@ def _compared(pattern: Pattern, allocation: Allocation, score: Score) -> Compare
     of_score = score.compares if pattern.is_single or score.compares == "network" else "layer"
     narrowest: tuple[Compared, ...] = ("unit", "layer", "network")
     return min(allocation.compares, of_score, key=narrowest.index)
-
-
-def _lowest(
-    layers: Sequence[RankedLayer],
-    pattern: Pattern,
-    allocation: Allocation,
-    compared: Compared,
-    sparsity: float | None,
-) -> list[Tensor]:
-    """Return which groups of each layer go."""
-    if pattern.run is not None:
-        return within_runs(layers, *pattern.run)
-    if compared == "network":
-        return across_layers(layers, sparsity or 0.0)
-    sparsities = allocation.sparsities([one.layer for one in layers], sparsity or 0.0)
-    within = within_units if compared == "unit" else within_layers
-    return within(layers, sparsities)
 
 
 def _shared(model: nn.Module, layers: Sequence[PrunableWeight]) -> dict[str, Any]:

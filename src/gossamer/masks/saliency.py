@@ -33,9 +33,15 @@ class ScoreContext:
 
     @cached_property
     def weight(self) -> Tensor:
-        """The weights, in float32 at least: exact, and NumPy has no bfloat16."""
+        """The weights, in float32 at least: exact, and NumPy has no bfloat16.
+
+        Those that an earlier round of the same score pruned are zero.
+        """
         weight = self.layer.weight.detach()
-        return weight.float() if weight.dtype.itemsize < torch.float32.itemsize else weight
+        wide = weight.float() if weight.dtype.itemsize < torch.float32.itemsize else weight
+        if (mask := self.calibration.mask) is None:
+            return wide
+        return wide.masked_fill(~mask.weights[self.layer.name].to(wide.device), 0)
 
     @property
     def gradient(self) -> Tensor:
@@ -64,6 +70,11 @@ class ScoreContext:
         Both over all examples, and over the weights that are asked about.
         """
         return self.calibration.hessian_gradients[self.layer.name]
+
+    @property
+    def synaptic_flow(self) -> Tensor:
+        """The derivative of the synaptic flow by the weight's magnitude, of its shape, float64."""
+        return self.calibration.synaptic_flows[self.layer.name]
 
     @property
     def input_norms(self) -> Tensor:

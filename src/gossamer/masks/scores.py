@@ -84,6 +84,11 @@ def grasp(context: "ScoreContext") -> "Tensor":
     return context.weight * context.hessian_gradient
 
 
+def synflow(context: "ScoreContext") -> "Tensor":
+    """Return ``|w|`` times the derivative of the synaptic flow: what flows through the weight."""
+    return context.weight.abs() * context.synaptic_flow
+
+
 def wanda(context: "ScoreContext") -> "Tensor":
     """Return ``|w|`` times the L2 norm of the inputs that the weight multiplies."""
     return context.weight.abs() * context.input_norms
@@ -121,7 +126,7 @@ def first(members: "Members") -> "Tensor":
     return members.first
 
 
-Needs = Literal["nothing", "gradients", "inputs"]
+Needs = Literal["nothing", "example", "gradients", "inputs"]
 
 
 @dataclass(frozen=True)
@@ -140,13 +145,16 @@ class Score:
         From these numbers of units of several layers that go together to one of all their weights;
         the mean where nothing else is said.
     needs
-        What it asks of batches.
+        What it asks of batches; "example" where it asks only what the network takes.
     compares
         Among which weights single ones are compared at most: "unit" for those of a unit alone,
         whatever the allocation says. Groups of several weights are compared within a layer then.
     by_batch
         Whether what is compared is worked out for each batch, from its gradient alone, and the
         mean over all examples taken then.
+    rounds
+        In how many rounds weights go, each scored anew without what went before; from round to
+        round the same share of what is left. Of n of each m weights all go at once.
     summary
         What it is, for tables of scores.
 
@@ -166,7 +174,13 @@ class Score:
     needs: Needs = "nothing"
     compares: Compared = "network"
     by_batch: bool = False
+    rounds: int = 1
     summary: str = ""
+
+    @property
+    def needs_batches(self) -> bool:
+        """Whether it asks anything of batches."""
+        return self.needs in ("gradients", "inputs")
 
     @property
     def called(self) -> str:
@@ -211,6 +225,12 @@ SCORES: dict[str, Score] = {
         grasp, needs="gradients",
         summary="weight x (H g), what is lost of the gradient g's flow, of a group the mean; of an "
         "untrained network (Wang et al. 2020, arXiv 2002.07376)",
+    ),
+    "synflow": Score(
+        synflow, needs="example", rounds=100,
+        summary="|w| x what flows through it where all weights are positive and all inputs 1, in "
+        "100 rounds, of a group the mean; of an untrained network (Tanaka et al. 2020, arXiv "
+        "2006.05467)",
     ),
     "wanda": Score(
         wanda, needs="inputs", compares="unit",

@@ -79,7 +79,7 @@ class Prune(Step):
     @property
     def needs_data(self) -> bool:
         """Whether its score asks anything of examples."""
-        return self.score is not None and SCORES[self.score].needs != "nothing"
+        return self.score is not None and SCORES[self.score].needs_batches
 
     def described(self) -> dict[str, Any]:
         """Return the step as JSON values, as before it told whether units go together."""
