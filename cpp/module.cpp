@@ -19,6 +19,7 @@
 #include "core/instruction_sets.hpp"
 #include "core/peak.hpp"
 #include "ops/layer.hpp"
+#include "training/bindings.hpp"
 
 namespace nb = nanobind;
 
@@ -313,6 +314,7 @@ NB_MODULE(_native, module) {
     add_epilogue(module);
     add_plan(module);
     add_engine(module);
+    training::add_bindings(module);
     module.def("available_instruction_sets", [] {
         std::vector<std::string> names;
         for (const InstructionSet set : available_instruction_sets()) names.push_back(name_of(set));

@@ -47,6 +47,17 @@ class Engine:
 
     def layer_seconds(self, inputs: object, threads: int, repeats: int) -> list[float]: ...
 
+class TrainingIndex:
+    """
+    Where the non-zeros of a sparse layer stand. The memory at the addresses that its methods take is the caller's to check: float32, outputs and the gradient of the inputs [features][examples].
+    """
+
+    def __init__(self, positions: int, count: int, rows: int, columns: int, instruction_set: str) -> None: ...
+
+    def forward(self, values: int, bias: int, inputs: int, example: int, feature: int, examples: int, outputs: int, threads: int) -> None: ...
+
+    def backward(self, values: int, inputs: int, example: int, feature: int, gradient: int, gradient_example: int, gradient_feature: int, examples: int, of_inputs: int, of_values: int, of_bias: int, threads: int) -> None: ...
+
 def available_instruction_sets() -> list[str]: ...
 
 def operators() -> list[str]:

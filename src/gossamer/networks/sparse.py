@@ -1,9 +1,10 @@
 """Layers that store and train their non-zero weights only.
 
-A layer keeps the values of its connections and where they stand; each forward pass writes them
-into a weight of zeros and computes what the dense layer would, exactly. Parameters, their
-gradients, optimizer states and the ``state_dict`` shrink with the connections; the time and the
-working memory of a pass do not.
+A layer keeps the values of its connections and where they stand. Parameters, their gradients,
+optimizer states and the ``state_dict`` shrink with the connections. A `SparseLinear` of few of them
+computes in compiled kernels (`gossamer.networks.sparse_product`), in time and memory that shrink,
+too; other layers write the values into a weight of zeros at each pass, and compute what the dense
+layer would.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from gossamer.core.errors import InputError
 from gossamer.core.streams import stream, stream_seed
+from gossamer.networks.sparse_product import runs_in_kernels, sparse_linear
 
 Initialisation = Literal["he", "vector-glorot"]
 
@@ -212,6 +214,9 @@ class SparseLinear(SparseLayer):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs, shape [..., out_features], for inputs [..., in_features]."""
+        shape = self.weight_shape
+        if runs_in_kernels(self.values, self.positions, inputs, shape.numel()):
+            return sparse_linear(self.values, inputs, self.bias, self.positions, shape)
         return functional.linear(inputs, self.weight, self.bias)
 
     @property

@@ -1,0 +1,112 @@
+#include "training/index.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "core/caches.hpp"
+#include "core/plan.hpp"
+
+namespace gossamer::training {
+
+namespace {
+
+// How many slices the columns are cut into: as few as let the inputs of one fill half of the second
+// cache, but no more than leave a row enough non-zeros in each to take sums out of memory for.
+std::int64_t slices_of(std::int64_t rows, std::int64_t columns, std::int64_t count, int width) {
+    const std::int64_t bytes = columns * width * tile_vectors * 4;
+    const std::int64_t wanted = (bytes + caches().second / 2 - 1) / (caches().second / 2);
+    return std::max<std::int64_t>(1, std::min(wanted, count / (8 * rows)));
+}
+
+// From where each row begins, [rows + 1], and the columns in it, ascending.
+Sorted sorted(std::int64_t rows, std::int64_t columns, const std::vector<std::int32_t>& starts,
+              std::vector<std::int32_t> column_of, int width) {
+    const auto count = static_cast<std::int64_t>(column_of.size());
+    const std::int64_t slices = slices_of(rows, columns, count, width);
+    std::vector<std::int32_t> bounds(static_cast<std::size_t>((slices + 1) * rows));
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const auto begin = column_of.begin() + starts[static_cast<std::size_t>(row)];
+        const auto end = column_of.begin() + starts[static_cast<std::size_t>(row) + 1];
+        for (std::int64_t slice = 0; slice <= slices; ++slice) {
+            const auto found =
+                slice == slices ? end : std::lower_bound(begin, end, columns * slice / slices);
+            bounds[static_cast<std::size_t>(slice * rows + row)] =
+                static_cast<std::int32_t>(found - column_of.begin());
+        }
+    }
+    return {rows, columns, slices, std::move(bounds), std::move(column_of)};
+}
+
+// How many have each number below `most`, summed up: [most + 1].
+std::vector<std::int32_t> starts_of(const std::vector<std::int32_t>& numbers, std::int64_t most) {
+    std::vector<std::int32_t> starts(static_cast<std::size_t>(most) + 1);
+    for (const std::int32_t number : numbers) ++starts[static_cast<std::size_t>(number) + 1];
+    for (std::size_t i = 1; i < starts.size(); ++i) starts[i] += starts[i - 1];
+    return starts;
+}
+
+}  // namespace
+
+Part Sorted::part(std::int64_t slice, Range of) const {
+    const std::int32_t* const begins = bounds.data() + slice * rows;
+    return {of, begins, begins + rows, column_of.data()};
+}
+
+Range Sorted::non_zeros(Range of) const {
+    const auto start = [&](std::int64_t row) -> std::int64_t {
+        if (row == rows) return static_cast<std::int64_t>(column_of.size());
+        return bounds[static_cast<std::size_t>(row)];
+    };
+    return {start(of.begin), start(of.end)};
+}
+
+Range Sorted::share(int member, int members) const {
+    // Beginning and ending a row takes about as long as some non-zeros.
+    constexpr std::int64_t row_costs = 4;
+    const std::int64_t all = static_cast<std::int64_t>(column_of.size()) + row_costs * rows;
+    const auto boundary = [&](int number) {
+        std::int64_t low = 0, high = rows;
+        while (low < high) {
+            const std::int64_t row = (low + high) / 2;
+            const bool before =
+                bounds[static_cast<std::size_t>(row)] + row_costs * row < all * number / members;
+            (before ? low : high) = before ? row + 1 : row;
+        }
+        return low;
+    };
+    return {boundary(member), member + 1 == members ? rows : boundary(member + 1)};
+}
+
+Index::Index(const std::int64_t* positions, std::int64_t count, std::int64_t rows,
+             std::int64_t columns, InstructionSet set)
+    : set_(set) {
+    constexpr std::int64_t most = INT32_MAX;
+    if (rows < 1 || columns < 1 || count < 0)
+        throw std::invalid_argument("a matrix has at least one row and one column");
+    if (count > most || rows > most || columns > most)
+        throw std::overflow_error("more than 2^31 - 1 weights, rows or columns");
+    std::vector<std::int32_t> row_of(static_cast<std::size_t>(count)), column_of(row_of.size());
+    std::int64_t last = -1;
+    for (std::int64_t at = 0; at < count; ++at) {
+        const std::int64_t position = positions[at], row = position / columns;
+        if (position <= last || row >= rows)
+            throw std::invalid_argument("positions must be ascending ones within the weight");
+        last = position;
+        row_of[static_cast<std::size_t>(at)] = static_cast<std::int32_t>(row);
+        column_of[static_cast<std::size_t>(at)] = static_cast<std::int32_t>(position % columns);
+    }
+    const int width = training_loops(set).width;
+    const std::vector<std::int32_t> starts = starts_of(column_of, columns);
+    std::vector<std::int32_t> next(starts.begin(), starts.end() - 1), rows_in(row_of.size());
+    order_.resize(row_of.size());
+    for (std::size_t at = 0; at < row_of.size(); ++at) {
+        const auto place =
+            static_cast<std::size_t>(next[static_cast<std::size_t>(column_of[at])]++);
+        rows_in[place] = row_of[at];
+        order_[place] = static_cast<std::int32_t>(at);
+    }
+    by_row_ = sorted(rows, columns, starts_of(row_of, rows), std::move(column_of), width);
+    by_column_ = sorted(columns, rows, starts, std::move(rows_in), width);
+}
+
+}  // namespace gossamer::training

@@ -1,0 +1,49 @@
+// The loops of sparse layers in training: what they are asked to do, free of the instruction set
+// that does it.
+//
+// Values lie feature by feature, examples side by side in the lanes of vectors. A tile is what some
+// of the examples have, a whole number of vectors, few enough that a row of sums stays in
+// registers.
+#pragma once
+
+#include "core/plain.hpp"
+#include "simd/dispatch.hpp"
+
+namespace gossamer::training {
+
+constexpr int tile_vectors = 8;  // most vectors of a tile
+
+// [features][vectors][width], `stride` floats between features.
+struct Tile {
+    float* data;
+    std::ptrdiff_t stride;
+};
+
+// Some rows of a sparse matrix, or of those of its columns that make a slice.
+struct Part {
+    Range rows;
+    const std::int32_t* begins;  // [rows of the matrix] where what a row has begins, and ends
+    const std::int32_t* ends;
+    const std::int32_t* columns;  // [non-zeros]
+};
+
+struct Loops {
+    int width;
+    // outputs = matrix x inputs, beginning from the bias of each row (null for 0), or going on from
+    // what the outputs are. By the vectors of the tile.
+    void (*multiply[tile_vectors + 1])(const Part&, const float* values, const Tile& inputs,
+                                       const float* bias, bool goes_on, const Tile& outputs);
+    // For each non-zero, the sum over examples of the outputs' gradient in its row times the input
+    // in its column; for each row the sum of the gradient (null if not wanted). Both are set, or
+    // added to what is there.
+    void (*sample[tile_vectors + 1])(const Part&, const Tile& gradient, const Tile& inputs,
+                                     bool adds, float* values, float* bias);
+    // To a tile of so many lanes: some features of so many examples, which lie `apart`. Lanes
+    // without an example are set to 0.
+    void (*take)(const float* inputs, std::ptrdiff_t apart, std::int64_t examples, Range features,
+                 std::int64_t lanes, const Tile& tile);
+};
+
+GOSSAMER_DECLARE(Loops, training_loops)
+
+}  // namespace gossamer::training
