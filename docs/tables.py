@@ -23,6 +23,7 @@ from gossamer.masks.allocations import ALLOCATIONS
 from gossamer.masks.choices import Choice
 from gossamer.masks.patterns import PATTERNS
 from gossamer.masks.scores import SCORES
+from gossamer.training.updaters import UPDATERS
 from study_tables import (
     agreement_table,
     claims_table,
@@ -36,7 +37,7 @@ TEXTS = (
     ROOT / "README.md",
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("audit", "findings", "pruning", "speed", "statistics")
+        for name in ("audit", "enforcement", "findings", "pruning", "speed", "statistics")
     ),
 )
 
@@ -69,6 +70,16 @@ def choices_table(family: dict[str, type[Choice]], kind: str) -> str:
     return "\n".join(lines)
 
 
+def updaters_table() -> str:
+    """Return every updater, as a loop of one's own and as a study file have it."""
+    lines = ["| updater | what it does, and its options |", "|---|---|"]
+    for name, kind in UPDATERS.items():
+        said = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
+        options = [f"`{option}`" for option in kind.model_fields if option != "name"]
+        lines.append(f'| `"{name}"` | {said} {", ".join(options)} |')
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """Return a text with every table written between its markers."""
 
@@ -85,6 +96,7 @@ def filled(text: str) -> str:
             "attack-power": attack_power_table,
             "verdicts": verdicts_table,
             "scores": scores_table,
+            "updaters": updaters_table,
             "patterns": lambda: choices_table({**PATTERNS}, "pattern"),
             "allocations": lambda: choices_table({**ALLOCATIONS}, "allocation"),
         }

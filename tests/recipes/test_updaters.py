@@ -26,7 +26,7 @@ from gossamer.studies.run import Request, carry_out, prepare
 from gossamer.studies.schema import study_schema
 from gossamer.training import Adadelta, Adam, AdamW, OptimizerOptions, Sgd
 from gossamer.training.loop import Interrupted, Standing
-from gossamer.training.updaters import UPDATERS, Gradual, Moment, Updater
+from gossamer.training.updaters import SET, UPDATERS, Gradual, GraNet, Moment, RigL, Updater
 
 if TYPE_CHECKING:
     from gossamer.masks import Mask
@@ -64,6 +64,15 @@ class Mover(Updater):
         return Mask({**moment.mask.weights, name: moved})
 
 
+MOVING: dict[str, Updater] = {
+    "gradual": GRADUAL,
+    "mover": Mover(),
+    "set": SET(every=2),
+    "rigl": RigL(every=2),
+    "granet": GraNet(final=0.75, initial=0.25, start=3, every=2, updates=3),
+}
+
+
 @pytest.fixture(autouse=True)
 def mover() -> Iterator[None]:
     register(Mover)
@@ -98,6 +107,10 @@ def test_the_schedule_is_that_of_the_paper(
     assert values == sorted(values)
     assert values[0] == pytest.approx(initial)
     assert values[-1] == final
+    linear = gradual.model_copy(update={"schedule": "linear"})
+    rise = (final - initial) / (every * updates)
+    for step in (start, start + 1, linear.last - 1, linear.last):
+        assert linear.sparsity(step) == pytest.approx(initial + rise * (step - start), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -327,8 +340,10 @@ class Stop:
 
 
 @pytest.mark.usefixtures("look_at_every_batch")
-@pytest.mark.parametrize("updater", ["gradual", "mover"])
-@pytest.mark.parametrize("network", ["mlp", "dropout"])
+@pytest.mark.parametrize(
+    ("updater", "network"),
+    [*((name, "mlp") for name in MOVING), ("gradual", "dropout"), ("rigl", "dropout")],
+)
 def test_going_on_from_any_batch_gives_the_same_bits(
     make_runner: MakeRunner,
     points: Dataset,
@@ -337,8 +352,7 @@ def test_going_on_from_any_batch_gives_the_same_bits(
     updater: str,
     network: str,
 ) -> None:
-    chosen: Updater = GRADUAL if updater == "gradual" else Mover()
-    steps = (Prune(sparsity=0.25, score="random"), training(Adam(), updater=chosen))
+    steps = (Prune(sparsity=0.25, score="random"), training(Adam(), updater=MOVING[updater]))
     name = "mlp" if network == "mlp" else f"{home_made}:{network}"
     found = keyed(trial(*steps, network=name), points)
     calls = Stop(0)
@@ -387,8 +401,15 @@ def test_steps_around_an_updater_know_of_its_mask() -> None:
         check_recipe([gradual, Prune(sparsity=0.5)], 0)
     with pytest.raises(InputError, match=r"step 3 of the recipe \(train\) needs dense weights"):
         check_recipe([Prune(sparsity=0.5), Pack(), gradual], 0)
-    with pytest.raises(InputError, match="moves the weights of a mask, but nothing is pruned"):
-        check_recipe([training(updater=Mover())], 0)
+    moving: tuple[Updater, ...] = (SET(), RigL(), MOVING["granet"])
+    for updater in (Mover(), *moving[:2]):
+        with pytest.raises(InputError, match="moves the weights of a mask, but nothing is pruned"):
+            check_recipe([training(updater=updater)], 0)
+        check_recipe([gradual, training(updater=updater)], 0)
+    units = Prune(sparsity=0.5, pattern="unit")
+    for updater in moving:
+        with pytest.raises(InputError, match="moves single weights, but the pattern 'unit' is pru"):
+            check_recipe([units, training(updater=updater)], 0)
 
 
 def test_an_updater_enters_the_keys_with_its_version(
@@ -410,6 +431,16 @@ def test_a_training_that_is_too_short_is_refused(points: Dataset) -> None:
         "training has 8 steps: let it have fewer updates, or the training more epochs"
     )
     keyed(trial(training(epochs=3, updater=GRADUAL)), points)
+    before = Prune(sparsity=0.5)
+    with pytest.raises(InputError, match="every 100 steps before step 9 of a training of 12"):
+        keyed(trial(before, training(updater=RigL())), points)
+    keyed(trial(before, training(updater=RigL(every=8))), points)
+
+
+def test_the_schedule_that_was_first_is_not_written() -> None:
+    assert "schedule" not in training(updater=GRADUAL).described()["updater"]
+    linear = GRADUAL.model_copy(update={"schedule": "linear"})
+    assert training(updater=linear).described()["updater"]["schedule"] == "linear"
 
 
 STUDY = """
@@ -479,6 +510,6 @@ def test_what_is_wrong_with_an_updater_is_told(
 
 
 def test_updaters_come_back_from_json() -> None:
-    for updater in (GRADUAL, Mover()):
+    for updater in MOVING.values():
         step = training(updater=updater)
         assert any_step().validate_json(step.model_dump_json()) == step

@@ -39,6 +39,7 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
     if start.mask is not None and not before.packed:
         start.mask.enforce(network, optimizer)
     updating = None
+    total = step.epochs * -(-len(data.train.labels) // step.batch)
     if step.updater is not None:
         updating = Updating(
             step.updater,
@@ -48,8 +49,8 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
             seed=work.seed,
             example=data.train.inputs[:2],
             memory=memory,
+            steps=total,
         )
-    total = step.epochs * -(-len(data.train.labels) // step.batch)
 
     def now(standing: Standing) -> State:
         return State(

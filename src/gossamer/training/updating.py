@@ -33,6 +33,13 @@ class Updating:
         What the network takes, where its structure matters.
     memory
         What the updater kept when an earlier run of the same training was left.
+    steps
+        How many optimizer steps the training has; None where that is not known.
+
+    Raises
+    ------
+    InputError
+        If the updater moves weights and there is no mask of single ones, or it must know the steps.
     """
 
     def __init__(
@@ -44,7 +51,10 @@ class Updating:
         seed: int,
         example: Example | None,
         memory: Mapping[str, Tensor],
+        steps: int | None,
     ) -> None:
+        _check(updater, mask, steps)
+        self._total = steps
         self._updater, self._network, self._optimizer = updater, network, optimizer
         self._seed, self._example = seed, example
         self.mask = mask
@@ -81,7 +91,14 @@ class Updating:
     def after_step(self, step: int, gradients: Callable[[], Mapping[str, Tensor]]) -> None:
         """Let the updater look at the network after a step; see `Moment`."""
         moment = Moment(
-            step, self._network, self.mask, self.memory, self._seed, self._example, gradients
+            step=step,
+            network=self._network,
+            mask=self.mask,
+            memory=self.memory,
+            seed=self._seed,
+            example=self._example,
+            gradients=gradients,
+            steps=self._total,
         )
         mask = self._updater.after_step(moment)
         if mask is not None:
@@ -89,6 +106,25 @@ class Updating:
             # anew starts with neither.
             mask.enforce(self._network, self._optimizer)
             self.mask = mask
+
+
+def _check(updater: Updater, mask: Mask | None, steps: int | None) -> None:
+    if updater.moves and mask is None and updater.pruning() is None:
+        raise InputError(f"the updater {updater.kind()!r} moves the weights of a mask: pass mask=")
+    if updater.moves and mask is not None:
+        pattern = mask.provenance.get("pattern", "weight")
+        if mask.attached or pattern != "weight":
+            raise InputError(
+                f"the updater {updater.kind()!r} moves single weights, but the mask has the "
+                f"pattern {pattern!r}: prune with pattern='weight'"
+            )
+    if steps is not None:
+        updater.check_steps(steps)
+    elif updater.needs_steps:
+        raise InputError(
+            f"the updater {updater.kind()!r} must know how many optimizer steps the training has: "
+            "pass steps="
+        )
 
 
 def _no_gradients() -> Mapping[str, Tensor]:
@@ -103,6 +139,7 @@ def updater(
     mask: Mask | None = None,
     example: Example | None = None,
     seed: int = 0,
+    steps: int | None = None,
     **options: Any,
 ) -> Updating:
     """Let the mask change while a loop of your own trains a network.
@@ -113,16 +150,22 @@ def updater(
         What is trained, and by what.
     name
         Which updater: ``"gradual"`` prunes more and more, by the cubic schedule of Zhu and Gupta
-        (2017).
+        (2017); ``"granet"`` lets some grow again on the way (Liu et al. 2021); ``"set"`` moves
+        weights of a mask to random places (Mocanu et al. 2018), ``"rigl"`` to where the gradient is
+        largest (Evci et al. 2020).
     mask
         What is pruned already and stays so; it is enforced. None to start from a dense network.
     example
         What the model takes, as for `prune`.
     seed
         Seed of all that is drawn.
+    steps
+        How many optimizer steps the training has; "set" and "rigl" must know.
     options
-        Those of the updater, as in a study file: for "gradual" ``final`` and ``updates``, and
-        ``initial``, ``start``, ``every``, ``score``, ``allocation`` and ``exclude``.
+        Those of the updater, as in a study file: for "gradual" and "granet" ``final`` and
+        ``updates``, and ``initial``, ``start``, ``every``, ``schedule``, ``score``, ``allocation``
+        and ``exclude``; for "set" and "rigl" ``every`` and ``until``; ``fraction`` for all that
+        grow.
 
     Returns
     -------
@@ -161,4 +204,4 @@ def updater(
         raise InputError(f"the updater {name!r} cannot have these options ({wrong})") from error
     if mask is not None:
         mask.enforce(model, optimizer)
-    return Updating(chosen, model, optimizer, mask, seed, example, memory={})
+    return Updating(chosen, model, optimizer, mask, seed, example, {}, steps)

@@ -53,6 +53,12 @@ class Train(TrainingOptions, Step):
                     f"{at} has an updater that moves the weights of a mask, but nothing is pruned "
                     "before it"
                 )
+            patterns = [mask.pattern for mask in reached[-1].masks if isinstance(mask, Prune)]
+            if self.updater.moves and (others := [p for p in patterns if p != "weight"]):
+                raise InputError(
+                    f"{at} has an updater that moves single weights, but the pattern {others[0]!r} "
+                    "is pruned by then: use the pattern 'weight'"
+                )
         if self.optimizer_state == "keep" and reached[-1].optimizer != self.optimizer.name:
             raise InputError(
                 f"{at} keeps the optimizer's state, but no {self.optimizer.name} training "

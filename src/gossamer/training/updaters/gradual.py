@@ -1,6 +1,7 @@
 """Gradual magnitude pruning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
+_EXPONENTS = {"cubic": 3, "linear": 1}
+
 _CHANGES = ("sparsity", "earlier", "shared")
 """What the provenance of a mask holds that differs from one update of a training to the next."""
 
@@ -22,8 +25,8 @@ class Gradual(Updater):
     """Prune more and more while training goes on, at first fast, then ever slower (Zhu and Gupta
     2017, "To prune, or not to prune", arXiv 1710.01878).
 
-    After step t the sparsity is final + (initial - final) (1 - (t - start) / (updates every))^3.
-    What is pruned stays pruned.
+    After step t the sparsity is final + (initial - final) (1 - (t - start) / (updates every))^3; a
+    linear schedule has no exponent. What is pruned stays pruned.
     """  # noqa: D205
 
     version: ClassVar[int] = 1
@@ -39,6 +42,9 @@ class Gradual(Updater):
     """Optimizer steps from one update to the next."""
     updates: PositiveInt
     """How many updates follow the first one."""
+    # Not written where it is cubic, as in the keys of runs from before there was another.
+    schedule: Literal["cubic", "linear"] = Field("cubic", exclude_if=lambda value: value == "cubic")
+    """How sparsity rises."""
     score: Literal["magnitude", "rms", "relative-rms", "random", "largest"] = "magnitude"
     """By which weights are ranked; those of lowest score go."""
     allocation: Literal["uniform", "global"] = "uniform"
@@ -72,7 +78,7 @@ class Gradual(Updater):
         if step >= self.last:
             return self.final
         left = 1 - max(0, step - self.start) / (self.every * self.updates)
-        return self.final + (self.initial - self.final) * left**3
+        return self.final + (self.initial - self.final) * left ** _EXPONENTS[self.schedule]
 
     def pruning(self) -> Mapping[str, Any]:
         """Return the options of the pruning that it ends in."""
@@ -97,25 +103,44 @@ class Gradual(Updater):
         since = moment.step - self.start
         if since < 0 or since % self.every or moment.step > self.last:
             return None
-        from gossamer.masks import Mask, find_mask
+        from gossamer.masks import find_mask
 
         asked = {**self.pruning(), "sparsity": self.sparsity(moment.step)}
         found = find_mask(moment.network, **asked, example=moment.example, seed=moment.seed)
         if moment.mask is None:
             return found
         both = moment.mask & found
+        names = list(found.weights)
+        for compared in [names] if self.allocation == "global" else [[name] for name in names]:
+            both = _without_surplus(both, moment.mask, found, compared)
         if not _same_but_sparser(moment.mask.provenance, found.provenance):
             return both
         # Updates of one training are one pruning: told one by one they would nest without end.
         before = moment.mask.provenance.get("earlier")
         told = {name: value for name, value in both.provenance.items() if name != "earlier"}
-        return Mask(
-            weights=both.weights,
-            attached=both.attached,
-            unit_dimensions=both.unit_dimensions,
-            unit_groups=both.unit_groups,
-            provenance=told if before is None else {**told, "earlier": before},
-        )
+        return replace(both, provenance=told if before is None else {**told, "earlier": before})
+
+
+def _without_surplus(
+    both: "Mask", before: "Mask", found: "Mask", compared: Sequence[str]
+) -> "Mask":
+    """Keep the last that go now of layers compared together, if more are gone than were asked for.
+
+    A kept weight that is zero ranks with those that are pruned, and may be found in their place.
+    """
+
+    def zeros(mask: "Mask") -> int:
+        return sum(int((~mask.weights[name]).sum()) for name in compared if name in mask.weights)
+
+    surplus = zeros(both) - max(zeros(found), zeros(before))
+    weights = dict(both.weights)
+    for name in reversed(compared):
+        if surplus > 0 and name in before.weights:
+            kept = weights[name].clone()
+            going = (before.weights[name] & ~kept).flatten().nonzero().flatten()[-surplus:]
+            kept.view(-1)[going] = True
+            weights[name], surplus = kept, surplus - len(going)
+    return replace(both, weights=weights)
 
 
 def _same_but_sparser(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

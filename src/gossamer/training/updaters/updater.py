@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from gossamer.core.errors import InputError
 from gossamer.training.options import OfAnyKind, Options
 
 if TYPE_CHECKING:
@@ -33,6 +34,30 @@ class Moment:
     gradients: "Callable[[], Mapping[str, Tensor]]"
     """Returns the gradient of every parameter on the batch of the step, with the weights of now,
     of pruned weights too. It costs a pass forward and backward."""
+    steps: int | None = None
+    """How many steps the training has; None where that is not known."""
+
+    def gradients_by_weight(self) -> "dict[str, Tensor]":
+        """Return the `gradients` of the weights of the mask; several uses of one add up.
+
+        Raises
+        ------
+        InputError
+            If one is missing.
+        """
+        from gossamer.masks.names import bare_name, parameters_by_name
+        from gossamer.masks.storages import added_up
+
+        found = {bare_name(name): gradient for name, gradient in self.gradients().items()}
+        parameters = parameters_by_name(self.network)
+        gradients = added_up({n: g for n, g in found.items() if n in parameters}, parameters)
+        for name in self.mask.weights if self.mask is not None else ():
+            if name not in gradients:
+                raise InputError(
+                    f"the updater needs the gradient of {name}, but only those of "
+                    f"{', '.join(found) or 'nothing'} are given: let gradients return all"
+                )
+        return gradients
 
 
 class Updater(Options):
@@ -45,6 +70,10 @@ class Updater(Options):
 
     version: ClassVar[int]
     """Raised where the same options come to mean something else: it enters the keys."""
+    moves: ClassVar[bool] = False
+    """Whether it moves single weights, so that it needs a mask of single weights."""
+    needs_steps: ClassVar[bool] = False
+    """Whether it must know how many steps the training has."""
 
     @classmethod
     def kind(cls) -> str:
