@@ -18,6 +18,8 @@ struct AttentionTask {
     bool causal;
     const float* added;  // to the scores, [keys][added_row], or null
     std::int64_t added_row;
+    const float* mask;  // added, too: keys side by side, or null
+    std::ptrdiff_t mask_query;
 };
 
 struct AttentionLoops {
@@ -96,6 +98,12 @@ GOSSAMER_INLINE void mask(const AttentionTask& task, int64_t query, Range keys, 
             for (int v = 0; v < vectors; ++v)
                 store(row + v * width, load(row + v * width) + load_any<Vector>(more + v * width));
         }
+    }
+    for (int64_t key = keys.begin; task.mask && key < keys.end; ++key) {
+        float* row = scores + (key - keys.begin) * vectors * width;
+        const float* more = task.mask + query * task.mask_query + key;
+        const int64_t lanes = least(task.queries - query, vectors * width);
+        for (int64_t lane = 0; lane < lanes; ++lane) row[lane] += more[lane * task.mask_query];
     }
     if (!task.causal) return;
     for (int64_t key = keys.begin > query ? keys.begin : query + 1; key < keys.end; ++key) {
@@ -252,12 +260,14 @@ class Attention final : public Layer {
           kept(fields.take<Floats>("kept", {})),
           bias(fields.take<Floats>("bias", {})) {}
 
-    std::size_t arity() const override { return 3; }
+    std::size_t arity() const override { return 0; }  // three, and perhaps a mask
     bool one_by_one() const override { return true; }
 
     Shape check(const Check& check) override {
+        check.require(taken.size() == 3 || taken.size() == 4,
+                      "must read queries, keys and values, and a mask at most");
         const Shape &query = taken[0], &key = taken[1], &value = taken[2];
-        for (const Shape& shape : taken)
+        for (const Shape& shape : {query, key, value})
             check.require(shape.image && shape.height == 1, "must read [features, 1, positions]");
         check.require(heads >= 1 && key_heads >= 1 && heads <= most_numbers &&
                           key_heads <= most_numbers && heads % key_heads == 0 &&
@@ -270,6 +280,13 @@ class Attention final : public Layer {
         for (const Floats* array : {&kept, &bias}) {
             check.require(array->empty() || copies(*array) == 1 || copies(*array) == heads,
                           "kept and bias must have a number for each pair, of one head or all");
+        }
+        if (taken.size() == 4) {
+            const Shape& mask = taken[3];
+            check.require(mask.image && (mask.channels == 1 || mask.channels == heads) &&
+                              (mask.height == 1 || mask.height == query.width) &&
+                              mask.width == key.width,
+                          "a mask must be [1 or heads, 1 or queries, keys]");
         }
         return {true, value.channels / key_heads * heads, 1, query.width};
     }
@@ -310,6 +327,11 @@ class AttentionStep final : public single::Step {
         task_.keys = key_.width;
         task_.scale = layer.scale;
         task_.causal = layer.causal;
+        masked_ = layer.taken.size() == 4;
+        if (masked_) {
+            mask_ = site.read(3);
+            task_.mask_query = mask_.height > 1 ? mask_.pitch : 0;
+        }
         if (layer.kept.empty() && layer.bias.empty()) return;
         task_.added_row = tiles_ * loops_.tile;
         add(layer);
@@ -329,6 +351,9 @@ class AttentionStep final : public single::Step {
             task.key = key_.view(worker.scratch).data + shared * task.width * key_.plane;
             task.value = value_.view(worker.scratch).data + shared * task.depth * value_.plane;
             task.output = output_.view(worker.scratch).data + head * task.depth * output_.plane;
+            if (masked_)
+                task.mask =
+                    mask_.view(worker.scratch).data + (mask_.channels > 1 ? head * mask_.plane : 0);
             if (!added_.empty()) task.added = added_.data() + head % added_heads_ * added_size();
             loops_.attend(task, {tile, tile + 1});
         }
@@ -361,7 +386,8 @@ class AttentionStep final : public single::Step {
     }
 
     const AttentionLoops& loops_;
-    single::Layout query_, key_, value_, output_;
+    single::Layout query_, key_, value_, output_, mask_;
+    bool masked_ = false;
     std::int64_t heads_;
     std::int64_t shared_;  // heads that read the same keys
     std::int64_t tiles_;

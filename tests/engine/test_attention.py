@@ -1,6 +1,7 @@
 """Attention against PyTorch in float64, in every run there is."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,11 +49,14 @@ def attentions(draw: st.DrawFn) -> Drawn:
     layer = Attention(
         0, 1, 2, heads, key_heads, scale, causal, None if kept is None else kept.astype("f4"), bias
     )
-    mask = (
-        np.zeros((heads, queries, keys))
-        if bias is None
-        else np.broadcast_to(bias.astype(float), (heads, queries, keys))
-    )
+    mask = np.zeros((heads, queries, keys)) + (0.0 if bias is None else bias.astype(float))
+    inputs = tuple(_features_first(one) for one in arrays)
+    if draw(st.booleans()):  # one that is computed, and differs from example to example
+        size = (count, draw(st.sampled_from((1, heads))), draw(st.sampled_from((1, queries))), keys)
+        added = _as_float32(random.standard_normal(size))
+        added[random.random(size) < 0.4] = -np.inf
+        mask = mask + added
+        layer, inputs = replace(layer, mask=3), (*inputs, added)
     left_out = ~np.tri(queries, keys, dtype=bool) if causal else np.zeros((queries, keys), bool)
     left_out = left_out | (False if kept is None else ~kept)
     mask = np.where(left_out, -np.inf, mask)
@@ -60,9 +64,8 @@ def attentions(draw: st.DrawFn) -> Drawn:
     expected = scaled_dot_product_attention(
         q, k, v, torch.from_numpy(mask), scale=scale, enable_gqa=shared > 1
     )
-    inputs = tuple(_features_first(one) for one in arrays)
     shapes = tuple(one.shape[1:] for one in inputs)
-    return Network(shapes, (layer,), 3), inputs, _features_first(expected.numpy())
+    return Network(shapes, (layer,), len(inputs)), inputs, _features_first(expected.numpy())
 
 
 def _as_float32(array: Doubles) -> Doubles:
@@ -128,6 +131,7 @@ def test_a_query_that_is_no_number_gives_none_and_leaves_others_alone(name: str)
             Attention(0, 0, 0, 2, 2, 1.0, kept=np.ones((1, 5, 4), np.float32)),
             "kept is float32 [1, 5, 4], expected float32 [1, 5, 5]",
         ),
+        (Attention(0, 0, 0, 2, 2, 1.0, mask=0), "mask has shape [4, 1, 5], expected 1 or 2, 1"),
     ],
 )
 def test_an_attention_that_does_not_fit_is_refused(layer: Attention, complaint: str) -> None:

@@ -68,6 +68,7 @@ from gossamer.engine.ops.embedding import Embedding
 from gossamer.engine.ops.expand import Expand
 from gossamer.engine.ops.layer_norm import LayerNorm
 from gossamer.engine.ops.linear import Linear
+from gossamer.engine.ops.matmul import Matmul
 from gossamer.engine.ops.pad import Pad
 from gossamer.engine.ops.permute import Permute
 from gossamer.engine.ops.pixel_shuffle import PixelShuffle
@@ -105,8 +106,8 @@ __all__ = [
     "MOST_THREADS", "MOST_WEIGHTS", "OPERATORS", "PARTING", "REWRITTEN", "ROW_BY_ROW", "RULES",
     "Activation", "ActivationName", "Array", "Attention", "Call", "ChannelNorm", "Concatenate",
     "Constant", "Convolution", "Doubles", "Embedding", "Engine", "Epilogue", "Expand", "Floats",
-    "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Network", "NumberType", "Operator",
-    "Pad", "Pair", "Permute", "PixelShuffle", "Pointwise", "Pool", "Pooling", "Program",
+    "Given", "LayerNorm", "Layout", "Linear", "Lowered", "Matmul", "Network", "NumberType",
+    "Operator", "Pad", "Pair", "Permute", "PixelShuffle", "Pointwise", "Pool", "Pooling", "Program",
     "Recurrence", "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take",
     "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets", "check_inputs",
     "check_network", "dense", "finished", "fold", "fuse", "has_kernels", "lay_out",

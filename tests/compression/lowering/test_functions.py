@@ -63,11 +63,38 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "logarithm of sums": lambda x: x.logsumexp((1, 2)),
     "cumulated": lambda x: x.cumsum(2),
 }
+PER_HEAD, MIXED, ON_THE_LEFT = torch.randn(4, 5, 2), torch.randn(6, 3), torch.randn(4, 6, 5)
+PRODUCTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "products": lambda x: x @ x.transpose(2, 3) @ x,
+    "products of sequences": lambda x: torch.bmm(x[:, 0], x[:, 1].transpose(1, 2)),
+    "products of features": lambda x: x.flatten(2) @ x.flatten(2).mT,
+    "a matrix for each head": lambda x: x @ PER_HEAD.to(x) + x @ PER_HEAD[:1].to(x),
+    "constants on the left": lambda x: MIXED.to(x) @ x + ON_THE_LEFT.to(x) @ x.mT @ x,
+    "a sum with a product": lambda x: torch.baddbmm(x[:, 0], x[:, 1] @ x[:, 1].mT, x[:, 2],
+                                                    beta=0.5, alpha=2),
+    "einsum": lambda x: torch.einsum("bchw,bdhw->bcd", x, x),
+    "einsum over heads": lambda x: torch.einsum("bihd,bjhd->bhij", x, x[:, :3]),
+    "einsum with a constant": lambda x: torch.einsum("bchw,cwd->bhcd", x, PER_HEAD.to(x)),
+    "softmax over an axis": lambda x: x.softmax(-1) + x.log_softmax(2),
+}  # fmt: skip
+LARGER, LARGEST = torch.randn(4, 3, 5), torch.rand(4, 3, 5) < 0.5
+CONSTANTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sums": lambda x: x[:, :1] + LARGER + (LARGER - x[:, :1]),
+    "products and quotients": lambda x: x[:, :, :1] * LARGER + x[..., :1] / (1 + LARGER.abs()),
+    "comparisons": lambda x: (x < LARGER).float() + (x[:, :1] >= LARGER).float(),
+    "truths": lambda x: ((x > 0) & LARGEST).float() - ((x[:, :, :1] > 0) | LARGEST[:, :1]).float(),
+    "where": lambda x: torch.where(LARGEST, x, LARGER) + torch.where(x > 0, LARGER, 2.0),
+    "filled": lambda x: x.masked_fill(LARGEST, 3.0) + x[:, :1].masked_fill(~LARGEST, 0.0),
+    "infinite": lambda x: x.masked_fill(x > 0.5, -torch.inf).exp()
+    + x.masked_fill(x > 0.5, torch.inf).reciprocal().square(),
+    "a type of truth": lambda x: x.round().to(torch.bool).float() * x,
+}  # fmt: skip
+EVERY = FUNCTIONS | CONDITIONS | REDUCTIONS | PRODUCTS | CONSTANTS
 
 
-@pytest.mark.parametrize("name", FUNCTIONS | CONDITIONS | REDUCTIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_functions_are_what_pytorch_computes(name: str) -> None:
-    function = (FUNCTIONS | CONDITIONS | REDUCTIONS)[name]
+    function = EVERY[name]
     generator = torch.Generator().manual_seed(0)
     sizes = 10 ** (3 * torch.rand(3, 4, 3, 5, generator=generator) - 1.5)
     example = sizes * torch.randn(3, 4, 3, 5, generator=generator)

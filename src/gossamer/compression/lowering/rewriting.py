@@ -4,6 +4,7 @@ from torch import nn
 
 from gossamer.compression.lowering.attention import with_attention
 from gossamer.compression.lowering.batch_first import with_batch_first
+from gossamer.compression.lowering.patterns import with_patterns
 from gossamer.compression.lowering.recurrence import with_recurrence
 from gossamer.compression.lowering.tracing import Trace, trace
 from gossamer.graph.arguments import Arguments
@@ -13,12 +14,12 @@ from gossamer.graph.examples import Example
 def to_lower(model: nn.Module, given: Example | Arguments) -> Trace:
     """Record a model and return its graph with the batch in front, ready to be lowered.
 
-    Recurrent layers are one call for each layer and direction in it, and attention that is written
-    out is one call, too.
+    Recurrent layers are one call for each layer and direction in it, and so are attention and
+    normalisations that are written out.
 
     Raises
     ------
     InputError
         If PyTorch cannot record it.
     """
-    return with_attention(with_batch_first(with_recurrence(trace(model, given))))
+    return with_attention(with_patterns(with_batch_first(with_recurrence(trace(model, given)))))

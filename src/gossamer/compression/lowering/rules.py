@@ -90,7 +90,7 @@ def _fits_types(node: fx.Node, values: Sequence[fx.Node], types: Mapping[fx.Node
     if name in ANY_TYPE or name in _COMPARING:
         return True
     if name in _OF_TRUTHS:
-        return read == {"bool"}
+        return {given, *read} == {"bool"}
     if name in _CHOOSING:
         return given == "float32" and read <= {"bool", "float32"}
     return {given, *read} == {"float32"}

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,10 +89,21 @@ def _exported(
     dimensions = example.dynamic_shapes(batch) if dynamic else None
     with torch.no_grad(), quietly(), _masks_taken_as_they_are():
         program = torch.export.export(model, args, kwargs, dynamic_shapes=dimensions, strict=strict)
-        graph = program.run_decompositions({}).module(check_guards=False)
+        graph = program.run_decompositions(dict(_DECOMPOSED)).module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     _forget_effects(graph)
     return graph
+
+
+def _composed(*functions: torch._ops.OpOverload) -> dict[torch._ops.OpOverload, Any]:
+    """Return how PyTorch computes functions by others of its own."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return {function: partial(function._op_dk, key) for function in functions}
+
+
+_aten = torch.ops.aten
+_DECOMPOSED = _composed(_aten.einsum.default, _aten.tensordot.default, _aten.inner.default)
+"""Functions that are written as products, sums and permutations when a model is recorded."""
 
 
 @contextlib.contextmanager
@@ -145,56 +157,122 @@ def quietly() -> Iterator[None]:
 def constants(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
     """Return the value of every node that depends on parameters and buffers alone.
 
-    What is repeated for each example, as a class token is, is computed for a batch of one, and so
-    has the length 1 where the batch would be.
+    What is the same for each example, as a class token or a causal mask is, has the length 1 where
+    the batch would be. Whether it is the same is found out for two sizes of the batch.
     """
+    return _evaluated(graph)[0]
+
+
+def numbers_of_examples(graph: fx.GraphModule) -> set[fx.Node]:
+    """Return the nodes that give the numbers of the examples, from 0, along the first axis."""
+    return {
+        node
+        for node, given in _evaluated(graph)[1].items()
+        if all(
+            isinstance(value, Tensor)
+            and value.flatten().tolist() == list(range(batch))
+            and value.shape[:1] == (batch,)
+            for value, batch in zip(given.values, _BATCHES, strict=True)
+        )
+    }
+
+
+def _evaluated(graph: fx.GraphModule) -> tuple[dict[Any, Any], "dict[fx.Node, _ByBatch]"]:
+    """Return what is constant, and what reads nothing beside it but the size of the batch."""
     found: dict[Any, Any] = {}
+    by_batch: dict[fx.Node, _ByBatch] = {}
     with torch.no_grad():
         for node in graph.graph.nodes:
+            value: object = None
             if node.op == "get_attr":
                 value = _attribute(graph, str(node.target))
-            elif _is_constant(node, found):
+            elif _is_constant(node, found) and not any(n in by_batch for n in node.all_input_nodes):
                 value = _computed(node, found)
-            elif operation_name(node) in _FILLED and node.all_input_nodes == [node.args[0]]:
-                value = _computed(node, {node.args[0]: torch.empty(0)})
-            elif _is_repeated(node, found):
-                value = _computed(node, found | {n: 1 for n in node.all_input_nodes if is_size(n)})
-            else:
-                continue
+            elif (sizes := _for_batches(node, found, by_batch)) is not None:
+                by_batch[node] = sizes
+                value = sizes.alike(node)
             if isinstance(value, Tensor | list | tuple):
                 found[node] = value
-    return found
+    return found, by_batch
 
 
-_FILLED = frozenset({"new_ones", "new_zeros", "new_full"})
-"""Functions that take nothing but its type and place from the tensor that they are given."""
-_REPEATED = frozenset({"expand", "repeat", "zeros", "ones", "full"})
-"""Functions that may give the same for each example."""
+_FILLED = frozenset({"new_ones", "new_zeros", "new_full", "zeros_like", "ones_like", "full_like"})
+"""Functions that take nothing but its shape and type from the tensor that they are given."""
+_BATCHES = (2, 3)
+
+
+@dataclass(frozen=True)
+class _ByBatch:
+    """What a node gives for the batches of `_BATCHES`, of which it knows the size alone."""
+
+    values: tuple[Any, ...]
+
+    def alike(self, node: fx.Node) -> Tensor | None:
+        """Return what each example is given, along an axis of length 1; None if that differs."""
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor) or not all(isinstance(v, Tensor) for v in self.values):
+            return None
+        axes = [axis for axis, size in enumerate(value.shape) if not isinstance(size, int)]
+        if not axes:
+            first: Tensor = self.values[0]
+            return first if all(torch.equal(first, one) for one in self.values) else None
+        if len(axes) != 1:
+            return None
+        one: Tensor = self.values[0].narrow(axes[0], 0, 1)
+        same = all(
+            given.shape[axes[0]] == batch and torch.equal(given, one.expand_as(given))
+            for given, batch in zip(self.values, _BATCHES, strict=True)
+        )
+        return one if same else None
+
+
+def _for_batches(
+    node: fx.Node, found: Mapping[Any, Any], by_batch: Mapping[Any, _ByBatch]
+) -> _ByBatch | None:
+    """Compute a node that reads nothing but constants and the size of the batch."""
+    value = node.meta.get("val")
+    if isinstance(value, torch.SymInt):
+        sizes = [_at_batch(value, batch) for batch in _BATCHES]
+        return None if None in sizes else _ByBatch(tuple(sizes))
+    read = node.all_input_nodes
+    filled: tuple[Any, ...] = node.args[:1] if operation_name(node) in _FILLED else ()
+    known = [n for n in read if n in by_batch or n in found]
+    if not read or not _repeats(node) or len(known) + len({*filled} - {*known}) != len(read):
+        return None
+    values = []
+    for number, batch in enumerate(_BATCHES):
+        given = {n: by_batch[n].values[number] if n in by_batch else found[n] for n in known}
+        given |= {n: _empty(n, batch) for n in filled if n not in given}
+        values.append(_computed(node, given))
+    return None if any(one is None for one in values) else _ByBatch(tuple(values))
+
+
+def _at_batch(size: int | torch.SymInt, batch: int) -> int | None:
+    """Return a size for a batch; None if it depends on something else."""
+    if isinstance(size, int):
+        return size
+    symbols = list(size.node.expr.free_symbols)
+    return int(size.node.expr.subs(symbols[0], batch)) if len(symbols) == 1 else None
+
+
+def _empty(node: Any, batch: int) -> Tensor | None:
+    """Return a tensor of the shape and type of what a node gives for a batch."""
+    value = node.meta["val"]
+    sizes = [size for one in value.shape if (size := _at_batch(one, batch)) is not None]
+    return torch.empty(sizes, dtype=value.dtype) if len(sizes) == value.dim() else None
 
 
 def _is_constant(node: fx.Node, found: Mapping[Any, Any]) -> bool:
     if operation_name(node) == "getitem":
         return node.args[0] in found
+    return _repeats(node) and bool(node.args) and all(n in found for n in node.all_input_nodes)
+
+
+def _repeats(node: fx.Node) -> bool:
+    """Tell whether a node calls a function of PyTorch that gives the same each time."""
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return False
-    random = torch.Tag.nondeterministic_seeded in node.target.tags
-    return not random and bool(node.args) and all(n in found for n in node.all_input_nodes)
-
-
-def _is_repeated(node: fx.Node, found: Mapping[Any, Any]) -> bool:
-    """Tell whether a node gives a constant for each example, along an axis that is the batch."""
-    value = node.meta.get("val")
-    if operation_name(node) not in _REPEATED or not isinstance(value, Tensor):
-        return False
-    if not all(n in found or _is_batch(n) for n in node.all_input_nodes):
-        return False
-    return sum(not isinstance(size, int) for size in value.shape) == 1
-
-
-def _is_batch(node: fx.Node) -> bool:
-    """Tell whether a node is the size of the batch."""
-    value = node.meta.get("val")
-    return isinstance(value, torch.SymInt) and value.node.expr.is_Symbol
+    return torch.Tag.nondeterministic_seeded not in node.target.tags
 
 
 def _computed(node: fx.Node, found: Mapping[Any, Any]) -> object:

@@ -9,7 +9,9 @@ import numpy as np
 from gossamer.core.errors import InputError
 from gossamer.engine.epilogue import expect_axes, expect_shape
 from gossamer.engine.fields import Array, Count, Doubles, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, register
+from gossamer.engine.operator import Call, Given, Lowered, Operator, register
+from gossamer.engine.ops.expand import Expand
+from gossamer.engine.ops.function import Function
 from gossamer.engine.ops.permute import Permute
 from gossamer.engine.ops.reshape import Reshape
 from gossamer.engine.weights import NUMBERS_AT_ONCE
@@ -24,8 +26,9 @@ class Attention(Operator):
     keys and values of `heads / key_heads` neighbours (grouped queries; J. Ainslie et al., EMNLP
     2023). A score is the product of a query and a key times `scale`, plus its `bias`; where `kept`
     is 0, or the key comes after the query and `causal` is set, the pair does not count. A query
-    without any pair gives zeros. Both arrays are [1 or heads, queries, keys]. As PyTorch's
-    `scaled_dot_product_attention`.
+    without any pair gives zeros. Both arrays are [1 or heads, queries, keys]. What is computed may
+    be added, too: `mask`, [1 or heads, 1 or queries, keys], minus infinity where a pair does not
+    count. As PyTorch's `scaled_dot_product_attention`.
     """
 
     name = "attention"
@@ -39,6 +42,7 @@ class Attention(Operator):
     causal: bool = False
     kept: Array | None = None
     bias: Array | None = None
+    mask: Value | None = None
 
     def infer_shape(self, shapes: Mapping[Value, Shape]) -> Shape:
         query, key, value = (shapes[one] for one in (self.query, self.key, self.value))
@@ -59,7 +63,17 @@ class Attention(Operator):
         for name, array in (("kept", self.kept), ("bias", self.bias)):
             pairs = (query[2], key[2])
             expect_shape(name, array, (1, *pairs), (self.heads, *pairs))
+        if self.mask is not None:
+            self._check_mask(shapes[self.mask], (query[2], key[2]))
         return (value[0] // self.key_heads * self.heads, 1, query[2])
+
+    def _check_mask(self, mask: Shape, pairs: Shape) -> None:
+        known = len(mask) == 3 and mask[0] in (1, self.heads) and mask[1] in (1, pairs[0])
+        if not known or mask[2] != pairs[1]:
+            raise InputError(
+                f"mask has shape {list(mask)}, expected 1 or {self.heads}, 1 or {pairs[0]}, "
+                f"{pairs[1]}."
+            )
 
     def run(self, values: Mapping[Value, Array]) -> Array:
         query, key, value = (values[one] for one in (self.query, self.key, self.value))
@@ -74,7 +88,11 @@ class Attention(Operator):
         for start in range(0, queries, step):
             part = slice(start, start + step)
             scores = by_head[..., part].swapaxes(2, 3) @ keys_by_head
-            shares = self._shares(scores * query.dtype.type(self.scale), start)
+            scores = scores * query.dtype.type(self.scale)
+            if self.mask is not None:
+                mask = values[self.mask]
+                scores = scores + (mask[:, :, part] if mask.shape[2] > 1 else mask)
+            shares = self._shares(scores, start)
             result[..., part] = values_by_head @ shares.swapaxes(2, 3)
         return result.reshape(count, -1, 1, queries)
 
@@ -104,65 +122,101 @@ class Attention(Operator):
         kept = (random.random(pairs) < 0.7).astype(np.float32)
         bias = random.standard_normal(pairs).astype(np.float32)
         arrays = (kept if random.random() < 0.5 else None, bias if random.random() < 0.5 else None)
+        mask = 0 if width == 1 and random.random() < 0.5 else None
         drawn = cls(
-            0, 0, 0, key_heads, key_heads, 1 / math.sqrt(width), random.random() < 0.5, *arrays
+            0,
+            0,
+            0,
+            key_heads,
+            key_heads,
+            1 / math.sqrt(width),
+            random.random() < 0.5,
+            *arrays,
+            mask,
         )
         return (key_heads * width, 1, length), drawn
 
 
 def _attention(call: Call) -> Lowered:
-    """Return attention over values [heads, positions, features] of PyTorch."""
-    found = [call.given(name) for name in ("query", "key", "value")]
-    query, key, value = found
+    """Return attention over values [..., heads, positions, features] of PyTorch.
+
+    Axes before the heads, as of windows, are taken for more heads.
+    """
+    query, key, value = (call.given(name) for name in ("query", "key", "value"))
     if query is None or key is None or value is None or call.arguments["dropout_p"]:
         return ()
-    if any(len(one.shape) != 3 for one in (query, key, value)):
+    ranks = {len(one.shape) for one in (query, key, value)}
+    if len(ranks) != 1 or ranks.pop() < 2 or len({one.shape[:-3] for one in (query, key)}) > 1:
         return ()
-    pairs = _mask(call, (query.shape[0], query.shape[1], key.shape[1]))
-    if pairs is None:
+    steps = _features_first(call, query, 0)
+    read = [call.step(len(steps) - 1)]
+    for one in (key, value):
+        steps += _features_first(call, one, len(steps))
+        read.append(call.step(len(steps) - 1))
+    pairs = (math.prod(query.shape[:-2]), query.shape[-2], key.shape[-2])
+    causal = bool(call.arguments["is_causal"])
+    constant = _mask(call, query.shape[:-2], pairs[1:])
+    computed = _computed_mask(call, query.shape[:-2], pairs[1:], len(steps))
+    if constant is None and computed is None:
         return ()
+    kept, bias = constant or (None, None)
+    if kept is not None and kept.shape[0] == 1 and (kept == np.tri(*pairs[1:])).all():
+        kept, causal = None, True
+    steps += computed or ()
     scale = call.arguments["scale"]
-    steps: list[Operator] = []
-    for one in (query, key, value):
-        heads, positions, width = one.shape
-        steps += [
-            Permute(one.value, (0, 2, 1)),
-            Reshape(call.step(len(steps)), (heads * width, 1, positions)),
-        ]
     attention = Attention(
-        call.step(1),
-        call.step(3),
-        call.step(5),
-        heads=query.shape[0],
-        key_heads=key.shape[0],
-        scale=1 / math.sqrt(query.shape[2]) if scale is None else float(scale),
-        causal=bool(call.arguments["is_causal"]),
-        kept=pairs[0],
-        bias=pairs[1],
+        query=read[0],
+        key=read[1],
+        value=read[2],
+        heads=pairs[0],
+        key_heads=math.prod(key.shape[:-2]),
+        scale=1 / math.sqrt(query.shape[-1]) if scale is None else float(scale),
+        causal=causal,
+        kept=kept,
+        bias=bias,
+        mask=call.step(len(steps) - 1) if computed else None,
     )
-    heads, positions, depth = call.shape
+    *heads, positions, depth = call.shape
+    if not heads:
+        return (*steps, attention, Permute(call.step(len(steps)), (2, 1, 0)))
     after = (
-        Reshape(call.step(6), (heads, depth, positions)),
-        Permute(call.step(7), (0, 2, 1)),
+        Reshape(call.step(len(steps)), (math.prod(heads), depth, positions)),
+        Permute(call.step(len(steps) + 1), (0, 2, 1)),
     )
-    return (*steps, attention, *after)
+    last = (Reshape(call.step(len(steps) + 2), call.shape),) if len(heads) > 1 else ()
+    return (*steps, attention, *after, *last)
 
 
-def _mask(call: Call, shape: Shape) -> tuple[Doubles | None, Doubles | None] | None:
+def _features_first(call: Call, given: Given, first: int) -> list[Operator]:
+    """Return [..., positions, features] as [all heads' features, 1, positions]."""
+    *heads, positions, width = given.shape
+    if not heads:
+        return [Permute(given.value, (2, 1, 0))]
+    number = math.prod(heads)
+    merged = [Reshape(given.value, (number, positions, width))] if len(heads) > 1 else []
+    value = call.step(first) if merged else given.value
+    return [
+        *merged,
+        Permute(value, (0, 2, 1)),
+        Reshape(call.step(first + len(merged)), (number * width, 1, positions)),
+    ]
+
+
+def _mask(call: Call, heads: Shape, pairs: Shape) -> tuple[Doubles | None, Doubles | None] | None:
     """Return what is kept and what is added of a constant mask; None if it is computed."""
     if call.arguments["attn_mask"] is None:
         return None, None
     mask = call.constant("attn_mask")
     if mask is None:
         return None
-    mask = mask.reshape(mask.shape[-3:]) if mask.ndim > 3 and len(mask) == 1 else mask
+    if mask.ndim > len(heads) + 2 and len(mask) == 1:
+        mask = mask[0]
     try:
-        heads = mask.shape[0] if mask.ndim == 3 else 1
-        spread = np.broadcast_to(mask, (heads, *shape[1:]))
+        spread = np.broadcast_to(mask, (*heads, *pairs))
     except ValueError:  # it differs from example to example
         return None
-    if heads not in (1, shape[0]):
-        return None
+    alike = mask.ndim == 2 or mask.shape[:-2] == (1,) * (mask.ndim - 2)
+    spread = spread.reshape(-1, *pairs)[: 1 if alike else None]
     if call.is_boolean("attn_mask"):
         return (None if spread.all() else spread.astype(np.float64)), None
     kept = ~np.isneginf(spread)
@@ -170,4 +224,25 @@ def _mask(call: Call, shape: Shape) -> tuple[Doubles | None, Doubles | None] | N
     return (None if kept.all() else kept.astype(np.float64)), (bias if bias.any() else None)
 
 
-register(Attention, {"scaled_dot_product_attention": _attention})
+def _computed_mask(call: Call, heads: Shape, pairs: Shape, first: int) -> Lowered | None:
+    """Return what makes numbers to be added of a computed mask, as steps of a call from one on."""
+    mask = call.given("attn_mask")
+    if mask is None or len(mask.shape) != len(heads) + 2 or mask.shape[-1] != pairs[1]:
+        return None
+    steps: list[Operator] = []
+    shape = mask.shape
+    if math.prod(shape[:-2]) > 1 and shape[:-2] != heads:
+        shape = (*heads, *shape[-2:])
+        steps.append(Expand(mask.value, shape))
+    flat = (math.prod(shape[:-2]), *shape[-2:])
+    steps.append(Reshape(call.step(first) if steps else mask.value, flat))
+    if mask.type == "bool":  # the logarithm of 1 is 0, that of 0 minus infinity
+        steps.append(Function(call.step(first + len(steps) - 1), "log"))
+    return tuple(steps)
+
+
+register(
+    Attention,
+    {"scaled_dot_product_attention": _attention},
+    any_type=("scaled_dot_product_attention",),
+)

@@ -1,6 +1,6 @@
 """Functions of two computed numbers: gates, quotients, comparisons, the larger of both."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, Rule, random_shape, register
+from gossamer.engine.operator import (
+    Call,
+    Lowered,
+    Operator,
+    Rule,
+    network_shape,
+    random_shape,
+    register,
+)
+from gossamer.engine.ops.constant import Constant
 
 BinaryName = Literal[
     "add", "divide", "equal", "less", "less-equal", "maximum", "minimum", "multiply", "not-equal",
@@ -68,14 +77,44 @@ _FUNCTIONS: Mapping[str, Callable[[Array, Array], NDArray[Any]]] = {
 }
 
 
-def binary(call: Call, function: BinaryName, left: str = "self", right: str = "other") -> Lowered:
-    """Return a function of two computed values among the arguments of a call."""
-    first, second = call.given(left), call.given(right)
-    if first is None or second is None:
+def binary(
+    call: Call, function: BinaryName, left: str = "self", right: str = "other", first: int = 0
+) -> Lowered:
+    """Return a function of two values among the arguments of a call, one of them computed."""
+    found = operands(call, (left, right), first)
+    if found is None:
         return ()
-    if not len(first.shape) == len(second.shape) == len(call.shape):
-        return ()  # PyTorch would put the batch of one beside another axis of the other
-    return (Binary(first.value, second.value, function),)
+    constants, (one, other) = found
+    return (*constants, Binary(one, other, function))
+
+
+def operands(
+    call: Call, names: Sequence[str], first: int = 0
+) -> tuple[tuple[Constant, ...], tuple[Value, ...]] | None:
+    """Return arguments of a call as values of as many axes as its result has.
+
+    Constants are steps of the call from one on. None if an argument has other axes: PyTorch would
+    put the batch of one beside another axis of the other.
+    """
+    rank = len(call.shape)
+    given = [one for one in map(call.given, names) if one is not None]
+    if not given or any(len(one.shape) != rank for one in given):
+        return None
+    constants: list[Constant] = []
+    values: list[Value] = []
+    for name in names:
+        computed, numbers = call.given(name), call.constant(name)
+        if computed is not None:
+            values.append(computed.value)
+            continue
+        if numbers is not None and numbers.ndim == rank + 1 and len(numbers) == 1:
+            numbers = numbers[0]
+        if numbers is None or numbers.ndim > rank or not np.isfinite(numbers).all():
+            return None
+        shape = network_shape((1,) * (rank - numbers.ndim) + numbers.shape)
+        values.append(call.step(first + len(constants)))
+        constants.append(Constant(given[0].value, numbers.reshape(shape), shape))
+    return tuple(constants), tuple(values)
 
 
 def _binary(function: BinaryName, *, turned: bool = False) -> Rule:

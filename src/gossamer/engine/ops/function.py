@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
 from gossamer.engine.activations import Activation, complementary_error
-from gossamer.engine.fields import Array, Doubles, Shape, Value
-from gossamer.engine.operator import Call, Given, Lowered, Operator, Rule, random_shape, register
-from gossamer.engine.ops.binary import Binary, BinaryName, binary
+from gossamer.engine.fields import Array, Shape, Value
+from gossamer.engine.operator import Call, Lowered, Operator, Rule, random_shape, register
+from gossamer.engine.ops.binary import Binary, BinaryName, binary, operands
 from gossamer.engine.ops.pointwise import activate, add, affine, uniform
+from gossamer.engine.ops.reshape import same_numbers
 from gossamer.engine.ops.slice import Slice
 
 FunctionName = Literal[
@@ -218,7 +219,7 @@ def _compared(kind: str) -> Rule:
 
     def rule(call: Call) -> Lowered:
         given, bound = call.given("self"), call.arguments["other"]
-        if call.given("other") is not None:
+        if call.given("other") is not None or callable(bound):
             return binary(call, function, *(("other", "self") if turned else ("self", "other")))
         if given is None or not isinstance(bound, int | float) or not math.isfinite(bound):
             return ()
@@ -263,8 +264,10 @@ def _glu(call: Call) -> Lowered:
 
 def _masked_fill(call: Call) -> Lowered:
     """Return a number where a condition holds, elsewhere a value."""
-    given, mask = call.given("self"), call.given("mask")
-    return () if given is None else _filled(call, given, mask, call.constant("value"))
+    number = call.constant("value")
+    if number is None or number.size != 1:
+        return ()
+    return _filled(call, "self", "mask", float(number.flat[0]))
 
 
 def _where(call: Call) -> Lowered:
@@ -272,44 +275,64 @@ def _where(call: Call) -> Lowered:
 
     Each is 0 where the other is chosen, so that nothing is lost by adding them.
     """
-    condition, chosen, other = (call.given(name) for name in ("condition", "self", "other"))
-    if condition is None:
+    for number, value, turned in (("other", "self", True), ("self", "other", False)):
+        found = call.constant(number)
+        if found is not None and found.size == 1 and call.given(value) is not None:
+            return _filled(call, value, "condition", float(found.flat[0]), turned=turned)
+    given = operands(call, ("condition", "self", "other"))
+    if given is None:
         return ()
-    if chosen is None:
-        return () if other is None else _filled(call, other, condition, call.constant("self"))
-    opposite = Function(condition.value, "zero")
-    if other is None:
-        turned = Given(call.step(0), condition.shape)
-        filled = _filled(call, chosen, turned, call.constant("other"), 1)
-        return (opposite, *filled) if filled else ()
-    if not len(chosen.shape) == len(other.shape) == len(condition.shape) == len(call.shape):
-        return ()
+    constants, (condition, chosen, other) = given
+    first = len(constants)
     return (
-        opposite,
-        Binary(chosen.value, call.step(0), "unless"),
-        Binary(other.value, condition.value, "unless"),
-        Binary(call.step(1), call.step(2), "add"),
+        *constants,
+        Function(condition, "zero"),
+        Binary(chosen, call.step(first), "unless"),
+        Binary(other, condition, "unless"),
+        Binary(call.step(first + 1), call.step(first + 2), "add"),
     )
 
 
-def _filled(
-    call: Call, given: Given, mask: Given | None, number: Doubles | None, first: int = 0
-) -> Lowered:
-    """Return a number where a mask is not 0, elsewhere a value, as steps of a call from one on."""
-    if mask is None or number is None or number.size != 1 or not np.isfinite(number).all():
+def _filled(call: Call, value: str, mask: str, number: float, *, turned: bool = False) -> Lowered:
+    """Return a number where a mask is not 0, or is 0 if `turned`, elsewhere a value."""
+    found = operands(call, (value, mask))
+    if found is None or math.isnan(number):
         return ()
-    if not len(given.shape) == len(mask.shape) == len(call.shape):
-        return ()
-    kept = Binary(given.value, mask.value, "unless")
-    fill = float(number.flat[0])
-    if not fill:
-        return (kept,)
-    numbers = np.full(mask.shape[0], fill)
-    return (
-        kept,
-        affine(mask.value, numbers, np.zeros_like(numbers)),
-        Binary(call.step(first), call.step(first + 1), "add"),
-    )
+    steps: list[Operator] = [*found[0]]
+    given, filled = found[1]
+    opposite: Value = call.step(len(steps))
+    steps.append(Function(filled, "zero"))
+    if turned:
+        filled, opposite = opposite, filled
+    steps.append(Binary(given, filled, "unless"))
+    kept = call.step(len(steps) - 1)
+    if not number:
+        return tuple(steps)
+    if math.isinf(number):  # the logarithm of 1 is 0, that of 0 minus infinity
+        steps.append(Function(opposite, "log"))
+        function: BinaryName = "add" if number < 0 else "subtract"
+        return (*steps, Binary(kept, call.step(len(steps) - 1), function))
+    channels = _channels(call, mask)
+    steps.append(affine(filled, np.full(channels, number), np.zeros(channels)))
+    return (*steps, Binary(kept, call.step(len(steps) - 1), "add"))
+
+
+def _converted(call: Call) -> Lowered:
+    """Return numbers as another type holds them: as they are, or whether they are not 0."""
+    given = call.given("self")
+    if given is None or call.type != "bool" or given.type == "bool":
+        return same_numbers(call)
+    return (Function(given.value, "zero"), Function(call.step(0), "zero"))
+
+
+def _channels(call: Call, mask: str) -> int:
+    """Return how many channels a mask has in a network."""
+    given, constant = call.given(mask), call.constant(mask)
+    if given is not None:
+        return given.shape[0] if given.shape else 1
+    assert constant is not None
+    behind = constant.shape[-len(call.shape) :] if constant.ndim >= len(call.shape) else ()
+    return behind[0] if behind else 1
 
 
 _NAMES: tuple[FunctionName, ...] = (
@@ -332,8 +355,10 @@ _RULES: dict[str, Rule] = {
     "bitwise_not": _not,
     **{name: _compared(name) for name in _BOTH},
 }
+_CONVERTING: dict[str, Rule] = {"to": _converted, "_to_copy": _converted}
 register(
     Function,
-    {**_RULES, "glu": _glu, "masked_fill": _masked_fill, "where": _where},
-    row_by_row=_RULES,
+    {**_RULES, **_CONVERTING, "glu": _glu, "masked_fill": _masked_fill, "where": _where},
+    row_by_row=(*_RULES, "_to_copy"),
+    any_type=_CONVERTING,
 )

@@ -61,7 +61,8 @@ def _linear(call: Call) -> Lowered:
     return _product(call, "input", call.constant("weight"), call.constant("bias"))
 
 
-def _matmul(call: Call) -> Lowered:
+def matmul_with_weights(call: Call) -> Lowered:
+    """Return a product with a constant matrix on the right."""
     matrix = call.constant("other" if "other" in call.arguments else "mat2")
     return _product(call, "self", None if matrix is None else matrix.T, None)
 
@@ -96,5 +97,5 @@ def _over_positions(call: Call, given: Given, matrix: Doubles, bias: Doubles | N
     )
 
 
-_RULES = {"linear": _linear, "matmul": _matmul, "mm": _matmul, "addmm": _addmm}
+_RULES = {"linear": _linear, "addmm": _addmm}
 register(Linear, _RULES, row_by_row=_RULES)

@@ -48,9 +48,11 @@ def _pad(call: Call) -> Lowered:
     """Return margins of an image or a sequence, or of whatever axis of another value."""
     given, mode = call.given("self"), call.arguments.get("mode", "constant")
     margins = {} if given is None else _margins(call, given)
-    if given is None or None in margins or not margins:
+    if given is None or None in margins:
         return ()
     size = network_shape(given.shape)
+    if not margins:
+        return (Reshape(given.value, size),)
     if mode != "constant":
         places = {a: _mirrored(mode, size[a], *around) for a, around in margins.items() if a}
         return taken(call, given.value, places) if None not in places else ()

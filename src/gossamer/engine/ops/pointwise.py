@@ -20,7 +20,7 @@ from gossamer.engine.operator import (
     random_shape,
     register,
 )
-from gossamer.engine.ops.binary import binary
+from gossamer.engine.ops.binary import BinaryName, binary
 from gossamer.engine.ops.reshape import Reshape
 
 
@@ -150,13 +150,18 @@ def _plus(call: Call, sign: float) -> Lowered:
     """Return self + factor * other, where one of them may be constant."""
     factor = sign * float(call.arguments.get("alpha", 1))
     left, right = call.constant("self"), call.constant("other")
+    spread: dict[float, BinaryName] = {1.0: "add", -1.0: "subtract"}
+    larger = spread.get(factor)  # one of the two may make the other larger
+    found: Lowered = ()
     if right is not None:
-        return _affine(call, "self", np.ones(()), right * factor)
-    if left is not None:
-        return _affine(call, "other", np.asarray(factor), left)
+        found = _affine(call, "self", np.ones(()), right * factor)
+    elif left is not None:
+        found = _affine(call, "other", np.asarray(factor), left)
+    if left is not None or right is not None:
+        return found or (binary(call, larger) if larger else ())
     given, other = call.given("self"), call.given("other")
     if given is None or other is None or given.shape != other.shape:
-        return {1.0: binary(call, "add"), -1.0: binary(call, "subtract")}.get(factor, ())
+        return binary(call, larger) if larger else ()
     if factor == 1:
         return (add(given.value, other.value),)
     return (uniform(call, other.value, factor), add(given.value, call.step(0)))
@@ -172,8 +177,8 @@ def _rsub(call: Call) -> Lowered:
 def _mul(call: Call) -> Lowered:
     for value, factor in (("self", "other"), ("other", "self")):
         constant = call.constant(factor)
-        if constant is not None:
-            return _affine(call, value, constant, np.zeros(()))
+        if constant is not None and (found := _affine(call, value, constant, np.zeros(()))):
+            return found
     return binary(call, "multiply")
 
 
@@ -185,7 +190,7 @@ def _div(call: Call) -> Lowered:
         return binary(call, "divide")
     if not divisor.all():
         return ()
-    return _affine(call, "self", 1 / divisor, np.zeros(()))
+    return _affine(call, "self", 1 / divisor, np.zeros(())) or binary(call, "divide")
 
 
 def _neg(call: Call) -> Lowered:

@@ -59,7 +59,7 @@ def _reshape(call: Call) -> Lowered:
     return (Reshape(given.value, network_shape(call.shape)),)
 
 
-def _converted(call: Call) -> Lowered:
+def same_numbers(call: Call) -> Lowered:
     """Return the same numbers where another type holds them as they are."""
     given = call.given("self")
     kept = given is not None and (
@@ -75,9 +75,5 @@ _NAMES = (
     "contiguous", "alias", "detach",
 )  # fmt: skip
 _WHOLE = ("int32", "int64")
-_RULES: dict[str, Rule] = {
-    **dict.fromkeys(_NAMES, _reshape),
-    "to": _converted,
-    "_to_copy": _converted,
-}
-register(Reshape, _RULES, row_by_row=("clone", "_to_copy"), any_type=_RULES)
+_RULES: dict[str, Rule] = dict.fromkeys(_NAMES, _reshape)
+register(Reshape, _RULES, row_by_row=("clone",), any_type=_RULES)

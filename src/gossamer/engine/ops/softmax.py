@@ -8,7 +8,15 @@ from typing import cast
 import numpy as np
 
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Lowered, Operator, random_shape, register
+from gossamer.engine.operator import (
+    Call,
+    Lowered,
+    Operator,
+    network_shape,
+    random_shape,
+    register,
+)
+from gossamer.engine.ops.permute import Permute
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,20 @@ class Softmax(Operator):
 
 
 def _softmax(call: Call, *, logarithm: bool) -> Lowered:
+    """Return a softmax over any axis but the batch, which is the first for a moment."""
     given = call.given("self")
-    if given is None or call.arguments["dim"] % (len(call.shape) + 1) != 1:
+    axis = None if given is None else given.axis(call.arguments["dim"])
+    if given is None or axis is None or len(call.shape) == 0:
         return ()
-    return (Softmax(given.value, logarithm),)
+    if axis == 0:
+        return (Softmax(given.value, logarithm),)
+    order = list(range(len(network_shape(given.shape))))
+    order[0], order[axis] = axis, 0
+    return (
+        Permute(given.value, tuple(order)),
+        Softmax(call.step(0), logarithm),
+        Permute(call.step(1), tuple(order)),
+    )
 
 
 _SOFTMAX = partial(_softmax, logarithm=False)

@@ -13,6 +13,7 @@ from gossamer.engine.operator import (
     Call,
     Lowered,
     Operator,
+    Rule,
     network_shape,
     random_shape,
     register,
@@ -133,15 +134,13 @@ def _indexed(call: Call) -> Lowered:
     return taken(call, given.value, {axis: found.astype(np.int64) % size})
 
 
-register(
-    Take,
-    {
-        "flip": _turned,
-        "roll": _turned,
-        "repeat": _repeated,
-        "tile": _repeated,
-        "repeat_interleave": _each_repeated,
-        "index_select": _indexed,
-        "index": _indexed,
-    },
-)
+_RULES: dict[str, Rule] = {
+    "flip": _turned,
+    "roll": _turned,
+    "repeat": _repeated,
+    "tile": _repeated,
+    "repeat_interleave": _each_repeated,
+    "index_select": _indexed,
+    "index": _indexed,
+}
+register(Take, _RULES, any_type=_RULES)
