@@ -12,6 +12,7 @@ from gossamer.shrinking import load_shrunk
 from gossamer.shrinking.equality import compared
 from gossamer.shrinking.loading import save_shrunk
 from gossamer.shrinking.split import Split
+from gossamer.shrinking.task import classification
 
 
 class Depthwise(nn.Module):
@@ -54,6 +55,30 @@ def test_a_narrower_network_is_loaded_without_a_pickle(small: nn.Module, tmp_pat
     optimizer.step()
 
 
+class Tied(nn.Module):
+    """One weight in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.last.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.last(torch.relu(self.first(x)))
+        return found
+
+
+def test_tied_weights_are_tied_when_they_are_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before = Tied()
+    save_shrunk(before, tmp_path / "model.safetensors")
+    loaded = load_shrunk(Tied(), tmp_path / "model.safetensors")
+    assert isinstance(loaded, Tied)
+    assert loaded.first.weight is loaded.last.weight
+    assert torch.equal(loaded.first.weight, before.first.weight)
+    assert not torch.equal(loaded.first.bias, loaded.last.bias)
+
+
 def test_a_file_of_another_network_is_refused(small: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_shrunk(small, path)
@@ -69,7 +94,7 @@ def test_deployed_and_masked_networks_are_told_apart_only_beyond_rounding() -> N
     model = nn.Sequential(nn.Linear(6, 30), nn.ReLU(), nn.Linear(30, 3)).eval()
     split = Split(torch.randn(300, 6), torch.zeros(300, dtype=torch.long))
     small = gossamer.compress(model, split.whole()[0][:8], choose="engine")
-    found = compared(model, small, split)
+    found = compared(model, {"it": small}, split, classification())
     assert found.same + found.unclear >= found.examples == 300
     assert found.largest < 1
 
@@ -78,5 +103,5 @@ def test_deployed_and_masked_networks_are_told_apart_only_beyond_rounding() -> N
         answers[:, 0] += 0.5
         return answers
 
-    with pytest.raises(InputError, match="another class than the masked one"):
-        compared(model, wrong, split)
+    with pytest.raises(InputError, match="another class than the masked network"):
+        compared(model, {"it": wrong}, split, classification())

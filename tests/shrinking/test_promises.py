@@ -23,6 +23,7 @@ import gossamer
 from gossamer.shrinking import Shrunk, load_shrunk
 from gossamer.shrinking.equality import compared
 from gossamer.shrinking.split import Split
+from gossamer.shrinking.task import classification
 
 NET = """
 import torch
@@ -209,5 +210,5 @@ def test_a_network_bound_to_one_size_of_batches_is_held_to_every_example() -> No
     model, (x, y) = Counting().eval(), DATA["test"]
     small = gossamer.compress(model, x[:8], threads=1, choose="engine")
     assert small.fixed_batch
-    found = compared(model, small, Split(x, y))
+    found = compared(model, {"it": small}, Split(x, y), classification())
     assert (found.examples, found.same) == (100, 100 - found.unclear)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import gossamer
-from gossamer.core.errors import InputError
+from gossamer.core.errors import InputError, TrainingError
 from gossamer.shrinking import Shrunk, load_shrunk, shrink
 from gossamer.shrinking.result import loading_lines
 from gossamer.shrinking.searching import taken
@@ -249,6 +249,25 @@ def test_a_short_time_is_kept_to(dense: Net) -> None:
     assert time.monotonic() - started < 60
     assert report.epochs < 5000
     assert report.forecast <= 17
+
+
+def test_a_training_that_fails_ends_the_search_with_the_best_so_far(
+    dense: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gossamer.shrinking import searching
+
+    def failing(*given: Any) -> tuple[float, ...]:
+        if given[4] == 1:
+            raise TrainingError("the loss is no longer a number")
+        return fine_tune(*given)
+
+    fine_tune = searching.fine_tune  # type: ignore[attr-defined]
+    monkeypatch.setattr(searching, "fine_tune", failing)
+    seen: list[str] = []
+    report = shrink(dense, DATA, follow=seen.append, **{**OPTIONS, "epochs": 3}).report
+    assert [one.chosen for one in report.tried] == [True]
+    assert any("ended at candidate 2: the loss is no longer a number" in s for s in report.findings)
+    assert any(re.match(r"candidate 1: \S+ times, drop -?\S+ points, at most", s) for s in seen)
 
 
 def test_another_search_is_not_mixed_with_what_a_folder_holds(

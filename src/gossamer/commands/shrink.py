@@ -79,7 +79,7 @@ Epochs = Annotated[
     typer.Option(min=1, help="Of fine-tuning in all: 1.5 times those of the training is plenty."),
 ]
 Multiple = Annotated[
-    int, typer.Option(min=1, help="Layers that lose units keep a multiple of so many.")
+    int, typer.Option(min=1, help="Layers keep a multiple of so many units; prunes whole ones.")
 ]
 Own = Annotated[str | None, typer.Option(metavar="MODULE:CALLABLE")]
 
@@ -127,6 +127,7 @@ def shrink(
     from gossamer.core.system import available_cores
     from gossamer.networks.arguments import parsed_arguments
     from gossamer.networks.imported import imported_value
+    from gossamer.shrinking.judging import check_asked
     from gossamer.shrinking.options import options_of
     from gossamer.shrinking.resolving import resolved
 
@@ -140,6 +141,7 @@ def shrink(
         model, data, weights, arguments=parsed_arguments(network_arg or ()), loss=loss,
         metric=metric, higher_is_better=higher_is_better, seed=seed,
     )  # fmt: skip
+    check_asked(given.task, max_drop, min_accuracy)
     own = None if train is None else imported_value(train, "training", called=False)
     raise typer.Exit(_shrunk(given, options, own, out, time_limit, dry_run))
 
@@ -168,7 +170,7 @@ def _shrunk(
         )  # fmt: skip
         for remark in begun.known.remarks:
             _say(f"- {remark}")
-        _say(f"Expected: about {duration(begun.known.forecast)}.")
+        _say(f"Expected: {begun.known.foretold}.")
         if dry_run:
             return 0
         _finished(begun, out)

@@ -113,6 +113,8 @@ class Shrinking(Value):
     batch: int
     threads: int
     max_drop: float
+    min_accuracy: float | None = None
+    """What was to be reached, where that was asked for; `max_drop` is what lies above it then."""
     confidence: float
     certified: bool
     """Whether the budget is kept by a bound; False: by the estimate alone, or nothing was found."""

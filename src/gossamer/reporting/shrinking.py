@@ -80,12 +80,19 @@ def _values(report: Shrinking, drawn: tuple[Figure, ...]) -> dict[str, Any]:
 def _facts(report: Shrinking) -> list[tuple[str, str]]:
     return [
         ("Made small", TARGETS[report.target]),
-        ("Budget", f"{amount(report, report.max_drop)} of {report.task}"),
+        ("Budget", _budget(report)),
         ("Confidence", level(report.confidence)),
         ("Pattern", report.pattern),
         ("Batch", f"{report.batch:,}"),
         ("Threads", str(report.threads)),
     ]
+
+
+def _budget(report: Shrinking) -> str:
+    if report.min_accuracy is None:
+        return f"{amount(report, report.max_drop)} of {report.task}"
+    least = "at least" if report.higher_is_better else "at most"
+    return f"{least} {report.min_accuracy:g} {report.task}"
 
 
 def amount(report: Shrinking, value: float, *, signed: bool = False) -> str:
@@ -104,18 +111,25 @@ def _metric(report: Shrinking, found: Bounded) -> str:
 
 def promise(report: Shrinking) -> str:
     """Say what was promised, and whether a bound holds it or an estimate alone."""
-    budget = amount(report, report.max_drop)
+    budget = f"The network may lose {amount(report, report.max_drop)}"
+    if report.min_accuracy is not None:
+        worse = "fall below" if report.higher_is_better else "exceed"
+        budget = (
+            f"The {report.task} may not {worse} {report.min_accuracy:g}, "
+            f"{amount(report, report.max_drop)} from the dense network's on validation data"
+        )
     chosen = report.chosen
     if chosen is None:
-        return f"The network may lose {budget}. None that was tried is shown to keep that."
+        return f"{budget}. None that was tried is shown to keep that."
     bound = chosen.drop if chosen.bound is None else chosen.bound
     shown = (
-        f"The network may lose {budget}. On validation data the chosen one loses "
+        f"{budget}. On validation data the chosen one loses "
         f"{amount(report, chosen.drop)}, and with {level(report.confidence)} confidence at most "
         f"{amount(report, bound)}"
     )
     if report.certified:
-        return f"{shown}: the budget is kept by that bound, which allows for the choice."
+        kept = "that bound" if report.min_accuracy is None else "a bound of the same confidence"
+        return f"{shown}: the budget is kept by {kept}, which allows for the choice."
     return f"{shown}: the budget is kept by the estimate alone, which the choice flatters."
 
 
@@ -123,14 +137,15 @@ def promise_kept(report: Shrinking) -> str:
     """Say what the data that were looked at last say of the promise."""
     drop = report.drop
     interval = f"{amount(report, drop.low)} to {amount(report, drop.high)}"
+    sure = level(report.confidence)
     found = (
         f"On the {drop.examples:,} {report.part} examples, which were looked at once, at the end, "
-        f"the drop is {amount(report, drop.value)} (95%: {interval})"
+        f"the drop is {amount(report, drop.value)} ({sure}: {interval})"
     )
     if report.part == "validation":
         found = (
             f"There was no test data. On the {drop.examples:,} validation examples by which the "
-            f"network was chosen, the drop is {amount(report, drop.value)} (95%: {interval})"
+            f"network was chosen, the drop is {amount(report, drop.value)} ({sure}: {interval})"
         )
     verdict = (
         "within the budget"
@@ -158,8 +173,8 @@ def _weighed_table(report: Shrinking) -> Table:
         row("Multiply-adds of an example", before.multiply_adds, after.multiply_adds),
     )
     note = (
-        "In brackets 95% intervals. Bytes: of the dense weights, and of the file network.gsm. The "
-        "factor says how many times less."
+        f"In brackets {level(report.confidence)} intervals. Bytes: of the dense weights, and of "
+        "the file network.gsm. The factor says how many times less."
     )
     columns = ("", "before", "after", "difference or factor")
     return Table("The network in numbers", (), columns, (Section("", rows),), note)

@@ -4,16 +4,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer.compression import Compressed, compress
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
+from gossamer.graph.examples import Example, arguments_of, call_on, copied, tensors_in
 from gossamer.measures.functional.latency import time_alternately
 from gossamer.measures.functional.work import multiply_adds
 from gossamer.records.shrinking import Target
@@ -37,12 +39,15 @@ class Meter:
         What counts.
     threads
         How many the networks may use.
+    overwrites
+        Whether the network writes into what it is given, so that each call needs a copy.
     """
 
     dense: nn.Module
-    example: Tensor
+    example: Example
     target: Target
     threads: int
+    overwrites: bool = False
 
     def speed_up(self, network: nn.Module, seconds: float = _QUICK_SECONDS) -> tuple[float, float]:
         """Return a candidate's cost, and the dense network's over that.
@@ -50,8 +55,8 @@ class Meter:
         Times are of the network as `gossamer.compress` runs it; the dense one is PyTorch's.
         """
         if self.target == "flops":
-            own, other = (multiply_adds(one, self.example) for one in (network, self.dense))
-            return float(own.nonzero), other.dense / max(1, own.nonzero)
+            own, other = (work_of(one, self.example) for one in (network, self.dense))
+            return float(own[1]), other[0] / max(1, own[1])
         if self.target == "size":
             own_bytes = self._bytes(network)
             return float(own_bytes), dense_bytes(self.dense) / own_bytes
@@ -63,13 +68,25 @@ class Meter:
 
         The fastest repeat of each counts, which a busy machine disturbs least.
         """
-        calls: dict[str, Callable[[], object]] = {"dense": partial(self.dense, self.example)}
+        calls = {"dense": self.calling(self.dense, self.example)}
         for number, network in enumerate(networks):
-            calls[str(number)] = partial(self._compressed(network), self.example)
+            calls[str(number)] = self.calling(self._compressed(network), self.example)
         with torch.no_grad():
             timings = time_alternately(calls, seconds=seconds, threads=self.threads)
         dense, *own = (one.fastest for one in timings.values())
         return [(one, dense / one) for one in own]
+
+    def calling(self, function: Callable[..., Any], example: Example) -> Callable[[], object]:
+        """Return what calls a network on an example, without any more work than that."""
+        args, kwargs = arguments_of(example)
+        if not self.overwrites:
+            return lambda: function(*args, **kwargs)
+
+        def on_copies() -> object:
+            own_args, own_kwargs = copied(example)
+            return function(*own_args, **own_kwargs)
+
+        return on_copies
 
     def _bytes(self, network: nn.Module) -> int:
         return file_bytes(self._compressed(network))
@@ -79,9 +96,15 @@ class Meter:
             return compress(network, self.example, threads=self.threads, choose="engine")
 
 
+def work_of(network: nn.Module, example: Example) -> tuple[int, int]:
+    """Return the multiply-adds of all weights for one example, and those of non-zero ones."""
+    found = multiply_adds(network, Arguments.of(network, example))
+    return found.dense, found.nonzero
+
+
 def file_bytes(small: Compressed) -> int:
     """Return how large the file of a compressed network is; the bytes of weights if it has none."""
-    if small.network is None or small.fixed_batch:
+    if not has_file(small):
         return dense_bytes(small._module)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.gsm"
@@ -89,25 +112,37 @@ def file_bytes(small: Compressed) -> int:
         return path.stat().st_size
 
 
+def has_file(small: Compressed) -> bool:
+    """Return whether a compressed network can be written to a file that needs no PyTorch."""
+    return small.network is not None and not small.fixed_batch
+
+
 def dense_bytes(network: nn.Module) -> int:
     """Return the bytes of a network's parameters."""
     return sum(one.numel() * one.element_size() for one in network.parameters())
 
 
-def meter_of(model: nn.Module, example: object, options: Options) -> Meter:
+def meter_of(model: nn.Module, example: Example, options: Options) -> Meter:
     """Return what measures candidates of a network.
 
     Raises
     ------
     InputError
-        If what is asked for cannot be measured.
+        If the network fails, or what is asked for cannot be measured of it.
     """
-    if not isinstance(example, Tensor):
+    dense = plain_copy(model).cpu().eval()
+    args, kwargs = copied(example)
+    with torch.no_grad():
+        call_on(dense, example)
+        dense(*args, **kwargs)
+    before, after = tensors_in(example), tensors_in((args, kwargs))
+    overwrites = not all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+    if options.target == "flops" and not work_of(dense, example)[0]:
         raise InputError(
-            "the network takes several inputs or a dict, but what `gossamer.compress` runs takes "
-            "one tensor: wrap it in a module whose forward takes one"
+            f"target: no multiply-adds can be counted of {type(dense).__name__}, whose weights are "
+            "in none of PyTorch's layers: take latency or size"
         )
-    return Meter(plain_copy(model).cpu().eval(), example, options.target, options.threads)
+    return Meter(dense, example, options.target, options.threads, overwrites)
 
 
 @contextmanager

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
+from gossamer.graph.examples import Example
 from gossamer.masks import OUTPUT_LAYER, Block, Mask, Pattern, find_mask
 from gossamer.records.shrinking import Target, Tolerance
 from gossamer.shrinking.allocating import Weighted, allocated
 from gossamer.shrinking.costs import quietly
 from gossamer.shrinking.options import Options
-from gossamer.shrinking.split import Batch, Split
+from gossamer.shrinking.split import Batch, Split, first
 from gossamer.shrinking.task import Task
 
 STEP = 1.3
@@ -46,10 +48,18 @@ class Rung:
 class Ground:
     """What masks are found on."""
 
-    example: Tensor
+    example: Example
     split: Split
     task: Task
     options: Options
+    may_lose: float
+    """By how much the metric may get worse."""
+
+    @property
+    def few(self) -> Example:
+        """Two examples, for what looks at what a network computes."""
+        found: Example = first(self.example, 2)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +129,7 @@ def shared_out(epochs: int, count: int) -> tuple[int, ...]:
 
 
 def weighted(
-    network: nn.Module, found: Sequence[Tolerance], example: Tensor, target: Target
+    network: nn.Module, found: Sequence[Tolerance], example: Example, target: Target
 ) -> list[Weighted]:
     """Return layers with what their weights cost: bytes, or the multiply-adds that time goes by."""
     uses = _positions(network, example)
@@ -130,13 +140,13 @@ def weighted(
     ]
 
 
-def _positions(network: nn.Module, example: Tensor) -> dict[str, int]:
+def _positions(network: nn.Module, example: Example) -> dict[str, int]:
     """Return at how many positions each weight is used for one example."""
     from gossamer.measures.functional.work import weight_uses
 
     names = {id(one): name for name, one in network.named_parameters()}
     found: dict[str, int] = {}
-    for weight, positions in weight_uses(network, example[:1]):
+    for weight, positions in weight_uses(network, Arguments.of(network, example)):
         if name := names.get(id(weight)):
             found[name] = found.get(name, 0) + positions
     return found
@@ -155,7 +165,7 @@ def mask_of(rung: Rung, network: nn.Module, before: Mask | None, ground: Ground)
         else:
             found = find_mask(
                 network, 0.0, allocation=dict(rung.shares), pattern=resolved(rung.pattern),
-                exclude=list(ground.options.exclude), example=ground.example[:2],
+                exclude=list(ground.options.exclude), example=ground.few,
             )  # fmt: skip
     return found if before is None else before & found
 
@@ -169,7 +179,7 @@ def _units(rung: Rung, network: nn.Module, ground: Ground) -> Mask:
     with torch.enable_grad():
         found = find_mask(
             network, rung.sparsity, score="taylor", pattern="unit", exclude=exclude,
-            example=ground.example[:2], batches=batches, loss=ground.task.loss,
+            example=ground.few, batches=batches, loss=ground.task.loss,
         )  # fmt: skip
     if options.keep_units_multiple_of == 1:
         return found
@@ -192,7 +202,7 @@ def _in_multiples(
     try:
         return find_mask(
             network, 0.0, score="taylor", allocation=shares, pattern="unit",
-            exclude=[*options.exclude, OUTPUT_LAYER], example=ground.example[:2], batches=batches,
+            exclude=[*options.exclude, OUTPUT_LAYER], example=ground.few, batches=batches,
             loss=ground.task.loss,
         )  # fmt: skip
     except InputError as error:

@@ -1,24 +1,29 @@
 """What was chosen, measured beside the network as it was, on data that nothing was chosen by."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
 
 from gossamer.compression import Compressed, compact, compress
 from gossamer.compression.compacting.copying import plain_copy
+from gossamer.core.formats import duration
 from gossamer.masks import Mask
 from gossamer.measures.functional.machine import machine
 from gossamer.records.shrinking import Bounded, LayerShare, Shrinking, Weighed
-from gossamer.shrinking.costs import file_bytes, quietly
+from gossamer.runtime import Predictor, load
+from gossamer.shrinking.costs import dense_bytes, has_file, quietly
 from gossamer.shrinking.data import Data
-from gossamer.shrinking.equality import compared
+from gossamer.shrinking.equality import NotComparedError, compared
 from gossamer.shrinking.judging import drop_interval, mean_bounds
 from gossamer.shrinking.leaking import leaked
 from gossamer.shrinking.result import Shrunk, loading_lines
 from gossamer.shrinking.searching import Found, Search, restored
-from gossamer.shrinking.task import evaluate
+from gossamer.shrinking.task import Task, evaluate
 from gossamer.shrinking.weighing import timed, weighed
 from gossamer.shrinking.wording import faster, findings, spent
 
@@ -35,6 +40,9 @@ class Chosen:
     """None where the dense network stayed."""
     model: nn.Module
     network: Compressed
+    file: Predictor | None
+    """What the file holds that the network is deployed as; None where it has none."""
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,14 @@ class Circumstances:
     """By `time.monotonic`."""
     seconds: float
     """For timing the chosen network, for each batch size."""
+    own_training: bool = False
+    """Whether the network is trained by a callable, whose time is in no forecast."""
+
+    @property
+    def foretold(self) -> str:
+        """How long it takes, in words."""
+        beside = ", beside the training of your own" if self.own_training else ""
+        return f"about {duration(self.forecast)}{beside}"
 
 
 def handed_over(search: Search, found: Found, known: Circumstances) -> Shrunk:
@@ -73,15 +89,27 @@ def _chosen(search: Search, found: Found, seconds: float) -> Chosen:
     with quietly():
         model = masked if mask is None else compact(masked, example)
         network = compress(masked, example, threads=threads, seconds=seconds)
-    return Chosen(dense, masked, mask, model, network)
+    return Chosen(dense, masked, mask, model, network, *_written(network, model))
+
+
+def _written(network: Compressed, model: nn.Module) -> tuple[Predictor | None, int]:
+    """Return what is read back of the file of a network, and its bytes; those of weights if none.
+
+    What runs fastest here may be another form than the file's.
+    """
+    if not has_file(network):
+        return None, dense_bytes(model)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "network.gsm"
+        network.save(path)
+        return load(path), path.stat().st_size
 
 
 def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) -> Shrinking:
     options, data, task = search.ground.options, search.data, search.budget.task
-    example, way = search.meter.example, found.plan
+    way = found.plan
     before, after, drop = _before_and_after(search, chosen)
-    times = timed(chosen.dense, chosen.network, example, options, known.seconds)
-    equality = compared(chosen.masked, chosen.network, data.test or data.validation)
+    times = timed(search.meter, chosen.dense, chosen.network, options, known.seconds)
     epochs = sum(one.epochs for one in found.tried) + (way.spent if way else 0)
     seconds = time.monotonic() - known.started
     part = "validation" if data.test is None else "test"
@@ -89,7 +117,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         *findings(found, search.budget, options, before, after, drop, times, part),
         faster(times),
         f"Pattern: {way.pattern} ({way.reason})." if way else "",
-        spent(epochs, seconds, known.forecast),
+        spent(epochs, seconds, known.foretold),
     )
     return Shrinking(
         model=known.model_name,
@@ -99,7 +127,8 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         pattern=way.pattern if way else options.pattern,
         batch=options.batch,
         threads=options.threads,
-        max_drop=options.max_drop,
+        max_drop=search.budget.may_lose,
+        min_accuracy=options.min_accuracy,
         confidence=options.confidence,
         certified=found.chosen is not None and search.budget.is_provable,
         part="validation" if data.test is None else "test",
@@ -117,12 +146,23 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         forecast=known.forecast,
         findings=tuple(filter(None, said)),
         warnings=known.remarks,
-        equality=str(equality),
+        equality=_equality(chosen, data, task),
         leakage=leaked(chosen.dense, chosen.masked, data, task, options.seed),
         loading=loading_lines(search.dense),
         machine=machine(options.threads),
         finished=found.finished,
     )
+
+
+def _equality(chosen: Chosen, data: Data, task: Task) -> str:
+    """Hold what is run and what is written against the masked network, on all test examples."""
+    forms: dict[str, Callable[..., Any]] = {"the compressed network": chosen.network}
+    if chosen.file is not None:
+        forms["the file network.gsm"] = chosen.file
+    try:
+        return str(compared(chosen.masked, forms, data.test or data.validation, task))
+    except NotComparedError as reason:
+        return f"not compared, as {reason}"
 
 
 def _before_and_after(search: Search, chosen: Chosen) -> tuple[Weighed, Weighed, Bounded]:
@@ -131,8 +171,7 @@ def _before_and_after(search: Search, chosen: Chosen) -> tuple[Weighed, Weighed,
     split, example = search.data.test or search.data.validation, search.meter.example
     old, new = (evaluate(one, split, task) for one in (chosen.dense, chosen.masked))
     before = weighed(chosen.dense, example, mean_bounds(task, old, confidence), None)
-    size = file_bytes(chosen.network)
-    after = weighed(chosen.model, example, mean_bounds(task, new, confidence), size)
+    after = weighed(chosen.model, example, mean_bounds(task, new, confidence), chosen.bytes)
     return before, after, drop_interval(task, task.drop(old, new), confidence)
 
 

@@ -25,6 +25,8 @@ _WARM_UP = 0.05
 """Share of the steps over which the rate rises."""
 _LAST_RATE = 0.02
 """Share of the rate that is left at the end."""
+_MOST_BYTES = 2**31
+"""What the dense network gives for all examples is kept up to so much."""
 _STATISTICS_EXAMPLES = 8192
 """From how many examples the statistics of batch normalisations are estimated again."""
 
@@ -52,7 +54,7 @@ class Lesson:
     @property
     def steps(self) -> int:
         """Optimizer steps of one epoch."""
-        return max(1, math.ceil(len(self.split) / self.options.train_batch))
+        return self.split.shuffled_batches(self.options.train_batch)
 
 
 def lesson(
@@ -66,6 +68,9 @@ def lesson(
         for inputs, _ in split.batches(512):
             outputs = outputs_of(teacher, inputs)
             found.append([one.float().cpu() for one in learnt_outputs(task, outputs)])
+            bytes_each = sum(one.nbytes for one in found[0]) / len(found[0][0])
+            if bytes_each * len(split) > _MOST_BYTES:  # as of images: computed anew when needed
+                return Lesson(split, task, teacher, options, None)
     answers = tuple(torch.cat(each) for each in zip(*found, strict=True))
     return Lesson(split, task, teacher, options, answers)
 
@@ -190,8 +195,8 @@ def train_epochs(
             summed = float(running) / learnt.steps
             if not math.isfinite(summed):
                 raise TrainingError(
-                    f"the loss of fine-tuning is no longer a number in epoch {epoch + 1} of "
-                    f"candidate {number}: give a smaller rate than {options.rate:g}"
+                    f"the loss of fine-tuning is no longer a number in epoch {epoch + 1}: give a "
+                    f"smaller rate than {options.rate:g}"
                 )
             losses.append(summed)
             pulse(step / learnt.steps)
@@ -252,7 +257,8 @@ def estimate_statistics(network: nn.Module, split: Split, seed: int, number: int
         layer.momentum = None  # which means: the mean over all batches
         layer.training = True
     with torch.no_grad(), generators_kept():
-        for inputs, _ in some.batches(256, seed=stream_seed(seed, "statistics", number)):
+        size = math.ceil(len(some) / math.ceil(len(some) / 256))  # as all batches count alike
+        for inputs, _ in some.batches(size, seed=stream_seed(seed, "statistics", number)):
             outputs_of(network, inputs)
     for layer in layers:
         layer.momentum = momenta[layer]

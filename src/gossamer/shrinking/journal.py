@@ -2,27 +2,34 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
 from gossamer.core.files import replacing
+from gossamer.core.system import failure_reason
 from gossamer.graph.examples import tensors_in
 from gossamer.masks import Mask
 from gossamer.networks.imported import weights_hash
 from gossamer.records.shrinking import Tried
 from gossamer.shrinking.data import Data
+from gossamer.shrinking.forms import same
 from gossamer.shrinking.options import Options
+from gossamer.shrinking.split import Split, mapped
+from gossamer.shrinking.task import Task, device_of, outputs_of
 
 VERSION = 1
 """Of the search: states of another one are not gone on with."""
 _FOLDER = "state"
+_LOOKED_AT = 16
+_NUMBERS = 256
 
 
 @dataclass(eq=False)
@@ -50,15 +57,18 @@ class Journal:
     def __post_init__(self) -> None:
         if self.folder is None:
             return
-        self._place.mkdir(parents=True, exist_ok=True)
-        known = self.note("search")
-        if known is None:
-            self.write("search", {"key": self.key, "version": VERSION})
-        elif known != {"key": self.key, "version": VERSION}:
+        try:
+            self._place.mkdir(parents=True, exist_ok=True)
+            known = self.note("search")
+            if known is None:
+                self.write("search", {"key": self.key, "version": VERSION})
+        except OSError as error:
             raise InputError(
-                f"{self.folder}: holds a search of another network, of other data or with other "
-                f"options: give another folder, or remove {self._place} to begin anew."
-            )
+                f"{self.folder}: cannot be written ({failure_reason(error)}), expected a folder "
+                "for what is found."
+            ) from error
+        if known is not None and known != {"key": self.key, "version": VERSION}:
+            raise self._another()
         while (told := self.note(_name(len(self.tried)))) is not None:
             self.tried.append(Tried.model_validate(told))
 
@@ -84,6 +94,28 @@ class Journal:
         if self.folder is not None:
             with replacing(self._place / f"{name}.json") as path:
                 path.write_text(json.dumps(value, indent=1, allow_nan=False))
+
+    def check_look(self, look: "Look") -> None:
+        """Refuse to go on with what was kept of a network that answers otherwise.
+
+        Its class, its loss and its metric are code, which no hash of weights and data tells.
+
+        Raises
+        ------
+        InputError
+            If outputs, losses, metrics or examples are others than they were.
+        """
+        known = self.note("look")
+        if known is None:
+            self.write("look", look.to_dict())
+        elif not look.is_like(known):
+            raise self._another()
+
+    def _another(self) -> InputError:
+        return InputError(
+            f"{self.folder}: holds a search of another network, of other data or with other "
+            f"options: give another folder, or remove {self._place} to begin anew."
+        )
 
     def keep(self, tried: Tried, network: nn.Module, mask: Mask) -> None:
         """Keep a candidate; its note comes last, so that it is there whole or not at all."""
@@ -118,6 +150,65 @@ def _name(number: int) -> str:
 
 def _tensors(network: nn.Module) -> Mapping[str, Tensor]:
     return {n: value for n, value in network.state_dict().items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True)
+class Look:
+    """A few of the numbers that a network gives, and digests of examples that no key holds.
+
+    Numbers may differ by rounding, as other threads or processors make it; digests may not.
+    """
+
+    numbers: list[list[float]]
+    """The loss, the metric, and each output."""
+    digests: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole as JSON has it."""
+        return {"numbers": self.numbers, "digests": self.digests}
+
+    def is_like(self, known: Mapping[str, Any]) -> bool:
+        """Return whether the same network gave both, on the same examples."""
+        return list(known["digests"]) == self.digests and (
+            [len(one) for one in known["numbers"]] == [len(one) for one in self.numbers]
+            and all(map(_are_close, known["numbers"], self.numbers))
+        )
+
+
+def _are_close(held: Sequence[float], own: Sequence[float]) -> bool:
+    scale = float(np.abs(held).max(initial=0.0))
+    return bool(np.allclose(held, own, rtol=1e-3, atol=1e-3 * scale))
+
+
+def look_at(network: nn.Module, data: Data, task: Task) -> Look:
+    """Return what a network in evaluation mode and its task give on a few validation examples."""
+    inputs, targets = next(data.validation.batches(_LOOKED_AT))
+    where = device_of(network)
+    with torch.no_grad():
+        outputs = outputs_of(network, inputs, where)
+        targets = mapped(targets, lambda one: one.to(where))
+        values = [
+            task.loss(outputs, targets).reshape(1),
+            task.values(outputs, targets, len(tensors_in(targets)[0])),
+            *(one.reshape(-1)[:_NUMBERS] for one in tensors_in(outputs)),
+        ]
+    numbers = [value.double().nan_to_num(0.0, 0.0, 0.0).tolist() for value in values]
+    splits = (data.train, data.validation, data.test)
+    digests = [_digest(one) for one in splits if one is not None and not one.is_resident]
+    return Look(numbers, digests)
+
+
+def _digest(split: Split) -> str:
+    """Return a digest of some examples that are read anew each time, as one seed augments them.
+
+    Where they draw by streams of their own, which no seed reaches, targets alone count.
+    """
+    some = split.sample(_LOOKED_AT, 0)
+    (once,), (again,) = (list(some.batches(_LOOKED_AT, seed=0)) for _ in range(2))
+    digest = hashlib.sha256()
+    for one in tensors_in(once if same(once, again) else once[1]):
+        digest.update(one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def search_key(network: nn.Module, data: Data, options: Options, more: Mapping[str, Any]) -> str:

@@ -10,11 +10,12 @@ widen the bound by 41%, correcting for eight candidates by half; this costs noth
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import special
 from torch import Tensor
 
+from gossamer.core.errors import InputError
 from gossamer.records.shrinking import Bounded
 from gossamer.shrinking.task import Task
 from gossamer.stats import paired_drop
@@ -25,6 +26,24 @@ from gossamer.stats.paired_drop import (
     examples_needed,
     mean_drop_bound,
 )
+
+
+def check_asked(task: Task, max_drop: float | None, min_accuracy: float | None) -> None:
+    """Refuse a budget that says two things, or nothing where no default can be meant.
+
+    Raises
+    ------
+    InputError
+        If both are given, or none for a metric of one's own, whose unit is not known.
+    """
+    if max_drop is not None and min_accuracy is not None:
+        raise InputError("min_accuracy cannot stand beside max_drop: leave one of them out")
+    if max_drop is None and min_accuracy is None and not task.is_classification:
+        raise InputError(
+            f"max_drop is missing: say by how much {task.name}, a metric of your own, may get "
+            "worse, in its own unit, or what it must reach, as min_accuracy"
+        )
+
 
 _CHANGED = 2.0
 """How many budgets' worth of examples a pruned network answers otherwise, at the least."""
@@ -42,9 +61,27 @@ class Budget:
     confidence: float
 
     @property
+    def may_lose(self) -> float:
+        """By how much the metric may get worse; what is above `min_metric`, where that counts."""
+        if self.min_metric is None:
+            return self.max_drop
+        gap = float(self.before.mean()) - self.min_metric
+        return gap if self.task.higher_is_better else -gap
+
+    @property
     def is_provable(self) -> bool:
         """Whether so many examples can show such a budget; settled before any candidate is."""
+        if self.min_metric is not None:
+            return _surely_reaches(self, self.before)
         return len(self.before) >= self.needed(_CHANGED * self.max_drop)
+
+    @property
+    def needed_at_least(self) -> int:
+        """How many examples could show a network that is as good as the dense one."""
+        if self.min_metric is None:
+            return self.needed(_CHANGED * self.max_drop)
+        spread = float(self.before.double().var(correction=0)) / self.may_lose**2
+        return max(30, math.ceil(float(special.ndtri(self.confidence)) ** 2 * spread))
 
     def needed(self, changed: float) -> int:
         """Return how many examples would do for a network that differs on such a share of them."""
@@ -69,6 +106,8 @@ def judged(budget: Budget, after: Tensor) -> Judged:
     drops = budget.task.drop(budget.before, after)
     drop, changed = float(drops.mean()), float((drops != 0).double().mean())
     metric = float(after.double().mean())
+    if budget.task.is_binary and not are_shares(after):  # a metric of one's own, seen as 0 and 1
+        budget = replace(budget, task=replace(budget.task, is_binary=False))
     bound = bound_of(budget.task, drops, budget.confidence)
     if not budget.is_provable:
         within = drop <= budget.max_drop if budget.min_metric is None else _reaches(budget, metric)
@@ -79,6 +118,11 @@ def judged(budget: Budget, after: Tensor) -> Judged:
     else:
         within = bound <= budget.max_drop
     return Judged(metric, drop, bound, changed, within)
+
+
+def are_shares(values: Tensor) -> bool:
+    """Return whether a metric is 0 or 1 of each example, so that exact tests of shares apply."""
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def pairs_of(drops: Tensor) -> Pairs:

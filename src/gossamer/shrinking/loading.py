@@ -98,6 +98,7 @@ def _set_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: Pa
     own = {name for name, _ in (*model.named_parameters(remove_duplicate=False),
                                 *model.named_buffers(remove_duplicate=False))}  # fmt: skip
     held = {name for name in model.state_dict() if name in own}
+    tied = _tied(model)
     if missing := sorted(held - set(tensors)):
         raise InputError(f"{path}: lacks {missing[0]!r}, which the network has: is it the same?")
     for name, value in tensors.items():
@@ -114,6 +115,19 @@ def _set_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: Pa
             module._parameters[leaf] = nn.Parameter(value, trained and value.is_floating_point())
         else:
             raise InputError(_another(path, repr(name)))
+    for first, *others in tied:
+        for name in others:
+            if torch.equal(model.get_parameter(name), model.get_parameter(first)):
+                place, _, leaf = name.rpartition(".")
+                model.get_submodule(place)._parameters[leaf] = model.get_parameter(first)
+
+
+def _tied(model: nn.Module) -> list[list[str]]:
+    """Return the names of each parameter that stands in several places."""
+    found: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        found.setdefault(id(parameter), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
 
 
 def _another(path: Path, what: str) -> str:

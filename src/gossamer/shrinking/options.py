@@ -45,6 +45,12 @@ class Options:
             value = getattr(self, name)
             if not sound(value):
                 raise InputError(f"{name} is {value!r}, but {expected} was expected.")
+        if self.keep_units_multiple_of > 1 and self.pattern not in ("auto", "unit"):
+            raise InputError(
+                f"keep_units_multiple_of is for whole units, but pattern is {self.pattern!r}, by "
+                "which a layer may lose any number of them: give pattern='unit', or 'auto', which "
+                "takes it then."
+            )
 
     def key(self) -> dict[str, Any]:
         """Return the whole as JSON has it."""

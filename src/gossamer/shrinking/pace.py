@@ -32,12 +32,20 @@ class Pace:
     final: float
     """Of timing what was chosen and writing it."""
 
+    def least(self, options: Options) -> float:
+        """Return the seconds of a search that ends with its first candidate, about."""
+        return _planned(options) * self.candidate + self.epoch + self.candidate + self.final
+
     def forecast(self, options: Options) -> float:
         """Return the seconds of a search that ends where most do."""
-        planned = (_PATTERNS_TIMED if options.pattern == "auto" else 2) + _STARTS_TRIED
         candidates = min(options.epochs, MOST)
         descent = options.epochs * self.epoch + candidates * self.candidate
-        return planned * self.candidate + _USED * descent + self.final
+        return _planned(options) * self.candidate + _USED * descent + self.final
+
+
+def _planned(options: Options) -> int:
+    """Return how many times as long as a candidate's measuring the planning takes."""
+    return (_PATTERNS_TIMED if options.pattern == "auto" else 2) + _STARTS_TRIED
 
 
 def pace_of(

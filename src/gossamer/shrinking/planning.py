@@ -105,9 +105,9 @@ def plan(
     """
     options = ground.options
     follow("measuring how sensitive each layer is")
-    ways, found = _ways(dense, ground)
+    ways, found = _ways(dense, ground, pulse)
     follow("timing patterns before anything is trained")
-    speeds = {name: _Speed.of(way, dense, ground, meter) for name, way in ways.items()}
+    speeds = {name: _Speed.of(way, dense, ground, meter, pulse) for name, way in ways.items()}
     best = {name: speed.at(MOST - 1) for name, speed in speeds.items()}
     shown = ", ".join(f"{name} {value:.1f} times" for name, value in best.items())
     helping = [name for name in ways if best[name] >= _HELPS]
@@ -121,7 +121,7 @@ def plan(
         able = {name: ways[name] for name in helping}
         chosen, reason, spent = _piloted(able, speeds, dense, learnt, ground, pulse, follow)
     left = max(1, options.epochs - spent)
-    start = _start(ways[chosen], dense, ground)
+    start = _start(ways[chosen], dense, ground, pulse)
     found_rungs = [ways[chosen].rung(start + depth) for depth in depths(left)]
     # Where nothing more can go candidates would be the same.
     rungs = tuple(r for i, r in enumerate(found_rungs) if not i or r != found_rungs[i - 1])
@@ -136,7 +136,7 @@ def plan(
     )
 
 
-def _start(way: Way, dense: nn.Module, ground: Ground) -> float:
+def _start(way: Way, dense: nn.Module, ground: Ground, pulse: Pulse) -> float:
     """Return the depth down to which nothing has to be learnt anew, for the first candidate.
 
     There the network loses less than half of the budget on training examples when it is pruned at
@@ -146,18 +146,19 @@ def _start(way: Way, dense: nn.Module, ground: Ground) -> float:
     before = evaluate(dense, some, ground.task)
     found = 0.0
     for depth in range(1, way.deepest_start + 1):
+        pulse(0.0)
         network = plain_copy(dense)
         _masked_to(network, way, depth, ground)
         estimate_statistics(network, ground.split, ground.options.seed, 2000)
         drop = float(ground.task.drop(before, evaluate(network, some, ground.task)).mean())
-        if drop > ground.options.max_drop / 2:
+        if drop > ground.may_lose / 2:
             break
         found = float(depth)
     return found
 
 
 def _ways(
-    dense: nn.Module, ground: Ground
+    dense: nn.Module, ground: Ground, pulse: Pulse
 ) -> tuple[dict[str, Way], dict[str, tuple[Tolerance, ...]]]:
     """Return the ways of the patterns that suit the network, and how sensitive its layers are."""
     options = ground.options
@@ -167,6 +168,7 @@ def _ways(
     found: dict[str, tuple[Tolerance, ...]] = {}
     for name in _asked(options):
         try:
+            pulse(0.0)
             found[name] = _tolerances(name, dense, ground, some, found)
             layers = weighted(dense, found[name], ground.example, options.target)
             way = Way(name, layers, sizes)
@@ -186,6 +188,8 @@ def _ways(
 def _asked(options: Options) -> tuple[str, ...]:
     if options.pattern != "auto":
         return (options.pattern,)
+    if options.keep_units_multiple_of > 1:
+        return ("unit",)
     return ("weight", "block", "unit", "unit+weight")
 
 
@@ -201,8 +205,7 @@ def _tolerances(
     if kind in known:
         return known[kind]
     exclude = list(ground.options.exclude)
-    example = ground.example[:2]
-    return tolerances(dense, some, ground.task, resolved(kind), example, exclude)
+    return tolerances(dense, some, ground.task, resolved(kind), ground.few, exclude)
 
 
 @dataclass(frozen=True)
@@ -213,10 +216,11 @@ class _Speed:
     log_a_step: float
 
     @classmethod
-    def of(cls, way: Way, dense: nn.Module, ground: Ground, meter: Meter) -> "_Speed":
+    def of(cls, way: Way, dense: nn.Module, ground: Ground, meter: Meter, pulse: Pulse) -> "_Speed":
         """Time two candidates of a way, before they are trained."""
         logs = []
         for depth in _TIMED:
+            pulse(0.0)
             network = plain_copy(dense)
             _masked_to(network, way, depth, ground)
             logs.append(math.log(meter.speed_up(network.cpu().eval())[1]))

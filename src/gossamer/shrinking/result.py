@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer.compression import Compressed
 from gossamer.compression.onnx import export_onnx
 from gossamer.core.errors import GossamerError, InputError, MissingPackageError
 from gossamer.core.files import replacing
 from gossamer.core.installing import needing
+from gossamer.graph.examples import Example
 from gossamer.masks import Mask
 from gossamer.records.shrinking import Shrinking, Tried, Weighed
 from gossamer.shrinking.loading import save_shrunk
+from gossamer.shrinking.split import first
 
 
 def loading_lines(network: nn.Module) -> str:
@@ -62,7 +64,7 @@ class Shrunk:
     mask: Mask | None
     report: Shrinking
     metadata: Mapping[str, Any]
-    example: Tensor
+    example: Example
 
     @property
     def sparsity(self) -> float:
@@ -101,7 +103,7 @@ class Shrunk:
             self.mask.save(folder / "mask.safetensors")
         self._save_network(folder / "network.gsm")
         try:
-            export_onnx(self.model, self.example[:2], folder / "model.onnx")
+            export_onnx(self.model, first(self.example, 2), folder / "model.onnx")
         except (MissingPackageError, InputError) as error:
             warnings.warn(f"no ONNX file was written: {error}", RuntimeWarning, stacklevel=2)
         _write(folder / "trials.csv", trial_lines(self.report.tried))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
+from gossamer.core.errors import TrainingError
 from gossamer.core.formats import counted
 from gossamer.masks import Mask
 from gossamer.records.shrinking import Tried
@@ -18,7 +19,7 @@ from gossamer.shrinking.journal import Journal
 from gossamer.shrinking.judging import Budget, judged
 from gossamer.shrinking.pace import Pace
 from gossamer.shrinking.planning import Plan, plan
-from gossamer.shrinking.task import evaluate
+from gossamer.shrinking.task import evaluate, points
 
 _TIMED_TOGETHER = 4
 _TOGETHER_SECONDS = 2.0
@@ -150,16 +151,29 @@ def _descend(task: Search, way: Plan) -> str:
         if journal.tried and not journal.tried[-1].within:
             break
         task.pulse(0.0)
-        needed = way.epochs[number] * task.pace.epoch + task.pace.candidate
-        if time.monotonic() + needed > task.deadline:
+        if time.monotonic() + _needed(task, way, number) > task.deadline:
             raise StoppedError("the time that is left is too short for another candidate")
-        mask = _candidate(task, way, number, network, mask)
+        try:
+            mask = _candidate(task, way, number, network, mask)
+        except TrainingError as error:
+            if not journal.tried:
+                raise
+            return f"The search ended at candidate {number + 1}: {error}."
     if journal.tried and not journal.tried[-1].within:
         return (
             f"The search ended at candidate {len(journal.tried)}, the first that is not within the "
             "budget."
         )
     return f"All {counted(len(way.rungs), 'candidate')} are within the budget."
+
+
+def _needed(task: Search, way: Plan, number: int) -> float:
+    """Return the seconds of a candidate; of a training of one's own as the last one took."""
+    epoch = task.pace.epoch
+    if task.learnt.train is not None and task.journal.tried:
+        last = task.journal.tried[-1]
+        epoch = max(0.0, last.seconds - task.pace.candidate) / last.epochs
+    return way.epochs[number] * epoch + task.pace.candidate
 
 
 def _candidate(
@@ -193,8 +207,10 @@ def _candidate(
     )
     task.journal.keep(found, network, mask)
     task.follow(
-        f"candidate {number + 1}: {speed_up:.1f} times, drop {100 * verdict.drop:.2f} points, at "
-        f"most {100 * verdict.bound:.2f}{'' if verdict.within else ': not within the budget'}"
+        f"candidate {number + 1}: {speed_up:.1f} times, drop "
+        f"{points(verdict.drop, task.budget.task)}, at most "
+        f"{points(verdict.bound, task.budget.task)}"
+        f"{'' if verdict.within else ': not within the budget'}"
     )
     return mask
 

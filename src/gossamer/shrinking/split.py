@@ -194,10 +194,14 @@ class Split:
         if seed is not None:
             order = torch.from_numpy(stream(seed, "batches", epoch).permutation(len(self)))
         starts = list(range(0, len(order), size))
-        if seed is not None and len(order) % size == 1 and len(starts) > 1:
-            starts.pop()
+        if seed is not None:
+            starts = starts[: self.shuffled_batches(size)]
         for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
             yield self._drawn(order[begin:end], seed or 0, epoch, begin)
+
+    def shuffled_batches(self, size: int) -> int:
+        """Return how many batches `batches` gives with a seed."""
+        return max(1, len(self) // size + (len(self) % size > 1))
 
     def _drawn(self, positions: Tensor, seed: int, epoch: int, begin: int) -> Batch:
         if self.is_resident:
@@ -265,6 +269,20 @@ def mapped(item: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(item, tuple | list):
         return type(item)(mapped(one, change) for one in item)
     return item
+
+
+def first(inputs: Any, count: int) -> Any:
+    """Return so many examples of a batch; the same ones again where it holds fewer.
+
+    Examples
+    --------
+    >>> first((torch.tensor([1, 2]), {"mask": torch.tensor([True, False])}), 3)
+    (tensor([1, 2, 1]), {'mask': tensor([ True, False,  True])})
+    """
+    held = len(tensors_in(inputs)[0])
+    if count <= held:
+        return mapped(inputs, lambda one: one[:count])
+    return mapped(inputs, lambda one: one[torch.arange(count) % held])
 
 
 def joined(parts: list[Any]) -> Any:

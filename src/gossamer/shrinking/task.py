@@ -85,6 +85,11 @@ class Task:
         return values
 
 
+def points(value: float, task: Task) -> str:
+    """Return a drop as people say it: in points of a share, else as a number."""
+    return f"{100 * value:.2f} points" if task.is_binary else f"{value:.4g}"
+
+
 def logits(outputs: Any) -> Tensor:
     """Return the tensor of logits among what a network gives: itself, or what is called so.
 
@@ -256,10 +261,16 @@ def _check_classes(what: str, found: Tensor, split: Split, targets: Any) -> None
         )
         raise InputError(
             f"{what}: targets are {given}, expected a class number for each example, [examples] of "
-            "whole numbers: give loss and metric functions for another task, argmax of one-hot rows"
+            "whole numbers: give class numbers as int64, argmax of one-hot rows, or loss and "
+            "metric functions for another task"
         )
     labels = split.classes
     labels = targets.numpy(force=True) if labels is None else labels
+    if found.shape[1] == 1:
+        raise InputError(
+            f"{what}: the network gives one output, but a logit for each class was expected: give "
+            "loss and metric functions, such as binary_cross_entropy_with_logits and its hits"
+        )
     if labels.min() < 0 or labels.max() >= found.shape[1]:
         raise InputError(
             f"{what}: labels reach from {labels.min()} to {labels.max()}, but the network tells "

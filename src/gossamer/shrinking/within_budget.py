@@ -4,36 +4,39 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import InputError
+from gossamer.core.formats import counted, duration
 from gossamer.records.shrinking import Target
 from gossamer.shrinking.costs import meter_of
 from gossamer.shrinking.data import Data, read_data
 from gossamer.shrinking.descent import Ground
 from gossamer.shrinking.evidence import Circumstances, handed_over
 from gossamer.shrinking.fine_tuning import lesson
-from gossamer.shrinking.journal import Journal, search_key
-from gossamer.shrinking.judging import Budget
+from gossamer.shrinking.journal import Journal, look_at, search_key
+from gossamer.shrinking.judging import Budget, are_shares, check_asked
 from gossamer.shrinking.options import Options, PatternName, Train, options_of
 from gossamer.shrinking.pace import pace_of
 from gossamer.shrinking.result import Shrunk
 from gossamer.shrinking.searching import Search, search
+from gossamer.shrinking.split import first
 from gossamer.shrinking.task import Loss, Metric, Task, check_task, evaluate, task_of
-from gossamer.shrinking.wording import budget_remarks
+from gossamer.shrinking.wording import budget_remarks, triviality_remarks
 
 
 def shrink(
     model: nn.Module,
     data: Any,
     *,
-    max_drop: float = 0.005,
+    max_drop: float | None = None,
     min_accuracy: float | None = None,
     target: Target = "latency",
     pattern: PatternName = "auto",
@@ -71,7 +74,7 @@ def shrink(
         arrays, a ``Dataset``, a ``DataLoader``; an ``.npz`` file, a folder of images, or
         ``"module:callable"``. See `gossamer.shrinking.data.read_data`.
     max_drop
-        By how much the metric may get worse, 0.005 for half a point of accuracy.
+        By how much the metric may get worse; half a point of accuracy by default, 0.005.
     min_accuracy
         What the metric must reach, in the place of `max_drop`.
     target
@@ -85,7 +88,7 @@ def shrink(
     exclude
         Names of layers to leave alone, as for `gossamer.prune`.
     keep_units_multiple_of
-        Layers that lose units keep a multiple of so many.
+        Layers that lose units keep a multiple of so many; only whole units are pruned then.
     confidence
         Of the bound on the drop.
     epochs
@@ -149,6 +152,7 @@ def shrink(
         confidence=confidence, epochs=epochs, rate=rate, train_batch=train_batch, seed=seed,
     )  # fmt: skip
     task = task_of(loss, metric, higher_is_better=higher_is_better)
+    check_asked(task, max_drop, min_accuracy)
     begun = begin(
         model, read_data(data, seed=seed), task, options, train=train,
         out=None if out is None else Path(out), time_limit=time_limit,
@@ -193,43 +197,80 @@ def begin(
     started = time.monotonic()
     if time_limit is not None and not 0 < time_limit < math.inf:
         raise InputError(f"time_limit is {time_limit!r}, but a number above 0 was expected.")
-    dense = plain_copy(model).eval()
-    for parameter in dense.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+    dense, notes = _trainable(model)
     for name in ("train", "validation", "test"):
         split = getattr(data, name)
         if split is not None:
             check_task(dense, split, task, name)
     example = data.validation.example(options.batch)
-    meter = meter_of(dense, _filled(example, options.batch), options)
-    own_train = None if train is None else f"{train.__module__}:{train.__qualname__}"
-    more = {"train": own_train, "task": task.name, "data": data.name}
+    meter = meter_of(dense, first(example, options.batch), options)
+    more = {"train": _name_of(train), "task": task.name, "data": data.name}
     journal = Journal(out, search_key(dense, data, options, more))
+    journal.check_look(look_at(dense, data, task))
     follow("measuring the network as it is")
     looking = time.monotonic()
     before = evaluate(dense, data.validation, task)
     looking = time.monotonic() - looking
+    task = replace(task, is_binary=task.is_binary or are_shares(before))
     budget = Budget(task, before, options.max_drop, options.min_accuracy, options.confidence)
+    _check_reached(budget)
     learnt = lesson(data.train, task, dense, options, train)
-    ground = Ground(meter.example, data.train, task, options)
+    ground = Ground(meter.example, data.train, task, options, budget.may_lose)
     pace = pace_of(dense, learnt, ground, meter, looking, seconds)
     deadline = math.inf if time_limit is None else started + max(1.0, time_limit - pace.final)
     whole = Search(
         dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, pace
     )
     forecast = time.monotonic() - started + pace.forecast(options)
+    notes += [*budget_remarks(budget), *triviality_remarks(budget, data.validation)]
+    if time_limit is not None and time_limit < pace.least(options):
+        notes.append(
+            f"time_limit is {duration(time_limit)}, but about {duration(pace.least(options))} is "
+            "what a first candidate and the files take: the search will end before or exceed it."
+        )
     known = Circumstances(
-        model_name=type(model).__name__,
-        remarks=(*data.notes, *budget_remarks(budget)),
+        model_name=type(dense).__name__,
+        remarks=(*data.notes, *notes),
         forecast=forecast if time_limit is None else min(forecast, time_limit),
         started=started,
         seconds=seconds,
+        own_training=train is not None,
     )
     return Begun(whole, known, out)
 
 
-def _filled(example: Any, batch: int) -> Any:
-    """Return so many inputs, the same ones again where the data hold fewer."""
-    if not isinstance(example, Tensor) or len(example) >= batch:
-        return example
-    return torch.cat([example] * -(-batch // len(example)))[:batch]
+def _trainable(model: nn.Module) -> tuple[nn.Module, list[str]]:
+    """Return a copy in evaluation mode, and what to say of parameters that are not trained.
+
+    Where all are frozen, as of a network that was loaded to be used, none is meant to stay so.
+    """
+    dense = plain_copy(model).eval()
+    real = [one for one in dense.parameters() if one.is_floating_point()]
+    if not any(one.requires_grad for one in real):
+        for one in real:
+            one.requires_grad_()
+    frozen = sum(not one.requires_grad for one in real)
+    if not frozen:
+        return dense, []
+    return dense, [
+        f"{frozen} of {counted(len(real), 'parameter')} require no gradient: they are pruned, but "
+        "not trained; exclude leaves layers alone."
+    ]
+
+
+def _name_of(train: Train | None) -> str | None:
+    if train is None:
+        return None
+    function = train.func if isinstance(train, partial) else train
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{function.__module__}:{name}"
+
+
+def _check_reached(budget: Budget) -> None:
+    """Refuse to look for a smaller network that is to be better than the dense one."""
+    if budget.min_metric is not None and budget.may_lose <= 0:
+        raise InputError(
+            f"min_accuracy is {budget.min_metric:g}, but the {budget.task.name} of the network as "
+            f"it is is {float(budget.before.mean()):.4g} on validation data: give a worse one than "
+            "that, or max_drop"
+        )

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from gossamer.core.formats import counted, duration, listed, percent, sentence
 from gossamer.records.shrinking import Bounded, Timed, Tried, Weighed
 from gossamer.shrinking.judging import Budget
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.searching import Found
-from gossamer.shrinking.task import Task
-
-
-def points(value: float, task: Task) -> str:
-    """Return a drop as people say it: in points of a share, else as a number."""
-    return f"{100 * value:.2f} points" if task.is_binary else f"{value:.4g}"
+from gossamer.shrinking.split import Split
+from gossamer.shrinking.task import points
 
 
 def budget_remarks(budget: Budget) -> list[str]:
@@ -20,12 +18,30 @@ def budget_remarks(budget: Budget) -> list[str]:
     if budget.is_provable:
         return []
     n, task = len(budget.before), budget.task
-    needed = budget.needed(2 * budget.max_drop)
+    shown = f"a drop of at most {points(budget.max_drop, task)}"
+    if budget.min_metric is not None:
+        shown = f"that even the network as it is reaches {budget.min_metric:g} {task.name}"
     return [
-        f"{n:,} validation examples are too few to show a drop of at most "
-        f"{points(budget.max_drop, task)} with {budget.confidence:.0%} confidence: at the least "
-        f"{needed:,} would do. Candidates are taken by their estimates instead, which flatter the "
-        "one that is chosen; the bound beside each says what is shown."
+        f"{counted(n, 'validation example')} {'is' if n == 1 else 'are'} too few to show {shown} "
+        f"with {budget.confidence:.0%} confidence: at the least {budget.needed_at_least:,} would "
+        "do. Candidates are taken by their estimates instead, which flatter the one that is "
+        "chosen; the bound beside each says what is shown."
+    ]
+
+
+def triviality_remarks(budget: Budget, split: Split) -> list[str]:
+    """Say where a network that learnt nothing would keep the budget of an accuracy, too."""
+    labels = split.classes
+    if not budget.task.is_classification or labels is None:
+        return []
+    commonest = float(np.unique_counts(labels).counts.max() / len(labels))
+    own = float(budget.before.mean())
+    if own - commonest > budget.may_lose:
+        return []
+    return [
+        f"Giving the commonest class always is right on {commonest:.1%} of the validation "
+        f"examples, the network on {own:.1%}: one that tells nothing apart would keep the budget, "
+        "so give a smaller one, or a loss and a metric in which each class counts."
     ]
 
 
@@ -68,6 +84,11 @@ def _gain(chosen: Tried, options: Options, times: Sequence[Timed]) -> str:
     here = [one for one in times if one.batch == options.batch]
     rival = min((o for o in here if o.network == "dense"), key=lambda one: one.latency.median)
     own = min(one.latency.median for one in here if one.network == "shrunk")
+    if own > rival.latency.median:
+        return (
+            f"Not faster: a batch of {options.batch} takes {own / rival.latency.median:.1f} times "
+            f"as long as the dense network where that is fastest, in {rival.runner}"
+        )
     return (
         f"{rival.latency.median / own:.1f} times as fast as the dense network where that is "
         f"fastest, in {rival.runner}, at batch {options.batch}"
@@ -83,9 +104,11 @@ def _nothing(tried: tuple[Tried, ...], budget: Budget) -> str:
     first = tried[0]
     text = (
         f"The dense network stays: the safest candidate already lost {points(first.drop, task)}, "
-        f"at most {points(first.bound or first.drop, task)}, of {points(budget.max_drop, task)} "
+        f"at most {points(first.bound or first.drop, task)}, of {points(budget.may_lose, task)} "
         "that may be lost"
     )
+    if budget.min_metric is not None:
+        return f"{text}."
     needed = budget.needed(max(first.changed, budget.max_drop))
     if budget.is_provable and first.drop < budget.max_drop and needed > len(budget.before):
         text += (
@@ -107,9 +130,9 @@ def faster(found: Sequence[Timed]) -> str:
     return f"{sentence(listed(told))}, with {counted(found[0].threads, 'thread')}." if told else ""
 
 
-def spent(epochs: float, seconds: float, foretold: float) -> str:
+def spent(epochs: float, seconds: float, foretold: str) -> str:
     """Say what a search took."""
     return (
-        f"It took {duration(seconds)} ({duration(foretold)} were foretold) and "
-        f"{counted(round(epochs), 'epoch')} of fine-tuning."
+        f"It took {duration(seconds)} ({foretold} was foretold) and {epochs:.3g} "
+        f"{'epoch' if epochs == 1 else 'epochs'} of fine-tuning."
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.modes import evaluation
 from gossamer.measures.functional.running import run
 
@@ -24,7 +25,7 @@ class Multiplies:
     """Those of non-zero weights."""
 
 
-def multiply_adds(network: nn.Module, example: Tensor) -> Multiplies:
+def multiply_adds(network: nn.Module, example: Tensor | Arguments) -> Multiplies:
     """Return the multiply-adds of the network's weights for one example, by running it.
 
     A weight costs one multiply-add at each position where it is used, padding counted; a weight
@@ -38,7 +39,7 @@ def multiply_adds(network: nn.Module, example: Tensor) -> Multiplies:
     network
         The network; it runs in evaluation mode, and each submodule's mode is restored.
     example
-        Input [examples, ...] on the network's device; only the first one is run.
+        Input [examples, ...] on the network's device, or several; only the first example is run.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def multiply_adds(network: nn.Module, example: Tensor) -> Multiplies:
     )
 
 
-def weight_uses(network: nn.Module, example: Tensor) -> list[tuple[Tensor, int]]:
+def weight_uses(network: nn.Module, example: Tensor | Arguments) -> list[tuple[Tensor, int]]:
     """Return each weight as often as it is used, with the number of positions there.
 
     See `multiply_adds`, which adds them up.
