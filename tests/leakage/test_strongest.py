@@ -154,7 +154,11 @@ def test_models_that_learnt_nothing_are_named(paired_members: PairedMembers) -> 
     found = audit(logits, labels, members, attacks=["loss", "rmia"])
     assert any(warning.startswith("Models 3 and 8 are right about") for warning in found.warnings)
     assert not any("saturated" in warning for warning in found.warnings)
-    sound = audit(*outputs(members, 3.0), members, attacks=["loss"])
+    assert found.attack("rmia").auc.low is None
+    assert "some references learnt nothing" in found.attack("rmia").auc.method
+    assert found.attack("loss").auc.low is not None
+    sound = audit(*outputs(members, 3.0), members, attacks=["loss", "rmia"])
+    assert sound.attack("rmia").auc.low is not None
     assert sound.warnings == ()
 
 
@@ -256,6 +260,19 @@ def test_what_cannot_accuse_rarely_or_surely_is_not_enough_to_pass(name: str, pa
     judged = tpr_of_nobody(forests(), name).judge(0.01)
     assert judged.passed is passed
     assert ("no attack was run whose interval there can be relied on" in judged.sentence) != passed
+
+
+def test_an_attack_without_an_interval_by_nature_fails_by_what_it_finds() -> None:
+    found, harmless = forests(), tpr_of_nobody(forests(), "loss")
+    by_class = found.attack("modified_entropy")
+    tpr = by_class.rate_at(0.01).tpr
+    assert (tpr.low, tpr.high) == (None, None)
+    assert "no interval" in tpr.method
+    both = harmless.model_copy(update={"attacks": (*harmless.attacks, by_class)})
+    assert both.judge(tpr.value + 0.001, 0.01).passed
+    judged = both.judge(tpr.value - 0.001, 0.01)
+    assert not judged.passed
+    assert "Modified entropy, by class finds" in judged.sentence
 
 
 def test_models_that_learnt_nothing_and_too_few_examples_rule_nothing_out() -> None:

@@ -36,6 +36,26 @@ def test_rates_of_one_model_have_intervals_over_examples() -> None:
     assert both.high > (1 + high - 0.4) / 2
 
 
+@pytest.mark.parametrize("sizes", [(10, 10), (60, 60), (50, 160)])
+@pytest.mark.parametrize("rates", [(0.5, 0.5), (0.7, 0.4), (0.97, 0.6), (0.2, 0.05)])
+def test_balanced_accuracies_of_one_model_are_covered_as_often_as_is_said(
+    sizes: tuple[int, int], rates: tuple[float, float]
+) -> None:
+    truth, covered = (1 + rates[0] - rates[1]) / 2, 0.0
+    for caught in range(sizes[0] + 1):
+        for wrongly in range(sizes[1] + 1):
+            found = balanced_estimate(caught / sizes[0], sizes[0], wrongly / sizes[1], sizes[1])
+            assert found.low is not None
+            assert found.high is not None
+            likely = stats.binom.pmf(caught, sizes[0], rates[0]) * stats.binom.pmf(
+                wrongly, sizes[1], rates[1]
+            )
+            covered += likely * (found.low <= truth <= found.high)
+    assert covered >= 0.95
+    # Exact intervals of few examples hold more often than they say.
+    assert covered <= 0.98 or min(sizes) < 50
+
+
 def test_the_error_of_a_threshold_counts_as_fewer_examples() -> None:
     plain = rate_estimate(0.2, 1000)
     # As much again as the binomial variance: an interval as of half the examples.
@@ -107,6 +127,15 @@ def test_two_units_that_are_each_others_references_have_no_interval() -> None:
     found = both.estimate(np.array([0.6, 0.7, 0.6, 0.7]))
     assert (found.low, found.high) == (None, None)
     assert found.method == "two pairs, each the other's reference: no interval"
+
+
+def test_references_that_learnt_nothing_leave_no_interval() -> None:
+    units, values = np.arange(10), np.linspace(0.5, 0.7, 10)
+    apart = Resampler(units, paired=False, seed=0, misled=True)
+    assert apart.estimate(values) == Resampler(units, paired=False, seed=0).estimate(values)
+    found = Resampler(units, paired=False, seed=0, mutual=True, misled=True).estimate(values)
+    assert (found.low, found.high) == (None, None)
+    assert found.method == "some references learnt nothing: no interval"
 
 
 def test_the_method_is_named() -> None:

@@ -367,8 +367,9 @@ def _attacked(
     """Run the attacks, the published baseline last; return the scores of all that are kept."""
     total = len(names) + len(_IN_SAMPLE) + 1
     paired = case.design.kind == "paired"
+    units, misled = case.design.units, bool(collapsed_models(case))
     resamplers = {
-        mutual: Resampler(case.design.units, paired=paired, seed=case.seed, mutual=mutual)
+        mutual: Resampler(units, paired=paired, seed=case.seed, mutual=mutual, misled=misled)
         for mutual in (False, True)
     }
     compared = sum(not ATTACKS[name].decides for name in names)

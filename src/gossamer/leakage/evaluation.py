@@ -50,6 +50,7 @@ _ROUNDING = 1e-12
 _AROUND = 2.0
 """Times a false-positive rate, up and down, over which the slope of the ROC curve is taken."""
 
+_NOISE = "thresholds of each class are noise at a rare rate: no interval"
 _UNRESOLVED = "threshold read off the same scores of one split: no interval"
 
 
@@ -115,15 +116,16 @@ def evaluate(
     read = np.stack([curve(target, asked) for target in targets])
     areas = np.array([auc(target) for target in targets])
     balanced = _balanced(counts, design, resampler)
+    rates = [
+        _rate_at(rate, at[rate], column, design, resampler, compared)
+        for rate, column in zip(RATES, read.T, strict=True)
+    ]
     return AttackResult(
         **_named(attack),
         balanced_accuracy=balanced,
         advantage=_advantage(balanced),
         auc=_area(scores, areas, design, resampler),
-        tpr_at=tuple(
-            _rate_at(rate, at[rate], column, design, resampler, compared)
-            for rate, column in zip(RATES, read.T, strict=True)
-        ),
+        tpr_at=tuple(map(_without_interval, rates) if attack.thresholds_of_classes else rates),
         roc=_mean_curve(targets, resampler),
         per_model=tuple(_numbers(model, areas, counts, at, read) for model in range(design.models)),
     )
@@ -347,6 +349,12 @@ def _rate_at(
             Precision(prior=prior, value=precision(tpr.value, realised, prior)) for prior in PRIORS
         ),
     )
+
+
+def _without_interval(found: RateAt) -> RateAt:
+    """Take a rate's intervals away, as those of thresholds of each class hold too seldom."""
+    bare = Estimate(value=found.tpr.value, method=_NOISE)
+    return found.model_copy(update={"tpr": bare, "together": None})
 
 
 def _mean_curve(targets: Sequence[Ranked], resampler: Resampler) -> tuple[RatePoint, ...]:

@@ -275,8 +275,10 @@ class Leakage(Value):
         It passes if, for every attack that was run, the upper end of the 95% interval of the
         true-positive rate is at most `max_tpr`: more could then be excluded. All of them must
         pass, so that nothing is gained by running many, and intervals need no correction
-        (Berger's intersection-union test). Where an attack accused more innocents than asked for,
-        the rate that it reached is judged, which can only be higher.
+        (Berger's intersection-union test). Attacks that allow no interval there by what they are
+        (`AttackResult.rules_out`) fail by what they find, and let nothing pass. Where an attack
+        accused more innocents than asked for, the rate that it reached is judged, which can only
+        be higher.
 
         It does not pass where nothing rules more out: no attack was run whose interval can be
         relied on there (`AttackResult.rules_out`), some models have learnt nothing, or there are
@@ -364,8 +366,10 @@ def _judged(
     leakage: Leakage, fair: Sequence[AttackResult], max_tpr: float, at_fpr: float
 ) -> Judgement:
     def reached(attack: AttackResult) -> float:
-        high = attack.rate_at(at_fpr).tpr.high
-        return math.inf if high is None else high
+        tpr = attack.rate_at(at_fpr).tpr
+        if tpr.high is not None:
+            return tpr.high
+        return math.inf if attack.rules_out else tpr.value
 
     above = [a for a in fair if (low := a.rate_at(at_fpr).tpr.low) is not None and low > max_tpr]
     kept = [attack for attack in above if attack.rate_at(at_fpr).kept]

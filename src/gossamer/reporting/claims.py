@@ -170,6 +170,10 @@ class JudgedClaim:
     power: str
     """What so many seeds could have seen, and how many an undecided claim would need; empty if
     nothing is measured."""
+    units_to_decide: int | None
+    """How many seeds, or pairs, an undecided claim would take if means and spreads stay as they
+    are, above `gossamer.stats.power.MOST_UNITS` if more than are worth a thought; None if it is
+    decided, or the seeds that there are give no interval to go by."""
     control: str
     """What the comparison that could explain the claim came to; empty without one."""
     control_comparison: JudgedComparison | None
@@ -240,6 +244,9 @@ def _judged(
         evidence=evidence_sentence(results, claim, verdict, rows),
         comparisons=rows,
         power=power_sentence(results, claim, verdict, rows, confidence),
+        units_to_decide=_units_to_decide(claim, rows, confidence)
+        if verdict == "undecided"
+        else None,
         control=control_sentence(results, claim, beside) if beside else "",
         control_comparison=beside,
     )

@@ -98,7 +98,7 @@ class Attack:
     """Scores are yes or no alone, so that no threshold makes accusations rare."""
     thresholds_of_classes: bool = False
     """Its thresholds are of each class, which in the tail are noise: intervals of a TPR at a rare
-    FPR hold too seldom to rule anything out."""
+    FPR would hold too seldom (`benchmarks/attack_coverage.py`), and none is given."""
     in_sample: bool = False
     """Its one threshold is the best on the very scores that it judges: optimistic."""
     versions: Literal[1, 2] = 1
