@@ -3,9 +3,12 @@
 import csv
 import math
 
+from gossamer.reporting.claims import JudgedClaim, judged_claims
 from gossamer.reporting.glossary import spread
 from gossamer.reporting.latencies import times
+from gossamer.reporting.results import Results
 from gossamer.stats.intervals import Interval, mean_interval
+from gossamer.stats.power import MOST_UNITS
 from gossamer.studies.published_tables import published_figures
 from judge import RESULTS, results_of
 
@@ -66,6 +69,43 @@ def claims_table(study: str) -> str:
             f"{evidence[:1].upper()}{evidence[1:]} |"
         )
     return "\n".join(lines)
+
+
+MINUTES_A_SEED = {
+    "weight-vs-unit": 15.6,
+    "sparsity-leakage": 4.8,
+    "dense-sparse-dense": 6.1,
+    "random-sparse-layers": 6.3,
+    "mask-transfer": 36.0,
+}
+"""What a seed takes on one core of a Zen 4, as `gossamer run ... --dry-run --threads 1` tells."""
+
+
+def deciding_table() -> str:
+    """Return what it would take to decide each claim that is undecided."""
+    lines = ["| study | claim | it takes | hours on one core |", "|---|---|---|---:|"]
+    for study, minutes in MINUTES_A_SEED.items():
+        results = results_of(study)
+        for judged in judged_claims(results):
+            if judged.verdict != "undecided":
+                continue
+            takes, hours = _what_it_takes(results, judged), "–"
+            need = judged.units_to_decide
+            if need is not None and need <= MOST_UNITS:
+                hours = f"{need * (2 if results.study.paired else 1) * minutes / 60:.1f}"
+            lines.append(f"| `{study}` | ({judged.claim.name}) | {takes} | {hours} |")
+    return "\n".join(lines)
+
+
+def _what_it_takes(results: Results, judged: JudgedClaim) -> str:
+    need = judged.units_to_decide
+    if need is None:
+        if any(row.gap == "not learnt" for row in judged.comparisons):
+            return "longer training, not more seeds: one arm has not learnt"
+        return "networks that can be compared"
+    if need > MOST_UNITS:
+        return f"more than {results.counted_units(MOST_UNITS)}: it lies at its margin"
+    return results.counted_units(need)
 
 
 ATTACKS = {"lira_online": "LiRA online", "rmia": "RMIA", "base": "BASE", "loss": "loss"}

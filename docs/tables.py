@@ -27,6 +27,7 @@ from gossamer.training.updaters import UPDATERS
 from study_tables import (
     agreement_table,
     claims_table,
+    deciding_table,
     latency_table,
     study_table,
     verdicts_table,
@@ -95,6 +96,7 @@ def filled(text: str) -> str:
             "attack-coverage": attack_coverage_table,
             "attack-power": attack_power_table,
             "verdicts": verdicts_table,
+            "deciding": deciding_table,
             "scores": scores_table,
             "updaters": updaters_table,
             "patterns": lambda: choices_table({**PATTERNS}, "pattern"),

@@ -545,6 +545,7 @@ def test_one_level_that_refutes_needs_no_more_seeds_of_the_others(judge: Any) ->
     needed = units_needed(deviation, distance, 1 - 0.05 / 2)
     assert found.verdict == "undecided"
     assert f"would take about {needed} seeds, " in found.power
+    assert found.units_to_decide == needed
     # A claim about any of them is supported by one level, and refuted by all.
     either = judge(cells, claim(levels=(0.3, 0.5), over="any"))
     assert "would take more than 1,000 seeds, " in either.power
@@ -599,6 +600,7 @@ def test_decided_claim_needs_no_more_seeds(judge: Any) -> None:
     found = judge(CELLS, claim(levels=(0.3, 0.9)))
     assert found.verdict == "refuted"
     assert "To decide" not in found.power
+    assert found.units_to_decide is None
 
 
 def test_matched_comparison_interpolates_the_other_curve(make_run: Any) -> None:

@@ -38,9 +38,9 @@ from gossamer.stats.verdicts import Verdict, claim_verdict, comparison_verdict
 def power_sentence(
     results: Results,
     claim: Claim,
-    verdict: Verdict,
     rows: Sequence[JudgedComparison],
     confidence: float,
+    need: int | None,
 ) -> str:
     """Say how near to the margin so many seeds can decide, and how many an open claim needs."""
     ended = [row for row in rows if row.deviation is not None]
@@ -57,9 +57,7 @@ def power_sentence(
             f"{tied} That is no exactness: a step of the measure is {step}"
             f"{unit_of(claim.measure).name}, and the spread counts as that of rounding. {text}"
         )
-    if verdict != "undecided":
-        return text
-    return " ".join(filter(None, (text, _need(results, claim, rows, confidence))))
+    return text if need is None else f"{text} {_need(results, need)}"
 
 
 def _count(row: JudgedComparison) -> int:
@@ -94,13 +92,8 @@ def _reach(
     return f"{told} {easiest} to {hardest}{unit.name} apart, depending on where."
 
 
-def _need(
-    results: Results, claim: Claim, rows: Sequence[JudgedComparison], confidence: float
-) -> str:
+def _need(results: Results, need: int) -> str:
     """Say how many units it takes to decide a claim if everything stays as it is."""
-    need = _units_to_decide(claim, rows, confidence)
-    if need is None:
-        return ""
     many = (
         f"more than {results.counted_units(MOST_UNITS)}"
         if need > MOST_UNITS
@@ -238,15 +231,14 @@ def _judged(
     verdicts = [row.verdict for one, row in heard if row.verdict and not one.silent]
     verdict = claim_verdict(claim.over, verdicts)
     beside = _comparison(results, control, CONFIDENCE) if control else None
+    need = _units_to_decide(claim, rows, confidence) if verdict == "undecided" else None
     return JudgedClaim(
         claim=claim,
         verdict=verdict,
         evidence=evidence_sentence(results, claim, verdict, rows),
         comparisons=rows,
-        power=power_sentence(results, claim, verdict, rows, confidence),
-        units_to_decide=_units_to_decide(claim, rows, confidence)
-        if verdict == "undecided"
-        else None,
+        power=power_sentence(results, claim, rows, confidence, need),
+        units_to_decide=need,
         control=control_sentence(results, claim, beside) if beside else "",
         control_comparison=beside,
     )
