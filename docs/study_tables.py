@@ -4,7 +4,6 @@ import csv
 import math
 
 from gossamer.reporting.claims import JudgedClaim, judged_claims
-from gossamer.reporting.glossary import spread
 from gossamer.reporting.latencies import times
 from gossamer.reporting.results import Results
 from gossamer.stats.intervals import Interval, mean_interval
@@ -28,7 +27,7 @@ def study_table() -> str:
         for arm in ("weight", "unit"):
             found = results.interval(arm, level)
             assert found is not None
-            cells += [f"{before[arm, level]:.2f}", spread(found)]
+            cells += [f"{before[arm, level]:.2f}", with_ends(found)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -40,6 +39,13 @@ STUDIES = {
     "random-sparse-layers": "random sparse layers instead of dense ones",
     "mask-transfer": "a mask found on one dataset, used on another",
 }
+
+
+def with_ends(interval: Interval) -> str:
+    """Return a mean in percent with the ends of its interval."""
+    assert interval.low is not None
+    assert interval.high is not None
+    return f"{100 * interval.mean:.2f} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
 def verdicts_table() -> str:
@@ -121,6 +127,13 @@ CONTRASTS: dict[str, tuple[tuple[str, tuple[str, float], tuple[str, float]], ...
             for level in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
         ),
     ),
+    "dense-sparse-dense": (
+        *(
+            (f"re-dense after {level:.0%}, over sparse", ("redense", level), ("sparse", level))
+            for level in (0.3, 0.5, 0.7, 0.9)
+        ),
+        ("dense, third phase over second", ("dense-same-phases", 0.0), ("dense-longer", 0.0)),
+    ),
 }
 """Which arms are compared by every attack, by study."""
 
@@ -159,7 +172,7 @@ def latency_table(study: str) -> str:
             )
             accuracy = results.interval(arm, level)
             assert accuracy is not None
-            lines.append(f"| {arm} | {level:.0%} | {spread(accuracy)} | {' | '.join(faster)} |")
+            lines.append(f"| {arm} | {level:.0%} | {with_ends(accuracy)} | {' | '.join(faster)} |")
     return "\n".join(lines)
 
 

@@ -88,19 +88,29 @@ _WRITTEN = {
 
 
 def spread(interval: Interval, digits: int = 2, scale: float = 100) -> str:
-    """Return a mean with the half-width of its interval, in percent unless scaled otherwise.
+    """Return a mean with its interval, in percent unless scaled otherwise.
+
+    That is its half-width, or both ends where they do not lie equally far from the mean, as those
+    of skewed values do not.
 
     Examples
     --------
     >>> from gossamer.stats.intervals import Interval
     >>> spread(Interval(0.981, 0.98, 0.982, 5))
     '98.10 ± 0.10'
+    >>> spread(Interval(0.981, 0.979, 0.982, 8))
+    '98.10 [97.90, 98.20]'
     >>> spread(Interval(0.981, None, None, 1), 1)
     '98.1'
     """
     mean = decimal(scale * interval.mean, digits)
-    half = interval.half_width
-    return mean if half is None else f"{mean} ± {decimal(scale * half, digits)}"
+    if interval.low is None or interval.high is None:
+        return mean
+    below, above = interval.mean - interval.low, interval.high - interval.mean
+    if scale * abs(above - below) < 10**-digits:
+        return f"{mean} ± {decimal(scale * (above + below) / 2, digits)}"
+    low, high = (decimal(scale * end, digits) for end in (interval.low, interval.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def short_spread(interval: Interval) -> str:
