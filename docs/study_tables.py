@@ -107,7 +107,7 @@ def _what_it_takes(results: Results, judged: JudgedClaim) -> str:
     need = judged.units_to_decide
     if need is None:
         if any(row.gap == "not learnt" for row in judged.comparisons):
-            return "longer training, not more seeds: one arm has not learnt"
+            return "longer training, not more seeds: an arm has not learnt"
         return "networks that can be compared"
     if need > MOST_UNITS:
         return f"more than {results.counted_units(MOST_UNITS)}: it lies at its margin"

@@ -552,17 +552,22 @@ def test_one_level_that_refutes_needs_no_more_seeds_of_the_others(judge: Any) ->
 
 
 def test_networks_that_have_not_learnt_give_no_size(make_run: Any) -> None:
-    trained = Arm(
-        name="random", label="Random from the start", role="main", dataset="mnist", network="mlp",
-        recipe=({"step": "prune"}, {"step": "train", "epochs": 10}),
-    )  # fmt: skip
-
-    def judged(random: list[float], **given: Any) -> JudgedClaim:
-        made = make_run(
-            {("dense", 0.0): [0.95, 0.96, 0.95], ("random", 0.9): random},
-            claims=(claim(compare="random", says="lower", **given),),
+    def trained(name: str, label: str, *steps: dict[str, Any]) -> Arm:
+        recipe = (*steps, {"step": "train", "epochs": 10})
+        return Arm(
+            name=name, label=label, role="main", dataset="mnist", network="mlp", recipe=recipe
         )
-        arms = (*(one for one in made.study.arms if one.name != "random"), trained)
+
+    arms = (
+        trained("dense", "Dense"),
+        trained("random", "Random from the start", {"step": "prune"}),
+    )
+
+    def judged(random: list[float], dense: Sequence[float] = (0.95, 0.96, 0.95)) -> JudgedClaim:
+        made = make_run(
+            {("dense", 0.0): [*dense], ("random", 0.9): random},
+            claims=(claim(compare="random", says="lower"),),
+        )
         study = made.study.model_copy(update={"arms": arms})
         return judged_claims(Results(study, made.records))[0]
 
@@ -570,12 +575,15 @@ def test_networks_that_have_not_learnt_give_no_size(make_run: Any) -> None:
     assert closed.verdict == "undecided"
     assert closed.comparisons[0].interval is None
     assert closed.evidence == (
-        "Undecided: one arm has not learnt, and no difference from it has a size: 3 networks of "
+        "Undecided: no difference from an arm that has not learnt has a size: 3 networks of "
         "random from the start have not learnt: 11.3% at most, where guessing reaches 10.0%."
     )
     assert closed.power == ""
     mixed = judged([0.101, 0.9, 0.91])
     assert "1 of 3 networks of random from the start have not learnt" in mixed.evidence
+    neither = judged([0.101, 0.9, 0.91], dense=(0.1, 0.95, 0.96))
+    assert "1 of 3 networks of dense" in neither.evidence
+    assert "1 of 3 networks of random" in neither.evidence
     assert judged([0.8, 0.81, 0.79]).verdict == "supported"
 
 

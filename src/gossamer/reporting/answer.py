@@ -354,7 +354,7 @@ def not_learnt(results: Results, cells: Iterable[tuple[str, float]], measure: st
     if not measure.startswith(_OF_ANSWERS) and condition_of(measure) != "leakage":
         return ""
     found = (_without_learning(results, arm, level) for arm, level in cells)
-    return next(filter(None, found), "")
+    return "; ".join(note for note in found if note)
 
 
 def _without_learning(results: Results, arm: str, level: float) -> str:

@@ -61,7 +61,7 @@ def _why_nothing(results: Results, claim: Claim, rows: Sequence[JudgedComparison
     if gaps <= {"not run"}:
         return "nothing that it compares is run at this scale"
     if "not learnt" in gaps:
-        return f"one arm has not learnt, and no difference from it has a size: {_notes(rows)}"
+        return f"no difference from an arm that has not learnt has a size: {_notes(rows)}"
     if "two groups" in gaps:
         return f"bimodal, and a mean over both groups is that of neither: {_notes(rows)}"
     if "not measured" in gaps:
