@@ -22,6 +22,7 @@ from gossamer.leakage.attacks import (
 )
 from gossamer.leakage.design import find_design, without_mate
 from gossamer.leakage.evaluation import evaluate
+from gossamer.leakage.exposure import most_exposed
 from gossamer.leakage.given_arrays import (
     EXPECTED_LOGITS,
     checked_beside,
@@ -45,7 +46,6 @@ from gossamer.records.example_scores import ExampleScores
 from gossamer.records.leakage import (
     AttackResult,
     Check,
-    Exposed,
     Given,
     Leakage,
     Provenance,
@@ -58,8 +58,6 @@ Progress = Callable[[int, int, str], None]
 
 KeepScores = Callable[[ExampleScores], None]
 """Called once with every example's scores, such as the `append` of a list."""
-
-MOST_EXPOSED = 20
 
 _IN_SAMPLE = tuple(name for name, attack in ATTACKS.items() if attack.in_sample)
 """What is reported in any case: the published baseline."""
@@ -280,7 +278,7 @@ def _audited(
         compared=compared,
         attacks=tuple(_renumbered(result, kept) for result in results),
         checks=checks,
-        exposed=_most_exposed(case) if comparable else (),
+        exposed=most_exposed(case) if comparable else (),
         skipped=tuple(
             Skipped(attack=name, reason=f"because {why}") for name, why in obstacles.items() if why
         ),
@@ -417,30 +415,6 @@ def _checks(
         counts = self_tests.count_references(case.design)
         checks.append(self_tests.references_check(counts))
     return tuple(checks)
-
-
-def _most_exposed(case: Case) -> tuple[Exposed, ...]:
-    """Rank examples by how far apart the margins of models with and without them lie."""
-    sums, design = case.margins, case.design
-    counts = [np.maximum(count, 1) for count in sums.counts]
-    means = [total / count for total, count in zip(sums.sums, counts, strict=True)]
-    there = design.informative
-    scores = np.where(there, (means[1] - means[0]) / sums.deviation, -np.inf)
-    right = case.statistics.correct
-    accuracies = [(right & side).sum(axis=0) for side in (~design.members, design.members)]
-    most = np.argsort(-scores, kind="stable")[: min(MOST_EXPOSED, int(there.sum()))]
-    return tuple(
-        Exposed(
-            example=int(example),
-            label=int(case.labels[example]),
-            score=float(scores[example]),
-            member_models=int(sums.counts[1][example]),
-            other_models=int(sums.counts[0][example]),
-            member_accuracy=float(accuracies[1][example] / counts[1][example]),
-            other_accuracy=float(accuracies[0][example] / counts[0][example]),
-        )
-        for example in most
-    )
 
 
 def _renumbered(result: AttackResult, kept: NDArray[np.intp]) -> AttackResult:
