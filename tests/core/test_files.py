@@ -1,11 +1,13 @@
+import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from gossamer.core.errors import InputError
-from gossamer.core.files import as_path, replacing
+from gossamer.core.files import as_path, remove_abandoned, replacing, unwritable
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -78,3 +80,18 @@ def test_what_can_be_no_path_is_refused_in_one_sentence(path: object) -> None:
 
 def test_paths_are_taken_as_text_and_as_paths(tmp_path: Path) -> None:
     assert as_path(str(tmp_path)) == as_path(tmp_path) == tmp_path
+
+
+def test_only_what_killed_processes_left_half_written_is_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = [f".page.html.{gone.pid}.tmp", f".page.html.{os.getpid()}.tmp", ".other.tmp", "a.1.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+    remove_abandoned(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+    remove_abandoned(tmp_path / "nowhere")
+
+
+def test_a_name_that_is_too_long_says_nothing_of_the_folder(tmp_path: Path) -> None:
+    assert unwritable(tmp_path, OSError(errno.ENAMETOOLONG, "File name too long")) is None

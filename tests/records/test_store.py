@@ -1,5 +1,7 @@
 import errno
 import multiprocessing
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -282,15 +284,41 @@ def test_a_store_is_read_where_there_is_no_room_for_the_files_of_readers(tmp_pat
     with Store.open(tmp_path) as store:
         assert store.phases(["a"]) == {"a": phase("a")}
         assert "cannot be written" in sentence(lambda: store.add_phase(phase("b")))
-    (tmp_path / "store.sqlite-wal").write_bytes(5000 * b"x")  # of a writer
-    assert "cannot be read" in sentence(lambda: Store.open(tmp_path))
 
 
-def test_a_file_system_without_locks_is_written_nevertheless(
+def test_what_a_killed_run_left_in_its_journal_is_read_on_a_read_only_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "killed").mkdir()
+    with Store.create(tmp_path / "at work") as store:
+        store.add_phase(phase("a"))
+        for name in ("store.sqlite", "store.sqlite-wal"):
+            shutil.copy(tmp_path / "at work" / name, tmp_path / "killed")
+    assert (tmp_path / "killed" / "store.sqlite-wal").stat().st_size
+    before = {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()}
+    monkeypatch.setattr("gossamer.records.layout._can_be_read", lambda connection: False)  # noqa: ARG005
+    with Store.open(tmp_path / "killed") as store:
+        assert store.phases(["a"]) == {"a": phase("a")}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} == before
+
+
+def test_a_path_too_long_for_sqlite_is_called_that(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["d" * 100] * 5)
+    folder.mkdir(parents=True)
+    said = sentence(lambda: Store.create(folder))
+    length = len(str(folder / "store.sqlite"))
+    assert said.endswith(
+        f"store.sqlite has {length} bytes, and SQLite opens no file of more than about 500: choose "
+        "a folder with a shorter path"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
+def test_a_file_system_without_locks_is_written_nevertheless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def refuse(file: object, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with only_writer(tmp_path), Store.create(tmp_path) as store:

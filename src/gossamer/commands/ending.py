@@ -53,6 +53,8 @@ def _told(error: OSError) -> str:
     if error.errno in _NO_ROOM:
         file = error.filename or "what was to be printed"
         return f"there is no room for {file} ({reason}): free some space"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: the name or path is too long here: choose a shorter one."
     if error.filename:
         return f"{error.filename}: cannot be used ({reason})."
     return f"reading or writing failed ({reason})."

@@ -57,6 +57,28 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of `replacing` that processes left which were killed, if that can be.
+
+    Those of processes that are at work stay; of other machines nothing is known.
+    """
+    for path in folder.glob(".*.tmp"):
+        process = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
+        if process.isdecimal() and not _is_at_work(int(process)):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_at_work(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def unwritable(folder: Path, error: Exception, needed: int = 0) -> UnwritableError | None:
     """Return what a failed write in a folder means, and what to do; None if it can be written.
 
@@ -76,7 +98,7 @@ def unwritable(folder: Path, error: Exception, needed: int = 0) -> UnwritableErr
     cause = error if isinstance(error, OSError) else _quoted(error) or _probed(folder)
     if cause is None and shutil.disk_usage(folder).free < needed:
         cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if cause is None:
+    if cause is None or cause.errno == errno.ENAMETOOLONG:  # which is no matter of the folder
         return None
     if cause.errno == errno.ENOSPC:
         return UnwritableError(f"the disk of {folder} is full", "free some space")

@@ -6,14 +6,17 @@ otherwise; one that is damaged is made anew from the rows that are whole.
 
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gossamer.core.errors import StoreError, UnwritableError
 from gossamer.core.files import unwritable
 from gossamer.core.formats import counted
+from gossamer.core.system import failure_reason
 from gossamer.records.checksums import TAKEN_OVER, checksum
 from gossamer.records.salvage import KEYED, Salvaged, salvage
 
@@ -44,6 +47,8 @@ _ADDED = {
     """,  # noqa: S608 - own names
 }
 """What turns a store of an earlier layout into one of the next."""
+_LONG_PATH = 490
+"""Bytes; SQLite's own limit is 512, with the ends of its journals' names."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 
 
@@ -164,18 +169,28 @@ def sentences(folder: Path) -> Iterator[None]:
 
 
 def _sentence(folder: Path, error: sqlite3.Error) -> StoreError:
+    length = len(os.fsencode((folder / DATABASE).absolute()))
+    if _kind(error) == sqlite3.SQLITE_CANTOPEN and length > _LONG_PATH:
+        return StoreError(
+            f"the path of {(folder / DATABASE).absolute()} has {length} bytes, and SQLite opens no "
+            "file of more than about 500: choose a folder with a shorter path"
+        )
     kind = DamagedDatabaseError if _is_damage(error) else StoreError
     said = kind(f"{folder / DATABASE} cannot be read or written: {error}")
     return _no_more_taken(folder, error) or said
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    return _kind(error) in _DAMAGED
+
+
+def _kind(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _no_more_taken(folder: Path, error: sqlite3.Error) -> UnwritableError | None:
     """Tell a folder that takes no more from a database that is damaged or locked."""
-    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    kind = _kind(error)
     if kind == sqlite3.SQLITE_FULL:
         return unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if kind == sqlite3.SQLITE_READONLY:
@@ -187,13 +202,33 @@ def _no_more_taken(folder: Path, error: sqlite3.Error) -> UnwritableError | None
 
 def _connect_to_read(folder: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
-    if not _can_be_read(connection) and not _has_a_journal(folder):
-        # A full disk has no room for the file by which readers know of writers. Without a
-        # journal there is no writer, so that the database can be read as it is.
-        connection.close()
-        address = f"{(folder / DATABASE).absolute().as_uri()}?mode=ro&immutable=1"
-        connection = sqlite3.connect(address, uri=True, isolation_level=None)
-    return connection
+    if _can_be_read(connection):
+        return connection
+    connection.close()
+    # A full disk has no room for the file by which readers know of writers, and one that is
+    # read-only takes none.
+    if _has_a_journal(folder):
+        return _copied_to_memory(folder)
+    # Without a journal there is no writer, so that the database can be read as it is.
+    address = f"{(folder / DATABASE).absolute().as_uri()}?mode=ro&immutable=1"
+    return sqlite3.connect(address, uri=True, isolation_level=None)
+
+
+def _copied_to_memory(folder: Path) -> sqlite3.Connection:
+    """Return a copy of a database with what a run that was killed left in its journal."""
+    found = sqlite3.connect(":memory:", isolation_level=None)
+    with _closing_on_error(found), TemporaryDirectory() as elsewhere:
+        try:
+            for name in (DATABASE, f"{DATABASE}-wal"):
+                shutil.copyfile(folder / name, Path(elsewhere) / name)
+        except OSError as error:
+            raise StoreError(
+                f"{folder / DATABASE} cannot be read where it is, and not be copied to {elsewhere} "
+                f"({failure_reason(error)}): make {folder} writable, or free space there"
+            ) from error
+        with closing(sqlite3.connect(Path(elsewhere) / DATABASE)) as copy:
+            copy.backup(found)
+    return found
 
 
 def _can_be_read(connection: sqlite3.Connection) -> bool:

@@ -38,8 +38,8 @@ from gossamer.records.object_store import (
 from gossamer.records.record import BEFORE_VERSIONS, Phase, Record, StudyRun, Value, with_parts
 from gossamer.records.setting_aside import set_aside
 
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What file systems say that cannot lock a file."""
+_LOCKED = (errno.EWOULDBLOCK, errno.EACCES)
+"""What is said of a file that another process has locked; file systems without locks say others."""
 _AT_WORK = "a run is at work\n"
 """Stands in the lock until it is given back, which a process that is killed does not do."""
 
@@ -381,7 +381,7 @@ def only_writer(folder: Path) -> Iterator[bool]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:  # there, SQLite's own locks have to do
+            if error.errno in _LOCKED:  # for any other reason, SQLite's own locks have to do
                 raise InputError(
                     f"another gossamer run is at work in {folder}: wait for it, or choose another "
                     "--out"

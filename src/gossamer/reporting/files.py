@@ -38,7 +38,7 @@ def whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         known = unwritable(path.parent, error) if path.parent.is_dir() else None
         raise known or InputError(
-            f"the report's file {path} cannot be written ({failure_reason(error)}); "
+            f"the file {path} cannot be written ({failure_reason(error)}); "
             "a folder that can be written, with space left on its disk, is needed"
         ) from error
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from gossamer.core.files import remove_abandoned
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Phase, Record, StudyRun
 from gossamer.reporting.charts import Figure
@@ -78,6 +79,8 @@ def write_report(
         If the folder cannot be written or its disk is full.
     """
     results = Results(study, records, tuple(joints), phases)
+    for part in (folder, folder / "figures"):
+        remove_abandoned(part)
     write_whole(folder / "results.csv", results_table(results).encode())
     if attacks := leakage_lines(results):
         write_whole(folder / "leakage.csv", attacks.encode())
