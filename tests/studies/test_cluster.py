@@ -1,5 +1,6 @@
 """Running a study on a Dask cluster: the same numbers, whoever joins, leaves or dies."""
 
+import logging
 import signal
 import socket
 import subprocess
@@ -208,8 +209,14 @@ def test_a_lost_scheduler_is_a_sentence(
         if isinstance(event, Pulse):
             dask.scheduler.kill()
 
+    said: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = said.append  # type: ignore[method-assign]
+    logging.getLogger("distributed.client").addHandler(listener)
     with pytest.raises(GossamerError, match="the scheduler is gone; what was done is kept"):
         run_there(study, tmp_path / "out", dask, kill)
+    logging.getLogger("distributed.client").removeHandler(listener)
+    assert not said
 
 
 def test_no_scheduler_and_no_workers_are_sentences(

@@ -221,6 +221,9 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._started = self._last = time.monotonic()
+        self._first: tuple[float, float] | None = None
+        """When there was something done for the first time, and how much: before, processes start,
+        which says nothing of what is left."""
 
     def __enter__(self) -> None:
         self._started = self._last = time.monotonic()
@@ -230,14 +233,21 @@ class _Lines:
 
     def update(self, progress: float, total: float, text: str) -> None:
         now = time.monotonic()
+        if self._first is None and progress:
+            self._first = now, progress
         if now - self._last < _PLAIN_SECONDS and progress < total:
             return
         self._last = now
         share = 100 * progress / total if total else 100.0
         taken = now - self._started
-        left = taken * (total - progress) / progress if 0 < progress < total else 0.0
+        left = self._left(now, progress, total)
         about = f", about {duration(left)} left" if left else ""
         self.say(f"{share:3.0f}%  {text}  ({duration(taken)}{about})")
+
+    def _left(self, now: float, progress: float, total: float) -> float:
+        """Return about how many seconds are left; 0 where that cannot be told."""
+        began, done = self._first or (now, progress)
+        return (now - began) * (total - progress) / (progress - done) if progress > done else 0.0
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

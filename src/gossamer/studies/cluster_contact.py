@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 10.0
 _FROZEN_SECONDS = 60.0
 """A worker that lives says so every few seconds, unless its machine is very busy."""
+_LOGGERS = ("distributed", "tornado", "asyncio")
 KEPT = "what was done is kept: run the same command again"
 
 
@@ -51,8 +52,16 @@ def connected(url: str) -> Iterator["Client"]:
 
 @contextmanager
 def _without_its_words() -> Iterator[None]:
-    """Keep tracebacks of Dask's own threads away from a sentence that says the same."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
+    """Keep tracebacks of Dask's own threads away from a sentence that says the same.
+
+    Dask gives some of its loggers levels of their own.
+    """
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    loggers += [
+        logging.getLogger(name)
+        for name in tuple(logging.root.manager.loggerDict)
+        if name.partition(".")[0] in _LOGGERS
+    ]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
