@@ -1,6 +1,7 @@
 import errno
 import multiprocessing
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -324,6 +325,17 @@ def test_a_file_system_without_locks_is_written_nevertheless(
     with only_writer(tmp_path), Store.create(tmp_path) as store:
         store.add_record(record("one"))
         assert store.done_records() == {"one"}
+
+
+def test_a_lock_that_finds_no_room_says_nothing(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # Python ignores the signal of it
+    try:
+        with only_writer(tmp_path) as was_killed:
+            assert not was_killed
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "lock").read_bytes() == b""
 
 
 def test_what_a_killed_report_left_half_written_is_swept(tmp_path: Path) -> None:

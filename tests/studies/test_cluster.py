@@ -200,7 +200,7 @@ def test_a_task_that_brings_worker_after_worker_down_is_given_up(
 
 
 def test_a_lost_scheduler_is_a_sentence(
-    write_study: WriteStudy, tmp_path: Path, dask: Cluster
+    write_study: WriteStudy, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = write_study(("epochs = 2", "epochs = 100000"))
     dask.worker()
@@ -211,7 +211,7 @@ def test_a_lost_scheduler_is_a_sentence(
 
     said: list[logging.LogRecord] = []
     listener = logging.Handler()
-    listener.emit = said.append  # type: ignore[method-assign]
+    monkeypatch.setattr(listener, "emit", said.append)
     logging.getLogger("distributed.client").addHandler(listener)
     with pytest.raises(GossamerError, match="the scheduler is gone; what was done is kept"):
         run_there(study, tmp_path / "out", dask, kill)

@@ -5,7 +5,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from gossamer.core.errors import UnwritableError
 from gossamer.core.files import unwritable
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
-from gossamer.studies.run import Request, carry_out, prepare
+from gossamer.studies.run import Estimate, Request, carry_out, prepare, telling_what_is_kept
 from gossamer.studies.tasks import Event
 from running_commands import Gossamer
 from running_studies import numbers, run_all
@@ -67,6 +69,27 @@ def test_a_full_disk_is_called_that_where_the_database_meets_it(
     assert str(error) == f"the disk of {out} is full; {done} of 14 trials are done and kept{NEXT}"
     run_all(study_file, out)
     assert numbers(out) == whole
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [(50, "(about 700 B are needed and 50 B are free)"), (5000, "(the run takes about 1.00 kB)")],
+)
+def test_how_much_room_is_needed_is_said(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, told: str
+) -> None:
+    prepared = prepare(Request(study=str(study_file), folder=tmp_path, jobs=1), None)
+    prepared = replace(prepared, estimate=Estimate(seconds=None, kept_bytes=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))  # noqa: ARG005
+
+    def fill() -> None:
+        with telling_what_is_kept(prepared):
+            (tmp_path / "state").write_bytes(bytes(300))
+            raise UnwritableError("the disk is full", "free some space")
+
+    with pytest.raises(UnwritableError) as caught:
+        fill()
+    assert caught.value.remedy == f"free some space {told}, then the same command goes on"
 
 
 @contextmanager

@@ -57,6 +57,15 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def bytes_in(folder: Path) -> int:
+    """Return the bytes of all files below a folder; 0 if there is none."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it has just gone
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
 def remove_abandoned(folder: Path) -> None:
     """Remove temporary files of `replacing` that processes left which were killed, if that can be.
 

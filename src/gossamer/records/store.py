@@ -40,7 +40,7 @@ from gossamer.records.setting_aside import set_aside
 
 _LOCKED = (errno.EWOULDBLOCK, errno.EACCES)
 """What is said of a file that another process has locked; file systems without locks say others."""
-_AT_WORK = "a run is at work\n"
+_AT_WORK = b"a run is at work\n"
 """Stands in the lock until it is given back, which a process that is killed does not do."""
 
 
@@ -374,7 +374,7 @@ def only_writer(folder: Path) -> Iterator[bool]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
+        lock = (folder / "lock").open("a+b", buffering=0)  # nothing is left to write at its end
     except OSError as error:
         raise _cannot_be_made(folder, error) from error
     with lock as file:
@@ -391,7 +391,6 @@ def only_writer(folder: Path) -> Iterator[bool]:
         try:
             with suppress(OSError):  # a full disk is told of where something is kept
                 file.write(_AT_WORK)
-                file.flush()
             yield was_killed
         finally:
             with suppress(OSError):

@@ -1,5 +1,6 @@
 """Running a study: what is asked for, what is done already, and doing the rest."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from gossamer.core.errors import GossamerError, InputError, UnwritableError
+from gossamer.core.files import bytes_in
 from gossamer.core.formats import compact, counted
 from gossamer.measures import lacking, measures_of
 from gossamer.recipes.keys import Datasets
@@ -357,17 +359,29 @@ def telling_what_is_kept(prepared: Prepared) -> Iterator[list[int]]:
     Yields a list of one number, to which trials that are done in the block are added.
     """
     trials, done = prepared.plan.distinct_trials, [0]
+    before = bytes_in(prepared.request.folder) if prepared.estimate else 0
     try:
         yield done
     except UnwritableError as error:
         kept = trials - prepared.plan.trials_left + done[0]
-        command, estimate = prepared.request.command, prepared.estimate
-        size = f" (the run takes about {compact(estimate.kept_bytes, 'B')})" if estimate else ""
+        command, size = prepared.request.command, _room(prepared, before)
         going_on = f"`{command}`" if command else "the same command"
         raise UnwritableError(
             f"{error.what}; {kept:,} of {counted(trials, 'trial')} are done and kept",
             f"{error.remedy}{size}, then {going_on} goes on",
         ) from error
+
+
+def _room(prepared: Prepared, before: int) -> str:
+    """Say how much more room a run needs whose folder held so many bytes when it began."""
+    folder, estimate = prepared.request.folder, prepared.estimate
+    if estimate is None or not folder.is_dir():
+        return ""
+    left = estimate.kept_bytes - (bytes_in(folder) - before)
+    free = shutil.disk_usage(folder).free
+    if left <= free:  # it was too low, or the disk is not full
+        return f" (the run takes about {compact(estimate.kept_bytes, 'B')})"
+    return f" (about {compact(left, 'B')} are needed and {compact(free, 'B')} are free)"
 
 
 def preflight_study(prepared: Prepared) -> None:
