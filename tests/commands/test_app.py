@@ -142,6 +142,7 @@ def test_studies_are_listed_one_a_line(gossamer: Gossamer) -> None:
         "demo",
         "dense-sparse-dense",
         "mask-transfer",
+        "method-zoo",
         "random-sparse-layers",
         "sparsity-leakage",
         "weight-vs-unit",

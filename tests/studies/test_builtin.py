@@ -22,7 +22,7 @@ from gossamer.studies.written_recipes import mentioned
 
 SHAPES = {
     "mnist": (20_000, (1, 28, 28)),
-    "fashion-mnist": (20_000, (1, 28, 28)),
+    "fashion-mnist": (30_000, (1, 28, 28)),
     "cifar10": (5_000, (3, 32, 32)),
 }
 """As many examples as the scales below paper take, and the shape of one."""
@@ -216,8 +216,8 @@ def table(name: str) -> dict[tuple[str, str, float], float]:
     return found
 
 
-def test_every_study_but_the_demonstration_was_published() -> None:
-    assert {*PUBLISHED} == {*builtin_names()} - {"demo"} == {*CELLS}
+def test_every_study_but_two_was_published() -> None:
+    assert {*PUBLISHED} == {*builtin_names()} - {"demo", "method-zoo"} == {*CELLS}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

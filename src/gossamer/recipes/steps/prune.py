@@ -128,11 +128,15 @@ class Prune(Step):
         return self.model_copy(update={"sparsity": None if self.sparsity is None else 0.5})
 
     def rehearse(self, network: "nn.Module", example: "Tensor") -> None:
-        """Find a mask of the untrained network, from examples that are not only zeros."""
+        """Find a mask of the untrained network, from examples that are not only zeros.
+
+        What can be done in one round can be done in many.
+        """
         import torch
 
         inputs = torch.linspace(0, 1, example.numel()).view_as(example)
-        self.find_mask(network, example, [(inputs, torch.zeros(len(example), dtype=torch.int64))])
+        batches = [(inputs, torch.zeros(len(example), dtype=torch.int64))]
+        self.find_mask(network, example, batches, rounds=1)
 
     def do(self, work: Work) -> "State":
         """Return the network with the weights of lowest score at zero."""
@@ -155,8 +159,9 @@ class Prune(Step):
         example: "Tensor",
         batches: "Sequence[tuple[Tensor, Tensor]]" = (),
         seed: int = 0,
+        rounds: int | None = None,
     ) -> "Mask":
-        """Return the mask that the step finds for a network.
+        """Return the mask that the step finds for a network; in so many rounds, if that is said.
 
         Nothing is warned of: the record of a trial counts what every layer keeps.
 
@@ -167,11 +172,12 @@ class Prune(Step):
         """
         from gossamer import masks
 
+        assert self.score is not None
+        score = SCORES[self.score]
+        choices = {**self.choices(), "score": replace(score, rounds=rounds or score.rounds)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            return masks.find_mask(
-                network, **self.choices(), example=example, batches=batches, seed=seed
-            )
+            return masks.find_mask(network, **choices, example=example, batches=batches, seed=seed)
 
     def choices(self) -> dict[str, Any]:
         """Return the arguments of `gossamer.prune` beside the network and the seed."""
