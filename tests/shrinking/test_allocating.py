@@ -85,6 +85,8 @@ def test_a_descent_goes_down_and_spends_all_its_epochs() -> None:
             assert less.sparsity < more.sparsity or less.pattern != more.pattern
     for epochs in (1, 2, 5, 11, 30, 100):
         at = depths(epochs)
-        shares = shared_out(epochs, len(at))
+        shares = shared_out(epochs, len(at), whole=True)
         assert (sum(shares), len(shares)) == (epochs, min(epochs, MOST))
+        assert min(shares) >= 1
+        assert sum(shared_out(epochs, len(at))) == pytest.approx(epochs)
         assert list(at) == sorted(at)

@@ -81,6 +81,9 @@ Epochs = Annotated[
 Multiple = Annotated[
     int, typer.Option(min=1, help="Layers keep a multiple of so many units; prunes whole ones.")
 ]
+Features = Annotated[
+    bool, typer.Option("--distill-features", help="Learn what the output layer reads, too.")
+]
 Own = Annotated[str | None, typer.Option(metavar="MODULE:CALLABLE")]
 
 
@@ -102,7 +105,8 @@ def shrink(
     keep_units_multiple_of: Multiple = 1,
     confidence: Annotated[float, typer.Option(help="Of the bound on the drop.")] = 0.95,
     epochs: Epochs = 30,
-    rate: Annotated[float | None, typer.Option(help="Learning rate of Adam.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Of Adam. [default: found out]")] = None,
+    distill_features: Features = False,
     time_limit: Limit = None,
     network_arg: Arguments = None,
     loss: Own = None,
@@ -135,7 +139,7 @@ def shrink(
         max_drop=max_drop, min_accuracy=min_accuracy, target=target.value, pattern=pattern.value,
         batch=batch, threads=threads or available_cores(), exclude=tuple(exclude or ()),
         keep_units_multiple_of=keep_units_multiple_of, confidence=confidence, epochs=epochs,
-        rate=rate, seed=seed,
+        rate=rate, distill_features=distill_features, seed=seed,
     )  # fmt: skip
     given = resolved(
         model, data, weights, arguments=parsed_arguments(network_arg or ()), loss=loss,

@@ -123,6 +123,23 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{ending}"
 
 
+def epochs_in_words(epochs: float) -> str:
+    """Return a number of epochs, which may be a part of one.
+
+    Examples
+    --------
+    >>> epochs_in_words(1), epochs_in_words(12.0), epochs_in_words(0.125)
+    ('1 epoch', '12 epochs', '0.12 epochs')
+    """
+    return (
+        "1 epoch"
+        if epochs == 1
+        else f"{epochs:.3g} epochs"
+        if epochs > 1
+        else f"{epochs:.2g} epochs"
+    )
+
+
 def listed(items: list[str]) -> str:
     """Return items as an enumeration.
 

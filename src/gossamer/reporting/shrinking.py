@@ -245,7 +245,7 @@ def _tried_row(report: Shrinking, one: Tried) -> tuple[str, ...]:
         number(one.drop),
         NOTHING if one.bound is None else number(one.bound),
         f"{percent(one.changed, 1)}%",
-        f"{one.epochs:g}",
+        f"{one.epochs:.3g}",
         "chosen" if one.chosen else "within" if one.within else "not within",
     )
 
@@ -285,6 +285,6 @@ def _spent(report: Shrinking) -> str:
     factor = report.seconds / report.forecast if report.forecast else 0.0
     told = f"; {duration(report.forecast)} were foretold" if factor else ""
     return (
-        f"{counted(len(report.tried), 'candidate')} and {report.epochs:g} epochs of fine-tuning "
+        f"{counted(len(report.tried), 'candidate')} and {report.epochs:.3g} epochs of fine-tuning "
         f"took {duration(report.seconds)}{told}."
     )

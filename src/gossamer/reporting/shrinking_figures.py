@@ -18,6 +18,8 @@ _CHOSEN, _WITHIN, _BEYOND = "chosen", "within the budget", "not within the budge
 _LOOKS = {_CHOSEN: STRONG[0], _WITHIN: STRONG[2], _BEYOND: STRONG[1]}
 _LEAST_HEIGHT = 110
 """In which the title of an axis finds room."""
+_TICKS = 8
+"""Of the axis of gains or shares, about."""
 _SHADES = ["#fbf7f2", "#fae3d2", "#f3b48a", "#dc7a3c", "#a8450c", "#6b2a05"]
 
 
@@ -71,6 +73,7 @@ def _trade_off(report: Shrinking) -> Figure:
     panel = Panel("trade-off")
     budget = panel.of([{"drop": scaled(report, report.max_drop), "text": "budget"}])
     x = alt.X("gain:Q", title=GAINS[report.target]).scale(zero=False, nice=True, padding=18)
+    x = x.axis(tickCount=_TICKS)
     y = alt.Y("drop:Q", title=f"Drop on validation data ({unit})").scale(zero=True, padding=8)
     present = [name for name in _LOOKS if any(row["series"] == name for row in rows)]
     colour = alt.Color("series:N", title=None).scale(
@@ -132,6 +135,7 @@ def _kept(report: Shrinking) -> Figure:
         ticks=False, domain=False, labelLimit=420
     )
     x = alt.X("kept:Q", title="Share of its weights that stays (%)").scale(domain=[0, 100])
+    x = x.axis(tickCount=_TICKS)
     bars = panel.of(rows).mark_bar(color=STRONG[0], height={"band": 0.66})
     words = panel.of(rows).mark_text(align="left", dx=5, fontSize=11, color=INK)
     layers: list[Layer] = [

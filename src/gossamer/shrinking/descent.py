@@ -23,6 +23,9 @@ _FIRST = 1.7
 """The dense network's cost over the first candidate's."""
 MOST = 11
 """Candidates of a whole descent."""
+LEAST_STEPS = 20
+"""Of the optimizer, without which a candidate is not worth its test."""
+_WIDEST = 2.0
 _UNITS_STEP = 0.8
 """Share of the units that each candidate keeps of the one before."""
 _UNITS_BEFORE_WEIGHTS = 3
@@ -54,6 +57,8 @@ class Ground:
     options: Options
     may_lose: float
     """By how much the metric may get worse."""
+    given: Mask | None = None
+    """What the network kept when it was given, where it was pruned before; zeros stay zeros."""
 
     @property
     def few(self) -> Example:
@@ -103,23 +108,57 @@ class Way:
         return (last,)
 
 
-def depths(count: int) -> tuple[float, ...]:
-    """Return the depths of so many candidates, at most `MOST`."""
-    count = min(count, MOST)
-    step = (MOST - 1) / max(1, count - 1)
-    return tuple(step * i for i in range(count)) if count > 1 else ((MOST - 1) / 2,)
+def count_of(epochs: float, steps: int, *, whole: bool) -> int:
+    """Return how many candidates so many epochs are shared out over, at most `MOST`.
 
-
-def shared_out(epochs: int, count: int) -> tuple[int, ...]:
-    """Share out epochs over candidates, at least one each, the sparser the more.
+    Parameters
+    ----------
+    epochs
+        Of fine-tuning in all.
+    steps
+        Of an epoch.
+    whole
+        Whether each takes whole epochs, as a training of one's own does; otherwise `LEAST_STEPS`
+        steps will do.
 
     Examples
     --------
-    >>> shared_out(12, 4), sum(shared_out(30, 11))
-    ((2, 2, 4, 4), 30)
+    >>> count_of(3, 700, whole=True), count_of(3, 700, whole=False), count_of(1, 5, whole=False)
+    (3, 11, 1)
+    """
+    by_steps = 0 if whole else int(epochs * steps / LEAST_STEPS)
+    return max(1, min(MOST, max(int(epochs), by_steps)))
+
+
+def depths(count: int) -> tuple[float, ...]:
+    """Return the depths of so many candidates, at most `MOST`, the first of them at 0.
+
+    Few lie no further apart than `_WIDEST`: a leap that is too far ends the search.
+
+    Examples
+    --------
+    >>> depths(1), depths(3), depths(MOST)[-1]
+    ((0.0,), (0.0, 2.0, 4.0), 10.0)
+    """
+    count = min(count, MOST)
+    step = min(_WIDEST, (MOST - 1) / max(1, count - 1))
+    return tuple(step * i for i in range(count))
+
+
+def shared_out(epochs: float, count: int, *, whole: bool = False) -> tuple[float, ...]:
+    """Share out epochs over candidates: the first need next to none, the sparser the more.
+
+    The share of each grows by the square of its place, whether whole ones are given or not.
+
+    Examples
+    --------
+    >>> shared_out(6.5, 2), shared_out(12, 4, whole=True), sum(shared_out(30, 11, whole=True))
+    ((2.0, 4.5), (1, 2, 4, 5), 30)
     """
     left, found = float(epochs), []
-    ramp = [1 + i / 2 for i in range(count)]
+    ramp = [(1 + i / 2) ** 2 for i in range(count)]
+    if not whole:
+        return tuple(epochs * share / sum(ramp) for share in ramp)
     for i in range(count):
         own = max(1, round(left * ramp[i] / sum(ramp[i:])))
         own = min(own, max(1, round(left) - (count - 1 - i)))
@@ -150,6 +189,15 @@ def _positions(network: nn.Module, example: Example) -> dict[str, int]:
         if name := names.get(id(weight)):
             found[name] = found.get(name, 0) + positions
     return found
+
+
+def kept_when_given(network: nn.Module, example: Example, exclude: Sequence[str]) -> Mask | None:
+    """Return the mask of a network's weights that are not zero; None if none of them is."""
+    weights = find_mask(
+        network, 0.0, allocation="uniform", exclude=list(exclude), example=example
+    ).bind(network)
+    kept = {name: (parameter != 0).cpu() for name, parameter in weights.items()}
+    return None if all(bool(one.all()) for one in kept.values()) else Mask(kept)
 
 
 def resolved(pattern: str) -> str | Pattern:

@@ -117,6 +117,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         *findings(found, search.budget, options, before, after, drop, times, part),
         faster(times),
         f"Pattern: {way.pattern} ({way.reason})." if way else "",
+        f"Learning rate of Adam: {way.rate:g}." if way and not search.learnt.train else "",
         spent(epochs, seconds, known.foretold),
     )
     return Shrinking(

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from gossamer.graph.examples import tensors_in
 from gossamer.masks import Mask
 from gossamer.measures.functional.modes import evaluation
 from gossamer.networks.generators import generators_kept, seed_generators
-from gossamer.shrinking.options import Options, Train
+from gossamer.shrinking.features import features_read, output_layers
+from gossamer.shrinking.options import DEFAULT_RATE, Options, Train
 from gossamer.shrinking.split import Split, mapped
 from gossamer.shrinking.task import Task, device_of, logits, outputs_of
 
@@ -50,6 +52,10 @@ class Lesson:
     answers: tuple[Tensor, ...] | None
     """Of the dense network for all examples; None where these are others at each reading."""
     train: Train | None = None
+    rate: float = DEFAULT_RATE
+    """Of Adam, at its highest."""
+    features: tuple[str, ...] = ()
+    """Layers whose inputs are to be as the dense network's, too."""
 
     @property
     def steps(self) -> int:
@@ -60,9 +66,22 @@ class Lesson:
 def lesson(
     split: Split, task: Task, teacher: nn.Module, options: Options, train: Train | None
 ) -> Lesson:
-    """Return what is learnt from; the dense network runs over all examples once."""
+    """Return what is learnt from; the dense network runs over all examples once.
+
+    Raises
+    ------
+    InputError
+        If features are to be learnt from and the output layer cannot be found, or the training is
+        one's own.
+    """
+    rate = options.rate or DEFAULT_RATE
+    if options.distill_features:
+        if train is not None:
+            raise InputError("distill_features cannot stand beside train, a training of your own")
+        features = output_layers(teacher, split.example())
+        return Lesson(split, task, teacher, options, None, rate=rate, features=features)
     if train is not None or not split.is_resident or not options.distillation:
-        return Lesson(split, task, teacher, options, None, train)
+        return Lesson(split, task, teacher, options, None, train, rate)
     found = []
     with torch.no_grad(), evaluation(teacher):
         for inputs, _ in split.batches(512):
@@ -70,9 +89,9 @@ def lesson(
             found.append([one.float().cpu() for one in learnt_outputs(task, outputs)])
             bytes_each = sum(one.nbytes for one in found[0]) / len(found[0][0])
             if bytes_each * len(split) > _MOST_BYTES:  # as of images: computed anew when needed
-                return Lesson(split, task, teacher, options, None)
+                return Lesson(split, task, teacher, options, None, rate=rate)
     answers = tuple(torch.cat(each) for each in zip(*found, strict=True))
-    return Lesson(split, task, teacher, options, answers)
+    return Lesson(split, task, teacher, options, answers, rate=rate)
 
 
 def learnt_outputs(task: Task, outputs: Any) -> list[Tensor]:
@@ -98,6 +117,11 @@ def distance(
         )
         found = functional.kl_div(own, other, reduction="batchmean", log_target=True)
         return found * temperature**2
+    return relative_distance(given, wanted)
+
+
+def relative_distance(given: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """Return the mean square of the difference, relative to the variance of what is wanted."""
     parts = [
         functional.mse_loss(one.float(), other.float()) / other.float().var().clamp(min=1e-12)
         for one, other in zip(given, wanted, strict=True)
@@ -106,7 +130,7 @@ def distance(
 
 
 def fine_tune(
-    network: nn.Module, mask: Mask, learnt: Lesson, epochs: int, number: int, pulse: Pulse
+    network: nn.Module, mask: Mask, learnt: Lesson, epochs: float, number: int, pulse: Pulse
 ) -> tuple[float, ...]:
     """Train a network under its mask, and estimate the statistics of its normalisations again.
 
@@ -122,7 +146,7 @@ def fine_tune(
     learnt
         What it learns from.
     epochs
-        Passes over the training examples.
+        Passes over the training examples; the last may be a part of one.
     number
         Of the candidate: each has random streams of its own.
     pulse
@@ -142,7 +166,7 @@ def fine_tune(
     """
     mask.apply(network)
     if learnt.train is not None:
-        _by_hand(network, mask, learnt.train, epochs)
+        _by_hand(network, mask, learnt.train, int(epochs))
         losses: tuple[float, ...] = ()
     else:
         losses = train_epochs(network, mask, learnt, epochs, number, pulse)
@@ -165,24 +189,25 @@ def _by_hand(network: nn.Module, mask: Mask, train: Train, epochs: int) -> None:
 
 
 def train_epochs(
-    network: nn.Module, mask: Mask, learnt: Lesson, epochs: int, number: int, pulse: Pulse
+    network: nn.Module, mask: Mask, learnt: Lesson, epochs: float, number: int, pulse: Pulse
 ) -> tuple[float, ...]:
-    """Train a network under its mask, and return the mean loss of each epoch."""
-    options = learnt.options
+    """Train a network under its mask, and return the mean loss of each epoch, or part of one."""
+    options, rate = learnt.options, learnt.rate
     trained = [one for one in network.parameters() if one.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=options.rate)
+    optimizer = torch.optim.Adam(trained, lr=rate)
     enforcement = mask.enforce(network, optimizer)
     network.train()
-    total, step, losses = epochs * learnt.steps, 0, []
+    total, step, losses = max(1, round(epochs * learnt.steps)), 0, []
     split = _with_answers(learnt)
     seed = stream_seed(options.seed, "shrink", number)
     with generators_kept():
         seed_generators(seed)
-        for epoch in range(epochs):
-            summed, last_look = 0.0, time.monotonic()
+        for epoch in range(math.ceil(total / learnt.steps)):
+            last_look, before = time.monotonic(), step
             running = torch.zeros((), device=device_of(network))
-            for inputs, targets in split.batches(options.train_batch, seed=seed, epoch=epoch):
-                optimizer.param_groups[0]["lr"] = options.rate * _shape(step / total)
+            batches = split.batches(options.train_batch, seed=seed, epoch=epoch)
+            for inputs, targets in islice(batches, total - step):
+                optimizer.param_groups[0]["lr"] = rate * _shape(step / total)
                 loss = _loss(network, learnt, inputs, targets)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -192,11 +217,11 @@ def train_epochs(
                 if time.monotonic() - last_look > 0.5:
                     pulse(step / learnt.steps)
                     last_look = time.monotonic()
-            summed = float(running) / learnt.steps
+            summed = float(running) / (step - before)
             if not math.isfinite(summed):
                 raise TrainingError(
                     f"the loss of fine-tuning is no longer a number in epoch {epoch + 1}: give a "
-                    f"smaller rate than {options.rate:g}"
+                    f"smaller rate than {rate:g}"
                 )
             losses.append(summed)
             pulse(step / learnt.steps)
@@ -222,17 +247,22 @@ def _with_answers(learnt: Lesson) -> Split:
 def _loss(network: nn.Module, learnt: Lesson, inputs: Any, targets: Any) -> Tensor:
     where = device_of(network)
     share = learnt.options.distillation
-    outputs = outputs_of(network, inputs, where)
+    with features_read(network, learnt.features) as features:
+        outputs = outputs_of(network, inputs, where)
     if not share:
         return learnt.task.loss(outputs, mapped(targets, lambda one: one.to(where)))
+    dense_features: list[Tensor] = []
     if learnt.answers is None:
-        with torch.no_grad(), evaluation(learnt.teacher):
+        teacher_runs = features_read(learnt.teacher, learnt.features)
+        with torch.no_grad(), evaluation(learnt.teacher), teacher_runs as dense_features:
             wanted = learnt_outputs(learnt.task, outputs_of(learnt.teacher, inputs, where))
     else:
         targets, answers = targets
         wanted = [one.to(where) for one in answers]
     given = learnt_outputs(learnt.task, outputs)
     towards = distance(learnt.task, given, wanted, learnt.options.temperature)
+    if features:
+        towards = towards + relative_distance(features, dense_features)
     own = learnt.task.loss(outputs, mapped(targets, lambda one: one.to(where)))
     return share * towards + (1 - share) * own
 

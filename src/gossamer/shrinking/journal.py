@@ -68,7 +68,7 @@ class Journal:
                 "for what is found."
             ) from error
         if known is not None and known != {"key": self.key, "version": VERSION}:
-            raise self._another()
+            raise self.another()
         while (told := self.note(_name(len(self.tried)))) is not None:
             self.tried.append(Tried.model_validate(told))
 
@@ -109,9 +109,10 @@ class Journal:
         if known is None:
             self.write("look", look.to_dict())
         elif not look.is_like(known):
-            raise self._another()
+            raise self.another()
 
-    def _another(self) -> InputError:
+    def another(self) -> InputError:
+        """Return what is raised where the folder holds another search."""
         return InputError(
             f"{self.folder}: holds a search of another network, of other data or with other "
             f"options: give another folder, or remove {self._place} to begin anew."

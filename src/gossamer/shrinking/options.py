@@ -15,6 +15,9 @@ PatternName = Literal["auto", "weight", "block", "unit", "unit+weight"]
 PATTERNS: tuple[PatternName, ...] = ("auto", "weight", "block", "unit", "unit+weight")
 TARGETS: tuple[Target, ...] = ("latency", "size", "flops")
 
+DEFAULT_RATE = 1e-3
+"""Of Adam, where too little is trained to find out a better one."""
+
 Train = Callable[[nn.Module, Mask, int], object]
 """A training of one's own: trains the network in place for so many epochs, and keeps what the mask
 prunes at zero, as `mask.enforce(model, optimizer)` does."""
@@ -34,10 +37,12 @@ class Options:
     keep_units_multiple_of: int = 1
     confidence: float = 0.95
     epochs: int = 30
-    rate: float = 1e-3
+    rate: float | None = None
+    """None: found out, by how near a few bring the outputs to the dense network's."""
     train_batch: int = 64
     distillation: float = 0.7
     temperature: float = 2.0
+    distill_features: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,8 +58,14 @@ class Options:
             )
 
     def key(self) -> dict[str, Any]:
-        """Return the whole as JSON has it."""
-        return asdict(self)
+        """Return the whole as JSON has it, options that change nothing left out.
+
+        A rate that is to be found out is noted with what it leads to, in the plan.
+        """
+        told = asdict(self)
+        if not self.distill_features:
+            del told["distill_features"]
+        return told | {"rate": self.rate or DEFAULT_RATE}
 
 
 def options_of(**given: Any) -> Options:
@@ -81,7 +92,7 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("keep_units_multiple_of", "a whole number from 1", lambda v: _is_whole(v, 1)),
     ("confidence", "a number from 0.5 to below 1", lambda v: _is_number(v) and 0.5 <= v < 1),
     ("epochs", "a whole number from 1", lambda v: _is_whole(v, 1)),
-    ("rate", "a number above 0", lambda v: _is_number(v) and v > 0),
+    ("rate", "a number above 0 or None", lambda v: v is None or (_is_number(v) and v > 0)),
     ("train_batch", "a whole number from 2", lambda v: _is_whole(v, 2)),
     ("distillation", "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1),
     ("temperature", "a number above 0", lambda v: _is_number(v) and v > 0),

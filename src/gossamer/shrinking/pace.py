@@ -14,11 +14,13 @@ from gossamer.shrinking.descent import MOST, Ground
 from gossamer.shrinking.fine_tuning import Lesson, train_epochs
 from gossamer.shrinking.options import Options
 
-_USED = 0.65
+_USED = 0.5
 """Share of the epochs and candidates that a search uses before it ends, about."""
 _PATTERNS_TIMED = 8
 _STARTS_TRIED = 2
 _WRITING_SECONDS = 8.0
+_COMPARED = 15.0
+"""How many times as long as looking at examples once it takes to hold the network to them."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,27 @@ class Pace:
 
     def least(self, options: Options) -> float:
         """Return the seconds of a search that ends with its first candidate, about."""
-        return _planned(options) * self.candidate + self.epoch + self.candidate + self.final
+        return planned(options) * self.candidate + self.epoch + self.candidate + self.final
 
     def forecast(self, options: Options) -> float:
         """Return the seconds of a search that ends where most do."""
-        candidates = min(options.epochs, MOST)
-        descent = options.epochs * self.epoch + candidates * self.candidate
-        return _planned(options) * self.candidate + _USED * descent + self.final
+        descent = options.epochs * self.epoch + MOST * self.candidate
+        return planned(options) * self.candidate + _USED * descent + self.final
 
 
-def _planned(options: Options) -> int:
+def planned(options: Options) -> int:
     """Return how many times as long as a candidate's measuring the planning takes."""
     return (_PATTERNS_TIMED if options.pattern == "auto" else 2) + _STARTS_TRIED
 
 
 def pace_of(
-    dense: nn.Module, learnt: Lesson, ground: Ground, meter: Meter, looking: float, seconds: float
+    dense: nn.Module,
+    learnt: Lesson,
+    ground: Ground,
+    meter: Meter,
+    looking: float,
+    comparing: float,
+    seconds: float,
 ) -> Pace:
     """Return how fast a search will be.
 
@@ -59,6 +66,8 @@ def pace_of(
         What it works with.
     looking
         Seconds that the network takes for all validation examples.
+    comparing
+        The same for the examples on which the deployed network is held to the masked one.
     seconds
         For timing what was chosen, for each batch size.
     """
@@ -66,7 +75,8 @@ def pace_of(
     meter.speed_up(plain_copy(dense).cpu().eval())
     candidate = time.perf_counter() - started + looking
     an_epoch = 0.0 if learnt.train is not None else epoch_seconds(dense, learnt, ground)
-    return Pace(an_epoch, candidate, 3 * candidate + 3 * seconds + _WRITING_SECONDS)
+    final = 3 * candidate + _COMPARED * comparing + 3 * seconds + _WRITING_SECONDS
+    return Pace(an_epoch, candidate, final)
 
 
 _SAMPLED_STEPS = 8

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,20 @@ import torch
 from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
-from gossamer.core.errors import InputError
-from gossamer.core.formats import counted
+from gossamer.core.errors import InputError, TrainingError
+from gossamer.core.formats import epochs_in_words
 from gossamer.masks import Mask
 from gossamer.measures.functional.modes import evaluation
 from gossamer.records.shrinking import Tolerance
 from gossamer.shrinking.allocating import tolerances
 from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.descent import (
+    LEAST_STEPS,
     MOST,
     Ground,
     Rung,
     Way,
+    count_of,
     depths,
     mask_of,
     resolved,
@@ -36,7 +38,7 @@ from gossamer.shrinking.fine_tuning import (
     fine_tune,
     learnt_outputs,
 )
-from gossamer.shrinking.options import Options
+from gossamer.shrinking.options import DEFAULT_RATE, Options
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import evaluate, outputs_of
 
@@ -50,6 +52,13 @@ _HELPS = 1.1
 _SENSITIVITY_EXAMPLES = 1024
 _PILOT_SHARE = 0.15
 """Share of the epochs that is spent on choosing among patterns."""
+_RATES = (DEFAULT_RATE, 3e-3, 3e-4, 1e-4)
+_RATE_SHARE = 0.02
+"""Share of the epochs that is spent on each of them."""
+_RATE_DEPTH = 4
+"""How deep the candidate lies with which they are tried."""
+_CLEARLY = 0.95
+"""What the distance must be less than, over that of the usual rate."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Plan:
 
     pattern: str
     rungs: tuple[Rung, ...]
-    epochs: tuple[int, ...]
+    epochs: tuple[float, ...]
     """Of fine-tuning, of each candidate."""
     tolerances: tuple[Tolerance, ...]
     reason: str
@@ -66,6 +75,8 @@ class Plan:
     """Epochs that choosing the pattern took."""
     helps: bool = True
     """Whether any candidate was faster at all."""
+    rate: float = DEFAULT_RATE
+    """Of Adam, for fine-tuning."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole as JSON has it."""
@@ -77,6 +88,7 @@ class Plan:
             "reason": self.reason,
             "spent": self.spent,
             "helps": self.helps,
+            "rate": self.rate,
         }
 
     @classmethod
@@ -90,20 +102,35 @@ class Plan:
             told["reason"],
             told["spent"],
             told["helps"],
+            told.get("rate", DEFAULT_RATE),
         )
 
 
 def plan(
-    dense: nn.Module, learnt: Lesson, ground: Ground, meter: Meter, pulse: Pulse, follow: Follow
+    dense: nn.Module,
+    learnt: Lesson,
+    ground: Ground,
+    meter: Meter,
+    epochs: float,
+    pulse: Pulse,
+    follow: Follow,
 ) -> Plan:
-    """Settle the pattern and the candidates, by sensitivity, times and training data alone.
+    """Settle rate, pattern and candidates, by sensitivity, times and training data alone.
+
+    Parameters
+    ----------
+    dense, learnt, ground, meter
+        What the search works with.
+    epochs
+        Of fine-tuning, of which the planning takes its share.
+    pulse, follow
+        See `Pulse` and `Follow`.
 
     Raises
     ------
     InputError
         If a pattern that was asked for does not suit the network.
     """
-    options = ground.options
     follow("measuring how sensitive each layer is")
     ways, found = _ways(dense, ground, pulse)
     follow("timing patterns before anything is trained")
@@ -111,7 +138,10 @@ def plan(
     best = {name: speed.at(MOST - 1) for name, speed in speeds.items()}
     shown = ", ".join(f"{name} {value:.1f} times" for name, value in best.items())
     helping = [name for name in ways if best[name] >= _HELPS]
-    spent = 0
+    rate, spent = learnt.rate, 0.0
+    if helping:
+        rate, spent = tried_rate(ways[helping[0]], dense, learnt, ground, epochs, pulse, follow)
+        learnt = replace(learnt, rate=rate)
     if not helping:
         chosen = max(best, key=lambda one: best[one])
         reason = f"nothing that was pruned before training was faster than the network ({shown})"
@@ -119,21 +149,62 @@ def plan(
         chosen, reason = helping[0], f"before training its sparsest candidate is: {shown}"
     else:
         able = {name: ways[name] for name in helping}
-        chosen, reason, spent = _piloted(able, speeds, dense, learnt, ground, pulse, follow)
-    left = max(1, options.epochs - spent)
+        chosen, reason, more = _piloted(able, speeds, dense, learnt, ground, epochs, pulse, follow)
+        spent += more
+    whole = learnt.train is not None
+    left = max(1.0, epochs - spent) if whole else max(0.1 * epochs, epochs - spent)
     start = _start(ways[chosen], dense, ground, pulse)
-    found_rungs = [ways[chosen].rung(start + depth) for depth in depths(left)]
+    count = count_of(left, learnt.steps, whole=whole)
+    found_rungs = [ways[chosen].rung(start + depth) for depth in depths(count)]
     # Where nothing more can go candidates would be the same.
     rungs = tuple(r for i, r in enumerate(found_rungs) if not i or r != found_rungs[i - 1])
     return Plan(
         pattern=chosen,
         rungs=rungs,
-        epochs=shared_out(left, len(rungs)),
+        epochs=shared_out(left, len(rungs), whole=whole),
         tolerances=found[chosen],
         reason=reason,
-        spent=float(spent),
+        spent=spent,
         helps=bool(helping),
+        rate=rate,
     )
+
+
+def tried_rate(
+    way: Way,
+    dense: nn.Module,
+    learnt: Lesson,
+    ground: Ground,
+    epochs: float,
+    pulse: Pulse,
+    follow: Follow,
+) -> tuple[float, float]:
+    """Return the learning rate that brings a sparse network nearest to the dense one, and epochs.
+
+    One candidate is trained a little with each. None is tried where the rate was given, the
+    training is one's own, or there are too few steps to tell rates apart. The usual one stays
+    unless another is clearly better.
+    """
+    each = _RATE_SHARE * epochs
+    if ground.options.rate is not None or learnt.train is not None:
+        return learnt.rate, 0.0
+    if each * learnt.steps < LEAST_STEPS:
+        return learnt.rate, 0.0
+    some = ground.split.sample(2 * _SENSITIVITY_EXAMPLES, ground.options.seed + 2)
+    far: dict[float, float] = {}
+    for number, rate in enumerate(_RATES):
+        follow(f"trying a learning rate of {rate:g}")
+        network = plain_copy(dense)
+        mask = _masked_to(network, way, _RATE_DEPTH, ground)
+        try:
+            fine_tune(network, mask, replace(learnt, rate=rate), each, 900 + number, pulse)
+        except TrainingError:
+            continue
+        far[rate] = distance_from(dense, network, some, learnt)
+    best = min(far, key=lambda rate: far[rate], default=DEFAULT_RATE)
+    usual = far.get(DEFAULT_RATE, math.inf)
+    clearly = far.get(best, math.inf) < _CLEARLY * usual
+    return best if clearly else DEFAULT_RATE, each * len(_RATES)
 
 
 def _start(way: Way, dense: nn.Module, ground: Ground, pulse: Pulse) -> float:
@@ -241,7 +312,7 @@ class _Speed:
 
 def _masked_to(network: nn.Module, way: Way, depth: float, ground: Ground) -> Mask:
     """Prune a network at once as a candidate is."""
-    mask = None
+    mask = ground.given
     for rung in way.at_once(depth):
         mask = mask_of(rung, network, mask, ground)
         mask.apply(network)
@@ -255,31 +326,42 @@ def _piloted(
     dense: nn.Module,
     learnt: Lesson,
     ground: Ground,
+    epochs: float,
     pulse: Pulse,
     follow: Follow,
-) -> tuple[str, str, int]:
+) -> tuple[str, str, float]:
     """Train one candidate of each pattern a little, all about as fast, and take the nearest."""
     options = ground.options
-    epochs = max(1, round(_PILOT_SHARE * options.epochs / len(ways)))
+    each = _pilot_epochs(epochs, len(ways), learnt)
     wanted = max(speeds[name].at(MOST / 2) for name in ways)
     deep = {name: speeds[name].depth(wanted) for name in ways}
     able = [name for name in ways if deep[name] <= MOST - 1]
     if len(able) == 1:
-        return able[0], f"no other pattern reaches {wanted:.1f} times the speed", 0
+        return able[0], f"no other pattern reaches {wanted:.1f} times the speed", 0.0
     some = ground.split.sample(2 * _SENSITIVITY_EXAMPLES, options.seed + 1)
     far: dict[str, float] = {}
     for number, name in enumerate(able):
-        follow(f"trying {name} at {wanted:.1f} times the speed, {counted(epochs, 'epoch')}")
+        follow(f"trying {name} at {wanted:.1f} times the speed, {epochs_in_words(each)}")
         network = plain_copy(dense)
         mask = _masked_to(network, ways[name], deep[name], ground)
-        fine_tune(network, mask, learnt, epochs, 1000 + number, pulse)
+        fine_tune(network, mask, learnt, each, 1000 + number, pulse)
         far[name] = distance_from(dense, network, some, learnt)
     told = ", ".join(f"{name} {value:.3g}" for name, value in far.items())
     reason = (
         f"nearest to the dense network at {wanted:.1f} times its speed, after as much training "
         f"(distance: {told})"
     )
-    return min(far, key=lambda name: far[name]), reason, epochs * len(far)
+    return min(far, key=lambda name: far[name]), reason, each * len(far)
+
+
+def _pilot_epochs(epochs: float, count: int, learnt: Lesson) -> float:
+    """Return for how long each of some patterns is tried, never for half of all epochs in all."""
+    share = _PILOT_SHARE * epochs / count
+    if learnt.train is not None:
+        return float(max(1, round(share)))
+    if share >= 1:
+        return float(round(share))
+    return max(share, min(LEAST_STEPS / learnt.steps, epochs / (2 * count)))
 
 
 def distance_from(dense: nn.Module, network: nn.Module, some: Split, learnt: Lesson) -> float:

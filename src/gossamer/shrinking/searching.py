@@ -1,5 +1,6 @@
 """The descent: candidate after candidate, each pruned further, trained and tested."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,16 +9,16 @@ from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import TrainingError
-from gossamer.core.formats import counted
+from gossamer.core.formats import counted, epochs_in_words
 from gossamer.masks import Mask
 from gossamer.records.shrinking import Tried
 from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.data import Data
-from gossamer.shrinking.descent import Ground, mask_of
+from gossamer.shrinking.descent import LEAST_STEPS, MOST, Ground, mask_of
 from gossamer.shrinking.fine_tuning import Lesson, StoppedError, fine_tune
 from gossamer.shrinking.journal import Journal
 from gossamer.shrinking.judging import Budget, judged
-from gossamer.shrinking.pace import Pace
+from gossamer.shrinking.pace import Pace, planned
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate, points
 
@@ -123,20 +124,37 @@ def replace_chosen(one: Tried, number: int) -> Tried:
 def _plan(task: Search) -> Plan:
     known = task.journal.note("plan")
     if known is not None:
-        return Plan.of(known)
-    made = plan(task.dense, task.learnt, task.ground, task.meter, task.pulse, task.follow)
+        made, asked = Plan.of(known), task.ground.options.rate
+        if asked is not None and made.rate != asked:
+            raise task.journal.another()
+        return made
+    made = plan(
+        task.dense, task.learnt, task.ground, task.meter, _epochs_in_time(task), task.pulse,
+        task.follow,
+    )  # fmt: skip
     made = replace(made, epochs=_affordable(task, made))
     task.journal.write("plan", made.to_dict())
     return made
 
 
-def _affordable(task: Search, made: Plan) -> tuple[int, ...]:
+def _epochs_in_time(task: Search) -> float:
+    """Return how many of the epochs the time that is left has room for, beside what is measured."""
+    asked = float(task.ground.options.epochs)
+    if not task.pace.epoch or task.deadline == math.inf:
+        return asked
+    measured = (planned(task.ground.options) + MOST) * task.pace.candidate
+    left = (task.deadline - time.monotonic() - measured) / task.pace.epoch
+    return min(asked, max(left, LEAST_STEPS / task.learnt.steps))
+
+
+def _affordable(task: Search, made: Plan) -> tuple[float, ...]:
     """Return so many epochs of each candidate as the time that is left has room for."""
     left = task.deadline - time.monotonic() - len(made.rungs) * task.pace.candidate
     whole = sum(made.epochs) * task.pace.epoch
-    if left >= whole:
+    if not whole or left >= whole:
         return made.epochs
-    return tuple(max(1, int(one * left / whole)) for one in made.epochs)
+    share, least = max(0.0, left / whole), LEAST_STEPS / task.learnt.steps
+    return tuple(max(one * share, min(one, least)) for one in made.epochs)
 
 
 def _descend(task: Search, way: Plan) -> str:
@@ -144,7 +162,7 @@ def _descend(task: Search, way: Plan) -> str:
         return f"Nothing was trained, as {way.reason}."
     journal = task.journal
     network = plain_copy(task.dense)
-    mask: Mask | None = None
+    mask = task.ground.given
     if journal.tried:
         mask = journal.restore(len(journal.tried) - 1, network)
     for number in range(len(journal.tried), len(way.rungs)):
@@ -182,9 +200,10 @@ def _candidate(
     """Make, train, measure and keep one candidate."""
     rung = way.rungs[number]
     started = time.perf_counter()
-    task.follow(f"candidate {number + 1}: {rung}, {counted(way.epochs[number], 'epoch')}")
+    task.follow(f"candidate {number + 1}: {rung}, {epochs_in_words(way.epochs[number])}")
     mask = mask_of(rung, network, before, task.ground)
-    losses = fine_tune(network, mask, task.learnt, way.epochs[number], number, task.pulse)
+    learnt = replace(task.learnt, rate=way.rate)
+    losses = fine_tune(network, mask, learnt, way.epochs[number], number, task.pulse)
     task.follow(f"candidate {number + 1}: measuring")
     values = evaluate(network, task.data.validation, task.budget.task)
     verdict = judged(task.budget, values)

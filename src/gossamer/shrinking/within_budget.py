@@ -18,7 +18,7 @@ from gossamer.core.formats import counted, duration
 from gossamer.records.shrinking import Target
 from gossamer.shrinking.costs import meter_of
 from gossamer.shrinking.data import Data, read_data
-from gossamer.shrinking.descent import Ground
+from gossamer.shrinking.descent import Ground, kept_when_given
 from gossamer.shrinking.evidence import Circumstances, handed_over
 from gossamer.shrinking.fine_tuning import lesson
 from gossamer.shrinking.journal import Journal, look_at, search_key
@@ -48,6 +48,7 @@ def shrink(
     epochs: int = 30,
     time_limit: float | None = None,
     rate: float | None = None,
+    distill_features: bool = False,
     train_batch: int | None = None,
     loss: Loss | None = None,
     metric: Metric | None = None,
@@ -96,7 +97,10 @@ def shrink(
     time_limit
         Seconds that the search may take, about.
     rate, train_batch
-        Learning rate of Adam, and examples of a training step.
+        Learning rate of Adam, found out where it is not given, and examples of a training step.
+    distill_features
+        Whether what the output layer reads is to be as the dense network's, too, not the outputs
+        alone; it takes longer.
     loss, metric, higher_is_better
         The task, where it is not to tell classes apart; see `gossamer.shrinking.task.task_of`.
     train
@@ -149,7 +153,8 @@ def shrink(
     options = options_of(
         max_drop=max_drop, min_accuracy=min_accuracy, target=target, pattern=pattern, batch=batch,
         threads=threads, exclude=excluded, keep_units_multiple_of=keep_units_multiple_of,
-        confidence=confidence, epochs=epochs, rate=rate, train_batch=train_batch, seed=seed,
+        confidence=confidence, epochs=epochs, rate=rate, distill_features=distill_features,
+        train_batch=train_batch, seed=seed,
     )  # fmt: skip
     task = task_of(loss, metric, higher_is_better=higher_is_better)
     check_asked(task, max_drop, min_accuracy)
@@ -215,8 +220,10 @@ def begin(
     budget = Budget(task, before, options.max_drop, options.min_accuracy, options.confidence)
     _check_reached(budget)
     learnt = lesson(data.train, task, dense, options, train)
-    ground = Ground(meter.example, data.train, task, options, budget.may_lose)
-    pace = pace_of(dense, learnt, ground, meter, looking, seconds)
+    kept = kept_when_given(dense, first(example, 2), options.exclude)
+    ground = Ground(meter.example, data.train, task, options, budget.may_lose, kept)
+    comparing = looking * len(data.test or data.validation) / len(data.validation)
+    pace = pace_of(dense, learnt, ground, meter, looking, comparing, seconds)
     deadline = math.inf if time_limit is None else started + max(1.0, time_limit - pace.final)
     whole = Search(
         dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, pace

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gossamer.core.formats import counted, duration, listed, percent, sentence
+from gossamer.core.formats import counted, duration, epochs_in_words, listed, percent, sentence
 from gossamer.records.shrinking import Bounded, Timed, Tried, Weighed
 from gossamer.shrinking.judging import Budget
 from gossamer.shrinking.options import Options
@@ -133,6 +133,6 @@ def faster(found: Sequence[Timed]) -> str:
 def spent(epochs: float, seconds: float, foretold: str) -> str:
     """Say what a search took."""
     return (
-        f"It took {duration(seconds)} ({foretold} was foretold) and {epochs:.3g} "
-        f"{'epoch' if epochs == 1 else 'epochs'} of fine-tuning."
+        f"It took {duration(seconds)} ({foretold} was foretold) and {epochs_in_words(epochs)} of "
+        "fine-tuning."
     )

@@ -1,0 +1,102 @@
+"""The same descent by Torch-Pruning (Fang et al. 2023, "DepGraph", arXiv 2301.12900)."""
+
+import copy
+import math
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import gossamer
+from gossamer.masks import Mask
+from gossamer.shrinking.costs import dense_bytes
+from gossamer.shrinking.descent import MOST, shared_out
+from gossamer.shrinking.features import output_layers
+from gossamer.shrinking.fine_tuning import estimate_statistics, train_epochs
+from gossamer.shrinking.judging import drop_interval, judged
+from gossamer.shrinking.searching import Search
+from gossamer.shrinking.task import evaluate
+
+_KEPT = 0.8
+"""Share of the units that each candidate keeps of the one before."""
+_SCORED = 8
+"""Batches of whose gradients importance is made."""
+
+
+def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, Any]:
+    """Prune by groups across layers, train and test until a candidate breaks the budget.
+
+    Parameters
+    ----------
+    search
+        Data, task, budget and training, as of a search of gossamer's.
+    way
+        "Torch-Pruning magnitude" or "Torch-Pruning Taylor".
+    epochs
+        Of all candidates.
+    folder
+        Where the file of the best goes.
+    """
+    pruning: Any = import_module("torch_pruning")
+    network, example = copy.deepcopy(search.dense), search.ground.few
+    kinds = pruning.importance
+    importance = (
+        kinds.GroupTaylorImportance()
+        if way.endswith("Taylor")
+        else kinds.GroupMagnitudeImportance()
+    )
+    pruner = pruning.pruner.BasePruner(
+        network, example, importance, global_pruning=True, pruning_ratio=1 - _KEPT**MOST,
+        iterative_steps=MOST,
+        iterative_pruning_ratio_scheduler=lambda _, steps: [1 - _KEPT**i for i in range(steps + 1)],
+        ignored_layers=[network.get_submodule(one) for one in output_layers(network, example)],
+    )  # fmt: skip
+    best, best_drop, tried = copy.deepcopy(network), 0.0, 0
+    for number, each in enumerate(shared_out(epochs, MOST)):
+        _gradients(network, search)
+        pruner.step()
+        network.zero_grad()
+        train_epochs(network, _whole(network), search.learnt, each, number, lambda _: None)
+        estimate_statistics(network, search.learnt.split, 0, number)
+        found = judged(search.budget, evaluate(network, search.data.validation, search.budget.task))
+        left = sum(one.numel() for one in network.parameters())
+        print(
+            f"    {left:,} parameters, drop {100 * found.drop:.2f}, at most {100 * found.bound:.2f}"
+        )
+        if not found.within:
+            break
+        best, best_drop, tried = copy.deepcopy(network), found.drop, number + 1
+    return _kept(search, best.eval(), tried, best_drop, folder)
+
+
+def _gradients(network: nn.Module, search: Search) -> None:
+    network.eval()
+    some = search.learnt.split.sample(_SCORED * 128, 0)
+    with torch.enable_grad():
+        for inputs, targets in some.batches(128):
+            search.learnt.task.loss(network(inputs), targets).backward()  # type: ignore[no-untyped-call]
+
+
+def _whole(network: nn.Module) -> Mask:
+    held = {n: p for n, p in network.named_parameters() if p.ndim > 1}
+    return Mask({name: torch.ones_like(one, dtype=torch.bool) for name, one in held.items()})
+
+
+def _kept(search: Search, best: nn.Module, tried: int, drop: float, folder: Path) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    small = gossamer.compress(best, search.meter.example, threads=1, choose="engine")
+    small.save(folder / "network.gsm")
+    task, test = search.budget.task, search.data.test
+    assert test is not None
+    drops = task.drop(*(evaluate(one, test, task) for one in (search.dense, best)))
+    before, after = dense_bytes(search.dense), (folder / "network.gsm").stat().st_size
+    told = f"{tried} candidates within the budget; {drop:.4f} lost on validation data"
+    assert math.isfinite(drop)
+    return {
+        "findings": [told],
+        "drop": drop_interval(task, drops, search.budget.confidence).model_dump(),
+        "bytes": [before, after],
+        "seconds": None,
+    }

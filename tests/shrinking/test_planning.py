@@ -1,0 +1,228 @@
+"""What is settled before the descent: how epochs are shared out, the rate, what is zero already."""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from gossamer.core.errors import InputError
+from gossamer.masks import Mask
+from gossamer.shrinking import planning, searching
+from gossamer.shrinking.descent import (
+    LEAST_STEPS,
+    MOST,
+    Ground,
+    Way,
+    count_of,
+    depths,
+    kept_when_given,
+    shared_out,
+)
+from gossamer.shrinking.features import features_read, output_layers
+from gossamer.shrinking.fine_tuning import Lesson, fine_tune, lesson, train_epochs
+from gossamer.shrinking.options import DEFAULT_RATE, options_of
+from gossamer.shrinking.planning import Plan, tried_rate
+from gossamer.shrinking.split import Split
+from gossamer.shrinking.task import classification
+
+STEPS = 5
+EXAMPLES = 8 * STEPS
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def split() -> Split:
+    generator = torch.Generator().manual_seed(1)
+    return Split(torch.randn(EXAMPLES, 4, generator=generator), torch.arange(EXAMPLES) % 3)
+
+
+def learnt(**asked: Any) -> Lesson:
+    return lesson(split(), classification(), network().eval(), options_of(train_batch=8, **asked),
+                  None)  # fmt: skip
+
+
+def whole(model: nn.Module) -> Mask:
+    return Mask({n: torch.ones_like(p, dtype=torch.bool) for n, p in model.named_parameters()
+                 if p.ndim == 2})  # fmt: skip
+
+
+def nothing(_: float) -> None:
+    pass
+
+
+@pytest.mark.parametrize("epochs", [0.05, 1, 3, 11, 30])
+@pytest.mark.parametrize("steps", [1, 40, 700])
+def test_few_epochs_are_spent_on_candidates_that_begin_where_it_is_safe(
+    epochs: float, steps: int
+) -> None:
+    count = count_of(epochs, steps, whole=False)
+    at, shares = depths(count), shared_out(epochs, count)
+    assert 1 <= count <= MOST
+    assert at[0] == 0
+    assert all(0 < b - a <= 2 for a, b in itertools.pairwise(at))
+    assert sum(shares) == pytest.approx(epochs)
+    assert list(shares) == sorted(shares)
+    if epochs >= 1 and steps == 700:
+        assert count == MOST  # an epoch that is long is enough for all
+    assert count_of(epochs, steps, whole=True) <= max(1, epochs)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.4, 2), (1, 5), (1.5, 8), (2.01, 10), (0.01, 1)])
+def test_a_part_of_an_epoch_is_so_many_steps(epochs: float, steps: int) -> None:
+    model = network()
+    before = [one.detach().clone() for one in model.parameters()]
+    seen: list[float] = []
+    taken = 0
+
+    def counted(*_: Any) -> None:
+        nonlocal taken
+        taken += 1
+
+    handle = register_optimizer_step_post_hook(counted)
+    losses = train_epochs(model, whole(model), learnt(), epochs, 0, seen.append)
+    handle.remove()
+    assert taken == steps
+    assert len(losses) == -(-steps // STEPS)
+    assert seen[-1] == steps / STEPS
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def ground(**asked: Any) -> Ground:
+    return Ground(split().example(4), split(), classification(), options_of(**asked), 0.01)
+
+
+def rate_found(
+    monkeypatch: pytest.MonkeyPatch, far: Callable[[float], float], **asked: Any
+) -> tuple[float, float]:
+    """Return what is found where a rate leads so far from the dense network."""
+    trained: list[float] = []
+
+    def train(_: Any, __: Any, given: Lesson, *___: Any) -> tuple[float, ...]:
+        trained.append(given.rate)
+        return ()
+
+    monkeypatch.setattr(planning, "fine_tune", train)
+    monkeypatch.setattr(planning, "_masked_to", lambda *_: None)
+    monkeypatch.setattr(planning, "distance_from", lambda *_: far(trained[-1]))
+    epochs = 50 * LEAST_STEPS / STEPS
+    way = Way("weight", (), {})
+    return tried_rate(
+        way, network(), learnt(**asked), ground(**asked), epochs, nothing, lambda _: None
+    )
+
+
+def test_the_rate_that_leads_nearest_to_the_dense_network_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small, spent = rate_found(monkeypatch, lambda rate: rate)
+    assert small == 1e-4
+    assert spent == pytest.approx(4 * 0.02 * 50 * LEAST_STEPS / STEPS)
+    large, _ = rate_found(monkeypatch, lambda rate: 1 / rate)
+    assert large == 3e-3
+    usual, _ = rate_found(monkeypatch, lambda rate: 1.0 if rate == DEFAULT_RATE else 0.99)
+    assert usual == DEFAULT_RATE  # which another is hardly better than
+    assert rate_found(monkeypatch, lambda rate: rate, rate=0.02) == (0.02, 0.0)
+
+
+def test_a_rate_is_not_tried_in_fewer_steps_than_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "fine_tune", None)
+    way = Way("weight", (), {})
+    found = tried_rate(way, network(), learnt(), ground(), 30, nothing, lambda _: None)
+    assert found == (DEFAULT_RATE, 0.0)
+
+
+def test_plans_from_before_rates_were_found_out_have_the_usual_one() -> None:
+    told = Plan("weight", (), (1.5, 2), (), "because", rate=3e-4).to_dict()
+    assert Plan.of(told).rate == 3e-4
+    assert Plan.of(told).epochs == (1.5, 2)
+    del told["rate"]
+    assert Plan.of(told).rate == DEFAULT_RATE
+    key = options_of().key()
+    assert key["rate"] == DEFAULT_RATE  # as it was when it could be no other
+    assert "distill_features" not in key
+    assert options_of(distill_features=True).key()["distill_features"]
+
+
+def test_a_short_time_is_shared_out_too() -> None:
+    class Pace:
+        epoch, candidate = 10.0, 1.0
+
+    class Task:
+        pace, learnt, ground = Pace(), learnt(), ground(pattern="weight")
+        deadline = time.monotonic() + 4 + MOST + 55.0
+
+    task: Any = Task()
+    assert searching._epochs_in_time(task) == pytest.approx(5.5, abs=0.1)
+    task.deadline = time.monotonic()
+    assert searching._epochs_in_time(task) == LEAST_STEPS / STEPS
+    task.deadline = float("inf")
+    assert searching._epochs_in_time(task) == 30
+
+
+def test_what_was_zero_when_it_was_given_is_pruned_already() -> None:
+    model = network()
+    assert kept_when_given(model, torch.ones(1, 4), ()) is None
+    weight = model.get_parameter("0.weight")
+    with torch.no_grad():
+        weight[2:] = 0
+    found = kept_when_given(model, torch.ones(1, 4), ())
+    assert found is not None
+    assert torch.equal(found["0.weight"], weight != 0)
+    assert found["2.weight"].all()
+
+
+class Two(nn.Module):
+    """Two output layers, beside one that is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 5)
+        self.one, self.two = nn.Linear(5, 3), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        inside = torch.relu(self.inner(x))
+        return {"logits": self.one(inside), "more": self.two(input=inside).exp()}
+
+
+def test_features_are_what_the_output_layers_read() -> None:
+    model = Two().eval()
+    x = torch.randn(3, 4)
+    names = output_layers(model, x)
+    assert set(names) == {"one", "two"}
+    with features_read(model, names) as read:
+        model(x)
+    inside = torch.relu(model.inner(x))
+    assert len(read) == 2
+    assert all(torch.equal(one, inside) for one in read)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_features_of_the_dense_network_are_learnt() -> None:
+    """A network that gives the right outputs from other features moves towards the dense ones."""
+    teacher = network().eval()
+    off: dict[bool, float] = {}
+    for asked in (False, True):
+        model = network()
+        with torch.no_grad():  # the same function with its hidden units twice as large
+            for name, factor in (("0.weight", 2.0), ("0.bias", 2.0), ("2.weight", 0.5)):
+                model.get_parameter(name).mul_(factor)
+        given = learnt(distill_features=asked, rate=0.01)
+        assert given.features == (("2",) if asked else ())
+        fine_tune(model, whole(model), given, 20, 0, nothing)
+        x = split().whole()[0]
+        with torch.no_grad():
+            off[asked] = (model[:2](x) - teacher[:2](x)).square().mean().item()
+    assert off[True] < 0.5 * off[False]
+
+
+def test_features_are_not_for_a_training_of_ones_own() -> None:
+    with pytest.raises(InputError, match="distill_features cannot stand beside train"):
+        lesson(split(), classification(), network(), options_of(distill_features=True), print)
