@@ -136,6 +136,32 @@ class Headed(nn.Module):
         return self.aux(torch.relu(self.body(x)))
 
 
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.attended = nn.Embedding(9, 4), nn.Linear(4, 12)
+        self.head = nn.Linear(4, 9)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        found = self.words(tokens)
+        query, key, value = (part[:, None] for part in self.attended(found).chunk(3, 2))
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.head(found + attended[:, 0])  # type: ignore[no-any-return]
+
+
+def _check_decoding(code: str) -> None:
+    """Run the example of a decoder, and its model on all tokens instead."""
+    model, tokens = Words().eval(), torch.randint(0, 9, (2, 7))
+    found: dict[str, Any] = {"model": model, "tokens": tokens}
+    exec(code, found)
+    sequence = tokens[:1]
+    for _ in range(5):
+        sequence = torch.cat((sequence, model(sequence)[:, -1:].argmax(-1)), 1)
+    expected = model(sequence)[0, -1].detach().numpy()
+    np.testing.assert_allclose(found["logits"][0, -1], expected, rtol=1e-4, atol=1e-5)
+    assert (found["decoder"].length, found["decoder"].cache_bytes) == (12, 4 * 8 * 32)
+
+
 def test_the_python_of_the_page_on_the_runtime_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +174,9 @@ def test_the_python_of_the_page_on_the_runtime_runs(
         optimizer.step()
 
     names = {"model": model, "optimizer": optimizer, "images": images, "train": train}
-    compressing, loading, making_all_calls, exporting = blocks("python", "docs/runtime.md")
+    compressing, loading, making_all_calls, decoding, exporting = blocks(
+        "python", "docs/runtime.md"
+    )
     exec(compressing, names)
     torch.testing.assert_close(names["logits"], model(images).detach())
     exec(loading, names | {"images": images.numpy()})
@@ -156,5 +184,6 @@ def test_the_python_of_the_page_on_the_runtime_runs(
     found: dict[str, Any] = {"model": headed, "images": torch.rand(5, 4)}
     exec(making_all_calls, found)
     torch.testing.assert_close(found["small"].embed(found["images"]), headed.embed(found["images"]))
+    _check_decoding(decoding)
     exec(exporting, names)
     assert {path.name for path in tmp_path.iterdir()} >= {"small.gsm", "small.onnx"}

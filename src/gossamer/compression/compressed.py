@@ -31,6 +31,7 @@ from gossamer.engine.lengths import at_length, length_of
 from gossamer.graph.arguments import ONLY, Arguments
 from gossamer.graph.examples import kind_of
 from gossamer.measures.functional.latency import Timing, threads_of_torch
+from gossamer.runtime.decoder import Decoder
 from gossamer.runtime.inputs import as_inputs
 
 
@@ -246,6 +247,23 @@ class Compressed:
                 f"{self.batch} only ({self.fixed_batch}): give that many, or compress with an "
                 "example of the new size."
             )
+
+    def decoder(self, max_length: int | None = None) -> Decoder:
+        """Return what computes a causal network token by token, with keys and values kept.
+
+        Parameters
+        ----------
+        max_length
+            How many tokens it can be given; by default as many as the network takes.
+
+        Raises
+        ------
+        InputError
+            If a part stays in PyTorch, or tokens cannot be computed one at a time, with why.
+        """
+        if self.network is None:
+            raise InputError(f"decoder: {self._needs_pytorch()}, expected a network without such.")
+        return Decoder(self.network, self.signature, max_length, self.threads)
 
     @property
     def any_batch(self) -> bool:

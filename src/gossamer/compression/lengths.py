@@ -72,7 +72,7 @@ def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
         )
     ((name, dim),) = dims.items()
     try:
-        least, most = int(dim.min), int(dim.max)
+        least, most = max(1, int(dim.min)), int(dim.max)  # 0 where nothing is said
     except (TypeError, ValueError, OverflowError, AttributeError):
         least, most = 1, LONGEST + 1
     if not 1 <= least <= most <= LONGEST:
@@ -87,7 +87,7 @@ def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
                 f"'dynamic_shapes' names the axes {list(varying)} of {name}, but axes behind the "
                 f"batch, from 1 to {tensor.dim() - 1}, were expected."
             )
-    return Declared(axes, max(1, least), most)
+    return Declared(axes, least, most)
 
 
 class LengthsModule(nn.Module):

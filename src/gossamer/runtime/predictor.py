@@ -13,6 +13,7 @@ from gossamer.engine import Network, Signature, own_signature
 from gossamer.engine.gsm.file import Metadata, read_network
 from gossamer.engine.lengths import Plans
 from gossamer.engine.native import MOST_THREADS
+from gossamer.runtime.decoder import Decoder
 from gossamer.runtime.inputs import arranged, as_inputs, plan_for
 
 
@@ -153,6 +154,23 @@ class Predictor:
                 f"inputs: so many examples of shape {list(self.input_shape)} take more memory than "
                 "is left; predict fewer at a time."
             ) from error
+
+    def decoder(self, max_length: int | None = None, *, threads: int = 1) -> Decoder:
+        """Return what computes a causal network token by token, with keys and values kept.
+
+        Parameters
+        ----------
+        max_length
+            How many tokens it can be given; by default as many as the network takes.
+        threads
+            How many to use.
+
+        Raises
+        ------
+        InputError
+            If tokens cannot be computed one at a time, with what mixes them.
+        """
+        return Decoder(self.network, self.signature, max_length, threads)
 
     def __repr__(self) -> str:
         """Say what goes in and out."""

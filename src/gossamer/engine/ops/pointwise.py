@@ -1,7 +1,6 @@
 """Functions of each number: activations, affine functions of each channel, and sums."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,8 +19,8 @@ from gossamer.engine.operator import (
     random_shape,
     register,
 )
-from gossamer.engine.ops.binary import BinaryName, binary
-from gossamer.engine.ops.reshape import Reshape
+from gossamer.engine.ops.binary import Binary, BinaryName, binary
+from gossamer.engine.ops.constant import Constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,12 +209,25 @@ def _affine(call: Call, argument: str, scale: Doubles, shift: Doubles) -> Lowere
     channels = [np.ascontiguousarray(part[:, 0]) for part in spread]
     if all((part == part[:, :1]).all() for part in spread):
         return (affine(given.value, *channels),)
-    # One number for each place: the places are features for a moment.
-    return (
-        Reshape(given.value, (math.prod(shape),)),
-        affine(call.step(0), spread[0].ravel(), spread[1].ravel()),
-        Reshape(call.step(1), network_shape(shape)),
-    )
+    return placewise(given.value, network_shape(shape), spread[0], spread[1], call.step)
+
+
+def placewise(
+    value: Value, shape: Shape, scale: Array, shift: Array, name: Callable[[int], Value]
+) -> tuple[Operator, ...]:
+    """Return a value times a number for each place, plus another, where they change anything.
+
+    `name` gives the values inside, counted from 0.
+    """
+    steps: list[Operator] = []
+    if (scale != 1).any() or not shift.any():
+        steps.append(Constant(value, np.ascontiguousarray(scale.reshape(shape)), shape))
+        steps.append(Binary(value, name(0), "multiply"))
+    if shift.any():
+        steps.append(Constant(value, np.ascontiguousarray(shift.reshape(shape)), shape))
+        place = len(steps) - 1
+        steps.append(add(name(place - 1) if place else value, name(place)))
+    return tuple(steps)
 
 
 def _spread(constant: Doubles, shape: Shape) -> Doubles:

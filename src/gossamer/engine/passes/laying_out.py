@@ -16,12 +16,14 @@ import numpy as np
 from gossamer.engine.fields import MOST_AXES, Array, Shape, Value, read_by, renamed
 from gossamer.engine.network import Program
 from gossamer.engine.operator import Operator
+from gossamer.engine.ops.binary import Binary
 from gossamer.engine.ops.channel_norm import ChannelNorm
 from gossamer.engine.ops.concatenate import Concatenate
 from gossamer.engine.ops.constant import Constant
 from gossamer.engine.ops.layer_norm import LayerNorm
+from gossamer.engine.ops.matmul import Matmul
 from gossamer.engine.ops.permute import Permute
-from gossamer.engine.ops.pointwise import Pointwise, affine
+from gossamer.engine.ops.pointwise import Pointwise, affine, placewise
 from gossamer.engine.ops.reshape import Reshape
 from gossamer.engine.ops.slice import Slice
 from gossamer.engine.passes.rearrangement import Rearrangement, unchanged
@@ -72,6 +74,8 @@ class _Layout:
             Reshape: self._reshape,
             Permute: self._permute,
             Pointwise: self._pointwise,
+            Binary: self._binary,
+            Matmul: self._matmul,
             LayerNorm: self._layer_norm,
             Slice: self._slice,
             Concatenate: self._concatenate,
@@ -141,18 +145,72 @@ class _Layout:
 
     def _sum(self, name: Value, operator: Pointwise, left: _Held, right: _Held) -> _Held | None:
         """Return a sum in the layout of one of its two values."""
+        pair = self._in_one_layout(name, left, right)
+        if pair is None:
+            return None
+        (first, second), moved = pair
+        epilogue = replace(operator.epilogue, residual=second)
+        return self._on_base(name, Pointwise(first, epilogue), moved)
+
+    def _binary(self, name: Value, operator: Operator) -> _Held | None:
+        """Return a function of two values of one shape in the layout of one of them."""
+        assert isinstance(operator, Binary)
+        left, right = self._held[operator.left], self._held[operator.right]
+        pair = self._in_one_layout(name, left, right)
+        if pair is None:
+            return None
+        (first, second), moved = pair
+        return _Held(self._emit(name, Binary(first, second, operator.function)).base, moved)
+
+    def _in_one_layout(
+        self, name: Value, left: _Held, right: _Held
+    ) -> tuple[tuple[Value, Value], Rearrangement] | None:
+        """Return two values as they lie where one of them is not yet moved; None if both lie so."""
         moved = left.moved if self._moves(left) else right.moved
         if moved.plain:
             return None
-        shape = self._shapes[left.base if self._moves(left) else right.base]
+        base = left.base if self._moves(left) else right.base
+        shape = self._shapes[base]
         names = []
         for held in (left, right):
+            if (laid := self._constant_within(held, moved, base, name)) is not None:
+                names.append(laid)
+                continue
             found = held.moved.then(moved.inverse(shape))
-            if found is None:
+            if held.moved.shape != moved.shape or found is None:
                 return None
             names.append(self._materialized(held.base, found, name))
-        epilogue = replace(operator.epilogue, residual=names[1])
-        return self._on_base(name, Pointwise(names[0], epilogue), moved)
+        return (names[0], names[1]), moved
+
+    def _constant_within(
+        self, held: _Held, moved: Rearrangement, base: Value, name: Value
+    ) -> Value | None:
+        """Return a constant, repeated along axes of length 1, as it is there before it is moved."""
+        constant = self.operators.get(held.base)
+        if self._moves(held) or not isinstance(constant, Constant):
+            return None
+        numbers, shape = constant.numbers.reshape(held.moved.shape), self._shapes[base]
+        if numbers.ndim != len(moved.shape):
+            return None
+        laid = moved.inverse(shape).run(np.broadcast_to(numbers, moved.shape)).reshape(shape)
+        found = f"{name}.constant{len(self.operators)}"
+        return self._emit(found, Constant(base, np.ascontiguousarray(laid), shape)).base
+
+    def _matmul(self, name: Value, operator: Operator) -> _Held:
+        """Return a product that reads transposed matrices where they are."""
+        assert isinstance(operator, Matmul)
+        last = len(self._held[operator.left].moved.shape) - 1
+        order = (*range(last - 1), last, last - 1)
+        names, turned = [], [operator.left_transposed, operator.right_transposed]
+        for number, value in enumerate((operator.left, operator.right)):
+            held = self._held[value]
+            back = held.moved.permuted(order) if self._moves(held) else None
+            if back is not None and back.plain:
+                names.append(self._step(name, Reshape(held.base, back.shape)))
+                turned[number] = not turned[number]
+            else:
+                names.append(self.plain(value, name))
+        return self._emit(name, Matmul(names[0], names[1], *turned))
 
     def _on_base(self, name: Value, operator: Pointwise, moved: Rearrangement) -> _Held | None:
         """Return a function of each number, computed on the base instead."""
@@ -165,11 +223,10 @@ class _Layout:
         if _by_channel(scale) and _by_channel(shift):
             found = affine(operator.input, _first(scale), _first(shift))
             return _Held(self._emit(name, found).base, moved)
-        flat = f"{name}.flat"
-        self._emit(flat, Reshape(operator.input, (math.prod(shape),)))
-        scaled = f"{name}.scaled"
-        self._emit(scaled, affine(flat, scale.ravel(), shift.ravel()))
-        return _Held(self._emit(name, Reshape(scaled, shape)).base, moved)
+        steps = placewise(operator.input, shape, scale, shift, lambda at: f"{name}.placed{at}")
+        for at, step in enumerate(steps[:-1]):
+            self._emit(f"{name}.placed{at}", step)
+        return _Held(self._emit(name, steps[-1]).base, moved)
 
     def _moved_back(self, constant: Array, moved: Rearrangement, shape: Shape) -> Array:
         """Return a number for each place of the base from one for each channel behind."""
