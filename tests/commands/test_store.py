@@ -136,6 +136,70 @@ def test_prune_deletes_what_no_study_needs_and_only_when_told(
     assert "A study needs every file" in gossamer("store", "prune", "runs/mine").out
 
 
+@pytest.fixture
+def elsewhere(folder: Path, tmp_path: Path) -> Path:
+    """The states and statistics of the folder, moved to an address."""
+    pytest.importorskip("fsspec", reason="the extra `cluster` is not installed")
+    there = tmp_path / "there"
+    with Store.create(folder) as store:
+        store.keep_states_at(there.as_uri())
+    for part in ("states", "statistics"):
+        for path in (folder / part).iterdir():
+            path.replace(there / part / path.name)
+    return there
+
+
+def test_states_at_an_address_are_counted_checked_and_repaired(
+    gossamer: Gossamer, folder: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    shown = " ".join(gossamer("store", "show", str(folder)).out.split())
+    assert "trained states elsewhere 4 files" in shown
+    assert f"elsewhere: {elsewhere.as_uri()} " in shown
+    assert gossamer("store", "verify", str(folder)).out.startswith("17 rows and files are what")
+    damaged = state_path(elsewhere, KEYS[0])
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    found = gossamer("store", "verify", str(folder))
+    assert found.code == 1
+    assert f"damaged at the address of the states: states/{damaged.name}" in found.out
+    assert gossamer("store", "repair", str(folder)).code == 0
+    assert not damaged.exists()
+    assert (folder / "damaged" / f"states-{damaged.name}").read_bytes() == content
+    with Store.open(folder) as store:
+        assert store.done_states() == set(KEYS[1:4])
+    assert gossamer("store", "verify", str(folder)).code == 0
+    merged = gossamer("store", "merge", str(tmp_path / "runs" / "mine"), str(folder))
+    assert "stay there" not in merged.err + merged.out  # the two have one address
+    fill(tmp_path / "other", KEYS[4:])
+    merged = gossamer("store", "merge", str(tmp_path / "other"), str(folder))
+    assert f"statistics of {folder} at {elsewhere.as_uri()} stay there." in merged.err + merged.out
+
+
+def test_prune_deletes_what_no_study_needs_at_an_address_too(
+    gossamer: Gossamer, folder: Path, elsewhere: Path
+) -> None:
+    idle = checkpoint_path(elsewhere, "f" * 64)
+    idle.write_bytes(bytes(1000))
+    assert "No study needs 1 file of 1.00 kB" in gossamer("store", "prune", str(folder)).out
+    found = gossamer("store", "prune", str(folder), "--delete")
+    assert found.out == "1 file deleted, 1.00 kB.\n"
+    assert not idle.exists()
+    assert len(list((elsewhere / "states").iterdir())) == 4
+
+
+def test_a_damaged_state_of_an_address_is_not_brought_back(folder: Path, elsewhere: Path) -> None:
+    state_path(elsewhere, KEYS[0]).write_bytes(b"damaged")
+    with Store.create(folder) as store:
+        for key, whole in ((KEYS[0], False), (KEYS[1], True)):
+            store.fetch("states", {key})
+            state_path(folder, key).write_bytes(b"damaged")
+            store.set_aside(state_path(folder, key))
+            assert state_path(elsewhere, key).exists() == whole
+            assert not state_path(folder, key).exists()
+        assert store.done_states() == set(KEYS[1:4])
+
+
 def test_export_writes_the_table_of_the_study(gossamer: Gossamer, folder: Path) -> None:
     assert gossamer("store", "export", "runs/mine", "x.csv").code == 0
     rows = list(csv.DictReader(io.StringIO(Path("x.csv").read_text())))

@@ -18,7 +18,7 @@ from gossamer.core.formats import compact, counted
 
 if TYPE_CHECKING:
     from gossamer.records.store import Store
-    from gossamer.studies.inventory import Verified
+    from gossamer.studies.inventory import Files, Verified
 
 EPILOG = (
     "Exit codes: 0 done, 1 something is damaged, 2 wrong input, 130 interrupted.\n\n"
@@ -68,7 +68,7 @@ def list_(
     for one in stores_in(folder):
         with Store.open(one) as opened:
             seen, records = inventory(opened), opened.done_records()
-            idle = sum(path.stat().st_size for path in seen.not_needed)
+            idle = seen.idle.size
             studies = opened.studies()
             for number, study in enumerate(reversed(studies)):
                 keys = {trial.key for trial in study.trials}
@@ -108,6 +108,8 @@ def show(
         for name, files in seen.files.items():
             table.add_row(name, counted(files.count, "file"), compact(files.size, "B"))
         console.print(table)
+        if opened.states_at is not None:
+            console.print(f"elsewhere: {opened.states_at}", markup=False, soft_wrap=True)
         for study in opened.studies():
             keys = {trial.key for trial in study.trials}
             done = len(keys & opened.done_records())
@@ -116,8 +118,8 @@ def show(
             )
         for failed in opened.failed().values():
             console.print(f"given up: {failed.reason}", markup=False, soft_wrap=True)
-        if seen.not_needed:
-            console.print(_not_needed(seen.not_needed), soft_wrap=True)
+        if seen.idle.count:
+            console.print(_not_needed(seen.idle, folder), soft_wrap=True)
 
 
 def verify(folder: Folder) -> None:
@@ -175,16 +177,19 @@ def prune(
 
     if not delete:
         with _opened(folder) as opened:
-            found = inventory(opened).not_needed
-        echo(_not_needed(found) if found else f"A study needs every file of {folder}.")
+            found = inventory(opened).idle
+        echo(
+            _not_needed(found, folder) if found.count else f"A study needs every file of {folder}."
+        )
         return
     _check_there(folder)
     with only_writer(folder), Store.create(folder) as opened:
-        found = inventory(opened).not_needed
-        size = sum(path.stat().st_size for path in found)
-        for path in found:
-            path.unlink()
-    echo(f"{counted(len(found), 'file')} deleted, {compact(size, 'B')}.")
+        seen = inventory(opened)
+        for name in seen.not_needed:
+            (folder / name).unlink()
+        for name in seen.not_needed_there:
+            opened.remove_elsewhere(name)
+    echo(f"{counted(seen.idle.count, 'file')} deleted, {compact(seen.idle.size, 'B')}.")
 
 
 def export(
@@ -307,11 +312,10 @@ def _show_key(console: Console, opened: "Store", key: str) -> None:
         console.print(f"needed by {study.name}: {shown}{more}", markup=False, soft_wrap=True)
 
 
-def _not_needed(found: tuple[Path, ...]) -> str:
-    size = compact(sum(path.stat().st_size for path in found), "B")
+def _not_needed(found: "Files", folder: Path) -> str:
     return (
-        f"No study needs {counted(len(found), 'file')} of {size}: `gossamer store prune "
-        f"{found[0].parent.parent} --delete` deletes them."
+        f"No study needs {counted(found.count, 'file')} of {compact(found.size, 'B')}: `gossamer "
+        f"store prune {folder} --delete` deletes them."
     )
 
 
@@ -319,6 +323,8 @@ def _say_verified(found: "Verified") -> None:
     echo(f"{found.whole:,} rows and files are what was written.")
     for path in found.damaged:
         echo(f"damaged: {path}")
+    for name in found.damaged_there:
+        echo(f"damaged at the address of the states: {name}")
     for sentence in found.told:
         echo(sentence)
     if found.unverified:

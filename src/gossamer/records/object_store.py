@@ -99,6 +99,22 @@ class ObjectStore:
         names = self._doing("read", lambda: self._listed(part))
         return {name.removesuffix(_WHOLE) for name in names if name.endswith(_WHOLE)}
 
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every file, by its name such as ``states/KEY.safetensors``.
+
+        Raises
+        ------
+        StoreError
+            If the address cannot be read.
+        """
+        found: dict[str, int] = {}
+        for part in PARTS:
+            for name in self._doing("read", lambda part=part: self._listed(part)):
+                path = f"{self._root}/{part}/{name}"
+                size = self._doing("read", lambda path=path: self._files.size(path))
+                found[f"{part}/{name}"] = int(size)
+        return found
+
     def _listed(self, part: str) -> list[str]:
         self._files.invalidate_cache()
         try:

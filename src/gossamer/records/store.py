@@ -151,15 +151,36 @@ class Store:
     def set_aside(self, path: Path) -> None:
         """Move a file that is damaged to a folder of such, where nobody reads it.
 
+        The same bytes at the address of the states are removed, from where they would come back.
+
         Raises
         ------
         StoreError
-            If the folder cannot be written.
+            If the folder cannot be written, or the address not be reached.
         """
+        name = path.relative_to(self.folder).as_posix()
         try:
+            content = path.read_bytes() if self._elsewhere is not None else b""
             set_aside(self.folder, path)
         except OSError as error:
             raise _cannot_be_made(self.folder, error) from error
+        if self._elsewhere is not None and self._elsewhere.fetch(name, path):
+            if path.read_bytes() == content:
+                self._elsewhere.remove(name)
+            path.unlink()
+
+    def sizes_elsewhere(self) -> dict[str, int]:
+        """Return the bytes of what is at the address of the states, by name; none without one."""
+        return {} if self._elsewhere is None else self._elsewhere.sizes()
+
+    def fetch_file(self, name: str, path: Path) -> bool:
+        """Copy a file from the address of the states; tell whether there is one."""
+        return self._elsewhere is not None and self._elsewhere.fetch(name, path)
+
+    def remove_elsewhere(self, name: str) -> None:
+        """Remove a file at the address of the states."""
+        if self._elsewhere is not None:
+            self._elsewhere.remove(name)
 
     def done_states(self) -> set[str]:
         """Return the keys of all trained states that are done."""

@@ -45,12 +45,15 @@ def without_damage(prepared: Prepared, store: Store) -> tuple[Prepared, list[str
             return prepared, list(_told(store.folder, damaged, unverified))
 
 
+Kind = Literal["trained state", "statistics file"]
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file of a store, and what it holds."""
 
     path: Path
-    what: Literal["trained state", "statistics file"]
+    what: Kind
 
     def check(self) -> tuple[bool, bool]:
         """Return whether it can be read, and whether that says that it is what was written."""

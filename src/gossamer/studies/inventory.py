@@ -1,13 +1,14 @@
 """What lies in the folder of a store: how much of what, who needs it, and whether it is whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gossamer.records.record import StudyRun
 from gossamer.records.setting_aside import DAMAGED
 from gossamer.records.store import Store
-from gossamer.studies.damage import StoredFile
+from gossamer.studies.damage import Kind, StoredFile
 
 Follow = Callable[[int, int, str], None]
 
@@ -20,9 +21,9 @@ class Files:
     size: int = 0
 
     @classmethod
-    def of(cls, paths: list[Path]) -> "Files":
-        """Count files."""
-        return cls(len(paths), sum(path.stat().st_size for path in paths))
+    def of(cls, sizes: Mapping[str, int]) -> "Files":
+        """Count files, given their sizes by name."""
+        return cls(len(sizes), sum(sizes.values()))
 
 
 @dataclass(frozen=True)
@@ -30,34 +31,75 @@ class Inventory:
     """The files of a store by kind, and those that no study needs."""
 
     files: dict[str, Files]
-    not_needed: tuple[Path, ...]
-    """States, checkpoints and statistics of no study that was asked for."""
+    not_needed: Mapping[str, int]
+    """States, checkpoints and statistics of no study that was asked for: bytes by name."""
+    not_needed_there: Mapping[str, int]
+    """The same at the address of the states."""
 
     @property
     def size(self) -> int:
         """Bytes of everything."""
         return sum(one.size for one in self.files.values())
 
+    @property
+    def idle(self) -> Files:
+        """What no study needs."""
+        here, there = Files.of(self.not_needed), Files.of(self.not_needed_there)
+        return Files(here.count + there.count, here.size + there.size)
+
 
 def inventory(store: Store) -> Inventory:
-    """Return what lies in a store's folder."""
-    folder = store.folder
-    states, checkpoints, statistics = _kept(folder)
-    damaged = sorted(path for path in (folder / DAMAGED).glob("*") if path.is_file())
+    """Return what lies in a store's folder, and at the address of its states.
+
+    Raises
+    ------
+    StoreError
+        If that cannot be reached.
+    """
+    folder, there = store.folder, store.sizes_elsewhere()
+    here = _sizes(folder, sorted(path for paths in _kept(folder) for path in paths))
     files = {
-        "database": Files.of(sorted(folder.glob("store.sqlite*"))),
-        "trained states": Files.of(states),
-        "checkpoints": Files.of(checkpoints),
-        "statistics": Files.of(statistics),
-        "set aside as damaged": Files.of(damaged),
+        "database": Files.of(_sizes(folder, folder.glob("store.sqlite*"))),
+        **_by_kind(here, ""),
+        **(_by_kind(there, " elsewhere") if store.states_at else {}),
+        "set aside as damaged": Files.of(_sizes(folder, (folder / DAMAGED).glob("*"))),
     }
     trials = [trial for study in store.studies() for trial in study.trials]
     phases = {key for trial in trials for key in trial.phases}
     records, done = {trial.key for trial in trials}, store.done_states()
-    idle = [path for path in states if path.stem not in phases]
-    idle += [path for path in checkpoints if path.stem not in phases or path.stem in done]
-    idle += [path for path in statistics if path.stem not in records]
-    return Inventory(files, tuple(idle))
+
+    def idle(name: str) -> bool:
+        part, _, file = name.partition("/")
+        key, _, ending = file.partition(".")
+        if part == "statistics":
+            return key not in records
+        return key not in phases or (ending == "checkpoint" and key in done)
+
+    return Inventory(
+        files,
+        {name: size for name, size in here.items() if idle(name)},
+        {name: size for name, size in there.items() if idle(name)},
+    )
+
+
+def _sizes(folder: Path, paths: Iterable[Path]) -> dict[str, int]:
+    found = (path for path in paths if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
+def _by_kind(sizes: Mapping[str, int], where: str) -> dict[str, Files]:
+    """Count states, checkpoints and statistics."""
+    kinds = {
+        "trained states": ("states/", ".safetensors"),
+        "checkpoints": ("states/", ".checkpoint"),
+        "statistics": ("statistics/", ".safetensors"),
+    }
+    return {
+        f"{kind}{where}": Files.of(
+            {n: size for n, size in sizes.items() if n.startswith(part) and n.endswith(ending)}
+        )
+        for kind, (part, ending) in kinds.items()
+    }
 
 
 def _kept(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
@@ -92,6 +134,8 @@ class Verified:
     """Rows and files that are what was written."""
     damaged: tuple[Path, ...]
     """Files that are not."""
+    damaged_there: tuple[str, ...]
+    """Names of those at the address of the states that are not."""
     unverified: tuple[StoredFile, ...]
     """Files from before checksums covered all of a file."""
     told: tuple[str, ...] = field(default=())
@@ -100,19 +144,26 @@ class Verified:
     @property
     def is_whole(self) -> bool:
         """Whether nothing is damaged."""
-        return not (self.damaged or self.told)
+        return not (self.damaged or self.damaged_there or self.told)
 
 
 def verify(store: Store, follow: Follow) -> Verified:
-    """Hold everything in a store's folder against its checksum."""
+    """Hold everything in a store's folder, and at the address of its states, against its checksum.
+
+    Raises
+    ------
+    StoreError
+        If that cannot be reached.
+    """
     states, checkpoints, statistics = _kept(store.folder)
     whole = len(store.phases(store.done_phases())) + len(store.records(store.done_records()))
     whole += len(store.joints(store.done_joints())) + len(store.studies())
     damaged, unverified = [], []
     files = [StoredFile(path, "trained state") for path in (*states, *checkpoints)]
     files += [StoredFile(path, "statistics file") for path in statistics]
+    there = tuple(store.sizes_elsewhere())
     for number, file in enumerate(files):
-        follow(number, len(files), file.path.name)
+        follow(number, len(files) + len(there), file.path.name)
         can_be_read, is_verified = file.check()
         if not can_be_read:
             damaged.append(file.path)
@@ -120,8 +171,25 @@ def verify(store: Store, follow: Follow) -> Verified:
             unverified.append(file)
         else:
             whole += 1
-    follow(len(files), len(files), "")
-    return Verified(whole, tuple(damaged), tuple(unverified), tuple(store.told()))
+    damaged_there = []
+    for number, name in enumerate(there, len(files)):
+        follow(number, len(files) + len(there), name)
+        if not _is_whole_there(store, name):
+            damaged_there.append(name)
+    whole += len(there) - len(damaged_there)
+    follow(len(files) + len(there), len(files) + len(there), "")
+    told = tuple(store.told())
+    return Verified(whole, tuple(damaged), tuple(damaged_there), tuple(unverified), told)
+
+
+def _is_whole_there(store: Store, name: str) -> bool:
+    """Hold a file at the address of the states against its checksum; one that has gone is none."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        if not store.fetch_file(name, path):
+            return True
+        what: Kind = "trained state" if name.startswith("states/") else "statistics file"
+        return StoredFile(path, what).check()[0]
 
 
 def repair(store: Store, follow: Follow) -> tuple[Verified, list[str]]:
@@ -133,6 +201,10 @@ def repair(store: Store, follow: Follow) -> tuple[Verified, list[str]]:
     found = verify(store, follow)
     for path in found.damaged:
         store.set_aside(path)
+    for name in found.damaged_there:
+        if not (store.folder / name).is_file() and store.fetch_file(name, store.folder / name):
+            store.set_aside(store.folder / name)
+        store.remove_elsewhere(name)
     for file in found.unverified:
         file.write_again()
     store.sweep()

@@ -11,6 +11,7 @@ from gossamer.core.files import replacing, unwritable
 from gossamer.core.formats import counted
 from gossamer.records.joint import JointRecord
 from gossamer.records.lines import KINDS, Contents, contents_of
+from gossamer.records.object_store import noted_address
 from gossamer.records.record import Phase, Record, Value
 from gossamer.records.store import Store, state_path, statistics_path
 from gossamer.studies.damage import StoredFile
@@ -82,6 +83,8 @@ def merge(store: Store, theirs: Contents, folder: Path | None, keep: Keep) -> Me
             if _take(store, getattr(mine, kind).get(key), value, (kind, key) in differing):
                 taken[_TAKEN[kind]] += 1
     if folder is not None:
+        if (there := noted_address(folder)) and there != store.states_at:
+            left_out.append(f"States and statistics of {folder} at {there} stay there.")
         for file, target in _files(folder, store.folder, theirs):
             if target.is_file() and file.path.stem not in replaced:
                 continue
