@@ -19,6 +19,7 @@ from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
 from gossamer.studies import cluster, cluster_contact
 from gossamer.studies.cluster_worker import Introduction, introduce, token_path, versions
+from gossamer.studies.limits import Limits
 from gossamer.studies.run import Request, carry_out, prepare
 from gossamer.studies.tasks import Alike, Event, Failure, Pulse, Site, forget_datasets
 from running_studies import command, numbers, run_all, wait_for
@@ -420,3 +421,34 @@ def test_data_and_networks_are_named_from_where_the_run_was_started(
         run_all(study, here)
         assert numbers(there) == numbers(here)
         forget_datasets()
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (Limits(seconds=1.0), "it took longer than 1.0 s (--trial-timeout)"),
+        (Limits(memory=10_000_000), "more than the 10.0 MB of --trial-memory"),
+    ],
+)
+def test_what_is_over_a_limit_is_given_up_and_its_worker_goes_on(
+    limits: Limits, said: str, write_study: WriteStudy, tmp_path: Path, standing: Cluster
+) -> None:
+    study = write_study(("epochs = 2", "epochs = 1000000"), ("seeds = 2", "seeds = 1"))
+    events = run_there(study, tmp_path / "out", standing, limits=limits)
+    (failure,) = [event for event in events if isinstance(event, Failure)]
+    assert failure.given_up
+    assert said in failure.reason
+    assert not count(events)
+    with Client(standing.url, set_as_default=False) as client:
+        assert client.submit(abs, -1).result(timeout=30) == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_stop_what_is_over_a_limit_is_ended(
+    write_study: WriteStudy, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_GRACE_SECONDS", -1.0)  # none has so much time
+    study = write_study(("epochs = 2", "epochs = 1000000"), ("seeds = 2", "seeds = 1"))
+    worker = dask.worker()
+    run_there(study, tmp_path / "out", dask, limits=Limits(seconds=1.0))
+    assert worker.wait(timeout=30) == 1

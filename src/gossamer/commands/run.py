@@ -89,11 +89,6 @@ def run(
             retry_failed=retry_failed,
             max_failures=max_failures,
         )
-        if request.limits and scheduler is not None:
-            raise InputError(
-                "--trial-timeout and --trial-memory hold for processes here, not for the workers "
-                "of a cluster: leave them out, or leave out --scheduler"
-            )
         if states is not None and scheduler is None:
             raise InputError("--states is for the workers of a cluster: add --scheduler URL")
         code = _run(request, tensorboard, begun, own_folder=out is not None, dry_run=dry_run)

@@ -8,6 +8,7 @@ in folders of their own, get what they lack with a task, and send back what they
 `cluster_files`).
 """
 
+import os
 import secrets
 import time
 import warnings
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,7 @@ from gossamer.studies.cluster_worker import (
     versions,
 )
 from gossamer.studies.executors import TaskQueue
+from gossamer.studies.limits import NO_LIMITS, Limits
 from gossamer.studies.plan import Measuring, Plan, Task, Training
 from gossamer.studies.tasks import Alike, Event, Failure, Pulse, Site, dataset_of
 
@@ -55,6 +58,8 @@ _ROLL_CALL_SECONDS = 2.0
 _LISTEN_SECONDS = 0.2
 _GOODBYE_SECONDS = 300.0
 """How long a trial that is being measured is waited for; trainings stop within a second."""
+_GRACE_SECONDS = 20.0
+"""How long a worker may go on with what is over a limit before it is ended, too."""
 _MOST_DEATHS = 3
 """How many workers may die early in the same task before it is to blame."""
 _EARLY_SECONDS = 60.0
@@ -86,7 +91,12 @@ _ALIKE: dict[Alike, tuple[str, ...]] = {
 
 @contextmanager
 def cluster_executor(
-    plan: Plan, site: Site, url: str, most: int | None, alike: Alike = "torch"
+    plan: Plan,
+    site: Site,
+    url: str,
+    most: int | None,
+    alike: Alike = "torch",
+    limits: Limits = NO_LIMITS,
 ) -> Iterator["_ClusterExecutor"]:
     """Connect to at most so many workers of a cluster (None: to all of them).
 
@@ -105,7 +115,7 @@ def cluster_executor(
     """
     with connected(url) as client, _token(site.folder) as token:
         queue = TaskQueue(plan, _one_by_one(plan))
-        yield _ClusterExecutor(queue, client, site, token, url, most, _ALIKE[alike])
+        yield _ClusterExecutor(queue, client, site, token, url, most, _ALIKE[alike], limits)
 
 
 def _one_by_one(plan: Plan) -> Iterator[Task]:
@@ -147,6 +157,7 @@ class _ClusterExecutor:
         url: str,
         most: int | None,
         alike: tuple[str, ...],
+        limits: Limits,
     ) -> None:
         from distributed import Event as Flag
 
@@ -154,6 +165,9 @@ class _ClusterExecutor:
         self._client = client
         self._attendance = Attendance(client, url)
         self._alike = alike
+        self._limits = limits
+        self._overdue: dict[str, float] = {}
+        """When workers were told to stop what was over a limit, until they answer again."""
         self._data_root = site.data_root
         self._site = _as_seen_from_elsewhere(site)
         self._token = token
@@ -188,6 +202,8 @@ class _ClusterExecutor:
         self._last_roll = now
         there = self._attendance.addresses() - self._refused
         self._lose_all_but(there)
+        if self._limits:
+            self._end_what_is_over_limits(now)
         for address in sorted(there - self._busy.keys() - self._idle):
             if self._most is None or len(self._busy) + len(self._idle) < self._most:
                 self._submit(address, None, introduce, self._site, self._token)
@@ -198,6 +214,24 @@ class _ClusterExecutor:
                 f"--scheduler {self._url}: the cluster has had no worker for "
                 f"{_PATIENCE_SECONDS:g} s; {KEPT} once it has some"
             )
+
+    def _end_what_is_over_limits(self, now: float) -> None:
+        """Give up what takes more than it may; end workers that do not stop it when asked."""
+        for address, doing in tuple(self._busy.items()):
+            if doing.task is None:
+                continue
+            held = partial(self._attendance.memory.__getitem__, address)
+            if (reason := self._limits.exceeded(now - doing.since, held)) is not None:
+                doing.future.cancel()  # which a training hears of within a second
+                del self._busy[address]
+                self._overdue[address] = now
+                self._news.put(_failure(doing.task, reason, given_up=True))
+        for address in [
+            one for one, asked in self._overdue.items() if now - asked > _GRACE_SECONDS
+        ]:
+            del self._overdue[address]
+            with suppress(OSError, TimeoutError):  # it ends before it can answer
+                self._client.run(os._exit, 1, workers=[address], on_error="ignore")
 
     def events(self) -> Iterator[Event]:
         """Yield the news, at least one unless there is none for a while.
@@ -360,6 +394,7 @@ class _ClusterExecutor:
 
     def _meet(self, found: Introduction, address: str) -> None:
         """Take in a worker, or leave it out if it would give other numbers, or none."""
+        self._overdue.pop(address, None)
         problem = self._problem(found)
         if problem is None:
             self._idle.add(address)

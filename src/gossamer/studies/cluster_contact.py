@@ -85,6 +85,8 @@ class Attendance:
         self._url = url
         self.frozen: set[str] = set()
         """Workers that the scheduler has not heard of for long, and does not yet hold for dead."""
+        self.memory: dict[str, int] = {}
+        """Bytes that the process of each worker holds, as it said last."""
         self._said: dict[str, tuple[float, float]] = {}
         """When the scheduler heard of a worker last, by its clock, and when that changed here."""
 
@@ -104,6 +106,7 @@ class Attendance:
         except OSError as error:
             raise lost_scheduler(self._url) from error
         now = time.monotonic()
+        self.memory = {one: of.get("metrics", {}).get("memory", 0) for one, of in found.items()}
         self._said = {
             address: self._said[address]
             if address in self._said and self._said[address][0] == worker["last_seen"]

@@ -46,7 +46,9 @@ def executor_of(
     if request.scheduler is not None:
         from gossamer.studies.cluster import cluster_executor
 
-        workers = cluster_executor(plan, site, request.scheduler, request.jobs, request.alike)
+        workers = cluster_executor(
+            plan, site, request.scheduler, request.jobs, request.alike, request.limits
+        )
         with workers as executor:
             yield executor
     elif prepared.jobs > 1 or prepared.own_process:

@@ -1,5 +1,6 @@
 """What a training, or the measuring of a trial, may take: time and memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,21 @@ class Limits:
         """Whether there are any."""
         return self.seconds is not None or self.memory is not None
 
-    def exceeded(self, seconds: float, process: int) -> str | None:
-        """Say which limit something that takes so long in a process is over; None if it is none."""
+    def exceeded(self, seconds: float, held: Callable[[], int]) -> str | None:
+        """Say which limit something is over that takes so long; None if it is none.
+
+        Parameters
+        ----------
+        seconds
+            Since it began.
+        held
+            Returns how many bytes its process holds.
+        """
         if self.seconds is not None and seconds > self.seconds:
             return f"it took longer than {duration(self.seconds)} (--trial-timeout)"
-        if self.memory is not None and (held := resident_bytes(process)) > self.memory:
+        if self.memory is not None and (size := held()) > self.memory:
             return (
-                f"its process held {compact(held, 'B')}, more than the {compact(self.memory, 'B')} "
+                f"its process held {compact(size, 'B')}, more than the {compact(self.memory, 'B')} "
                 "of --trial-memory"
             )
         return None

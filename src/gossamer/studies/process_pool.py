@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from gossamer.core.errors import GossamerError, UnwritableError
 from gossamer.studies.executors import TaskQueue
-from gossamer.studies.limits import NO_LIMITS, Limits
+from gossamer.studies.limits import NO_LIMITS, Limits, resident_bytes
 from gossamer.studies.plan import Measuring, Plan, Task, Training
 from gossamer.studies.process_settings import tune_process
 from gossamer.studies.tasks import Event, Failure, Pulse, Site, TaskRunner
@@ -143,7 +144,9 @@ class ProcessPool:
         for worker in self._workers if self._limits else ():
             if worker.task is None or not worker.is_ready:
                 continue
-            reason = self._limits.exceeded(now - worker.since, worker.process.pid or 0)
+            reason = self._limits.exceeded(
+                now - worker.since, partial(resident_bytes, worker.process.pid or 0)
+            )
             if reason is not None:
                 yield _given_up(self._lost(worker), reason)
 
