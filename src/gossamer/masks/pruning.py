@@ -73,7 +73,8 @@ def prune(
     score
         ``"magnitude"`` (smallest L2 norm first), ``"rms"`` (smallest root mean square first: the
         norm over the root of the number of weights), ``"relative-rms"`` (the same over that of the
-        whole layer), ``"random"`` or ``"largest"`` (largest norm first); with `batches`,
+        whole layer), ``"random"``, ``"largest"`` (largest norm first) or ``"lamp"`` (squared norm
+        over the sum of those of its layer that are no less); with `batches`,
         ``"taylor"`` (gradient x weight), ``"gradient"``, ``"wanda"`` (weight x norm of inputs,
         compared within each unit whatever the allocation is), and for networks that are still to
         be trained ``"snip"`` and ``"grasp"``; ``"synflow"``, for those as well, only needs an

@@ -51,6 +51,19 @@ def relative_rms(groups: "Groups") -> "Tensor":
     return rms(groups) / of_layer
 
 
+def lamp(groups: "Groups") -> "Tensor":
+    """Return the squared norm of each group, over the sum of those of its layer that are no less.
+
+    So a layer is pruned by magnitude, and a score is the share that a group has of what would be
+    left of its layer: the largest has 1, and so no layer is emptied while another has a choice.
+    Of groups of one norm those that stand first go first.
+    """
+    squares, order = groups.norms.double().square().sort(stable=True)
+    left = squares.flip(0).cumsum(0).flip(0)
+    shares = squares / left.where(left > 0, left.new_ones(()))  # of a layer of zeros none is left
+    return shares.scatter(0, order, shares)
+
+
 def drawn(groups: "Groups") -> "Tensor":
     """Return a number for each group, uniformly at random."""
     return groups.drawn()
@@ -207,6 +220,11 @@ SCORES: dict[str, Score] = {
         weight, minus_norm, root_of_squares, summary="largest norm first; a control"
     ),
     "random": Score(weight, drawn, first, summary="uniformly at random; a control"),
+    "lamp": Score(
+        weight, lamp,
+        summary="squared norm over the sum of those of its layer that are no less (Lee et al. "
+        "2021, arXiv 2010.07611)",
+    ),
     "taylor": Score(
         taylor, squared_sum, added, needs="gradients", by_batch=True,
         summary="(gradient x weight) squared, of a group the square of the sum, of each batch, and "
