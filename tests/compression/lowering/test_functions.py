@@ -61,7 +61,9 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "norm": lambda x: functional.normalize(x, dim=1) + x.norm(1, dim=2, keepdim=True),
     "norm of tiny numbers": lambda x: (x * 1e-25).norm(dim=1) * 1e25,
     "logarithm of sums": lambda x: x.logsumexp((1, 2)),
-    "cumulated": lambda x: x.cumsum(2),
+    "cumulated": lambda x: x.cumsum(2) + x.cumsum(-3),
+    "cumulated product": lambda x: (1 + x / 100).cumprod(3) + x.sign().cumprod(1),
+    "logarithm of cumulated sums": lambda x: x.logcumsumexp(3) - x.logcumsumexp(1),
 }
 PER_HEAD, MIXED, ON_THE_LEFT = torch.randn(4, 5, 2), torch.randn(6, 3), torch.randn(4, 6, 5)
 PRODUCTS: dict[str, Callable[[Tensor], Tensor]] = {

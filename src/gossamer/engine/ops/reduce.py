@@ -25,9 +25,7 @@ from gossamer.engine.operator import (
 from gossamer.engine.ops.binary import Binary
 from gossamer.engine.ops.function import Function
 from gossamer.engine.ops.pointwise import uniform
-from gossamer.engine.ops.resample import Resample
 from gossamer.engine.ops.reshape import Reshape
-from gossamer.engine.weights import dense
 
 ReductionName = Literal[
     "argmax", "argmin", "maximum", "mean", "minimum", "norm", "product", "sum", "variance"
@@ -164,15 +162,6 @@ def _logarithm_of_sums(call: Call) -> Lowered:
     )
 
 
-def _cumulated(call: Call) -> Lowered:
-    given = call.given("self")
-    axis = None if given is None else given.axis(call.arguments["dim"])
-    if given is None or axis is None:
-        return ()
-    length = network_shape(given.shape)[axis]
-    return (Resample(given.value, axis, dense(np.tril(np.ones((length, length))))),)
-
-
 register(
     Reduce,
     {
@@ -186,6 +175,5 @@ register(
         "std": partial(_variance, rooted=True),
         "linalg_vector_norm": _norm,
         "logsumexp": _logarithm_of_sums,
-        "cumsum": _cumulated,
     },
 )
