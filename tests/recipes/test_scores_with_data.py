@@ -10,10 +10,12 @@ from pydantic import ValidationError
 from gossamer.core.streams import stream
 from gossamer.data import Dataset
 from gossamer.masks import find_mask
+from gossamer.masks.scores import SCORES
 from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, Prune, Train, Trial, keyed
 from gossamer.recipes.keys import KeyedTrial
 
+NEEDING_DATA = [name for name, score in SCORES.items() if score.needs != "nothing"]
 MLP = NetworkSpec(name="mlp", hidden=(16,))
 
 
@@ -23,7 +25,7 @@ def trial(points: Dataset, seed: int = 3, **pruning: Any) -> KeyedTrial:
     return keyed(Trial(data=data, network=MLP, steps=steps, seed=seed), points)
 
 
-@pytest.mark.parametrize("score", ["taylor", "gradient", "wanda", "snip", "grasp"])
+@pytest.mark.parametrize("score", NEEDING_DATA)
 @pytest.mark.parametrize("examples", [20, 1000])
 def test_the_mask_is_that_of_the_examples_which_the_seed_draws(
     make_runner: Any, points: Dataset, score: str, examples: int
@@ -75,7 +77,7 @@ def test_examples_without_a_use_and_functions_are_refused_in_a_sentence() -> Non
 def test_a_pruning_is_rehearsed_with_data_of_the_right_shape() -> None:
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 3))
     example = torch.zeros(2, 6)
-    for score in ("taylor", "gradient", "wanda", "snip", "grasp"):
+    for score in NEEDING_DATA:
         Prune(sparsity=0.5, score=score).rehearse(network, example)
     lookup = torch.nn.Sequential(torch.nn.Linear(6, 4), Lookup())
     with pytest.raises(ValueError, match=r"1\.table\.weight is an embedding"):
