@@ -15,7 +15,7 @@ from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, Prune, Train, Trial, keyed
 from gossamer.recipes.keys import KeyedTrial
 
-NEEDING_DATA = [name for name, score in SCORES.items() if score.needs != "nothing"]
+NEEDING_DATA = [name for name, score in SCORES.items() if score.needs_batches]
 MLP = NetworkSpec(name="mlp", hidden=(16,))
 
 
