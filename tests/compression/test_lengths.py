@@ -108,6 +108,9 @@ def test_the_command_takes_them(
     [
         ({}, "'dynamic_shapes' names no input"),
         ({"x": {1: TOKENS}}, "'dynamic_shapes' names 'x', but some of input_ids, mask"),
+        ({"mask": {1: "t"}}, "holds {1: 't'}, but axes with their torch.export.Dim were expected"),
+        ({"mask": {1: 24}}, "holds {1: 24}, but axes"),
+        ({"mask": (1, TOKENS)}, "but axes with their torch.export.Dim were expected"),
         ({"mask": {0: TOKENS}}, "names the axes [0] of mask, but axes behind the batch"),
         ({"mask": {2: TOKENS}}, "names the axes [2] of mask"),
         ({"mask": {1: torch.export.Dim("t")}}, "says no largest t up to 65536"),
@@ -121,6 +124,21 @@ def test_what_is_declared_is_checked(model: Tagger, shapes: Any, complaint: str)
     with pytest.raises(InputError) as caught:
         gossamer.compress(model, given(7), choose="engine", dynamic_shapes=shapes)
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["steps", "input"])
+def test_a_tensor_by_itself_is_known_by_the_name_that_the_forward_gives_it(name: str) -> None:
+    class Summed(nn.Linear):
+        def forward(self, steps: Tensor) -> Tensor:
+            return super().forward(steps).sum(1)
+
+    network = Summed(4, 3).eval()
+    shapes = {name: {1: torch.export.Dim("steps", min=2, max=9)}}
+    small = gossamer.compress(
+        network, torch.randn(3, 5, 4), choose="engine", threads=1, dynamic_shapes=shapes
+    )
+    longer = torch.randn(2, 8, 4)
+    torch.testing.assert_close(small(longer), network(longer), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

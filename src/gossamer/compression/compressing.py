@@ -89,7 +89,7 @@ def compress(
         to come; the compressed network takes other sizes too, and its inputs as the example has
         them.
     dynamic_shapes
-        By the names of inputs (the forward's parameters, or "input" for a tensor by itself) the
+        By the names of inputs (the forward's parameters; a tensor by itself is "input", too) the
         axes that have another length in other calls, with a `torch.export.Dim` of a largest length,
         the same for all: ``{"input_ids": {1: torch.export.Dim("tokens", max=512)}}``. The network
         must be lowered whole, and is checked at several lengths.

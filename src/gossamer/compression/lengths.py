@@ -58,13 +58,16 @@ def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
     InputError
         If it names no input or axis, several lengths, or no largest one.
     """
+    own = dict(zip(example.parameters, example.names, strict=True))
+    shapes = {own.get(name, name): axes for name, axes in shapes.items()}
     unknown = [name for name in shapes if name not in example.names]
     if unknown or not shapes:
         raise InputError(
             f"'dynamic_shapes' names {', '.join(map(repr, unknown)) or 'no input'}, but some of "
-            f"{', '.join(example.names)} were expected."
+            f"{', '.join(own)} were expected."
         )
-    dims = {str(dim.__name__): dim for axes in shapes.values() for dim in axes.values()}
+    given = [dim for axes in shapes.values() for dim in _checked_axes(axes).values()]
+    dims = {dim.__name__: dim for dim in given}
     if len(dims) != 1:
         raise InputError(
             f"'dynamic_shapes' has {len(dims)} lengths ({', '.join(dims)}), but one was expected: "
@@ -88,6 +91,15 @@ def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
                 f"batch, from 1 to {tensor.dim() - 1}, were expected."
             )
     return Declared(axes, least, most)
+
+
+def _checked_axes(axes: Any) -> Mapping[int, Any]:
+    if isinstance(axes, Mapping) and all(hasattr(dim, "__name__") for dim in axes.values()):
+        return axes
+    raise InputError(
+        f"'dynamic_shapes' holds {axes!r}, but axes with their torch.export.Dim were expected: "
+        'give such as {1: torch.export.Dim("tokens", max=512)}.'
+    )
 
 
 class LengthsModule(nn.Module):

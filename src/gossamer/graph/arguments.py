@@ -100,6 +100,13 @@ class Arguments:
         bound = inspect.BoundArguments(self._signature, given)
         return bound.args, bound.kwargs
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names by which the forward itself calls the tensors, or what they stand in."""
+        if self.names != (ONLY,):
+            return self.names
+        return (next(iter(self._signature.parameters)),)
+
     def dynamic_shapes(self, axes: Sequence[Mapping[int, Any]]) -> dict[str, Any]:
         """Return the axes of each tensor that may vary in the form of `torch.export`."""
         described: list[Any] = [None] * len(self._leaves)
