@@ -23,7 +23,12 @@ from gossamer.compression.compacting.copying import (
     in_double,
     plain_copy,
 )
-from gossamer.compression.compacting.hooks import Hook, quiet_copy, watching_hooks
+from gossamer.compression.compacting.hooks import (
+    Hook,
+    quiet_copy,
+    watching_hooks,
+    what_runs_beside,
+)
 from gossamer.compression.compacting.layers import whether_sound
 from gossamer.compression.compacting.other_calls import options_at_default, unreached
 from gossamer.compression.compacting.report import (
@@ -37,9 +42,11 @@ from gossamer.compression.outputs import check_output, comparable
 from gossamer.compression.probing import inputs_like
 from gossamer.core.errors import InputError
 from gossamer.graph.arguments import Arguments
+from gossamer.graph.calls import Graph
 from gossamer.graph.channels import Findings
 from gossamer.graph.examples import Example
 from gossamer.graph.following import follow
+from gossamer.graph.recording import recorded
 from gossamer.graph.symbolic import UntraceableError
 from gossamer.measures.functional.modes import evaluation
 from gossamer.measures.functional.repeatable import why_answers_change
@@ -191,32 +198,42 @@ def _reports(
     """Compact the copy of a network, and perhaps once more by whole blocks."""
     quiet = quiet_copy(network, watching)
     given = answers_of_copy(model, network, example)
+
+    def reports_of(
+        found: Findings, plan: Plan, followed: CompactionReport
+    ) -> list[CompactionReport]:
+        plans = [plan]
+        in_blocks = with_whole_blocks(found, plan) if whole_blocks else None
+        if in_blocks is not None:
+            plans.append(in_blocks)
+        reports = []
+        for one in plans:
+            smaller = copy.deepcopy(network)
+            one.apply(smaller)
+            without_hooks = quiet_copy(smaller, watching)
+            problem = _first_difference(quiet, without_hooks, one, example)
+            if problem or (problem := _difference_from(given, smaller, example)):
+                reports.append(_kept_whole(network, f"without its unused units, {problem}"))
+                continue
+            report = replace(followed, network=smaller, layers=_layers(found, one))
+            if not report.shrinks:
+                report = replace(report, unreached=(), defaults=())
+            reports.append(report)
+        return reports
+
+    removed = 0
     try:
-        found, unfollowed, unread = _followed(quiet, example)
+        found, followed = _followed(quiet, example)
+        plan = solve(found)
+        reports, removed = reports_of(found, plan, followed), plan.removed
     except UntraceableError as error:
-        return [_kept_whole(network, str(error))]
-    plans = [solve(found)]
-    in_blocks = with_whole_blocks(found, plans[0]) if whole_blocks else None
-    if in_blocks is not None:
-        plans.append(in_blocks)
-    reports = []
-    for plan in plans:
-        smaller = copy.deepcopy(network)
-        plan.apply(smaller)
-        without_hooks = quiet_copy(smaller, watching)
-        problem = _first_difference(quiet, without_hooks, plan, example)
-        if problem or (problem := _difference_from(given, smaller, example)):
-            reports.append(_kept_whole(network, f"without its unused units, {problem}"))
-            continue
-        report = CompactionReport(
-            smaller,
-            _layers(found, plan),
-            unfollowed,
-            parameters_before=count_parameters(network),
-        )
-        if report.shrinks:
-            report = replace(report, unreached=unread, defaults=options_at_default(network))
-        reports.append(report)
+        reports = [_kept_whole(network, str(error))]
+    if _leaves_more(reports[0]) and (otherwise := _recorded(quiet, example)) is not None:
+        found, followed = otherwise
+        plan = solve(found)
+        if plan.removed > removed or "" in reports[0].unfollowed:
+            others = reports_of(found, plan, followed)
+            return others if "" not in others[0].unfollowed else reports
     return reports
 
 
@@ -268,12 +285,10 @@ def _difference_from(given: list[Any], network: nn.Module, example: Arguments) -
     return "it gives other outputs than the network as it was given, with its hooks"
 
 
-def _followed(
-    network: nn.Module, example: Arguments
-) -> tuple[Findings, dict[str, str], tuple[str, ...]]:
-    """Follow a network as it evaluates, and as it trains where that is different.
+def _followed(network: nn.Module, example: Arguments) -> tuple[Findings, CompactionReport]:
+    """Follow a network as it evaluates, and as it trains where that is different, by symbols.
 
-    Return what was found, the parts that were not followed, and what no trace came by.
+    Return what was found, and what of a report is known before anything is removed.
     """
     found = Findings()
     twin = copy.deepcopy(network).eval()
@@ -288,8 +303,54 @@ def _followed(
         sound = whether_sound(training.graph, learner)
         follow(training.graph, learner, found, sound, with_constants=True)
     found.fix_called_otherwise()
-    unread = unreached(network, ((evaluating.graph, twin), (training.graph, learner)))
-    return found, {**training.unfollowed, **evaluating.unfollowed}, unread
+    graphs = ((evaluating.graph, twin), (training.graph, learner))
+    return found, _before(network, graphs, {**training.unfollowed, **evaluating.unfollowed})
+
+
+def _recorded(network: nn.Module, example: Arguments) -> tuple[Findings, CompactionReport] | None:
+    """Follow a network as it runs on the example; None where more than that decides what it does.
+
+    It may do so by sizes: those that count units stay then.
+    """
+    if any(what_runs_beside(module) for module in network.modules()):
+        return None
+    found, graphs = Findings(), []
+    for training in (False, True):
+        twin = copy.deepcopy(network)
+        try:
+            graph = recorded(twin, example, training=training)
+        except InputError:  # some networks want other inputs, or give no answer, in training
+            return None
+        if graph.by_data:
+            return None
+        follow(graph, twin, found, whether_sound(graph, twin), with_constants=True)
+        graphs.append((graph, twin))
+    found.fix_called_otherwise()
+    return found, _before(network, graphs, {})
+
+
+def _before(
+    network: nn.Module,
+    graphs: Sequence[tuple[Graph, nn.Module]],
+    unfollowed: dict[str, str],
+) -> CompactionReport:
+    return CompactionReport(
+        network,
+        {},
+        unfollowed,
+        unreached(network, graphs),
+        options_at_default(network),
+        count_parameters(network),
+    )
+
+
+def _leaves_more(report: CompactionReport) -> bool:
+    """Tell whether units of zeros are left, or something holds them that is not seen by symbols."""
+    if report.unfollowed:
+        return True
+    modules = report.network.modules()
+    layers = (m for m in modules if isinstance(m, nn.Linear | nn.modules.conv._ConvNd))
+    return any(not bool(m.weight.detach().flatten(1).any(1).all()) for m in layers)
 
 
 def _outputs(network: nn.Module, example: Arguments) -> list[Any]:

@@ -82,12 +82,25 @@ class Value:
 class Graph:
     """Every value of a network in the order of computation, and those that it returns.
 
-    `shaped` says that the shapes of all tensors are known: what has none is no tensor.
+    `shaped` says that the shapes of all tensors are known: what has none is no tensor. `decided`
+    are the `numbers.Number` by which the forward chose its way or that it made other than whole
+    numbers of, and `by_data` names what it did with numbers that depend on its input's.
     """
 
     values: tuple[Value, ...]
     outputs: tuple[Value, ...]
     shaped: bool = True
+    decided: tuple[int, ...] = ()
+    by_data: str = ""
+
+    @cached_property
+    def results(self) -> Mapping[Call, list[Value]]:
+        """What each call gave, in its order."""
+        results: defaultdict[Call, list[Value]] = defaultdict(list)
+        for value in self.values:
+            if value.call is not None:
+                results[value.call].append(value)
+        return results
 
     @cached_property
     def users(self) -> Mapping[Value, list[Value]]:
@@ -126,7 +139,7 @@ def _parts(item: object) -> list[object]:
         return list(item)
     if isinstance(item, slice):
         return [item.start, item.stop, item.step]
-    if isinstance(item, type | nn.Module) or callable(item):
+    if isinstance(item, type | nn.Module | int) or callable(item):
         return []
     if is_dataclass(item):
         return [getattr(item, field.name, None) for field in fields(item)]

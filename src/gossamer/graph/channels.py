@@ -5,7 +5,7 @@ channels apart, so that each channel of a value comes from one unit; a flattened
 channels (features) of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,6 +23,7 @@ from gossamer.graph.layers import (
     groups_of,
     inputs_of,
 )
+from gossamer.graph.numbers import AttributeOf, Number, SizeOf, value_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,46 @@ class Unclear:
     """What a call gives depends on shapes, and these are not known without an example."""
 
     call: Call
+
+
+@dataclass(frozen=True, eq=False)
+class Width:
+    """A whole number that a forward computes, and how large it must be for what is left.
+
+    `units` are the channels that it must count, or it must be `fixed`. It is computed from sizes
+    that count channels (`counted`) and from attributes of modules, by name of both.
+    """
+
+    number: int
+    units: Tensor | None
+    fixed: int
+    counted: Mapping[SizeOf, Tensor]
+    attributes: Mapping[AttributeOf, tuple[str, str]]
+
+    @property
+    def attribute(self) -> tuple[str, str] | None:
+        """The attribute that it is, by name of module and attribute; None for any other."""
+        origin = self.number.origin if isinstance(self.number, Number) else None
+        return self.attributes.get(origin) if isinstance(origin, AttributeOf) else None
+
+    def wanted(self, kept: Callable[[Tensor], int]) -> int:
+        """Return what it has to be."""
+        return self.fixed if self.units is None else kept(self.units)
+
+    def given(
+        self, kept: Callable[[Tensor], int], attributes: Mapping[tuple[str, str], int]
+    ) -> int:
+        """Return what it will be, with some attributes different."""
+
+        def of(leaf: SizeOf | AttributeOf) -> int:
+            if isinstance(leaf, AttributeOf):
+                old = int(vars(leaf.module)[leaf.name])
+                return attributes.get(self.attributes[leaf], old)
+            if leaf in self.counted:
+                return kept(self.counted[leaf])
+            return (leaf.value.shape or ())[leaf.axis] or 0
+
+        return value_with(self.number, of)
 
 
 Description = Channels | Sizes | WholeShape | Unclear | None
@@ -144,6 +185,12 @@ class Findings:
     """Modules with a call that cannot be cut, so that no call of theirs can."""
     scaled: list[tuple[nn.Parameter, int, Tensor]] = field(default_factory=list)
     """Scales and shifts of normalisations: a dimension, and the unit of each entry along it."""
+    widths: list[Width] = field(default_factory=list)
+    """Numbers that have to be right for what is left."""
+    alike: list[tuple[Tensor, ...]] = field(default_factory=list)
+    """Channels of which as many have to stay of each."""
+    read: set[tuple[str, str]] = field(default_factory=set)
+    """Attributes, by name of module and attribute, by which a forward decides."""
     unscaled: set[int] = field(default_factory=set)
     """Ids of scales and shifts that also act on something else than units."""
     count: int = 0

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gossamer.graph import pointwise_rules, shape_rules, spatial_rules
+from gossamer.graph import (
+    attention_rules,
+    parting_rules,
+    pointwise_rules,
+    shape_rules,
+    spatial_rules,
+)
 from gossamer.graph.axes import operation
 from gossamer.graph.calls import Call, Graph, Value
 from gossamer.graph.channels import Channels, Description, Findings, Unclear
@@ -91,6 +97,10 @@ def follow(
             )
     outputs = [walk.of(value) for value in graph.outputs]
     found.fix(outputs, OUTPUT)
+    for number in graph.decided:
+        decisive = parting_rules.width_of(walk, number, None)
+        found.fixed += [(units, "the forward decides by it") for units in decisive.counted.values()]
+        found.read.update(decisive.attributes.values())
 
 
 def _rule_for(walk: Walk, call: Call) -> Rule:
@@ -147,7 +157,7 @@ _RULES: dict[str, Rule] = {
         ("interpolate", "upsample", "upsamplingnearest2d", "upsamplingbilinear2d"),
         spatial_rules.upsample,
     ),
-    **dict.fromkeys(("flatten", "view", "reshape", "unsqueeze"), shape_rules.reshape),
+    **dict.fromkeys(("flatten", "view", "reshape", "unsqueeze", "unflatten"), shape_rules.reshape),
     **dict.fromkeys(
         ("cat", "concat", "concatenate", "hstack", "columnstack", "vstack", "rowstack", "dstack"),
         shape_rules.concatenation,
@@ -155,6 +165,11 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("mean", "amax", "amin"), spatial_rules.mean),
     **dict.fromkeys(("permute", "transpose"), shape_rules.permute),
     **dict.fromkeys(("newempty", "newzeros", "newones", "newfull"), shape_rules.new),
+    **dict.fromkeys(("softmax", "logsoftmax"), attention_rules.softmax),
+    **dict.fromkeys(("matmul", "bmm"), attention_rules.product),
+    "scaleddotproductattention": attention_rules.attention,
+    **dict.fromkeys(("split", "chunk", "unbind"), parting_rules.pieces),
+    "expand": parting_rules.expand,
     "squeeze": shape_rules.squeeze,
     "pad": spatial_rules.pad,
 }

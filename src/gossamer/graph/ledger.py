@@ -80,10 +80,12 @@ class Ledger:
             if id(tensor) in written:
                 self._written[storage_of(tensor)] = (tensor, value)
 
-    def graph(self, outputs: Sequence[Tensor]) -> Graph:
+    def graph(
+        self, outputs: Sequence[Tensor], decided: Sequence[int] = (), by_data: str = ""
+    ) -> Graph:
         """Return what was noted of a run that returned these tensors."""
         values = tuple(self.value(tensor) for tensor in outputs)
-        return Graph(tuple(self._values), values)
+        return Graph(tuple(self._values), values, decided=tuple(decided), by_data=by_data)
 
     def _new(
         self,

@@ -45,7 +45,7 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
     others = [before for before, d in inputs.items() if not isinstance(d, Channels)]
     if any(isinstance(inputs[before], Unclear) for before in others):
         raise UnclearTiesError
-    full = [before for before in others if _width(walk, before, axis) != 1]
+    full = [before for before in others if width_of_operand(walk, before, axis) != 1]
     if value.shape is not None and value.shape[axis] not in (width, None):
         return unknown(walk, value, call)
     for before in full:
@@ -60,7 +60,7 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
     return Channels(axis, origins, finite(_constants(call, inputs, width)))
 
 
-def _width(walk: Walk, operand: Value, axis: int) -> int:
+def width_of_operand(walk: Walk, operand: Value, axis: int) -> int:
     """Return how many numbers of an operand meet the channels, 1 where one meets them all."""
     if operand.shape is None and not walk.graph.shaped and operand.computed:
         raise UnclearTiesError

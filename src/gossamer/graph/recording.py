@@ -12,21 +12,39 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from gossamer.core.errors import InputError
+from gossamer.graph.arguments import Arguments
 from gossamer.graph.calls import UNSEEN, Call, Graph
 from gossamer.graph.examples import Example, copied, failing_on, tensors_in
 from gossamer.graph.keeping import unchanged
 from gossamer.graph.ledger import Ledger, storage_of
-from gossamer.graph.operations import FILLED, LIKE_ANOTHER, is_whole, plain_name
+from gossamer.graph.numbers import AttributeOf, Number, SizeOf
+from gossamer.graph.operations import (
+    FILLED,
+    LIKE_ANOTHER,
+    NORMALISATIONS,
+    is_whole,
+    plain_name,
+)
+
+_SIZES = frozenset({"shape", "size"})
+_ABOUT = FILLED | {
+    "names", "layout", "grad", "grad_fn", "itemsize", "nbytes", "element_size", "repr", "format",
+    "hash", "requires_grad", "output_nr", "data_ptr", "storage_offset",
+}  # fmt: skip
+"""What tells something of a tensor that does not depend on its numbers."""
 
 
-def recorded(network: nn.Module, example: Example) -> Graph:
+def recorded(network: nn.Module, example: Example | Arguments, *, training: bool = False) -> Graph:
     """Run a network on an example, in evaluation mode, and return what it computed.
+
+    With `training` all but its normalisations are in training mode.
 
     The network, its modes, buffers and parameters, and the random state are left as they are.
 
@@ -41,17 +59,25 @@ def recorded(network: nn.Module, example: Example) -> Graph:
             "through it before pruning it"
         )
     held = [*network.buffers(), *tensors_in([list(vars(m).values()) for m in network.modules()])]
-    graph = _recorded(network, example, held)
+    graph = _recorded(network, example, held, training)
     if any(value.call is not None and value.call.name == UNSEEN for value in graph.values):
         # Walking through everything that is alive takes a while, and is seldom needed.
         alive = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
-        graph = _recorded(network, example, alive)
+        graph = _recorded(network, example, alive, training)
     return graph
 
 
-def _recorded(network: nn.Module, example: Example, constants: Sequence[Tensor]) -> Graph:
+def _recorded(
+    network: nn.Module,
+    example: Example | Arguments,
+    constants: Sequence[Tensor],
+    training: bool,
+) -> Graph:
     """Record a run; `constants` are the tensors that were there before, as far as is known."""
-    args, kwargs = copied(example)
+    if isinstance(example, Arguments):
+        args, kwargs = example.clone().positional_and_named
+    else:
+        args, kwargs = copied(example)
     recorder = _Recorder(network, constants, tensors_in((args, kwargs)))
     with (
         unchanged(network),
@@ -60,13 +86,29 @@ def _recorded(network: nn.Module, example: Example, constants: Sequence[Tensor])
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        network.eval()
+        network.train(training)
         for module in network.modules():
+            if isinstance(module, NORMALISATIONS):
+                module.eval()
             if is_whole(module):
                 vars(module)["forward"] = recorder.whole(module, module.forward)
-        with failing_on(network, example), recorder:
+            else:
+                recorder.number_attributes(module)
+        shown = (args, kwargs) if isinstance(example, Arguments) else example
+        with failing_on(network, shown), layers_apart(), recorder:
             output = network(*args, **kwargs)
-        return recorder.ledger.graph(tensors_in(output))
+        return recorder.graph(tensors_in(output))
+
+
+@contextmanager
+def layers_apart() -> Iterator[None]:
+    """Have the encoders of PyTorch call their layers, which one fused function stands for else."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def uncompiled() -> AbstractContextManager[Any]:
@@ -91,6 +133,8 @@ class _Recorder(TorchFunctionMode):
         self._saved: dict[int, Tensor] = {}
         self._within: list[nn.Module] = []
         self._noting = False
+        self._decided: list[Number] = []
+        self._by_data = ""
 
     def __torch_function__(
         self,
@@ -111,6 +155,17 @@ class _Recorder(TorchFunctionMode):
             return self._performed("", module, forward, args, kwargs)
 
         return recording
+
+    def number_attributes(self, module: nn.Module) -> None:
+        """Let whole numbers among the attributes of a module say where they come from."""
+        for name, value in vars(module).items():
+            if type(value) is int:
+                vars(module)[name] = Number(value, AttributeOf(module, name), self._decided)
+
+    def graph(self, outputs: Sequence[Tensor]) -> Graph:
+        """Return what was recorded of a run that returned these tensors."""
+        decided = list(self._decided)
+        return self.ledger.graph(outputs, decided, self._by_data)
 
     @contextmanager
     def parameters_kept(self) -> Iterator[None]:
@@ -151,7 +206,22 @@ class _Recorder(TorchFunctionMode):
                 t for t, before in zip(given, versions, strict=True) if _version(t) != before
             ]
             self.ledger.note(call, given, tensors_in(result), [*targets, *changed])
+            if call.name in _SIZES and not self._within:
+                return self._numbered(given[0], call, result)
+            if _tells_data(call, result):
+                self._by_data = self._by_data or name
         return result
+
+    def _numbered(self, owner: Tensor, call: Call, result: Any) -> Any:
+        """Let sizes say what they are the sizes of."""
+        value, count = self.ledger.value(owner), owner.dim()
+
+        def numbered(size: int, dimension: int) -> Number:
+            return Number(size, SizeOf(value, dimension % count - count), self._decided)
+
+        if isinstance(result, int):
+            return numbered(result, int(call.argument(1, "dim")))
+        return torch.Size([numbered(size, place) for place, size in enumerate(result)])
 
     def _call(
         self,
@@ -201,3 +271,11 @@ def _targets(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
 
 def _version(tensor: Tensor) -> int:
     return -1 if tensor.is_inference() else tensor._version
+
+
+def _tells_data(call: Call, result: object) -> bool:
+    """Tell whether Python was given numbers that depend on the network's input."""
+    if call.name in _ABOUT or (call.name.startswith("is_") and call.name != "is_nonzero"):
+        return False
+    plain = isinstance(result, bool | int | float | complex | list | np.ndarray)
+    return plain and not tensors_in(result) and any(value.computed for value in call.inputs)

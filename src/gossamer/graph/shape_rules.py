@@ -1,10 +1,12 @@
 """Reshaping, indexing, concatenation, and numbers computed from sizes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from gossamer.graph.axes import operation
 from gossamer.graph.calls import Call, Value
@@ -15,29 +17,33 @@ from gossamer.graph.channels import (
     Unclear,
     WholeShape,
     not_constant,
+    same,
 )
+from gossamer.graph.parting_rules import asked_sizes, sized, split_channels
 from gossamer.graph.walk import UnclearTiesError, Walk, given, keep_inputs, unknown
 
 
 def reshape(walk: Walk, value: Value, call: Call) -> Description:
-    """Follow flattening and views that keep channels together."""
+    """Follow flattening and views that keep channels together, or part them into several axes."""
     before = given(call)[0]
     source = walk.of(before)
     if not isinstance(source, Channels):
         return unknown(walk, value, call)
     shape, result = walk.lengths(before), walk.lengths(value)
+    sizes = asked_sizes(call, len(result))
     place = merged_axis(shape, source.axis + len(shape), result)
     if place is None:
-        return unknown(walk, value, call)
+        return split_channels(walk, value, call, source, sizes)
     axis, outer, inner = place
-    if operation(call) in ("view", "reshape") and not _follows_width(walk, call, axis):
-        reason = f"the forward reshapes what it gives to the fixed size {result[axis]}"
-        keep_inputs(walk, call, reason)
-    return Channels(
+    merged = Channels(
         axis - len(result),
         source.origins.repeat_interleave(inner, dim=1).repeat(1, outer),
         source.constants.repeat_interleave(inner).repeat(outer),
     )
+    if not sized(walk, sizes, axis, merged.units):
+        reason = f"the forward reshapes what it gives to the fixed size {result[axis]}"
+        keep_inputs(walk, call, reason)
+    return merged
 
 
 def merged_axis(
@@ -55,30 +61,19 @@ def merged_axis(
     --------
     >>> merged_axis((5, 3, 2, 2), 1, (5, 12))
     (1, 1, 4)
+    >>> merged_axis((5, 7, 4), 2, (35, 4))
+    (1, 1, 1)
     >>> merged_axis((5, 12), 1, (5, 3, 2, 2)) is None
     True
     """
     before, behind = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    if axis > 0 and result[:1] != shape[:1]:
-        return None
+    alone = axis > 0 and result[:1] != shape[:1]
     for place in range(min(axis, 1), len(result)):
         outer, left = divmod(before, math.prod(result[:place]))
         inner, right = divmod(behind, math.prod(result[place + 1 :]))
-        if outer and inner and not left and not right:
+        if outer and inner and not left and not right and not (alone and outer > 1):
             return place, outer, inner
     return None
-
-
-def _follows_width(walk: Walk, call: Call, axis: int) -> bool:
-    """Tell whether a reshape computes the size of a dimension, and so stays right after a cut."""
-    sizes = call.args[1:] if len(call.args) > 1 else (call.kwargs.get("shape"),)
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        sizes = tuple(sizes[0])
-    size = sizes[axis] if axis < len(sizes) else None
-    if isinstance(size, Value):
-        described = walk.of(size)
-        return isinstance(described, Sizes) and bool(described.units)
-    return bool(size == -1)
 
 
 def squeeze(walk: Walk, value: Value, call: Call) -> Description:
@@ -126,12 +121,28 @@ def concatenation(walk: Walk, value: Value, call: Call) -> Description:
         raise UnclearTiesError
     if any(not walk.is_tensor(one) for one in tensors):
         return unknown(walk, value, call)
+    known = [walk.of(cast("Value", tensor)) for tensor in tensors]
+    described = [one for one in known if isinstance(one, Channels)]
+    if len(described) == len(known) and all(one.axis != along for one in described):
+        return together(walk, value, call, described)
     parts = [_part(walk, cast("Value", tensor), along) for tensor in tensors]
     if any(part.axis != along for part in parts):
         return unknown(walk, value, call)
     addends = max(len(part.origins) for part in parts)
     origins = [torch.cat([p.origins, p.units.expand(addends - len(p.origins), -1)]) for p in parts]
     return Channels(along, torch.cat(origins, dim=1), torch.cat([p.constants for p in parts]))
+
+
+def together(walk: Walk, value: Value, call: Call, described: Sequence[Channels]) -> Description:
+    """Tie values whose channels lie beside each other, as where other axes are put together."""
+    first = described[0]
+    width = len(first.units)
+    if any(one.axis != first.axis or len(one.units) != width for one in described):
+        return unknown(walk, value, call)
+    for one in described[1:]:
+        walk.found.tie(first.units, one.units)
+    origins: Tensor = torch.unique(torch.cat([one.origins for one in described]), dim=0)
+    return Channels(first.axis, origins, same([one.constants for one in described]))
 
 
 def _part(walk: Walk, value: Value, axis: int) -> Channels:

@@ -27,7 +27,7 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
     them, and the forward does not read them by itself. A layer has to be cut, too.
     """
     held = Counter(id(p) for module in network.modules() for p in module._parameters.values())
-    elsewhere = {id(value.parameter) for value in graph.values}
+    elsewhere = read_by_functions(graph)
 
     def sound(call: Call) -> bool:
         module = call.module
@@ -42,6 +42,13 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
         return own and real and not parametrize.is_parametrized(module) and _is_plain(module)
 
     return sound
+
+
+def read_by_functions(graph: Graph) -> set[int]:
+    """Return the ids of the parameters that a forward itself reads, and not a layer of PyTorch."""
+    calls = {v.call for v in graph.values if v.call is not None and not v.call.nested}
+    given = [value for call in calls for value in call.inputs]
+    return {id(value.parameter) for value in (*given, *graph.outputs)}
 
 
 def _is_plain(module: nn.Module) -> bool:

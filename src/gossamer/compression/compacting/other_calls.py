@@ -39,8 +39,10 @@ def unreached(network: nn.Module, graphs: Iterable[tuple[Graph, nn.Module]]) -> 
 
 def _parameters_read(graph: Graph, network: nn.Module) -> set[str]:
     """Return the names of what a forward reads, by itself or by calling modules."""
-    read = {id(value.parameter) for value in graph.values}
-    called = {value.call.module for value in graph.values if value.call is not None}
+    calls = {value.call for value in graph.values if value.call is not None}
+    given = [value for call in calls for value in call.inputs]
+    read = {id(value.parameter) for value in (*given, *graph.outputs)}
+    called = {call.module for call in calls}
     read |= {id(p) for module in called if module is not None for p in module.parameters()}
     named = network.named_parameters(remove_duplicate=False)
     return {name for name, parameter in named if id(parameter) in read}

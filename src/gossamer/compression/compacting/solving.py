@@ -9,7 +9,7 @@ stay equal in size. Nothing reads an idle unit, and it reads nothing.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +52,20 @@ class Plan:
 
     layers: Mapping[str, LayerCut]
     channelwise: Mapping[str, ChannelCut]
+    attributes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Whole numbers that modules compute with, by the names of module and attribute."""
+
+    @property
+    def removed(self) -> int:
+        """How many units and inputs go."""
+        parts = [part for cut in self.layers.values() for part in (cut.inputs, cut.outputs)]
+        return sum(int((~part).sum()) for part in parts)
 
     def apply(self, network: nn.Module) -> None:
         """Cut a network in place."""
         modules = dict(network.named_modules())
+        for (name, attribute), number in self.attributes.items():
+            setattr(modules[name], attribute, number)
         for name, cut in self.layers.items():
             layer = modules[name]
             assert isinstance(layer, WeightedLayer)
@@ -68,8 +78,17 @@ class Plan:
 
 
 def solve(found: Findings) -> Plan:
-    """Return the plan that removes all that can go."""
+    """Return the plan that removes all that can go.
+
+    Where what is left does not agree with the numbers that the forward computes with, all stays
+    that these count.
+    """
     kept = _Kept(found)
+    attributes, wrong = _settled(found, kept)
+    while wrong:
+        found.fixed += wrong
+        kept = _Kept(found)
+        attributes, wrong = _settled(found, kept)
     cuts = {name: _layer_cut(layer, kept) for name, layer in found.layers.items()}
     norms = {name: _norm_behind(name, found) for name in cuts}
     return Plan(
@@ -84,7 +103,40 @@ def solve(found: Findings) -> Plan:
             )
             for name, channelwise in found.channelwise.items()
         },
+        attributes,
     )
+
+
+def _settled(
+    found: Findings, kept: "_Kept"
+) -> tuple[dict[tuple[str, str], int], list[tuple[Tensor, str]]]:
+    """Return what attributes become, and the units that must stay as numbers would be wrong."""
+    attributes: dict[tuple[str, str], int] = {}
+    wrong = [
+        (torch.cat(parts), "the forward parts what it gives into pieces of one size")
+        for parts in found.alike
+        if len({kept.count(part) for part in parts}) > 1
+    ]
+    for width in found.widths:
+        if (name := width.attribute) is not None and width.units is not None:
+            attributes.setdefault(name, width.wanted(kept.count))
+    changed = {
+        name
+        for width in found.widths
+        if (name := width.attribute) in attributes and attributes[name] != width.number
+    }
+    for width in found.widths:
+        touched = [name for name in width.attributes.values() if name in changed]
+        right = width.given(kept.count, attributes) == width.wanted(kept.count)
+        if right and not found.read.intersection(touched):
+            continue
+        concerned = [width, *(w for w in found.widths if w.attribute in touched)]
+        units = [w.units for w in concerned if w.units is not None]
+        units += [own for w in concerned for own in w.counted.values()]
+        named = ", ".join(".".join(filter(None, name)) for name in width.attributes.values())
+        reason = f"the forward computes its size {int(width.number)}" + f" of {named}" * bool(named)
+        wrong += [(own, reason) for own in units if kept.count(own) < len(own)]
+    return {name: attributes[name] for name in changed}, wrong
 
 
 def with_whole_blocks(found: Findings, plan: Plan) -> Plan | None:
@@ -140,6 +192,10 @@ class _Kept:
     def units(self, units: Tensor) -> Tensor:
         """Return which of these units stay."""
         return self._kept[self._bundles[units]]
+
+    def count(self, units: Tensor) -> int:
+        """Return how many of these channels stay."""
+        return int(self.units(units).sum())
 
     def inputs(self, layer: Layer) -> Tensor:
         """Return which inputs of a layer stay."""

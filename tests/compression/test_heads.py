@@ -1,0 +1,223 @@
+"""Attention heads and feed-forward units: pruned as groups, and removed."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gossamer import compact, prune
+from gossamer.compression.compaction import compaction_report
+from gossamer.measures.functional.modes import evaluation
+
+TOKENS = torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(1))
+
+
+class Attention(nn.Module):
+    """Attention of 4 heads of 3, with a residual around it, in the forms that models write."""
+
+    def __init__(self, shared: int = 1) -> None:
+        super().__init__()
+        self.heads, self.size, self.width, self.shared = 4, 3, 12, shared
+        self.q, self.out = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.k, self.v = nn.Linear(12, 12 // shared), nn.Linear(12, 12 // shared)
+        self.norm, self.head = nn.LayerNorm(12), nn.Linear(12, 5)
+        self.up, self.down = nn.Linear(12, 20), nn.Linear(20, 12)
+
+    def attend(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.out(self.attend(self.norm(x)))
+        return self.head(x + self.down(functional.gelu(self.up(x))))  # type: ignore[no-any-return]
+
+
+class Fused(Attention):
+    """A view to -1 heads, and the fused function."""
+
+    def attend(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], -1, self.size)
+        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        found = functional.scaled_dot_product_attention(q, k, v)
+        return found.transpose(1, 2).reshape(*x.shape[:-1], -1)
+
+
+class Eager(Attention):
+    """Heads by an attribute, products written out, a mask, and the width of the result computed."""
+
+    def attend(self, x: Tensor) -> Tensor:
+        batch, tokens, _ = x.size()
+        shape = (batch, tokens, self.heads, self.size)
+        layers = (self.q, self.k, self.v)
+        q, k, v = (layer(x).reshape(shape).permute(0, 2, 1, 3) for layer in layers)
+        scores = torch.matmul(q, k.transpose(-2, -1)) * self.size**-0.5
+        later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
+        weights = functional.dropout(functional.softmax(scores, dim=-1), 0.1, self.training)
+        return (weights @ v).transpose(1, 2).reshape(batch, tokens, self.heads * self.size)
+
+
+class Grouped(Attention):
+    """Two heads of queries for each of keys and values, which are repeated."""
+
+    def __init__(self) -> None:
+        super().__init__(shared=2)
+
+    def repeated(self, x: Tensor) -> Tensor:
+        batch, heads, tokens, size = x.shape
+        x = x[:, :, None].expand(batch, heads, self.shared, tokens, size)
+        return x.reshape(batch, heads * self.shared, tokens, size)
+
+    def attend(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], -1, self.size)
+        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        half = self.size // 2
+        q = torch.cat((-q[..., half:], q[..., :half]), dim=-1)  # as rotary embeddings do
+        found = functional.scaled_dot_product_attention(q, self.repeated(k), self.repeated(v))
+        return found.transpose(1, 2).flatten(2)
+
+
+class GroupedInside(Grouped):
+    """The same, repeated within the fused function."""
+
+    def attend(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], -1, self.size)
+        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        found = functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+        return found.transpose(1, 2).flatten(2)
+
+
+class Together(Attention):
+    """One layer for queries, keys and values, parted as timm does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(12, 36)
+        del self.q, self.k, self.v
+
+    def attend(self, x: Tensor) -> Tensor:
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, self.size).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        found = functional.scaled_dot_product_attention(q, k, v)
+        return found.transpose(1, 2).reshape(batch, tokens, self.width)
+
+
+class InPieces(Together):
+    """One layer for queries, keys and values, split as GPT-2 does."""
+
+    def attend(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).split(self.width, dim=2)
+        shape = (*q.shape[:-1], -1, self.size)
+        q, k, v = (one.view(shape).transpose(1, 2) for one in (q, k, v))
+        found = functional.scaled_dot_product_attention(q, k, v)
+        return found.transpose(1, 2).reshape(*x.shape[:-1], -1)
+
+
+class InChunks(Together):
+    """The same in chunks."""
+
+    def attend(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (one.unflatten(-1, (-1, self.size)).transpose(1, 2) for one in (q, k, v))
+        found = functional.scaled_dot_product_attention(q, k, v)
+        return found.transpose(1, 2).flatten(2)
+
+
+class FixedWidth(Together):
+    """The result is given the width of the input: no head can go."""
+
+    def attend(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        found = functional.scaled_dot_product_attention(q, k, v)
+        return found.transpose(1, 2).reshape(batch, tokens, width)
+
+
+class Decided(Fused):
+    """What it computes depends on the number of heads in another way."""
+
+    def attend(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], self.heads, self.size)
+        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        scale = 1.0 if q.shape[1] > 3 else 0.5
+        found = functional.scaled_dot_product_attention(q, k, v, scale=scale)
+        return found.transpose(1, 2).reshape(*x.shape[:-1], -1)
+
+
+def pruned(kind: Callable[[], nn.Module], example: Tensor = TOKENS) -> nn.Module:
+    torch.manual_seed(0)
+    network = kind().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    prune(network, 0.5, pattern="unit", example=example, allocation="uniform")
+    return network
+
+
+def error(network: nn.Module, small: nn.Module, example: Tensor) -> float:
+    """Return the largest difference over the largest output, in float64."""
+    with evaluation(network), evaluation(small), torch.no_grad():
+        exact = copy.deepcopy(network).double()(example.double())
+        found = copy.deepcopy(small).double()(example.double())
+    return float((found - exact).abs().max() / exact.abs().max())
+
+
+def check_used(network: nn.Module, small: nn.Module, example: Tensor) -> None:
+    """Hold the small network to the pruned one at another batch and length, and train it."""
+    for other in (example, torch.randn(3, 4, *example.shape[2:])):
+        assert error(network, small, other) < 1e-12
+    learner = copy.deepcopy(small).train()
+    learner(example).square().mean().backward()
+    torch.optim.SGD(learner.parameters(), 0.1).step()
+    assert not torch.equal(learner(example), small(example))
+
+
+@pytest.mark.parametrize("kind", [Fused, Eager, Together, InPieces, InChunks])
+def test_heads_and_feed_forward_units_are_removed(kind: type[Attention]) -> None:
+    network = pruned(kind)
+    small: Any = compact(network, TOKENS)
+    assert small.up.out_features == small.down.in_features == 10
+    assert small.out.in_features == 6  # two heads of three
+    layers = [small.qkv] if isinstance(small, Together) else [small.q, small.k, small.v]
+    assert sum(layer.out_features for layer in layers) == 18
+    check_used(network, small, TOKENS)
+
+
+@pytest.mark.parametrize("kind", [Grouped, GroupedInside])
+def test_heads_that_share_keys_and_values_go_together(kind: type[Attention]) -> None:
+    network = pruned(kind)
+    small: Any = compact(network, TOKENS)
+    widths = [layer.out_features for layer in (small.q, small.k, small.v)]
+    assert (widths, small.out.in_features) == ([6, 3, 3], 6)
+    check_used(network, small, TOKENS)
+
+
+@pytest.mark.parametrize("kind", [FixedWidth, Decided])
+def test_heads_stay_where_the_forward_has_their_number_fixed(kind: type[Attention]) -> None:
+    network = pruned(kind)
+    report = compaction_report(network, TOKENS)
+    small: Any = report.network
+    assert (small.out.in_features, small.up.out_features) == (12, 10)
+    layer = report.layers["qkv" if isinstance(small, Together) else "q"]
+    assert "the forward" in layer.fixed
+    check_used(network, small, TOKENS)
+
+
+def test_what_is_left_can_be_made_smaller_again() -> None:
+    small: Any = compact(pruned(Together), TOKENS)
+    prune(small, 0.5, pattern="unit", example=TOKENS, allocation="uniform")
+    smaller: Any = compact(small, TOKENS)
+    assert (smaller.out.in_features, smaller.qkv.out_features, smaller.heads) == (3, 9, 1)
+    assert error(small, smaller, TOKENS) < 1e-12
+
+
+def test_a_mask_chooses_whole_heads() -> None:
+    network: Any = pruned(Together)
+    alive = network.qkv.weight.any(1).view(3, 4, 3)
+    assert torch.equal(alive, alive[:1, :, :1].expand_as(alive))
+    assert int(alive[0, :, 0].sum()) == 2
