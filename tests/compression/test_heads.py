@@ -57,7 +57,8 @@ class Eager(Attention):
         later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
         scores = scores.masked_fill(later, float("-inf"))
         weights = functional.dropout(functional.softmax(scores, dim=-1), 0.1, self.training)
-        return (weights @ v).transpose(1, 2).reshape(batch, tokens, self.heads * self.size)
+        found = torch.matmul(weights, v).transpose(1, 2)
+        return found.reshape(batch, tokens, self.heads * self.size)
 
 
 class Grouped(Attention):
@@ -149,6 +150,88 @@ class Decided(Fused):
         return found.transpose(1, 2).reshape(*x.shape[:-1], -1)
 
 
+class Transposed(nn.Module):
+    """A linear layer whose weight is [inputs, outputs], as GPT-2 has it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.weight = nn.Parameter(torch.randn(inputs, outputs))
+        self.bias = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (*x.size()[:-1], self.outputs)
+        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(size)
+
+
+class TransposedPieces(InPieces):
+    """Split projections with weights of other layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = Transposed(12, 36), Transposed(12, 12)  # type: ignore[assignment]
+
+
+class Multihead(nn.Module):
+    """PyTorch's own attention, with a residual and a mask."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 4, **{"batch_first": True, **options})
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        found, _ = self.attention(x, x, x, attn_mask=later)
+        return self.head(x + found)  # type: ignore[no-any-return]
+
+
+class Weighing(Multihead):
+    """The weights of the heads, on the mean, are part of the output."""
+
+    def forward(self, x: Tensor) -> Any:
+        found, weights = self.attention(x, x, x)
+        return self.head(x + found), weights
+
+
+class Crossing(nn.Module):
+    """Keys and values of other widths than the queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 4, kdim=7, vdim=5, batch_first=True)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.attention(x, x[..., :7], x[..., 7:], need_weights=False)[0]
+        return self.head(found)  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(12, 4, 20, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x))  # type: ignore[no-any-return]
+
+
+class Recurrent(nn.Module):
+    """Two recurrent layers; the head reads every step, or the last states."""
+
+    def __init__(self, kind: type[Any], bidirectional: bool, last: bool) -> None:
+        super().__init__()
+        self.recurrent = kind(12, 8, 2, batch_first=True, bidirectional=bidirectional)
+        self.head, self.last = nn.Linear(16 if bidirectional and not last else 8, 3), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        found, states = self.recurrent(x)
+        states = states[0] if isinstance(states, tuple) else states
+        return self.head(states[-1] if self.last else found)  # type: ignore[no-any-return]
+
+
 def pruned(kind: Callable[[], nn.Module], example: Tensor = TOKENS) -> nn.Module:
     torch.manual_seed(0)
     network = kind().eval()
@@ -205,6 +288,70 @@ def test_heads_stay_where_the_forward_has_their_number_fixed(kind: type[Attentio
     assert (small.out.in_features, small.up.out_features) == (12, 10)
     layer = report.layers["qkv" if isinstance(small, Together) else "q"]
     assert "the forward" in layer.fixed
+    check_used(network, small, TOKENS)
+
+
+def test_weights_that_lie_the_other_way_round_have_units() -> None:
+    network = pruned(TransposedPieces)
+    small: Any = compact(network, TOKENS)
+    assert (small.qkv.weight.shape, small.out.weight.shape) == ((12, 18), (6, 12))
+    assert (small.qkv.bias.shape, small.qkv.outputs, small.width) == ((18,), 18, 6)
+    check_used(network, small, TOKENS)
+
+
+@pytest.mark.parametrize("kind", [Multihead, Crossing, lambda: Multihead(bias=False)])
+def test_heads_of_pytorchs_attention_are_removed(kind: Callable[[], nn.Module]) -> None:
+    network = pruned(kind)
+    small: Any = compact(network, TOKENS)
+    assert (small.attention.num_heads, small.attention.out_proj.in_features) == (2, 6)
+    check_used(network, small, TOKENS)
+    prune(small, 0.5, pattern="unit", example=TOKENS, allocation="uniform")
+    smaller: Any = compact(small, TOKENS)
+    assert smaller.attention.num_heads == 1
+    check_used(small, smaller, TOKENS)
+
+
+def test_heads_stay_where_their_weights_are_read() -> None:
+    network = pruned(Weighing)
+    small: Any = compact(network, TOKENS)
+    assert type(small.attention) is nn.MultiheadAttention
+
+
+def test_encoders_lose_heads_and_feed_forward_units() -> None:
+    network: Any = pruned(Encoder)
+    small: Any = compact(network, TOKENS)
+    for layer in small.encoder.layers:
+        assert (layer.self_attn.num_heads, layer.linear1.out_features) == (2, 10)
+    check_used(network, small, TOKENS)
+    padding = torch.tensor([[False] * 4 + [True] * 2, [False] * 6])
+    with torch.no_grad():
+        outputs = [n.encoder(TOKENS, src_key_padding_mask=padding) for n in (network, small)]
+    torch.testing.assert_close(*(found[~padding] for found in outputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(("bidirectional", "last"), [(False, False), (True, False), (True, True)])
+def test_hidden_units_go_with_all_their_gates(
+    kind: type[Any], bidirectional: bool, last: bool
+) -> None:
+    network: Any = pruned(lambda: Recurrent(kind, bidirectional, last))
+    small: Any = compact(network, TOKENS)
+    assert (small.recurrent.hidden_size, small.head.in_features) == (
+        4,
+        network.head.in_features // 2,
+    )
+    held = zip(small.recurrent._flat_weights, small.recurrent.parameters(), strict=True)
+    assert all(flat is parameter for flat, parameter in held)
+    check_used(network, small, TOKENS)
+
+
+def test_recurrent_layers_keep_as_many_units_each() -> None:
+    torch.manual_seed(0)
+    network = Recurrent(nn.LSTM, False, False).eval()
+    keep = {"recurrent.*_l0": 0.75, "recurrent.*_l1": 0.25, "head.weight": 0.0}
+    prune(network, 0.0, pattern="unit", example=TOKENS, allocation=keep)
+    small: Any = compact(network, TOKENS)
+    assert small.recurrent.hidden_size == 6  # of the second layer; four of the first are idle
     check_used(network, small, TOKENS)
 
 

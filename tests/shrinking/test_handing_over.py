@@ -1,6 +1,7 @@
 """The smaller module is the same when it is loaded, and the deployed network when it runs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,40 @@ def test_tied_weights_are_tied_when_they_are_loaded(tmp_path: Path) -> None:
     assert loaded.first.weight is loaded.last.weight
     assert torch.equal(loaded.first.weight, before.first.weight)
     assert not torch.equal(loaded.first.bias, loaded.last.bias)
+
+
+class Tokens(nn.Module):
+    """An encoder of PyTorch, a recurrent layer, and attention that reads its number of heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(8, 4, 12, batch_first=True)
+        self.recurrent, self.heads = nn.GRU(8, 8, batch_first=True), 4
+        self.qkv, self.last = nn.Linear(8, 24), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inside = self.recurrent(self.encoder(x))[0]
+        batch, tokens, _ = x.shape
+        parted = self.qkv(inside).view(batch, tokens, 3, self.heads, 2).permute(2, 0, 3, 1, 4)
+        found = nn.functional.scaled_dot_product_attention(*parted.unbind(0))
+        logits: torch.Tensor = self.last(found.transpose(1, 2).flatten(2)).mean(1)
+        return logits
+
+
+def test_a_network_with_fewer_heads_and_hidden_units_is_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, example = Tokens().eval(), torch.randn(2, 5, 8)
+    gossamer.prune(model, 0.5, pattern="unit", allocation="uniform", example=example)
+    small = gossamer.compact(model, example)
+    save_shrunk(small, tmp_path / "model.safetensors")
+    loaded: Any = load_shrunk(Tokens(), tmp_path / "model.safetensors")
+    assert (loaded.heads, loaded.recurrent.hidden_size) == (2, 4)
+    assert loaded.encoder.self_attn.num_heads == 2
+    assert torch.equal(loaded(example), small(example))
+    again = tmp_path / "again.safetensors"
+    save_shrunk(loaded, again)
+    assert torch.equal(load_shrunk(Tokens(), again)(example), small(example))
+    loaded.train()(example).sum().backward()
 
 
 def test_a_file_of_another_network_is_refused(small: nn.Module, tmp_path: Path) -> None:

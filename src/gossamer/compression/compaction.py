@@ -348,9 +348,8 @@ def _leaves_more(report: CompactionReport) -> bool:
     """Tell whether units of zeros are left, or something holds them that is not seen by symbols."""
     if report.unfollowed:
         return True
-    modules = report.network.modules()
-    layers = (m for m in modules if isinstance(m, nn.Linear | nn.modules.conv._ConvNd))
-    return any(not bool(m.weight.detach().flatten(1).any(1).all()) for m in layers)
+    weights = (p.detach() for p in report.network.parameters() if p.dim() > 1)
+    return any(not bool(weight.flatten(1).any(1).all()) for weight in weights)
 
 
 def _outputs(network: nn.Module, example: Arguments) -> list[Any]:

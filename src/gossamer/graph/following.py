@@ -7,6 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gossamer.graph import (
     attention_rules,
+    module_rules,
     parting_rules,
     pointwise_rules,
     shape_rules,
@@ -16,7 +17,6 @@ from gossamer.graph.axes import operation
 from gossamer.graph.calls import Call, Graph, Value
 from gossamer.graph.channels import Channels, Description, Findings, Unclear
 from gossamer.graph.layer_rules import (
-    attention,
     called_layer,
     channelwise,
     is_attention,
@@ -33,6 +33,7 @@ from gossamer.graph.walk import (
     given,
     keep_inputs,
     layers_by_weight,
+    owners,
     unknown,
 )
 
@@ -84,7 +85,9 @@ def follow(
         If which units a call ties together depends on shapes, and these are not known.
     """
     names = {id(module): name for name, module in network.named_modules()}
-    walk = Walk(graph, names, layers_by_weight(network), found, sound, with_constants)
+    walk = Walk(
+        graph, names, layers_by_weight(network), owners(network), found, sound, with_constants
+    )
     for value in graph.values:
         if value.call is None or value.call.nested:
             continue
@@ -105,7 +108,9 @@ def follow(
 
 def _rule_for(walk: Walk, call: Call) -> Rule:
     if is_attention(call) and walk.sound(call):
-        return attention
+        return module_rules.multihead
+    if isinstance(call.module, nn.RNNBase) and walk.graph.shaped and walk.sound(call):
+        return module_rules.recurrent
     inputs = [walk.of(before) for before in given(call)]
     if all(before is None for before in inputs):
         return _fixed if called_layer(walk, call) is None else weighted

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from gossamer.graph.calls import Graph
 from gossamer.graph.channels import Findings, Layer
 from gossamer.graph.following import OUTPUT, follow
+from gossamer.graph.layers import Projection, parameter_of
 from gossamer.graph.ledger import storage_of
 
 Ties = Sequence[tuple[Tensor, Tensor]]
@@ -104,9 +105,11 @@ class CoupledUnits:
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
         parts: dict[tuple[str, str], Tensor] = {}
         for layer in self.found.layers.values():
-            weight = names[id(layer.module.weight)]
-            parts[weight, "units"] = self.of(layer)
-            if layer.module.bias is not None:
+            weight = names[id(parameter_of(layer.module))]
+            # One parameter may hold several layers, such as those of queries, keys and values.
+            before = parts.get((weight, "units"), layer.units[:0])
+            parts[weight, "units"] = torch.cat([before, self.of(layer)])
+            if layer.module.bias is not None and not isinstance(layer.module, Projection):
                 parts[names[id(layer.module.bias)], "entries"] = self.of(layer)
             if layer.input_units is not None:
                 parts[weight, "inputs"] = self.numbers[layer.input_units]
@@ -184,7 +187,7 @@ def _in_the_same_memory(found: Findings) -> Ties:
     ties = []
     for layer in found.layers.values():
         weight = layer.module.weight
-        if not is_lazy(weight):
+        if not is_lazy(parameter_of(layer.module)):
             place = (storage_of(weight), weight.storage_offset(), weight.shape, weight.stride())
             ties.append((firsts.setdefault(place, layer).units, layer.units))
     return ties

@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from gossamer.graph.calls import Call, Value
@@ -20,6 +21,7 @@ from gossamer.graph.channels import (
 )
 from gossamer.graph.layers import (
     ChannelwiseLayer,
+    Projection,
     WeightedLayer,
     contribution,
     foldable,
@@ -44,18 +46,72 @@ def called_layer(walk: Walk, call: Call) -> tuple[str, WeightedLayer] | None:
     It may be a function that is called with the weight of a layer.
     """
     values = given(call)
-    if isinstance(call.module, WeightedLayer):
+    if isinstance(call.module, nn.Linear | _ConvNd):
         one = len(values) == 1 and walk.is_tensor(values[0]) and walk.sound(call)
         return walk.holders.get(id(call.module._parameters.get("weight"))) if one else None
     weight = call.argument(1, "weight")
     named = call.name == "linear" or call.name.startswith("conv")
     if call.module is not None or not named or not isinstance(weight, Value):
-        return None
+        return _called_projection(walk, call)
     name, layer = walk.holders.get(id(weight.parameter), ("", None))
-    if layer is None or call.name.endswith("d") != (not isinstance(layer, nn.Linear)):
+    if layer is None:
+        return _called_projection(walk, call)
+    if call.name.endswith("d") != (not isinstance(layer, nn.Linear)):
         return None
     alike = (call.argument(6, "groups") or 1) == groups_of(layer) and walk.sound(call)
     return (name, layer) if alike else None
+
+
+def _called_projection(walk: Walk, call: Call) -> tuple[str, WeightedLayer] | None:
+    """Return what a function multiplies with that is called with parameters of any module.
+
+    All else that reads these parameters has to be such a call, too.
+    """
+    parts = _factors(call)
+    if parts is None:
+        return None
+    data, weight, bias = parts
+    owner = walk.owners.get(id(weight.parameter))
+    biased = None if bias is None else walk.owners.get(id(bias.parameter))
+    if not data.computed or owner is None or weight.parameter is None:
+        return None
+    if weight.parameter.dim() != 2 or not weight.parameter.is_floating_point():
+        return None
+    beside = biased is not None and biased[1] is owner[1]
+    if bias is not None and not (beside and len(bias.shape or ()) == 1):
+        return None
+    users = walk.graph.users
+    readers = [*users.get(weight, ()), *(users.get(bias, ()) if bias is not None else ())]
+    for reading in (reader.call for reader in readers):
+        others = None if reading is None else _factors(reading)
+        if others is None or others[1:] != (weight, bias):
+            return None
+    path, holder, name = owner
+    transposed = call.name != "linear"
+    found = Projection(holder, path, name, None if biased is None else biased[2], transposed)
+    return found.name, found
+
+
+def _factors(call: Call) -> tuple[Value, Value, Value | None] | None:
+    """Return data, weight and bias of a product; None for another call."""
+    if call.module is not None:
+        return None
+    if call.name == "addmm":
+        found = [call.argument(1, "mat1"), call.argument(2, "mat2"), call.argument(0, "input")]
+        if call.kwargs.keys() & {"alpha", "beta"}:
+            return None
+    elif call.name == "linear":
+        found = [call.argument(place, n) for place, n in enumerate(("input", "weight", "bias"))]
+    elif call.name in ("matmul", "mm"):
+        found = [
+            call.argument(0, "input"),
+            call.kwargs.get("mat2", call.argument(1, "other")),
+            None,
+        ]
+    else:
+        return None
+    whole = all(isinstance(one, Value) or (one is None and n == 2) for n, one in enumerate(found))
+    return (found[0], found[1], found[2]) if whole else None
 
 
 def weighted(walk: Walk, _value: Value, call: Call) -> Description:
@@ -63,7 +119,8 @@ def weighted(walk: Walk, _value: Value, call: Call) -> Description:
     called = called_layer(walk, call)
     assert called is not None
     name, layer = called
-    before = given(call)[0]
+    factors = _factors(call)
+    before = given(call)[0] if factors is None else factors[0]
     axis, source = -1 - spatial_dimensions(layer), walk.of(before)
     if isinstance(source, Unclear) and groups_of(layer) > 1:
         raise UnclearTiesError
@@ -74,12 +131,14 @@ def weighted(walk: Walk, _value: Value, call: Call) -> Description:
     found.followers |= _followers(walk, _value)
     found.sources.append(source)
     _tie_calls(walk.found, found.sources)
-    constants = _constant_outputs(walk, found, source)
+    if isinstance(layer, Projection) and (bias := layer.bias_parameter) is not None:
+        walk.found.scaled.append((bias, 0, found.units))
+    constants = constant_outputs(walk, found, source)
     return Channels(axis, found.units[None], constants)
 
 
-def attention(walk: Walk, value: Value, call: Call) -> Description:
-    """Follow an attention, whose result has the units of its last projection."""
+def other_attention(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow an attention that stays whole: its result has the units of its last projection."""
     projection = call.module.out_proj if isinstance(call.module, nn.MultiheadAttention) else None
     weight = call.argument(11, "out_proj_weight") if projection is None else projection.weight
     weight = weight.parameter if isinstance(weight, Value) else weight
@@ -87,7 +146,7 @@ def attention(walk: Walk, value: Value, call: Call) -> Description:
     if not walk.graph.shaped:
         return Unclear(call)
     called = walk.holders.get(id(weight))
-    if called is None or next(one for one in walk.graph.values if one.call is call) is not value:
+    if called is None or walk.graph.results[call][0] is not value:
         return None
     units = walk.found.layer(*called, outputs_of(called[1])).units
     found = Channels(-1, units[None], not_constant(len(units)))
@@ -124,7 +183,8 @@ def _tie_calls(found: Findings, sources: list[Channels | None]) -> None:
         found.tie(first.units, last.units)
 
 
-def _constant_outputs(walk: Walk, layer: Layer, source: Channels | None) -> Tensor:
+def constant_outputs(walk: Walk, layer: Layer, source: Channels | None) -> Tensor:
+    """Return what the outputs of a layer are where that is the same for all inputs, NaN else."""
     if not walk.with_constants:
         return not_constant(len(layer.units))
     inputs = not_constant(layer.connected.shape[1])

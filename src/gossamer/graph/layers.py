@@ -4,13 +4,85 @@ Matrices here are [outputs, inputs], also for grouped and transposed convolution
 PyTorch stores otherwise.
 """
 
+from dataclasses import dataclass
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-WeightedLayer = nn.Linear | _ConvNd
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A parameter that multiplies as the weight of a linear layer does, in a module of any class.
+
+    Attributes
+    ----------
+    holder, path
+        The module that has it, and its name.
+    weight_name, bias_name
+        Of the parameters there.
+    transposed
+        Whether the weight is [inputs, outputs].
+    part, parts
+        Which of several equal parts of the outputs it is, as where one parameter holds the
+        projections of queries, keys and values.
+    bias_part, bias_parts
+        The same of the bias, where only that is in parts.
+    """
+
+    holder: nn.Module
+    path: str
+    weight_name: str
+    bias_name: str | None = None
+    transposed: bool = False
+    part: int = 0
+    parts: int = 1
+    bias_part: int = 0
+    bias_parts: int = 1
+
+    @property
+    def name(self) -> str:
+        """The name of the module and of what it is there."""
+        part = f"{self.weight_name}[{self.part}]" if self.parts > 1 else self.weight_name
+        return ".".join(filter(None, (self.path, part)))
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The whole parameter."""
+        return cast("nn.Parameter", self.holder._parameters[self.weight_name])
+
+    @property
+    def bias_parameter(self) -> nn.Parameter | None:
+        """The whole bias; None if there is none."""
+        return None if self.bias_name is None else self.holder._parameters[self.bias_name]
+
+    @property
+    def weight(self) -> Tensor:
+        """Its weight as that of a linear layer, [outputs, inputs]."""
+        whole = self.parameter.T if self.transposed else self.parameter
+        return whole.chunk(self.parts)[self.part]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Its bias, [outputs]; None if it has none."""
+        whole = self.bias_parameter
+        if whole is None:
+            return None
+        return whole.chunk(self.parts * self.bias_parts)[self.part + self.bias_part]
+
+
+WeightedLayer = nn.Linear | _ConvNd | Projection
 """A layer whose outputs are units."""
+
+
+def parameter_of(layer: WeightedLayer) -> nn.Parameter:
+    """Return the parameter that holds the weight of a layer."""
+    if isinstance(layer, Projection):
+        return layer.parameter
+    return cast("nn.Parameter", layer.weight)
+
 
 ChannelwiseLayer = _BatchNorm | nn.PReLU
 """A layer that holds some numbers for each channel and keeps channels apart."""
@@ -18,21 +90,25 @@ ChannelwiseLayer = _BatchNorm | nn.PReLU
 
 def spatial_dimensions(layer: WeightedLayer) -> int:
     """Return how many dimensions stand behind that of the inputs; 0 for a linear layer."""
-    return 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
+    return 0 if isinstance(layer, nn.Linear | Projection) else len(layer.kernel_size)
 
 
 def groups_of(layer: WeightedLayer) -> int:
     """Return into how many groups inputs and outputs fall."""
-    return 1 if isinstance(layer, nn.Linear) else layer.groups
+    return 1 if isinstance(layer, nn.Linear | Projection) else layer.groups
 
 
 def outputs_of(layer: WeightedLayer) -> int:
     """Return how many units a layer has."""
+    if isinstance(layer, Projection):
+        return len(layer.weight)
     return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
 def inputs_of(layer: WeightedLayer) -> int:
     """Return how many inputs a layer reads."""
+    if isinstance(layer, Projection):
+        return layer.weight.shape[1]
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 
 
@@ -59,13 +135,14 @@ def foldable(layer: WeightedLayer, constants: Tensor) -> Tensor:
 
     Where zeros are padded around a channel, it is not constant at its border, unless it is 0.
     """
-    if not _sees_border(layer):
+    closed = isinstance(layer, Projection) and layer.bias is None  # which cannot be given one
+    if not closed and not _sees_border(layer):
         return constants
     return constants.masked_fill(constants != 0, torch.nan)
 
 
 def _sees_border(layer: WeightedLayer) -> bool:
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, nn.Linear | Projection):
         return False
     if isinstance(layer, _ConvTransposeNd):
         return True

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gossamer.graph.calls import Call, Value, found_in
+from gossamer.networks.attention import NarrowMultiheadAttention
 
 NORMALISATIONS = (
     nn.modules.batchnorm._NormBase,
@@ -137,6 +138,8 @@ def is_whole(module: nn.Module) -> bool:
     others, and what is compiled to TorchScript.
     """
     if isinstance(module, torch.jit.ScriptModule):
+        return True
+    if isinstance(module, NarrowMultiheadAttention):
         return True
     own = not str(type(module).forward.__module__).startswith("torch.")
     if isinstance(module, NORMALISATIONS):

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from gossamer.graph.axes import lengths, operation
 from gossamer.graph.calls import Call, Graph, Shape, Value, found_in
@@ -37,6 +38,8 @@ class Walk:
     """Names of the modules, by id."""
     holders: Mapping[int, tuple[str, WeightedLayer]]
     """Layers with their names by the ids of their weights, the first of several."""
+    owners: Mapping[int, tuple[str, nn.Module, str]]
+    """Path, module and name of parameters that one module alone has, by their ids."""
     found: Findings
     sound: Callable[[Call], bool]
     """Tells whether a call of a layer may be taken for what its class computes."""
@@ -112,10 +115,21 @@ def finite(constants: Tensor) -> Tensor:
     return torch.where(constants.isfinite(), constants, torch.nan)
 
 
+def owners(network: nn.Module) -> dict[int, tuple[str, nn.Module, str]]:
+    """Return path, module and name of the parameters that one module alone has, by their ids."""
+    found: dict[int, tuple[str, nn.Module, str]] = {}
+    several = set()
+    for path, module in network.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if found.setdefault(id(parameter), (path, module, name)) != (path, module, name):
+                several.add(id(parameter))
+    return {key: owner for key, owner in found.items() if key not in several}
+
+
 def layers_by_weight(network: nn.Module) -> dict[int, tuple[str, WeightedLayer]]:
     """Return the linear layers and convolutions with their names, by the ids of their weights."""
     found: dict[int, tuple[str, WeightedLayer]] = {}
     for name, module in network.named_modules():
-        if isinstance(module, WeightedLayer) and "weight" in module._parameters:
+        if isinstance(module, nn.Linear | _ConvNd) and "weight" in module._parameters:
             found.setdefault(id(module._parameters["weight"]), (name, module))
     return found

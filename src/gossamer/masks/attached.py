@@ -51,7 +51,10 @@ def attached_parameters(
     firsts = first_names(parameters)
     names = {id(value): firsts[name] for name, value in parameters.items()}
     excluded = excluded_parameters(root, exclude, structure)
-    with_units = [layer for layer in layers if layer.units is not None]
+    # What attention and recurrence hold beside their weights is found with their groups.
+    modules = modules_by_name(root)
+    apart = {n for n, m in modules.items() if isinstance(m, nn.RNNBase | nn.MultiheadAttention)}
+    with_units = [one for one in layers if one.units is not None and one.module not in apart]
     sources = [
         Source(_holders(root, names, names[id(one.weight)]), one.weight, _units(one))
         for one in with_units
@@ -64,7 +67,7 @@ def attached_parameters(
             if id(parameter) not in excluded
         )
         for layer, source, norms in zip(with_units, sources, behind, strict=True)
-    }
+    } | {layer.name: () for layer in layers if layer.module in apart}
 
 
 def _behind(

@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.sparse import coo_array
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gossamer.core.errors import InputError
 from gossamer.graph.capture import Structure
 from gossamer.graph.groups import coupled_units
+from gossamer.graph.layers import Projection, parameter_of
 from gossamer.graph.walk import UnclearTiesError
 from gossamer.graph.weights import used_parameters
 from gossamer.masks.allocations import Allocation, ByName, partway
@@ -29,6 +30,7 @@ from gossamer.masks.selection import (
     unless_single,
 )
 from gossamer.masks.storages import first_names
+from gossamer.masks.units import UnitLayout
 
 _OTHERWISE = "pass coupled=False to choose units one by one"
 
@@ -166,6 +168,30 @@ class Coupling:
         ]
 
 
+def with_units(
+    root: nn.Module, layers: Sequence[PrunableWeight], structure: Structure
+) -> list[PrunableWeight]:
+    """Return the layers with the units that modules of other kinds are seen to compute with.
+
+    They are those of attention and recurrence, and of what multiplies with a parameter of its own.
+    """
+    if not structure.has_example or all(layer.units is not None for layer in layers):
+        return list(layers)
+    try:
+        coupled = coupled_units(root, structure.graph("which units go together", _OTHERWISE))
+    except UnclearTiesError:
+        return list(layers)
+    found = {
+        id(one.module.parameter): UnitLayout(dimension=int(one.module.transposed))
+        for one in coupled.found.layers.values()
+        if isinstance(one.module, Projection)
+    }
+    return [
+        layer if layer.units is not None else replace(layer, units=found.get(id(layer.weight)))
+        for layer in layers
+    ]
+
+
 def coupling(root: nn.Module, layers: Sequence[PrunableWeight], structure: Structure) -> Coupling:
     """Find the groups of the units of some layers.
 
@@ -185,17 +211,23 @@ def coupling(root: nn.Module, layers: Sequence[PrunableWeight], structure: Struc
         raise structure.needs_an_example(purpose, error, _OTHERWISE) from error
     names = first_names(parameters_by_name(root))
     firsts = {id(parameter): names[n] for n, parameter in parameters_by_name(root).items()}
-    seen = {firsts[id(layer.module.weight)]: layer for layer in coupled.found.layers.values()}
+    seen: dict[str, Tensor] = {}
+    for layer in coupled.found.layers.values():
+        name = firsts[id(parameter_of(layer.module))]
+        own = coupled.of(layer)
+        # One parameter may hold several layers, such as those of queries, keys and values.
+        whole = isinstance(layer.module, Projection) and layer.module.part > 0
+        seen[name] = torch.cat([seen[name], own]) if whole else own
     pinned = dict(coupled.pinned)
     for name in seen.keys() - {layer.name for layer in layers}:
-        alone = dict.fromkeys(coupled.of(seen[name]).tolist(), f"{name}, which is left alone")
+        alone = dict.fromkeys(seen[name].tolist(), f"{name}, which is left alone")
         pinned = alone | pinned
     used = {firsts[key] for key in used_parameters(graph)}
     count, numbers, stuck = len(coupled.numbers), [], {}
     for one in layers:
         units = len(one.layout.rows(one.weight.detach()))
         if one.name in seen:
-            own = coupled.of(seen[one.name])
+            own = seen[one.name]
         elif one.name in used:
             raise InputError(
                 f"{purpose} cannot be found: what {one.name} computes is not seen; exclude it, or "

@@ -23,7 +23,7 @@ from gossamer.masks.attached import attached_parameters
 from gossamer.masks.batches import Batches
 from gossamer.masks.calibration import Calibration, Loss
 from gossamer.masks.choices import valid_seed, valid_sparsity
-from gossamer.masks.coupling import Coupling, coupling
+from gossamer.masks.coupling import Coupling, coupling, with_units
 from gossamer.masks.layers import PrunableWeight, excluded_parameters, patterns_of, survey
 from gossamer.masks.mask import Mask
 from gossamer.masks.names import bare_module, names_it, parameters_by_name
@@ -187,8 +187,11 @@ def find_mask(
     structure = Structure(root, example)
     included = patterns_of(include, "include")
     found = survey(root, structure, exclude, [*included, *_named_in(chosen_allocation, root)])
-    layers, unsuited = _suited(found.weights, chosen_pattern, included)
     whole_units = isinstance(chosen_pattern, Unit)
+    weights: Sequence[PrunableWeight] = found.weights
+    if whole_units and coupled:
+        weights = with_units(root, weights, structure)
+    layers, unsuited = _suited(weights, chosen_pattern, included)
     tied = coupling(root, layers, structure) if whole_units and coupled else None
     layers = layers if tied is None else tied.layers
     search = _Search(

@@ -11,8 +11,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
+from gossamer.compression.compacting.layers import has_usual_widths
+from gossamer.compression.compacting.solving import NARROWED
 from gossamer.core.errors import InputError
 from gossamer.core.files import as_path, replacing
+from gossamer.networks.attention import NarrowMultiheadAttention
 
 _WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "groups", "num_features")
 """What layers keep of their widths beside the shapes of their weights."""
@@ -22,7 +25,11 @@ _NOTE = "gossamer.widths"
 def save_shrunk(model: nn.Module, path: Path) -> None:
     """Write the weights of a network whose layers may be narrower than its class makes them."""
     widths = {
-        name: {w: int(vars(module)[w]) for w in _WIDTHS if isinstance(vars(module).get(w), int)}
+        name: {
+            w: int(vars(module)[w])
+            for w in (*_WIDTHS, *vars(module).get(NARROWED, ()))
+            if isinstance(vars(module).get(w), int)
+        }
         for name, module in model.named_modules()
     }
     note = json.dumps({name: found for name, found in widths.items() if found})
@@ -82,6 +89,9 @@ def load_shrunk(model: nn.Module, path: Path | str) -> nn.Module:
     small = plain_copy(model)
     _set_widths(small, json.loads(note), path)
     _set_tensors(small, tensors, path)
+    for module in small.modules():
+        if isinstance(module, nn.MultiheadAttention) and not has_usual_widths(module):
+            NarrowMultiheadAttention.of(module)
     return small.eval()
 
 
@@ -90,8 +100,11 @@ def _set_widths(model: nn.Module, widths: Mapping[str, Mapping[str, int]], path:
     if missing := [name for name in widths if name not in modules]:
         raise InputError(_another(path, f"a module {missing[0]!r}"))
     for name, found in widths.items():
+        module = modules[name]
         for width, value in found.items():
-            setattr(modules[name], width, value)
+            setattr(module, width, value)
+        if other := set(found).difference(_WIDTHS):
+            setattr(module, NARROWED, tuple(sorted(other)))
 
 
 def _set_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:

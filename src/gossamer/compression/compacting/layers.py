@@ -1,16 +1,17 @@
 """Which layers can be cut, and cutting them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from gossamer.compression.compacting.hooks import what_runs_beside
 from gossamer.graph.calls import Call, Graph
-from gossamer.graph.layers import ChannelwiseLayer, WeightedLayer, groups_of
+from gossamer.graph.layers import ChannelwiseLayer, Projection, groups_of
+from gossamer.networks.attention import NarrowMultiheadAttention
 
 _CUT = (
     nn.Linear,
@@ -33,13 +34,19 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
         module = call.module
         if module is None or what_runs_beside(module):
             return False
-        if isinstance(module, nn.MultiheadAttention):  # whose heads are not cut
-            return False
-        if not isinstance(module, WeightedLayer | ChannelwiseLayer):
+        if isinstance(module, nn.MultiheadAttention):
+            own_kind = type(module) in (nn.MultiheadAttention, NarrowMultiheadAttention)
+            return own_kind and _has_its_own(module)
+        if isinstance(module, nn.RNNBase):
+            return type(module) in (nn.LSTM, nn.GRU, nn.RNN) and _has_its_own(module)
+        if not isinstance(module, nn.Linear | _ConvNd | ChannelwiseLayer):
             return True
+        return _has_its_own(module) and _is_plain(module)
+
+    def _has_its_own(module: nn.Module) -> bool:
         own = all(held[id(p)] == 1 and id(p) not in elsewhere for p in module.parameters())
         real = all(p.is_floating_point() for p in module.parameters())
-        return own and real and not parametrize.is_parametrized(module) and _is_plain(module)
+        return own and real and not any(map(parametrize.is_parametrized, module.modules()))
 
     return sound
 
@@ -61,7 +68,7 @@ def _is_plain(module: nn.Module) -> bool:
     )
 
 
-def silence(layer: WeightedLayer, inputs: Tensor, outputs: Tensor) -> None:
+def silence(layer: nn.Linear | _ConvNd, inputs: Tensor, outputs: Tensor) -> None:
     """Set to zero what a layer reads from some inputs, and what some outputs read, in place.
 
     Parameters
@@ -82,7 +89,7 @@ def silence(layer: WeightedLayer, inputs: Tensor, outputs: Tensor) -> None:
         layer.bias.detach()[outputs] = 0
 
 
-def cut_layer(layer: WeightedLayer, inputs: Tensor, outputs: Tensor, shift: Tensor) -> None:
+def cut_layer(layer: nn.Linear | _ConvNd, inputs: Tensor, outputs: Tensor, shift: Tensor) -> None:
     """Keep some inputs and outputs of a layer, in place.
 
     Parameters
@@ -112,7 +119,7 @@ def cut_layer(layer: WeightedLayer, inputs: Tensor, outputs: Tensor, shift: Tens
     layer.in_channels, layer.out_channels = kept_in, kept_out
 
 
-def _cut_weight(layer: WeightedLayer, inputs: Tensor, outputs: Tensor) -> Tensor:
+def _cut_weight(layer: nn.Linear | _ConvNd, inputs: Tensor, outputs: Tensor) -> Tensor:
     weight, groups = layer.weight.detach(), groups_of(layer)
     transposed = isinstance(layer, _ConvTransposeNd)
     rows, columns = (inputs, outputs) if transposed else (outputs, inputs)
@@ -123,6 +130,52 @@ def _cut_weight(layer: WeightedLayer, inputs: Tensor, outputs: Tensor) -> Tensor
     column_numbers = torch.stack([in_group[group] for group in row_groups])
     device = weight.device
     return weight[row_numbers[:, None].to(device), column_numbers.to(device)]
+
+
+def linear_like(projection: Projection) -> nn.Linear:
+    """Return a linear layer that computes what a projection does."""
+    weight, bias = projection.weight.detach(), projection.bias
+    linear = nn.Linear(1, 1, bias=bias is not None)
+    linear.in_features, linear.out_features = weight.shape[1], weight.shape[0]
+    linear.weight = nn.Parameter(weight.clone(), projection.parameter.requires_grad)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach().clone(), bias.requires_grad)
+    return linear
+
+
+def put_projections(cut: Sequence[tuple[Projection, nn.Linear]]) -> None:
+    """Give modules the parameters of the linear layers that their projections became, in place."""
+    weights: dict[tuple[nn.Module, str], list[Tensor]] = {}
+    biases: dict[tuple[nn.Module, str], list[Tensor]] = {}
+    for projection, linear in cut:
+        weight = linear.weight.T if projection.transposed else linear.weight
+        weights.setdefault((projection.holder, projection.weight_name), []).append(weight.detach())
+        if projection.bias_name is not None:
+            own = biases.setdefault((projection.holder, projection.bias_name), [])
+            own.append(linear.bias.detach())
+    for found in (weights, biases):
+        for (holder, name), pieces in found.items():
+            whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            before = holder._parameters[name]
+            assert before is not None
+            if whole.shape != before.shape or not torch.equal(whole, before):
+                setattr(holder, name, parameter_like(before, whole.contiguous()))
+    for holder, _ in weights:
+        if isinstance(holder, nn.MultiheadAttention) and not has_usual_widths(holder):
+            NarrowMultiheadAttention.of(holder)
+
+
+def has_usual_widths(attention: nn.MultiheadAttention) -> bool:
+    """Tell whether the heads of an attention make up its width, as PyTorch's own forward wants."""
+    width = attention.embed_dim
+    weight = attention.in_proj_weight
+    inside = (attention.q_proj_weight,) if weight is None else (weight,)
+    heads = attention.num_heads * attention.head_dim == width
+    return (
+        heads
+        and all(one.shape[1] == width for one in inside)
+        and (attention.out_proj.weight.shape == (width, width))
+    )
 
 
 def cut_channels(layer: ChannelwiseLayer, kept: Tensor, shift: Tensor) -> None:

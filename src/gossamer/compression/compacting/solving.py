@@ -14,13 +14,22 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from gossamer.compression.compacting.layers import cut_channels, cut_layer, silence
+from gossamer.compression.compacting.layers import (
+    cut_channels,
+    cut_layer,
+    linear_like,
+    put_projections,
+    silence,
+)
 from gossamer.compression.storing import is_pruned_in_blocks, suits_blocks
 from gossamer.engine import BLOCK_ROWS
 from gossamer.graph.channels import Findings, Layer
-from gossamer.graph.layers import ChannelwiseLayer, WeightedLayer, contribution, inputs_of
+from gossamer.graph.layers import ChannelwiseLayer, Projection, contribution, inputs_of
+
+NARROWED = "_narrowed"
+"""Attribute of a module that names those of its whole numbers that were changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +63,8 @@ class Plan:
     channelwise: Mapping[str, ChannelCut]
     attributes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Whole numbers that modules compute with, by the names of module and attribute."""
+    projections: Mapping[str, Projection] = field(default_factory=dict)
+    """Those of `layers` that are parameters of other modules."""
 
     @property
     def removed(self) -> int:
@@ -66,11 +77,19 @@ class Plan:
         modules = dict(network.named_modules())
         for (name, attribute), number in self.attributes.items():
             setattr(modules[name], attribute, number)
+            noted = vars(modules[name]).get(NARROWED, ())
+            setattr(modules[name], NARROWED, tuple(dict.fromkeys((*noted, attribute))))
+        pieces = []
         for name, cut in self.layers.items():
-            layer = modules[name]
-            assert isinstance(layer, WeightedLayer)
+            layer = modules.get(name)
+            if (projection := self.projections.get(name)) is not None:
+                projection = replace(projection, holder=modules[projection.path])
+                layer = linear_like(projection)
+                pieces.append((projection, layer))
+            assert isinstance(layer, nn.Linear | _ConvNd)
             silence(layer, *cut.idle)
             cut_layer(layer, cut.inputs, cut.outputs, cut.shift)
+        put_projections(pieces)
         for name, channels in self.channelwise.items():
             module = modules[name]
             assert isinstance(module, ChannelwiseLayer)
@@ -90,6 +109,7 @@ def solve(found: Findings) -> Plan:
         kept = _Kept(found)
         attributes, wrong = _settled(found, kept)
     cuts = {name: _layer_cut(layer, kept) for name, layer in found.layers.items()}
+    layers = found.layers
     norms = {name: _norm_behind(name, found) for name in cuts}
     return Plan(
         {name: cut if norms[name] is None else _unshifted(cut) for name, cut in cuts.items()},
@@ -104,6 +124,7 @@ def solve(found: Findings) -> Plan:
             for name, channelwise in found.channelwise.items()
         },
         attributes,
+        {name: one.module for name, one in layers.items() if isinstance(one.module, Projection)},
     )
 
 
@@ -167,7 +188,8 @@ def _breaks_blocks(layer: Layer, cut: LayerCut) -> bool:
     if cut.outputs.all():
         return False
     idle_inputs, idle_units = cut.idle
-    twin = copy.deepcopy(layer.module)
+    module = layer.module
+    twin = linear_like(module) if isinstance(module, Projection) else copy.deepcopy(module)
     silence(twin, ~cut.inputs | idle_inputs, ~cut.outputs | idle_units)
     left = (twin.weight.detach() != 0).cpu().flatten(1).float().numpy()
     kept = left[cut.outputs.numpy()]
@@ -180,6 +202,7 @@ class _Kept:
 
     def __init__(self, found: Findings) -> None:
         self._layers = list(found.layers.values())
+        self._alike = _alike(found)
         self._bundles = found.bundles()
         self._needed = torch.zeros(found.count, dtype=torch.bool)
         for units, _ in found.fixed:
@@ -237,9 +260,24 @@ class _Kept:
                 self._keep(layer.units[_filled(outputs, alive)])
                 if layer.input_units is not None:
                     self._keep(layer.input_units[_filled(inputs, alive)])
+            for parts in self._alike:
+                together = torch.stack(parts)
+                kept = self._kept[self._bundles[together]]
+                self._keep(together.flatten()[_filled(kept, torch.ones(len(parts)).bool())])
 
     def _keep(self, units: Tensor) -> None:
         self._kept[self._bundles[units]] = True
+
+
+def _alike(found: Findings) -> list[tuple[Tensor, ...]]:
+    """Return channels of which as many have to stay of each: pieces, and what one number counts."""
+    by_attribute: dict[tuple[str, str], list[Tensor]] = {}
+    for width in found.widths:
+        if (name := width.attribute) is not None and width.units is not None:
+            by_attribute.setdefault(name, []).append(width.units)
+    groups = [*found.alike, *map(tuple, by_attribute.values())]
+    same = [parts for parts in groups if len({len(part) for part in parts}) == 1]
+    return [parts for parts in same if len(parts) > 1]
 
 
 def _filled(kept: Tensor, alive: Tensor) -> Tensor:
