@@ -89,7 +89,14 @@ TIED: dict[str, tuple[nn.Module, Tensor, dict[str, list[int]]]] = {
     "attention": (
         Body(lambda m, x: m.out((h := m.a(x)) + m.att(h, h, h)[0]), a=nn.Linear(4, 2),
              att=nn.MultiheadAttention(2, 1, batch_first=True), out=nn.Linear(2, 1)),
-        torch.rand(2, 3, 4), {"a": [0, 1], "att.out_proj": [0, 1], "out": [2]}),
+        torch.rand(2, 3, 4),
+        {"a": [0, 1], "att.out_proj": [0, 1], "att.in_proj_weight[0]": [2, 2],
+         "att.in_proj_weight[1]": [2, 2], "att.in_proj_weight[2]": [2, 2], "out": [3]}),
+    "hidden units with their gates": (
+        nn.Sequential(nn.GRU(4, 2, batch_first=True), Body(lambda m, x: m.out(x[0]),
+                                                           out=nn.Linear(2, 1))),
+        torch.rand(2, 3, 4),
+        {"0.weight_ih_l0": [0, 1] * 3, "0.weight_hh_l0": [0, 1] * 3, "1.out": [2]}),
     "function with the weight of a layer": (
         Body(lambda m, x: m.out(nn.functional.linear(x, m.a.weight) + m.b(x)), a=nn.Linear(4, 2),
              b=nn.Linear(4, 2), out=nn.Linear(2, 1)),

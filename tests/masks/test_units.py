@@ -245,10 +245,15 @@ def test_the_normalisations_of_an_untraceable_transformer_are_left_alone() -> No
     }
     # What is added to the network's input keeps its width; what is inside of it does not.
     mask = find_mask(model, 0.5, pattern="unit", example=tokens)
-    assert set(mask) == {"block.linear1.weight", "block.linear1.bias"}
+    inside = (
+        "linear1.weight",
+        "linear1.bias",
+        "self_attn.in_proj_weight",
+        "self_attn.in_proj_bias",
+    )
+    assert set(mask) == {f"block.{name}" for name in inside}
     assert set(mask.left_alone) == {
-        f"block.{name}"
-        for name in ("self_attn.in_proj_weight", "self_attn.out_proj.weight", "linear2.weight")
+        f"block.{name}" for name in ("self_attn.out_proj.weight", "linear2.weight")
     }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gossamer.graph.calls import Call
 from gossamer.graph.layers import (
     ChannelwiseLayer,
-    WeightedLayer,
+    UnitLayer,
     connections,
     foldable,
     groups_of,
@@ -128,7 +128,7 @@ class Layer:
     normalisations that directly follow, with None for anything else that reads its result.
     """
 
-    module: WeightedLayer
+    module: UnitLayer
     units: Tensor
     sources: list[Channels | None] = field(default_factory=list)
     followers: set[str | None] = field(default_factory=set)
@@ -201,7 +201,7 @@ class Findings:
         self.count += count
         return torch.arange(self.count - count, self.count)
 
-    def layer(self, name: str, module: WeightedLayer, outputs: int) -> Layer:
+    def layer(self, name: str, module: UnitLayer, outputs: int) -> Layer:
         """Return the layer of that name; its units are numbered when it is first asked for."""
         if name not in self.layers:
             self.layers[name] = Layer(module, self.new_units(outputs))

@@ -6,7 +6,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from gossamer.graph.calls import Call, Value
@@ -22,6 +21,7 @@ from gossamer.graph.channels import (
 from gossamer.graph.layers import (
     ChannelwiseLayer,
     Projection,
+    UnitLayer,
     WeightedLayer,
     contribution,
     foldable,
@@ -40,13 +40,13 @@ from gossamer.graph.walk import (
 )
 
 
-def called_layer(walk: Walk, call: Call) -> tuple[str, WeightedLayer] | None:
+def called_layer(walk: Walk, call: Call) -> tuple[str, UnitLayer] | None:
     """Return the layer whose units a call gives, with its name; None for another call.
 
     It may be a function that is called with the weight of a layer.
     """
     values = given(call)
-    if isinstance(call.module, nn.Linear | _ConvNd):
+    if isinstance(call.module, WeightedLayer):
         one = len(values) == 1 and walk.is_tensor(values[0]) and walk.sound(call)
         return walk.holders.get(id(call.module._parameters.get("weight"))) if one else None
     weight = call.argument(1, "weight")
@@ -62,7 +62,7 @@ def called_layer(walk: Walk, call: Call) -> tuple[str, WeightedLayer] | None:
     return (name, layer) if alike else None
 
 
-def _called_projection(walk: Walk, call: Call) -> tuple[str, WeightedLayer] | None:
+def _called_projection(walk: Walk, call: Call) -> tuple[str, UnitLayer] | None:
     """Return what a function multiplies with that is called with parameters of any module.
 
     All else that reads these parameters has to be such a call, too.

@@ -73,11 +73,14 @@ class Projection:
         return whole.chunk(self.parts * self.bias_parts)[self.part + self.bias_part]
 
 
-WeightedLayer = nn.Linear | _ConvNd | Projection
-"""A layer whose outputs are units."""
+WeightedLayer = nn.Linear | _ConvNd
+"""A module whose outputs are units."""
+
+UnitLayer = WeightedLayer | Projection
+"""A layer whose outputs are units: a module, or what another one multiplies with."""
 
 
-def parameter_of(layer: WeightedLayer) -> nn.Parameter:
+def parameter_of(layer: UnitLayer) -> nn.Parameter:
     """Return the parameter that holds the weight of a layer."""
     if isinstance(layer, Projection):
         return layer.parameter
@@ -88,31 +91,31 @@ ChannelwiseLayer = _BatchNorm | nn.PReLU
 """A layer that holds some numbers for each channel and keeps channels apart."""
 
 
-def spatial_dimensions(layer: WeightedLayer) -> int:
+def spatial_dimensions(layer: UnitLayer) -> int:
     """Return how many dimensions stand behind that of the inputs; 0 for a linear layer."""
     return 0 if isinstance(layer, nn.Linear | Projection) else len(layer.kernel_size)
 
 
-def groups_of(layer: WeightedLayer) -> int:
+def groups_of(layer: UnitLayer) -> int:
     """Return into how many groups inputs and outputs fall."""
     return 1 if isinstance(layer, nn.Linear | Projection) else layer.groups
 
 
-def outputs_of(layer: WeightedLayer) -> int:
+def outputs_of(layer: UnitLayer) -> int:
     """Return how many units a layer has."""
     if isinstance(layer, Projection):
         return len(layer.weight)
     return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
-def inputs_of(layer: WeightedLayer) -> int:
+def inputs_of(layer: UnitLayer) -> int:
     """Return how many inputs a layer reads."""
     if isinstance(layer, Projection):
         return layer.weight.shape[1]
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 
 
-def connections(layer: WeightedLayer) -> Tensor:
+def connections(layer: UnitLayer) -> Tensor:
     """Return which weights, at any position of the kernel, are not zero: bool [outputs, inputs]."""
     nonzero = (layer.weight.detach() != 0).cpu()
     groups = groups_of(layer)
@@ -124,13 +127,13 @@ def connections(layer: WeightedLayer) -> Tensor:
     return connected.flatten(2).flatten(0, 1)
 
 
-def _blocks(layer: WeightedLayer, matrix: Tensor) -> Tensor:
+def _blocks(layer: UnitLayer, matrix: Tensor) -> Tensor:
     """Turn a matrix of the weight's first two dimensions into [groups, outputs, inputs] of each."""
     blocks = matrix.reshape(groups_of(layer), -1, matrix.shape[1])
     return blocks.transpose(1, 2) if isinstance(layer, _ConvTransposeNd) else blocks
 
 
-def foldable(layer: WeightedLayer, constants: Tensor) -> Tensor:
+def foldable(layer: UnitLayer, constants: Tensor) -> Tensor:
     """Return the constants of those inputs that act on a layer as one bias does, NaN for others.
 
     Where zeros are padded around a channel, it is not constant at its border, unless it is 0.
@@ -141,7 +144,7 @@ def foldable(layer: WeightedLayer, constants: Tensor) -> Tensor:
     return constants.masked_fill(constants != 0, torch.nan)
 
 
-def _sees_border(layer: WeightedLayer) -> bool:
+def _sees_border(layer: UnitLayer) -> bool:
     if isinstance(layer, nn.Linear | Projection):
         return False
     if isinstance(layer, _ConvTransposeNd):
@@ -153,7 +156,7 @@ def _sees_border(layer: WeightedLayer) -> bool:
     return any(layer.padding)
 
 
-def contribution(layer: WeightedLayer, constants: Tensor) -> Tensor:
+def contribution(layer: UnitLayer, constants: Tensor) -> Tensor:
     """Return what constant inputs add to each output, float64 [outputs].
 
     Parameters

@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from gossamer.graph.axes import lengths, operation
 from gossamer.graph.calls import Call, Graph, Shape, Value, found_in
@@ -130,6 +129,6 @@ def layers_by_weight(network: nn.Module) -> dict[int, tuple[str, WeightedLayer]]
     """Return the linear layers and convolutions with their names, by the ids of their weights."""
     found: dict[int, tuple[str, WeightedLayer]] = {}
     for name, module in network.named_modules():
-        if isinstance(module, nn.Linear | _ConvNd) and "weight" in module._parameters:
+        if isinstance(module, WeightedLayer) and "weight" in module._parameters:
             found.setdefault(id(module._parameters["weight"]), (name, module))
     return found

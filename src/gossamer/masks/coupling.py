@@ -14,12 +14,13 @@ from gossamer.core.errors import InputError
 from gossamer.graph.capture import Structure
 from gossamer.graph.groups import coupled_units
 from gossamer.graph.layers import Projection, parameter_of
+from gossamer.graph.symbolic import UntraceableError
 from gossamer.graph.walk import UnclearTiesError
 from gossamer.graph.weights import used_parameters
 from gossamer.masks.allocations import Allocation, ByName, partway
 from gossamer.masks.attached import AttachedParameter
 from gossamer.masks.layers import PrunableWeight
-from gossamer.masks.names import names_it, parameters_by_name
+from gossamer.masks.names import modules_by_name, names_it, parameters_by_name
 from gossamer.masks.saliency import Members
 from gossamer.masks.scores import Score
 from gossamer.masks.selection import (
@@ -175,12 +176,22 @@ def with_units(
 
     They are those of attention and recurrence, and of what multiplies with a parameter of its own.
     """
-    if not structure.has_example or all(layer.units is not None for layer in layers):
+    unclear = [layer for layer in layers if layer.units is None]
+    if not unclear:
         return list(layers)
+    purpose = "which units go together"
+    modules = modules_by_name(root)
+    graph = structure.graph(purpose, _OTHERWISE)
+    called = {value.call.module for value in graph.values if value.call is not None}
+    for layer in unclear if not structure.has_example else ():
+        kind = modules[layer.module]
+        if isinstance(kind, nn.MultiheadAttention | nn.RNNBase) and kind in called:
+            reason = UntraceableError(f"{layer.name} shows its units on an example only")
+            raise structure.needs_an_example(purpose, reason, _OTHERWISE)
     try:
-        coupled = coupled_units(root, structure.graph("which units go together", _OTHERWISE))
-    except UnclearTiesError:
-        return list(layers)
+        coupled = coupled_units(root, graph)
+    except UnclearTiesError as error:
+        raise structure.needs_an_example(purpose, error, _OTHERWISE) from error
     found = {
         id(one.module.parameter): UnitLayout(dimension=int(one.module.transposed))
         for one in coupled.found.layers.values()

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from gossamer.compression.compacting.hooks import what_runs_beside
 from gossamer.graph.calls import Call, Graph
-from gossamer.graph.layers import ChannelwiseLayer, Projection, groups_of
+from gossamer.graph.layers import ChannelwiseLayer, Projection, WeightedLayer, groups_of
 from gossamer.networks.attention import NarrowMultiheadAttention
 
 _CUT = (
@@ -39,7 +39,7 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
             return own_kind and _has_its_own(module)
         if isinstance(module, nn.RNNBase):
             return type(module) in (nn.LSTM, nn.GRU, nn.RNN) and _has_its_own(module)
-        if not isinstance(module, nn.Linear | _ConvNd | ChannelwiseLayer):
+        if not isinstance(module, WeightedLayer | ChannelwiseLayer):
             return True
         return _has_its_own(module) and _is_plain(module)
 
@@ -68,7 +68,7 @@ def _is_plain(module: nn.Module) -> bool:
     )
 
 
-def silence(layer: nn.Linear | _ConvNd, inputs: Tensor, outputs: Tensor) -> None:
+def silence(layer: WeightedLayer, inputs: Tensor, outputs: Tensor) -> None:
     """Set to zero what a layer reads from some inputs, and what some outputs read, in place.
 
     Parameters
@@ -89,7 +89,7 @@ def silence(layer: nn.Linear | _ConvNd, inputs: Tensor, outputs: Tensor) -> None
         layer.bias.detach()[outputs] = 0
 
 
-def cut_layer(layer: nn.Linear | _ConvNd, inputs: Tensor, outputs: Tensor, shift: Tensor) -> None:
+def cut_layer(layer: WeightedLayer, inputs: Tensor, outputs: Tensor, shift: Tensor) -> None:
     """Keep some inputs and outputs of a layer, in place.
 
     Parameters
@@ -119,7 +119,7 @@ def cut_layer(layer: nn.Linear | _ConvNd, inputs: Tensor, outputs: Tensor, shift
     layer.in_channels, layer.out_channels = kept_in, kept_out
 
 
-def _cut_weight(layer: nn.Linear | _ConvNd, inputs: Tensor, outputs: Tensor) -> Tensor:
+def _cut_weight(layer: WeightedLayer, inputs: Tensor, outputs: Tensor) -> Tensor:
     weight, groups = layer.weight.detach(), groups_of(layer)
     transposed = isinstance(layer, _ConvTransposeNd)
     rows, columns = (inputs, outputs) if transposed else (outputs, inputs)

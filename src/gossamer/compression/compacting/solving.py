@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from gossamer.compression.compacting.layers import (
     cut_channels,
@@ -26,7 +26,13 @@ from gossamer.compression.compacting.layers import (
 from gossamer.compression.storing import is_pruned_in_blocks, suits_blocks
 from gossamer.engine import BLOCK_ROWS
 from gossamer.graph.channels import Findings, Layer
-from gossamer.graph.layers import ChannelwiseLayer, Projection, contribution, inputs_of
+from gossamer.graph.layers import (
+    ChannelwiseLayer,
+    Projection,
+    WeightedLayer,
+    contribution,
+    inputs_of,
+)
 
 NARROWED = "_narrowed"
 """Attribute of a module that names those of its whole numbers that were changed."""
@@ -86,7 +92,7 @@ class Plan:
                 projection = replace(projection, holder=modules[projection.path])
                 layer = linear_like(projection)
                 pieces.append((projection, layer))
-            assert isinstance(layer, nn.Linear | _ConvNd)
+            assert isinstance(layer, WeightedLayer)
             silence(layer, *cut.idle)
             cut_layer(layer, cut.inputs, cut.outputs, cut.shift)
         put_projections(pieces)
