@@ -14,7 +14,8 @@ namespace {
 // cache, but no more than leave a row enough non-zeros in each to take sums out of memory for.
 std::int64_t slices_of(std::int64_t rows, std::int64_t columns, std::int64_t count, int width) {
     const std::int64_t bytes = columns * width * tile_vectors * 4;
-    const std::int64_t wanted = (bytes + caches().second / 2 - 1) / (caches().second / 2);
+    const std::int64_t room = caches().second / 2;
+    const std::int64_t wanted = (bytes + room - 1) / room;
     return std::max<std::int64_t>(1, std::min(wanted, count / (8 * rows)));
 }
 

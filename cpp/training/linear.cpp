@@ -183,10 +183,18 @@ void multiply(const Loops& loops, const Sorted& matrix, const float* values, Ran
 }
 
 void sample(const Loops& loops, const Sorted& matrix, Range rows, const Tile& gradient,
-            const Tile& inputs, std::int64_t vectors, bool adds, const Gradients& wanted) {
+            const Tile& inputs, std::int64_t vectors, bool adds, float* values) {
+    for (std::int64_t slice = 0; slice < matrix.slices; ++slice)
+        loops.sample[vectors](matrix.part(slice, rows), gradient, inputs, adds, values);
+}
+
+void differentiate(const Loops& loops, const Index& index, const float* values, Range columns,
+                   const Tile& gradient, const Tile& inputs, std::int64_t vectors, bool adds,
+                   const Tile& of_inputs, float* of_values) {
+    const Sorted& matrix = index.by_column();
     for (std::int64_t slice = 0; slice < matrix.slices; ++slice) {
-        loops.sample[vectors](matrix.part(slice, rows), gradient, inputs, adds, wanted.values,
-                              slice > 0 ? nullptr : wanted.bias);
+        loops.differentiate[vectors](matrix.part(slice, columns), index.order().data(), values,
+                                     gradient, inputs, slice > 0, adds, of_inputs, of_values);
     }
 }
 
@@ -234,21 +242,16 @@ void backward(const Index& index, const float* values, const Strided& inputs,
     const Tiles tiles(examples, loops.width);
     Source of_inputs(inputs, by_row.columns, tiles), of_gradient(gradient, by_row.rows, tiles);
     Sink sink(wanted.inputs, by_column, examples, tiles);
-    const std::int64_t turned = wanted.inputs ? Workspace::rounded(index.count()) : 0;
-    Workspace workspace(of_inputs.floats() + of_gradient.floats() + sink.floats() + turned);
+    Workspace workspace(of_inputs.floats() + of_gradient.floats() + sink.floats());
     of_inputs.place(workspace);
     of_gradient.place(workspace);
     sink.place(workspace);
-    float* const by_columns = workspace.take(turned);  // the values in that order
     const int passes = (wanted.inputs ? 1 : 0) + (wanted.bias ? 1 : 0);
     Team team(members_for((index.count() * passes + by_row.rows) * tiles.vectors(), threads));
     team.run([&](int member) {
         const int members = team.gather(member, patience);
         const Range rows = by_row.share(member, members);
         const Range columns = by_column.share(member, members);
-        const Range turning = wanted.inputs ? by_column.non_zeros(columns) : Range{0, 0};
-        for (std::int64_t at = turning.begin; at < turning.end; ++at)
-            by_columns[at] = values[index.order()[static_cast<std::size_t>(at)]];
         for (std::int64_t number = 0; number < tiles.count(); ++number) {
             const Range of = tiles.examples_of(number), range = tiles.vectors_of(number);
             const std::int64_t vectors = range.end - range.begin;
@@ -258,16 +261,15 @@ void backward(const Index& index, const float* values, const Strided& inputs,
                 of_gradient.copy(loops, of, vectors, member, members);
                 team.wait_for_all();
             }
-            const Tile gradients = of_gradient.tile(of);
+            const Tile gradients = of_gradient.tile(of), given = of_inputs.tile(of);
             if (wanted.inputs) {
-                multiply(loops, by_column, by_columns, columns, gradients, nullptr, vectors,
-                         sink.tile(of));
+                differentiate(loops, index, values, columns, gradients, given, vectors, number > 0,
+                              sink.tile(of), wanted.values);
                 sink.put(columns, of);
+            } else if (wanted.values) {
+                sample(loops, by_row, rows, gradients, given, vectors, number > 0, wanted.values);
             }
-            if (wanted.bias) {
-                sample(loops, by_row, rows, gradients, of_inputs.tile(of), vectors, number > 0,
-                       wanted);
-            }
+            if (wanted.bias) loops.total[vectors](rows, gradients, number > 0, wanted.bias);
         }
     });
 }

@@ -6,6 +6,15 @@
 namespace gossamer::training {
 namespace {
 
+// Keeps what was loaded in a register: compilers would rather load it anew for each use, and loads
+// are what these loops wait for.
+GOSSAMER_INLINE Vector held(Vector value) {
+#if defined(__x86_64__)
+    asm("" : "+v"(value));
+#endif
+    return value;
+}
+
 // How many non-zeros are added up side by side. A multiply-add takes 4 cycles and two begin in
 // each, so that fewer than 8 chains of them would leave units idle.
 constexpr int chains(int sums) { return sums >= 7 ? 1 : sums >= 3 ? 2 : 4; }
@@ -51,12 +60,6 @@ void multiply(const Part& given, const float* values, const Tile& inputs, const 
     }
 }
 
-// Lane l of the result is number[l] of a and b, one after the other.
-template <int... number>
-GOSSAMER_INLINE Vector picked(Vector a, Vector b, Lanes<number...>) {
-    return __builtin_shufflevector(a, b, number...);
-}
-
 // Of two vectors whose `group` lanes, `whole` over, are to be added up: the sums of half as many,
 // of a and then of b in each place.
 template <int group, bool second, int... lane>
@@ -79,31 +82,80 @@ GOSSAMER_INLINE void add_lanes(Vector* rows) {
     if constexpr (half > 1) add_lanes<half>(rows);
 }
 
-// Sums of vectors over their lanes, stored one after the other, a vector of them at a time.
+// Where sums are put: one after the other.
+struct InOrder {
+    float* to;
+    bool adds;
+
+    GOSSAMER_INLINE void put(int64_t at, Vector sums) const {
+        store_any(to + at, adds ? load_any<Vector>(to + at) + sums : sums);
+    }
+    GOSSAMER_INLINE void put_first(int64_t at, Vector given, int64_t count) const {
+        float sums[width];
+        store_any(sums, given);
+        for (int64_t i = 0; i < count; ++i) to[at + i] = adds ? to[at + i] + sums[i] : sums[i];
+    }
+};
+
+// Each at a place of its own.
+struct Scattered {
+    float* to;
+    const int32_t* order;
+    bool adds;
+
+    GOSSAMER_INLINE void put(int64_t at, Vector given) const {
+        alignas(64) float sums[width];
+        store(sums, given);
+        const int32_t* const place = order + at;
+        if (adds) {
+#pragma GCC unroll 16
+            for (int i = 0; i < width; ++i) to[place[i]] += sums[i];
+        } else {
+#pragma GCC unroll 16
+            for (int i = 0; i < width; ++i) to[place[i]] = sums[i];
+        }
+    }
+    GOSSAMER_INLINE void put_first(int64_t at, Vector given, int64_t count) const {
+        float sums[width];
+        store_any(sums, given);
+        for (int64_t i = 0; i < count; ++i) {
+            float* const place = to + order[at + i];
+            *place = adds ? *place + sums[i] : sums[i];
+        }
+    }
+};
+
+// Sums of vectors over their lanes, taken when there are as many as a vector has lanes.
+template <class Place>
 class LaneSums {
   public:
-    GOSSAMER_INLINE LaneSums(float* to, bool adds) : to_(to), adds_(adds) {}
+    GOSSAMER_INLINE explicit LaneSums(const Place& place) : place_(place) {}
 
-    GOSSAMER_INLINE void add(Vector value) {
-        waiting_[count_++] = value;
-        if (count_ == width) flush();
+    // Where the next vectors are to be put, and how many have room.
+    GOSSAMER_INLINE Vector* free() { return waiting_ + count_; }
+    GOSSAMER_INLINE int64_t room() const { return width - count_; }
+
+    // So many were put there.
+    GOSSAMER_INLINE void added(int64_t more) {
+        count_ += more;
+        if (count_ < width) return;
+        place_.put(at_, reduced());
+        at_ += width;
+        count_ = 0;
     }
 
-    // Go on elsewhere.
-    GOSSAMER_INLINE void turn(float* to) {
-        if (to == to_ + count_) return;
+    // Go on with the sum of this number.
+    GOSSAMER_INLINE void turn(int64_t at) {
+        if (at == at_ + count_) return;
         finish();
-        to_ = to;
+        at_ = at;
     }
 
     GOSSAMER_INLINE void finish() {
         if (count_ == 0) return;
-        const int64_t there = count_;
-        for (int64_t i = there; i < width; ++i) waiting_[i] = Vector{};
-        float sums[width];
-        store_any(sums, reduced());
-        for (int64_t i = 0; i < there; ++i) to_[i] = adds_ ? to_[i] + sums[i] : sums[i];
-        to_ += there;
+        for (int64_t i = count_; i < width; ++i) waiting_[i] = Vector{};
+        place_.put_first(at_, reduced(), count_);
+        at_ += count_;
         count_ = 0;
     }
 
@@ -111,55 +163,116 @@ class LaneSums {
     GOSSAMER_INLINE Vector reduced() const {
         Vector rows[width];
 #pragma GCC unroll 16
-        for (int i = 0; i < width; ++i) rows[i] = waiting_[i];
+        for (int i = 0; i < width; ++i) rows[i] = held(waiting_[i]);
         add_lanes<width>(rows);
         return rows[0];
     }
 
-    GOSSAMER_INLINE void flush() {
-        const Vector sums = reduced();
-        store_any(to_, adds_ ? load_any<Vector>(to_) + sums : sums);
-        to_ += width;
-        count_ = 0;
-    }
-
-    float* to_;
-    const bool adds_;
+    const Place place_;
+    int64_t at_ = 0;
     int64_t count_ = 0;
     Vector waiting_[width];
 };
 
 template <int count>
-void sample(const Part& given, const Tile& gradient, const Tile& inputs, bool adds, float* values,
-            float* bias) {
+GOSSAMER_INLINE Sums<count> loaded(const float* from) {
+    Sums<count> found;
+#pragma GCC unroll 8
+    for (int i = 0; i < count; ++i) found.at[i] = load_any<Vector>(from + i * width);
+    return found;
+}
+
+template <int count>
+void sample(const Part& given, const Tile& gradient, const Tile& inputs, bool adds, float* values) {
     const Part part = given;
     const float* const input = inputs.data;
     const ptrdiff_t stride = inputs.stride;
-    LaneSums products(values, adds);
-    LaneSums totals(bias ? bias + part.rows.begin : nullptr, adds);
+    LaneSums<InOrder> products({values, adds});
     for (int64_t row = part.rows.begin; row < part.rows.end; ++row) {
-        const float* const from = gradient.data + row * gradient.stride;
-        Sums<count> factors;
-#pragma GCC unroll 8
-        for (int i = 0; i < count; ++i) factors.at[i] = load_any<Vector>(from + i * width);
-        if (bias) {
-            Vector total = factors.at[0];
-#pragma GCC unroll 8
-            for (int i = 1; i < count; ++i) total += factors.at[i];
-            totals.add(total);
-        }
+        const Sums<count> factors = loaded<count>(gradient.data + row * gradient.stride);
         const int64_t end = part.ends[row];
-        products.turn(values + part.begins[row]);
-        for (int64_t at = part.begins[row]; at < end; ++at) {
-            const float* const column = input + part.columns[at] * stride;
-            Vector sum = factors.at[0] * load_any<Vector>(column);
+        products.turn(part.begins[row]);
+        for (int64_t at = part.begins[row]; at < end;) {
+            const int64_t now = least(end - at, products.room());
+            Vector* const to = products.free();
+            for (int64_t k = 0; k < now; ++k) {
+                const float* const column = input + part.columns[at + k] * stride;
+                Vector sum = factors.at[0] * load_any<Vector>(column);
 #pragma GCC unroll 8
-            for (int i = 1; i < count; ++i)
-                sum += factors.at[i] * load_any<Vector>(column + i * width);
-            products.add(sum);
+                for (int i = 1; i < count; ++i)
+                    sum += factors.at[i] * load_any<Vector>(column + i * width);
+                to[k] = sum;
+            }
+            products.added(now);
+            at += now;
         }
     }
     products.finish();
+}
+
+template <int count, bool samples>
+GOSSAMER_INLINE void differentiate_rows(const Part& part, const int32_t* order, const float* values,
+                                        const float* gradient, ptrdiff_t stride, const Tile& inputs,
+                                        bool goes_on, const Tile& of_inputs,
+                                        LaneSums<Scattered>& products) {
+    for (int64_t row = part.rows.begin; row < part.rows.end; ++row) {
+        float* const output = of_inputs.data + row * of_inputs.stride;
+        const Sums<count> factors = loaded<count>(inputs.data + row * inputs.stride);
+        Sums<count> sums{};
+        if (goes_on) sums = loaded<count>(output);
+        const int64_t end = part.ends[row];
+        if (samples) products.turn(part.begins[row]);
+        for (int64_t at = part.begins[row]; at < end;) {
+            const int64_t now = samples ? least(end - at, products.room()) : end - at;
+            Vector* const to = products.free();
+            for (int64_t k = 0; k < now; ++k) {
+                const float* const from = gradient + part.columns[at + k] * stride;
+                const Vector weight = broadcast(values[order[at + k]]);
+                Vector product{};
+#pragma GCC unroll 8
+                for (int i = 0; i < count; ++i) {
+                    const Vector one = held(load_any<Vector>(from + i * width));
+                    sums.at[i] += weight * one;
+                    product = i == 0 ? factors.at[0] * one : product + factors.at[i] * one;
+                }
+                if (samples) to[k] = product;
+            }
+            if (samples) products.added(now);
+            at += now;
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < count; ++i) store_any(output + i * width, sums.at[i]);
+    }
+    if (samples) products.finish();
+}
+
+template <int count>
+void differentiate(const Part& given, const int32_t* order, const float* values,
+                   const Tile& gradient, const Tile& inputs, bool goes_on, bool adds,
+                   const Tile& of_inputs, float* of_values) {
+    const Part part = given;
+    LaneSums<Scattered> products({of_values, order, adds});
+    if (of_values) {
+        differentiate_rows<count, true>(part, order, values, gradient.data, gradient.stride, inputs,
+                                        goes_on, of_inputs, products);
+    } else {
+        differentiate_rows<count, false>(part, order, values, gradient.data, gradient.stride,
+                                         of_inputs, goes_on, of_inputs, products);
+    }
+}
+
+template <int count>
+void total(Range rows, const Tile& gradient, bool adds, float* bias) {
+    LaneSums<InOrder> totals({bias, adds});
+    totals.turn(rows.begin);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+        const Sums<count> all = loaded<count>(gradient.data + row * gradient.stride);
+        Vector sum = all.at[0];
+#pragma GCC unroll 8
+        for (int i = 1; i < count; ++i) sum += all.at[i];
+        *totals.free() = sum;
+        totals.added(1);
+    }
     totals.finish();
 }
 
@@ -177,6 +290,7 @@ void take(const float* inputs, ptrdiff_t apart, int64_t examples, Range features
     {nullptr, loop<1>, loop<2>, loop<3>, loop<4>, loop<5>, loop<6>, loop<7>, loop<8>}
 
 GOSSAMER_EXPORT(Loops, training_loops,
-                {width, GOSSAMER_BY_VECTORS(multiply), GOSSAMER_BY_VECTORS(sample), take})
+                {width, GOSSAMER_BY_VECTORS(multiply), GOSSAMER_BY_VECTORS(sample),
+                 GOSSAMER_BY_VECTORS(differentiate), GOSSAMER_BY_VECTORS(total), take})
 
 }  // namespace gossamer::training

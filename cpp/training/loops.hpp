@@ -34,10 +34,18 @@ struct Loops {
     void (*multiply[tile_vectors + 1])(const Part&, const float* values, const Tile& inputs,
                                        const float* bias, bool goes_on, const Tile& outputs);
     // For each non-zero, the sum over examples of the outputs' gradient in its row times the input
-    // in its column; for each row the sum of the gradient (null if not wanted). Both are set, or
-    // added to what is there.
+    // in its column, set or added to what is there.
     void (*sample[tile_vectors + 1])(const Part&, const Tile& gradient, const Tile& inputs,
-                                     bool adds, float* values, float* bias);
+                                     bool adds, float* values);
+    // The same and the gradient of the inputs as well, from one look at the outputs' gradient: of
+    // the transposed matrix, whose non-zero `at` is values[order[at]]. `of_values` is null if not
+    // wanted.
+    void (*differentiate[tile_vectors + 1])(const Part&, const std::int32_t* order,
+                                            const float* values, const Tile& gradient,
+                                            const Tile& inputs, bool goes_on, bool adds,
+                                            const Tile& of_inputs, float* of_values);
+    // For each row the sum of the gradient, set or added to what is there.
+    void (*total[tile_vectors + 1])(Range rows, const Tile& gradient, bool adds, float* bias);
     // To a tile of so many lanes: some features of so many examples, which lie `apart`. Lanes
     // without an example are set to 0.
     void (*take)(const float* inputs, std::ptrdiff_t apart, std::int64_t examples, Range features,
