@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gossamer.masks import (
         ERK,
         OUTPUT_LAYER,
+        OWL,
         Block,
         ErdosRenyi,
         FixedFanIn,
@@ -53,6 +54,7 @@ _HOMES = {
     "MissingPackageError": "gossamer.core.errors",
     "NByM": "gossamer.masks",
     "OUTPUT_LAYER": "gossamer.masks",
+    "OWL": "gossamer.masks",
     "Predictor": "gossamer.runtime",
     "Score": "gossamer.masks",
     "ScoreContext": "gossamer.masks",
@@ -76,6 +78,7 @@ _HOMES = {
 __all__ = [
     "ERK",
     "OUTPUT_LAYER",
+    "OWL",
     "Block",
     "Compressed",
     "ErdosRenyi",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gossamer.core.errors import InputError
 from gossamer.masks import (
     ERK,
+    OWL,
     Block,
     ErdosRenyi,
     FixedFanIn,
@@ -384,3 +385,68 @@ def test_fixed_fan_in_needs_single_weights(pattern: Any) -> None:
 def test_a_class_is_no_allocation() -> None:
     with pytest.raises(InputError, match=r"unknown allocation .*ERK.*choose one of global, uni"):
         find_mask(nn.Linear(8, 8), 0.5, allocation=cast("Any", ERK))
+
+
+# Outliers
+
+
+def saliencies(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """Return |w| times the norms of inputs of a perceptron, by hand."""
+    found, hidden = [], inputs
+    for module in model.children():
+        if isinstance(module, nn.Linear):
+            found.append(module.weight.detach().abs() * hidden.norm(dim=0))
+        hidden = module(hidden).detach()
+    return found
+
+
+@pytest.mark.parametrize("score", ["magnitude", "wanda"])
+def test_layers_of_many_outliers_keep_more(score: str) -> None:
+    """Yin et al. (2024): densities lie 2 x spread apart, as the shares of outliers do."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Linear(16, 16) for _ in range(4)])
+    with torch.no_grad():
+        for number, layer in enumerate(model):
+            layer.get_parameter("weight")[:number] *= 30
+    inputs = torch.randn(50, 16)
+    owl = OWL(outliers=3, spread=0.1)
+    mask = find_mask(model, 0.6, score=score, allocation=owl, batches=[(inputs, None)])
+    shares = torch.stack(
+        [(one > 3 * one.mean()).double().mean() for one in saliencies(model, inputs)]
+    )
+    scaled = 0.2 * (shares - shares.min()) / (shares.max() - shares.min())
+    papers = (scaled - scaled.mean() + 0.4) * 256
+    counts = torch.tensor(kept(mask))
+    assert (counts - papers).abs().max() < 1
+    assert mask.zeros == round(0.6 * 1024)
+    assert len(set(counts.tolist())) > 2
+
+
+@given(st.integers(0, 10**6), st.floats(0.2, 0.8), st.floats(0.01, 0.09))
+@settings(deadline=None, max_examples=25)
+def test_outliers_leave_the_total_exact(seed: int, sparsity: float, spread: float) -> None:
+    torch.manual_seed(seed)
+    widths = [int(n) for n in torch.randint(3, 20, (4,))]
+    model = nn.Sequential(*[nn.Linear(a, b) for a, b in pairwise(widths)])
+    batches = [(torch.randn(3, widths[0]), None)]
+    owl = OWL(outliers=1.5, spread=spread)
+    mask = find_mask(model, sparsity, allocation=owl, batches=batches)
+    assert mask.zeros == round(sparsity * mask.size)
+
+
+def test_outliers_that_cannot_be_told_or_had_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+    with torch.no_grad():
+        for layer in model:
+            layer.get_parameter("weight").fill_(1)
+        model.get_parameter("1.weight")[0, 0] = 100
+    batches = [(torch.ones(2, 6), None)]
+    with pytest.raises(InputError, match="the score or the allocation needs the inputs of layers"):
+        find_mask(model, 0.5, allocation=OWL(5, 0.08))
+    with pytest.raises(InputError, match=r"OWL\(outliers=5.0, spread=0.08\) would keep -.*smaller"):
+        find_mask(model, 0.95, allocation=OWL(5, 0.08), batches=batches)
+    for sparsity in (0.0, 1.0):
+        assert (
+            find_mask(model, sparsity, allocation=OWL(5, 0.08), batches=batches).sparsity
+            == sparsity
+        )

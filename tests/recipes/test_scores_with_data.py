@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gossamer.core.streams import stream
 from gossamer.data import Dataset
-from gossamer.masks import find_mask
+from gossamer.masks import OWL, find_mask
 from gossamer.masks.scores import SCORES
 from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, Prune, Train, Trial, keyed
@@ -61,6 +61,18 @@ def test_the_count_of_examples_is_in_keys_where_there_is_one(points: Dataset) ->
     assert described["examples"] == 1024
     assert "examples" not in Prune(sparsity=0.5, score="rms").described()
     assert trial(points, seed=4, score="taylor").states != trial(points, score="taylor").states
+
+
+def test_an_allocation_that_needs_data_takes_examples(make_runner: Any, points: Dataset) -> None:
+    step = Prune(sparsity=0.5, allocation=OWL(outliers=2.0, spread=0.05))
+    assert step.described()["examples"] == 1024
+    assert step.described()["allocation"] == {"name": "owl", "outliers": 2.0, "spread": 0.05}
+    found = trial(points, allocation=step.allocation, examples=20)
+    runner = make_runner(points)
+    runner.train(found, 0)
+    mask = runner.state(found, 2).mask
+    assert mask.zeros == round(0.5 * mask.size)
+    assert mask.provenance["examples"] == 20
 
 
 def test_examples_without_a_use_and_functions_are_refused_in_a_sentence() -> None:

@@ -198,4 +198,6 @@ def test_every_choice_is_whole(family: Mapping[str, type[Choice]], name: str) ->
     by_value = Prune.model_validate({"sparsity": None if fixed else 0.5, field: value})
     assert by_value.described() == step.described()
     choices: Any = {"sparsity": None if fixed else 0.5, field: value}
-    assert step.find_mask(network(), torch.zeros(2, 6)) == find_mask(network(), **choices)
+    examples = torch.linspace(0, 1, 12).view(2, 6)
+    found = step.find_mask(network(), examples, [(examples, torch.zeros(2).long())])
+    assert found == find_mask(network(), **choices, batches=[(examples, None)])

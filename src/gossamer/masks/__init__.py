@@ -7,7 +7,7 @@ asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gossamer.masks.allocations import ERK, Allocation, ErdosRenyi, FixedFanIn
+from gossamer.masks.allocations import ERK, OWL, Allocation, ErdosRenyi, FixedFanIn
 from gossamer.masks.patterns import Block, NByM, Pattern
 from gossamer.masks.scores import Score
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ERK",
     "OUTPUT_LAYER",
+    "OWL",
     "Allocation",
     "Block",
     "Enforcement",

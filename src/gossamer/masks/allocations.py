@@ -1,6 +1,7 @@
 """Allocations: how the weights that stay are shared out over the layers."""
 
 import math
+import operator
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gossamer.masks.choices import Choice, resolved, valid_sparsity
 
 if TYPE_CHECKING:
     from gossamer.masks.layers import PrunableWeight
+    from gossamer.masks.saliency import ScoreContext
 
 Compared = Literal["network", "layer", "unit"]
 """Among which weights the lowest go: all of the network, those of a layer, or those of a unit."""
@@ -25,6 +27,8 @@ class Allocation(Choice):
     fixes_sparsity: ClassVar[bool] = False
     """Whether it says how sparse the network becomes, so that nobody else may."""
     compares: ClassVar[Compared] = "layer"
+    needs_batches: ClassVar[bool] = False
+    """Whether it asks anything of batches."""
 
     def sparsities(self, layers: "Sequence[PrunableWeight]", sparsity: float) -> list[float]:
         """Return the sparsity of each layer at one of the network, 0 where the allocation fixes it.
@@ -32,6 +36,10 @@ class Allocation(Choice):
         A ratio of whole numbers gives, times the size of the layer, the same number again.
         """
         raise NotImplementedError
+
+    def asked(self, contexts: "Sequence[ScoreContext]", sparsity: float) -> list[float]:
+        """Return the `sparsities` of layers of which more is known than their weights."""
+        return self.sparsities([context.layer for context in contexts], sparsity)
 
 
 @dataclass(frozen=True)
@@ -237,8 +245,85 @@ class FixedFanIn(Allocation):
         return _leaving(layers, [units * min(self.connections, size) for units, size in shapes])
 
 
+@dataclass(frozen=True)
+class OWL(Allocation):
+    """Layers of many outliers keep more: weight x input norm far above the mean (Yin et al. 2024).
+
+    The density of a layer is that of the network, and `spread` to either side of it as the share
+    of its weights whose ``|w|`` times the L2 norm of their inputs exceeds `outliers` times the mean
+    in the layer: twice the spread lies between the layers of fewest and of most. All weights
+    together keep the sparsity asked for, exactly. It needs batches.
+
+    The authors take the weights of a transformer block together; here each weight is a layer.
+
+    Parameters
+    ----------
+    outliers
+        How many times the mean makes an outlier; 5 or 7 in the paper.
+    spread
+        Half of the distance between the densities of the densest and the sparsest layer; 0.08 in
+        the paper, at a sparsity of 0.7.
+
+    Raises
+    ------
+    InputError
+        If the options are no numbers above 0, or a layer would have to keep less than nothing or
+        more than all.
+
+    References
+    ----------
+    Yin et al. (2024), "Outlier Weighed Layerwise Sparsity (OWL): A Missing Secret Sauce for Pruning
+    LLMs to High Sparsity", ICML, arXiv 2310.05175.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from gossamer import prune
+    >>> model = nn.Sequential(nn.Linear(4, 10, bias=False), nn.Linear(10, 4, bias=False))
+    >>> _ = model[0].weight.data.fill_(1.0), model[1].weight.data.fill_(1.0)
+    >>> _ = model[1].weight.data[:, 0].fill_(99.0)
+    >>> mask = prune(model, 0.5, allocation=OWL(5, 0.1), batches=[(torch.ones(2, 4), None)])
+    >>> [int(kept.sum()) for kept in mask.weights.values()], mask.sparsity
+    ([16, 24], 0.5)
+    """
+
+    name: ClassVar[str] = "owl"
+    example: ClassVar[Mapping[str, Any]] = {"outliers": 5.0, "spread": 0.08}
+    needs_batches: ClassVar[bool] = True
+    outliers: PositiveFloat
+    spread: PositiveFloat
+
+    def asked(self, contexts: "Sequence[ScoreContext]", sparsity: float) -> list[float]:
+        """Return what the outliers leave; see `Allocation.asked`."""
+        sizes = [context.weight.numel() for context in contexts]
+        if sparsity in (0, 1):
+            return [float(sparsity)] * len(sizes)
+        total = sum(sizes) - round(sparsity * sum(sizes))
+        shares = [Fraction(self._outliers(context), context.weight.numel()) for context in contexts]
+        fewest, most = min(shares), max(shares)
+        scale = Fraction(2 * self.spread) / (most - fewest) if most > fewest else Fraction(0)
+        mean = sum(map(operator.mul, shares, sizes), Fraction(0)) / sum(sizes)
+        kept = [
+            size * (Fraction(total, sum(sizes)) + scale * (share - mean))
+            for share, size in zip(shares, sizes, strict=True)
+        ]
+        for context, count, size in zip(contexts, kept, sizes, strict=True):
+            if not 0 < count <= size:
+                raise InputError(
+                    f"{self!r} would keep {float(count / size):.1%} of {context.layer.name} at a "
+                    f"sparsity of {sparsity:g}: give it a smaller spread"
+                )
+        return _leaving([context.layer for context in contexts], _rounded(kept))
+
+    def _outliers(self, context: "ScoreContext") -> int:
+        """Return how many weights of a layer are outliers."""
+        saliency = context.weight.abs() * context.input_norms
+        return int((saliency > self.outliers * saliency.mean()).sum())
+
+
 ALLOCATIONS: dict[str, type[Allocation]] = {
-    kind.name: kind for kind in (Global, Uniform, ERK, ErdosRenyi, FixedFanIn)
+    kind.name: kind for kind in (Global, Uniform, ERK, ErdosRenyi, FixedFanIn, OWL)
 }
 """All that a recipe can name; one more is one more row."""
 

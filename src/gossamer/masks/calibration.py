@@ -183,7 +183,7 @@ class Calibration:
         """
         squares = InputSquares({one.name: one.weight for one in self._weights})
         with self._looking(), torch.no_grad():
-            for batch in self._batches("the inputs of layers"):
+            for batch in self._batches("the inputs of layers", "the score or the allocation"):
                 with squares:
                     self._run(batch)
         squares.check()
@@ -233,7 +233,7 @@ class Calibration:
                 stack.enter_context(_zeroed(self.mask.placed(self._network).values()))
             yield
 
-    def _batches(self, what: str) -> Iterator[Batch]:
+    def _batches(self, what: str, who: str = "the score") -> Iterator[Batch]:
         """Yield the batches, each copied to where the network is.
 
         Raises
@@ -242,7 +242,7 @@ class Calibration:
             If there are none, or one is no pair of inputs and labels.
         """
         if self._given is None:
-            raise InputError(f"the score needs {what}: pass batches={EXAMPLE}")
+            raise InputError(f"{who} needs {what}: pass batches={EXAMPLE}")
         devices = {parameter.device for parameter in self._network.parameters()}
         device = devices.pop() if len(devices) == 1 else None
         examples = 0
@@ -251,7 +251,7 @@ class Calibration:
             examples += batch.examples
             yield batch
         if not examples:
-            raise InputError(f"batches is empty, but the score needs {what}: pass {EXAMPLE}")
+            raise InputError(f"batches is empty, but {who} needs {what}: pass {EXAMPLE}")
         self.examples = examples
 
     def _run(self, batch: Batch) -> Any:

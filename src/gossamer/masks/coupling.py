@@ -17,7 +17,7 @@ from gossamer.graph.layers import Projection, parameter_of
 from gossamer.graph.symbolic import UntraceableError
 from gossamer.graph.walk import UnclearTiesError
 from gossamer.graph.weights import used_parameters
-from gossamer.masks.allocations import Allocation, ByName, partway
+from gossamer.masks.allocations import Allocation, ByName
 from gossamer.masks.attached import AttachedParameter
 from gossamer.masks.layers import PrunableWeight
 from gossamer.masks.names import modules_by_name, names_it, parameters_by_name
@@ -66,37 +66,31 @@ class Coupling:
         ranked: Sequence[RankedLayer],
         score: Score,
         allocation: Allocation,
-        across: bool,
-        sparsity: float,
-        share: float,
+        asked: float | Sequence[float],
     ) -> list[Tensor]:
-        """Return which units of each layer go, group by group, compared across all layers or not.
+        """Return which units of each layer go, group by group.
 
-        An allocation to layers holds for those together that are tied to each other; after a share
-        of the way as many go as `partway` says.
+        One sparsity is that of all layers compared together. Those of layers hold for those
+        together that are tied to each other.
 
         Raises
         ------
         InputError
             If a sparsity by name differs between layers that are tied to each other.
         """
-        if across:
-            reached = partway(sparsity, share)
-            going = self._lowest(ranked, self.numbers, score, reached, unless_single)
+        if not isinstance(asked, Sequence):
+            going = self._lowest(ranked, self.numbers, score, asked, unless_single)
             return [going[numbers] for numbers in self.numbers]
-        if isinstance(allocation, ByName):
-            self._check_named(allocation)
-        asked = allocation.sparsities(self.layers, sparsity)
         going = torch.zeros_like(self.pinned)
         for tied in self.tied():
-            agreed = self._agreed([asked[i] for i in tied], tied, allocation)
+            share = self._agreed([asked[i] for i in tied], tied, allocation)
             own, numbers = [ranked[i] for i in tied], [self.numbers[i] for i in tied]
-            going |= self._lowest(own, numbers, score, partway(agreed, share), unless_alike)
+            going |= self._lowest(own, numbers, score, share, unless_alike)
         return [going[numbers] for numbers in self.numbers]
 
-    def _check_named(self, allocation: ByName) -> None:
+    def check_named(self, allocation: Allocation) -> None:
         """Refuse a name that is about layers alone of which no unit can go."""
-        for pattern in allocation.shares:
+        for pattern in allocation.shares if isinstance(allocation, ByName) else ():
             named = [name for name in self.stuck if names_it(pattern, name)]
             if named and not any(names_it(pattern, layer.name) for layer in self.layers):
                 raise InputError(

@@ -86,8 +86,8 @@ def prune(
         ``"global"`` compares weights across layers, ``"uniform"`` takes the same share of every
         layer, and a mapping from parameter or module names or patterns to sparsities fixes
         single layers, the others taking `sparsity`; of several patterns the longest counts.
-        `ERK` makes larger layers sparser; `ErdosRenyi` and `FixedFanIn` say how many connections
-        layers or units keep, and so fix the sparsity.
+        `ERK` makes larger layers sparser, `OWL` those of few outliers on `batches`; `ErdosRenyi`
+        and `FixedFanIn` say how many connections layers or units keep, and so fix the sparsity.
     pattern
         ``"weight"``, or ``"unit"`` for whole neurons and filters with their bias and the scale
         and shift of the normalisation that follows; `Block` for tiles of units and inputs,
@@ -107,9 +107,10 @@ def prune(
         mode, to see which layer gives the output and which normalisation follows which layer; the
         model stays as it is. Without one the forward is traced symbolically where that matters.
     batches
-        For scores that need data: pairs ``(inputs, labels)``, such as a `DataLoader` gives; inputs
-        as `example`, their first dimension the examples. The network runs on them in evaluation
-        mode and stays as it is. Where no labels are needed they may be None.
+        For scores and allocations that need data: pairs ``(inputs, labels)``, such as a
+        `DataLoader` gives; inputs as `example`, their first dimension the examples. The network
+        runs on them in evaluation mode and stays as it is. Where no labels are needed they may be
+        None.
     loss
         From what the network gives for a batch and its labels to the mean over its examples.
         Left out, it is cross entropy of outputs ``[examples, classes]`` and class indices.
@@ -264,15 +265,19 @@ class _Search:
         """Return the groups of each layer that go after a share of the rounds."""
         contexts = [ScoreContext(layer, calibration) for layer in self.layers]
         scored = ranked(contexts, self.score, self.pattern, self.seed)
-        compared, asked = _compared(self.pattern, self.allocation, self.score), self.sparsity or 0.0
-        if self.tied is not None:
-            across = compared == "network"
-            return self.tied.lowest(scored, self.score, self.allocation, across, asked, share)
         if self.pattern.run is not None:
             return within_runs(scored, *self.pattern.run)
-        if compared == "network":
-            return across_layers(scored, partway(asked, share))
-        sparsities = [partway(one, share) for one in self.allocation.sparsities(self.layers, asked)]
+        compared = _compared(self.pattern, self.allocation, self.score)
+        across, sparsity = compared == "network", self.sparsity or 0.0
+        if self.tied is not None and not across:
+            self.tied.check_named(self.allocation)
+        each = [] if across else self.allocation.asked(contexts, sparsity)
+        sparsities = [partway(one, share) for one in each]
+        if self.tied is not None:
+            asked = partway(sparsity, share) if across else sparsities
+            return self.tied.lowest(scored, self.score, self.allocation, asked)
+        if across:
+            return across_layers(scored, partway(sparsity, share))
         within = within_units if compared == "unit" else within_layers
         return within(scored, sparsities)
 

@@ -55,8 +55,9 @@ class Prune(Step):
     together, where whole units go; False takes each for itself."""
     # Not written where there is none, as in the keys of runs from before it was there.
     examples: PositiveInt | None = Field(None, exclude_if=lambda value: value is None)
-    """For a score that needs data: on how many examples of the training part, drawn by the trial's
-    seed, or all where there are fewer, in batches of 32; None stands for 1024 then."""
+    """For a score or an allocation that needs data: on how many examples of the training part,
+    drawn by the trial's seed, or all where there are fewer, in batches of 32; None stands for 1024
+    then."""
     enforce: bool = True
     """False sets the weights to zero once, so that they grow back in training."""
 
@@ -68,7 +69,9 @@ class Prune(Step):
         if self.needs_data and self.examples is None:
             object.__setattr__(self, "examples", 1024)
         if self.examples is not None and not self.needs_data:
-            raise ValueError(f"leave examples out: the score {self.score!r} needs none")
+            raise ValueError(
+                f"leave examples out: the score {self.score!r} needs none, nor does {allocation}"
+            )
         fixing = [one for one in (pattern, allocation) if one.fixes_sparsity]
         if fixing and self.sparsity is not None:
             raise ValueError(f"leave sparsity out: {fixing[0]!r} fixes it")
@@ -78,8 +81,9 @@ class Prune(Step):
 
     @property
     def needs_data(self) -> bool:
-        """Whether its score asks anything of examples."""
-        return self.score is not None and SCORES[self.score].needs_batches
+        """Whether its score or its allocation asks anything of examples."""
+        score = SCORES[self.score].needs_batches if self.score is not None else False
+        return score or resolved_allocation(self.allocation).needs_batches
 
     def described(self) -> dict[str, Any]:
         """Return the step as JSON values, as before it told whether units go together."""
