@@ -10,6 +10,7 @@ from gossamer.leakage import Statistics
 from gossamer.leakage.attacks import ATTACKS, Case
 from gossamer.leakage.design import find_design
 from gossamer.leakage.evaluation import evaluate
+from gossamer.leakage.notes import collapsed_models
 from gossamer.leakage.ranking import auc, rank
 from gossamer.leakage.threshold_split import find_split
 from gossamer.leakage.uncertainty import Resampler
@@ -79,11 +80,13 @@ def attacked(
 ) -> dict[str, AttackResult]:
     """Run some attacks on two-class outputs of given margins."""
     case = _case(margins, members, labels)
-    paired = case.design.kind == "paired"
+    paired, misled = case.design.kind == "paired", bool(collapsed_models(case))
     found = {}
     for name in names:
         attack = ATTACKS[name]
-        resampler = Resampler(case.design.units, paired=paired, seed=0, mutual=attack.mutual)
+        resampler = Resampler(
+            case.design.units, paired=paired, seed=0, mutual=attack.mutual, misled=misled
+        )
         scores = attack.score(case, None)
         found[name] = evaluate(
             attack, scores, case.design, case.split, resampler, compared=compared

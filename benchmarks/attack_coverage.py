@@ -60,7 +60,9 @@ def main() -> None:
 def coverage(
     world: World, pairs: int, audits: int, examples: int = EXAMPLES
 ) -> dict[str, dict[str, float | None]]:
-    """Return the share of intervals that hold, by attack and reading; None where there is none.
+    """Return the share of intervals that hold, by attack and reading.
+
+    None where most audits give none.
 
     Parameters
     ----------
@@ -161,7 +163,7 @@ def _held(estimates: Sequence[Estimate]) -> float | None:
     centre = float(np.mean([one.value for one in estimates]))
     known = [(one.low, one.high) for one in estimates]
     inside = [low <= centre <= high for low, high in known if low is not None and high is not None]
-    return _mean(inside) if inside else None
+    return _mean(inside) if 2 * len(inside) > len(known) else None
 
 
 def _mean(values: Iterable[float]) -> float:
