@@ -1,5 +1,6 @@
 """Networks of tokens, of several inputs and outputs, from their data to the file that runs."""
 
+import importlib.util
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +20,7 @@ from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import classification, task_of
 from gossamer.shrinking.weighing import session_call
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 OPTIONS: dict[str, Any] = {
     "max_drop": 0.1, "target": "flops", "pattern": "weight", "epochs": 2, "threads": 1, "batch": 4,
     "seconds": 0.02,
@@ -140,6 +142,22 @@ def test_named_inputs_and_outputs_go_into_the_file_by_their_names(tmp_path: Path
     assert {(one.network, one.batch) for one in found.report.timed} == {
         (name, batch) for name in ("dense", "shrunk") for batch in (1, 4)
     }
+
+
+@pytest.mark.parametrize("kind", [pytest.param("rows", marks=pytest.mark.slow), "words"])
+def test_the_example_of_tokens_loses_units_beside_its_attention(kind: str) -> None:
+    spec = importlib.util.spec_from_file_location("shrink_tokens", EXAMPLES / "shrink_tokens.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    torch.manual_seed(0)
+    network, data = example.rows("digits", 1) if kind == "rows" else example.words(900, 1)
+    example.train(network, data, 1)
+    found = shrunk(network, data, pattern="unit", max_drop=0.9, epochs=1)
+    assert found.report.equality.startswith("the same class on")
+    assert found.after.parameters < found.before.parameters
+    assert found.network.network is not None  # it runs whole in the engine
 
 
 def test_onnx_runtime_is_given_the_inputs_that_its_file_takes() -> None:

@@ -1,8 +1,7 @@
 """What goes wrong elsewhere when a network is pruned, and does not here.
 
-That weights do not revive, that a second call does not compound, that a removed unit leaves no bias
-and that joins and attention are cut right is tested beside pruning and compaction; here stands what
-only the whole of a search can show.
+That weights do not revive and that joins are cut right is tested beside pruning and compaction, in
+more kinds; here stands what only the whole of a search can show.
 """
 
 import copy
@@ -145,6 +144,37 @@ def test_sparsity_is_the_share_of_zeros_that_are_there(
     zeros = sum(int((one == 0).sum()) for one in weights)
     assert shrunk.sparsity == zeros / sum(one.numel() for one in weights)
     assert 0 < shrunk.sparsity < 1
+
+
+def test_a_removed_unit_leaves_no_bias_scale_or_shift(found: tuple[Shrunk, Path]) -> None:
+    masked: Any = found[0].masked
+    gone = 0
+    for layer, after in ((masked.left, slice(0, 16)), (masked.right, slice(16, 32))):
+        empty = layer.weight.flatten(1).eq(0).all(1)
+        gone += int(empty.sum())
+        for beside in (layer.bias, masked.norm.weight[after], masked.norm.bias[after]):
+            assert not beside[empty].any()
+    deep = masked.deep.weight.flatten(1).eq(0).all(1)
+    assert not masked.deep.bias[deep].any()
+    assert gone + int(deep.sum()) > 0
+
+
+def test_a_second_search_begins_where_the_first_one_ended(
+    found: tuple[Shrunk, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.shrinking.weighing.onnx_session", lambda *_: nullcontext())
+    first = found[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        options = {**OPTIONS, "pattern": "weight", "keep_units_multiple_of": 1, "epochs": 2}
+        second = gossamer.shrink(first.masked, DATA, **options)
+    assert first.mask is not None
+    assert second.mask is not None
+    for name, kept in second.mask.weights.items():
+        assert not (kept & (first.masked.get_parameter(name) == 0)).any()  # nothing revives
+    zeros = sum(int((second.masked.get_parameter(n) == 0).sum()) for n in second.mask.weights)
+    assert second.sparsity == zeros / second.mask.size  # of all weights, not of those left
+    assert second.sparsity > first.sparsity
 
 
 def test_no_file_is_a_pickle(found: tuple[Shrunk, Path]) -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from gossamer.records.shrinking import Timed, Tried
+from gossamer.records.shrinking import Timed, Tried, Weighed
 from gossamer.records.speed import Latency
 from gossamer.shrinking.options import options_of
-from gossamer.shrinking.wording import _gain
+from gossamer.shrinking.wording import _gain, widths_kept
 
 
 def some(kind: Any, **known: Any) -> Any:
@@ -35,3 +35,23 @@ def test_speed_is_told_beside_the_fastest_that_runs_the_dense_network(
         f"{expected} times as fast as the dense network where that is fastest, in ONNX Runtime, at "
         "batch 64"
     )
+
+
+def test_what_is_slower_than_the_dense_network_is_called_so() -> None:
+    options = options_of(batch=8)
+    times = [timed("dense", "PyTorch", 8, 1.0), timed("shrunk", "gossamer", 8, 2.5)]
+    said = _gain(some(Tried, speed_up=1.1), options, times)
+    assert said.startswith("Not faster: a batch of 8 takes 2.5 times as long")
+
+
+def test_modules_that_stay_wide_though_units_are_pruned_are_told() -> None:
+    def weighed(parameters: int, nonzero: int) -> Weighed:
+        found: Weighed = some(Weighed, parameters=parameters, nonzero=nonzero)
+        return found
+
+    before = weighed(100, 100)
+    assert "as wide as it was" in widths_kept("unit", before, weighed(100, 60))
+    assert "as wide as it was" in widths_kept("unit+weight", before, weighed(100, 60))
+    assert not widths_kept("unit", before, weighed(70, 60))
+    assert not widths_kept("weight", before, weighed(100, 60))
+    assert not widths_kept("unit", before, before)  # the dense network stayed

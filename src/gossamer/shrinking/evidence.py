@@ -25,7 +25,7 @@ from gossamer.shrinking.result import Shrunk, loading_lines
 from gossamer.shrinking.searching import Found, Search, restored
 from gossamer.shrinking.task import Task, evaluate
 from gossamer.shrinking.weighing import timed, weighed
-from gossamer.shrinking.wording import faster, findings, spent
+from gossamer.shrinking.wording import faster, findings, spent, widths_kept
 
 _MEASURE = "how far outputs move from the dense network's when the layer alone is pruned"
 
@@ -116,6 +116,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
     said = (
         *findings(found, search.budget, options, before, after, drop, times, part),
         faster(times),
+        widths_kept(way.pattern, before, after) if way else "",
         f"Pattern: {way.pattern} ({way.reason})." if way else "",
         f"Learning rate of Adam: {way.rate:g}." if way and not search.learnt.train else "",
         spent(epochs, seconds, known.foretold),

@@ -90,7 +90,8 @@ def epoch_seconds(dense: nn.Module, learnt: Lesson, ground: Ground) -> float:
     does.
     """
     network = plain_copy(dense)
-    mask = find_mask(network, 0.0, allocation="uniform", exclude=list(ground.options.exclude))
+    exclude = list(ground.options.exclude)
+    mask = find_mask(network, 0.0, allocation="uniform", exclude=exclude, example=ground.few)
     count = min(len(learnt.split), _SAMPLED_STEPS * ground.options.train_batch)
     answers = learnt.answers
     part = replace(

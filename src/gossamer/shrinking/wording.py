@@ -118,6 +118,18 @@ def _nothing(tried: tuple[Tried, ...], budget: Budget) -> str:
     return f"{text}."
 
 
+def widths_kept(pattern: str, before: Weighed, after: Weighed) -> str:
+    """Say that a plain module is no narrower though whole units were pruned; empty where it is."""
+    pruned = "unit" in pattern and after.nonzero < before.nonzero
+    if not pruned or after.parameters < before.parameters:
+        return ""
+    return (
+        "The plain module is as wide as it was, with zeros in the place of the units: they cannot "
+        "be cut out of it (print gossamer.compression.compaction_report of found.masked for the "
+        "reasons)."
+    )
+
+
 def faster(found: Sequence[Timed]) -> str:
     """Say how many times faster than the dense network the new one is, by batch and runner."""
     new = {one.batch: one.latency.median for one in found if one.network == "shrunk"}
