@@ -24,6 +24,7 @@ from gossamer.engine import (
     dense,
     lay_out,
 )
+from gossamer.engine.ops.binary import Binary
 from gossamer.engine.ops.pointwise import activate, add, affine
 from gossamer.engine.passes.folding import fold
 from gossamer.engine.passes.rearrangement import Rearrangement, unchanged
@@ -137,6 +138,17 @@ def test_permutations_around_products_and_sums_fall_away() -> None:
     laid = lay_out(Program({"x": (5, 1, 4)}, turned, ("sum",)))
     kinds = [type(operator) for operator in laid.operators.values()]
     assert kinds == [Permute, Convolution, Pointwise, Convolution, Pointwise, Permute]
+
+
+def test_a_value_that_is_repeated_beside_a_moved_one_is_left_where_it_lies() -> None:
+    operators: dict[Value, Operator] = {
+        "turned": Permute("x", (1, 0)),
+        "some": Slice("turned", 0, 0, 1),
+        "product": Binary("turned", "some", "multiply"),
+    }
+    program = Program({"x": (6, 8)}, operators, ("product",))
+    inputs = np.random.default_rng(0).standard_normal((3, 6, 8))
+    np.testing.assert_allclose(run(lay_out(program), inputs), run(program, inputs), rtol=1e-12)
 
 
 @pytest.mark.parametrize("start", [0, 4, 8])

@@ -176,8 +176,10 @@ class _Layout:
             if (laid := self._constant_within(held, moved, base, name)) is not None:
                 names.append(laid)
                 continue
+            if held.moved.shape != moved.shape:  # one of the two is repeated along an axis
+                return None
             found = held.moved.then(moved.inverse(shape))
-            if held.moved.shape != moved.shape or found is None:
+            if found is None:
                 return None
             names.append(self._materialized(held.base, found, name))
         return (names[0], names[1]), moved
