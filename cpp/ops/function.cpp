@@ -34,7 +34,7 @@ float mish(float x) {
     return x * (above / (above + 2.0f));
 }
 
-// Comparisons are written so that NaN stays NaN.
+// Comparisons are written so that NaN stays NaN; its sign is 0, as PyTorch has it.
 const std::map<std::string, Row>& rows() {
     static const std::map<std::string, Row> known = {
         {"abs", GOSSAMER_FUNCTION(std::abs(x))},
@@ -58,7 +58,7 @@ const std::map<std::string, Row>& rows() {
         {"rsqrt", GOSSAMER_FUNCTION(1.0f / std::sqrt(x))},
         {"sign", GOSSAMER_FUNCTION(x > 0.0f   ? 1.0f
                                    : x < 0.0f ? -1.0f
-                                              : x)},
+                                              : 0.0f)},
         {"sin", GOSSAMER_FUNCTION(std::sin(x))},
         {"softplus", GOSSAMER_FUNCTION(softplus(x * alpha) / alpha)},
         {"sqrt", GOSSAMER_FUNCTION(std::sqrt(x))},

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from gossamer.compression.lowering.parts import divide
 from gossamer.compression.lowering.tracing import trace
-from gossamer.engine import Engine
+from gossamer.engine import Engine, run_portable
 from lowered_functions import Behind, errors, network_of
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -101,6 +101,35 @@ def test_functions_are_what_pytorch_computes(name: str) -> None:
     sizes = 10 ** (3 * torch.rand(3, 4, 3, 5, generator=generator) - 1.5)
     example = sizes * torch.randn(3, 4, 3, 5, generator=generator)
     assert max(errors(Behind(function, 4), example).values()) < 2e-6
+
+
+BEYOND: dict[str, Callable[[Tensor], Tensor]] = {
+    "signs": torch.sign,
+    "logarithms of sums": lambda x: x.logsumexp(3),
+    "comparisons": lambda x: (x > 0.5).float() - (x != x).float() * (x <= x.flip(1)).float(),
+    "chosen": lambda x: torch.where(x > 0, x, 2.0) + torch.where(x != x, 0.0, x.flip(1)),
+    "truths": lambda x: ((x > 0) ^ (x < 1)).float() + (~(x > 0) & (x != x)).float(),
+    "extremes": lambda x: x.amax(1) - x.max(2)[0][:, :1] + torch.minimum(x, x.flip(3)).amin(1),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_is_no_finite_number_is_what_pytorch_makes_of_it(name: str) -> None:
+    example = torch.randn(3, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    network = network_of(Behind(BEYOND[name], 4), example.clone())
+    example[0, 0, 0, 0], example[0, 1, 1, 2], example[1, 0, 2] = torch.nan, torch.inf, -torch.inf
+    expected = BEYOND[name](example).numpy()
+    given = example.numpy()
+    for found in (run_portable(network, given), Engine(network)(given)):
+        np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_whole_number_that_float32_does_not_tell_apart_is_not_compared() -> None:
+    class Compared(nn.Module):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return (tokens == 2**24 + 1).float()
+
+    assert divide(trace(Compared().eval(), torch.ones(2, 3, dtype=torch.int64)).graph).rest
 
 
 @pytest.mark.parametrize("bounds", [(0.1, 0.5), (-2.0, -1.0), (-1e9, 1.0), (-1e-9, 1.0), (0, 0)])

@@ -79,7 +79,7 @@ def lower(
 _COMPARING = frozenset({"eq", "ge", "gt", "le", "lt", "ne"})
 _OF_TRUTHS = frozenset(
     {"logical_and", "logical_not", "logical_or", "logical_xor", "bitwise_and", "bitwise_not",
-     "bitwise_or", "bitwise_xor", "__and__", "__or__"}
+     "bitwise_or", "bitwise_xor", "__and__", "__or__", "__xor__"}
 )  # fmt: skip
 _CHOOSING = frozenset({"where", "masked_fill"})
 

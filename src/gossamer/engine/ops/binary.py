@@ -135,5 +135,6 @@ register(
         "__or__": _binary("maximum"),
         "logical_xor": _binary("not-equal"),
         "bitwise_xor": _binary("not-equal"),
+        "__xor__": _binary("not-equal"),
     },
 )

@@ -92,7 +92,7 @@ _FUNCTIONS: Mapping[str, Callable[[Array, Array], NDArray[Any]]] = {
     "reciprocal": lambda x, _: 1 / x,
     "round": lambda x, _: np.rint(x),
     "rsqrt": lambda x, _: 1 / np.sqrt(x),
-    "sign": lambda x, _: np.sign(x),
+    "sign": lambda x, _: np.where(np.isnan(x), 0, np.sign(x)),
     "sin": lambda x, _: np.sin(x),
     "softplus": _softplus,
     "sqrt": lambda x, _: np.sqrt(x),
@@ -153,6 +153,8 @@ def _celu(call: Call) -> Lowered:
     )
 
 
+MOST_WHOLE = 2**24
+"""The largest whole number up to which float32 holds all."""
 _MOST_SCALED = 1e6
 """Largest bound of a clamp, and one over its smallest: beyond, small numbers would lose digits."""
 
@@ -223,6 +225,8 @@ def _compared(kind: str) -> Rule:
             return binary(call, function, *(("other", "self") if turned else ("self", "other")))
         if given is None or not isinstance(bound, int | float) or not math.isfinite(bound):
             return ()
+        if given.type != "float32" and abs(bound) > MOST_WHOLE:
+            return ()  # float32 could not tell it from its neighbours
         sign = -1.0 if function in ("less", "less-equal") and not turned else 1.0
         found: list[Operator] = [uniform(call, given.value, sign, -sign * float(bound))]
         found.append(Function(call.step(0), _SIGNS[function]))

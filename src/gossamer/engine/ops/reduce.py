@@ -153,12 +153,17 @@ def _logarithm_of_sums(call: Call) -> Lowered:
         return ()
     return (
         Reduce(given.value, "maximum", axes),
-        Binary(given.value, call.step(0), "subtract"),
-        Function(call.step(1), "exp"),
-        Reduce(call.step(2), "sum", axes),
-        Function(call.step(3), "log"),
-        Binary(call.step(4), call.step(0), "add"),
-        Reshape(call.step(5), network_shape(call.shape)),
+        # An infinite largest number is no number to be subtracted: 0 is.
+        Binary(call.step(0), call.step(0), "subtract"),
+        Function(call.step(1), "zero"),
+        Function(call.step(2), "zero"),
+        Binary(call.step(0), call.step(3), "unless"),
+        Binary(given.value, call.step(4), "subtract"),
+        Function(call.step(5), "exp"),
+        Reduce(call.step(6), "sum", axes),
+        Function(call.step(7), "log"),
+        Binary(call.step(8), call.step(4), "add"),
+        Reshape(call.step(9), network_shape(call.shape)),
     )
 
 
