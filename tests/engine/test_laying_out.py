@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossamer.core.errors import InputError
 from gossamer.engine import (
     Activation,
     Concatenate,
     Constant,
     Convolution,
     LayerNorm,
+    Matmul,
     Operator,
     Permute,
     Pointwise,
@@ -105,10 +107,30 @@ def _operator(
         Slice(last, axis, draw(st.integers(0, shape[axis] - 1)), 1),
         Concatenate((other, last), axis),
         constant,
+        Binary(last, other, "multiply"),
+        Binary(other, last, "subtract"),
     ]
+    single = [value for value in shapes if _repeats(shapes[value], shape)]
+    kinds.append(Binary(last, draw(st.sampled_from(single)), "multiply"))
+    if len(shape) > 1:
+        kinds.append(Matmul(last, other, draw(st.booleans()), draw(st.booleans())))
+        kinds = [one for one in kinds if not isinstance(one, Matmul) or _fits(one, shapes)]
     if len(shape) == 3:
         kinds.append(Convolution(last, dense(random.standard_normal((3, shape[0]))), (1, 1)))
     return draw(st.sampled_from(kinds))
+
+
+def _repeats(one: Shape, shape: Shape) -> bool:
+    """Tell whether a value is repeated along axes of length 1 to have a shape."""
+    return len(one) == len(shape) and all(a in (1, b) for a, b in zip(one, shape, strict=True))
+
+
+def _fits(product: Matmul, shapes: dict[Value, Shape]) -> bool:
+    try:
+        product.infer_shape(shapes)
+    except InputError:
+        return False
+    return True
 
 
 @settings(max_examples=250, deadline=None)
@@ -120,6 +142,27 @@ def test_a_program_that_is_laid_out_computes_the_same(program: Program, examples
         result = run(found, inputs)
         assert result.shape == expected.shape
         np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_stacked_along_a_new_axis_lies_between_its_neighbours() -> None:
+    """Turn pairs of neighbouring features, as rotary embeddings do: heads stay features."""
+    turned: dict[Value, Operator] = {
+        "heads": Reshape("x", (2, 6, 5)),
+        "queries": Permute("heads", (0, 2, 1)),
+        "even": Slice("queries", 2, 0, 3, 2),
+        "odd": Slice("queries", 2, 1, 3, 2),
+        "one": Reshape("odd", (2, 5, 3, 1)),
+        "two": Reshape("even", (2, 5, 3, 1)),
+        "stacked": Concatenate(("one", "two"), 3),
+        "joined": Reshape("stacked", (2, 5, 6)),
+        "back": Permute("joined", (0, 2, 1)),
+        "out": Reshape("back", (12, 1, 5)),
+    }
+    program = Program({"x": (12, 1, 5)}, turned, ("out",))
+    laid = lay_out(program)
+    assert not any(isinstance(operator, Permute) for operator in laid.operators.values())
+    inputs = np.arange(120.0).reshape(2, 12, 1, 5)
+    np.testing.assert_array_equal(run(laid, inputs), run(program, inputs))
 
 
 def test_permutations_around_products_and_sums_fall_away() -> None:

@@ -271,6 +271,8 @@ class _Layout:
         held = [self._cut(self._held[value], operator.axis, name) for value in operator.inputs]
         if not any(map(self._moves, held)):
             return None
+        if all(self._moves(h) and h.moved.shape[operator.axis] == 1 for h in held):
+            return self._stacked(name, operator.axis, held)
         pattern = next(filter(self._moves, held))
         like = _base_axis(pattern.moved, self._shapes[pattern.base], operator.axis)
         held = [self._constant_like(h, like, name) for h in held]
@@ -281,6 +283,27 @@ class _Layout:
         length = sum(h.moved.shape[operator.axis] for h in held)
         joined = Concatenate(tuple(h.base for h in held), first.axis)
         return _Held(self._emit(name, joined).base, first.resized(length))
+
+    def _stacked(self, name: Value, axis: int, held: list[_Held]) -> _Held | None:
+        """Join along an axis of length 1, which lies in the bases behind the one before it."""
+        moved = held[0].moved
+        cut = moved.cut_at(moved.shape)
+        if axis == 0 or cut is None or any(h.moved != moved for h in held):
+            return None
+        before = [place for group in cut.groups(moved.shape)[:axis] for place in group]
+        if not before or len(cut.atoms) >= MOST_AXES:
+            return None
+        place = before[-1] + 1
+        order = [at + (at >= place) for at in cut.order]
+        order.insert(len(before), place)
+        atoms = [*cut.atoms[:place], 1, *cut.atoms[place:]]
+        if len(atoms) < 3:  # two would be an image of height 1
+            return None
+        names = tuple(self._step(name, Reshape(h.base, tuple(atoms))) for h in held)
+        joined = self._emit(name, Concatenate(names, place)).base
+        atoms[place] = len(held)
+        shape = (*moved.shape[:axis], len(held), *moved.shape[axis + 1 :])
+        return _Held(joined, Rearrangement(tuple(atoms), tuple(order), shape).merged())
 
     def _cut(self, held: _Held, axis: int, name: Value) -> _Held:
         """Return a rearranged value whose base has an axis where it has one."""
