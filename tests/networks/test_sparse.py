@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.core.errors import InputError
-from gossamer.networks import SparseConv, SparseLinear, cifar_dropout_cnn, cifar_wide_cnn
+from gossamer.networks import SparseConv, SparseLinear, cifar_dropout_cnn, cifar_wide_cnn, unpack
 
 CONVOLUTIONS: tuple[Callable[..., nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CIFAR = (3, 32, 32)
+CONV = nn.Conv2d(2, 3, 3)
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -351,6 +352,33 @@ def test_a_state_of_another_number_of_connections_is_refused() -> None:
     before = layer.weight
     with pytest.raises(RuntimeError, match="layer '0': the state has 20 connections, but the lay"):
         target.load_state_dict(source.state_dict())
+    assert torch.equal(layer.weight, before)
+
+
+def test_a_state_of_the_dense_layer_goes_in_and_out() -> None:
+    source, target = (
+        nn.Sequential(SparseLinear(9, 8, connections=20, seed=0), SparseConv(CONV, 7, seed=0))
+        for _ in range(2)
+    )
+    for parameter in source.parameters():
+        parameter.data.normal_()
+    dense = unpack(copy.deepcopy(source)).state_dict()
+    assert list(dense) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    target.load_state_dict(dense)
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value), name
+
+
+def test_a_dense_state_with_other_connections_is_refused() -> None:
+    layer = SparseLinear(3, 2, connections=3)
+    before = layer.weight
+    state = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    with pytest.raises(RuntimeError, match="dense weight with 3 entries other than 0 where the la"):
+        layer.load_state_dict(state)
+    with pytest.raises(
+        RuntimeError, match=r"dense weight of shape \(3, 2\), but the layer's has s"
+    ):
+        layer.load_state_dict(state | {"weight": torch.ones(3, 2)})
     assert torch.equal(layer.weight, before)
 
 

@@ -1,11 +1,15 @@
 import copy
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from gossamer.core.errors import InputError
@@ -323,3 +327,52 @@ def test_numpy_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_inputs_of_other_features_are_refused() -> None:
     with pytest.raises(InputError, match=r"the inputs have shape \(4, 8\), but the layer takes 9"):
         layer_of(9, 5, density=0.3)(randoms(4, 8))
+
+
+TRAIN_LARGE = """
+import resource, torch
+from gossamer.networks import SparseLinear
+layer = SparseLinear(50_000, 200_000, connections=5_000_000, seed=0)
+optimizer = torch.optim.Adam(layer.parameters())
+inputs = torch.randn(128, 50_000)
+losses = []
+for _ in range(3):
+    loss = (layer(inputs) - 1).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    losses.append(loss.item())
+assert losses[2] < losses[1] < losses[0], losses
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_a_layer_whose_dense_weight_fits_nowhere_trains() -> None:
+    """Its dense weight would take 37 GiB."""
+    command = [sys.executable, "-c", TRAIN_LARGE]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 4
+
+
+def average_gradients(rank: int, store: str, results: str) -> None:
+    """One of two processes, each with half of the examples."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    network = nn.parallel.DistributedDataParallel(small_network())
+    halves = randoms(6, 9).chunk(2)
+    network(halves[rank]).square().mean().backward()
+    if rank == 0:
+        torch.save([p.grad for p in network.parameters()], results)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_distributed_training_gives_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
+    store, results = str(tmp_path / "store"), tmp_path / "gradients"
+    spawn(average_gradients, (store, str(results)), nprocs=2)  # type: ignore[no-untyped-call]
+    network = small_network()
+    network(randoms(6, 9)).square().mean().backward()
+    for found, parameter in zip(torch.load(results), network.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter.grad)

@@ -116,7 +116,20 @@ class SparseLayer(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Refuse connections that are not this layer's in number, or that no weight can have."""
+        """Take the connections' values out of a dense weight, where the state has one instead.
+
+        Refuse connections that are not this layer's in number, or that no weight can have, and
+        a dense weight that has others.
+        """
+        dense = state_dict.get(f"{prefix}weight")
+        if isinstance(dense, Tensor) and f"{prefix}values" not in state_dict:
+            problem = self._dense_problem(dense)
+            if problem:
+                error_msgs.append(f"layer {prefix.rstrip('.') or type(self).__name__!r}: {problem}")
+                return
+            state_dict = {k: v for k, v in state_dict.items() if k != f"{prefix}weight"}
+            state_dict[f"{prefix}values"] = dense.flatten()[self.positions.to(dense.device)]
+            state_dict[f"{prefix}positions"] = self.positions
         found = [state_dict.get(f"{prefix}{name}") for name in ("values", "positions")]
         problem = self._problem(*found) if all(isinstance(t, Tensor) for t in found) else ""
         if problem:
@@ -125,6 +138,22 @@ class SparseLayer(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def _dense_problem(self, weight: Tensor) -> str:
+        """Say why this layer cannot have a dense layer's weight; nothing is an empty string."""
+        if weight.shape != self.weight_shape:
+            return (
+                f"the state has a dense weight of shape {tuple(weight.shape)}, but the layer's has "
+                f"shape {tuple(self.weight_shape)}: load the state of a layer of the same sizes"
+            )
+        stored = weight.flatten()[self.positions.to(weight.device)].count_nonzero()
+        others = int(weight.count_nonzero() - stored)
+        if others:
+            return (
+                f"the state has a dense weight with {others} entries other than 0 where the layer "
+                "has no connections: load it into a dense network and pack that with its mask"
+            )
+        return ""
 
     def _problem(self, values: Any, positions: Any) -> str:
         """Say what is wrong with loaded connections; nothing is an empty string."""

@@ -28,7 +28,8 @@ except ImportError:
     _native = None  # type: ignore[assignment]
 
 MOST_DENSITY = 0.3
-"""The largest share of stored weights at which the kernels are faster than the dense product."""
+"""The largest share of stored weights at which the kernels compute: little above it, the dense
+product is as fast."""
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
