@@ -106,9 +106,23 @@ def test_grasp_is_what_the_gradient_loses_of_its_flow() -> None:
     found = contexts(model, batches)
     computed = torch.cat([(one.weight * one.hessian_gradient).flatten() for one in found.values()])
     torch.testing.assert_close(-computed, papers, rtol=1e-5, atol=1e-8)
-    mask = find_mask(model, 0.5, score="grasp", batches=batches)
+    mask = find_mask(model, 0.5, score="grasp", batches=batches, loss=functional.cross_entropy)
     kept = torch.cat([value.flatten() for value in mask.weights.values()])
     assert papers[~kept].min() > papers[kept].max()
+
+
+def test_grasp_divides_logits_as_its_authors_unless_a_loss_is_given() -> None:
+    model, batches = siamese()
+
+    def tempered(output: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(output / 200, labels)
+
+    found, same, other = (
+        find_mask(model, 0.5, score="grasp", batches=batches, loss=loss)
+        for loss in (None, tempered, functional.cross_entropy)
+    )
+    assert found == same
+    assert found != other
 
 
 def test_grasp_of_what_is_linear_and_of_attention() -> None:

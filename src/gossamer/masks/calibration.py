@@ -60,6 +60,8 @@ class Calibration:
         What the network takes, for what needs no more than that.
     mask
         What is pruned of the network for as long as it is looked at; None for nothing.
+    temperature
+        What outputs are divided by before their cross entropy.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Calibration:
         loss: Loss | None,
         example: Example | None = None,
         mask: Mask | None = None,
+        temperature: float = 1.0,
     ) -> None:
         if batches is not None and not isinstance(batches, Iterable):
             raise InputError(f"batches must be {PAIRS}, not {type(batches).__name__}")
@@ -82,6 +85,7 @@ class Calibration:
         self._given = list(batches) if isinstance(batches, Iterator) else batches
         self._loss = loss
         self._example = example
+        self._temperature = temperature
         self.mask = mask
         """What is pruned for as long as the network is looked at; None if nothing is."""
         self.examples: int | None = None
@@ -90,7 +94,7 @@ class Calibration:
     def pruned_by(self, mask: Mask) -> "Calibration":
         """Return what is to be told of the network where a mask has pruned it."""
         given = (self._network, self._weights, self._given, self._loss, self._example)
-        return Calibration(*given, mask)
+        return Calibration(*given, mask, self._temperature)
 
     @cached_property
     def gradients(self) -> Mapping[str, Gradients]:
@@ -296,7 +300,7 @@ class Calibration:
         """Return the mean loss over the examples of a batch."""
         output = self._run(batch)
         if self._loss is None:
-            return _finite(_cross_entropy(output, batch), batch)
+            return _finite(_cross_entropy(output, batch, self._temperature), batch)
         try:
             loss = self._loss(output, batch.labels)
         except Exception as error:
@@ -315,7 +319,7 @@ class Calibration:
         return _finite(loss, batch)
 
 
-def _cross_entropy(output: Any, batch: Batch) -> Tensor:
+def _cross_entropy(output: Any, batch: Batch, temperature: float) -> Tensor:
     labels = batch.labels
     classes = output.shape[1] if isinstance(output, Tensor) and output.dim() == 2 else 0
     indices = isinstance(labels, Tensor) and not labels.is_floating_point()
@@ -336,7 +340,7 @@ def _cross_entropy(output: Any, batch: Batch) -> Tensor:
             f"{int(labels.max())}, but the network gives {classes} classes, counted from 0"
         )
     wide = output.float() if output.dtype.itemsize < torch.float32.itemsize else output
-    return functional.cross_entropy(wide, labels.long())
+    return functional.cross_entropy(wide / temperature, labels.long())
 
 
 def _finite(loss: Tensor, batch: Batch) -> Tensor:

@@ -199,7 +199,9 @@ def find_mask(
         root, structure, exclude, layers, tied, chosen_score, chosen_pattern, chosen_allocation,
         agreed, seed,
     )  # fmt: skip
-    mask, examples = search.run(Calibration(root, layers, batches, loss, example))
+    mask, examples = search.run(
+        Calibration(root, layers, batches, loss, example, temperature=chosen_score.temperature)
+    )
     mask = replace(
         mask,
         provenance={

@@ -168,6 +168,8 @@ class Score:
     rounds
         In how many rounds weights go, each scored anew without what went before; from round to
         round the same share of what is left. Of n of each m weights all go at once.
+    temperature
+        What the outputs are divided by before their cross entropy, where no loss is given.
     summary
         What it is, for tables of scores.
 
@@ -188,6 +190,7 @@ class Score:
     compares: Compared = "network"
     by_batch: bool = False
     rounds: int = 1
+    temperature: float = 1.0
     summary: str = ""
 
     @property
@@ -240,9 +243,10 @@ SCORES: dict[str, Score] = {
         "2019, arXiv 1810.02340)",
     ),
     "grasp": Score(
-        grasp, needs="gradients",
+        grasp, needs="gradients", temperature=200.0,
         summary="weight x (H g), what is lost of the gradient g's flow, of a group the mean; of an "
-        "untrained network (Wang et al. 2020, arXiv 2002.07376)",
+        "untrained network, by default with logits over 200 as the authors' (Wang et al. 2020, "
+        "arXiv 2002.07376)",
     ),
     "synflow": Score(
         synflow, needs="example", rounds=100,
