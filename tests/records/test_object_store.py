@@ -1,7 +1,5 @@
 """States at an address: what is put there comes back, by whatever kind of storage."""
 
-import os
-import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ import pytest
 from gossamer.core.errors import InputError, StoreError
 from gossamer.records.object_store import ObjectStore, checked_address
 from gossamer.records.store import Store
+from s3_server import s3_bucket
 
 pytest.importorskip("fsspec", reason="the extra `cluster` is not installed")
 
@@ -18,28 +17,8 @@ pytest.importorskip("fsspec", reason="the extra `cluster` is not installed")
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """A bucket of a server here that speaks as S3 does."""
-    moto = pytest.importorskip("moto.server", reason="moto's server is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    known = {
-        "AWS_ACCESS_KEY_ID": "who",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = dict(os.environ)
-    os.environ.update(known)
-    import s3fs
-
-    s3fs.S3FileSystem(use_listings_cache=False).mkdir("bucket")
-    yield "s3://bucket/study"
-    os.environ.clear()
-    os.environ.update(before)
-    server.stop()
+    with s3_bucket() as url:
+        yield url
 
 
 @pytest.fixture(params=["file", "memory", "s3"])

@@ -15,14 +15,17 @@ import numpy as np
 import pytest
 
 from gossamer.core.errors import GossamerError, InputError
+from gossamer.records.object_store import ObjectStore
 from gossamer.records.record import Phase, Record
 from gossamer.records.store import Store
 from gossamer.studies import cluster, cluster_contact
 from gossamer.studies.cluster_worker import Introduction, introduce, token_path, versions
+from gossamer.studies.inventory import verify
 from gossamer.studies.limits import Limits
 from gossamer.studies.run import Request, carry_out, prepare
 from gossamer.studies.tasks import Alike, Event, Failure, Pulse, Site, forget_datasets
 from running_studies import command, numbers, run_all, wait_for
+from s3_server import SECRETS, s3_bucket
 
 Client = pytest.importorskip("distributed", reason="the extra `cluster` is not installed").Client
 
@@ -312,6 +315,32 @@ def test_workers_that_see_no_folder_give_the_same_bits(
         assert made
         assert {path.name for path in place.iterdir()} == made
     assert run_there(study, tmp_path / "out", standing, states=url) == []
+
+
+@pytest.mark.slow
+def test_a_run_whose_states_are_in_a_bucket_keeps_no_credentials(
+    leaky_text: str, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "introduce", apart())
+    study = tmp_path / "leaky.toml"
+    study.write_text(leaky_text.replace("epochs = 3", "epochs = 1"))
+    run_all(study, tmp_path / "here")
+    with s3_bucket() as url:
+        worker = dask.worker()  # which has this environment
+        events = run_there(study, tmp_path / "out", dask, states=url)
+        assert not [event.reason for event in events if isinstance(event, Failure)]
+        assert numbers(tmp_path / "out") == numbers(tmp_path / "here")
+        assert together(tmp_path / "out") == together(tmp_path / "here")
+        there = ObjectStore(url)
+        for part in ("states", "statistics"):
+            made = {path.stem for path in (tmp_path / "here" / part).iterdir()}
+            assert made == there.keys(part)
+        with Store.open(tmp_path / "out") as store:
+            assert verify(store, lambda done, total, what: None).is_whole  # noqa: ARG005
+        assert run_there(study, tmp_path / "out", dask, states=url) == []
+        worker.kill()
+    for path in (path for path in (tmp_path / "out").rglob("*") if path.is_file()):
+        assert not [one for one in SECRETS.values() if one.encode() in path.read_bytes()]
 
 
 def together(folder: Path) -> list[dict[str, Any]]:

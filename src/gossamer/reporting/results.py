@@ -218,10 +218,14 @@ class Results:
 
     def found(self, arm: str, level: float) -> Mapping[int, Record]:
         """Return the records of one arm at one level, by seed."""
+        return self._found.get(self._cell(arm, level), {})
+
+    def _cell(self, arm: str, level: float) -> tuple[str, float]:
+        """Return where the records of an arm at a level are: perhaps under the baseline."""
         level = same_level(level)
         if self._stands_in(arm, level) and self.baseline is not None:
             arm = self.baseline.name
-        return self._found.get((arm, level), {})
+        return arm, level
 
     @cached_property
     def _found(self) -> dict[tuple[str, float], dict[int, Record]]:
@@ -285,14 +289,22 @@ class Results:
         joint = self.joint(arm, level, "leakage")
         return joint.leakage if joint else None
 
-    def values(self, arm: str, level: float, measure: str = ACCURACY) -> dict[int, float]:
+    def values(self, arm: str, level: float, measure: str = ACCURACY) -> Mapping[int, float]:
         """One measure of one arm at one level, by seed; records that lack it are left out."""
-        measures, values = self.measures, dict[int, float]()
-        for seed, record in self.found(arm, level).items():
-            value = measures[record.key].get(measure)
-            if value is not None and math.isfinite(value):
-                values[seed] = value
-        return values
+        asked = *self._cell(arm, level), measure
+        if asked not in self._values:
+            measures, values = self.measures, dict[int, float]()
+            for seed, record in self.found(arm, level).items():
+                value = measures[record.key].get(measure)
+                if value is not None and math.isfinite(value):
+                    values[seed] = value
+            self._values[asked] = values
+        return self._values[asked]
+
+    @cached_property
+    def _values(self) -> dict[tuple[str, float, str], Mapping[int, float]]:
+        """Those that were asked for, since several figures and tables show the same."""
+        return {}
 
     def interval(self, arm: str, level: float, measure: str = ACCURACY) -> Interval | None:
         """Mean over the units with its 95% interval; None where nothing was measured."""
