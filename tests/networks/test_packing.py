@@ -1,6 +1,6 @@
 import copy
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -211,7 +211,7 @@ def test_state_of_another_mask_or_of_a_dense_network_is_refused() -> None:
         RuntimeError, match=r"layer 'dense1': the state has .* pack the network with"
     ):
         other.load_state_dict(network.state_dict())
-    with pytest.raises(RuntimeError, match=r'Missing key.*"conv1.values"'):
+    with pytest.raises(RuntimeError, match="layer 'conv1': the state has a dense weight with 432 "):
         network.load_state_dict(dense.state_dict())
 
 
@@ -330,3 +330,62 @@ def test_a_layer_used_twice_is_unpacked_once() -> None:
     unpack(network)
     assert network[0] is network[1]
     assert isinstance(network[0], nn.Linear)
+
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
+    "plain": lambda p: torch.optim.SGD(p, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_an_optimizer_goes_on_through_packing_and_unpacking(name: str) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    masks = {"0.weight": torch.rand(5, 6) < 0.4, "2.weight": torch.rand(3, 5) < 0.5}
+    optimizers = [OPTIMIZERS[name](network.parameters())]
+    other = copy.deepcopy(network)
+    optimizers.append(OPTIMIZERS[name](other.parameters()))
+    inputs, labels = torch.randn(8, 6).double(), torch.arange(8) % 3
+
+    def steps(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        for _ in range(5):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(inputs), labels).backward()  # type: ignore[no-untyped-call]
+            for name, parameter in network.named_parameters():
+                if name in masks:
+                    assert parameter.grad is not None
+                    parameter.grad *= masks[name]
+            optimizer.step()
+
+    for one in (network, other):
+        for weight, kept in masks.items():
+            one.get_parameter(weight).data *= kept
+    for after in (lambda: pack(other, masks, optimizer=optimizers[1]),
+                  lambda: unpack(other, optimizer=optimizers[1]), lambda: None):  # fmt: skip
+        steps(network, optimizers[0])
+        steps(other, optimizers[1])
+        after()
+    for found, wanted in zip(other.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+def test_an_optimizer_that_keeps_factors_is_refused() -> None:
+    network = nn.Sequential(nn.Linear(6, 5))
+    optimizer = torch.optim.Adafactor(network.parameters())
+    network(torch.randn(2, 6)).sum().backward()
+    optimizer.step()  # type: ignore[no-untyped-call]
+    with pytest.raises(InputError, match=r"Adafactor keeps 'row_var' of shape .* one number for"):
+        pack(network, {"0.weight": torch.eye(5, 6).bool()}, optimizer=optimizer)
+    assert isinstance(network[0], nn.Linear)
+
+
+def test_new_weights_have_no_momenta() -> None:
+    network = nn.Sequential(nn.Linear(6, 5))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    network(torch.randn(2, 6)).sum().backward()
+    optimizer.step()
+    pack(network, {"0.weight": torch.eye(5, 6).bool()}, "he", optimizer=optimizer)
+    assert optimizer.param_groups[0]["params"][0] is network.get_parameter("0.values")
+    assert list(optimizer.state) == [network.get_parameter("0.bias")]

@@ -1,10 +1,11 @@
 """A network whose masked layers store their non-zero weights only, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gossamer.core.errors import InputError
 from gossamer.core.streams import stream_seed
@@ -25,13 +26,14 @@ def pack(
     masks: Mapping[str, Tensor],
     initialisation: Literal["keep"] | Initialisation = "keep",
     seed: int = 0,
+    optimizer: Optimizer | None = None,
 ) -> nn.Module:
     """Replace masked layers by layers that store and train their non-zero weights only.
 
     Every Linear and Conv1d, 2d and 3d whose weight has pruned entries becomes a `SparseLinear` or
     `SparseConv` of the same name, with the same bias; other modules stay. Optimizers made before
-    train the replaced weights: make them afterwards. Entries of the mask with fewer than two
-    dimensions, such as the biases of pruned units, are not packed: keep enforcing those.
+    train the replaced weights: give one, or make it afterwards. Entries of the mask with fewer than
+    two dimensions, such as the biases of pruned units, are not packed: keep enforcing those.
 
     Parameters
     ----------
@@ -45,6 +47,9 @@ def pack(
         does. Biases stay.
     seed
         Seed of new weights; each layer has a stream of its own, keyed by the weight's name.
+    optimizer
+        An optimizer of the network that is to go on with the stored weights, with what it keeps of
+        them (momenta) if they are the present ones. No mask may be enforced on it any longer.
 
     Returns
     -------
@@ -54,9 +59,9 @@ def pack(
     Raises
     ------
     InputError
-        If the masks do not fit the network, the initialisation is unknown, or a weight with pruned
-        entries is shared, of another type of module, or of one with hooks. The network is then as
-        it was.
+        If the masks do not fit the network, the initialisation is unknown, a weight with pruned
+        entries is shared, of another type of module, or of one with hooks, or the optimizer keeps
+        what is not one number for each weight. The network is then as it was.
 
     Examples
     --------
@@ -78,12 +83,17 @@ def pack(
         name: _twin(_layer(network, name), masks[name], initialisation, _seed(seed, name))
         for name in pruned
     }
+    moves = [
+        (_layer(network, name).weight, twin.values, _taking(twin)) for name, twin in twins.items()
+    ]
+    if optimizer is not None:
+        _move(optimizer, moves, with_state=initialisation == "keep")
     for name, twin in twins.items():
         network = _replaced(network, _module_name(name), twin)
     return network
 
 
-def unpack(network: nn.Module) -> nn.Module:
+def unpack(network: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
     """Replace the layers that store their non-zeros only by dense ones of the same function.
 
     Parameters
@@ -91,11 +101,20 @@ def unpack(network: nn.Module) -> nn.Module:
     network
         The network, changed in place; dense layers have the names, biases and weights of the
         sparse ones, with zeros where nothing was stored.
+    optimizer
+        An optimizer of the network that is to go on with the dense weights and what it keeps of
+        them, zeros where nothing was stored.
 
     Returns
     -------
     nn.Module
         The network; if it is itself such a layer, the layer in its place.
+
+    Raises
+    ------
+    InputError
+        If the optimizer keeps what is not one number for each weight. The network is then as it
+        was.
 
     Examples
     --------
@@ -109,6 +128,9 @@ def unpack(network: nn.Module) -> nn.Module:
     """
     modules = list(network.named_modules(remove_duplicate=False))
     dense = {m: m.dense() for _, m in modules if isinstance(m, (SparseLinear, SparseConv))}
+    if optimizer is not None:
+        moves = [(m.values, layer.weight, _putting(m)) for m, layer in dense.items()]
+        _move(optimizer, moves, with_state=True)
     for name, module in modules:
         if module in dense:
             network = _replaced(network, name, dense[module])
@@ -206,6 +228,48 @@ def _twin(
     if layer.bias is not None:
         twin.bias = layer.get_parameter("bias")
     return twin.train(layer.training)
+
+
+Move = tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]
+"""A parameter, the one in its place, and how a tensor of the one's shape becomes the other's."""
+
+
+def _taking(layer: SparseLayer) -> Callable[[Tensor], Tensor]:
+    return lambda dense: dense.flatten()[layer.positions]
+
+
+def _putting(layer: SparseLayer) -> Callable[[Tensor], Tensor]:
+    def put(stored: Tensor) -> Tensor:
+        zeros = stored.new_zeros(layer.weight_shape.numel())
+        return zeros.index_copy(0, layer.positions, stored).view(layer.weight_shape)
+
+    return put
+
+
+def _move(optimizer: Optimizer, moves: Iterable[Move], with_state: bool) -> None:
+    """Let an optimizer go on with other parameters, and what it kept of those before."""
+    states = {}
+    for old, new, convert in moves:
+        kept = optimizer.state.get(old, {}) if with_state else {}
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.dim() > 0 and value.shape != old.shape:
+                raise InputError(
+                    f"the optimizer {type(optimizer).__name__} keeps {name!r} of shape "
+                    f"{tuple(value.shape)} for a weight of shape {tuple(old.shape)}, but one "
+                    "number for each weight was expected: make a new optimizer afterwards."
+                )
+        states[old] = (
+            new,
+            {
+                name: convert(value) if isinstance(value, Tensor) and value.dim() > 0 else value
+                for name, value in kept.items()
+            },
+        )
+    for group in optimizer.param_groups:
+        group["params"] = [states[p][0] if p in states else p for p in group["params"]]
+    for old, (new, state) in states.items():
+        if optimizer.state.pop(old, None) is not None and state:
+            optimizer.state[new] = state
 
 
 def _replaced(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
