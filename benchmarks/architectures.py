@@ -27,6 +27,7 @@ import gossamer
 from benchmarks._common import RESULTS, write_result
 from benchmarks._zoo import ARCHITECTURES, enliven, parameters
 from gossamer.compression.outputs import leaves
+from gossamer.shrinking.loading import load_shrunk, save_shrunk
 
 LIMIT = 600
 """Seconds for one architecture."""
@@ -87,19 +88,25 @@ def weights(model: nn.Module, example: Tensor, folder: Path) -> Iterator[tuple[s
 def units(model: nn.Module, example: Tensor, folder: Path) -> Iterator[tuple[str, Any]]:
     """Prune units and remove them, and yield what is found by the name of its column."""
     yield "parameters", parameters(model)
-    gossamer.prune(model, 0.5, pattern="unit", example=example)
+    fresh = copy.deepcopy(model)
+    mask = gossamer.prune(model, 0.5, pattern="unit", allocation="uniform", example=example)
+    yield "zeros among the parameters", sum(int((~kept).sum()) for kept in dict(mask).values())
+    started = time.perf_counter()
     small = gossamer.compact(model, example)
+    yield "seconds to compact", round(time.perf_counter() - started, 1)
     yield "parameters left", parameters(small)
     with torch.no_grad():
         yield "error of the small one", error(small(example), in_float64(model, example))
-    torch.save(small.state_dict(), folder / "small.pt")
-    again = copy.deepcopy(small)
-    again.load_state_dict(torch.load(folder / "small.pt", weights_only=True))
+    save_shrunk(small, folder / "small.safetensors")
+    again = load_shrunk(fresh, folder / "small.safetensors")
+    with torch.no_grad():
+        yield "error when loaded", error(again(example), small(example))
     small.train()
     losses = torch.stack([one.pow(2).mean() for one in _floats(small(example))])
     torch.autograd.backward(losses.sum())
     torch.optim.SGD(small.parameters(), 1e-4).step()
-    yield "reloaded and trained", True
+    yield "trained", True
+    yield "made smaller again", parameters(gossamer.compact(small.eval(), example))
 
 
 def _floats(output: Any) -> list[Tensor]:

@@ -128,6 +128,39 @@ class InChunks(Together):
         return found.transpose(1, 2).flatten(2)
 
 
+class Scaled(Fused):
+    """Scores scaled for each head, keys normalised within each, in Einstein's notation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.inside = nn.Parameter(torch.rand(4, 1, 1) + 0.5), nn.LayerNorm(3)
+
+    def attend(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], -1, self.size)
+        q, k, v = (layer(x).view(shape) for layer in (self.q, self.k, self.v))
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, self.inside(k)) * self.scale
+        found = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v)
+        return found.flatten(2)
+
+
+class Biased(Fused):
+    """A factor of each head, queries a few at a time, keys and values used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(4, 1, 1))
+        self.again = nn.Linear(12, 12)
+
+    def attend(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], -1, self.size)
+        q, k, v = (layer(x).view(shape).swapaxes(1, 2) for layer in (self.q, self.k, self.v))
+        v = v * self.bias
+        parts = [(part @ k.mT).softmax(-1) @ v for part in q.split(2, 2)]
+        q = self.again(x).view(shape).swapaxes(1, 2)
+        found = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return torch.cat(parts, 2).transpose(1, 2).flatten(2) + found
+
+
 class FixedWidth(Together):
     """The result is given the width of the input: no head can go."""
 
@@ -260,7 +293,7 @@ def check_used(network: nn.Module, small: nn.Module, example: Tensor) -> None:
     assert not torch.equal(learner(example), small(example))
 
 
-@pytest.mark.parametrize("kind", [Fused, Eager, Together, InPieces, InChunks])
+@pytest.mark.parametrize("kind", [Fused, Eager, Together, InPieces, InChunks, Scaled, Biased])
 def test_heads_and_feed_forward_units_are_removed(kind: type[Attention]) -> None:
     network = pruned(kind)
     small: Any = compact(network, TOKENS)
@@ -268,6 +301,8 @@ def test_heads_and_feed_forward_units_are_removed(kind: type[Attention]) -> None
     assert small.out.in_features == 6  # two heads of three
     layers = [small.qkv] if isinstance(small, Together) else [small.q, small.k, small.v]
     assert sum(layer.out_features for layer in layers) == 18
+    own = [getattr(small, name) for name in ("scale", "bias") if hasattr(small, name)]
+    assert all(parameter.shape == (2, 1, 1) for parameter in own)
     check_used(network, small, TOKENS)
 
 
@@ -368,3 +403,38 @@ def test_a_mask_chooses_whole_heads() -> None:
     alive = network.qkv.weight.any(1).view(3, 4, 3)
     assert torch.equal(alive, alive[:1, :, :1].expand_as(alive))
     assert int(alive[0, :, 0].sum()) == 2
+
+
+class Activated(nn.BatchNorm2d):
+    """A normalisation with an activation, as timm has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training,
+            0.1, self.eps,
+        )  # fmt: skip
+        return functional.relu(x)
+
+
+class Image(nn.Module):
+    """Layer scales, gated halves, and sums and maxima over other axes than the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, 8, 3), Activated(8)
+        self.scale = nn.Parameter(torch.rand(8, 1, 1))
+        self.gated, self.last = nn.Conv2d(8, 12, 1), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.glu(self.gated(self.norm(self.first(x)) * self.scale), 1)
+        return self.last(x.sum(2).max(-1).values)  # type: ignore[no-any-return]
+
+
+def test_what_belongs_to_each_channel_goes_with_it() -> None:
+    images = torch.randn(2, 2, 8, 8)
+    network = pruned(Image, images)
+    small: Any = compact(network, images)
+    assert (small.first.out_channels, small.norm.num_features, small.scale.shape[0]) == (4, 4, 4)
+    assert (small.gated.out_channels, small.last.in_features) == (6, 3)
+    assert error(network, small, torch.randn(3, 2, 6, 7)) < 1e-12
+    small.train()(images).sum().backward()

@@ -6,7 +6,7 @@ import torch
 
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import Channels, Description, Unclear, not_constant
-from gossamer.graph.pointwise_rules import width_of_operand
+from gossamer.graph.pointwise_rules import of_each_channel, width_of_operand
 from gossamer.graph.walk import UnclearTiesError, Walk, given, unknown
 
 
@@ -89,7 +89,9 @@ def attention(walk: Walk, value: Value, call: Call) -> Description:
     if axis > -3 or any(one.axis != axis or width % len(one.units) for one in heads):
         return unknown(walk, value, call)
     if masked and width_of_operand(walk, mask, axis) != 1:
-        return unknown(walk, value, call)
+        widest = next(one for one in heads if len(one.units) == width)
+        if not of_each_channel(walk, mask, widest):
+            return unknown(walk, value, call)
     for number, one in enumerate(heads[1:], 1):
         # Grouped-query attention: several heads of queries share one of keys and values.
         shared = width // len(one.units)
@@ -102,3 +104,30 @@ def attention(walk: Walk, value: Value, call: Call) -> Description:
     origins: torch.Tensor = torch.unique(torch.cat([one.origins for one in heads]), dim=0)
     constants = heads[2].constants
     return Channels(axis, origins, constants.masked_fill(constants != 0, torch.nan))
+
+
+def einsum(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow a sum of products in Einstein's notation that keeps the letter of the channels."""
+    equation, *operands = call.args
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = list(operands[0])
+    sides = equation.replace(" ", "").split("->") if isinstance(equation, str) else ()
+    if len(sides) != 2 or "." in equation or not all(isinstance(one, Value) for one in operands):
+        return unknown(walk, value, call)
+    terms, result = sides[0].split(","), sides[1]
+    known = [walk.of(one) for one in operands]
+    pairs = list(zip(terms, known, strict=True))
+    described = [(term, one) for term, one in pairs if isinstance(one, Channels)]
+    letters = {term[one.axis] for term, one in described}
+    letter = next(iter(letters))
+    alone = [term for term, one in pairs if one is None]
+    plain = len(described) + len(alone) == len(pairs) and not any(letter in t for t in alone)
+    if len(letters) > 1 or letter not in result or not plain:
+        return unknown(walk, value, call)
+    several = [one for _, one in described]
+    for one in several[1:]:
+        walk.found.tie(several[0].units, one.units)
+    nothing = torch.stack([one.constants == 0 for one in several]).any(0)
+    origins: torch.Tensor = torch.unique(torch.cat([one.origins for one in several]), dim=0)
+    constants = not_constant(len(nothing)).masked_fill(nothing, 0.0)
+    return Channels(result.index(letter) - len(result), origins, constants)

@@ -189,6 +189,9 @@ class Findings:
     """Numbers that have to be right for what is left."""
     alike: list[tuple[Tensor, ...]] = field(default_factory=list)
     """Channels of which as many have to stay of each."""
+    vectors: dict[tuple[str, str], tuple[int, Tensor]] = field(default_factory=dict)
+    """Parameters with a number for each channel, by names of module and parameter: the dimension
+    and the channels along it."""
     read: set[tuple[str, str]] = field(default_factory=set)
     """Attributes, by name of module and attribute, by which a forward decides."""
     unscaled: set[int] = field(default_factory=set)

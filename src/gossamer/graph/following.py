@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gossamer.graph import (
     attention_rules,
@@ -21,6 +20,7 @@ from gossamer.graph.layer_rules import (
     channelwise,
     is_attention,
     normalisation,
+    normalises_channels,
     weighted,
 )
 from gossamer.graph.normalisations import is_normalisation, parameters_of
@@ -122,7 +122,7 @@ def _rule_for(walk: Walk, call: Call) -> Rule:
         return _SIZE_RULES.get(operation(call), shape_rules.sizes)
     if call.module is not None and (len(inputs) != 1 or not walk.sound(call)):
         return unknown
-    if isinstance(call.module, _BatchNorm | nn.PReLU):
+    if normalises_channels(walk, call) or isinstance(call.module, nn.PReLU):
         return channelwise
     if is_normalisation(call):
         return normalisation
@@ -168,7 +168,16 @@ _RULES: dict[str, Rule] = {
         shape_rules.concatenation,
     ),
     **dict.fromkeys(("mean", "amax", "amin"), spatial_rules.mean),
+    **dict.fromkeys(
+        ("sum", "prod", "std", "var", "logsumexp", "max", "min", "argmax", "argmin"),
+        spatial_rules.reduction,
+    ),
+    "glu": parting_rules.gated_half,
+    "einsum": attention_rules.einsum,
     **dict.fromkeys(("permute", "transpose"), shape_rules.permute),
+    **dict.fromkeys(
+        ("mT", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T"), shape_rules.moved
+    ),
     **dict.fromkeys(("newempty", "newzeros", "newones", "newfull"), shape_rules.new),
     **dict.fromkeys(("softmax", "logsoftmax"), attention_rules.softmax),
     **dict.fromkeys(("matmul", "bmm"), attention_rules.product),

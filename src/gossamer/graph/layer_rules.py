@@ -1,5 +1,6 @@
 """Linear layers, convolutions, and layers that hold numbers for each channel."""
 
+import math
 from dataclasses import replace
 from typing import cast
 
@@ -199,7 +200,7 @@ def constant_outputs(walk: Walk, layer: Layer, source: Channels | None) -> Tenso
 
 def channelwise(walk: Walk, value: Value, call: Call) -> Description:
     """Follow a batch normalisation or a PReLU."""
-    layer = cast("ChannelwiseLayer", call.module)
+    layer = cast("ChannelwiseLayer", call.module or _held_normalisation(walk, call))
     before = given(call)[0]
     source = walk.of(before)
     assert isinstance(source, Channels)
@@ -207,7 +208,7 @@ def channelwise(walk: Walk, value: Value, call: Call) -> Description:
         return unknown(walk, value, call)
     # A PReLU of one slope has nothing for each channel, and may serve layers of several widths.
     if isinstance(layer, _BatchNorm) or layer.num_parameters > 1:
-        name = walk.name_of(call)
+        name = walk.names[id(layer)]
         found = walk.found.channelwise.setdefault(name, Channelwise(layer, source.units))
         walk.found.tie(found.units, source.units)
         directly = before.call is not None and before.call.module is not None
@@ -221,18 +222,43 @@ def channelwise(walk: Walk, value: Value, call: Call) -> Description:
     return replace(source, constants=finite(compute(layer, source.constants)))
 
 
+def _held_normalisation(walk: Walk, call: Call) -> _BatchNorm | None:
+    """Return the batch normalisation of one's own kind that calls the function; None for none."""
+    weight = call.argument(3, "weight") if call.name == "batch_norm" else None
+    owner = walk.owners.get(id(weight.parameter)) if isinstance(weight, Value) else None
+    holder = None if owner is None else owner[1]
+    return holder if isinstance(holder, _BatchNorm) else None
+
+
+def normalises_channels(walk: Walk, call: Call) -> bool:
+    """Tell whether a call is of a batch normalisation, or of the function with the numbers of one.
+
+    A kind of one's own may normalise and then do more: that it calls the function is seen.
+    """
+    return isinstance(call.module, _BatchNorm) or _held_normalisation(walk, call) is not None
+
+
 def normalisation(walk: Walk, _value: Value, call: Call) -> Description:
     """Follow a normalisation whose numbers are taken over channels, which cannot be cut."""
     before = given(call)[0]
     source = walk.of(before)
     if not isinstance(source, Channels):
         return unknown(walk, _value, call)
+    if normalises_last(call) and _normalised_dimensions(call) < -source.axis:
+        return replace(source, constants=not_constant(len(source.units)))  # each by itself
     walk.found.fix([source], reason_to_keep(walk, call))
     for parameter in parameters_of(call):
         dimension = _dimension_of_channels(walk, call, parameter, source.axis)
         if dimension is not None and parameter.shape[dimension] == len(source.units):
             walk.found.scaled.append((parameter, dimension, source.units))
     return replace(source, constants=not_constant(len(source.units)))
+
+
+def _normalised_dimensions(call: Call) -> float:
+    """Return over how many last dimensions a layer normalisation takes its numbers."""
+    given_shape = call.argument(1, "normalized_shape")
+    shape = getattr(call.module, "normalized_shape", given_shape)
+    return len(shape) if isinstance(shape, tuple | list) else math.inf
 
 
 def _dimension_of_channels(

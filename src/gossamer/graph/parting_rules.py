@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gossamer.graph.axes import lengths, operation
 from gossamer.graph.calls import Call, Value
-from gossamer.graph.channels import Channels, Description, Sizes, Width
+from gossamer.graph.channels import Channels, Description, Sizes, Width, not_constant
 from gossamer.graph.numbers import AttributeOf, Number, SizeOf, leaves
 from gossamer.graph.walk import Walk, given, keep_inputs, unknown
 
@@ -206,3 +206,20 @@ def expand(walk: Walk, value: Value, call: Call) -> Description:
         reason = f"the forward expands what it gives to the fixed size {result[source.axis]}"
         keep_inputs(walk, call, reason)
     return source
+
+
+def gated_half(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow `glu`, which multiplies one half of the channels by a sigmoid of the other."""
+    before = given(call)[0]
+    source, over = walk.of(before), call.argument(1, "dim")
+    over = getattr(call.module, "dim", -1 if over is None else over)
+    if not isinstance(source, Channels) or not isinstance(over, int):
+        return unknown(walk, value, call)
+    rank = len(walk.shape(before))
+    if over % rank - rank != source.axis:
+        return replace(source, constants=not_constant(len(source.units)))
+    halves = source.units.chunk(2)
+    walk.found.tie(*halves)
+    nothing = source.constants.chunk(2)[0] == 0
+    constants = not_constant(len(halves[0])).masked_fill(nothing, 0.0)
+    return Channels(source.axis, torch.cat(source.origins.chunk(2, dim=1)), constants)

@@ -49,6 +49,8 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
     if value.shape is not None and value.shape[axis] not in (width, None):
         return unknown(walk, value, call)
     for before in full:
+        if of_each_channel(walk, before, described[0]):
+            continue
         walk.found.fix(described, reason_to_keep(walk, call))
         if before.computed:
             beside = "something that is not computed by units, such as the network's input"
@@ -58,6 +60,22 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
     # Without doubles, as `x * sigmoid(x)` over and over would name each unit ever more often.
     origins: Tensor = torch.unique(torch.cat([d.origins for d in described]), dim=0)
     return Channels(axis, origins, finite(_constants(call, inputs, width)))
+
+
+def of_each_channel(walk: Walk, operand: Value, channels: Channels) -> bool:
+    """Tell whether an operand is a parameter that goes with its channels, and note it.
+
+    It is one that nothing else reads, such as the scales of a layer.
+    """
+    owner = walk.owners.get(id(operand.parameter))
+    readers = [user.call for user in walk.graph.users.get(operand, ())]
+    if operand.parameter is None or owner is None or len(readers) != 1:
+        return False
+    path, _, name = owner
+    dimension = operand.parameter.dim() + channels.axis
+    _, before = walk.found.vectors.setdefault((path, name), (dimension, channels.units))
+    walk.found.tie(before, channels.units)
+    return True
 
 
 def width_of_operand(walk: Walk, operand: Value, axis: int) -> int:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from gossamer.graph.axes import operation
+from gossamer.graph.axes import followed, operation
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import (
     Channels,
@@ -98,6 +98,14 @@ def permute(walk: Walk, value: Value, call: Call) -> Description:
         places = list(range(count))
         places[first], places[second] = second, first
     return replace(source, axis=places.index(source.axis + count) - count)
+
+
+def moved(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow other changes of the order of dimensions, such as `x.mT`, `swapaxes` and `movedim`."""
+    before = given(call)[0]
+    source = cast("Channels", walk.of(before))
+    axis = followed(call, source.axis, before, value)
+    return replace(source, axis=axis) if axis else unknown(walk, value, call)
 
 
 _STACKED_ALONG = {"hstack": 1, "columnstack": 1, "vstack": 0, "rowstack": 0, "dstack": 2}

@@ -73,14 +73,31 @@ def upsample(walk: Walk, value: Value, call: Call) -> Description:
 
 def mean(walk: Walk, value: Value, call: Call) -> Description:
     """Mean, largest or smallest over some dimensions."""
+    return _over_dimensions(walk, value, call, uniform=True)
+
+
+def reduction(walk: Walk, value: Value, call: Call) -> Description:
+    """Sum and other functions of all numbers along some dimensions; most give 0 for zeros."""
+    return _over_dimensions(walk, value, call, uniform=False)
+
+
+def _over_dimensions(walk: Walk, value: Value, call: Call, *, uniform: bool) -> Description:
     before, *others = given(call)
     source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
     over = call.argument(1, "dim")
     over = [over] if isinstance(over, int) else over
-    if not isinstance(over, (list, tuple)) or not all(isinstance(d, int) for d in over) or others:
+    named = isinstance(over, list | tuple) and all(
+        isinstance(one, int) and not isinstance(one, bool) for one in over
+    )
+    if others or not named:
         return unknown(walk, value, call)
     gone = {int(d) % count - count for d in over}
-    if not gone or source.axis in gone:
+    if not gone or source.axis in gone or value.shape is None:
         return unknown(walk, value, call)
     kept = len(walk.shape(value)) == count
-    return replace(source, axis=source.axis + (0 if kept else sum(d > source.axis for d in gone)))
+    constants = source.constants
+    if not uniform:
+        changed = (constants != 0) | (operation(call) == "logsumexp")
+        constants = constants.masked_fill(changed, torch.nan)
+    axis = source.axis + (0 if kept else sum(d > source.axis for d in gone))
+    return replace(source, axis=axis, constants=constants)

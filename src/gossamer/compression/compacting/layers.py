@@ -178,6 +178,15 @@ def has_usual_widths(attention: nn.MultiheadAttention) -> bool:
     )
 
 
+def cut_vector(holder: nn.Module, name: str, dimension: int, kept: Tensor) -> None:
+    """Keep some entries of a parameter along one dimension, in place."""
+    parameter = holder.get_parameter(name)
+    if not kept.all():
+        stay = kept.nonzero().flatten().to(parameter.device)
+        values = parameter.detach().index_select(dimension, stay)
+        setattr(holder, name, parameter_like(parameter, values))
+
+
 def cut_channels(layer: ChannelwiseLayer, kept: Tensor, shift: Tensor) -> None:
     """Keep some channels of a normalisation or a PReLU, in place.
 

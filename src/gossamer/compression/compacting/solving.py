@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from gossamer.compression.compacting.layers import (
     cut_channels,
     cut_layer,
+    cut_vector,
     linear_like,
     put_projections,
     silence,
@@ -69,6 +70,8 @@ class Plan:
     channelwise: Mapping[str, ChannelCut]
     attributes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Whole numbers that modules compute with, by the names of module and attribute."""
+    vectors: Mapping[tuple[str, str], tuple[int, Tensor]] = field(default_factory=dict)
+    """Of parameters with a number for each channel, by names: the dimension, and which stay."""
     projections: Mapping[str, Projection] = field(default_factory=dict)
     """Those of `layers` that are parameters of other modules."""
 
@@ -85,6 +88,8 @@ class Plan:
             setattr(modules[name], attribute, number)
             noted = vars(modules[name]).get(NARROWED, ())
             setattr(modules[name], NARROWED, tuple(dict.fromkeys((*noted, attribute))))
+        for (name, short), (along, stay) in self.vectors.items():
+            cut_vector(modules[name], short, along, stay)
         pieces = []
         for name, cut in self.layers.items():
             layer = modules.get(name)
@@ -130,6 +135,7 @@ def solve(found: Findings) -> Plan:
             for name, channelwise in found.channelwise.items()
         },
         attributes,
+        {name: (along, kept.units(units)) for name, (along, units) in found.vectors.items()},
         {name: one.module for name, one in layers.items() if isinstance(one.module, Projection)},
     )
 
