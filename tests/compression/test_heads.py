@@ -398,6 +398,24 @@ def test_what_is_left_can_be_made_smaller_again() -> None:
     assert error(small, smaller, TOKENS) < 1e-12
 
 
+def test_a_forward_that_goes_another_way_for_one_example_is_left_whole() -> None:
+    class Forked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(12, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            if x.shape[0] == 1:
+                x = x.flip(-1)
+            return self.last(x)  # type: ignore[no-any-return]
+
+    network = pruned(Forked)
+    with pytest.warns(RuntimeWarning, match="cannot be followed"):
+        small: Any = compact(network, TOKENS)
+    assert error(network, small, TOKENS[:1]) == error(network, small, TOKENS) == 0
+
+
 def test_a_mask_chooses_whole_heads() -> None:
     network: Any = pruned(Together)
     alive = network.qkv.weight.any(1).view(3, 4, 3)

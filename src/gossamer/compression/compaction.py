@@ -367,9 +367,13 @@ def _output(network: nn.Module, example: Arguments) -> Any:
 def _first_difference(
     network: nn.Module, smaller: nn.Module, plan: Plan, example: Arguments
 ) -> str:
-    """Tell how outputs differ on the example, or on random numbers like it; empty if nowhere."""
+    """Tell how outputs differ on the example, the first of it, or random numbers like it.
+
+    Empty if nowhere. A forward may go another way for a single example.
+    """
     problem = _difference(network, smaller, plan, example)
-    for inputs in inputs_like(example) if example.real else ():
+    alone = (example[:1],) if len(example) > 1 else ()
+    for inputs in (*alone, *(inputs_like(example) if example.real else ())):
         # The network need not take random numbers.
         with contextlib.suppress(InputError):
             problem = problem or _difference(network, smaller, plan, inputs)
