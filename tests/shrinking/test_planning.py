@@ -27,6 +27,7 @@ from gossamer.shrinking.descent import (
 from gossamer.shrinking.features import features_read, output_layers
 from gossamer.shrinking.fine_tuning import Lesson, fine_tune, lesson, train_epochs
 from gossamer.shrinking.options import DEFAULT_RATE, options_of
+from gossamer.shrinking.pace import Pace
 from gossamer.shrinking.planning import Plan, tried_rate
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import classification
@@ -155,12 +156,17 @@ def test_plans_from_before_rates_were_found_out_have_the_usual_one() -> None:
     assert options_of(distill_features=True).key()["distill_features"]
 
 
-def test_a_short_time_is_shared_out_too() -> None:
-    class Pace:
-        epoch, candidate = 10.0, 1.0
+def test_a_forecast_counts_the_candidates_that_there_can_be() -> None:
+    options = options_of(pattern="weight", epochs=10)
+    pace = Pace(epoch=2.0, candidate=3.0, final=7.0, most=5)
+    measured = 4 * 3.0  # two to time the pattern, two to find where to begin
+    assert pace.forecast(options) == measured + 0.5 * (10 * 2.0 + 5 * 3.0) + 7.0
+    assert pace.least(options) == measured + 2.0 + 3.0 + 7.0
 
+
+def test_a_short_time_is_shared_out_too() -> None:
     class Task:
-        pace, learnt, ground = Pace(), learnt(), ground(pattern="weight")
+        pace, learnt, ground = Pace(10.0, 1.0, 0.0), learnt(), ground(pattern="weight")
         deadline = time.monotonic() + 4 + MOST + 55.0
 
     task: Any = Task()

@@ -10,7 +10,7 @@ from torch import nn
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.masks import find_mask
 from gossamer.shrinking.costs import Meter
-from gossamer.shrinking.descent import MOST, Ground
+from gossamer.shrinking.descent import MOST, Ground, count_of
 from gossamer.shrinking.fine_tuning import Lesson, train_epochs
 from gossamer.shrinking.options import Options
 
@@ -33,6 +33,8 @@ class Pace:
     """Of finding its mask, timing and testing it."""
     final: float
     """Of timing what was chosen and writing it."""
+    most: int = MOST
+    """Candidates, if none of them breaks the budget."""
 
     def least(self, options: Options) -> float:
         """Return the seconds of a search that ends with its first candidate, about."""
@@ -40,7 +42,7 @@ class Pace:
 
     def forecast(self, options: Options) -> float:
         """Return the seconds of a search that ends where most do."""
-        descent = options.epochs * self.epoch + MOST * self.candidate
+        descent = options.epochs * self.epoch + self.most * self.candidate
         return planned(options) * self.candidate + _USED * descent + self.final
 
 
@@ -71,12 +73,16 @@ def pace_of(
     seconds
         For timing what was chosen, for each batch size.
     """
+    network = plain_copy(dense).cpu().eval()
+    meter.speed_up(network)  # the first one sets up what later ones find
     started = time.perf_counter()
-    meter.speed_up(plain_copy(dense).cpu().eval())
+    meter.speed_up(network)
     candidate = time.perf_counter() - started + looking
-    an_epoch = 0.0 if learnt.train is not None else epoch_seconds(dense, learnt, ground)
+    own = learnt.train is not None
+    an_epoch = 0.0 if own else epoch_seconds(dense, learnt, ground)
     final = 3 * candidate + _COMPARED * comparing + 3 * seconds + _WRITING_SECONDS
-    return Pace(an_epoch, candidate, final)
+    most = count_of(ground.options.epochs, learnt.steps, whole=own)
+    return Pace(an_epoch, candidate, final, most)
 
 
 _SAMPLED_STEPS = 8
