@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,6 +155,15 @@ def test_plans_from_before_rates_were_found_out_have_the_usual_one() -> None:
         '"distillation": 0.7, "temperature": 2.0, "seed": 0}'
     )
     assert options_of(distill_features=True).key()["distill_features"]
+
+
+def test_a_search_begins_where_so_few_examples_could_show_its_first_candidate() -> None:
+    drops = torch.tensor([1.0] * 8 + [0.0] * 1992)  # 0.4 points
+    for examples, safe in ((200, False), (400, False), (20_000, True)):
+        asked = replace(ground(), may_lose=0.009, judged_on=examples)
+        assert planning.is_safe(drops, asked) is safe
+    assert not planning.is_safe(drops, replace(ground(), may_lose=0.007, judged_on=10**9))
+    assert planning.is_safe(torch.zeros(100), replace(ground(), judged_on=1))
 
 
 def test_a_forecast_counts_the_candidates_that_there_can_be() -> None:

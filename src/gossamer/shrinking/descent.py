@@ -26,6 +26,7 @@ MOST = 11
 LEAST_STEPS = 20
 """Of the optimizer, without which a candidate is not worth its test."""
 _WIDEST = 2.0
+_EVEN = 0.25
 _UNITS_STEP = 0.8
 """Share of the units that each candidate keeps of the one before."""
 _UNITS_BEFORE_WEIGHTS = 3
@@ -57,6 +58,8 @@ class Ground:
     options: Options
     may_lose: float
     """By how much the metric may get worse."""
+    judged_on: int = 1
+    """How many validation examples there are."""
     given: Mask | None = None
     """What the network kept when it was given, where it was pruned before; zeros stay zeros."""
 
@@ -146,19 +149,21 @@ def depths(count: int) -> tuple[float, ...]:
 
 
 def shared_out(epochs: float, count: int, *, whole: bool = False) -> tuple[float, ...]:
-    """Share out epochs over candidates: the first need next to none, the sparser the more.
+    """Share out epochs over candidates, the sparser the more: whole ones, or parts of them.
 
-    The share of each grows by the square of its place, whether whole ones are given or not.
+    A quarter goes to all alike, as a first candidate that fails for want of training ends the
+    search; the rest by the square of their places.
 
     Examples
     --------
-    >>> shared_out(6.5, 2), shared_out(12, 4, whole=True), sum(shared_out(30, 11, whole=True))
-    ((2.0, 4.5), (1, 2, 4, 5), 30)
+    >>> shared_out(8, 1), shared_out(12, 4, whole=True), sum(shared_out(30, 11, whole=True))
+    ((8.0,), (1, 2, 4, 5), 30)
     """
     left, found = float(epochs), []
-    ramp = [(1 + i / 2) ** 2 for i in range(count)]
+    squares = [(1 + i / 2) ** 2 for i in range(count)]
+    ramp = [_EVEN / count + (1 - _EVEN) * one / sum(squares) for one in squares]
     if not whole:
-        return tuple(epochs * share / sum(ramp) for share in ramp)
+        return tuple(epochs * share for share in ramp)
     for i in range(count):
         own = max(1, round(left * ramp[i] / sum(ramp[i:])))
         own = min(own, max(1, round(left) - (count - 1 - i)))

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from scipy import special
+from torch import Tensor, nn
 
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import InputError, TrainingError
@@ -211,7 +212,8 @@ def _start(way: Way, dense: nn.Module, ground: Ground, pulse: Pulse) -> float:
     """Return the depth down to which nothing has to be learnt anew, for the first candidate.
 
     There the network loses less than half of the budget on training examples when it is pruned at
-    once and not trained at all.
+    once and not trained at all, and as many examples as it is judged on would show that it keeps
+    the budget.
     """
     some = ground.split.sample(2 * _SENSITIVITY_EXAMPLES, ground.options.seed)
     before = evaluate(dense, some, ground.task)
@@ -221,11 +223,19 @@ def _start(way: Way, dense: nn.Module, ground: Ground, pulse: Pulse) -> float:
         network = plain_copy(dense)
         _masked_to(network, way, depth, ground)
         estimate_statistics(network, ground.split, ground.options.seed, 2000)
-        drop = float(ground.task.drop(before, evaluate(network, some, ground.task)).mean())
-        if drop > ground.may_lose / 2:
+        drops = ground.task.drop(before, evaluate(network, some, ground.task))
+        if not is_safe(drops, ground):
             break
         found = float(depth)
     return found
+
+
+def is_safe(drops: Tensor, ground: Ground) -> bool:
+    """Return whether such drops of training examples leave room for what few examples show."""
+    drop = float(drops.mean())
+    error = float(drops.std(correction=0)) / math.sqrt(ground.judged_on)
+    reach = float(special.ndtri(ground.options.confidence))
+    return drop <= ground.may_lose / 2 and drop + reach * error <= ground.may_lose
 
 
 def _ways(

@@ -221,7 +221,9 @@ def begin(
     _check_reached(budget)
     learnt = lesson(data.train, task, dense, options, train)
     kept = kept_when_given(dense, first(example, 2), options.exclude)
-    ground = Ground(meter.example, data.train, task, options, budget.may_lose, kept)
+    ground = Ground(
+        meter.example, data.train, task, options, budget.may_lose, len(data.validation), kept
+    )
     comparing = looking * len(data.test or data.validation) / len(data.validation)
     pace = pace_of(dense, learnt, ground, meter, looking, comparing, seconds)
     deadline = math.inf if time_limit is None else started + max(1.0, time_limit - pace.final)
