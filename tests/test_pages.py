@@ -162,6 +162,16 @@ def _check_decoding(code: str) -> None:
     assert (found["decoder"].length, found["decoder"].cache_bytes) == (12, 4 * 8 * 32)
 
 
+def test_the_python_of_the_page_on_sparse_training_runs() -> None:
+    (code,) = blocks("python", "docs/sparse-training.md")
+    network = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2))
+    names: dict[str, Any] = {"gossamer": gossamer, "torch": torch, "network": network}
+    exec("import gossamer.networks\n" + code, names)
+    assert all(isinstance(network[i], gossamer.SparseLinear) for i in (0, 2))
+    trained = {id(p) for group in names["optimizer"].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in network.parameters()}
+
+
 def test_the_python_of_the_page_on_the_runtime_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
