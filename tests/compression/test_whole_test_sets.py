@@ -135,8 +135,8 @@ def margins(values: Floats) -> NDArray[np.float32]:
         ("mnist-cnn", "block"),
         ("fashion-cnn", "weight"),
         ("fashion-cnn", "block"),
-        ("cifar-cnn", "weight"),
-        ("cifar-dropout-cnn", "unit"),
+        pytest.param("cifar-cnn", "weight", marks=pytest.mark.slow),
+        pytest.param("cifar-dropout-cnn", "unit", marks=pytest.mark.slow),
     ],
 )
 def test_masked_compressed_and_loaded_agree_on_every_test_image(

@@ -292,8 +292,8 @@ NAN[2, 3] = float("nan")
     ("batches", "sentence"),
     [
         (3, r"batches must be pairs of inputs and labels, \[\(inputs, labels\), \.\.\.\], not int"),
-        ([], r"batches is empty, but the score needs"),
-        (iter(()), r"batches is empty, but the score needs"),
+        ([], r"batches is empty, but the score (or the allocation )?needs"),
+        (iter(()), r"batches is empty, but the score (or the allocation )?needs"),
         ((X, Y), r"batch 1 is a Tensor of 10: where there are no labels, write \(inputs, None\)"),
         ([X], r"batch 1 is a Tensor of 10"),
         ([(X, Y), (X,)], r"batch 2 is a tuple of 1"),
