@@ -117,7 +117,9 @@ def test_the_python_of_the_page_on_enforcement_runs() -> None:
         names["average"].update_parameters(model)
         for network in (model, names["average"]):
             assert names["mask"].violations(network) == {}
-    assert size(names["average"].module, list(names["mask"])).sparsity == pytest.approx(0.9)
+    assert names["mask"].sparsity == pytest.approx(0.9)
+    # A kept weight may be zero, too, as one that grew and had no gradient yet is.
+    assert size(names["average"].module, list(names["mask"])).sparsity >= 0.9
 
 
 class Headed(nn.Module):
