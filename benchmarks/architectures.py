@@ -7,9 +7,7 @@ compressed; the result is compared with PyTorch in float64, written to a file, a
 where PyTorch is not to be had. Another copy is pruned by units, made smaller, and compared.
 """
 
-import argparse
 import copy
-import json
 import subprocess
 import sys
 import tempfile
@@ -24,13 +22,11 @@ import torch
 from torch import Tensor, nn
 
 import gossamer
-from benchmarks._common import RESULTS, write_result
+from benchmarks._each_architecture import look_into_each
 from benchmarks._zoo import ARCHITECTURES, enliven, parameters
 from gossamer.compression.outputs import leaves
 from gossamer.shrinking.loading import load_shrunk, save_shrunk
 
-LIMIT = 600
-"""Seconds for one architecture."""
 _ALONE = """
 import sys
 sys.modules["torch"] = None
@@ -129,19 +125,6 @@ def one(name: str) -> dict[str, Any]:
     return found
 
 
-def in_process(name: str) -> dict[str, Any]:
-    """Return what a process of its own finds of an architecture."""
-    command = [sys.executable, "-m", "benchmarks.architectures", "--alone", name]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=LIMIT, text=True, check=False)
-    except subprocess.TimeoutExpired:
-        return {"name": name, "weights failed": f"took more than {LIMIT} seconds"}
-    try:
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    except (IndexError, ValueError):
-        return {"name": name, "weights failed": done.stderr.strip()[-300:]}
-
-
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows as a table of Markdown."""
     lines = [
@@ -163,24 +146,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Look into all architectures, or those that are named."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--alone", action="store_true", help="here, without a process of its own")
-    given = parser.parse_args()
-    names = given.names or list(ARCHITECTURES)
-    if given.alone:
-        print(json.dumps(one(names[0])))
-        return
-    path = RESULTS / "architectures.json"
-    known = json.loads(path.read_text())["rows"] if path.exists() and given.names else []
-    rows = {row["name"]: row for row in known}
-    ordered: list[dict[str, Any]] = []
-    for name in names:
-        rows[name] = in_process(name)
-        print(table([rows[name]]).splitlines()[-1], file=sys.stderr, flush=True)
-        ordered = [rows[name] for name in ARCHITECTURES if name in rows]
-        write_result("architectures", 1, {"rows": ordered})
-    print(table(ordered))
+    look_into_each("architectures", __doc__, one, table, "weights failed")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,6 @@ the small one is compared with the pruned one in float64, written, loaded, train
 made smaller once more.
 """
 
-import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -19,12 +15,9 @@ from typing import Any
 
 import torch
 
-from benchmarks._common import RESULTS, write_result
+from benchmarks._each_architecture import look_into_each
 from benchmarks._zoo import ARCHITECTURES, enliven
 from benchmarks.architectures import units
-
-LIMIT = 300
-"""Seconds for one architecture."""
 
 
 def one(name: str) -> dict[str, Any]:
@@ -45,18 +38,6 @@ def one(name: str) -> dict[str, Any]:
     except Exception as problem:  # noqa: BLE001 - whatever it is, it belongs in the table
         found["failed"] = f"{type(problem).__name__}: {problem}"[:300]
     return found
-
-
-def in_process(name: str) -> dict[str, Any]:
-    """Return what a process of its own finds of an architecture."""
-    command = [sys.executable, "-m", "benchmarks.unit_removal", "--alone", name]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=LIMIT, text=True, check=False)
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    except subprocess.TimeoutExpired:
-        return {"name": name, "failed": f"took more than {LIMIT} seconds"}
-    except (IndexError, ValueError):
-        return {"name": name, "failed": done.stderr.strip()[-300:]}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -82,22 +63,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Look into all architectures, or those that are named."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--alone", action="store_true", help="here, without a process of its own")
-    given = parser.parse_args()
-    names = given.names or list(ARCHITECTURES)
-    if given.alone:
-        print(json.dumps(one(names[0])))
-        return
-    path = RESULTS / "unit-removal.json"
-    known = json.loads(path.read_text())["rows"] if path.exists() and given.names else []
-    rows = {row["name"]: row for row in known}
-    for name in names:
-        rows[name] = in_process(name)
-        print(table([rows[name]]).splitlines()[-1], file=sys.stderr, flush=True)
-        ordered = [rows[name] for name in ARCHITECTURES if name in rows]
-        write_result("unit-removal", 1, {"rows": ordered})
+    look_into_each("unit_removal", __doc__, one, table, "failed")
 
 
 if __name__ == "__main__":
