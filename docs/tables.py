@@ -17,6 +17,7 @@ from benchmark_tables import (
     coverage_table,
     faster_table,
     measured_table,
+    sparse_training_table,
     speed_table,
 )
 from gossamer.masks.allocations import ALLOCATIONS
@@ -38,7 +39,15 @@ TEXTS = (
     ROOT / "README.md",
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("audit", "enforcement", "findings", "pruning", "speed", "statistics")
+        for name in (
+            "audit",
+            "enforcement",
+            "findings",
+            "pruning",
+            "sparse-training",
+            "speed",
+            "statistics",
+        )
     ),
 )
 
@@ -95,6 +104,7 @@ def filled(text: str) -> str:
             "coverage": coverage_table,
             "attack-coverage": attack_coverage_table,
             "attack-power": attack_power_table,
+            "sparse-training": sparse_training_table,
             "verdicts": verdicts_table,
             "deciding": deciding_table,
             "scores": scores_table,
