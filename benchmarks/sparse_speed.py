@@ -36,9 +36,11 @@ from gossamer.engine import (
     Convolution,
     Linear,
     Network,
+    Recurrence,
     Shape,
     Value,
     check_network,
+    weights_of,
     window_positions,
 )
 from gossamer.engine.native import Engine, fma_peak, read_bandwidth
@@ -178,8 +180,11 @@ def work(network: Network) -> list[int]:
                 shapes[layer.input][1:], layer.kernel, layer.stride, layer.padding, layer.dilation
             )
             positions = height * width
-        weights = layer.weights.stored if isinstance(layer, Linear | Convolution) else 0
-        found.append(2 * weights * positions)
+        if isinstance(layer, Recurrence):
+            positions = shapes[layer.input][-1]
+        weights = weights_of(layer)
+        counts = isinstance(layer, Linear | Convolution | Recurrence)
+        found.append(2 * weights.stored * positions if weights and counts else 0)
     return found
 
 
