@@ -38,7 +38,8 @@ Sorted sorted(std::int64_t rows, std::int64_t columns, const std::vector<std::in
     return {rows, columns, slices, std::move(bounds), std::move(column_of)};
 }
 
-// How many have each number below `most`, summed up: [most + 1].
+}  // namespace
+
 std::vector<std::int32_t> starts_of(const std::vector<std::int32_t>& numbers, std::int64_t most) {
     std::vector<std::int32_t> starts(static_cast<std::size_t>(most) + 1);
     for (const std::int32_t number : numbers) ++starts[static_cast<std::size_t>(number) + 1];
@@ -46,7 +47,31 @@ std::vector<std::int32_t> starts_of(const std::vector<std::int32_t>& numbers, st
     return starts;
 }
 
-}  // namespace
+std::vector<std::int32_t> ordered(const std::vector<std::int32_t>& numbers,
+                                  const std::vector<std::int32_t>& starts) {
+    std::vector<std::int32_t> next(starts.begin(), starts.end() - 1), order(numbers.size());
+    for (std::size_t at = 0; at < numbers.size(); ++at) {
+        const auto place = static_cast<std::size_t>(next[static_cast<std::size_t>(numbers[at])]++);
+        order[place] = static_cast<std::int32_t>(at);
+    }
+    return order;
+}
+
+Sorted whole_rows(const std::vector<std::int32_t>& starts, std::vector<std::int32_t> column_of) {
+    const auto rows = static_cast<std::int64_t>(starts.size()) - 1;
+    std::vector<std::int32_t> bounds(starts.begin(), starts.end() - 1);
+    bounds.insert(bounds.end(), starts.begin() + 1, starts.end());
+    return {rows, 0, 1, std::move(bounds), std::move(column_of)};
+}
+
+void check_positions(const std::int64_t* positions, std::int64_t count, std::int64_t size) {
+    std::int64_t last = -1;
+    for (std::int64_t at = 0; at < count; ++at) {
+        if (positions[at] <= last || positions[at] >= size)
+            throw std::invalid_argument("positions must be ascending ones within the weight");
+        last = positions[at];
+    }
+}
 
 Part Sorted::part(std::int64_t slice, Range of) const {
     const std::int32_t* const begins = bounds.data() + slice * rows;
@@ -86,26 +111,18 @@ Index::Index(const std::int64_t* positions, std::int64_t count, std::int64_t row
         throw std::invalid_argument("a matrix has at least one row and one column");
     if (count > most || rows > most || columns > most)
         throw std::overflow_error("more than 2^31 - 1 weights, rows or columns");
+    check_positions(positions, count, rows * columns);
     std::vector<std::int32_t> row_of(static_cast<std::size_t>(count)), column_of(row_of.size());
-    std::int64_t last = -1;
-    for (std::int64_t at = 0; at < count; ++at) {
-        const std::int64_t position = positions[at], row = position / columns;
-        if (position <= last || row >= rows)
-            throw std::invalid_argument("positions must be ascending ones within the weight");
-        last = position;
-        row_of[static_cast<std::size_t>(at)] = static_cast<std::int32_t>(row);
-        column_of[static_cast<std::size_t>(at)] = static_cast<std::int32_t>(position % columns);
+    for (std::size_t at = 0; at < row_of.size(); ++at) {
+        row_of[at] = static_cast<std::int32_t>(positions[at] / columns);
+        column_of[at] = static_cast<std::int32_t>(positions[at] % columns);
     }
     const int width = training_loops(set).width;
     const std::vector<std::int32_t> starts = starts_of(column_of, columns);
-    std::vector<std::int32_t> next(starts.begin(), starts.end() - 1), rows_in(row_of.size());
-    order_.resize(row_of.size());
-    for (std::size_t at = 0; at < row_of.size(); ++at) {
-        const auto place =
-            static_cast<std::size_t>(next[static_cast<std::size_t>(column_of[at])]++);
-        rows_in[place] = row_of[at];
-        order_[place] = static_cast<std::int32_t>(at);
-    }
+    order_ = ordered(column_of, starts);
+    std::vector<std::int32_t> rows_in(row_of.size());
+    for (std::size_t place = 0; place < rows_in.size(); ++place)
+        rows_in[place] = row_of[static_cast<std::size_t>(order_[place])];
     by_row_ = sorted(rows, columns, starts_of(row_of, rows), std::move(column_of), width);
     by_column_ = sorted(columns, rows, starts, std::move(rows_in), width);
 }

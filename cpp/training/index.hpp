@@ -27,6 +27,19 @@ struct Sorted {
     Range share(int member, int members) const;
 };
 
+// How many of the numbers are below each one up to `most`: [most + 1].
+std::vector<std::int32_t> starts_of(const std::vector<std::int32_t>& numbers, std::int64_t most);
+
+// Where the numbers stand, ascending ones, equal ones in order; `starts` as above.
+std::vector<std::int32_t> ordered(const std::vector<std::int32_t>& numbers,
+                                  const std::vector<std::int32_t>& starts);
+
+// Rows that are not cut, from where each begins, [rows + 1].
+Sorted whole_rows(const std::vector<std::int32_t>& starts, std::vector<std::int32_t> column_of);
+
+// Throws std::invalid_argument where positions are not ascending ones below `size`.
+void check_positions(const std::int64_t* positions, std::int64_t count, std::int64_t size);
+
 // Throws std::invalid_argument where positions in the flattened matrix are not ascending ones
 // within it, and std::overflow_error where it is too large.
 class Index {

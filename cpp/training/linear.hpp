@@ -19,7 +19,8 @@ struct Strided {
 void forward(const Index& index, const float* values, const float* bias, const Strided& inputs,
              std::int64_t examples, float* outputs, int threads);
 
-// Null for what is not wanted: that of the inputs, or those of the values and the bias.
+// Null for what is not wanted: that of the inputs, or those of the values and the bias (where there
+// are no values, that of the bias says so).
 struct Gradients {
     float* inputs;  // [columns][examples]
     float* values;  // [non-zeros]

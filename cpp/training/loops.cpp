@@ -284,6 +284,24 @@ void take(const float* inputs, ptrdiff_t apart, int64_t examples, Range features
     }
 }
 
+void copy(const float* from, const Spacing& read, int64_t rows, int64_t numbers, float* to,
+          const Spacing& write) {
+    const ptrdiff_t next = read.number, place = write.number;
+    for (int64_t row = 0; row < rows; ++row) {
+        const float* const source = from + row * read.row;
+        float* const target = to + row * write.row;
+        if (next != 1 || place != 1) {
+            for (int64_t i = 0; i < numbers; ++i) target[i * place] = source[i * next];
+        } else if (numbers < width) {
+            for (int64_t i = 0; i < numbers; ++i) target[i] = source[i];
+        } else {
+            for (int64_t i = 0; i + width <= numbers; i += width)
+                store_any(target + i, load_any<Vector>(source + i));
+            store_any(target + numbers - width, load_any<Vector>(source + numbers - width));
+        }
+    }
+}
+
 }  // namespace
 
 #define GOSSAMER_BY_VECTORS(loop) \
@@ -291,6 +309,6 @@ void take(const float* inputs, ptrdiff_t apart, int64_t examples, Range features
 
 GOSSAMER_EXPORT(Loops, training_loops,
                 {width, GOSSAMER_BY_VECTORS(multiply), GOSSAMER_BY_VECTORS(sample),
-                 GOSSAMER_BY_VECTORS(differentiate), GOSSAMER_BY_VECTORS(total), take})
+                 GOSSAMER_BY_VECTORS(differentiate), GOSSAMER_BY_VECTORS(total), take, copy})
 
 }  // namespace gossamer::training

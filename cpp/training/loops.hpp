@@ -19,6 +19,12 @@ struct Tile {
     std::ptrdiff_t stride;
 };
 
+// How many floats lie from one row to the next, and from one number of a row to the next.
+struct Spacing {
+    std::ptrdiff_t row;
+    std::ptrdiff_t number;
+};
+
 // Some rows of a sparse matrix, or of those of its columns that make a slice.
 struct Part {
     Range rows;
@@ -50,6 +56,9 @@ struct Loops {
     // without an example are set to 0.
     void (*take)(const float* inputs, std::ptrdiff_t apart, std::int64_t examples, Range features,
                  std::int64_t lanes, const Tile& tile);
+    // So many numbers of so many rows.
+    void (*copy)(const float* from, const Spacing& read, std::int64_t rows, std::int64_t numbers,
+                 float* to, const Spacing& write);
 };
 
 GOSSAMER_DECLARE(Loops, training_loops)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         find_mask,
         prune,
     )
-    from gossamer.networks import SparseLinear
+    from gossamer.networks import SparseConv2d, SparseLinear
     from gossamer.records.leakage import Leakage
     from gossamer.runtime import Predictor, load
     from gossamer.shrinking import Shrunk, load_shrunk, shrink
@@ -59,6 +59,7 @@ _HOMES = {
     "Score": "gossamer.masks",
     "ScoreContext": "gossamer.masks",
     "Shrunk": "gossamer.shrinking",
+    "SparseConv2d": "gossamer.networks",
     "SparseLinear": "gossamer.networks",
     "StoreError": "gossamer.core.errors",
     "TrainingError": "gossamer.core.errors",
@@ -93,6 +94,7 @@ __all__ = [
     "Score",
     "ScoreContext",
     "Shrunk",
+    "SparseConv2d",
     "SparseLinear",
     "StoreError",
     "TrainingError",

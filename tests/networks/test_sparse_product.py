@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gossamer.core.errors import InputError
 from gossamer.engine.native import INSTRUCTION_SET_VARIABLE, available_instruction_sets
-from gossamer.networks import SparseLinear, sparse_product
+from gossamer.networks import SparseLinear, sparse_operators, sparse_product
 
 COMPILED = available_instruction_sets()[:-1]
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the kernels are not built")
@@ -48,7 +48,7 @@ def results(layer: SparseLinear, inputs: Tensor) -> list[Tensor]:
     bias = [] if layer.bias is None else [layer.bias]
 
     def function(given: Tensor, values: Tensor, *bias: Tensor) -> Tensor:
-        assert sparse_product.runs_in_kernels(values, layer.positions, given, 10**9)
+        assert sparse_operators.runs_in_kernels(values, layer.positions, given, 10**9)
         return sparse_product.sparse_linear(
             values, given, bias[0] if bias else None, layer.positions, layer.weight_shape
         )
@@ -222,8 +222,8 @@ def test_the_operators_are_registered_as_pytorch_expects() -> None:
     inputs, gradient = randoms(4, 9).requires_grad_(), randoms(4, 5).requires_grad_()
     bias = randoms(5).requires_grad_()
     forward, backward = torch.ops.gossamer.sparse_linear, torch.ops.gossamer.sparse_linear_backward
-    torch.library.opcheck(forward.default, (values, inputs, bias, positions, 5, 9))
-    arguments = values, inputs, gradient, positions, 5, 9, True, True
+    torch.library.opcheck(forward.default, (values, inputs, bias, positions, (5, 9)))
+    arguments = values, inputs, gradient, positions, (5, 9), True, True
     torch.library.opcheck(backward.default, arguments)
 
 
@@ -264,7 +264,7 @@ def test_connections_may_move() -> None:
     layer.positions.copy_(torch.arange(layer.connections) * 3)
     check_close(results(layer, inputs), dense_results(layer, inputs), terms=9)
     layer.positions.copy_(layer.positions.flip(0))
-    with pytest.raises(InputError, match="positions of a sparse layer of 5 units and 9 inputs do"):
+    with pytest.raises(InputError, match=r"positions of a sparse layer of sizes \(5, 9\) do"):
         layer(inputs)
     layer.positions.copy_(torch.arange(layer.connections) + 40)
     with pytest.raises(InputError, match="positions must be ascending ones within the weight"):
@@ -276,7 +276,7 @@ def test_positions_at_the_same_place_in_memory_are_not_taken_for_those_of_before
     for seed in range(20):  # each layer's memory is free again when the next is made
         layer = SparseLinear(9, 5, connections=13, seed=seed)
         check_close(results(layer, inputs), dense_results(layer, inputs), terms=9)
-    assert sum(not index.is_stale() for index in sparse_product._indices.values()) < 20
+    assert sum(not index.is_stale() for index in sparse_operators._indices.values()) < 20
 
 
 def test_autocast_leaves_the_product_in_float32() -> None:
@@ -286,7 +286,7 @@ def test_autocast_leaves_the_product_in_float32() -> None:
         found = layer(inputs)
         rounded = layer(inputs.bfloat16())
         through_operator = torch.ops.gossamer.sparse_linear(
-            layer.values, inputs.bfloat16(), layer.bias, layer.positions, 5, 9
+            layer.values, inputs.bfloat16(), layer.bias, layer.positions, (5, 9)
         )
     assert found.dtype == rounded.dtype == torch.float32
     assert torch.equal(found, expected)
@@ -296,12 +296,12 @@ def test_autocast_leaves_the_product_in_float32() -> None:
 
 def test_what_kernels_do_not_compute_goes_the_dense_way() -> None:
     layer, inputs = layer_of(9, 5, density=0.3), randoms(4, 9)
-    fits = sparse_product.runs_in_kernels
-    assert fits(layer.values, layer.positions, inputs, 45)
-    assert not fits(layer.values, layer.positions, inputs, layer.connections)
-    assert not fits(layer.values, layer.positions, inputs.double(), 45)
-    assert not fits(layer.values.detach().double(), layer.positions, inputs, 45)
-    assert not fits(layer.values, layer.positions, inputs.to("meta"), 45)
+    fits = sparse_product.multiplies_in_kernels
+    assert fits(layer.values, layer.positions, inputs, (5, 9))
+    assert not fits(layer.values, layer.positions, inputs, (5, layer.connections // 2))
+    assert not fits(layer.values, layer.positions, inputs.double(), (5, 9))
+    assert not fits(layer.values.detach().double(), layer.positions, inputs, (5, 9))
+    assert not fits(layer.values, layer.positions, inputs.to("meta"), (5, 9))
     assert layer.to("meta")(inputs.to("meta")).shape == (4, 5)
 
 

@@ -58,6 +58,17 @@ class TrainingIndex:
 
     def backward(self, values: int, inputs: int, example: int, feature: int, gradient: int, gradient_example: int, gradient_feature: int, examples: int, of_inputs: int, of_values: int, of_bias: int, threads: int) -> None: ...
 
+class TrainingConvolution:
+    """
+    Where the non-zeros of a sparse convolution stand, for images of one size. The memory at the addresses that its methods take is the caller's to check: float32, [images][channels][height][width].
+    """
+
+    def __init__(self, positions: int, count: int, outputs: int, inputs: int, groups: int, vertical: Sequence[int], horizontal: Sequence[int], instruction_set: str) -> None: ...
+
+    def forward(self, values: int, bias: int, inputs: int, images: int, outputs: int, threads: int) -> None: ...
+
+    def backward(self, values: int, inputs: int, gradient: int, images: int, of_inputs: int, of_values: int, of_bias: int, threads: int) -> None: ...
+
 def available_instruction_sets() -> list[str]: ...
 
 def operators() -> list[str]:

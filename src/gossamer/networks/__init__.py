@@ -21,11 +21,12 @@ if TYPE_CHECKING:
         mlp,
         mnist_cnn,
     )
-    from gossamer.networks.sparse import SparseConv, SparseLinear
+    from gossamer.networks.sparse import SparseConv, SparseConv2d, SparseLinear
 
 __all__ = [
     "NetworkSpec",
     "SparseConv",
+    "SparseConv2d",
     "SparseLinear",
     "accepts_channels_last",
     "build",
@@ -45,6 +46,7 @@ __all__ = [
 
 _HOMES = {
     "SparseConv": "gossamer.networks.sparse",
+    "SparseConv2d": "gossamer.networks.sparse",
     "SparseLinear": "gossamer.networks.sparse",
     "accepts_channels_last": "gossamer.networks.layout",
     "cifar_cnn": "gossamer.networks.published",

@@ -9,13 +9,8 @@ from torch.optim import Optimizer
 
 from gossamer.core.errors import InputError
 from gossamer.core.streams import stream_seed
-from gossamer.networks.sparse import (
-    Convolution,
-    Initialisation,
-    SparseConv,
-    SparseLayer,
-    SparseLinear,
-)
+from gossamer.networks.sparse import Convolution, SparseConv, SparseLinear
+from gossamer.networks.sparse_layer import Initialisation, SparseLayer
 
 _PACKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

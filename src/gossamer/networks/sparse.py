@@ -1,25 +1,23 @@
 """Layers that store and train their non-zero weights only.
 
 A layer keeps the values of its connections and where they stand. Parameters, their gradients,
-optimizer states and the ``state_dict`` shrink with the connections. A `SparseLinear` of few of them
-computes in compiled kernels (`gossamer.networks.sparse_product`), in time and memory that shrink,
-too; other layers write the values into a weight of zeros at each pass, and compute what the dense
-layer would.
+optimizer states and the ``state_dict`` shrink with the connections. A layer of few of them computes
+in compiled kernels (`gossamer.networks.sparse_operators`), in time and memory that shrink, too;
+other layers write the values into a weight of zeros at each pass, and compute what the dense layer
+would.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.core.errors import InputError
-from gossamer.core.streams import stream, stream_seed
-from gossamer.networks.sparse_product import runs_in_kernels, sparse_linear
-
-Initialisation = Literal["he", "vector-glorot"]
+from gossamer.networks.sparse_convolution import convolves_in_kernels, sparse_conv2d
+from gossamer.networks.sparse_layer import Initialisation, SparseLayer
+from gossamer.networks.sparse_product import multiplies_in_kernels, sparse_linear
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
@@ -29,147 +27,6 @@ _CONVOLVE: dict[int, Callable[..., Tensor]] = {
     2: functional.conv2d,
     3: functional.conv3d,
 }
-
-
-class SparseLayer(nn.Module):
-    """What `SparseLinear` and `SparseConv` share: a weight of which only some entries are stored.
-
-    Parameters
-    ----------
-    weight_shape
-        Shape of the weight, units first.
-    connections, bias, initialisation, seed, device, dtype
-        As for `SparseLinear`.
-
-    Attributes
-    ----------
-    values : nn.Parameter
-        The stored weights, shape [connections].
-    positions : Tensor
-        Their positions in the flattened weight, ascending, int64, shape [connections].
-    bias : nn.Parameter or None
-        Shape [units].
-
-    Raises
-    ------
-    InputError
-        If `connections` does not suit the weight, or the initialisation is unknown.
-    """
-
-    positions: Tensor
-    bias: nn.Parameter | None
-
-    def __init__(
-        self,
-        weight_shape: tuple[int, ...],
-        connections: int | Tensor,
-        bias: bool = True,
-        initialisation: Initialisation = "he",
-        seed: int | None = None,
-        device: torch.device | str | int | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.weight_shape = torch.Size(weight_shape)
-        seed = _drawn_seed() if seed is None else seed
-        positions = _positions(self.weight_shape, connections, seed)
-        values = _initial_values(self.weight_shape, positions, initialisation, seed)
-        like = torch.empty(0, device=device, dtype=dtype)
-        self.values = nn.Parameter(values.to(like))
-        self.register_buffer("positions", positions.to(like.device))
-        units = self.weight_shape[0]
-        self.register_parameter("bias", nn.Parameter(like.new_zeros(units)) if bias else None)
-
-    @property
-    def weight(self) -> Tensor:
-        """The dense weight, made anew at each access and differentiable in `values`.
-
-        Changing it in place changes nothing: change `values`.
-        """
-        zeros = self.values.new_zeros(self.weight_shape.numel())
-        return zeros.index_copy(0, self.positions, self.values).view(self.weight_shape)
-
-    @property
-    def connections(self) -> int:
-        """How many weights are stored."""
-        return self.values.numel()
-
-    @property
-    def sparsity(self) -> float:
-        """The fraction of the weight's entries that are not stored."""
-        return 1 - self.connections / self.weight_shape.numel()
-
-    def extra_repr(self) -> str:
-        """Return what stands in the brackets of the layer's `repr`."""
-        return (
-            f"connections={self.connections}, bias={self.bias is not None}, "
-            f"sparsity={self.sparsity:.4f}"
-        )
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Take the connections' values out of a dense weight, where the state has one instead.
-
-        Refuse connections that are not this layer's in number, or that no weight can have, and
-        a dense weight that has others.
-        """
-        dense = state_dict.get(f"{prefix}weight")
-        if isinstance(dense, Tensor) and f"{prefix}values" not in state_dict:
-            problem = self._dense_problem(dense)
-            if problem:
-                error_msgs.append(f"layer {prefix.rstrip('.') or type(self).__name__!r}: {problem}")
-                return
-            state_dict = {k: v for k, v in state_dict.items() if k != f"{prefix}weight"}
-            state_dict[f"{prefix}values"] = dense.flatten()[self.positions.to(dense.device)]
-            state_dict[f"{prefix}positions"] = self.positions
-        found = [state_dict.get(f"{prefix}{name}") for name in ("values", "positions")]
-        problem = self._problem(*found) if all(isinstance(t, Tensor) for t in found) else ""
-        if problem:
-            error_msgs.append(f"layer {prefix.rstrip('.') or type(self).__name__!r}: {problem}")
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-
-    def _dense_problem(self, weight: Tensor) -> str:
-        """Say why this layer cannot have a dense layer's weight; nothing is an empty string."""
-        if weight.shape != self.weight_shape:
-            return (
-                f"the state has a dense weight of shape {tuple(weight.shape)}, but the layer's has "
-                f"shape {tuple(self.weight_shape)}: load the state of a layer of the same sizes"
-            )
-        stored = weight.flatten()[self.positions.to(weight.device)].count_nonzero()
-        others = int(weight.count_nonzero() - stored)
-        if others:
-            return (
-                f"the state has a dense weight with {others} entries other than 0 where the layer "
-                "has no connections: load it into a dense network and pack that with its mask"
-            )
-        return ""
-
-    def _problem(self, values: Any, positions: Any) -> str:
-        """Say what is wrong with loaded connections; nothing is an empty string."""
-        if values.shape != self.values.shape:
-            return (
-                f"the state has {values.numel()} connections, but the layer has "
-                f"{self.connections}: pack the network with the mask that the state was packed "
-                "with"
-            )
-        size = self.weight_shape.numel()
-        if positions.shape != values.shape or not _is_ascending_within(positions, size):
-            return (
-                f"the positions of the state are not {len(values)} ascending ones within the "
-                f"weight of {size} entries: the state is damaged or of another layer"
-            )
-        return ""
 
 
 class SparseLinear(SparseLayer):
@@ -244,7 +101,7 @@ class SparseLinear(SparseLayer):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs, shape [..., out_features], for inputs [..., in_features]."""
         shape = self.weight_shape
-        if runs_in_kernels(self.values, self.positions, inputs, shape.numel()):
+        if multiplies_in_kernels(self.values, self.positions, inputs, shape):
             return sparse_linear(self.values, inputs, self.bias, self.positions, shape)
         return functional.linear(inputs, self.weight, self.bias)
 
@@ -280,6 +137,8 @@ class SparseConv(SparseLayer):
         dilation, groups, device, dtype and presence of a bias are taken over, but not its weights.
     connections, initialisation, seed
         As for `SparseLinear`; a unit is an output channel.
+    device, dtype
+        Instead of those of `like`.
 
     Raises
     ------
@@ -300,6 +159,8 @@ class SparseConv(SparseLayer):
         connections: int | Tensor,
         initialisation: Initialisation = "he",
         seed: int | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if type(like) not in _CONVOLUTIONS:
             raise InputError(
@@ -309,9 +170,9 @@ class SparseConv(SparseLayer):
         weight = like.weight
         shape = tuple(weight.shape)
         bias = like.bias is not None
-        super().__init__(
-            shape, connections, bias, initialisation, seed, weight.device, weight.dtype
-        )
+        device = weight.device if device is None else device
+        dtype = weight.dtype if dtype is None else dtype
+        super().__init__(shape, connections, bias, initialisation, seed, device, dtype)
         self.in_channels = like.in_channels
         self.out_channels = like.out_channels
         self.kernel_size = like.kernel_size
@@ -324,12 +185,30 @@ class SparseConv(SparseLayer):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs, of the shape that the dense convolution gives."""
         padding: str | tuple[int, ...] = self.padding
+        margins = self._margins()
         if self.padding_mode != "zeros":
-            inputs = functional.pad(inputs, self._margins(), mode=self.padding_mode)
+            inputs = functional.pad(inputs, margins, mode=self.padding_mode)
             padding = (0,) * len(self.kernel_size)
+            margins = [0, 0] * len(self.kernel_size)
+        values, positions = self.values, self.positions
+        if len(self.kernel_size) == 2:
+            geometry = self._geometry(margins)
+            if convolves_in_kernels(values, positions, inputs, geometry):
+                return sparse_conv2d(values, inputs, self.bias, positions, geometry)
         convolve = _CONVOLVE[len(self.kernel_size)]
         return convolve(
             inputs, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+    def _geometry(self, margins: list[int]) -> tuple[int, ...]:
+        """Return what `sparse_conv2d` must know of the layer."""
+        left, right, top, bottom = margins
+        (height, width), (down, along) = self.kernel_size, self.stride
+        rows, columns = self.dilation
+        return (
+            *(self.out_channels, self.in_channels // self.groups, self.groups),
+            *(height, down, top, bottom, rows),
+            *(width, along, left, right, columns),
         )
 
     def _margins(self) -> list[int]:
@@ -372,67 +251,77 @@ class SparseConv(SparseLayer):
         return layer
 
 
+class SparseConv2d(SparseConv):
+    """A convolution of images of sparse connections, that stores and trains its non-zeros only.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
+        As for `torch.nn.Conv2d`.
+    connections, initialisation, seed
+        As for `SparseLinear`; a unit is an output channel.
+    device, dtype
+        As for `torch.nn.Conv2d`.
+
+    Raises
+    ------
+    InputError
+        If there is no such convolution, `connections` does not suit its weight, or the
+        initialisation is unknown.
+
+    Examples
+    --------
+    >>> layer = SparseConv2d(64, 128, 3, padding=1, connections=7_373, seed=0)
+    >>> layer(torch.zeros(1, 64, 16, 16)).shape, round(layer.sparsity, 3)
+    (torch.Size([1, 128, 16, 16]), 0.9)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
+        *,
+        connections: int | Tensor,
+        initialisation: Initialisation = "he",
+        seed: int | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        try:
+            like = nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                padding,
+                dilation,
+                groups,
+                bias,
+                padding_mode,
+                device="meta",
+            )
+        except (ValueError, RuntimeError, ZeroDivisionError) as problem:
+            raise InputError(
+                f"SparseConv2d got what torch.nn.Conv2d refuses, {problem}: give sizes of at least "
+                "1, and numbers of channels that the groups divide."
+            ) from problem
+        if device is None:
+            device = torch.get_default_device()
+        if dtype is None:
+            dtype = torch.get_default_dtype()
+        super().__init__(like, connections, initialisation, seed, device, dtype)
+
+
 def _take_parameters(layer: nn.Linear | Convolution, sparse: SparseLayer) -> None:
     """Give a dense layer, which has no values yet, the weight and the mode of its sparse twin."""
     trained = sparse.values.requires_grad
     layer.weight = nn.Parameter(sparse.weight.detach(), requires_grad=trained)
     layer.bias = sparse.bias
     layer.train(sparse.training)
-
-
-def _drawn_seed() -> int:
-    generator = torch.default_generator
-    return int(torch.randint(2**63 - 1, (), device="cpu", generator=generator))
-
-
-def _positions(shape: torch.Size, connections: int | Tensor, seed: int) -> Tensor:
-    """Return the positions in the flattened weight, ascending, shape [connections]."""
-    if isinstance(connections, Tensor):
-        if connections.dtype != torch.bool or connections.shape != shape:
-            raise InputError(
-                f"'connections' is a tensor of {connections.dtype} of shape "
-                f"{tuple(connections.shape)}, but the weight has shape {tuple(shape)}: give a "
-                "boolean tensor of that shape, or a number of connections."
-            )
-        return connections.cpu().flatten().nonzero().flatten()
-    size = shape.numel()
-    if not _is_whole(connections) or not 0 <= connections <= size:
-        raise InputError(
-            f"'connections' is {connections!r}, but a whole number from 0 to {size} was expected, "
-            f"as the weight has shape {tuple(shape)}: give fewer connections or a larger layer."
-        )
-    draw = stream(seed, "sparse positions").choice(size, connections, replace=False, shuffle=False)
-    return torch.from_numpy(draw).sort().values
-
-
-def _is_ascending_within(positions: Tensor, size: int) -> bool:
-    inside = (positions >= 0) & (positions < size)
-    return bool(inside.all()) and bool((positions.diff() > 0).all())
-
-
-def _is_whole(number: Any) -> bool:
-    return not isinstance(number, bool) and hasattr(number, "__index__")
-
-
-def _initial_values(
-    shape: torch.Size, positions: Tensor, initialisation: Initialisation, seed: int
-) -> Tensor:
-    """Draw the stored weights in float32, so that they are the same in every precision.
-
-    "he": normal of variance 2 / fan-in, with the connections of the value's own unit for its
-    fan-in. "vector-glorot": Glorot uniform for a vector, whose length is then both its fans, hence
-    within plus or minus sqrt(6 / (2 connections)).
-    """
-    generator = torch.Generator().manual_seed(stream_seed(seed, "sparse values"))
-    drawn = torch.empty(len(positions), dtype=torch.float32, device="cpu")
-    if initialisation == "he":
-        units = positions // math.prod(shape[1:])
-        fan_in = units.bincount()[units]  # of units that have a connection: never zero
-        return drawn.normal_(generator=generator) * (2 / fan_in).sqrt()
-    if initialisation == "vector-glorot":
-        limit = math.sqrt(3 / max(len(positions), 1))
-        return drawn.uniform_(-limit, limit, generator=generator)
-    raise InputError(
-        f"The initialisation is {initialisation!r}, but 'he' or 'vector-glorot' was expected: give "
-        "one of these."
-    )
