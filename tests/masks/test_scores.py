@@ -190,14 +190,16 @@ CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
-def test_input_norms_are_of_all_that_an_element_multiplies(kind: str) -> None:
+def test_inputs_are_all_that_an_element_multiplies(kind: str) -> None:
     """By brute force: alone at 1, an element passes through just the inputs that it multiplies."""
     torch.manual_seed(0)
     layer = CONVOLUTIONS[kind]().double()
     x = torch.randn(3, 4, 9) if kind in ("1d",) or "linear" in kind else torch.randn(3, 4, 7, 8)
     x = x.double()
     weight = layer.get_parameter("weight")
-    norms = context_of(layer, "weight", [(x[:1], None), (x[1:], None)]).input_norms
+    context = context_of(layer, "weight", [(x[:1], None), (x[1:], None)])
+    norms = context.input_norms
+    passed = []
     values = weight.detach().clone()
     with torch.no_grad():
         nothing = layer(x) * 0
@@ -207,7 +209,19 @@ def test_input_norms_are_of_all_that_an_element_multiplies(kind: str) -> None:
             weight[place] = 1
             alone = layer(x) - bias + nothing
             assert norms[place] == pytest.approx(float(alone.norm()), rel=1e-12, abs=1e-12)
+            passed.append(alone.flatten())
         weight.copy_(values)
+    rows, together = torch.stack(passed), torch.stack(passed) @ torch.stack(passed).T
+    (found,) = context.contractions
+    assert sorted(found.elements.flatten().tolist()) == list(range(len(rows)))
+    for group, hessian in zip(found.elements, found.hessian, strict=True):
+        for row in group:
+            torch.testing.assert_close(hessian, together[row][:, row], rtol=1e-12, atol=1e-12)
+    # Each row is an output of its own: what others pass on is elsewhere.
+    same = torch.zeros_like(together, dtype=torch.bool)
+    for row in found.elements.flatten(0, 1):
+        same[row[:, None], row] = True
+    assert not together[~same].any()
 
 
 def test_attention_sees_what_each_projection_is_given() -> None:

@@ -49,6 +49,33 @@ def test_the_mask_is_that_of_the_examples_which_the_seed_draws(
     assert again.state(found, 2).mask == mask
 
 
+def test_weights_that_a_score_changes_are_those_of_the_state(
+    make_runner: Any, points: Dataset
+) -> None:
+    """What went before stays zero, and so does all that goes now while training goes on."""
+    before = (Train(epochs=2, batch=16), Prune(sparsity=0.3, score="random"))
+    pruning = Prune(sparsity=0.6, score="sparsegpt", examples=20)
+    steps = (*before, pruning, Train(epochs=1, batch=16))
+    found = keyed(Trial(DataSpec(name="points"), MLP, steps=steps, seed=3), points)
+    runner = make_runner(points)
+    runner.train(found, 0), runner.train(found, 3)
+    first, second, last = (runner.state(found, number) for number in (2, 3, 4))
+    assert second.mask.zeros == 58 + 29
+    for name, kept in second.mask.weights.items():
+        changed = second.network[name] != first.network[name] * kept
+        assert changed.any(), name
+        assert not changed[~first.mask[name]].any()
+        assert not last.network[name][~kept].any()
+        assert int((second.network[name] == 0).sum()) == round(0.6 * kept.numel())
+    # In parts, each in a process that knows the states of before alone, it is the same.
+    again = make_runner(points, "elsewhere")
+    again.train(found, 0)
+    make_runner(points, "elsewhere").train(found, 3)
+    other = make_runner(points, "elsewhere").state(found, 4)
+    assert other.mask == last.mask
+    assert all(torch.equal(value, other.network[name]) for name, value in last.network.items())
+
+
 def test_the_count_of_examples_is_in_keys_where_there_is_one(points: Dataset) -> None:
     keys = {
         trial(points, score=score, examples=examples).states[-1]

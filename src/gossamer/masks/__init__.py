@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gossamer.masks.layers import OUTPUT_LAYER, PrunableWeight, prunable_weights
     from gossamer.masks.mask import Mask
     from gossamer.masks.pruning import find_mask, prune
-    from gossamer.masks.saliency import ScoreContext
+    from gossamer.masks.saliency import ScoreContext, Solution
 
 __all__ = [
     "ERK",
@@ -33,6 +33,7 @@ __all__ = [
     "PrunableWeight",
     "Score",
     "ScoreContext",
+    "Solution",
     "enforce",
     "find_mask",
     "prunable_weights",
@@ -45,6 +46,7 @@ _HOMES = {
     "OUTPUT_LAYER": "gossamer.masks.layers",
     "PrunableWeight": "gossamer.masks.layers",
     "ScoreContext": "gossamer.masks.saliency",
+    "Solution": "gossamer.masks.saliency",
     "enforce": "gossamer.masks.enforcement",
     "find_mask": "gossamer.masks.pruning",
     "prunable_weights": "gossamer.masks.layers",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +18,19 @@ from gossamer.graph.examples import Example, arguments_of, described, told
 from gossamer.graph.keeping import unchanged
 from gossamer.graph.recording import uncompiled
 from gossamer.masks.batches import EXAMPLE, PAIRS, Batch, Batches, read_batch
-from gossamer.masks.inputs import InputSquares
+from gossamer.masks.inputs import InputSquares, InputSums
 from gossamer.masks.layers import PrunableWeight
 from gossamer.masks.mask import Mask
 from gossamer.masks.names import parameters_by_name
+from gossamer.masks.products import InputProducts
 from gossamer.masks.storages import added_up, first_names
 from gossamer.masks.synaptic_flow import synaptic_flow
-from gossamer.masks.values import clear
+from gossamer.masks.values import clear, fill, wide
 
 Loss = Callable[[Any, Any], Tensor]
 """From what the network gives for a batch and its labels to the mean over its examples."""
+
+Sums = TypeVar("Sums", bound=InputSums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +188,29 @@ class Calibration:
             If there are no batches, the network fails on one, a weight is not reached by them, or
             what it multiplies cannot be told.
         """
-        squares = InputSquares({one.name: one.weight for one in self._weights})
+        return self._summed(InputSquares)
+
+    @cached_property
+    def input_products(self) -> InputProducts:
+        """The products of the inputs that each output's weights multiply, over all uses.
+
+        Those of all weights are in memory at once.
+
+        Raises
+        ------
+        InputError
+            As `input_squares`.
+        """
+        return self._summed(InputProducts)
+
+    def _summed(self, kind: type[Sums]) -> Sums:
+        sums = kind({one.name: one.weight for one in self._weights})
         with self._looking(), torch.no_grad():
             for batch in self._batches("the inputs of layers", "the score or the allocation"):
-                with squares:
+                with sums:
                     self._run(batch)
-        squares.check()
-        return squares
+        sums.check()
+        return sums
 
     @cached_property
     def synaptic_flows(self) -> Mapping[str, Tensor]:
@@ -339,8 +358,7 @@ def _cross_entropy(output: Any, batch: Batch, temperature: float) -> Tensor:
             f"the labels of batch {batch.number} go from {int(labels.min())} to "
             f"{int(labels.max())}, but the network gives {classes} classes, counted from 0"
         )
-    wide = output.float() if output.dtype.itemsize < torch.float32.itemsize else output
-    return functional.cross_entropy(wide / temperature, labels.long())
+    return functional.cross_entropy(wide(output) / temperature, labels.long())
 
 
 def _finite(loss: Tensor, batch: Batch) -> Tensor:
@@ -362,7 +380,7 @@ def _full(gradient: Tensor, name: str, batch: Batch) -> Tensor:
             f"the gradient of {name} is not finite for batch {batch.number}: {how}, or mend the "
             "batch"
         )
-    return dense.float() if dense.dtype.itemsize < torch.float32.itemsize else dense
+    return wide(dense)
 
 
 def _hides_derivatives(of: Tensor) -> bool:
@@ -410,8 +428,7 @@ def _zeroed(placed: Collection[tuple[nn.Parameter, Tensor]]) -> Iterator[None]:
         yield
     finally:
         for parameter, values in before:
-            with torch.inference_mode(parameter.is_inference()), torch.no_grad():
-                parameter.detach().copy_(values)
+            fill(parameter, values)
 
 
 @contextmanager

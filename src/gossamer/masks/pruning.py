@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,28 +15,21 @@ from gossamer.masks.allocations import (
     Allocation,
     AnyAllocation,
     ByName,
-    Compared,
-    partway,
     resolved_allocation,
 )
-from gossamer.masks.attached import attached_parameters
 from gossamer.masks.batches import Batches
 from gossamer.masks.calibration import Calibration, Loss
 from gossamer.masks.choices import valid_seed, valid_sparsity
-from gossamer.masks.coupling import Coupling, coupling, with_units
-from gossamer.masks.layers import PrunableWeight, excluded_parameters, patterns_of, survey
+from gossamer.masks.coupling import coupling, with_units
+from gossamer.masks.layers import PrunableWeight, patterns_of, survey
 from gossamer.masks.mask import Mask
 from gossamer.masks.names import bare_module, names_it, parameters_by_name
 from gossamer.masks.patterns import Pattern, Unit, resolved_pattern
-from gossamer.masks.saliency import ScoreContext, ranked
+from gossamer.masks.saliency import ScoreContext
 from gossamer.masks.scores import Score, resolved_score
-from gossamer.masks.selection import (
-    across_layers,
-    within_layers,
-    within_runs,
-    within_units,
-)
+from gossamer.masks.search import Found, Search
 from gossamer.masks.storages import described_ties
+from gossamer.masks.values import fill
 
 AnyScore = str | Score | Callable[[ScoreContext], Tensor]
 """What `prune` takes: a name, a score, or a function of one's own."""
@@ -59,8 +52,9 @@ def prune(
 ) -> Mask:
     """Set the least important weights of a network to zero, and return the mask of those kept.
 
-    The network keeps its modules, parameter names and ``state_dict``; only values become zero.
-    Use `Mask.enforce` to keep them zero while training goes on.
+    The network keeps its modules, parameter names and ``state_dict``; only values become zero, and
+    of one score, "sparsegpt", those that stay become others, as the mask's provenance tells. Use
+    `Mask.enforce` to keep what is pruned at zero while training goes on.
 
     Parameters
     ----------
@@ -71,17 +65,19 @@ def prune(
         weights that are zero already count, and go first. None where the allocation or the
         pattern fixes it.
     score
-        ``"magnitude"`` (smallest L2 norm first), ``"rms"`` (smallest root mean square first: the
-        norm over the root of the number of weights), ``"relative-rms"`` (the same over that of the
-        whole layer), ``"random"``, ``"largest"`` (largest norm first) or ``"lamp"`` (squared norm
-        over the sum of those of its layer that are no less); with `batches`,
-        ``"taylor"`` (gradient x weight), ``"gradient"``, ``"wanda"`` (weight x norm of inputs,
-        compared within each unit whatever the allocation is), and for networks that are still to
-        be trained ``"snip"`` and ``"grasp"``; ``"synflow"``, for those as well, only needs an
-        `example` of what the network takes, or batches. A function of a `ScoreContext` that
-        returns a number for each weight is a score, too; a `Score` says more of it. Left out, it
-        is "relative-rms" for units, whose norms grow with their fan-in, and "magnitude" for
-        everything else.
+        Of weights alone ``"magnitude"`` (smallest L2 norm first), ``"rms"`` (smallest root mean
+        square first: the norm over the root of the number of weights), ``"relative-rms"`` (the same
+        over that of the whole layer), ``"lamp"`` (squared norm over the sum of those of its layer
+        that are no less), ``"random"`` and ``"largest"`` (largest norm first). Of `batches` with
+        labels ``"taylor"`` (gradient x weight), ``"gradient"``, and for networks that are still to
+        be trained ``"snip"`` and ``"grasp"``. Of `batches` without labels ``"wanda"`` (weight x
+        norm of inputs, compared within each unit whatever the allocation is) and ``"sparsegpt"``,
+        which changes the weights that stay, too, so that outputs stay close; it takes single
+        weights or `NByM`. Of an `example` or batches ``"synflow"``, for networks that are still to
+        be trained. docs/pruning.md has a table of them. A function of a `ScoreContext` that returns
+        a number for each weight is a score, too; a `Score` says more of it. Left out, it is
+        "relative-rms" for units, whose norms grow with their fan-in, and "magnitude" for everything
+        else.
     allocation
         ``"global"`` compares weights across layers, ``"uniform"`` takes the same share of every
         layer, and a mapping from parameter or module names or patterns to sparsities fixes
@@ -152,12 +148,15 @@ def prune(
     >>> int((model[0].weight == 0).sum() + (model[2].weight == 0).sum())
     810
     """
-    mask = find_mask(
+    found = _search(
         model, sparsity, score=score, allocation=allocation, pattern=pattern, exclude=exclude,
         include=include, example=example, batches=batches, loss=loss, coupled=coupled, seed=seed,
     )  # fmt: skip
-    mask.apply(model)
-    return mask
+    parameters = found.mask.bind(model)
+    for name, values in found.weights.items():
+        fill(parameters[name], values)
+    found.mask.apply(model)
+    return found.mask
 
 
 def find_mask(
@@ -177,8 +176,31 @@ def find_mask(
 ) -> Mask:
     """Choose what `prune` would remove, and leave the network as it is.
 
-    Parameters, result and errors are those of `prune`.
+    Parameters, result and errors are those of `prune`. Of a score that changes weights this is the
+    mask alone: `prune` gives those that stay their new values, too.
     """
+    return _search(
+        model, sparsity, score=score, allocation=allocation, pattern=pattern, exclude=exclude,
+        include=include, example=example, batches=batches, loss=loss, coupled=coupled, seed=seed,
+    ).mask  # fmt: skip
+
+
+def _search(
+    model: nn.Module,
+    sparsity: float | None,
+    *,
+    score: AnyScore | None,
+    allocation: AnyAllocation,
+    pattern: str | Pattern,
+    exclude: str | Sequence[str],
+    include: str | Sequence[str],
+    example: Example | None,
+    batches: Batches | None,
+    loss: Loss | None,
+    coupled: bool,
+    seed: int,
+) -> Found:
+    """Return what `prune` is to do."""
     seed = valid_seed(seed)
     sparsity = None if sparsity is None else valid_sparsity(sparsity)
     chosen_pattern, chosen_allocation = resolved_pattern(pattern), resolved_allocation(allocation)
@@ -195,15 +217,15 @@ def find_mask(
     layers, unsuited = _suited(weights, chosen_pattern, included)
     tied = coupling(root, layers, structure) if whole_units and coupled else None
     layers = layers if tied is None else tied.layers
-    search = _Search(
+    search = Search(
         root, structure, exclude, layers, tied, chosen_score, chosen_pattern, chosen_allocation,
         agreed, seed,
     )  # fmt: skip
-    mask, examples = search.run(
+    outcome = search.run(
         Calibration(root, layers, batches, loss, example, temperature=chosen_score.temperature)
     )
     mask = replace(
-        mask,
+        outcome.mask,
         provenance={
             "score": chosen_score.called,
             "allocation": chosen_allocation.written(),
@@ -213,85 +235,14 @@ def find_mask(
             "include": included,
             "left_alone": {**found.left_alone, **unsuited, **(tied.stuck if tied else {})},
             "seed": seed,
-            **({"examples": examples} if examples else {}),
+            **({"examples": outcome.examples} if outcome.examples else {}),
+            **({"changes_weights": True} if chosen_score.changes_weights else {}),
             **({"coupled": coupled} if whole_units else {}),
             **_shared(root, layers),
         },
     )
     _warn_of_starved_layers(mask)
-    return mask
-
-
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """What is compared, among which weights, and how many of them go."""
-
-    root: nn.Module
-    structure: Structure
-    exclude: str | Sequence[str]
-    layers: list[PrunableWeight]
-    tied: Coupling | None
-    score: Score
-    pattern: Pattern
-    allocation: Allocation
-    sparsity: float | None
-    seed: int
-
-    def run(self, calibration: Calibration) -> tuple[Mask, int | None]:
-        """Return the mask that all rounds of the score find, and on how many examples."""
-        rounds = 1 if self.pattern.run is not None else self.score.rounds
-        mask = self._mask(calibration, 1 / rounds)
-        for number in range(2, rounds + 1):
-            calibration = calibration.pruned_by(mask)
-            mask = self._mask(calibration, number / rounds)
-        return mask, calibration.examples
-
-    def _mask(self, calibration: Calibration, share: float) -> Mask:
-        """Return the mask after a share of the rounds."""
-        kept = [~groups for groups in self._weakest(calibration, share)]
-        named = list(zip(self.layers, kept, strict=True))
-        units = {layer.name: layer.units for layer in self.layers if layer.units is not None}
-        attached = {}
-        if isinstance(self.pattern, Unit):
-            attached = _attached(
-                self.root, self.layers, kept, self.exclude, self.structure, self.tied
-            )
-        return Mask(
-            weights={layer.name: self.pattern.spread(groups, layer) for layer, groups in named},
-            attached=attached,
-            unit_dimensions={name: layout.dimension for name, layout in units.items()},
-            unit_groups={name: one.groups for name, one in units.items() if one.groups > 1},
-        )
-
-    def _weakest(self, calibration: Calibration, share: float) -> list[Tensor]:
-        """Return the groups of each layer that go after a share of the rounds."""
-        contexts = [ScoreContext(layer, calibration) for layer in self.layers]
-        scored = ranked(contexts, self.score, self.pattern, self.seed)
-        if self.pattern.run is not None:
-            return within_runs(scored, *self.pattern.run)
-        compared = _compared(self.pattern, self.allocation, self.score)
-        across, sparsity = compared == "network", self.sparsity or 0.0
-        if self.tied is not None and not across:
-            self.tied.check_named(self.allocation)
-        each = [] if across else self.allocation.asked(contexts, sparsity)
-        sparsities = [partway(one, share) for one in each]
-        if self.tied is not None:
-            asked = partway(sparsity, share) if across else sparsities
-            return self.tied.lowest(scored, self.score, self.allocation, asked)
-        if across:
-            return across_layers(scored, partway(sparsity, share))
-        within = within_units if compared == "unit" else within_layers
-        return within(scored, sparsities)
-
-
-def _compared(pattern: Pattern, allocation: Allocation, score: Score) -> Compared:
-    """Return among which weights the lowest go: the fewest that allocation or score say.
-
-    Where groups hold several weights there is nothing to compare within a unit.
-    """
-    of_score = score.compares if pattern.is_single or score.compares == "network" else "layer"
-    narrowest: tuple[Compared, ...] = ("unit", "layer", "network")
-    return min(allocation.compares, of_score, key=narrowest.index)
+    return replace(outcome, mask=mask)
 
 
 def _shared(model: nn.Module, layers: Sequence[PrunableWeight]) -> dict[str, Any]:
@@ -361,29 +312,3 @@ def _callers_level() -> int:
     while frame is not None and frame.f_globals is globals():
         level, frame = level + 1, frame.f_back
     return level
-
-
-def _attached(
-    root: nn.Module,
-    layers: list[PrunableWeight],
-    kept: list[Tensor],
-    exclude: str | Sequence[str],
-    structure: Structure,
-    tied: Coupling | None,
-) -> dict[str, Tensor]:
-    """Return the masks of what goes with the units of layers, and of what goes with groups."""
-    masks: dict[str, Tensor] = {}
-    attached = attached_parameters(root, layers, exclude, structure)
-    for layer, units in zip(layers, kept, strict=True):
-        for parameter in attached[layer.name]:
-            mask = parameter.spread(units)
-            # What several layers share keeps what any of them keeps.
-            shared = masks.get(parameter.name)
-            masks[parameter.name] = mask if shared is None else mask | shared
-    if tied is not None:
-        excluded = excluded_parameters(root, exclude, structure)
-        names = {name for name, p in parameters_by_name(root).items() if id(p) in excluded}
-        for parameter, entries in tied.attached(kept):
-            if parameter.name not in {*names, *masks}:
-                masks[parameter.name] = parameter.spread(entries)
-    return masks

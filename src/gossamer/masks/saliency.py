@@ -14,22 +14,24 @@ from gossamer.core.streams import stream
 from gossamer.masks.calibration import Calibration
 from gossamer.masks.layers import PrunableWeight
 from gossamer.masks.patterns import Pattern
+from gossamer.masks.products import Contraction
 from gossamer.masks.scores import Score
 from gossamer.masks.selection import RankedLayer
+from gossamer.masks.values import wide
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreContext:
-    """What there is to know of a layer, each part worked out when it is first asked for.
-
-    A Hessian of what a layer is given would be one more sum in `InputSquares`, of the products of
-    an operand's rows where it now sums their squares, and one more property here.
-    """
+    """What there is to know of a layer, each part worked out when it is first asked for."""
 
     layer: PrunableWeight
     calibration: Calibration
     of_batch: Tensor | None = None
     """The gradient of one batch, for a score that is worked out batch by batch."""
+    pattern: Pattern | None = None
+    """What goes as one, for a score that changes weights."""
+    sparsity: float | None = None
+    """How sparse the layer is to be, for a score that changes weights."""
 
     @cached_property
     def weight(self) -> Tensor:
@@ -37,11 +39,10 @@ class ScoreContext:
 
         Those that an earlier round of the same score pruned are zero.
         """
-        weight = self.layer.weight.detach()
-        wide = weight.float() if weight.dtype.itemsize < torch.float32.itemsize else weight
+        weight = wide(self.layer.weight.detach())
         if (mask := self.calibration.mask) is None:
-            return wide
-        return wide.masked_fill(~mask.weights[self.layer.name].to(wide.device), 0)
+            return weight
+        return weight.masked_fill(~mask.weights[self.layer.name].to(weight.device), 0)
 
     @property
     def gradient(self) -> Tensor:
@@ -83,6 +84,30 @@ class ScoreContext:
         It has the weight's shape; where a weight is used several times, over all its uses.
         """
         return self.calibration.input_squares.norms(self.layer.name)
+
+    @property
+    def contractions(self) -> list[Contraction]:
+        """Which weights multiply the same inputs, and the products of these, ``X X^T``, float64.
+
+        Sums over all that the batches hold; the Hessian of half the squared error of outputs.
+        """
+        return self.calibration.input_products.contractions(self.layer.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A layer as a score has pruned it that changes weights, too.
+
+    Parameters
+    ----------
+    kept
+        Which weights stay, boolean, of the weight's shape.
+    weight
+        The values that they then have, of its shape.
+    """
+
+    kept: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +210,35 @@ def ranked(
     ]
 
 
+def solved(context: ScoreContext, score: Score) -> Solution:
+    """Return a layer as a score prunes it that changes weights.
+
+    Raises
+    ------
+    InputError
+        If a weight is not finite, or the score gives no such thing.
+    """
+    name, shape = context.layer.name, context.layer.weight.shape
+    _refuse_unless_finite(context.weight, name)
+    found = score.function(context)
+    if not (
+        isinstance(found, Solution)
+        and found.kept.dtype == torch.bool
+        and found.kept.shape == found.weight.shape == shape
+        and found.weight.isfinite().all()
+    ):
+        raise InputError(
+            f"the score {score.called} must give a Solution for {name}: a boolean tensor and one "
+            f"of finite numbers, both of shape {list(shape)}"
+        )
+    return found
+
+
+def _refuse_unless_finite(values: Tensor, name: str) -> None:
+    if not values.abs().max().isfinite():  # the maximum is NaN if one is
+        raise InputError(f"{name} holds values that are not finite, so it cannot be pruned")
+
+
 def _weights(context: ScoreContext, pattern: Pattern, seed: int) -> Groups:
     layer = context.layer
     groups = Groups(
@@ -192,8 +246,7 @@ def _weights(context: ScoreContext, pattern: Pattern, seed: int) -> Groups:
         sizes=_sizes(pattern, layer),
         random=stream(seed, "prune", layer.name),
     )
-    if not groups.norms.max().isfinite():  # the maximum is NaN if one is
-        raise InputError(f"{layer.name} holds values that are not finite, so it cannot be pruned")
+    _refuse_unless_finite(groups.norms, layer.name)
     return groups
 
 

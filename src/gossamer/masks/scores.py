@@ -14,7 +14,7 @@ from gossamer.masks.allocations import Compared
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gossamer.masks.saliency import Groups, Members, ScoreContext
+    from gossamer.masks.saliency import Groups, Members, ScoreContext, Solution
 
 
 def weight(context: "ScoreContext") -> "Tensor":
@@ -107,6 +107,13 @@ def wanda(context: "ScoreContext") -> "Tensor":
     return context.weight.abs() * context.input_norms
 
 
+def sparsegpt(context: "ScoreContext") -> "Solution":
+    """Return which weights go, column by column, and what makes up for them in the others."""
+    from gossamer.masks.reconstruction import reconstructed  # which needs torch
+
+    return reconstructed(context)
+
+
 def mean(groups: "Groups") -> "Tensor":
     """Return the mean of each group: what pruning it costs for each weight that it takes away."""
     return groups.sums / groups.sizes.to(groups.sums.device)
@@ -150,7 +157,7 @@ class Score:
     ----------
     function
         From what there is to know of a layer, a `ScoreContext`, to the saliency of its weights, of
-        their shape. The lowest go first.
+        their shape. The lowest go first. With `changes_weights` to a `Solution`.
     reduce
         From that saliency, group by group, to the numbers that are compared, ``[groups]``; the
         mean of each group where nothing else is said.
@@ -170,6 +177,9 @@ class Score:
         round the same share of what is left. Of n of each m weights all go at once.
     temperature
         What the outputs are divided by before their cross entropy, where no loss is given.
+    changes_weights
+        Whether it chooses itself which single weights of a layer go, and gives the others new
+        values: its function returns both, a `Solution`. The other layers are as they were.
     summary
         What it is, for tables of scores.
 
@@ -183,7 +193,7 @@ class Score:
     [[True, False, True]]
     """
 
-    function: "Callable[[ScoreContext], Tensor]"
+    function: "Callable[[ScoreContext], Tensor | Solution]"
     reduce: "Callable[[Groups], Tensor]" = mean
     join: "Callable[[Members], Tensor]" = averaged
     needs: Needs = "nothing"
@@ -191,7 +201,15 @@ class Score:
     by_batch: bool = False
     rounds: int = 1
     temperature: float = 1.0
+    changes_weights: bool = False
     summary: str = ""
+
+    def __post_init__(self) -> None:
+        if self.changes_weights and (self.rounds > 1 or self.by_batch):
+            raise InputError(
+                f"the score {self.called} changes weights, so it must be done in one round and not "
+                "batch by batch"
+            )
 
     @property
     def needs_batches(self) -> bool:
@@ -258,6 +276,13 @@ SCORES: dict[str, Score] = {
         wanda, needs="inputs", compares="unit",
         summary="|w| x L2 norm of the inputs that it multiplies, compared within each unit, of "
         "a group the mean (Sun et al. 2023, arXiv 2306.11695)",
+    ),
+    "sparsegpt": Score(
+        sparsegpt, needs="inputs", compares="layer", changes_weights=True,
+        summary="w^2 over the diagonal of the inverse of X X^T, of the inputs X that a row "
+        "multiplies and of the columns that are left, in blocks of 128 columns; **it changes the "
+        "weights that stay**, those to the right, so that outputs stay close (Frantar and Alistarh "
+        "2023, arXiv 2301.00774)",
     ),
 }  # fmt: skip
 """All that can be named; one more is one more row."""

@@ -74,7 +74,7 @@ def in_order_of(values: Tensor, owner: Tensor, other: Tensor) -> Tensor:
     """
     if owner.shape == other.shape and owner.stride() == other.stride():
         return values
-    memory = values.new_zeros(1 + _reach(owner))
+    memory = values.new_zeros(1 + reach(owner))
     memory.as_strided(owner.shape, owner.stride()).copy_(values)
     return memory.as_strided(other.shape, other.stride()).clone()
 
@@ -128,7 +128,7 @@ def tied_copy(module: nn.Module) -> nn.Module:
             continue
         owner, other = parameters[first], parameters[name]
         if first not in memory:
-            memory[first] = owner.detach().new_zeros(1 + _reach(owner))
+            memory[first] = owner.detach().new_zeros(1 + reach(owner))
             view = memory[first].as_strided(owner.shape, owner.stride()).copy_(owner.detach())
             memo[id(owner)] = nn.Parameter(view, owner.requires_grad)
         view = memory[first].as_strided(other.shape, other.stride())
@@ -225,12 +225,12 @@ def overlaps_itself(tensor: Tensor) -> bool:
     """
     if not _lies_in_memory(tensor):
         return False
-    reach, nested = 0, True
+    span, nested = 0, True
     for stride, size in _dimensions(tensor):
         if stride == 0:
             return True
-        nested = nested and stride > reach
-        reach += stride * (size - 1)
+        nested = nested and stride > span
+        span += stride * (size - 1)
     return not nested and len(torch.unique(_offsets(tensor))) < tensor.numel()
 
 
@@ -267,7 +267,7 @@ def _dimensions(tensor: Tensor) -> list[tuple[int, int]]:
     )
 
 
-def _reach(tensor: Tensor) -> int:
+def reach(tensor: Tensor) -> int:
     """Return how many elements behind the first the last one lies."""
     return sum(stride * (size - 1) for stride, size in _dimensions(tensor))
 
@@ -275,7 +275,7 @@ def _reach(tensor: Tensor) -> int:
 def _touching(parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     """Yield pairs of names whose memory, from the first byte to the last, overlaps."""
     spans = sorted(
-        (str(p.device), p.data_ptr(), p.data_ptr() + (_reach(p) + 1) * p.element_size(), name)
+        (str(p.device), p.data_ptr(), p.data_ptr() + (reach(p) + 1) * p.element_size(), name)
         for name, p in parameters.items()
         if _lies_in_memory(p)
     )

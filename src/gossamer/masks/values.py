@@ -29,6 +29,17 @@ def clear(values: Tensor, where: Tensor) -> None:
         plain.masked_fill_(where.to(values.device), 0)
 
 
+def fill(parameter: Tensor, values: Tensor) -> None:
+    """Set the values of a parameter in place, whatever mode it was made in."""
+    with torch.inference_mode(parameter.is_inference()), torch.no_grad():
+        parameter.detach().copy_(values)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Return values in float32 at least: exact, and NumPy has no bfloat16."""
+    return values.float() if values.dtype.itemsize < torch.float32.itemsize else values
+
+
 def nonzero(values: Tensor) -> Tensor:
     """Return where values are not zero; what is no number is not zero."""
     plain = values.detach()

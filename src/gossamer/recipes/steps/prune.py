@@ -146,7 +146,7 @@ class Prune(Step):
         """Return the network with the weights of lowest score at zero."""
         network, train = work.loaded(work.before), work.data().train
         batches = list(self._batches(train, work.seed))
-        mask = self.find_mask(network, train.inputs[:2], batches, work.seed)
+        mask = self.find_mask(network, train.inputs[:2], batches, work.seed, apply=True)
         return work.before.masked(network, mask, self.enforce)
 
     def _batches(self, train: "Resident", seed: int) -> "Iterator[tuple[Tensor, Tensor]]":
@@ -164,8 +164,12 @@ class Prune(Step):
         batches: "Sequence[tuple[Tensor, Tensor]]" = (),
         seed: int = 0,
         rounds: int | None = None,
+        *,
+        apply: bool = False,
     ) -> "Mask":
         """Return the mask that the step finds for a network; in so many rounds, if that is said.
+
+        With `apply` the network is pruned, and has the weights that the score gives it, if any.
 
         Nothing is warned of: the record of a trial counts what every layer keeps.
 
@@ -181,7 +185,8 @@ class Prune(Step):
         choices = {**self.choices(), "score": replace(score, rounds=rounds or score.rounds)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            return masks.find_mask(network, **choices, example=example, batches=batches, seed=seed)
+            find = masks.prune if apply else masks.find_mask
+            return find(network, **choices, example=example, batches=batches, seed=seed)
 
     def choices(self) -> dict[str, Any]:
         """Return the arguments of `gossamer.prune` beside the network and the seed."""
