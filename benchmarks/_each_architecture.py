@@ -21,7 +21,6 @@ def look_into_each(
     description: str | None,
     one: Callable[[str], Row],
     table: Callable[[Sequence[Row]], str],
-    failed: str,
 ) -> None:
     """Look into all architectures, or those that the command line names, and write what is found.
 
@@ -32,11 +31,9 @@ def look_into_each(
     description
         What ``--help`` says.
     one
-        Returns what is found of an architecture by its name.
+        Returns what is found of an architecture by its name; "failed" says why there is no more.
     table
         Returns rows as a table of Markdown.
-    failed
-        What the reason is called where a process ends before it tells anything.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("names", nargs="*", metavar="NAME")
@@ -54,20 +51,20 @@ def look_into_each(
     rows = {row["name"]: row for row in known}
     ordered: list[Row] = []
     for name in names:
-        rows[name] = _in_process(benchmark, name, failed)
+        rows[name] = _in_process(benchmark, name)
         print(table([rows[name]]).splitlines()[-1], file=sys.stderr, flush=True)
         ordered = [rows[name] for name in ARCHITECTURES if name in rows]
         write_result(result, 1, {"rows": ordered})
     print(table(ordered))
 
 
-def _in_process(benchmark: str, name: str, failed: str) -> Row:
+def _in_process(benchmark: str, name: str) -> Row:
     """Return what a process of its own finds of an architecture."""
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--alone", name]
     try:
         done = subprocess.run(command, capture_output=True, timeout=LIMIT, text=True, check=False)
         return dict(json.loads(done.stdout.splitlines()[-1]))
     except subprocess.TimeoutExpired:
-        return {"name": name, failed: f"took more than {LIMIT} seconds"}
+        return {"name": name, "failed": f"took more than {LIMIT} seconds"}
     except (IndexError, ValueError):
-        return {"name": name, failed: done.stderr.strip()[-300:]}
+        return {"name": name, "failed": done.stderr.strip()[-300:]}

@@ -269,7 +269,7 @@ def _sequences(count: int) -> Tensor:
 def _enlivened(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     def made() -> nn.Module:
         model = make().eval()
-        enliven(model, _images(2))
+        enliven(model, (_images(2),))
         return model
 
     return made

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import gossamer
 from gossamer.masks import Mask
@@ -100,3 +100,52 @@ def _kept(search: Search, best: nn.Module, tried: int, drop: float, folder: Path
         "bytes": [before, after],
         "seconds": None,
     }
+
+
+def channels_removed(
+    model: nn.Module, example: tuple[Tensor, ...], share: float = 0.5
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Remove a share of the channels of each group by Torch-Pruning, chosen at random.
+
+    Returns
+    -------
+    nn.Module
+        What Torch-Pruning leaves.
+    dict of Tensor
+        By name of parameter, which of its numbers are left, by their places in the flat parameter.
+    """
+    pruning: Any = import_module("torch_pruning")
+    torch.manual_seed(0)
+    places = copy.deepcopy(model).double()
+    held = dict(places.named_parameters()) | dict(places.named_buffers())
+    with torch.no_grad():
+        for tensor in held.values():
+            if tensor.is_floating_point():  # what is left of them tells what was cut
+                tensor.copy_(torch.arange(tensor.numel()).view(tensor.shape))
+    few = tuple(one.double() if one.is_floating_point() else one for one in example)
+    ignored = [places.get_submodule(one) for one in output_layers(model, example)]
+    pruner = pruning.pruner.BasePruner(
+        places, few, pruning.importance.RandomImportance(), pruning_ratio=share,
+        ignored_layers=ignored,
+    )  # fmt: skip
+    pruner.step()
+    kept = {name: parameter.detach().long() for name, parameter in places.named_parameters()}
+    smaller = copy.deepcopy(places).to(torch.float32)
+    whole = dict(model.named_parameters()) | dict(model.named_buffers())
+    left = dict(smaller.named_parameters()) | dict(smaller.named_buffers())
+    for name, tensor in left.items():
+        if tensor.is_floating_point():
+            index = (dict(places.named_parameters()) | dict(places.named_buffers()))[name].long()
+            tensor.data = whole[name].detach().flatten()[index]
+    return smaller.eval(), kept
+
+
+def with_channels_zero(model: nn.Module, kept: dict[str, Tensor]) -> nn.Module:
+    """Return a copy with zeros for all numbers of its parameters that are not left."""
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in masked.named_parameters():
+            gone = torch.ones(parameter.numel(), dtype=torch.bool)
+            gone[kept[name].flatten()] = False
+            parameter.masked_fill_(gone.view(parameter.shape), 0.0)
+    return masked

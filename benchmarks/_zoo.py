@@ -12,17 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Made = tuple[nn.Module, Tensor]
-"""A network and an example of a batch of 2."""
+Inputs = tuple[Tensor, ...]
+Made = tuple[nn.Module, Inputs]
+"""A network and an example of a batch of 2, by the positions of its inputs."""
 
 
 def _torchvision(name: str, size: int = 64, **options: Any) -> Callable[[], Made]:
-    def make() -> Made:
-        if not hasattr(torch.ops.torchvision, "nms"):
-            library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-            for operator in ("nms", "qnms"):
-                library.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-            _KEPT.append(library)
+    def made() -> Made:
+        _declare_operators()
         from torchvision import models
 
         given: dict[str, Any] = {"weights": None, **options}
@@ -37,45 +34,58 @@ def _torchvision(name: str, size: int = 64, **options: Any) -> Callable[[], Made
                 "hidden_dim": 128,
                 "mlp_dim": 256,
             }
-            return models.VisionTransformer(size, 16, **vit), torch.randn(2, 3, size, size)
-        return getattr(models.segmentation if "_resnet50" in name else models, name)(
-            **given
-        ), torch.randn(2, 3, size, size)
+            return models.VisionTransformer(size, 16, **vit), _images(size)
+        make = getattr(models.segmentation if "_resnet50" in name else models, name)
+        return make(**given), _images(size)
 
-    return make
+    return made
+
+
+def _declare_operators() -> None:
+    """Declare what torchvision's own wheel would hold."""
+    if not hasattr(torch.ops.torchvision, "nms"):
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        _KEPT.append(library)
 
 
 _KEPT: list[Any] = []
 
 
+def _images(size: int) -> Inputs:
+    return (torch.randn(2, 3, size, size),)
+
+
 def _timm(name: str, size: int = 64, **options: Any) -> Callable[[], Made]:
     def make() -> Made:
-        _torchvision("resnet18")()
+        _declare_operators()
         import timm
 
         model: nn.Module = timm.create_model(name, pretrained=False, **options)
-        return model, torch.randn(2, 3, size, size)
+        return model, _images(size)
 
     return make
 
 
 def _convmixer() -> Made:
-    _torchvision("resnet18")()
+    _declare_operators()
     from timm.models.convmixer import ConvMixer
 
-    return ConvMixer(dim=64, depth=4, num_classes=10), torch.randn(2, 3, 64, 64)
+    return ConvMixer(dim=64, depth=4, num_classes=10), _images(64)
 
 
-class _Logits(nn.Module):
-    """A model of transformers that is called with one tensor and gives one."""
+class _Hidden(nn.Module):
+    """A model of transformers that is called by position and gives its last hidden states."""
 
-    def __init__(self, model: nn.Module, name: str, output: str = "last_hidden_state") -> None:
+    def __init__(self, model: nn.Module, *names: str) -> None:
         super().__init__()
-        self.model, self.name, self.output = model, name, output
+        self.model, self.names = model, names
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        found = self.model(**{self.name: inputs, "return_dict": True})
-        return found[self.output]  # type: ignore[no-any-return]
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return [N, tokens, width]."""
+        named = dict(zip(self.names, inputs, strict=True))
+        return self.model(**named, return_dict=True).last_hidden_state  # type: ignore[no-any-return]
 
 
 _SMALL: dict[str, Any] = {
@@ -83,33 +93,43 @@ _SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
+_MASKED_BERT = "bert, token ids and mask"
+
+
 def _hugging_face(kind: str) -> Callable[[], Made]:
     def make() -> Made:
-        _torchvision("resnet18")()
+        _declare_operators()
         import transformers as t
 
-        tokens = torch.randn(2, 16, 64)
+        tokens = (torch.randn(2, 16, 64),)
         if kind == "bert":
-            return _Logits(t.BertModel(t.BertConfig(**_SMALL)), "inputs_embeds"), tokens
+            return _Hidden(t.BertModel(t.BertConfig(**_SMALL)), "inputs_embeds"), tokens
+        if kind == _MASKED_BERT:
+            mask = (torch.arange(16) < torch.tensor([[16], [11]])).long()
+            model = t.BertModel(t.BertConfig(**_SMALL, vocab_size=200))
+            return _Hidden(model, "input_ids", "attention_mask"), (
+                torch.randint(200, (2, 16)),
+                mask,
+            )
         if kind == "distilbert":
             config: Any = t.DistilBertConfig(dim=64, n_layers=2, n_heads=4, hidden_dim=128)
-            return _Logits(t.DistilBertModel(config), "inputs_embeds"), tokens
+            return _Hidden(t.DistilBertModel(config), "inputs_embeds"), tokens
         if kind == "gpt2":
             config = t.GPT2Config(n_embd=64, n_layer=2, n_head=4, use_cache=False)
-            return _Logits(t.GPT2Model(config), "inputs_embeds"), tokens
+            return _Hidden(t.GPT2Model(config), "inputs_embeds"), tokens
         if kind == "vit":
             config = t.ViTConfig(**_SMALL, image_size=32, patch_size=8)
-            return _Logits(t.ViTModel(config), "pixel_values"), torch.randn(2, 3, 32, 32)
+            return _Hidden(t.ViTModel(config), "pixel_values"), _images(32)
         if kind == "llama":
             config = t.LlamaConfig(**_SMALL, num_key_value_heads=2, use_cache=False)
-            return _Logits(t.LlamaModel(config), "inputs_embeds"), tokens
+            return _Hidden(t.LlamaModel(config), "inputs_embeds"), tokens
         config = t.WhisperConfig(
             d_model=64, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=128,
             max_source_positions=32, num_mel_bins=20,
         )  # fmt: skip
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-        return _Logits(WhisperEncoder(config), "input_features"), torch.randn(2, 20, 64)
+        return _Hidden(WhisperEncoder(config), "input_features"), (torch.randn(2, 20, 64),)
 
     return make
 
@@ -158,7 +178,7 @@ def _autoencoder() -> Made:
         nn.Conv2d(1, 16, 3, 2, 1), *norm(16), nn.Conv2d(16, 32, 3, 2, 1), *norm(32),
         nn.ConvTranspose2d(32, 16, 3, 2, 1, 1), *norm(16), nn.ConvTranspose2d(16, 1, 3, 2, 1, 1),
         nn.Sigmoid(),
-    ), torch.randn(2, 1, 28, 28)  # fmt: skip
+    ), (torch.randn(2, 1, 28, 28),)  # fmt: skip
 
 
 def _dcgan() -> Made:
@@ -169,7 +189,7 @@ def _dcgan() -> Made:
     return nn.Sequential(
         *up(64, 64, 1, 0), *up(64, 32, 2, 1), *up(32, 16, 2, 1),
         nn.ConvTranspose2d(16, 3, 4, 2, 1, bias=False), nn.Tanh(),
-    ), torch.randn(2, 64, 1, 1)  # fmt: skip
+    ), (torch.randn(2, 64, 1, 1),)  # fmt: skip
 
 
 class _Recurrent(nn.Module):
@@ -211,7 +231,7 @@ def _keywords() -> Made:
     return nn.Sequential(
         nn.Conv1d(20, 32, 5, 2), nn.BatchNorm1d(32), nn.ReLU(), nn.Conv1d(32, 48, 3, dilation=2),
         nn.BatchNorm1d(48), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(48, 10),
-    ), torch.randn(2, 20, 49)  # fmt: skip
+    ), (torch.randn(2, 20, 49),)  # fmt: skip
 
 
 class _Residual(nn.Module):
@@ -267,7 +287,7 @@ class _TwoOutputs(nn.Module):
 
 
 def _own(make: Callable[[], nn.Module], *shape: int) -> Callable[[], Made]:
-    return lambda: (make(), torch.randn(2, *shape))
+    return lambda: (make(), (torch.randn(2, *shape),))
 
 
 ARCHITECTURES: dict[str, Callable[[], Made]] = {
@@ -296,7 +316,15 @@ ARCHITECTURES: dict[str, Callable[[], Made]] = {
     "timm convmixer": _convmixer,
     **{
         f"transformers {name}": _hugging_face(name)
-        for name in ("bert", "distilbert", "gpt2", "vit", "llama", "whisper")
+        for name in (
+            "bert",
+            "bert, token ids and mask",
+            "distilbert",
+            "gpt2",
+            "vit",
+            "llama",
+            "whisper",
+        )
     },
     "U-Net, transposed convolutions": _own(lambda: UNet(transposed=True), 3, 32, 32),
     "U-Net, bilinear": _own(lambda: UNet(transposed=False), 3, 32, 32),
@@ -308,38 +336,58 @@ ARCHITECTURES: dict[str, Callable[[], Made]] = {
     "MultiheadAttention classifier": _own(_Attention, 16, 32),
     "keyword spotting, Conv1d": _keywords,
     "residual perceptron": _own(_Residual, 20),
-    "EmbeddingBag classifier": lambda: (_Bags(), torch.randint(50, (2, 7))),
-    "two inputs": lambda: (_TwoInputs(), torch.randn(2, 3, 12, 12)),
+    "EmbeddingBag classifier": lambda: (_Bags(), (torch.randint(50, (2, 7)),)),
+    "two inputs": lambda: (_TwoInputs(), (torch.randn(2, 3, 12, 12), torch.randn(2, 6))),
     "two outputs": _own(_TwoOutputs, 10),
 }
 """By name: a network and an example."""
 
 
-def enliven(model: nn.Module, example: Tensor, seed: int = 0) -> None:
-    """Give normalisations statistics of what they see, made uneven, and scales that differ.
-
-    Without it, random weights that were pruned leave activations of 0 behind a few layers.
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    generator = torch.Generator().manual_seed(seed)
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches, of which there is one
-    wide = torch.cat([torch.randn(example.shape) for _ in range(4)])
+def made(name: str) -> Made:
+    """Return a network with random weights, the same each time, and an example for it."""
+    torch.manual_seed(0)
+    model, example = ARCHITECTURES[name]()
+    enliven(model.eval(), example)
+    torch.manual_seed(1)
     with torch.no_grad():
-        for norm in norms:
-            norm.train()
-        model(wide)
-        for norm in norms:
-            norm.eval()
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            size = norm.running_var.shape
-            spread = norm.running_var.sqrt()
-            norm.running_mean.add_(0.5 * spread * torch.randn(size, generator=generator))
-            norm.running_var.mul_(2 ** (2 * torch.rand(size, generator=generator) - 1))
-            norm.weight.mul_(0.5 + torch.rand(size, generator=generator))
-            norm.bias.add_(0.5 * torch.randn(size, generator=generator))
+        for parameter in model.parameters():
+            if not parameter.any():  # as some heads are when they are made
+                parameter.normal_(std=0.02)
+    return model, example
+
+
+def enliven(model: nn.Module, example: Inputs, seed: int = 0) -> None:
+    """Give normalisations scales that differ, and statistics of what they see, made uneven.
+
+    Without it, random weights that were pruned leave activations of 0 behind a few layers. Each
+    normalisation sees what those before it give with the statistics that they have by then: where
+    all are estimated at once, activations grow from layer to layer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    wide = [
+        torch.randn(4 * len(one), *one.shape[1:]) if one.is_floating_point() else one.repeat(4, 1)
+        for one in example
+    ]
+
+    def estimate(norm: Any, given: tuple[Tensor, ...]) -> None:
+        mean, size = given[0].transpose(0, 1).flatten(1).mean(1), norm.running_mean.shape
+        spread = given[0].transpose(0, 1).flatten(1).std(1, correction=0)
+        norm.running_mean.copy_(mean + 0.5 * spread * torch.randn(size, generator=generator))
+        norm.running_var.copy_(spread**2 * 2 ** (2 * torch.rand(size, generator=generator) - 1))
+
+    with torch.no_grad():
+        hooks = []
+        for norm in model.modules():
+            kinds = nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm
+            if isinstance(norm, kinds) and norm.weight is not None:
+                norm.weight.mul_(0.5 + torch.rand(norm.weight.shape, generator=generator))
+                if norm.bias is not None:
+                    norm.bias.add_(0.5 * torch.randn(norm.bias.shape, generator=generator))
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                hooks.append(norm.register_forward_pre_hook(estimate))
+        model.eval()(*wide)
+        for hook in hooks:
+            hook.remove()
 
 
 def parameters(model: nn.Module) -> int:

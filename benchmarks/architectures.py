@@ -1,10 +1,10 @@
-"""Which architectures run whole in the engine, how exactly, and how far units can be removed.
+"""Which architectures run whole in the engine, and how exactly.
 
     python -m benchmarks.architectures [NAME ...]
 
 Each is made with random weights in a process of its own, pruned to 90% zeros in each layer and
 compressed; the result is compared with PyTorch in float64, written to a file, and run from there
-where PyTorch is not to be had. Another copy is pruned by units, made smaller, and compared.
+where PyTorch is not to be had. How far units can be removed is told by `unit_removal`.
 """
 
 import copy
@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 import gossamer
 from benchmarks._each_architecture import look_into_each
-from benchmarks._zoo import ARCHITECTURES, enliven, parameters
+from benchmarks._zoo import Inputs, enliven, made
 from gossamer.compression.outputs import leaves
-from gossamer.shrinking.loading import load_shrunk, save_shrunk
 
 _ALONE = """
 import sys
 sys.modules["torch"] = None
 import numpy as np, gossamer
-found = gossamer.load(sys.argv[1])(np.load(sys.argv[2]))
+with np.load(sys.argv[2]) as given:
+    found = gossamer.load(sys.argv[1])(*given.values())
 found = list(found.values()) if isinstance(found, dict) else found
 found = list(found) if isinstance(found, (tuple, list)) else [found]
 np.savez(sys.argv[3], *found)
@@ -50,14 +50,14 @@ def error(found: Any, exact: Any) -> float:
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs)
 
 
-def in_float64(model: nn.Module, example: Tensor) -> Any:
+def in_float64(model: nn.Module, example: Inputs) -> Any:
     """Return what a model gives in float64."""
     wide = copy.deepcopy(model).double()
     with torch.no_grad():
-        return wide(example.double() if example.is_floating_point() else example)
+        return wide(*(one.double() if one.is_floating_point() else one for one in example))
 
 
-def weights(model: nn.Module, example: Tensor, folder: Path) -> Iterator[tuple[str, Any]]:
+def weights(model: nn.Module, example: Inputs, folder: Path) -> Iterator[tuple[str, Any]]:
     """Prune weights and compress, and yield what is found by the name of its column."""
     gossamer.prune(model, 0.9, allocation="uniform")
     enliven(model, example)
@@ -67,86 +67,52 @@ def weights(model: nn.Module, example: Tensor, folder: Path) -> Iterator[tuple[s
     yield "whole", small.network is not None
     yield "remaining", list(small.remaining)
     exact = in_float64(model, example)
-    yield "error", error(small(example), exact)
+    yield "error", error(small(*example), exact)
     with torch.no_grad():
-        yield "error of PyTorch", error(model(example), exact)
+        yield "error of PyTorch", error(model(*example), exact)
     if small.network is None:
         return
     small.save(folder / "net.gsm")
     yield "bytes", (folder / "net.gsm").stat().st_size
-    np.save(folder / "in.npy", example.numpy())
-    files = [str(folder / name) for name in ("net.gsm", "in.npy", "out.npz")]
+    np.savez(folder / "in.npz", *(one.numpy() for one in example))
+    files = [str(folder / name) for name in ("net.gsm", "in.npz", "out.npz")]
     subprocess.run([sys.executable, "-c", _ALONE, *files], check=True, capture_output=True)
     with np.load(folder / "out.npz") as arrays:
         yield "error from file", error(tuple(arrays[name] for name in arrays.files), exact)
-
-
-def units(model: nn.Module, example: Tensor, folder: Path) -> Iterator[tuple[str, Any]]:
-    """Prune units and remove them, and yield what is found by the name of its column."""
-    yield "parameters", parameters(model)
-    fresh = copy.deepcopy(model)
-    mask = gossamer.prune(model, 0.5, pattern="unit", allocation="uniform", example=example)
-    yield "zeros among the parameters", sum(int((~kept).sum()) for kept in dict(mask).values())
-    started = time.perf_counter()
-    small = gossamer.compact(model, example)
-    yield "seconds to compact", round(time.perf_counter() - started, 1)
-    yield "parameters left", parameters(small)
-    with torch.no_grad():
-        yield "error of the small one", error(small(example), in_float64(model, example))
-    save_shrunk(small, folder / "small.safetensors")
-    again = load_shrunk(fresh, folder / "small.safetensors")
-    with torch.no_grad():
-        yield "error when loaded", error(again(example), small(example))
-    small.train()
-    losses = torch.stack([one.pow(2).mean() for one in _floats(small(example))])
-    torch.autograd.backward(losses.sum())
-    torch.optim.SGD(small.parameters(), 1e-4).step()
-    yield "trained", True
-    yield "made smaller again", parameters(gossamer.compact(small.eval(), example))
-
-
-def _floats(output: Any) -> list[Tensor]:
-    return [leaf.value for leaf in leaves(output) if leaf.value.is_floating_point()]
 
 
 def one(name: str) -> dict[str, Any]:
     """Return all that is found of an architecture; what fails says why."""
     warnings.simplefilter("ignore")
     found: dict[str, Any] = {"name": name}
-    for part, steps in (("weights", weights), ("units", units)):
-        torch.manual_seed(0)
-        try:
-            model, example = ARCHITECTURES[name]()
-            enliven(model.eval(), example)
-            with tempfile.TemporaryDirectory() as folder:
-                found.update(steps(model.eval(), example, Path(folder)))
-        except Exception as problem:  # noqa: BLE001 - whatever it is, it belongs in the table
-            found[f"{part} failed"] = f"{type(problem).__name__}: {problem}"[:600]
+    try:
+        model, example = made(name)
+        with tempfile.TemporaryDirectory() as folder:
+            found.update(weights(model, example, Path(folder)))
+    except Exception as problem:  # noqa: BLE001 - whatever it is, it belongs in the table
+        found["failed"] = f"{type(problem).__name__}: {problem}"[:600]
     return found
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows as a table of Markdown."""
     lines = [
-        "| architecture | whole in the engine | error | without PyTorch | parameters | left |",
-        "|---|---|---|---|---|---|",
+        "| architecture | whole in the engine | error | PyTorch's | from the file, by NumPy |",
+        "|---|---|---:|---:|---:|",
     ]
     for row in rows:
         whole = "yes" if row.get("whole") else f"no: {', '.join(row.get('remaining', []))[:80]}"
-        whole = row["weights failed"][:80] if "weights failed" in row else whole
-        small = row.get("error from file")
-        left = f"{row['parameters left']:,}" if "parameters left" in row else "-"
-        left = row["units failed"][:80] if "units failed" in row else left
-        lines.append(
-            f"| {row['name']} | {whole} | {row.get('error', float('nan')):.1e} | "
-            f"{'no' if small is None else f'{small:.1e}'} | {row.get('parameters', 0):,} | {left} |"
-        )
+        cells = [f"{row[n]:.1e}" if n in row else "-" for n in _ERRORS]
+        lines.append(f"| {row['name']} | {row.get('failed', whole)[:80]} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+_ERRORS = ("error", "error of PyTorch", "error from file")
 
 
 def main() -> None:
     """Look into all architectures, or those that are named."""
-    look_into_each("architectures", __doc__, one, table, "weights failed")
+    look_into_each("architectures", __doc__, one, table)
 
 
 if __name__ == "__main__":

@@ -161,6 +161,38 @@ class Biased(Fused):
         return torch.cat(parts, 2).transpose(1, 2).flatten(2) + found
 
 
+class Unpacked(Together):
+    """Heads whose size is left out, taken from one tensor, normalised, with biases for places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(8, 8, 4))
+
+    def attend(self, x: Tensor) -> Tensor:
+        batch, tokens, _ = x.shape
+        query, key, values = (
+            self.qkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )
+        scores = functional.normalize(query, dim=-1) @ key.mT
+        scores = scores + self.places[:tokens, :tokens].permute(2, 0, 1).sigmoid()
+        found: Tensor = scores.softmax(-1) @ values
+        return found.transpose(1, 2).flatten(2)
+
+
+class Asking(Fused):
+    """A query that is learned, the same for all inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = nn.Parameter(torch.randn(1, 12))
+
+    def attend(self, x: Tensor) -> Tensor:
+        q = self.q(self.asked).expand(len(x), -1, -1)
+        q, k, v = (one.unflatten(-1, (-1, 3)).transpose(1, 2) for one in (q, self.k(x), self.v(x)))
+        found = functional.scaled_dot_product_attention(q, k, v)
+        return found.transpose(1, 2).flatten(2)
+
+
 class FixedWidth(Together):
     """The result is given the width of the input: no head can go."""
 
@@ -293,7 +325,10 @@ def check_used(network: nn.Module, small: nn.Module, example: Tensor) -> None:
     assert not torch.equal(learner(example), small(example))
 
 
-@pytest.mark.parametrize("kind", [Fused, Eager, Together, InPieces, InChunks, Scaled, Biased])
+@pytest.mark.parametrize(
+    "kind",
+    [Fused, Eager, Together, InPieces, InChunks, Scaled, Biased, Unpacked, Asking],
+)
 def test_heads_and_feed_forward_units_are_removed(kind: type[Attention]) -> None:
     network = pruned(kind)
     small: Any = compact(network, TOKENS)
@@ -303,6 +338,7 @@ def test_heads_and_feed_forward_units_are_removed(kind: type[Attention]) -> None
     assert sum(layer.out_features for layer in layers) == 18
     own = [getattr(small, name) for name in ("scale", "bias") if hasattr(small, name)]
     assert all(parameter.shape == (2, 1, 1) for parameter in own)
+    assert not isinstance(small, Unpacked) or small.places.shape == (8, 8, 2)
     check_used(network, small, TOKENS)
 
 

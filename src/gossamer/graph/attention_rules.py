@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from gossamer.graph.axes import operation
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import Channels, Description, Unclear, not_constant
 from gossamer.graph.pointwise_rules import of_each_channel, width_of_operand
@@ -11,9 +12,11 @@ from gossamer.graph.walk import UnclearTiesError, Walk, given, unknown
 
 
 def softmax(walk: Walk, value: Value, call: Call) -> Description:
-    """Follow a softmax over another dimension than that of the channels."""
+    """Follow a softmax, or a norm, over another dimension than that of the channels."""
     before, *others = given(call)
     source, over = walk.of(before), call.argument(1, "dim")
+    if operation(call) == "normalize":
+        over = 1 if (asked := call.argument(2, "dim")) is None else asked
     over = getattr(call.module, "dim", over)
     if not isinstance(source, Channels) or others or not isinstance(over, int):
         return unknown(walk, value, call)

@@ -179,7 +179,7 @@ _RULES: dict[str, Rule] = {
         ("mT", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T"), shape_rules.moved
     ),
     **dict.fromkeys(("newempty", "newzeros", "newones", "newfull"), shape_rules.new),
-    **dict.fromkeys(("softmax", "logsoftmax"), attention_rules.softmax),
+    **dict.fromkeys(("softmax", "logsoftmax", "normalize"), attention_rules.softmax),
     **dict.fromkeys(("matmul", "bmm"), attention_rules.product),
     "scaleddotproductattention": attention_rules.attention,
     **dict.fromkeys(("split", "chunk", "unbind"), parting_rules.pieces),

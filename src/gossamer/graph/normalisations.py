@@ -106,7 +106,8 @@ def _normalising(graph: Graph, source: Source) -> Iterator[tuple[Call, Axis]]:
         assert call is not None
         if value in reached:
             continue
-        given = [one for one in dict.fromkeys(call.inputs) if one.computed]
+        inputs = dict.fromkeys(call.inputs)
+        given = [one for one in inputs if one.computed or one in reached]
         axis = _axis_given(call, given, reached, zero)
         if axis == LOST:
             continue

@@ -11,6 +11,7 @@ from gossamer.graph.axes import lengths, operation
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import Channels, Description, Sizes, Width, not_constant
 from gossamer.graph.numbers import AttributeOf, Number, SizeOf, leaves
+from gossamer.graph.sums import summed_up
 from gossamer.graph.walk import Walk, given, keep_inputs, unknown
 
 
@@ -83,7 +84,7 @@ def split_channels(
     if bounds is None or not sizes:
         return unknown(walk, value, call)
     first, last = bounds
-    axis = _shorter(walk, source, range(first, last), sizes, result)
+    axis = _shorter(walk, value, source, range(first, last), sizes)
     if axis is None:
         asked = ", ".join(str(result[place]) for place in range(first, last))
         keep_inputs(walk, call, f"the forward parts what it gives into the fixed sizes {asked}")
@@ -119,22 +120,25 @@ def _parted(shape: tuple[int, ...], axis: int, result: tuple[int, ...]) -> tuple
 
 
 def _shorter(
-    walk: Walk,
-    source: Channels,
-    places: Sequence[int],
-    sizes: Sequence[object],
-    result: tuple[int, ...],
+    walk: Walk, value: Value, source: Channels, places: Sequence[int], sizes: Sequence[object]
 ) -> int | None:
-    """Return the dimension among some that gets shorter if channels go; None if none can."""
+    """Return the dimension among some that gets shorter if channels go; None if none can.
+
+    Where several can, it is one whose numbers are not summed up, such as that of the heads.
+    """
+    result = walk.lengths(value)
     places = [place for place in places if result[place] > 1 or sizes[place] == -1]
-    for place in places:
-        if follows(walk, sizes[place]) or _counts(walk, source, sizes[place]):
-            return place
+    possible = [
+        place
+        for place in places
+        if follows(walk, sizes[place]) or _counts(walk, source, sizes[place])
+    ]
     for place in places:
         size = sizes[place]
         if isinstance(size, Number) and isinstance(size.origin, AttributeOf):
-            return place
-    return None
+            possible.append(place)
+    apart = (p for p in possible if not summed_up(walk.graph, value, p - len(result)))
+    return next(apart, possible[0] if possible else None)
 
 
 def _counts(walk: Walk, source: Channels, size: object) -> bool:

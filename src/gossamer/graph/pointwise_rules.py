@@ -1,15 +1,18 @@
 """Functions of numbers at the same place: activations, sums, products."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, fx
 
-from gossamer.graph.axes import operation
+from gossamer.graph.axes import LOST, operation
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import Channels, Description, Unclear, not_constant
+from gossamer.graph.parting_rules import asked_sizes, sized
+from gossamer.graph.sums import place_in
 from gossamer.graph.walk import (
     UnclearTiesError,
     Walk,
@@ -65,17 +68,39 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
 def of_each_channel(walk: Walk, operand: Value, channels: Channels) -> bool:
     """Tell whether an operand is a parameter that goes with its channels, and note it.
 
-    It is one that nothing else reads, such as the scales of a layer.
+    It is one that nothing else reads, such as the scales of a layer, or a part of one that no other
+    tensor changes, such as a bias of each head for the places that there are.
     """
-    owner = walk.owners.get(id(operand.parameter))
-    readers = [user.call for user in walk.graph.users.get(operand, ())]
-    if operand.parameter is None or owner is None or len(readers) != 1:
+    chain = [operand]
+    while (call := chain[-1].call) is not None and chain[-1].parameter is None:
+        behind = given(call)
+        if not behind or any(one.computed or one.parameter is not None for one in behind[1:]):
+            return False
+        chain.append(behind[0])
+    owner = walk.owners.get(id(chain[-1].parameter))
+    alone = all(len(walk.graph.users.get(one, ())) == 1 for one in chain)
+    if owner is None or not alone:
         return False
-    path, _, name = owner
-    dimension = operand.parameter.dim() + channels.axis
-    _, before = walk.found.vectors.setdefault((path, name), (dimension, channels.units))
-    walk.found.tie(before, channels.units)
-    return True
+    for dimension in range(len(chain[-1].shape or ())):
+        if _leads_to(walk, chain[::-1], dimension, channels):
+            path, _, name = owner
+            _, before = walk.found.vectors.setdefault((path, name), (dimension, channels.units))
+            walk.found.tie(before, channels.units)
+            return True
+    return False
+
+
+def _leads_to(walk: Walk, chain: Sequence[Value], dimension: int, channels: Channels) -> bool:
+    """Tell whether a dimension of the first of a chain of values is that of the channels."""
+    axis = dimension - len(chain[0].shape or ())
+    for before, value in itertools.pairwise(chain):
+        call = cast("Call", value.call)
+        axis = place_in(call, axis, before, value)
+        sizes = asked_sizes(call, len(value.shape or ()))
+        if axis == LOST or not sized(walk, sizes, axis + len(value.shape or ()), channels.units):
+            return False
+    lengths = chain[0].shape or ()
+    return axis == channels.axis and lengths[dimension] == len(channels.units)
 
 
 def width_of_operand(walk: Walk, operand: Value, axis: int) -> int:

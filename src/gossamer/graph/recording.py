@@ -146,6 +146,8 @@ class _Recorder(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if self._noting:
             return func(*args, **kwargs)
+        if func is Tensor.__iter__ and args[0].dim():
+            return iter(self._performed("unbind", None, torch.unbind, args, kwargs))
         return self._performed(_name_of(func), None, func, args, kwargs)
 
     def whole(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
