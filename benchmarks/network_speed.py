@@ -141,7 +141,9 @@ def pruned(name: str, *, spread: bool) -> tuple[nn.Module, bool]:
     model = made(name)
     depthwise = [n for n, one in model.named_modules() if getattr(one, "groups", 1) > 1]
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    mask = prune(model, SPARSITY, allocation="uniform", exclude=[*depthwise])
+    mask = prune(
+        model, SPARSITY, allocation="uniform", exclude=depthwise, example=examples(name, 2)
+    )
     empty = False
     for key in mask:
         weight = dict(model.named_parameters())[key]

@@ -1,4 +1,6 @@
 // The same numbers for every example.
+#include <algorithm>
+
 #include "ops/layer.hpp"
 
 namespace gossamer {
@@ -16,13 +18,36 @@ class Constant final : public Layer {
         return shape;
     }
 
-    void run(const Strided*, const Strided& output) const override {
-        for (std::size_t at = 0; at < numbers_.size(); ++at)
-            output.data[output.offset(static_cast<std::int64_t>(at), 0, output.rank)] =
-                numbers_[at];
+    Prepared prepare(InstructionSet, bool) const override {
+        return {[this, kept = shared_from_this()](const Call& call) {
+            const std::int64_t lanes = call.output.pixel;
+            const std::int64_t groups = given.image ? 1 : call.output.pixels;
+            for (std::int64_t group = 0; group < groups; ++group) {
+                const Strided output = of_example(call.output, given, group * lanes);
+                write(numbers_.data(), output, 0, output.data, lanes);
+            }
+        }};
     }
 
   private:
+    // Writes the numbers along an axis and those behind it; returns the first one that is left.
+    static const float* write(const float* from, const Strided& output, int axis, float* to,
+                              std::int64_t lanes) {
+        const std::int64_t size = output.sizes[axis];
+        const std::ptrdiff_t apart = output.strides[axis];
+        const bool last = axis == output.rank - 1;
+        if (last && lanes == 1 && apart == 1) {
+            std::copy_n(from, size, to);
+            return from + size;
+        }
+        for (std::int64_t at = 0; at < size; ++at)
+            if (last)
+                std::fill_n(to + at * apart, lanes, *from++);
+            else
+                from = write(from, output, axis + 1, to + at * apart, lanes);
+        return from;
+    }
+
     Floats numbers_;
     Sizes sizes_;
 };

@@ -17,10 +17,29 @@ struct CellTask {
     float* cells;  // of an LSTM
 };
 
-// Vectors are read and written beyond the units where there is room for them.
-using CellLoop = void (*)(const CellTask&);
+// The same of examples side by side, the numbers of one in each lane.
+struct SideBySideTask {
+    CellKind kind;
+    std::int64_t units;
+    const float* given;  // of this step
+    std::ptrdiff_t given_row;
+    const float* hidden;
+    const std::int32_t* places;  // at which row of `hidden` each row lies
+    const float* bias;           // or null
+    float* state;                // [units][lanes]
+    float* cells;
+    float* output;  // of this step: states, and behind them cells where `gives_cells`
+    std::ptrdiff_t output_row;
+    bool gives_cells;
+};
 
-GOSSAMER_DECLARE(CellLoop, cell_loop)
+struct CellLoops {
+    // Vectors are read and written beyond the units where there is room for them.
+    void (*one)(const CellTask&);
+    void (*side_by_side)(const SideBySideTask&);
+};
+
+GOSSAMER_DECLARE(CellLoops, cell_loops)
 
 }  // namespace gossamer
 
@@ -29,6 +48,27 @@ GOSSAMER_DECLARE(CellLoop, cell_loop)
 
 namespace gossamer {
 namespace {
+
+// The next state of some units, and their next cells. `given` and `hidden` give the numbers of a
+// gate.
+template <typename Given, typename Hidden>
+GOSSAMER_INLINE Vector next_state(CellKind kind, const Given& given, const Hidden& hidden,
+                                  Vector state, Vector& cells) {
+    if (kind == CellKind::lstm) {
+        const Vector enter = sigmoid(given(0) + hidden(0));
+        const Vector forget = sigmoid(given(1) + hidden(1));
+        cells = forget * cells + enter * hyperbolic_tangent(given(2) + hidden(2));
+        return sigmoid(given(3) + hidden(3)) * hyperbolic_tangent(cells);
+    }
+    if (kind == CellKind::gru) {
+        const Vector reset = sigmoid(given(0) + hidden(0));
+        const Vector kept = sigmoid(given(1) + hidden(1));
+        const Vector fresh = hyperbolic_tangent(given(2) + reset * hidden(2));
+        return (1.0f - kept) * fresh + kept * state;
+    }
+    const Vector sum = given(0) + hidden(0);
+    return kind == CellKind::tanh ? hyperbolic_tangent(sum) : at_least(sum, 0.0f);
+}
 
 void compute(const CellTask& task) {
     for (int64_t at = 0; at < task.units; at += width) {
@@ -40,37 +80,53 @@ void compute(const CellTask& task) {
         const auto given = [&](int64_t gate) GOSSAMER_LAMBDA_INLINE {
             return load_any<Vector>(task.given + gate * task.units + at);
         };
-        Vector state;
-        if (task.kind == CellKind::lstm) {
-            const Vector enter = sigmoid(given(0) + hidden(0));
-            const Vector forget = sigmoid(given(1) + hidden(1));
-            const Vector cells = forget * load_any<Vector>(task.cells + at) +
-                                 enter * hyperbolic_tangent(given(2) + hidden(2));
-            store_any(task.cells + at, cells);
-            state = sigmoid(given(3) + hidden(3)) * hyperbolic_tangent(cells);
-        } else if (task.kind == CellKind::gru) {
-            const Vector reset = sigmoid(given(0) + hidden(0));
-            const Vector kept = sigmoid(given(1) + hidden(1));
-            const Vector fresh = hyperbolic_tangent(given(2) + reset * hidden(2));
-            state = (1.0f - kept) * fresh + kept * load_any<Vector>(task.state + at);
-        } else {
-            state = given(0) + hidden(0);
-            state = task.kind == CellKind::tanh ? hyperbolic_tangent(state) : at_least(state, 0.0f);
-        }
+        Vector cells = load_any<Vector>(task.cells + at);
+        const Vector state =
+            next_state(task.kind, given, hidden, load_any<Vector>(task.state + at), cells);
+        store_any(task.cells + at, cells);
         store_any(task.state + at, state);
+    }
+}
+
+// Steps of a row follow each other: what comes soon is fetched ahead.
+constexpr int64_t steps_ahead = 4;
+
+void compute_side_by_side(const SideBySideTask& task) {
+    for (int64_t unit = 0; unit < task.units; ++unit) {
+        const auto hidden = [&](int64_t gate) GOSSAMER_LAMBDA_INLINE {
+            const int64_t row = gate * task.units + unit;
+            const Vector found = load(task.hidden + task.places[row] * width);
+            return task.bias ? found + broadcast(task.bias[row]) : found;
+        };
+        const auto given = [&](int64_t gate) GOSSAMER_LAMBDA_INLINE {
+            const float* from = task.given + (gate * task.units + unit) * task.given_row;
+            __builtin_prefetch(from + steps_ahead * width, 0, 2);
+            return load(from);
+        };
+        float* const kept = task.cells + unit * width;
+        Vector cells = load(kept);
+        const Vector state =
+            next_state(task.kind, given, hidden, load(task.state + unit * width), cells);
+        store(kept, cells);
+        store(task.state + unit * width, state);
+        store(task.output + unit * task.output_row, state);
+        if (task.gives_cells) store(task.output + (task.units + unit) * task.output_row, cells);
     }
 }
 
 }  // namespace
 
-GOSSAMER_EXPORT(CellLoop, cell_loop, compute)
+GOSSAMER_EXPORT(CellLoops, cell_loops, {compute, compute_side_by_side})
 
 }  // namespace gossamer
 
 #else
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
+#include "batched/matrix.hpp"
+#include "batched/steps.hpp"
 #include "ops/layer.hpp"
 #include "single/matrix_vector.hpp"
 #include "single/steps.hpp"
@@ -96,7 +152,6 @@ class Recurrence final : public Layer {
           cells(fields.take<bool>("cells", false)) {}
 
     std::size_t arity() const override { return 0; }
-    bool one_by_one() const override { return true; }
 
     Shape check(const Check& check) override {
         check.weights(weights);
@@ -120,6 +175,8 @@ class Recurrence final : public Layer {
     }
 
     std::unique_ptr<single::Step> make_single(const single::Site& site) const override;
+    std::unique_ptr<batched::Step> make_batched(const batched::Context& context,
+                                                int number) const override;
 
     Weights weights;
     CellKind kind;
@@ -134,7 +191,7 @@ class RecurrenceStep final : public single::Step {
   public:
     RecurrenceStep(const single::Site& site, const Recurrence& layer)
         : product_(layer.weights, site.set),
-          compute_(cell_loop(site.set)),
+          compute_(cell_loops(site.set).one),
           input_(site.read(0)),
           output_(site.output()),
           shared_(site.shared),
@@ -204,7 +261,7 @@ class RecurrenceStep final : public single::Step {
     }
 
     single::MatrixVector product_;
-    CellLoop compute_;
+    decltype(CellLoops::one) compute_;
     single::Layout input_, output_;
     std::vector<single::Layout> initial_;
     std::int64_t shared_;
@@ -217,6 +274,113 @@ class RecurrenceStep final : public single::Step {
 
 std::unique_ptr<single::Step> Recurrence::make_single(const single::Site& site) const {
     return std::make_unique<RecurrenceStep>(site, *this);
+}
+
+// Rows in the order of their length, so that loops end where the processor expects it.
+struct SortedRows {
+    explicit SortedRows(const Weights& given) : weights(given), places(given.rows) {
+        std::vector<std::int32_t> order(places.size());
+        std::iota(order.begin(), order.end(), 0);
+        if (given.kind == WeightsKind::sparse) {
+            const auto size = [&](std::int32_t row) {
+                return given.starts[row + 1] - given.starts[row];
+            };
+            std::stable_sort(order.begin(), order.end(),
+                             [&](auto left, auto right) { return size(left) > size(right); });
+            weights.starts = {0};
+            weights.values.clear();
+            weights.indices.clear();
+            for (const std::int32_t row : order) {
+                const std::int64_t begin = given.starts[row], end = given.starts[row + 1];
+                weights.values.insert(weights.values.end(), given.values.begin() + begin,
+                                      given.values.begin() + end);
+                weights.indices.insert(weights.indices.end(), given.indices.begin() + begin,
+                                       given.indices.begin() + end);
+                weights.starts.push_back(static_cast<std::int64_t>(weights.values.size()));
+            }
+        }
+        for (std::size_t place = 0; place < order.size(); ++place)
+            places[order[place]] = static_cast<std::int32_t>(place);
+    }
+
+    Weights weights;
+    std::vector<std::int32_t> places;  // of each row
+};
+
+// A group of examples, step by step.
+class SideBySideStep final : public batched::Step {
+  public:
+    SideBySideStep(const batched::Context& context, const Recurrence& layer, int number)
+        : compute_(cell_loops(context.set).side_by_side),
+          rows_(layer.weights),
+          matrix_(rows_.weights, 1,
+                  {rounded_up(layer.weights.rows, block_rows), {0, layer.weights.columns}},
+                  [width = context.width()](std::int64_t, std::int64_t column) {
+                      return static_cast<std::int32_t>(column * width);
+                  }),
+          multiply_(
+              (matrix_.blocks() ? batched::block_loops : batched::scattered_loops)(context.set)
+                  .plain[0][1]),
+          reads_(layer.reads),
+          number_(number),
+          width_(context.width()),
+          units_(layer.weights.columns),
+          kind_(layer.kind),
+          bias_(layer.bias),
+          reverse_(layer.reverse),
+          cells_(layer.cells) {}
+
+    std::int64_t partial_floats() const override {
+        return width_ * (2 * units_ + rounded_up(rows_.weights.rows, block_rows));
+    }
+
+    void run(const batched::Context& context, const batched::Batch& batch,
+             std::int64_t group) const override {
+        batched::timed(batch, number_, [&] {
+            const View from = context.view(reads_[0], batch, group);
+            const View to = context.view(number_ + 1, batch, group);
+            float* const state = batch.partial;
+            float* const cells = state + width_ * units_;
+            float* const hidden = cells + width_ * units_;
+            std::fill_n(state, 2 * width_ * units_, 0.0f);
+            for (std::size_t which = 1; which < reads_.size(); ++which) {
+                const View initial = context.view(reads_[which], batch, group);
+                for (std::int64_t unit = 0; unit < units_; ++unit)
+                    std::copy_n(initial.data + unit * initial.channel, width_,
+                                (which == 1 ? state : cells) + unit * width_);
+            }
+            batched::Strip strip{};
+            strip.input = state;
+            strip.output = hidden;
+            strip.output_channel = width_;
+            for (std::int64_t number = 0; number < from.pixels; ++number) {
+                const std::int64_t step = reverse_ ? from.pixels - 1 - number : number;
+                for (const batched::Panel& panel : matrix_.panels()) multiply_(strip, panel);
+                compute_({kind_, units_, from.data + step * width_, from.channel, hidden,
+                          rows_.places.data(), bias_.empty() ? nullptr : bias_.data(), state, cells,
+                          to.data + step * width_, to.channel, cells_});
+            }
+        });
+    }
+
+  private:
+    decltype(CellLoops::side_by_side) compute_;
+    SortedRows rows_;
+    batched::PackedMatrix matrix_;
+    batched::StripKernel multiply_;
+    std::vector<int> reads_;
+    int number_;
+    std::int64_t width_;
+    std::int64_t units_;
+    CellKind kind_;
+    std::vector<float> bias_;
+    bool reverse_;
+    bool cells_;
+};
+
+std::unique_ptr<batched::Step> Recurrence::make_batched(const batched::Context& context,
+                                                        int number) const {
+    return std::make_unique<SideBySideStep>(context, *this, number);
 }
 
 GOSSAMER_OPERATOR("recurrence", Recurrence)

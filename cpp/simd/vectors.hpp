@@ -74,14 +74,24 @@ GOSSAMER_INLINE Vector most(Vector a, Vector b) {
 #endif
 }
 
+// The smaller of two, likewise.
+GOSSAMER_INLINE Vector fewest(Vector a, Vector b) {
+#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+    return _mm512_maskz_min_ps(0xffff, a, b);
+#elif defined(__AVX__) && GOSSAMER_WIDTH == 8
+    return _mm256_min_ps(a, b);
+#elif defined(__SSE__) && GOSSAMER_WIDTH == 4
+    return _mm_min_ps(a, b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
 // NaN stays NaN in these.
 
 GOSSAMER_INLINE Vector at_least(Vector value, float low) { return most(broadcast(low), value); }
 
-GOSSAMER_INLINE Vector at_most(Vector value, float high) {
-    const Vector bound = broadcast(high);
-    return bound < value ? bound : value;
-}
+GOSSAMER_INLINE Vector at_most(Vector value, float high) { return fewest(broadcast(high), value); }
 
 GOSSAMER_INLINE Vector larger(Vector a, Vector b) {
     const Vector found = most(a, b);

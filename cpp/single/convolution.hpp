@@ -19,6 +19,13 @@ struct Tap {
     float weights[channels];
 };
 
+// Some of the channels that are read, few enough that what a stretch of positions reads of them
+// stays in the first cache. `starts` are of the entries in their order here.
+struct ConvolutionPanel {
+    const std::int32_t* order;  // channel (or first of four) that the entries of `starts` belong to
+    const std::int64_t* starts;
+};
+
 struct ConvolutionTask {
     const float* input;
     float* output;
@@ -30,8 +37,9 @@ struct ConvolutionTask {
     std::int64_t residual_plane;
     const std::uint32_t* mask;  // all ones where the run crosses the image; null: store everything
     std::int64_t vectors;       // in the run
-    const std::int32_t* order;  // channel (or first of four) that the entries of `starts` belong to
-    const std::int64_t* starts;
+    std::int64_t stretches;     // it is cut into
+    const ConvolutionPanel* panels;  // sums are in the output from one to the next
+    std::int64_t panel_count;
     const Tap<1>* taps;
     const Tap<block_rows>* block_taps;
     std::int64_t channels;
@@ -40,6 +48,8 @@ struct ConvolutionTask {
 
 struct ConvolutionLoops {
     int lanes;
+    std::int64_t longest;         // vectors of a stretch
+    std::int64_t longest_blocks;  // the same of `convolve_blocks`
     // Over some of the entries.
     void (*convolve)(const ConvolutionTask&, Range entries);
     void (*convolve_blocks)(const ConvolutionTask&, Range entries);

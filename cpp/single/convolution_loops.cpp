@@ -80,37 +80,73 @@ constexpr int taps_at_once = tile <= 2   ? 4
                                          : 1;
 
 template <int tile>
-void convolve_tile(const ConvolutionTask& task, std::int64_t entry, std::int64_t position) {
+GOSSAMER_INLINE void add_taps(const float* input, const Tap<1>* tap, const Tap<1>* end,
+                              Sums<tile>& begun) {
     constexpr int together = taps_at_once<tile>;
-    const std::int64_t channel = task.order[entry];
-    const float* input = task.input + position;
-    const Tap<1>* tap = task.taps + task.starts[entry];
-    const Tap<1>* const end = task.taps + task.starts[entry + 1];
-    Sums<tile> sums[together] = {begun<tile>(task, channel, position)};
-    for (; end - tap >= together; tap += together) {
+    Sums<tile> sums[together] = {begun};
+    // By fours: so short a loop ends where the processor expects it, as rows of one length follow
+    // each other.
+    for (; end - tap >= 4; tap += 4) {
 #pragma GCC unroll 4
-        for (int way = 0; way < together; ++way) add_tap(input, tap[way], sums[way]);
+        for (int way = 0; way < 4; ++way) add_tap(input, tap[way], sums[way % together]);
     }
 #pragma GCC unroll 4
     for (int way = together - 1; way > 0; --way) add(sums[way - 1], sums[way]);
     for (; tap != end; ++tap) add_tap(input, *tap, sums[0]);
-    finish_tile(task, channel, position, sums[0]);
+    begun = sums[0];
+}
+
+// One tile of some channels. Of a panel between others there is nothing to be decided.
+template <int tile>
+void convolve_tile(const ConvolutionTask& task, const ConvolutionPanel& panel, Range entries,
+                   std::int64_t position) {
+    const bool first = &panel == task.panels;
+    const bool last = &panel + 1 == task.panels + task.panel_count;
+    const float* const input = task.input + position;
+    float* const outputs = task.output + position;
+    const std::int64_t plane = task.output_plane;
+    const std::int32_t* const order = panel.order;
+    const std::int64_t* const starts = panel.starts;
+    const Tap<1>* const taps = task.taps;
+    const Tap<1>* tap = taps + starts[entries.begin];
+    for (std::int64_t entry = entries.begin; entry < entries.end; ++entry) {
+        const Tap<1>* const end = taps + starts[entry + 1];
+        const std::int64_t channel = order[entry];
+        float* const output = outputs + channel * plane;
+        Sums<tile> sums;
+        if (first) {
+            sums = begun<tile>(task, channel, position);
+        } else {
+#pragma GCC unroll 16
+            for (int at = 0; at < tile; ++at) sums.at[at] = load_any<Vector>(output + at * width);
+        }
+        add_taps<tile>(input, tap, end, sums);
+        tap = end;
+        if (last) {
+            finish_tile<tile>(task, channel, position, sums);
+        } else {
+#pragma GCC unroll 16
+            for (int at = 0; at < tile; ++at) store_any(output + at * width, sums.at[at]);
+        }
+    }
 }
 
 template <int tile>
-void convolve_block_tile(const ConvolutionTask& task, std::int64_t entry, std::int64_t position) {
-    const std::int64_t channel = task.order[entry];
+void convolve_block_tile(const ConvolutionTask& task, const ConvolutionPanel& panel, Range entries,
+                         std::int64_t position) {
+    const std::int64_t entry = entries.begin;
+    const std::int64_t channel = panel.order[entry];
     // Rows beyond the last repeat it, with weights of zero, and are not stored.
     const auto row = [&](int number) {
         return channel + number < task.channels ? channel + number : task.channels - 1;
     };
     const float* input = task.input + position;
-    const Tap<block_rows>* const end = task.block_taps + task.starts[entry + 1];
+    const Tap<block_rows>* const end = task.block_taps + panel.starts[entry + 1];
     Sums<tile> first = begun<tile>(task, row(0), position);
     Sums<tile> second = begun<tile>(task, row(1), position);
     Sums<tile> third = begun<tile>(task, row(2), position);
     Sums<tile> fourth = begun<tile>(task, row(3), position);
-    for (const Tap<block_rows>* tap = task.block_taps + task.starts[entry]; tap != end; ++tap) {
+    for (const Tap<block_rows>* tap = task.block_taps + panel.starts[entry]; tap != end; ++tap) {
         const float* from = input + tap->offset;
         keep_pointer(from);
         Sums<tile> pixels;
@@ -127,7 +163,8 @@ void convolve_block_tile(const ConvolutionTask& task, std::int64_t entry, std::i
     if (channel + 3 < task.channels) finish_tile(task, channel + 3, position, fourth);
 }
 
-using TileFunction = void (*)(const ConvolutionTask&, std::int64_t, std::int64_t);
+using TileFunction = void (*)(const ConvolutionTask&, const ConvolutionPanel&, Range entries,
+                              std::int64_t position);
 
 constexpr TileFunction tiles_by_size[longest_tile] = {
     convolve_tile<1>,  convolve_tile<2>,  convolve_tile<3>,  convolve_tile<4>,  convolve_tile<5>,
@@ -141,34 +178,39 @@ constexpr TileFunction block_tiles_by_size[longest_block_tile] = {
     convolve_block_tile<3>,
 };
 
-// The run in stretches of nearly equal size, all channels of one before the next, so that its
-// inputs stay in the first cache; a stretch in tiles one after another, so that its outputs do.
-GOSSAMER_INLINE void convolve_run(const ConvolutionTask& task, Range entries,
-                                  const TileFunction* functions, std::int64_t longest,
-                                  std::int64_t tiles) {
-    const std::int64_t stretches = (task.vectors + longest * tiles - 1) / (longest * tiles);
-    for (std::int64_t stretch = 0; stretch < stretches; ++stretch) {
-        const std::int64_t begin = task.vectors * stretch / stretches;
-        const std::int64_t end = task.vectors * (stretch + 1) / stretches;
-        for (std::int64_t entry = entries.begin; entry < entries.end; ++entry) {
-            for (std::int64_t at = begin; at < end; at += longest) {
-                const std::int64_t size = end - at < longest ? end - at : longest;
-                functions[size - 1](task, entry, at * width);
-            }
-        }
+// Calls what it is given with each stretch of the run, of nearly equal size, and each panel: all
+// channels of one before the next, so that its inputs stay in the first cache.
+template <typename Each>
+GOSSAMER_INLINE void each_stretch(const ConvolutionTask& task, const Each& each) {
+    for (std::int64_t stretch = 0; stretch < task.stretches; ++stretch) {
+        const Range vectors{task.vectors * stretch / task.stretches,
+                            task.vectors * (stretch + 1) / task.stretches};
+        for (std::int64_t panel = 0; panel < task.panel_count; ++panel)
+            each(vectors, task.panels[panel]);
     }
 }
 
 void convolve(const ConvolutionTask& task, Range entries) {
-    convolve_run(task, entries, tiles_by_size, longest_tile, 1);
+    each_stretch(task, [&](Range vectors, const ConvolutionPanel& panel) {
+        tiles_by_size[vectors.end - vectors.begin - 1](task, panel, entries, vectors.begin * width);
+    });
 }
 
+// A stretch in tiles one after another, so that its outputs stay in the first cache, too.
 void convolve_blocks(const ConvolutionTask& task, Range entries) {
-    convolve_run(task, entries, block_tiles_by_size, longest_block_tile, 4);
+    each_stretch(task, [&](Range vectors, const ConvolutionPanel& panel) {
+        for (std::int64_t entry = entries.begin; entry < entries.end; ++entry) {
+            for (std::int64_t at = vectors.begin; at < vectors.end; at += longest_block_tile) {
+                const std::int64_t size = least(vectors.end - at, longest_block_tile);
+                block_tiles_by_size[size - 1](task, panel, {entry, entry + 1}, at * width);
+            }
+        }
+    });
 }
 
 }  // namespace
 
-GOSSAMER_EXPORT(ConvolutionLoops, convolution_loops, {width, convolve, convolve_blocks})
+GOSSAMER_EXPORT(ConvolutionLoops, convolution_loops,
+                {width, longest_tile, 4 * longest_block_tile, convolve, convolve_blocks})
 
 }  // namespace gossamer::single

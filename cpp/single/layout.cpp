@@ -85,6 +85,10 @@ Layout plane_layout(const Shape& shape, Pair halo, std::int64_t pitch, int lanes
     const std::int64_t pixels = shape.height * pitch;
     const std::int64_t below = std::max(halo.height * pitch + halo.width, std::int64_t{lanes});
     layout.plane = layout.origin + pixels + below;
+    // Without a halo vectors then begin where lines of the cache do. An odd number of these spreads
+    // the channels over all sets of the cache.
+    if (layout.origin == 0 && halo.width == 0)
+        layout.plane = (layout.plane + line - 1) / line * line | line;
     return layout;
 }
 

@@ -34,7 +34,7 @@ def recurrences(draw: st.DrawFn) -> Drawn:
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     cell = draw(st.sampled_from(CELLS))
     units, steps = draw(st.sampled_from((1, 5, 16, 33))), draw(st.sampled_from((1, 2, 17)))
-    rows, count = GATES[cell] * units, draw(st.sampled_from((0, 1, 3)))
+    rows, count = GATES[cell] * units, draw(st.sampled_from((0, 1, 3, 18)))
     spread = draw(st.sampled_from((0.01, 1.0, 1e4)))
     matrix = random.standard_normal((rows, units)) * (random.random((rows, units)) < 0.4)
     matrix = (matrix / np.sqrt(units)).astype("f4")
