@@ -1,6 +1,7 @@
 """How sparse each layer becomes: against brute force, and on a network of known sensitivity."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_a_layer_that_nothing_depends_on_tolerates_more() -> None:
 
 def test_a_descent_goes_down_and_spends_all_its_epochs() -> None:
     for pattern in ("weight", "block", "unit", "unit+weight"):
-        way = Way(pattern, layers(), {"a": 10, "b": 20, "c": 30})
+        way = Way(pattern, partial(allocated, layers()), {"a": 10, "b": 20, "c": 30})
         rungs = [way.rung(depth) for depth in depths(MOST)]
         for less, more in itertools.pairwise(rungs):
             assert less.sparsity < more.sparsity or less.pattern != more.pattern

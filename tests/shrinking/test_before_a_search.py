@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,9 +17,9 @@ from gossamer.shrinking.data import read_data
 from gossamer.shrinking.fine_tuning import estimate_statistics
 from gossamer.shrinking.judging import Budget, judged
 from gossamer.shrinking.options import options_of
-from gossamer.shrinking.planning import _asked
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import Task, classification, task_of
+from gossamer.shrinking.ways import _asked
 from gossamer.shrinking.within_budget import Begun, begin
 
 
@@ -77,6 +77,21 @@ def test_a_network_without_any_gradients_is_trained_all_the_same() -> None:
     assert all(one.requires_grad for one in found.search.dense.parameters())
     assert not any("gradient" in one for one in found.known.remarks)
     assert not any(one.requires_grad for one in model.parameters())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_of_a_training_that_failed_are_named(value: float) -> None:
+    model = network()
+    with torch.no_grad():
+        model.get_parameter("2.bias")[1] = value
+    with pytest.raises(InputError, match=r"2\.bias of Sequential holds NaN or infinite numbers"):
+        begun(model)
+
+
+def test_what_is_no_network_is_refused() -> None:
+    for given in ("best.pt", network().state_dict()):
+        with pytest.raises(InputError, match=r"expected a trained torch\.nn\.Module"):
+            begun(cast("Any", given))
 
 
 def test_less_than_what_the_network_reaches_may_be_asked_for_and_no_more() -> None:

@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from gossamer.core.errors import InputError
 from gossamer.masks import Mask
-from gossamer.shrinking import planning, searching
+from gossamer.shrinking import piloting, planning, searching
 from gossamer.shrinking.descent import (
     LEAST_STEPS,
     MOST,
@@ -26,12 +26,14 @@ from gossamer.shrinking.descent import (
     shared_out,
 )
 from gossamer.shrinking.features import features_read, output_layers
-from gossamer.shrinking.fine_tuning import Lesson, fine_tune, lesson, train_epochs
+from gossamer.shrinking.fine_tuning import Lesson, fine_tune, layout_of, lesson, train_epochs
 from gossamer.shrinking.options import DEFAULT_RATE, options_of
 from gossamer.shrinking.pace import Pace
-from gossamer.shrinking.planning import Plan, tried_rate
+from gossamer.shrinking.piloting import tried_rate
+from gossamer.shrinking.planning import Plan
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import classification
+from gossamer.shrinking.ways import sensitivity_examples
 
 STEPS = 5
 EXAMPLES = 8 * STEPS
@@ -112,11 +114,11 @@ def rate_found(
         trained.append(given.rate)
         return ()
 
-    monkeypatch.setattr(planning, "fine_tune", train)
-    monkeypatch.setattr(planning, "_masked_to", lambda *_: None)
-    monkeypatch.setattr(planning, "distance_from", lambda *_: far(trained[-1]))
+    monkeypatch.setattr(piloting, "fine_tune", train)
+    monkeypatch.setattr(piloting, "masked_to", lambda *_: None)
+    monkeypatch.setattr(piloting, "distance_from", lambda *_: far(trained[-1]))
     epochs = 50 * LEAST_STEPS / STEPS
-    way = Way("weight", (), {})
+    way = Way("weight", lambda _: {}, {})
     return tried_rate(
         way, network(), learnt(**asked), ground(**asked), epochs, nothing, lambda _: None
     )
@@ -136,8 +138,8 @@ def test_the_rate_that_leads_nearest_to_the_dense_network_is_taken(
 
 
 def test_a_rate_is_not_tried_in_fewer_steps_than_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "fine_tune", None)
-    way = Way("weight", (), {})
+    monkeypatch.setattr(piloting, "fine_tune", None)
+    way = Way("weight", lambda _: {}, {})
     found = tried_rate(way, network(), learnt(), ground(), 30, nothing, lambda _: None)
     assert found == (DEFAULT_RATE, 0.0)
 
@@ -167,16 +169,14 @@ def test_a_search_begins_where_so_few_examples_could_show_its_first_candidate() 
 
 
 def test_a_forecast_counts_the_candidates_that_there_can_be() -> None:
-    options = options_of(pattern="weight", epochs=10)
-    pace = Pace(epoch=2.0, candidate=3.0, final=7.0, most=5)
-    measured = 4 * 3.0  # two to time the pattern, two to find where to begin
-    assert pace.forecast(options) == measured + 0.5 * (10 * 2.0 + 5 * 3.0) + 7.0
-    assert pace.least(options) == measured + 2.0 + 3.0 + 7.0
+    pace = Pace(planning=12.0, epoch=2.0, candidate=3.0, final=7.0, most=5)
+    assert pace.forecast(10) == 12.0 + 0.5 * (10 * 2.0 + 5 * 3.0) + 7.0
+    assert pace.least == 12.0 + 2.0 + 3.0 + 7.0
 
 
 def test_a_short_time_is_shared_out_too() -> None:
     class Task:
-        pace, learnt, ground = Pace(10.0, 1.0, 0.0), learnt(), ground(pattern="weight")
+        pace, learnt, ground = Pace(4.0, 10.0, 1.0, 0.0), learnt(), ground(pattern="weight")
         deadline = time.monotonic() + 4 + MOST + 55.0
 
     task: Any = Task()
@@ -246,3 +246,31 @@ def test_features_of_the_dense_network_are_learnt() -> None:
 def test_features_are_not_for_a_training_of_ones_own() -> None:
     with pytest.raises(InputError, match="distill_features cannot stand beside train"):
         lesson(split(), classification(), network(), options_of(distill_features=True), print)
+
+
+def test_images_are_trained_channels_last_where_the_network_can() -> None:
+    class Viewing(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[1](self[0](x).view(len(x), -1))
+
+    images = Split(torch.randn(9, 3, 4, 4), torch.arange(9) % 2)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
+    assert layout_of(model, images) == torch.channels_last
+    assert layout_of(Viewing(model[0], model[2]), images) == torch.contiguous_format
+    assert layout_of(network(), split()) == torch.contiguous_format
+    options = options_of(train_batch=4)
+    before = [one.clone() for one in model.parameters()]
+    own = lesson(
+        images, classification(), network().eval(), replace(options, distillation=0.0), None
+    )
+    train_epochs(model, whole(model), own, 1, 0, nothing)
+    assert all(one.is_contiguous() for one in model.parameters())
+    assert not any(map(torch.equal, before, model.parameters()))
+
+
+def test_layers_are_tried_on_fewer_examples_where_little_is_trained() -> None:
+    few, many = (ground(epochs=epochs) for epochs in (1, 10**6))
+    assert sensitivity_examples(20, few) == 128
+    assert sensitivity_examples(20, many) == 1024
+    assert 128 < sensitivity_examples(20, ground(epochs=3000)) < 1024

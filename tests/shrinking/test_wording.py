@@ -1,13 +1,18 @@
 """The answer of a search does not flatter."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from gossamer.records.shrinking import Timed, Tried, Weighed
 from gossamer.records.speed import Latency
+from gossamer.shrinking.data import Data
 from gossamer.shrinking.options import options_of
-from gossamer.shrinking.wording import _gain, widths_kept
+from gossamer.shrinking.split import Split
+from gossamer.shrinking.task import classification
+from gossamer.shrinking.wording import _gain, coverage_remarks, widths_kept
 
 
 def some(kind: Any, **known: Any) -> Any:
@@ -55,3 +60,20 @@ def test_modules_that_stay_wide_though_units_are_pruned_are_told() -> None:
     assert not widths_kept("unit", before, weighed(70, 60))
     assert not widths_kept("weight", before, weighed(100, 60))
     assert not widths_kept("unit", before, before)  # the dense network stayed
+
+
+def test_classes_that_a_part_of_the_data_lacks_are_told() -> None:
+    def part(labels: list[int]) -> Split:
+        return Split(torch.zeros(len(labels), 2), torch.tensor(labels))
+
+    whole, lacking = part([0, 1, 2]), part([0, 0, 1])
+    assert coverage_remarks(Data(whole, whole, whole), classification()) == []
+    (said,) = coverage_remarks(Data(whole, lacking, whole), classification())
+    assert said == (
+        "No example of 1 class that other parts hold is in validation (2): the bound says nothing "
+        "of them."
+    )
+    (said,) = coverage_remarks(Data(lacking, whole, None), classification())
+    assert "fine-tuning may unlearn" in said
+    values = Data(part([0]), part([1]), None)
+    assert coverage_remarks(values, replace(classification(), is_classification=False)) == []

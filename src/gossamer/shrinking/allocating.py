@@ -1,6 +1,6 @@
 """How sparse each layer becomes: what its sensitivity and its share of the cost justify."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 _DENSITIES = np.geomspace(1.0, 0.01, 93)
 """Shares of its weights that a layer may keep."""
 _LEAST_DAMAGE = 1e-7
+_LEAST_SHARE = 0.5
+"""Of a layer's time with nearly no weights, what is held to stay with none at all."""
+_NEXT_TO_NOTHING = 0.01
 
 Numbers = NDArray[np.float64]
 
@@ -32,6 +35,24 @@ class Weighted:
     tolerance: Tolerance
     cost: float
     """Of all its weights, in the units of the target."""
+    costs_at: tuple[float, ...] = ()
+    """Of those that stay at each of the tolerance's sparsities; none: in proportion to them."""
+
+    def costs(self) -> Numbers:
+        """Return the cost at each of `_DENSITIES`, falling: as measured, with lines in between.
+
+        What is left when nearly all weights are gone cannot be saved, so it is no cost.
+        """
+        if not self.costs_at:
+            return np.asarray(self.cost * _DENSITIES)
+        kept = 1 - np.array([0.0, *self.tolerance.sparsities])
+        falling = np.minimum.accumulate([self.cost, *self.costs_at])
+        slope = (falling[-2] - falling[-1]) / (kept[-2] - kept[-1])
+        at = np.append(kept, 0.0)
+        all_gone = max(_LEAST_SHARE * falling[-1], falling[-1] - slope * kept[-1])
+        found = np.interp(_DENSITIES, at[::-1], np.append(falling, all_gone)[::-1])
+        # Where time stands still fewer weights are better nevertheless: they take less memory.
+        return np.asarray(found - all_gone + _NEXT_TO_NOTHING * self.cost * _DENSITIES)
 
     def damages(self) -> Numbers:
         """Return the damage at each of `_DENSITIES`, rising: in between it grows by factors."""
@@ -71,8 +92,8 @@ def allocated(layers: Sequence[Weighted], share: float) -> dict[str, float]:
     >>> found["a"] < 0.5 < found["b"]
     True
     """
-    total = sum(one.cost for one in layers)
-    table = [(one.damages(), one.cost * _DENSITIES) for one in layers]
+    table = [(one.damages(), one.costs()) for one in layers]
+    total = sum(float(costs[0]) for _, costs in table)
     low, high = 1e-12 / total, 1e12 / total
     for _ in range(200):
         price = float(np.sqrt(low * high))
@@ -90,6 +111,77 @@ def allocated(layers: Sequence[Weighted], share: float) -> dict[str, float]:
     return {
         one.tolerance.name: float(1 - _DENSITIES[at]) for one, at in zip(layers, found, strict=True)
     }
+
+
+def evenly(layers: Sequence[Weighted], share: float) -> dict[str, float]:
+    """Return the one sparsity of all layers at which they cost a share of the dense network."""
+    return _bisected(layers, share, lambda sparsity: dict.fromkeys(_names(layers), sparsity))
+
+
+def by_magnitude(
+    magnitudes: Mapping[str, Numbers], layers: Sequence[Weighted], share: float
+) -> dict[str, float]:
+    """Return the sparsities that weights compared across layers give at a share of the cost.
+
+    Parameters
+    ----------
+    magnitudes
+        Of the weights of each layer, rising.
+    layers, share
+        As for `allocated`.
+
+    Examples
+    --------
+    >>> layers = [
+    ...     Weighted(Tolerance(name=name, sparsities=(0.5,), damage=(1.0,)), 4.0) for name in "ab"
+    ... ]
+    >>> magnitudes = {"a": np.array([1.0, 2.0, 3.0, 4.0]), "b": np.array([2.5, 5.0, 6.0, 7.0])}
+    >>> by_magnitude(magnitudes, layers, 0.5)
+    {'a': 0.75, 'b': 0.25}
+    """
+    pooled = np.sort(np.concatenate([magnitudes[name] for name in _names(layers)]))
+
+    def shares(sparsity: float) -> dict[str, float]:
+        below = pooled[min(len(pooled) - 1, round(sparsity * len(pooled)))]
+        each = {name: magnitudes[name] for name in _names(layers)}
+        return {
+            name: min(int(np.searchsorted(one, below)), len(one) - 1) / len(one)
+            for name, one in each.items()
+        }
+
+    return _bisected(layers, share, shares)
+
+
+def magnitudes(network: nn.Module, names: Sequence[str]) -> dict[str, Numbers]:
+    """Return the magnitudes of some weights, rising."""
+    return {
+        name: np.sort(network.get_parameter(name).detach().abs().flatten().double().cpu().numpy())
+        for name in names
+    }
+
+
+def _bisected(
+    layers: Sequence[Weighted], share: float, shares: Callable[[float], dict[str, float]]
+) -> dict[str, float]:
+    """Return the densest shares of a family, which rises from 0 to 1, that cost little enough."""
+    tables = {one.tolerance.name: one.costs() for one in layers}
+    wanted = share * sum(float(one[0]) for one in tables.values())
+
+    def cost(sparsity: float) -> float:
+        return sum(
+            float(np.interp(shares(sparsity)[name], 1 - _DENSITIES, costs))
+            for name, costs in tables.items()
+        )
+
+    low, high = 0.0, 1 - float(_DENSITIES[-1])
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) > wanted else (low, middle)
+    return shares(high)
+
+
+def _names(layers: Sequence[Weighted]) -> list[str]:
+    return [one.tolerance.name for one in layers]
 
 
 def _at_price(table: Sequence[tuple[Numbers, Numbers]], price: float) -> list[int]:

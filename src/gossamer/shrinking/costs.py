@@ -1,5 +1,6 @@
 """What a candidate costs: seconds of a batch, bytes of the file, or multiply-adds."""
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from gossamer.shrinking.options import Options
 
 _QUICK_SECONDS = 0.6
 """For timing a candidate beside the dense network while there are many."""
+_FINE_SECONDS = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +66,23 @@ class Meter:
         return found
 
     def in_turn(self, networks: Sequence[nn.Module], seconds: float) -> list[tuple[float, float]]:
-        """Time several candidates and the dense network in turn; see `speed_up`.
-
-        The fastest repeat of each counts, which a busy machine disturbs least.
-        """
-        calls = {"dense": self.calling(self.dense, self.example)}
-        for number, network in enumerate(networks):
-            calls[str(number)] = self.calling(self._compressed(network), self.example)
-        with torch.no_grad():
-            timings = time_alternately(calls, seconds=seconds, threads=self.threads)
-        dense, *own = (one.fastest for one in timings.values())
+        """Time several candidates and the dense network in turn; see `speed_up`."""
+        called: list[Callable[..., Any]] = [self.dense, *map(self._compressed, networks)]
+        dense, *own = self._timed(called, seconds)
         return [(one, dense / one) for one in own]
+
+    def seconds_of(self, networks: Sequence[nn.Module], seconds: float) -> list[float]:
+        """Time several candidates in turn, as `gossamer.compress` runs them."""
+        return self._timed([*map(self._compressed, networks)], seconds)
+
+    def _timed(self, called: Sequence[Callable[..., Any]], seconds: float) -> list[float]:
+        """Return the seconds of the fastest repeat of each, which a busy machine disturbs least."""
+        calls = {str(i): self.calling(one, self.example) for i, one in enumerate(called)}
+        with torch.no_grad():
+            timings = time_alternately(
+                calls, seconds=seconds, threads=self.threads, clock=clock_of(self.threads)
+            )
+        return [one.fastest for one in timings.values()]
 
     def calling(self, function: Callable[..., Any], example: Example) -> Callable[[], object]:
         """Return what calls a network on an example, without any more work than that."""
@@ -94,6 +102,16 @@ class Meter:
     def _compressed(self, network: nn.Module) -> Compressed:
         with quietly():
             return compress(network, self.example, threads=self.threads, choose="engine")
+
+
+def clock_of(threads: int) -> Callable[[], float]:
+    """Return the clock by which networks are compared.
+
+    With one thread it is the processor's time, of which other programs take nothing, where the
+    system tells it finely enough; several threads wait for each other, which only the wall's tells.
+    """
+    fine = time.get_clock_info("thread_time").resolution <= _FINE_SECONDS
+    return time.thread_time if threads == 1 and fine else time.perf_counter
 
 
 def work_of(network: nn.Module, example: Example) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """The way down: from a network nearly as dense as it was to one that keeps almost nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +11,7 @@ from gossamer.graph.arguments import Arguments
 from gossamer.graph.examples import Example
 from gossamer.masks import OUTPUT_LAYER, Block, Mask, Pattern, find_mask
 from gossamer.records.shrinking import Target, Tolerance
-from gossamer.shrinking.allocating import Weighted, allocated
+from gossamer.shrinking.allocating import Weighted
 from gossamer.shrinking.costs import quietly
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.split import Batch, Split, first
@@ -78,14 +78,14 @@ class Way:
     ----------
     pattern
         "weight", "block", "unit", or "unit+weight": fewer units first, then fewer weights.
-    layers
-        The layers by their sensitivity and cost; not looked at for units.
+    allocate
+        From a share of the cost to the sparsity of each layer; not asked for units.
     weights
         How many weights each layer has.
     """
 
     pattern: str
-    layers: Sequence[Weighted]
+    allocate: Callable[[float], Mapping[str, float]]
     weights: Mapping[str, int]
 
     def rung(self, depth: float) -> Rung:
@@ -94,7 +94,7 @@ class Way:
         if unit or (self.pattern == "unit+weight" and depth < _UNITS_BEFORE_WEIGHTS):
             return Rung("unit", 1 - _UNITS_STEP ** (depth + 1))
         kind = "block" if self.pattern == "block" else "weight"
-        shares = allocated(self.layers, 1 / (_FIRST * STEP**depth))
+        shares = self.allocate(1 / (_FIRST * STEP**depth))
         pruned = sum(share * self.weights[name] for name, share in shares.items())
         return Rung(kind, pruned / sum(self.weights[name] for name in shares), shares)
 

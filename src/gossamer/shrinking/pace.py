@@ -9,14 +9,18 @@ from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.masks import find_mask
+from gossamer.shrinking.allocating import LEVELS
 from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.descent import MOST, Ground, count_of
 from gossamer.shrinking.fine_tuning import Lesson, train_epochs
-from gossamer.shrinking.options import Options
+from gossamer.shrinking.layer_times import MOST_LAYERS
+from gossamer.shrinking.piloting import can_tell_allocations
+from gossamer.shrinking.ways import layers_of, sensitivity_examples, ways_expected
 
 _USED = 0.5
 """Share of the epochs and candidates that a search uses before it ends, about."""
-_PATTERNS_TIMED = 8
+_TIMINGS = 3
+"""Of each way down, to find how deep it lies at the speed at which all are tried."""
 _STARTS_TRIED = 2
 _WRITING_SECONDS = 8.0
 _COMPARED = 15.0
@@ -27,6 +31,8 @@ _COMPARED = 15.0
 class Pace:
     """Seconds that the parts of a search take, about."""
 
+    planning: float
+    """Until the way down is settled, beside training."""
     epoch: float
     """Of fine-tuning."""
     candidate: float
@@ -36,19 +42,15 @@ class Pace:
     most: int = MOST
     """Candidates, if none of them breaks the budget."""
 
-    def least(self, options: Options) -> float:
-        """Return the seconds of a search that ends with its first candidate, about."""
-        return planned(options) * self.candidate + self.epoch + self.candidate + self.final
+    @property
+    def least(self) -> float:
+        """The seconds of a search that ends with its first candidate, about."""
+        return self.planning + self.epoch + self.candidate + self.final
 
-    def forecast(self, options: Options) -> float:
-        """Return the seconds of a search that ends where most do."""
-        descent = options.epochs * self.epoch + self.most * self.candidate
-        return planned(options) * self.candidate + _USED * descent + self.final
-
-
-def planned(options: Options) -> int:
-    """Return how many times as long as a candidate's measuring the planning takes."""
-    return (_PATTERNS_TIMED if options.pattern == "auto" else 2) + _STARTS_TRIED
+    def forecast(self, epochs: float) -> float:
+        """Return the seconds of a search with so many epochs that ends where most do."""
+        descent = epochs * self.epoch + self.most * self.candidate
+        return self.planning + _USED * descent + self.final
 
 
 def pace_of(
@@ -77,12 +79,29 @@ def pace_of(
     meter.speed_up(network)  # the first one sets up what later ones find
     started = time.perf_counter()
     meter.speed_up(network)
-    candidate = time.perf_counter() - started + looking
+    timing = time.perf_counter() - started
+    candidate = timing + looking
+    an_example = looking / ground.judged_on
     own = learnt.train is not None
     an_epoch = 0.0 if own else epoch_seconds(dense, learnt, ground)
     final = 3 * candidate + _COMPARED * comparing + 3 * seconds + _WRITING_SECONDS
     most = count_of(ground.options.epochs, learnt.steps, whole=own)
-    return Pace(an_epoch, candidate, final, most)
+    planning = _planning_seconds(network, learnt, ground, timing, an_example)
+    return Pace(planning, an_epoch, candidate, final, most)
+
+
+def _planning_seconds(
+    network: nn.Module, learnt: Lesson, ground: Ground, timing: float, an_example: float
+) -> float:
+    """Return how long it takes to measure the layers, to time the ways, and to find the start."""
+    options, layers = ground.options, layers_of(network, ground)
+    usual = can_tell_allocations(options.epochs, learnt)
+    kinds, ways = ways_expected(options, usual=usual)
+    sensitivity = len(layers) * len(LEVELS) * sensitivity_examples(len(layers), ground) * an_example
+    tables = 0.0
+    if options.target == "latency":
+        tables = min(len(layers), MOST_LAYERS) * (1 + len(LEVELS)) * timing
+    return kinds * (sensitivity + tables) + (_TIMINGS * ways + _STARTS_TRIED) * timing
 
 
 _SAMPLED_STEPS = 8

@@ -18,7 +18,7 @@ from gossamer.shrinking.descent import LEAST_STEPS, MOST, Ground, mask_of
 from gossamer.shrinking.fine_tuning import Lesson, StoppedError, fine_tune
 from gossamer.shrinking.journal import Journal
 from gossamer.shrinking.judging import Budget, judged
-from gossamer.shrinking.pace import Pace, planned
+from gossamer.shrinking.pace import Pace
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate, points
 
@@ -142,7 +142,7 @@ def _epochs_in_time(task: Search) -> float:
     asked = float(task.ground.options.epochs)
     if not task.pace.epoch or task.deadline == math.inf:
         return asked
-    measured = (planned(task.ground.options) + MOST) * task.pace.candidate
+    measured = task.pace.planning + MOST * task.pace.candidate
     left = (task.deadline - time.monotonic() - measured) / task.pace.epoch
     return min(asked, max(left, LEAST_STEPS / task.learnt.steps))
 
@@ -182,6 +182,8 @@ def _descend(task: Search, way: Plan) -> str:
             f"The search ended at candidate {len(journal.tried)}, the first that is not within the "
             "budget."
         )
+    if len(way.rungs) == 1:
+        return "The one candidate that there was time for is within the budget."
     return f"All {counted(len(way.rungs), 'candidate')} are within the budget."
 
 

@@ -29,7 +29,7 @@ from gossamer.shrinking.result import Shrunk
 from gossamer.shrinking.searching import Search, search
 from gossamer.shrinking.split import first
 from gossamer.shrinking.task import Loss, Metric, Task, check_task, evaluate, task_of
-from gossamer.shrinking.wording import budget_remarks, triviality_remarks
+from gossamer.shrinking.wording import budget_remarks, coverage_remarks, triviality_remarks
 
 
 def shrink(
@@ -230,11 +230,15 @@ def begin(
     whole = Search(
         dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, pace
     )
-    forecast = time.monotonic() - started + pace.forecast(options)
-    notes += [*budget_remarks(budget), *triviality_remarks(budget, data.validation)]
-    if time_limit is not None and time_limit < pace.least(options):
+    forecast = time.monotonic() - started + pace.forecast(options.epochs)
+    notes += [
+        *budget_remarks(budget),
+        *triviality_remarks(budget, data.validation),
+        *coverage_remarks(data, task),
+    ]
+    if time_limit is not None and time_limit < pace.least:
         notes.append(
-            f"time_limit is {duration(time_limit)}, but about {duration(pace.least(options))} is "
+            f"time_limit is {duration(time_limit)}, but about {duration(pace.least)} is "
             "what a first candidate and the files take: the search will end before or exceed it."
         )
     known = Circumstances(
@@ -253,7 +257,19 @@ def _trainable(model: nn.Module) -> tuple[nn.Module, list[str]]:
 
     Where all are frozen, as of a network that was loaded to be used, none is meant to stay so.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model is {type(model).__name__}, expected a trained torch.nn.Module: build it, and "
+            "load its weights into it"
+        )
     dense = plain_copy(model).eval()
+    for name, one in (*dense.named_parameters(), *dense.named_buffers()):
+        # A mask of attention may hold infinity; a parameter may not.
+        if one.isnan().any() or (isinstance(one, nn.Parameter) and one.isinf().any()):
+            raise InputError(
+                f"{name} of {type(model).__name__} holds NaN or infinite numbers: give the weights "
+                "of a network that was trained to its end"
+            )
     real = [one for one in dense.parameters() if one.is_floating_point()]
     if not any(one.requires_grad for one in real):
         for one in real:

@@ -6,11 +6,12 @@ import numpy as np
 
 from gossamer.core.formats import counted, duration, epochs_in_words, listed, percent, sentence
 from gossamer.records.shrinking import Bounded, Timed, Tried, Weighed
+from gossamer.shrinking.data import Data
 from gossamer.shrinking.judging import Budget
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.searching import Found
 from gossamer.shrinking.split import Split
-from gossamer.shrinking.task import points
+from gossamer.shrinking.task import Task, points
 
 
 def budget_remarks(budget: Budget) -> list[str]:
@@ -45,6 +46,38 @@ def triviality_remarks(budget: Budget, split: Split) -> list[str]:
     ]
 
 
+def coverage_remarks(data: Data, task: Task) -> list[str]:
+    """Say which classes a part of the data lacks that another has."""
+    if not task.is_classification:
+        return []
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    held = {
+        name: set(split.classes.tolist())
+        for name, split in parts.items()
+        if split is not None and split.classes is not None
+    }
+    every: set[int] = set().union(*held.values())
+    found = []
+    for name, own in held.items():
+        lacking = sorted(every - own)
+        if not lacking:
+            continue
+        shown = ", ".join(map(str, lacking[:_SHOWN])) + (", …" if len(lacking) > _SHOWN else "")
+        found.append(
+            f"No example of {counted(len(lacking), 'class')} that other parts hold is "
+            f"in {name} ({shown}): {_LACKING[name]}."
+        )
+    return found
+
+
+_SHOWN = 5
+_LACKING = {
+    "train": "fine-tuning may unlearn them",
+    "validation": "the bound says nothing of them",
+    "test": "what is lost of them does not show at the end",
+}
+
+
 def findings(
     found: Found,
     budget: Budget,
@@ -68,8 +101,9 @@ def findings(
         f"({points(drop.low, task)} to {points(drop.high, task)})."
     )
     bound = chosen.bound if chosen.bound is not None else chosen.drop
+    examples = counted(len(budget.before), "validation example")
     shown = (
-        f"On {len(budget.before):,} validation examples the drop is {points(chosen.drop, task)}, "
+        f"On {examples} the drop is {points(chosen.drop, task)}, "
         f"and with {budget.confidence:.0%} confidence at most {points(bound, task)}"
     )
     shown += "." if budget.is_provable else ": the budget is kept by the estimate alone."
