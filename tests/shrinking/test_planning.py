@@ -251,7 +251,8 @@ def test_features_are_not_for_a_training_of_ones_own() -> None:
 def test_images_are_trained_channels_last_where_the_network_can() -> None:
     class Viewing(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
-            return self[1](self[0](x).view(len(x), -1))
+            found: Tensor = self[1](self[0](x).view(len(x), -1))
+            return found
 
     images = Split(torch.randn(9, 3, 4, 4), torch.arange(9) % 2)
     torch.manual_seed(0)
