@@ -231,19 +231,9 @@ def begin(
         dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, pace
     )
     forecast = time.monotonic() - started + pace.forecast(options.epochs)
-    notes += [
-        *budget_remarks(budget),
-        *triviality_remarks(budget, data.validation),
-        *coverage_remarks(data, task),
-    ]
-    if time_limit is not None and time_limit < pace.least:
-        notes.append(
-            f"time_limit is {duration(time_limit)}, but about {duration(pace.least)} is "
-            "what a first candidate and the files take: the search will end before or exceed it."
-        )
     known = Circumstances(
         model_name=type(dense).__name__,
-        remarks=(*data.notes, *notes),
+        remarks=(*data.notes, *notes, *_remarks(whole, time_limit)),
         forecast=forecast if time_limit is None else min(forecast, time_limit),
         started=started,
         seconds=seconds,
@@ -281,6 +271,23 @@ def _trainable(model: nn.Module) -> tuple[nn.Module, list[str]]:
         f"{frozen} of {counted(len(real), 'parameter')} require no gradient: they are pruned, but "
         "not trained; exclude leaves layers alone."
     ]
+
+
+def _remarks(search: Search, time_limit: float | None) -> list[str]:
+    """Return what a user should know of budget, data and time before anything is searched."""
+    budget, pace = search.budget, search.pace
+    found = [
+        *budget_remarks(budget),
+        *triviality_remarks(budget, search.data.validation),
+        *coverage_remarks(search.data, budget.task),
+    ]
+    least = pace.least
+    if time_limit is not None and time_limit < least:
+        found.append(
+            f"time_limit is {duration(time_limit)}, but about {duration(least)} is what a first "
+            "candidate and the files take: the search will end before or exceed it."
+        )
+    return found
 
 
 def _name_of(train: Train | None) -> str | None:
