@@ -16,6 +16,7 @@ from torch import nn
 
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
+from gossamer.masks import NByM
 from gossamer.networks import NetworkSpec
 from gossamer.recipes import DataSpec, Pack, Prune, Regrow, Train, Trial, check_recipe, keyed
 from gossamer.recipes.steps import any_step, expected_after, register
@@ -26,7 +27,7 @@ from gossamer.studies.run import Request, carry_out, prepare
 from gossamer.studies.schema import study_schema
 from gossamer.training import Adadelta, Adam, AdamW, OptimizerOptions, Sgd
 from gossamer.training.loop import Interrupted, Standing
-from gossamer.training.updaters import SET, UPDATERS, Gradual, GraNet, Moment, RigL, Updater
+from gossamer.training.updaters import SET, UPDATERS, Gradual, GraNet, Moment, RigL, SRigL, Updater
 
 if TYPE_CHECKING:
     from gossamer.masks import Mask
@@ -69,6 +70,7 @@ MOVING: dict[str, Updater] = {
     "mover": Mover(),
     "set": SET(every=2),
     "rigl": RigL(every=2),
+    "srigl": SRigL(every=2, salient=0.6),
     "granet": GraNet(final=0.75, initial=0.25, start=3, every=2, updates=3),
 }
 
@@ -401,15 +403,21 @@ def test_steps_around_an_updater_know_of_its_mask() -> None:
         check_recipe([gradual, Prune(sparsity=0.5)], 0)
     with pytest.raises(InputError, match=r"step 3 of the recipe \(train\) needs dense weights"):
         check_recipe([Prune(sparsity=0.5), Pack(), gradual], 0)
-    moving: tuple[Updater, ...] = (SET(), RigL(), MOVING["granet"])
+    moving: tuple[Updater, ...] = (SET(), RigL(), SRigL(), MOVING["granet"])
     for updater in (Mover(), *moving[:2]):
         with pytest.raises(InputError, match="moves the weights of a mask, but nothing is pruned"):
             check_recipe([training(updater=updater)], 0)
         check_recipe([gradual, training(updater=updater)], 0)
     units = Prune(sparsity=0.5, pattern="unit")
     for updater in moving:
-        with pytest.raises(InputError, match="moves single weights, but the pattern 'unit' is pru"):
+        with pytest.raises(
+            InputError, match=r"weights of the pattern .* but the pattern 'unit' is"
+        ):
             check_recipe([units, training(updater=updater)], 0)
+    runs = Prune(pattern=NByM(2, 4))
+    check_recipe([runs, training(updater=RigL())], 0)
+    with pytest.raises(InputError, match=r"pattern weight, but the pattern NByM\(.*\) is pruned"):
+        check_recipe([runs, training(updater=SRigL())], 0)
 
 
 def test_an_updater_enters_the_keys_with_its_version(

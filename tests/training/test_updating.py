@@ -80,7 +80,7 @@ def test_going_on_from_what_was_kept_gives_the_same_bits(points: Resident) -> No
         (
             "gradul",
             OPTIONS,
-            r"no updater 'gradul', only 'gradual', 'granet', 'set', 'rigl': did you mean 'gradual'",
+            r"no updater 'gradul', only 'gradual', .*, 'rigl', 'srigl': did you mean 'gradual'",
         ),
         (
             "gradual",

@@ -78,6 +78,19 @@ def resolved(
     raise InputError(f"unknown {kind.__name__.lower()} {given!r}: choose one of {known}{or_else}")
 
 
+def read(written: object, kind: type[Kind], family: Mapping[str, type[Kind]]) -> Kind:
+    """Return the choice that `Choice.written` wrote.
+
+    Raises
+    ------
+    InputError
+        If there is no such choice.
+    """
+    if not isinstance(written, Mapping) or written.get("name") not in family:
+        return resolved(written, kind, family)
+    return family[written["name"]](**{k: v for k, v in written.items() if k != "name"})
+
+
 def valid_sparsity(sparsity: float, field: str = "the sparsity") -> float:
     """Return a sparsity as a float.
 

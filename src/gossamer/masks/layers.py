@@ -168,7 +168,10 @@ def _included(
 
 
 def excluded_parameters(
-    root: nn.Module, exclude: str | Sequence[str], structure: Structure
+    root: nn.Module,
+    exclude: str | Sequence[str],
+    structure: Structure,
+    argument: str = "exclude",
 ) -> set[int]:
     """Return the ids of the parameters that patterns name; a shared weight by any of its names.
 
@@ -180,14 +183,14 @@ def excluded_parameters(
     named_parameters = list(root.named_parameters(remove_duplicate=False))
     named = [(bare_name(name), id(parameter)) for name, parameter in named_parameters]
     excluded: set[int] = set()
-    for pattern in patterns_of(exclude, "exclude"):
+    for pattern in patterns_of(exclude, argument):
         if pattern == OUTPUT_LAYER:
-            hit = {id(parameter) for parameter in _output_layer(structure)}
+            hit = {id(parameter) for parameter in _output_layer(structure, argument)}
         else:
             hit = {key for name, key in named if names_it(pattern, name)}
         if not hit:
             raise InputError(
-                f"exclude={pattern!r} matches no parameter or module; the parameters are "
+                f"{argument}={pattern!r} matches no parameter or module; the parameters are "
                 f"{', '.join(name for name, _ in named) or 'none'}"
             )
         excluded |= hit
@@ -196,9 +199,9 @@ def excluded_parameters(
     return {id(p) for name, p in named_parameters if firsts[name] in weights}
 
 
-def _output_layer(structure: Structure) -> list[nn.Parameter]:
+def _output_layer(structure: Structure, argument: str) -> list[nn.Parameter]:
     """Return the parameters of the output layer."""
-    otherwise = 'name the layer in exclude instead of "output layer"'
+    otherwise = f'name the layer in {argument} instead of "output layer"'
     graph = structure.graph("the output layer", otherwise)
     try:
         found = output_parameters(graph)

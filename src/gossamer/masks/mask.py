@@ -304,7 +304,7 @@ class Mask(Mapping[str, Tensor]):
             weights={
                 name: _shuffle_all(value, stream(seed, "shuffle mask", name))
                 if within == "layer"
-                else _shuffle_units(value, self._layout(name), stream(seed, "shuffle mask", name))
+                else _shuffle_units(value, self.layout(name), stream(seed, "shuffle mask", name))
                 for name, value in self.weights.items()
             },
             unit_dimensions=self.unit_dimensions,
@@ -318,7 +318,8 @@ class Mask(Mapping[str, Tensor]):
         ties = self.provenance.get("shared")
         return ties if isinstance(ties, Mapping) else {}
 
-    def _layout(self, name: str) -> UnitLayout:
+    def layout(self, name: str) -> UnitLayout:
+        """Return where the units of a weight lie; its rows stand for them where it has none."""
         return UnitLayout(self.unit_dimensions.get(name, 0), self.unit_groups.get(name, 1))
 
     def save(self, path: str | Path) -> None:

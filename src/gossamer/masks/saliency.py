@@ -124,10 +124,7 @@ class Groups:
     @cached_property
     def norms(self) -> Tensor:
         """The L2 norm of each group, ``[groups]``; in float64 where groups hold several weights."""
-        if self.values.shape[-2:].numel() == 1:
-            return self.values.abs().flatten()
-        norms: Tensor = torch.linalg.vector_norm(self.values, dim=(-2, -1), dtype=torch.float64)
-        return norms.flatten()
+        return norms_of(self.values)
 
     @cached_property
     def sums(self) -> Tensor:
@@ -139,6 +136,14 @@ class Groups:
     def drawn(self) -> Tensor:
         """Return a number from 0 to 1 for each group."""
         return torch.from_numpy(self.random.random(len(self.sizes)))
+
+
+def norms_of(groups: Tensor) -> Tensor:
+    """Return the L2 norm of each group of values ``[..., rows, columns]``, ``[groups]``."""
+    if groups.shape[-2:].numel() == 1:
+        return groups.abs().flatten()
+    norms: Tensor = torch.linalg.vector_norm(groups, dim=(-2, -1), dtype=torch.float64)
+    return norms.flatten()
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +248,7 @@ def _weights(context: ScoreContext, pattern: Pattern, seed: int) -> Groups:
     layer = context.layer
     groups = Groups(
         values=pattern.groups(context.weight, layer),
-        sizes=_sizes(pattern, layer),
+        sizes=sizes_of(pattern, layer),
         random=stream(seed, "prune", layer.name),
     )
     _refuse_unless_finite(groups.norms, layer.name)
@@ -294,7 +299,7 @@ def _checked(saliency: object, score: Score, layer: PrunableWeight) -> Tensor:
     return saliency.detach()
 
 
-def _sizes(pattern: Pattern, layer: PrunableWeight) -> Tensor:
+def sizes_of(pattern: Pattern, layer: PrunableWeight) -> Tensor:
     """Return how many weights each group of a layer holds."""
     one = torch.ones((), dtype=torch.bool).expand(layer.weight.shape)
     if pattern.is_single:  # a view of a single one: such a layer has as many groups as weights

@@ -135,10 +135,35 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     return chosen
 
 
-def lowest_of_each(scores: Tensor, count: int) -> Tensor:
+def lowest_of_pools(scores: Tensor, pools: Tensor, counts: Tensor) -> Tensor:
+    """Return a boolean tensor with so many True in each pool, at the lowest scores there.
+
+    Parameters
+    ----------
+    scores, pools
+        A score and the number of its pool, from 0, for each of them.
+    counts
+        How many of each pool, ``[pools]``.
+
+    Examples
+    --------
+    >>> pools = torch.tensor([0, 1, 0, 1])
+    >>> lowest_of_pools(torch.tensor([3.0, 1.0, 2.0, 4.0]), pools, torch.tensor([1, 2])).tolist()
+    [False, True, True, True]
+    """
+    order = scores.argsort(stable=True)
+    order = order[pools[order].argsort(stable=True)]  # pool after pool, the lowest of each first
+    sizes = pools.bincount(minlength=len(counts))
+    places = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[pools[order]]
+    chosen = torch.zeros_like(scores, dtype=torch.bool)
+    return chosen.scatter_(0, order, places < counts[pools[order]])
+
+
+def lowest_of_each(scores: Tensor, count: int | Tensor) -> Tensor:
     """Return a boolean tensor of shape [rows, length] with exactly `count` True in every row.
 
-    They are at the lowest scores of the row; ties are broken by position as in `lowest`.
+    It may be a number for each row. They are at the lowest scores of the row; ties are broken by
+    position as in `lowest`.
 
     Examples
     --------
@@ -146,7 +171,9 @@ def lowest_of_each(scores: Tensor, count: int) -> Tensor:
     [[False, True, False], [True, False, False]]
     """
     chosen = torch.zeros_like(scores, dtype=torch.bool)
-    return chosen.scatter_(1, scores.argsort(dim=1, stable=True)[:, :count], True)
+    counts = count[:, None] if isinstance(count, Tensor) else count
+    first = (torch.arange(scores.shape[1], device=scores.device) < counts).expand(scores.shape)
+    return chosen.scatter_(1, scores.argsort(dim=1, stable=True), first)
 
 
 def last_to_go(scores: Tensor) -> int:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gossamer.core.errors import InputError
-from gossamer.core.formats import likeliest
+from gossamer.core.formats import likeliest, listed
 from gossamer.graph.examples import Example
 from gossamer.masks import Mask
+from gossamer.masks.grouping import pattern_of
 from gossamer.training.updaters import UPDATERS, Moment, Updater
 
 
@@ -54,6 +55,8 @@ class Updating:
         steps: int | None,
     ) -> None:
         _check(updater, mask, steps)
+        if mask is not None:
+            updater.check_mask(mask, network, example)
         self._total = steps
         self._updater, self._network, self._optimizer = updater, network, optimizer
         self._seed, self._example = seed, example
@@ -112,11 +115,12 @@ def _check(updater: Updater, mask: Mask | None, steps: int | None) -> None:
     if updater.moves and mask is None and updater.pruning() is None:
         raise InputError(f"the updater {updater.kind()!r} moves the weights of a mask: pass mask=")
     if updater.moves and mask is not None:
-        pattern = mask.provenance.get("pattern", "weight")
-        if mask.attached or pattern != "weight":
+        pattern = pattern_of(mask)
+        if mask.attached or pattern.name not in updater.moves:
             raise InputError(
-                f"the updater {updater.kind()!r} moves single weights, but the mask has the "
-                f"pattern {pattern!r}: prune with pattern='weight'"
+                f"the updater {updater.kind()!r} moves weights of the pattern "
+                f"{listed(list(updater.moves))}, but the mask has the pattern {pattern}: prune "
+                "by another one"
             )
     if steps is not None:
         updater.check_steps(steps)
@@ -152,7 +156,7 @@ def updater(
         Which updater: ``"gradual"`` prunes more and more, by the cubic schedule of Zhu and Gupta
         (2017); ``"granet"`` lets some grow again on the way (Liu et al. 2021); ``"set"`` moves
         weights of a mask to random places (Mocanu et al. 2018), ``"rigl"`` to where the gradient is
-        largest (Evci et al. 2020).
+        largest (Evci et al. 2020), ``"srigl"`` so that units have as many each (Lasby et al. 2024).
     mask
         What is pruned already and stays so; it is enforced. None to start from a dense network.
     example
@@ -160,12 +164,12 @@ def updater(
     seed
         Seed of all that is drawn.
     steps
-        How many optimizer steps the training has; "set" and "rigl" must know.
+        How many optimizer steps the training has; "set", "rigl" and "srigl" must know.
     options
         Those of the updater, as in a study file: for "gradual" and "granet" ``final`` and
         ``updates``, and ``initial``, ``start``, ``every``, ``schedule``, ``score``, ``allocation``
-        and ``exclude``; for "set" and "rigl" ``every`` and ``until``; ``fraction`` for all that
-        grow.
+        and ``exclude``; for "set", "rigl" and "srigl" ``every`` and ``until``; ``fraction`` for all
+        that grow; for "srigl" ``salient`` and ``keep_units``.
 
     Returns
     -------

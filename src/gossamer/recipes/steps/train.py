@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from gossamer.core.errors import InputError
+from gossamer.core.formats import listed
+from gossamer.masks.patterns import resolved_pattern
 from gossamer.recipes.steps.prune import Prune
 from gossamer.recipes.steps.step import Expected, Step, Work
 from gossamer.training.options import TrainingOptions
@@ -53,11 +55,14 @@ class Train(TrainingOptions, Step):
                     f"{at} has an updater that moves the weights of a mask, but nothing is pruned "
                     "before it"
                 )
-            patterns = [mask.pattern for mask in reached[-1].masks if isinstance(mask, Prune)]
-            if self.updater.moves and (others := [p for p in patterns if p != "weight"]):
+            masks = [mask for mask in reached[-1].masks if isinstance(mask, Prune)]
+            patterns = [resolved_pattern(mask.pattern) for mask in masks]
+            moves = self.updater.moves
+            if moves and (others := [p for p in patterns if p.name not in moves]):
                 raise InputError(
-                    f"{at} has an updater that moves single weights, but the pattern {others[0]!r} "
-                    "is pruned by then: use the pattern 'weight'"
+                    f"{at} has an updater that moves weights of the pattern "
+                    f"{listed(list(moves))}, but the pattern {others[0]} is pruned by then: prune "
+                    "by another one"
                 )
         if self.optimizer_state == "keep" and reached[-1].optimizer != self.optimizer.name:
             raise InputError(

@@ -23,7 +23,7 @@ class GraNet(Gradual):
     """  # noqa: D205
 
     version: ClassVar[int] = 1
-    moves: ClassVar[bool] = True
+    moves: ClassVar[tuple[str, ...]] = ("weight",)
     name: Literal["granet"] = "granet"  # type: ignore[assignment]
     """Which updater."""
     fraction: Share = 0.5

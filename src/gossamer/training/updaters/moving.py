@@ -10,9 +10,11 @@ from gossamer.core.errors import InputError
 from gossamer.training.updaters.updater import Moment, Updater
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from gossamer.graph.examples import Example
     from gossamer.masks import Mask
+    from gossamer.masks.grouping import Grouping
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -21,10 +23,11 @@ class Moving(Updater):
     """Drop a share of the kept weights of each layer, those closest to zero, and grow as many.
 
     A kind of it says which ones grow. What grows starts at zero, without anything that the
-    optimizer kept for it. Each layer keeps its number of weights.
+    optimizer kept for it. Each layer keeps its number of weights. Blocks go and grow whole, those
+    of smallest norm first, and others of their size grow for them; of each m weights n stay.
     """
 
-    moves: ClassVar[bool] = True
+    moves: ClassVar[tuple[str, ...]] = ("weight", "n-by-m", "block")
     needs_steps: ClassVar[bool] = True
     fraction: Share = 0.3
     """Share of the kept weights of each layer that is dropped in the first update."""
@@ -42,48 +45,75 @@ class Moving(Updater):
                 "come more often, or the training have more epochs"
             )
 
+    def check_mask(self, mask: "Mask", network: "nn.Module", example: "Example | None") -> None:  # noqa: ARG002
+        """Refuse a mask that does not have the pattern that it was found with."""
+        from gossamer.masks.grouping import groupings
+
+        groupings(mask, network)
+
     def share(self, progress: float) -> float:  # noqa: ARG002
         """Return which share of the kept weights is dropped at a share of the time of updates."""
         return self.fraction
 
-    def growth(self, moment: Moment) -> "Callable[[str, Tensor], Tensor]":
-        """Return what gives of a weight, from its name and what is kept, who grows first."""
+    def growth(self, moment: Moment) -> "Callable[[Grouping], Tensor]":
+        """Return what gives a number for each group of a weight; the largest grow first."""
         raise NotImplementedError
+
+    def moved(
+        self,
+        moment: Moment,  # noqa: ARG002
+        grouping: "Grouping",
+        growth: "Tensor",
+        share: float,
+    ) -> "Tensor":
+        """Return which groups are kept from now on, ``[groups]``."""
+        return exchanged(
+            grouping.kept,
+            grouping.norms(grouping.layer.weight.detach()),
+            growth,
+            round(share * int(grouping.kept.sum())),
+            grouping.pools,
+        )
 
     def after_step(self, moment: Moment) -> "Mask | None":
         """Return a mask of as many weights in each layer where an update is due."""
+        from gossamer.masks.grouping import groupings
+
         assert moment.steps is not None
         assert moment.mask is not None
         progress = moment.step / (self.until * moment.steps)
         if moment.step % self.every or progress >= 1:
             return None
         growth, share = self.growth(moment), self.share(progress)
-        weights = moment.mask.bind(moment.network)
         moved = {
-            name: exchanged(
-                kept, weights[name].detach(), growth(name, kept), round(share * int(kept.sum()))
-            )
-            for name, kept in moment.mask.weights.items()
+            name: one.spread(self.moved(moment, one, growth(one), share))
+            for name, one in groupings(moment.mask, moment.network).items()
         }
         provenance = {**moment.mask.provenance, "moved": self.kind()}
         return replace(moment.mask, weights=moved, provenance=provenance)
 
 
 def exchanged(
-    kept: "Tensor", weight: "Tensor", growth: "Tensor", dropped: int, grown: int | None = None
+    kept: "Tensor",
+    weight: "Tensor",
+    growth: "Tensor",
+    dropped: int,
+    pools: "Tensor | None" = None,
 ) -> "Tensor":
-    """Drop kept weights closest to zero, and grow those of highest growth that are then pruned.
+    """Drop kept weights closest to zero, and grow as many: those of highest growth then pruned.
 
     What was just dropped may grow again, with the value that it has. Ties go by position.
 
     Parameters
     ----------
     kept
-        Boolean.
+        Boolean, ``[groups]`` or of a weight's shape.
     weight, growth
-        Of the same shape.
-    dropped, grown
-        How many; as many grow as are dropped where nothing else is said.
+        Of the same shape: how large each is, and how much it is to grow.
+    dropped
+        How many.
+    pools
+        Numbers from 0, of the same shape: of each as many grow as are dropped. None for one pool.
 
     Examples
     --------
@@ -92,12 +122,19 @@ def exchanged(
     >>> weight, growth = torch.tensor([2.0, -1, 0, 0]), torch.tensor([9.0, 1, 2, 3])
     >>> exchanged(kept, weight, growth, 1).tolist()
     [True, False, False, True]
+    >>> exchanged(kept, weight, growth, 1, torch.tensor([0, 0, 1, 1])).tolist()
+    [True, True, False, False]
     """
     import torch
 
-    from gossamer.masks.selection import lowest
+    from gossamer.masks.selection import lowest, lowest_of_pools
 
     magnitudes = weight.abs().float().cpu().masked_fill(~kept, torch.inf).flatten()
     left = kept.flatten() & ~lowest(magnitudes, dropped)
     order = (-growth.float().cpu()).flatten().masked_fill(left, torch.inf)
-    return (left | lowest(order, dropped if grown is None else grown)).view(kept.shape)
+    if pools is None:
+        grown = lowest(order, dropped)
+    else:
+        missing = pools[kept.flatten() & ~left].bincount(minlength=int(pools.max()) + 1)
+        grown = lowest_of_pools(order, pools.flatten(), missing)
+    return (left | grown).view(kept.shape)

@@ -10,6 +10,8 @@ from gossamer.training.updaters.updater import Moment
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gossamer.masks.grouping import Grouping
+
 
 class RigL(Moving):
     """Move weights to where the gradient of the loss is largest (Evci et al. 2020, "Rigging the
@@ -32,7 +34,7 @@ class RigL(Moving):
         """
         return self.fraction / 2 * (1 + math.cos(math.pi * progress))
 
-    def growth(self, moment: Moment) -> "Callable[[str, Tensor], Tensor]":
-        """Return what gives the magnitude of the gradient of every weight."""
+    def growth(self, moment: Moment) -> "Callable[[Grouping], Tensor]":
+        """Return what gives the norm of the gradient of every group."""
         gradients = moment.gradients_by_weight()
-        return lambda name, _: gradients[name].abs()
+        return lambda one: one.norms(gradients[one.layer.name])

@@ -9,6 +9,8 @@ from gossamer.training.updaters.updater import Moment
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gossamer.masks.grouping import Grouping
+
 
 class SET(Moving):
     """Move weights to random places (Mocanu et al. 2018, "Scalable training of artificial neural
@@ -25,14 +27,14 @@ class SET(Moving):
     until: Share = 1.0
     """Share of the training's steps after which the mask stays as it is."""
 
-    def growth(self, moment: Moment) -> "Callable[[str, Tensor], Tensor]":
-        """Return what draws a number for every weight."""
+    def growth(self, moment: Moment) -> "Callable[[Grouping], Tensor]":
+        """Return what draws a number for every group."""
         import torch
 
         from gossamer.core.streams import stream
 
-        def drawn(name: str, kept: "Tensor") -> "Tensor":
-            random = stream(moment.seed, "grow", moment.step, name)
-            return torch.from_numpy(random.random(tuple(kept.shape)))
+        def drawn(one: "Grouping") -> "Tensor":
+            random = stream(moment.seed, "grow", moment.step, one.layer.name)
+            return torch.from_numpy(random.random(len(one.kept)))
 
         return drawn

@@ -70,8 +70,8 @@ class Updater(Options):
 
     version: ClassVar[int]
     """Raised where the same options come to mean something else: it enters the keys."""
-    moves: ClassVar[bool] = False
-    """Whether it moves single weights, so that it needs a mask of single weights."""
+    moves: ClassVar[tuple[str, ...]] = ()
+    """Names of the patterns whose groups it moves, so that it needs a mask of one of them."""
     needs_steps: ClassVar[bool] = False
     """Whether it must know how many steps the training has."""
 
@@ -89,6 +89,9 @@ class Updater(Options):
 
     def check_steps(self, steps: int) -> None:
         """Refuse a training of so many optimizer steps."""
+
+    def check_mask(self, mask: "Mask", network: "nn.Module", example: "Example | None") -> None:
+        """Refuse what it is to start from."""
 
     def after_step(self, moment: Moment) -> "Mask | None":
         """Return the mask from now on; None to keep the one in force."""
