@@ -175,7 +175,7 @@ def own(name: str, model: nn.Module, batch: int, threads: int) -> tuple[Call, Ne
             dynamic_shapes={"tokens": {1: torch.export.Dim("tokens", max=2 * TOKENS)}},
         )
         assert small.network is not None
-        return stepping(small.decoder(), example, batch), small.network
+        return stepping(small.decoder(batch=batch), example), small.network
     network = compress(model, example, threads=threads, choose="engine").network
     assert network is not None, f"{name} is not lowered whole"
     engine, given = Engine(network), laid_out(network, example)
@@ -192,11 +192,11 @@ def laid_out(network: Network, example: Tensor) -> Any:
     return example.numpy().reshape(len(example), *network.inputs[0])
 
 
-def stepping(decoder: Decoder, example: Tensor, batch: int) -> Call:
+def stepping(decoder: Decoder, example: Tensor) -> Call:
     """Return what computes one token behind so many."""
     tokens = example.numpy()
-    decoder.step(tokens[:batch])
-    last = tokens[:batch, -1:]
+    decoder.step(tokens)
+    last = tokens[:, -1:]
 
     def call() -> Any:
         decoder.length = TOKENS

@@ -18,6 +18,7 @@
 #include "core/engine.hpp"
 #include "core/instruction_sets.hpp"
 #include "core/peak.hpp"
+#include "decoding/kept_attention.hpp"
 #include "ops/layer.hpp"
 #include "training/bindings.hpp"
 
@@ -300,6 +301,42 @@ void add_engine(nb::module_& module) {
              nb::arg("repeats"));
 }
 
+void attend(KeptAttention& kept, std::int64_t place, nb::handle queries, nb::handle keys,
+            nb::handle values, nb::handle outputs) {
+    const std::int64_t sequences = kept.form().sequences;
+    const Buffer query(queries, PyBUF_SIMPLE), key(keys, PyBUF_SIMPLE), value(values, PyBUF_SIMPLE);
+    const Buffer output(outputs, PyBUF_WRITABLE);
+    if (place < 0 || place >= kept.form().most)
+        throw std::invalid_argument("place must be one of those that there is room for");
+    if (!query.has(sequences, kept.queries()) || !key.has(sequences, kept.keys()) ||
+        !value.has(sequences, kept.values()) || !output.has(sequences, kept.outputs()))
+        throw std::invalid_argument("arrays must have the numbers of a token for each sequence");
+    kept.attend(place, query.data(), key.data(), value.data(), output.data());
+}
+
+void add_decoding(nb::module_& module) {
+    nb::class_<KeptAttention>(module, "KeptAttention")
+        .def(
+            "__init__",
+            [](KeptAttention* self, std::int64_t sequences, std::int64_t most, std::int64_t heads,
+               std::int64_t key_heads, std::int64_t width, std::int64_t depth, float scale,
+               nb::handle added, const std::string& instruction_set) {
+                const Buffer given(added, PyBUF_SIMPLE);
+                std::vector<float> numbers(given.data(), given.data() + given.count());
+                new (self)
+                    KeptAttention({sequences, most, heads, key_heads, width, depth, scale},
+                                  std::move(numbers), instruction_set_named(instruction_set));
+            },
+            nb::arg("sequences"), nb::arg("most"), nb::arg("heads"), nb::arg("key_heads"),
+            nb::arg("width"), nb::arg("depth"), nb::arg("scale"), nb::arg("added"),
+            nb::arg("instruction_set"),
+            "`added` to the scores is an array of no numbers or [1 or heads x most x most].")
+        .def_prop_ro("bytes", &KeptAttention::bytes)
+        .def("attend", &attend, nb::arg("place"), nb::arg("query"), nb::arg("key"),
+             nb::arg("value"), nb::arg("output"),
+             "Keep the key and the value of a token of each sequence, and attend from it.");
+}
+
 }  // namespace
 
 }  // namespace gossamer
@@ -314,6 +351,7 @@ NB_MODULE(_native, module) {
     add_epilogue(module);
     add_plan(module);
     add_engine(module);
+    add_decoding(module);
     training::add_bindings(module);
     module.def("available_instruction_sets", [] {
         std::vector<std::string> names;

@@ -142,6 +142,29 @@ def test_tokens_may_come_in_any_portions_and_again_after_a_reset(model: Fitted) 
         np.testing.assert_allclose(found[-1]["last"], last, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("instruction_set", available_instruction_sets())
+def test_sequences_side_by_side_are_each_what_they_are_alone(
+    model: Fitted, instruction_set: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOSSAMER_INSTRUCTION_SET", instruction_set)
+    tokens = np.random.default_rng(6).integers(0, WORDS, (3, 9))
+    alone = Decoder(*model, max_length=9)
+    together = Decoder(*model, max_length=9, batch=3)
+    assert together.cache_bytes == 3 * alone.cache_bytes
+    found = [together.step(tokens[:, :7]), together.step(tokens[:, 7:])]
+    for number, sequence in enumerate(tokens):
+        alone.reset()
+        expected = alone.step(sequence)
+        logits = np.concatenate([one["logits"][number] for one in found])
+        np.testing.assert_allclose(logits, expected["logits"][0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[1]["last"][number], expected["last"][0], 1e-4, 1e-5)
+    with pytest.raises(InputError, match=r"shape \[9\], expected \[3, tokens\]"):
+        together.step(tokens[0])
+    for batch in (0, 1.0, True):
+        with pytest.raises(InputError, match="batch is"):
+            Decoder(*model, batch=batch)  # type: ignore[arg-type]
+
+
 def test_the_memory_of_the_cache_is_what_is_said(model: Fitted) -> None:
     features = 2 * SHARED * (WIDTH // HEADS) + 2 * WIDTH  # keys and values of both attentions
     for most in (8, 20):

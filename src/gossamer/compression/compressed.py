@@ -248,13 +248,15 @@ class Compressed:
                 "example of the new size."
             )
 
-    def decoder(self, max_length: int | None = None) -> Decoder:
+    def decoder(self, max_length: int | None = None, *, batch: int = 1) -> Decoder:
         """Return what computes a causal network token by token, with keys and values kept.
 
         Parameters
         ----------
         max_length
             How many tokens it can be given; by default as many as the network takes.
+        batch
+            How many sequences are computed side by side, all of one length.
 
         Raises
         ------
@@ -263,7 +265,7 @@ class Compressed:
         """
         if self.network is None:
             raise InputError(f"decoder: {self._needs_pytorch()}, expected a network without such.")
-        return Decoder(self.network, self.signature, max_length, self.threads)
+        return Decoder(self.network, self.signature, max_length, self.threads, batch)
 
     @property
     def any_batch(self) -> bool:

@@ -168,13 +168,22 @@ class Engine:
             (given,) = inputs
             return (self(given, threads),)
         examples = self._all_examples(inputs, threads)
+        outputs = self.compute(examples, threads)
+        self._check_computed(examples, outputs)
+        return outputs
+
+    def compute(self, examples: tuple[Floats, ...], threads: int = 1) -> tuple[Floats, ...]:
+        """Do what `run` does with inputs that are known to fit: contiguous float32 of each shape.
+
+        Checking those takes as long as a small network; a part of a network is given what another
+        part computed.
+        """
         if self._compiled is None:
             found = run_portable_all(self._network, examples)
             return tuple(np.asarray(one, np.float32) for one in found)
         count = len(examples[0])
         outputs = tuple(np.empty((count, *shape), np.float32) for shape in self._output_shapes)
         self._compiled_for(self._compiled, count, threads).run(examples, outputs, threads)
-        self._check_computed(examples, outputs)
         return outputs
 
     def _check_computed(self, inputs: tuple[Floats, ...], outputs: tuple[Floats, ...]) -> None:
@@ -278,6 +287,26 @@ def read_bandwidth(size: int, instruction_set: str | None = None, seconds: float
     True
     """
     return float(_kernels().read_bandwidth(_chosen(instruction_set), size, seconds))
+
+
+def kept_attention_kernel(
+    sequences: int,
+    most: int,
+    heads: int,
+    key_heads: int,
+    width: int,
+    depth: int,
+    scale: float,
+    added: Floats,
+) -> "_native.KeptAttention | None":
+    """Return what keeps keys and values (see `gossamer.engine.kept`); None where NumPy is to."""
+    chosen = _chosen(None)
+    if chosen == "numpy":
+        return None
+    made: _native.KeptAttention = _kernels().KeptAttention(
+        sequences, most, heads, key_heads, width, depth, scale, added.reshape(-1), chosen
+    )
+    return made
 
 
 def _kernels() -> ModuleType:

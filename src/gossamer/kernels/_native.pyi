@@ -47,6 +47,20 @@ class Engine:
 
     def layer_seconds(self, inputs: object, threads: int, repeats: int) -> list[float]: ...
 
+class KeptAttention:
+    def __init__(self, sequences: int, most: int, heads: int, key_heads: int, width: int, depth: int, scale: float, added: object, instruction_set: str) -> None:
+        """
+        `added` to the scores is an array of no numbers or [1 or heads x most x most].
+        """
+
+    @property
+    def bytes(self) -> int: ...
+
+    def attend(self, place: int, query: object, key: object, value: object, output: object) -> None:
+        """
+        Keep the key and the value of a token of each sequence, and attend from it.
+        """
+
 class TrainingIndex:
     """
     Where the non-zeros of a sparse layer stand. The memory at the addresses that its methods take is the caller's to check: float32, outputs and the gradient of the inputs [features][examples].

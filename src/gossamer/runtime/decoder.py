@@ -11,6 +11,7 @@ from gossamer.core.errors import InputError
 from gossamer.engine import Network, Signature
 from gossamer.engine.decoding import Attended, Segment, Steps, steps_of
 from gossamer.engine.indices import Indices
+from gossamer.engine.kept import kept_attention
 from gossamer.engine.lengths import at_length
 from gossamer.engine.native import Engine
 
@@ -22,7 +23,7 @@ _TOLERANCE = 1e-4
 
 
 class Decoder:
-    """A causal network that is given a sequence token by token.
+    """A causal network that is given sequences token by token.
 
     Of the tokens before, it keeps the keys and values of each attention, so that a token costs what
     one costs. Memory for them is taken when it is made, and never more. Its answers are compared
@@ -37,13 +38,17 @@ class Decoder:
         How many tokens it can be given; by default as many as the network takes.
     threads
         How many the engine may use.
+    batch
+        How many sequences are computed side by side, all of one length.
 
     Attributes
     ----------
     max_length : int
-        How many tokens it can be given.
+        How many tokens each sequence can have.
     length : int
         How many it has been given.
+    batch : int
+        How many sequences there are.
     cache_bytes : int
         The memory for keys and values: 4 bytes for each feature of both, of every token.
 
@@ -60,6 +65,7 @@ class Decoder:
         signature: Signature,
         max_length: int | None = None,
         threads: int = 1,
+        batch: int = 1,
     ) -> None:
         self._steps: Steps = steps_of(network, signature)
         assert signature.lengths is not None
@@ -70,7 +76,9 @@ class Decoder:
                 f"max_length is {max_length!r}, expected a whole number from {least} to {most}, as "
                 "the network takes sequences of so many tokens."
             )
-        self.length = 0
+        if type(batch) is not int or batch < 1:
+            raise InputError(f"batch is {batch!r}, expected a whole number from 1 on.")
+        self.length, self.batch = 0, batch
         self._threads = threads
         self._signature = at_length(network, signature, 1)[1]
         self._engines = {
@@ -79,7 +87,9 @@ class Decoder:
             if isinstance(part, Segment)
         }
         self._kept = [
-            _Kept(part, self.max_length) for part in self._steps.parts if isinstance(part, Attended)
+            kept_attention(part, self.max_length, batch)
+            for part in self._steps.parts
+            if isinstance(part, Attended)
         ]
         self.cache_bytes = sum(kept.bytes for kept in self._kept)
         self._check(network, signature)
@@ -95,14 +105,14 @@ class Decoder:
         Parameters
         ----------
         tokens
-            One sequence, [1, tokens] or [tokens], with the features of each token behind where the
-            network takes such; whole numbers where it takes these.
+            Of each sequence, [batch, tokens], with the features of each token behind where the
+            network takes such; whole numbers where it takes these. Of one alone also [tokens].
 
         Returns
         -------
         NDArray, tuple or dict of these
-            As the network gives it for a sequence of these tokens: logits [1, tokens, ...]. What it
-            gives of the last token alone stands there for the last.
+            As the network gives it for sequences of these tokens: logits [batch, tokens, ...]. What
+            it gives of the last token alone stands there for the last.
 
         Raises
         ------
@@ -111,9 +121,9 @@ class Decoder:
         """
         spec, axis = self._signature.inputs[0], self._steps.axis
         given = as_array("tokens", tokens, "expected numbers")
-        given = given[None] if given.ndim == len(spec.shape) else given
+        given = given[None] if given.ndim == len(spec.shape) and self.batch == 1 else given
         count = given.shape[axis] if given.ndim > axis else 0
-        wanted = (1, *spec.shape[: axis - 1], count, *spec.shape[axis:])
+        wanted = (self.batch, *spec.shape[: axis - 1], count, *spec.shape[axis:])
         if given.shape != wanted:
             named = ", ".join("tokens" if at == axis else str(n) for at, n in enumerate(wanted))
             raise InputError(f"tokens: shape {list(given.shape)}, expected [{named}].")
@@ -145,7 +155,9 @@ class Decoder:
     def _one(self, token: NDArray[Any]) -> list[NDArray[Any]]:
         """Return each output for one token, in the shape that it has for a sequence of one."""
         values: dict[int, NDArray[Any]] = {
-            value: placed.at(self.length) for value, placed in self._steps.placed.items()
+            value: np.broadcast_to(number, (self.batch, *number.shape[1:]))
+            for value, placed in self._steps.placed.items()
+            for number in (placed.at(self.length),)
         }
         values[0] = token
         kept = iter(self._kept)
@@ -155,12 +167,16 @@ class Decoder:
                 read = (values[int(value)] for value in (layer.query, layer.key, layer.value))
                 values[part.gives] = next(kept).attend(self.length, *read)
                 continue
-            shapes = part.network.inputs
-            given = [
-                values[value].reshape(1, *shape)
-                for value, shape in zip(part.reads, shapes, strict=True)
-            ]
-            found = self._engines[number].run(given, self._threads)
+            given = tuple(
+                values[value].reshape(self.batch, *shape)
+                for value, shape in zip(part.reads, part.network.inputs, strict=True)
+            )
+            engine = self._engines[number]
+            if part.reads and 0 in part.reads:
+                found = engine.run(given, self._threads)
+            else:
+                arrays = tuple(np.ascontiguousarray(one, np.float32) for one in given)
+                found = engine.compute(arrays, self._threads)
             values.update(zip(part.gives, found, strict=True))
         self.length += 1
         return self._signature.typed(tuple(values[value] for value, _ in self._steps.outputs))
@@ -176,14 +192,15 @@ class Decoder:
         assert signature.lengths is not None
         least = signature.lengths.least
         most = min(least - 1 + 2 * _CHECKED, self.max_length)
-        sequence = _random_tokens(network, signature, self._steps.axis, most)
+        sequence = _random_tokens(network, signature, self._steps.axis, (self.batch, most))
         found: list[list[NDArray[Any]]] = []
         for length, token in enumerate(_each(sequence, self._steps.axis), start=1):
             found.append(self._one(token))
             if length < least or least + _CHECKED <= length < most:
                 continue
             one, as_model = at_length(network, signature, length)
-            given = np.take(sequence, range(length), self._steps.axis).reshape(1, *one.inputs[0])
+            given = np.take(sequence, range(length), self._steps.axis)
+            given = given.reshape(self.batch, *one.inputs[0])
             expected = as_model.typed(Engine(one).run((given,), self._threads))
             for mine, whole in zip(self._together(found), expected, strict=True):
                 alike = mine.shape == whole.shape
@@ -200,46 +217,12 @@ def _each(sequence: NDArray[Any], axis: int) -> list[NDArray[Any]]:
     return [np.take(sequence, [at], axis) for at in range(sequence.shape[axis])]
 
 
-def _random_tokens(network: Network, signature: Signature, axis: int, count: int) -> NDArray[Any]:
-    """Return a sequence that a network takes."""
+def _random_tokens(
+    network: Network, signature: Signature, axis: int, sizes: tuple[int, int]
+) -> NDArray[Any]:
+    """Return so many sequences, of so many tokens, that a network takes."""
     spec, random = signature.inputs[0], np.random.default_rng(0)
-    shape = (1, *spec.shape[: axis - 1], count, *spec.shape[axis:])
+    shape = (sizes[0], *spec.shape[: axis - 1], sizes[1], *spec.shape[axis:])
     if spec.type == "float32":
         return random.standard_normal(shape).astype(np.float32)
     return random.integers(0, Indices(network).rows.get(0, 2), shape)
-
-
-class _Kept:
-    """Keys and values of one attention."""
-
-    def __init__(self, part: Attended, most: int) -> None:
-        self._layer = part.layer
-        heads = part.layer.key_heads
-        self._keys = np.zeros((heads, most, part.width), np.float32)
-        self._values = np.zeros((heads, most, part.depth), np.float32)
-
-    @property
-    def bytes(self) -> int:
-        return self._keys.nbytes + self._values.nbytes
-
-    def attend(
-        self, place: int, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
-    ) -> NDArray[np.float32]:
-        """Return [1, features, 1, 1] for the token at a place, whose key and value are kept."""
-        layer, heads = self._layer, self._layer.key_heads
-        self._keys[:, place] = key.reshape(heads, -1)
-        self._values[:, place] = value.reshape(heads, -1)
-        keys, values = self._keys[:, : place + 1], self._values[:, : place + 1]
-        queries = query.reshape(heads, layer.heads // heads, -1)
-        scores = (queries @ keys.swapaxes(1, 2)) * np.float32(layer.scale)
-        for array, fill in ((layer.bias, False), (layer.kept, True)):
-            if array is None:
-                continue
-            row = np.broadcast_to(array[:, place, : place + 1], (layer.heads, place + 1))
-            row = row.reshape(scores.shape)
-            scores = np.where(row != 0, scores, np.float32(-np.inf)) if fill else scores + row
-        peak = scores.max(axis=-1, keepdims=True)
-        powers = np.exp(scores - np.where(np.isneginf(peak), 0, peak))
-        total = powers.sum(axis=-1, keepdims=True)
-        shares = powers / np.where(total == 0, 1, total)
-        return np.asarray(shares @ values, np.float32).reshape(1, -1, 1, 1)

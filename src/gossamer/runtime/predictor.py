@@ -155,13 +155,17 @@ class Predictor:
                 "is left; predict fewer at a time."
             ) from error
 
-    def decoder(self, max_length: int | None = None, *, threads: int = 1) -> Decoder:
+    def decoder(
+        self, max_length: int | None = None, *, batch: int = 1, threads: int = 1
+    ) -> Decoder:
         """Return what computes a causal network token by token, with keys and values kept.
 
         Parameters
         ----------
         max_length
             How many tokens it can be given; by default as many as the network takes.
+        batch
+            How many sequences are computed side by side, all of one length.
         threads
             How many to use.
 
@@ -170,7 +174,7 @@ class Predictor:
         InputError
             If tokens cannot be computed one at a time, with what mixes them.
         """
-        return Decoder(self.network, self.signature, max_length, threads)
+        return Decoder(self.network, self.signature, max_length, threads, batch)
 
     def __repr__(self) -> str:
         """Say what goes in and out."""

@@ -1,0 +1,82 @@
+// The loop of decoding/kept_attention.hpp, compiled once for each instruction set
+// (simd/dispatch.hpp).
+#include "decoding/kept_attention.hpp"
+
+#include "simd/activations.hpp"
+
+namespace gossamer {
+namespace {
+
+GOSSAMER_INLINE float total(const Vector& value) {
+    float numbers[width];
+    store_any(numbers, value);
+    for (int half = width / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; ++lane) numbers[lane] += numbers[lane + half];
+    return numbers[0];
+}
+
+GOSSAMER_INLINE float score(const KeptTask& task, const float* key) {
+    Vector sum{};
+    int64_t at = 0;
+    for (; at + width <= task.width; at += width)
+        sum += load_any<Vector>(task.query + at) * load_any<Vector>(key + at);
+    float found = total(sum);
+    for (; at < task.width; ++at) found += task.query[at] * key[at];
+    return found * task.scale;
+}
+
+// Scores become powers, with zeros behind; returns their sum.
+GOSSAMER_INLINE float powers(float* scores, int64_t count) {
+    for (int64_t at = count; at < count + width; ++at) scores[at] = -__builtin_inff();
+    Vector peaks = broadcast(-3.40282347e38f), sum{};
+    for (int64_t at = 0; at < count; at += width)
+        peaks = larger(peaks, load_any<Vector>(scores + at));
+    float peak = peaks[0];
+    for (int lane = 1; lane < width; ++lane) peak = larger(peak, peaks[lane]);
+    for (int64_t at = 0; at < count; at += width) {
+        const Vector less = load_any<Vector>(scores + at) - peak;
+        const Vector found = less < -87.0f ? Vector{} : exponential(less);
+        store_any(scores + at, found);
+        sum += found;
+    }
+    return total(sum);
+}
+
+template <int vectors>
+GOSSAMER_INLINE void average(const KeptTask& task, int64_t feature, float factor) {
+    Sums<vectors> sums{};
+    for (int64_t at = 0; at < task.count; ++at) {
+        const Vector power = broadcast(task.scores[at]);
+        const float* from = task.values + at * task.depth + feature;
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) sums.at[v] += power * load_any<Vector>(from + v * width);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v)
+        store_any(task.output + feature + v * width, sums.at[v] * factor);
+}
+
+void attend(const KeptTask& task) {
+    for (int64_t at = 0; at < task.count; ++at) {
+        const float found = score(task, task.keys + at * task.width);
+        task.scores[at] = task.added ? found + task.added[at] : found;
+    }
+    const float sum = powers(task.scores, task.count);
+    const float factor = sum == 0.0f ? 1.0f : 1.0f / sum;  // without any key nothing is added up
+    int64_t feature = 0;
+    for (; feature + 4 * width <= task.depth; feature += 4 * width)
+        average<4>(task, feature, factor);
+    for (; feature + width <= task.depth; feature += width) average<1>(task, feature, factor);
+    for (; feature < task.depth; ++feature) {
+        float found = 0.0f;
+        for (int64_t at = 0; at < task.count; ++at)
+            found += task.scores[at] * task.values[at * task.depth + feature];
+        task.output[feature] = found * factor;
+    }
+}
+
+}  // namespace
+
+GOSSAMER_EXPORT(KeptLoop, kept_loop, attend)
+
+}  // namespace gossamer

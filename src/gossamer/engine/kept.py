@@ -1,0 +1,98 @@
+"""Attention of one token at a time over the keys and values of those before, which are kept."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.engine.decoding import Attended
+from gossamer.engine.fields import Floats
+from gossamer.engine.native import kept_attention_kernel
+from gossamer.engine.ops.attention import Attention
+
+
+class Kept(Protocol):
+    """Keys and values of one attention, of so many sequences."""
+
+    @property
+    def bytes(self) -> int:
+        """The memory for them."""
+
+    def attend(
+        self, place: int, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
+    ) -> Floats:
+        """Return [sequences, features, 1, 1] for the tokens at a place, whose key and value stay.
+
+        Arrays hold [sequences, features] numbers, in any shape behind the first axis.
+        """
+
+
+def kept_attention(part: Attended, most: int, sequences: int) -> Kept:
+    """Return room for the keys and values of so many tokens of each sequence."""
+    layer, added = part.layer, _added(part.layer, most)
+    kernel = kept_attention_kernel(
+        sequences, most, layer.heads, layer.key_heads, part.width, part.depth, layer.scale, added
+    )
+    if kernel is None:
+        return _OnNumpy(part, most, sequences, added)
+    return _OnKernels(kernel, (sequences, layer.heads * part.depth, 1, 1))
+
+
+def _added(layer: Attention, most: int) -> Floats:
+    """Return what is added to the scores, [1 or heads, most, most]; of no number if nothing is."""
+    given = [array for array in (layer.bias, layer.kept) if array is not None]
+    if not given:
+        return np.zeros(0, np.float32)
+    added = np.zeros((max(map(len, given)), most, most), np.float32)
+    if layer.bias is not None:
+        added += layer.bias[:, :most, :most]
+    if layer.kept is not None:
+        added[np.broadcast_to(layer.kept[:, :most, :most] == 0, added.shape)] = -np.inf
+    return added
+
+
+class _OnKernels:
+    def __init__(self, kernel: Any, shape: tuple[int, ...]) -> None:
+        self._kernel = kernel
+        self._shape = shape
+
+    @property
+    def bytes(self) -> int:
+        return int(self._kernel.bytes)
+
+    def attend(
+        self, place: int, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
+    ) -> Floats:
+        outputs = np.empty(self._shape, np.float32)
+        self._kernel.attend(place, query, key, value, outputs)
+        return outputs
+
+
+class _OnNumpy:
+    def __init__(self, part: Attended, most: int, sequences: int, added: Floats) -> None:
+        self._layer, self._added = part.layer, added
+        heads = part.layer.key_heads
+        self._keys = np.zeros((sequences, heads, most, part.width), np.float32)
+        self._values = np.zeros((sequences, heads, most, part.depth), np.float32)
+
+    @property
+    def bytes(self) -> int:
+        return self._keys.nbytes + self._values.nbytes
+
+    def attend(
+        self, place: int, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
+    ) -> Floats:
+        layer, heads, count = self._layer, self._layer.key_heads, len(query)
+        self._keys[:, :, place] = key.reshape(count, heads, -1)
+        self._values[:, :, place] = value.reshape(count, heads, -1)
+        keys, values = self._keys[:, :, : place + 1], self._values[:, :, : place + 1]
+        queries = query.reshape(count, heads, layer.heads // heads, -1)
+        scores = (queries @ keys.swapaxes(2, 3)) * np.float32(layer.scale)
+        if self._added.size:
+            row = np.broadcast_to(self._added[:, place, : place + 1], (layer.heads, place + 1))
+            scores = scores + row.reshape(scores.shape[1:])
+        peak = scores.max(axis=-1, keepdims=True)
+        powers = np.exp(scores - np.where(np.isneginf(peak), 0, peak))
+        total = powers.sum(axis=-1, keepdims=True)
+        shares = powers / np.where(total == 0, 1, total)
+        return np.asarray(shares @ values, np.float32).reshape(count, -1, 1, 1)
