@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 Shape = tuple[int | None, ...]
 """Lengths of the dimensions; None for one that is not known."""
@@ -69,6 +69,8 @@ class Value:
         The parameter that it is.
     computed
         Whether it depends on the network's input.
+    constant
+        The tensor that it is, where that was there before and is no parameter, such as a buffer.
     """
 
     order: int
@@ -76,6 +78,7 @@ class Value:
     call: Call | None = None
     parameter: nn.Parameter | None = None
     computed: bool = False
+    constant: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from gossamer.graph import (
     module_rules,
     parting_rules,
     pointwise_rules,
+    repeating_rules,
     shape_rules,
     spatial_rules,
 )
@@ -184,6 +185,11 @@ _RULES: dict[str, Rule] = {
     "scaleddotproductattention": attention_rules.attention,
     **dict.fromkeys(("split", "chunk", "unbind"), parting_rules.pieces),
     "expand": parting_rules.expand,
+    "expandas": repeating_rules.expand_as,
+    "repeatinterleave": repeating_rules.repeat_interleave,
+    **dict.fromkeys(("repeat", "tile"), repeating_rules.repeat),
+    "stack": repeating_rules.stack,
+    **dict.fromkeys(("pixelshuffle", "pixelunshuffle", "channelshuffle"), repeating_rules.shuffle),
     "squeeze": shape_rules.squeeze,
     "pad": spatial_rules.pad,
 }

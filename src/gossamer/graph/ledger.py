@@ -94,8 +94,10 @@ class Ledger:
         *,
         parameter: nn.Parameter | None = None,
         computed: bool = False,
+        constant: Tensor | None = None,
     ) -> Value:
-        value = Value(len(self._values), tuple(tensor.shape), call, parameter, computed)
+        shape = tuple(tensor.shape)
+        value = Value(len(self._values), shape, call, parameter, computed, constant)
         self._values.append(value)
         return value
 
@@ -109,7 +111,7 @@ class Ledger:
             held, value = self._latest[storage]
             return value if _same_place(tensor, held) else self._alias(tensor, value)
         if storage in self._constants:
-            return self._new(tensor, None)
+            return self._new(tensor, None, constant=tensor)
         return self._new(tensor, Call(UNSEEN, None, (), {}, ()), computed=True)
 
     def _alias(self, tensor: Tensor, *behind: Value) -> Value:

@@ -98,11 +98,14 @@ def recurrent(walk: Walk, value: Value, call: Call) -> Description:
     assert isinstance(module, nn.RNNBase)
     results = walk.graph.results[call]
     before = call.argument(0, "input")
-    odd = module.proj_size or call.argument(1, "hx") is not None or len(given(call)) != 1
-    if odd or not isinstance(before, Value) or any(one.shape is None for one in results):
+    starts = _starts(walk, [one for one in given(call) if one is not before])
+    odd = module.proj_size or not isinstance(before, Value) or starts is None
+    if odd or any(one.shape is None for one in results):
         return unknown(walk, value, call)
+    assert isinstance(before, Value)
+    assert starts is not None
     if value is not results[0]:
-        return _last_states(walk, value, call, module)
+        return _last_states(walk, value, call, module, starts)
     source = walk.of(before)
     if not isinstance(source, Channels) or source.axis != -1:
         walk.found.fix([source], f"{walk.name_of(call)} does not read it along its channels")
@@ -113,7 +116,7 @@ def recurrent(walk: Walk, value: Value, call: Call) -> Description:
     directions = ("", "_reverse") if module.bidirectional else ("",)
     states: list[Channels] = []
     for number in range(module.num_layers):
-        own = [_hidden(walk, module, path, f"_l{number}{d}", inputs) for d in directions]
+        own = [_hidden(walk, module, path, f"_l{number}{d}", inputs, starts) for d in directions]
         states += own
         inputs = Channels(
             -1,
@@ -127,8 +130,58 @@ def recurrent(walk: Walk, value: Value, call: Call) -> Description:
     return inputs
 
 
+def _starts(walk: Walk, values: Sequence[Value]) -> list[Channels | int] | None:
+    """Return what first states are: channels, or the width of zeros; None where that is not known.
+
+    The states of all layers lie on top of each other.
+    """
+    found: list[Channels | int] = []
+    for value in values:
+        described, width = walk.of(value), _width_of_zeros(value)
+        if isinstance(described, Channels) and described.axis == -1:
+            found.append(described)
+        elif described is None and width is not None:
+            found.append(width)
+        else:
+            return None
+    return found
+
+
+def _width_of_zeros(value: Value) -> int | None:
+    """Return the last size that is asked for of a tensor of zeros; None for another tensor."""
+    call = value.call
+    while call is not None and call.name in ("to", "type", "float", "double", "cuda"):
+        call = call.args[0].call
+    if call is None or call.name not in ("zeros", "new_zeros"):
+        return None
+    sizes = [one for one in call.args if not isinstance(one, Value)]
+    sizes = sizes or [call.kwargs.get("size")]
+    last = sizes[-1][-1] if isinstance(sizes[-1], tuple | list) else sizes[-1]
+    return last if isinstance(last, int) else None
+
+
+def _from(walk: Walk, states: Channels, starts: Sequence[Channels | int], path: str) -> Channels:
+    """Return hidden units that begin from first states, which go with them."""
+    origins, constants = [states.origins], states.constants
+    for start in starts:
+        if isinstance(start, Channels):
+            walk.found.tie(states.units, start.units)
+            origins.append(start.origins)
+            constants = torch.where(start.constants == 0, constants, torch.nan)
+        elif isinstance(start, Number):
+            walk.found.widths.append(width_of(walk, start, states.units))
+        else:
+            walk.found.fix([states], f"the forward gives {path} a state of the fixed size {start}")
+    return Channels(-1, torch.cat(origins), constants)
+
+
 def _hidden(
-    walk: Walk, module: nn.RNNBase, path: str, suffix: str, source: Channels | None
+    walk: Walk,
+    module: nn.RNNBase,
+    path: str,
+    suffix: str,
+    source: Channels | None,
+    starts: Sequence[Channels | int],
 ) -> Channels:
     """Return the hidden units of one layer in one direction."""
     layers: list[Layer] = []
@@ -145,6 +198,7 @@ def _hidden(
     # From a state of zeros, units that read nothing and add nothing stay at zero.
     silent = torch.stack([_silent(layer, GATES[module.mode]) for layer in layers]).all(0)
     states = Channels(-1, gates, not_constant(gates.shape[1]).masked_fill(silent, 0.0))
+    states = _from(walk, states, starts, path)
     layers[0].sources.append(source)
     layers[1].sources.append(states)
     counts(walk, module, "hidden_size", states.units)
@@ -159,7 +213,9 @@ def _silent(layer: Layer, gates: int) -> Tensor:
     return ~moving.view(gates, -1).any(0)
 
 
-def _last_states(walk: Walk, value: Value, call: Call, module: nn.RNNBase) -> Description:
+def _last_states(
+    walk: Walk, value: Value, call: Call, module: nn.RNNBase, starts: Sequence[Channels | int]
+) -> Description:
     """Return the channels of the last states, [layers and directions, ..., units]."""
     name = f"{walk.name_of(call)}.weight_ih_l0".lstrip(".")
     layer = walk.found.layers.get(name)
@@ -175,4 +231,5 @@ def _last_states(walk: Walk, value: Value, call: Call, module: nn.RNNBase) -> De
     gates = GATES[module.mode]
     origins = torch.cat([one.units.view(gates, -1) for one in layers])
     silent = torch.stack([_silent(one, gates) for one in layers]).all(0)
-    return Channels(-1, origins, not_constant(origins.shape[1]).masked_fill(silent, 0.0))
+    states = Channels(-1, origins, not_constant(origins.shape[1]).masked_fill(silent, 0.0))
+    return _from(walk, states, [one for one in starts if isinstance(one, Channels)], "")

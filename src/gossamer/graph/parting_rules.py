@@ -124,21 +124,20 @@ def _shorter(
 ) -> int | None:
     """Return the dimension among some that gets shorter if channels go; None if none can.
 
-    Where several can, it is one whose numbers are not summed up, such as that of the heads.
+    Where several can, it is the first whose numbers are not summed up, such as that of the heads.
     """
     result = walk.lengths(value)
-    places = [place for place in places if result[place] > 1 or sizes[place] == -1]
-    possible = [
-        place
-        for place in places
-        if follows(walk, sizes[place]) or _counts(walk, source, sizes[place])
-    ]
-    for place in places:
+
+    def possible(place: int) -> bool:
         size = sizes[place]
-        if isinstance(size, Number) and isinstance(size.origin, AttributeOf):
-            possible.append(place)
-    apart = (p for p in possible if not summed_up(walk.graph, value, p - len(result)))
-    return next(apart, possible[0] if possible else None)
+        if size != -1 and result[place] == 1:
+            return False
+        own = isinstance(size, Number) and isinstance(size.origin, AttributeOf)
+        return own or follows(walk, size) or _counts(walk, source, size)
+
+    found = [place for place in places if possible(place)]
+    apart = (p for p in found if not summed_up(walk.graph, value, p - len(result)))
+    return next(apart, found[0] if found else None)
 
 
 def _counts(walk: Walk, source: Channels, size: object) -> bool:

@@ -1,14 +1,14 @@
 """Functions of numbers at the same place: activations, sums, products."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, fx
 
-from gossamer.graph.axes import LOST, operation
+from gossamer.graph.axes import LOST, is_pointwise, operation, scaled_by
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import Channels, Description, Unclear, not_constant
 from gossamer.graph.parting_rules import asked_sizes, sized
@@ -42,6 +42,9 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
     inputs = {before: walk.of(before) for before in given(call)}
     described = [d for d in inputs.values() if isinstance(d, Channels)]
     axis, width = described[0].axis, max(len(d.units) for d in described)
+    meets_all = [d for d in described if d.axis == axis and len(d.units) == 1 < width]
+    inputs = {v: _of_all(d, width) if d in meets_all else d for v, d in inputs.items()}
+    described = [d for d in inputs.values() if isinstance(d, Channels)]
     alike = all(d.axis == axis and len(d.units) == width for d in described)
     if not alike or any(counts(d) for d in inputs.values()):
         return unknown(walk, value, call)
@@ -58,36 +61,48 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
         if before.computed:
             beside = "something that is not computed by units, such as the network's input"
             walk.found.pinned += [(d.units, beside) for d in described]
-    for description in described[1:]:
-        walk.found.tie(described[0].units, description.units)
+    tied = [walk.of(before) for before in given(call)]
+    several = [d for d in tied if isinstance(d, Channels) and len(d.units) == width]
+    for description in several[1:]:
+        walk.found.tie(several[0].units, description.units)
     # Without doubles, as `x * sigmoid(x)` over and over would name each unit ever more often.
     origins: Tensor = torch.unique(torch.cat([d.origins for d in described]), dim=0)
     return Channels(axis, origins, finite(_constants(call, inputs, width)))
 
 
-def of_each_channel(walk: Walk, operand: Value, channels: Channels) -> bool:
-    """Tell whether an operand is a parameter that goes with its channels, and note it.
+def _of_all(channels: Channels, width: int) -> Channels:
+    """Return a single channel that meets all channels of another value, as often as it does."""
+    return Channels(
+        channels.axis, channels.origins.expand(-1, width), channels.constants.expand(width)
+    )
 
-    It is one that nothing else reads, such as the scales of a layer, or a part of one that no other
-    tensor changes, such as a bias of each head for the places that there are.
+
+def of_each_channel(walk: Walk, operand: Value, channels: Channels) -> bool:
+    """Tell whether an operand is a parameter or buffer that goes with its channels, and note it.
+
+    It is one that nothing else reads, such as the scales of a layer, or is computed from one alone,
+    such as a bias of each head for the places that there are.
     """
-    chain = [operand]
-    while (call := chain[-1].call) is not None and chain[-1].parameter is None:
-        behind = given(call)
-        if not behind or any(one.computed or one.parameter is not None for one in behind[1:]):
-            return False
-        chain.append(behind[0])
-    owner = walk.owners.get(id(chain[-1].parameter))
-    alone = all(len(walk.graph.users.get(one, ())) == 1 for one in chain)
-    if owner is None or not alone:
-        return False
-    for dimension in range(len(chain[-1].shape or ())):
-        if _leads_to(walk, chain[::-1], dimension, channels):
-            path, _, name = owner
-            _, before = walk.found.vectors.setdefault((path, name), (dimension, channels.units))
-            walk.found.tie(before, channels.units)
-            return True
+    for chain in _chains(walk, operand):
+        held = chain[0].constant if chain[0].parameter is None else chain[0].parameter
+        owner = walk.owners.get(id(held))
+        alone = all(len(walk.graph.users.get(one, ())) == 1 for one in chain)
+        for dimension in range(len(chain[0].shape or ()) if alone else 0):
+            if owner is not None and _leads_to(walk, chain, dimension, channels):
+                path, _, name = owner
+                noted = walk.found.vectors.setdefault((path, name), (dimension, channels.units))
+                walk.found.tie(noted[1], channels.units)
+                return True
     return False
+
+
+def _chains(walk: Walk, operand: Value) -> Iterator[tuple[Value, ...]]:
+    """Yield values from a parameter or buffer to an operand that no input has part in."""
+    if operand.call is None:
+        yield (operand,)
+    elif not operand.computed:
+        for before in given(operand.call):
+            yield from ((*chain, operand) for chain in _chains(walk, before))
 
 
 def _leads_to(walk: Walk, chain: Sequence[Value], dimension: int, channels: Channels) -> bool:
@@ -95,9 +110,12 @@ def _leads_to(walk: Walk, chain: Sequence[Value], dimension: int, channels: Chan
     axis = dimension - len(chain[0].shape or ())
     for before, value in itertools.pairwise(chain):
         call = cast("Call", value.call)
+        others = [one for one in given(call) if one is not before] if is_pointwise(call) else []
         axis = place_in(call, axis, before, value)
         sizes = asked_sizes(call, len(value.shape or ()))
-        if axis == LOST or not sized(walk, sizes, axis + len(value.shape or ()), channels.units):
+        if axis == LOST or any(width_of_operand(walk, one, axis) != 1 for one in others):
+            return False
+        if not sized(walk, sizes, axis + len(value.shape or ()), channels.units):
             return False
     lengths = chain[0].shape or ()
     return axis == channels.axis and lengths[dimension] == len(channels.units)
@@ -120,9 +138,10 @@ def _constants(call: Call, inputs: Mapping[Value, Description], width: int) -> T
     result = not_constant(width)
     if len(known) == len(inputs) and not moving.all():
         result = torch.where(moving, torch.nan, _called_on(call, known))
-    if operation(call) in ("mul", "multiply"):
-        nothing = torch.stack([values == 0 for values in known.values()]).any(0)
-        result = torch.where(nothing, 0.0, result)
+    factors = [known[value] == 0 for value in scaled_by(call) if value in known]
+    quotient = operation(call) not in ("mul", "multiply")  # where 0 / 0 is no number
+    if factors and not (quotient and len(known) > 1):
+        result = torch.where(torch.stack(factors).any(0), 0.0, result)
     return result
 
 

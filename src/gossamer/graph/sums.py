@@ -18,7 +18,8 @@ _MARK = 1009
 def summed_up(graph: Graph, value: Value, axis: int) -> bool:
     """Tell whether a product, a softmax or a normalisation takes all numbers along an axis at once.
 
-    Sums that weights of a layer make do not count, as each number has weights of its own there.
+    Or an index, which tells them apart. Sums that weights of a layer make do not count, as each
+    number has weights of its own there.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ def summed_up(graph: Graph, value: Value, axis: int) -> bool:
             if _sums(call, before, reached[before]):
                 return True
             place = place_in(call, reached[before], before, user)
+            if not place and operation(call) in _PICKING:
+                return True
             if user not in reached and place:
                 reached[user] = place
                 pending.append(user)

@@ -38,7 +38,7 @@ class Walk:
     holders: Mapping[int, tuple[str, WeightedLayer]]
     """Layers with their names by the ids of their weights, the first of several."""
     owners: Mapping[int, tuple[str, nn.Module, str]]
-    """Path, module and name of parameters that one module alone has, by their ids."""
+    """Path, module and name of parameters and buffers that one module alone has, by their ids."""
     found: Findings
     sound: Callable[[Call], bool]
     """Tells whether a call of a layer may be taken for what its class computes."""
@@ -115,13 +115,18 @@ def finite(constants: Tensor) -> Tensor:
 
 
 def owners(network: nn.Module) -> dict[int, tuple[str, nn.Module, str]]:
-    """Return path, module and name of the parameters that one module alone has, by their ids."""
+    """Return path, module and name of what one module alone has, by the ids of the tensors.
+
+    These are parameters, and buffers that are saved with it.
+    """
     found: dict[int, tuple[str, nn.Module, str]] = {}
     several = set()
     for path, module in network.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if found.setdefault(id(parameter), (path, module, name)) != (path, module, name):
-                several.add(id(parameter))
+        saved = module.state_dict(keep_vars=True)
+        held = (*module._parameters, *module._buffers)
+        for name, tensor in ((one, saved[one]) for one in held if one in saved):
+            if found.setdefault(id(tensor), (path, module, name)) != (path, module, name):
+                several.add(id(tensor))
     return {key: owner for key, owner in found.items() if key not in several}
 
 

@@ -50,6 +50,19 @@ class Cross(nn.Module):
         return self.decoder(inputs[:, :4], self.memory(inputs))  # type: ignore[no-any-return]
 
 
+class Asking(nn.Module):
+    """A decoder of queries that are learned, which attend to each other first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(3, 16))
+        self.decoder = nn.TransformerDecoderLayer(16, 2, 24, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        asked = self.queries.expand(len(inputs), -1, -1)
+        return self.decoder(asked, inputs)  # type: ignore[no-any-return]
+
+
 class Weighted(nn.Module):
     """Attention that would give its weights, too, and therefore writes out what it does."""
 
@@ -102,6 +115,7 @@ NETWORKS = {
     "encoder, norms first": (encoder(norm_first=True), (9, 16)),
     "tokens first, causal": (Tokens(), (9, 16)),
     "cross attention": (Cross(), (9, 16)),
+    "learned queries": (Asking(), (9, 16)),
     "with weights and a mask": (Weighted(), (9, 16)),
     "written out": (nn.Sequential(Block(), Block(4, causal=True)), (9, 16)),
     "vision": (Vision(), (36,)),
@@ -125,7 +139,7 @@ def test_a_network_of_tokens_is_whole_saved_and_loaded(name: str, tmp_path: Path
     kinds = [layer.name for layer in read_network(tmp_path / "n.gsm")[0].layers]
     assert "attention" in kinds
     # Only what enters and what leaves is turned; a decoder reads two things.
-    assert kinds.count("permute") <= (3 if name == "cross attention" else 2)
+    assert kinds.count("permute") <= (3 if name in ("cross attention", "learned queries") else 2)
     loaded = gossamer.load(tmp_path / "n.gsm")
     for found in (small(example).numpy(), loaded(example.numpy()), loaded(example[:1].numpy())):
         error = np.abs(found - exact[: len(found)]).max() / np.abs(exact).max()

@@ -179,12 +179,13 @@ def has_usual_widths(attention: nn.MultiheadAttention) -> bool:
 
 
 def cut_vector(holder: nn.Module, name: str, dimension: int, kept: Tensor) -> None:
-    """Keep some entries of a parameter along one dimension, in place."""
-    parameter = holder.get_parameter(name)
+    """Keep some entries of a parameter or buffer along one dimension, in place."""
+    before: Tensor = getattr(holder, name)
     if not kept.all():
-        stay = kept.nonzero().flatten().to(parameter.device)
-        values = parameter.detach().index_select(dimension, stay)
-        setattr(holder, name, parameter_like(parameter, values))
+        stay = kept.nonzero().flatten().to(before.device)
+        values = before.detach().index_select(dimension, stay)
+        own = name in holder._parameters
+        setattr(holder, name, parameter_like(before, values) if own else values)
 
 
 def cut_channels(layer: ChannelwiseLayer, kept: Tensor, shift: Tensor) -> None:

@@ -272,6 +272,9 @@ def _repeats(node: fx.Node) -> bool:
     """Tell whether a node calls a function of PyTorch that gives the same each time."""
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return False
+    attends = operation_name(node) == "scaled_dot_product_attention"
+    if attends and not (node.args[4:5] or (node.kwargs.get("dropout_p"),))[0]:
+        return True
     return torch.Tag.nondeterministic_seeded not in node.target.tags
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from gossamer.core.errors import InputError
 from gossamer.engine.epilogue import expect_axes, expect_shape
 from gossamer.engine.fields import Array, Count, Doubles, Shape, Value
-from gossamer.engine.operator import Call, Given, Lowered, Operator, register
+from gossamer.engine.operator import Call, Given, Lowered, Operator, network_shape, register
+from gossamer.engine.ops.constant import Constant
 from gossamer.engine.ops.expand import Expand
 from gossamer.engine.ops.function import Function
 from gossamer.engine.ops.permute import Permute
@@ -142,15 +143,15 @@ def _attention(call: Call) -> Lowered:
 
     Axes before the heads, as of windows, are taken for more heads.
     """
-    query, key, value = (call.given(name) for name in ("query", "key", "value"))
-    if query is None or key is None or value is None or call.arguments["dropout_p"]:
+    found = _operands(call)
+    if found is None or call.arguments["dropout_p"]:
         return ()
+    steps, (query, key, value) = found
     ranks = {len(one.shape) for one in (query, key, value)}
     if len(ranks) != 1 or ranks.pop() < 2 or len({one.shape[:-3] for one in (query, key)}) > 1:
         return ()
-    steps = _features_first(call, query, 0)
-    read = [call.step(len(steps) - 1)]
-    for one in (key, value):
+    read = []
+    for one in (query, key, value):
         steps += _features_first(call, one, len(steps))
         read.append(call.step(len(steps) - 1))
     pairs = (math.prod(query.shape[:-2]), query.shape[-2], key.shape[-2])
@@ -185,6 +186,24 @@ def _attention(call: Call) -> Lowered:
     )
     last = (Reshape(call.step(len(steps) + 2), call.shape),) if len(heads) > 1 else ()
     return (*steps, attention, *after, *last)
+
+
+def _operands(call: Call) -> tuple[list[Operator], list[Given]] | None:
+    """Return queries, keys and values, and what gives those that are the same for all examples."""
+    names = ("query", "key", "value")
+    computed = [one for name in names if (one := call.given(name)) is not None]
+    steps: list[Operator] = []
+    read: list[Given] = []
+    for name in names:
+        given, numbers = call.given(name), call.constant(name)
+        if given is None:
+            if numbers is None or numbers.ndim < 3 or len(numbers) != 1 or not computed:
+                return None
+            shape = network_shape(numbers.shape[1:])
+            steps.append(Constant(computed[0].value, numbers.reshape(shape), shape))
+            given = Given(call.step(len(steps) - 1), numbers.shape[1:])
+        read.append(given)
+    return steps, read
 
 
 def _features_first(call: Call, given: Given, first: int) -> list[Operator]:
