@@ -175,6 +175,7 @@ def test_interrupted_halfway_the_weights_are_back(
         ({"examples": 1}, "examples is 1"),
         ({"pattern": gossamer.NByM(2, 4)}, "fixes the sparsity"),
         ({"exclude": ["nothing"]}, "matches no parameter"),
+        ({"score": "sparsegpt"}, "sparsegpt changes the weights that stay, .* masks alone"),
         ({"metric": functional.mse_loss}, "loss is missing"),
     ],
 )

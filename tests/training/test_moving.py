@@ -399,6 +399,9 @@ def test_what_cannot_move_is_refused_in_a_sentence() -> None:
     refused("of the pattern weight, but the mask has .*NByM", model, "srigl", runs, steps=900)
     refused(r"mask of 0\.weight does not have the pattern NByM\(.*neither shuffled", model, "rigl",
             runs.shuffled(0), steps=900)  # fmt: skip
+    for pattern in ({"name": "n-by-m", "k": 2}, {"name": ["n-by-m"]}, {"n": 2}, 7):
+        odd = Mask(runs.weights, provenance={"pattern": pattern})
+        refused("unknown pattern .*: choose one of weight", model, "rigl", odd, steps=900)
     refused("keep_units='head' matches no parameter", model, "srigl", single, steps=900,
             keep_units=("head",))  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -157,7 +157,7 @@ class ErdosRenyi(Allocation):
         return _leaving(layers, [self._connections(layer) for layer in layers])
 
     def _connections(self, layer: "PrunableWeight") -> int:
-        units, inputs, _ = layer.layout.kernels(layer.weight.detach()).shape
+        units, inputs, _ = layer.sizes
         size = layer.weight.numel()
         # Compared before it is rounded: a huge epsilon has no whole number.
         return round(min(max(self.epsilon * (units + inputs), 1), size))
@@ -241,8 +241,11 @@ class FixedFanIn(Allocation):
 
     def sparsities(self, layers: "Sequence[PrunableWeight]", sparsity: float) -> list[float]:  # noqa: ARG002
         """Return what the connections leave; see `Allocation.sparsities`."""
-        shapes = [layer.layout.rows(layer.weight.detach()).shape for layer in layers]
-        return _leaving(layers, [units * min(self.connections, size) for units, size in shapes])
+        kept = [
+            units * min(self.connections, inputs * positions)
+            for units, inputs, positions in (layer.sizes for layer in layers)
+        ]
+        return _leaving(layers, kept)
 
 
 @dataclass(frozen=True)

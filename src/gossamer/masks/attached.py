@@ -56,7 +56,7 @@ def attached_parameters(
     apart = {n for n, m in modules.items() if isinstance(m, nn.RNNBase | nn.MultiheadAttention)}
     with_units = [one for one in layers if one.units is not None and one.module not in apart]
     sources = [
-        Source(_holders(root, names, names[id(one.weight)]), one.weight, _units(one))
+        Source(_holders(root, names, names[id(one.weight)]), one.weight, one.sizes[0])
         for one in with_units
     ]
     behind = _behind(root, sources, excluded, structure)
@@ -121,10 +121,6 @@ def _holders(root: nn.Module, names: Mapping[int, str], weight: str) -> list[nn.
         for module in root.modules()
         if any(names[id(parameter)] == weight for parameter in module.parameters(recurse=False))
     ]
-
-
-def _units(layer: PrunableWeight) -> int:
-    return layer.layout.rows(layer.weight.detach()).shape[0]
 
 
 def _per_unit(

@@ -6,6 +6,7 @@ Nothing here imports torch, nor do patterns and allocations, so that studies are
 import math
 import operator
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, ClassVar, TypeVar
@@ -86,9 +87,11 @@ def read(written: object, kind: type[Kind], family: Mapping[str, type[Kind]]) ->
     InputError
         If there is no such choice.
     """
-    if not isinstance(written, Mapping) or written.get("name") not in family:
-        return resolved(written, kind, family)
-    return family[written["name"]](**{k: v for k, v in written.items() if k != "name"})
+    if isinstance(written, Mapping):
+        options = {option: value for option, value in written.items() if option != "name"}
+        with suppress(KeyError, TypeError):  # of a file from elsewhere
+            return family[written["name"]](**options)
+    return resolved(written, kind, family)
 
 
 def valid_sparsity(sparsity: float, field: str = "the sparsity") -> float:

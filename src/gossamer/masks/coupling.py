@@ -230,7 +230,7 @@ def coupling(root: nn.Module, layers: Sequence[PrunableWeight], structure: Struc
     used = {firsts[key] for key in used_parameters(graph)}
     count, numbers, stuck = len(coupled.numbers), [], {}
     for one in layers:
-        units = len(one.layout.rows(one.weight.detach()))
+        units, _, _ = one.sizes
         if one.name in seen:
             own = seen[one.name]
         elif one.name in used:

@@ -55,6 +55,15 @@ class PrunableWeight:
         """Where the units lie; for a weight that has none its rows stand for them."""
         return self.units or UnitLayout()
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many units it has, inputs each of them, and positions a kernel: 1 of no convolution.
+
+        A unit of a convolution in groups has the inputs of its group alone.
+        """
+        shape = self.layout.kernels(torch.empty(self.weight.shape, device="meta")).shape
+        return shape[0], shape[1], shape[2]
+
 
 @dataclass(frozen=True)
 class Survey:

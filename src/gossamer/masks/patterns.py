@@ -174,7 +174,7 @@ class NByM(Pattern):
 
     def obstacle(self, layer: "PrunableWeight") -> str:
         """Only inputs that are a multiple of m fall into groups of m."""
-        inputs = layer.layout.kernels(layer.weight.detach()).shape[1]
+        _, inputs, _ = layer.sizes
         whole = inputs % self.m == 0
         return "" if whole else f"has {inputs} inputs, which is not a multiple of {self.m}"
 
@@ -184,7 +184,7 @@ class NByM(Pattern):
 
     def spread(self, kept: "Tensor", layer: "PrunableWeight") -> "Tensor":
         """Undo the order of `groups`."""
-        units, inputs, positions = layer.layout.kernels(layer.weight.detach()).shape
+        units, inputs, positions = layer.sizes
         rows = kept.view(units, positions, inputs).transpose(1, 2).flatten(1)
         return layer.layout.from_rows(rows, layer.weight.shape)
 
@@ -251,11 +251,11 @@ class Block(Pattern):
 
     def spread(self, kept: "Tensor", layer: "PrunableWeight") -> "Tensor":
         """Keep or prune whole blocks."""
-        shape = layer.layout.kernels(layer.weight.detach()).shape
-        blocks = self._blocks(kept.new_zeros(shape))
+        units, inputs, _ = layer.sizes
+        blocks = self._blocks(kept.new_zeros(layer.sizes))
         grid = kept.view(blocks.shape[0], 1, blocks.shape[2], 1, blocks.shape[4])
         filled = grid.expand(blocks.shape).flatten(0, 1).flatten(1, 2)
-        return layer.layout.from_rows(filled[: shape[0], : shape[1]].flatten(1), layer.weight.shape)
+        return layer.layout.from_rows(filled[:units, :inputs].flatten(1), layer.weight.shape)
 
     def _blocks(self, kernels: "Tensor") -> "Tensor":
         """Cut [units, inputs, positions] up, with zeros (False) beyond the edges.

@@ -21,6 +21,7 @@ from gossamer.masks.layers import OUTPUT_LAYER, patterns_of, survey
 from gossamer.masks.names import bare_module
 from gossamer.masks.patterns import Unit, resolved_pattern
 from gossamer.masks.pruning import AnyScore
+from gossamer.masks.scores import resolved_score
 from gossamer.records.sensitivity import LayerSensitivity, Level, Sensitivity
 from gossamer.shrinking.data import Data, read_data
 from gossamer.shrinking.split import Batch, mapped
@@ -181,6 +182,11 @@ def probe(
     kind = resolved_pattern(pattern)
     if kind.run is not None:
         raise InputError(f"the pattern {kind} fixes the sparsity, so there are no levels to try")
+    if score is not None and (own := resolved_score(score)).changes_weights:
+        raise InputError(
+            f"the score {own.called} changes the weights that stay, but here layers are pruned by "
+            "masks alone: choose another score"
+        )
     chosen = _Choosing(root, kind, score, exclude, example, batches, task)
     groups, left = chosen.groups(asked)
     begun = time.monotonic()
