@@ -82,7 +82,7 @@ GOSSAMER_INLINE void take_numbers(const float* inputs, int64_t examples, int64_t
                     rows[k] = load_quads(from + k * size + i, size, there - k);
                 transpose(rows);
 #pragma GCC unroll 4
-                for (int k = 0; k < 4; ++k) store(to + (i + k) * apart, rows[k]);
+                for (int k = 0; k < 4; ++k) store_any(to + (i + k) * apart, rows[k]);
             }
             for (; i < numbers; ++i)
                 for (int64_t j = 0; j < width; ++j)
@@ -106,7 +106,7 @@ GOSSAMER_INLINE void give_numbers(const float* values, ptrdiff_t apart, int64_t 
         for (; i + 4 <= numbers; i += 4) {
             Vector rows[4];
 #pragma GCC unroll 4
-            for (int k = 0; k < 4; ++k) rows[k] = load(from + (i + k) * apart);
+            for (int k = 0; k < 4; ++k) rows[k] = load_any<Vector>(from + (i + k) * apart);
             transpose(rows);
 #pragma GCC unroll 4
             for (int k = 0; k < 4; ++k) store_quads(rows[k], to + k * size + i, size, there - k);

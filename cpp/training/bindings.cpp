@@ -80,10 +80,12 @@ void add_convolution(nb::module_& module) {
     const auto axis = [](const Numbers& given) {
         return Axis{given[0], given[1], given[2], given[3], given[4], given[5]};
     };
-    nb::class_<Convolution>(module, "TrainingConvolution",
-                            "Where the non-zeros of a sparse convolution stand, for images of one "
-                            "size. The memory at the addresses that its methods take is the "
-                            "caller's to check: float32, [images][channels][height][width].")
+    nb::class_<Convolution>(
+        module, "TrainingConvolution",
+        "Where the non-zeros of a sparse convolution stand, for images of one "
+        "size. The memory at the addresses that its methods take is the "
+        "caller's to check: float32, [images][channels][height][width] or channels "
+        "last; outputs and the gradient of the inputs lie as the inputs do.")
         .def(
             "__init__",
             [axis](Convolution* self, Address positions, std::int64_t count, std::int64_t outputs,
@@ -101,26 +103,29 @@ void add_convolution(nb::module_& module) {
         .def(
             "forward",
             [](const Convolution& self, Address values, Address bias, Address inputs,
-               std::int64_t images, Address outputs, int threads) {
+               bool channels_last, std::int64_t images, Address outputs, int threads) {
                 nb::gil_scoped_release release;
                 self.forward(at<const float>(values), at<const float>(bias),
-                             at<const float>(inputs), images, at<float>(outputs), threads);
+                             {at<const float>(inputs), channels_last}, images, at<float>(outputs),
+                             threads);
             },
-            nb::arg("values"), nb::arg("bias"), nb::arg("inputs"), nb::arg("images"),
-            nb::arg("outputs"), nb::arg("threads"))
+            nb::arg("values"), nb::arg("bias"), nb::arg("inputs"), nb::arg("channels_last"),
+            nb::arg("images"), nb::arg("outputs"), nb::arg("threads"))
         .def(
             "backward",
-            [](const Convolution& self, Address values, Address inputs, Address gradient,
-               std::int64_t images, Address of_inputs, Address of_values, Address of_bias,
-               int threads) {
+            [](const Convolution& self, Address values, Address inputs, bool channels_last,
+               Address gradient, bool gradient_channels_last, std::int64_t images,
+               Address of_inputs, Address of_values, Address of_bias, int threads) {
                 const Gradients wanted{at<float>(of_inputs), at<float>(of_values),
                                        at<float>(of_bias)};
                 nb::gil_scoped_release release;
-                self.backward(at<const float>(values), at<const float>(inputs),
-                              at<const float>(gradient), images, wanted, threads);
+                self.backward(at<const float>(values), {at<const float>(inputs), channels_last},
+                              {at<const float>(gradient), gradient_channels_last}, images, wanted,
+                              threads);
             },
-            nb::arg("values"), nb::arg("inputs"), nb::arg("gradient"), nb::arg("images"),
-            nb::arg("of_inputs"), nb::arg("of_values"), nb::arg("of_bias"), nb::arg("threads"));
+            nb::arg("values"), nb::arg("inputs"), nb::arg("channels_last"), nb::arg("gradient"),
+            nb::arg("gradient_channels_last"), nb::arg("images"), nb::arg("of_inputs"),
+            nb::arg("of_values"), nb::arg("of_bias"), nb::arg("threads"));
 }
 
 }  // namespace

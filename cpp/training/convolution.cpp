@@ -101,58 +101,100 @@ Range Convolution::inputs_of(const Strip& strip) const {
     return {rows_.begin() * pitch_, (strip.images - 1) * apart_ + rows_.end() * pitch_};
 }
 
-// Calls use(where the image of the plane begins, where the plane has it, rows, columns, phases).
+// Calls use(number of the image, its first pixel in the phase, where that stands in the plane of
+// the first channel, rows, pixels of a row).
 template <class Use>
-void Convolution::each_plane(const Strip& strip, const Use& use) const {
-    const std::int64_t size = vertical_.image * horizontal_.image;
+void Convolution::each_phase(const Strip& strip, const Use& use) const {
     for (std::int64_t image = 0; image < strip.images; ++image) {
-        for (std::int64_t plane = 0; plane < planes(); ++plane) {
-            const std::int64_t row_phase = plane / columns_.count() % rows_.count();
-            const std::int64_t column_phase = plane % columns_.count();
-            const std::int64_t channel = plane / columns_.count() / rows_.count();
-            const Range down = rows_.filled(row_phase), along = columns_.filled(column_phase);
-            if (down.begin == down.end || along.begin == along.end) continue;
-            use(((strip.first + image) * channels_in() + channel) * size +
-                    rows_.image_at(row_phase, down.begin) * horizontal_.image +
-                    columns_.image_at(column_phase, along.begin),
-                plane * input_plane_ + image * apart_ + down.begin * pitch_ + along.begin,
-                down.end - down.begin, along.end - along.begin);
+        for (std::int64_t down = 0; down < rows_.count(); ++down) {
+            for (std::int64_t along = 0; along < columns_.count(); ++along) {
+                const Range rows = rows_.filled(down), pixels = columns_.filled(along);
+                if (rows.begin == rows.end || pixels.begin == pixels.end) continue;
+                use(strip.first + image,
+                    rows_.image_at(down, rows.begin) * horizontal_.image +
+                        columns_.image_at(along, pixels.begin),
+                    (down * columns_.count() + along) * input_plane_ + image * apart_ +
+                        rows.begin * pitch_ + pixels.begin,
+                    rows.end - rows.begin, pixels.end - pixels.begin);
+            }
         }
     }
 }
 
-void Convolution::take(const float* images, const Strip& strip, float* planes) const {
+void Convolution::take(const Images<const float>& images, const Strip& strip, float* planes) const {
+    const std::int64_t channels = channels_in(), size = vertical_.image * horizontal_.image;
     const std::ptrdiff_t row = vertical_.stride * horizontal_.image;
-    each_plane(strip, [&](auto from, auto to, auto rows, auto numbers) {
-        loops_.copy(images + from, {row, horizontal_.stride}, rows, numbers, planes + to,
-                    {pitch_, 1});
+    const std::ptrdiff_t apart = rows_.count() * columns_.count() * input_plane_;
+    each_phase(strip, [&](auto image, auto pixel, auto place, auto rows, auto pixels) {
+        const float* const from = images.data + image * channels * size;
+        if (images.channels_last) {
+            const Spacing spacing{row * channels, horizontal_.stride * channels};
+            return loops_.part(from + pixel * channels, spacing, rows, pixels, channels,
+                               planes + place, pitch_, apart);
+        }
+        for (std::int64_t channel = 0; channel < channels; ++channel)
+            loops_.copy(from + channel * size + pixel, {row, horizontal_.stride}, rows, pixels,
+                        planes + channel * apart + place, {pitch_, 1});
     });
 }
 
-void Convolution::put(const float* planes, const Strip& strip, float* images) const {
+void Convolution::put(const float* planes, const Strip& strip, const Images<float>& images) const {
+    const std::int64_t channels = channels_in(), size = vertical_.image * horizontal_.image;
     const std::ptrdiff_t row = vertical_.stride * horizontal_.image;
-    if (!rows_.whole() || !columns_.whole()) {
-        const std::int64_t size = channels_in() * vertical_.image * horizontal_.image;
-        std::fill_n(images + strip.first * size, strip.images * size, 0.0f);
-    }
-    each_plane(strip, [&](auto to, auto from, auto rows, auto numbers) {
-        loops_.copy(planes + from, {pitch_, 1}, rows, numbers, images + to,
-                    {row, horizontal_.stride});
+    const std::ptrdiff_t apart = rows_.count() * columns_.count() * input_plane_;
+    if (!rows_.whole() || !columns_.whole())
+        std::fill_n(images.data + strip.first * channels * size, strip.images * channels * size,
+                    0.0f);
+    each_phase(strip, [&](auto image, auto pixel, auto place, auto rows, auto pixels) {
+        float* const to = images.data + image * channels * size;
+        if (images.channels_last) {
+            const Spacing spacing{row * channels, horizontal_.stride * channels};
+            return loops_.join(planes + place, pitch_, apart, rows, pixels, channels,
+                               to + pixel * channels, spacing);
+        }
+        for (std::int64_t channel = 0; channel < channels; ++channel)
+            loops_.copy(planes + channel * apart + place, {pitch_, 1}, rows, pixels,
+                        to + channel * size + pixel, {row, horizontal_.stride});
     });
 }
 
-void Convolution::take_gradient(const float* gradient, const Strip& strip, float* planes) const {
+void Convolution::take_gradient(const Images<const float>& gradient, const Strip& strip,
+                                float* planes) const {
     const std::int64_t height = rows_.outputs(), width = columns_.outputs();
+    const std::int64_t channels = channels_.outputs, size = channels * height * width;
     for (std::int64_t image = 0; image < strip.images; ++image) {
-        for (std::int64_t channel = 0; channel < channels_.outputs; ++channel) {
-            const std::int64_t from = (strip.first + image) * channels_.outputs + channel;
-            loops_.copy(gradient + from * height * width, {width, 1}, height, width,
-                        planes + channel * output_plane_ + image * apart_, {pitch_, 1});
+        const float* const from = gradient.data + (strip.first + image) * size;
+        float* const to = planes + image * apart_;
+        if (gradient.channels_last) {
+            loops_.part(from, {width * channels, channels}, height, width, channels, to, pitch_,
+                        output_plane_);
+            continue;
         }
+        for (std::int64_t channel = 0; channel < channels; ++channel)
+            loops_.copy(from + channel * height * width, {width, 1}, height, width,
+                        to + channel * output_plane_, {pitch_, 1});
     }
 }
 
-void Convolution::forward(const float* values, const float* bias, const float* inputs,
+void Convolution::put_outputs(const float* planes, const Strip& strip,
+                              const Images<float>& outputs) const {
+    const std::int64_t height = rows_.outputs(), width = columns_.outputs();
+    const std::int64_t channels = channels_.outputs, size = channels * height * width;
+    for (std::int64_t image = 0; image < strip.images; ++image) {
+        const float* const from = planes + image * apart_;
+        float* const to = outputs.data + (strip.first + image) * size;
+        if (outputs.channels_last) {
+            loops_.join(from, pitch_, output_plane_, height, width, channels, to,
+                        {width * channels, channels});
+            continue;
+        }
+        for (std::int64_t channel = 0; channel < channels; ++channel)
+            loops_.copy(from + channel * output_plane_, {pitch_, 1}, height, width,
+                        to + channel * height * width, {width, 1});
+    }
+}
+
+void Convolution::forward(const float* values, const float* bias, const Images<const float>& inputs,
                           std::int64_t images, float* outputs, int threads) const {
     const std::int64_t height = rows_.outputs(), width = columns_.outputs();
     const std::int64_t taken = planes() * input_plane_, made = channels_.outputs * output_plane_;
@@ -178,13 +220,7 @@ void Convolution::forward(const float* values, const float* bias, const float* i
                 loops_.multiply[vectors.end - vectors.begin](part, values, {from + at, 1}, bias,
                                                              false, {to + at, output_plane_});
             }
-            for (std::int64_t image = 0; image < of.images; ++image) {
-                for (std::int64_t channel = 0; channel < channels_.outputs; ++channel) {
-                    const std::int64_t place = (of.first + image) * channels_.outputs + channel;
-                    loops_.copy(to + channel * output_plane_ + image * apart_, {pitch_, 1}, height,
-                                width, outputs + place * height * width, {width, 1});
-                }
-            }
+            put_outputs(to, of, {outputs, inputs.channels_last});
         }
     });
 }
@@ -225,8 +261,9 @@ void Convolution::add_gradients(const float* values, const Strip& strip, bool ad
     }
 }
 
-void Convolution::backward(const float* values, const float* inputs, const float* gradient,
-                           std::int64_t images, const Gradients& wanted, int threads) const {
+void Convolution::backward(const float* values, const Images<const float>& inputs,
+                           const Images<const float>& gradient, std::int64_t images,
+                           const Gradients& wanted, int threads) const {
     const std::int64_t taken = planes() * input_plane_, coming = channels_.outputs * output_plane_;
     const std::int64_t sums = wanted.bias ? Workspace::rounded(count() + channels_.outputs) : 0;
     const std::int64_t work = count() * images * rows_.outputs() * columns_.outputs();
@@ -259,7 +296,7 @@ void Convolution::backward(const float* values, const float* inputs, const float
                 if (sums) take(inputs, of, from);
                 take_gradient(gradient, of, of_outputs + lead_);
                 add_gradients(values, of, number > mine.begin, from, of_outputs, to);
-                if (wanted.inputs) put(of_inputs, of, wanted.inputs);
+                if (wanted.inputs) put(of_inputs, of, {wanted.inputs, inputs.channels_last});
             }
             if (!sums) continue;
             team.wait_for_all();

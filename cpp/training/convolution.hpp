@@ -16,6 +16,13 @@ struct Channels {
     std::int64_t groups;
 };
 
+// [images][channels][height][width], or [images][height][width][channels].
+template <class Number>
+struct Images {
+    Number* data;
+    bool channels_last;
+};
+
 // Where the non-zeros of a convolution stand, for images of one size.
 class Convolution {
   public:
@@ -25,14 +32,14 @@ class Convolution {
     Convolution(const std::int64_t* positions, std::int64_t count, const Channels& channels,
                 const Axis& vertical, const Axis& horizontal, InstructionSet set);
 
-    // Images are [images][channels][height][width], and so are outputs. The same whatever the
-    // number of threads.
-    void forward(const float* values, const float* bias, const float* inputs, std::int64_t images,
-                 float* outputs, int threads) const;
+    // Outputs lie as inputs do. The same whatever the number of threads.
+    void forward(const float* values, const float* bias, const Images<const float>& inputs,
+                 std::int64_t images, float* outputs, int threads) const;
 
     // The gradient of the inputs lies as these do.
-    void backward(const float* values, const float* inputs, const float* gradient,
-                  std::int64_t images, const Gradients& wanted, int threads) const;
+    void backward(const float* values, const Images<const float>& inputs,
+                  const Images<const float>& gradient, std::int64_t images, const Gradients& wanted,
+                  int threads) const;
 
   private:
     struct Strip;
@@ -45,10 +52,12 @@ class Convolution {
     Range outputs_of(const Strip& strip) const;
     Range inputs_of(const Strip& strip) const;
     template <class Use>
-    void each_plane(const Strip& strip, const Use& use) const;
-    void take(const float* images, const Strip& strip, float* planes) const;
-    void put(const float* planes, const Strip& strip, float* images) const;
-    void take_gradient(const float* gradient, const Strip& strip, float* planes) const;
+    void each_phase(const Strip& strip, const Use& use) const;
+    void take(const Images<const float>& images, const Strip& strip, float* planes) const;
+    void put(const float* planes, const Strip& strip, const Images<float>& images) const;
+    void take_gradient(const Images<const float>& gradient, const Strip& strip,
+                       float* planes) const;
+    void put_outputs(const float* planes, const Strip& strip, const Images<float>& outputs) const;
     void add_gradients(const float* values, const Strip& strip, bool adds, const float* inputs,
                        const float* gradient, const Gradients& to) const;
 

@@ -302,6 +302,21 @@ void copy(const float* from, const Spacing& read, int64_t rows, int64_t numbers,
     }
 }
 
+void part(const float* from, const Spacing& read, int64_t rows, int64_t pixels, int64_t channels,
+          float* to, ptrdiff_t pitch, ptrdiff_t apart) {
+    const int64_t lanes = (pixels + width - 1) / width * width;
+    for (int64_t row = 0; row < rows; ++row)
+        take_numbers(from + row * read.row, pixels, read.number, channels, to + row * pitch, lanes,
+                     apart);
+}
+
+void join(const float* from, ptrdiff_t pitch, ptrdiff_t apart, int64_t rows, int64_t pixels,
+          int64_t channels, float* to, const Spacing& write) {
+    for (int64_t row = 0; row < rows; ++row)
+        give_numbers(from + row * pitch, apart, channels, to + row * write.row, pixels,
+                     write.number);
+}
+
 }  // namespace
 
 #define GOSSAMER_BY_VECTORS(loop) \
@@ -309,6 +324,7 @@ void copy(const float* from, const Spacing& read, int64_t rows, int64_t numbers,
 
 GOSSAMER_EXPORT(Loops, training_loops,
                 {width, GOSSAMER_BY_VECTORS(multiply), GOSSAMER_BY_VECTORS(sample),
-                 GOSSAMER_BY_VECTORS(differentiate), GOSSAMER_BY_VECTORS(total), take, copy})
+                 GOSSAMER_BY_VECTORS(differentiate), GOSSAMER_BY_VECTORS(total), take, copy, part,
+                 join})
 
 }  // namespace gossamer::training

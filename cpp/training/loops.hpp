@@ -59,6 +59,12 @@ struct Loops {
     // So many numbers of so many rows.
     void (*copy)(const float* from, const Spacing& read, std::int64_t rows, std::int64_t numbers,
                  float* to, const Spacing& write);
+    // So many pixels of so many rows, whose channels follow each other, to planes `apart`, and
+    // back. What a plane has after a row is set to 0 up to a vector's width.
+    void (*part)(const float* from, const Spacing& read, std::int64_t rows, std::int64_t pixels,
+                 std::int64_t channels, float* to, std::ptrdiff_t pitch, std::ptrdiff_t apart);
+    void (*join)(const float* from, std::ptrdiff_t pitch, std::ptrdiff_t apart, std::int64_t rows,
+                 std::int64_t pixels, std::int64_t channels, float* to, const Spacing& write);
 };
 
 GOSSAMER_DECLARE(Loops, training_loops)

@@ -15,6 +15,9 @@ COMPILED = available_instruction_sets()[:-1]
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the kernels are not built")
 
 
+FORMATS = torch.contiguous_format, torch.channels_last
+
+
 def randoms(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -25,7 +28,7 @@ def differentiated(
     """Return the outputs, and the gradients of a weighted sum of them."""
     leaves = [argument.detach().requires_grad_() for argument in arguments]
     outputs = function(*leaves)
-    weights = randoms(*outputs.shape, seed=seed).to(outputs.dtype)
+    weights = torch.empty_like(outputs).copy_(randoms(*outputs.shape, seed=seed))
     return [outputs.detach(), *torch.autograd.grad(outputs, leaves, weights)]
 
 
@@ -107,8 +110,8 @@ def convolutions(draw: st.DrawFn) -> tuple[SparseConv, Tensor]:
     if isinstance(padding, tuple):
         least = [max(1, size - 2 * zeros) for size, zeros in zip(least, padding, strict=True)]
     sides = [draw(st.integers(size, size + draw(st.sampled_from([3, 20])))) for size in least]
-    images = draw(st.sampled_from([1, 2, 3, 8, 35]))
-    return filled(layer), randoms(images, before, *sides, seed=4)
+    images = randoms(draw(st.sampled_from([1, 2, 3, 8, 35])), before, *sides, seed=4)
+    return filled(layer), images.to(memory_format=draw(st.sampled_from(FORMATS)))
 
 
 @pytest.fixture(params=COMPILED)
@@ -161,13 +164,31 @@ def test_padding_of_other_modes(mode: str) -> None:
         torch.testing.assert_close(one, wanted)
 
 
-def test_images_in_any_order_of_memory() -> None:
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_outputs_and_gradients_lie_as_the_inputs_do(
+    layout: torch.memory_format, channels: int
+) -> None:
+    layer = filled(SparseConv2d(channels, 4, 3, connections=9, seed=0))
+    inputs = randoms(2, channels, 5, 6).to(memory_format=layout).requires_grad_()
+    outputs = layer(inputs)
+    dense = layer.dense().to(memory_format=layout)(inputs)  # type: ignore[call-overload]
+    assert outputs.stride() == dense.stride()
+    other = FORMATS[layout is FORMATS[0]]
+    coming = randoms(*outputs.shape)
+    found = [
+        torch.autograd.grad(outputs, inputs, coming.to(memory_format=each), retain_graph=True)[0]
+        for each in (layout, other)
+    ]
+    assert torch.equal(*found)
+    assert all(gradient.stride() == inputs.stride() for gradient in found)
+
+
+def test_images_that_lie_apart() -> None:
     layer, inputs = small(stride=2), randoms(2, 3, 5, 6)
-    expected = layer(inputs)
     spread = torch.full((2, 3, 10, 12), torch.nan)
     spread[..., ::2, ::2] = inputs
-    for laid_out in (inputs.to(memory_format=torch.channels_last), spread[..., ::2, ::2]):
-        assert torch.equal(layer(laid_out), expected)
+    assert torch.equal(layer(spread[..., ::2, ::2]), layer(inputs))
 
 
 def test_what_is_not_trained_has_no_gradient() -> None:

@@ -1,5 +1,6 @@
 """The convolution of images with sparse weights in the compiled kernels."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,10 +49,10 @@ class _ConvolutionKernels:
         )
 
     def outputs(self, inputs: Tensor, geometry: Geometry) -> Tensor:
-        return inputs.new_empty((inputs.shape[0], geometry[0], *_sides(inputs, geometry)))
+        return _empty(inputs, (inputs.shape[0], geometry[0], *_sides(inputs, geometry)))
 
     def of_inputs(self, inputs: Tensor, geometry: Geometry) -> Tensor:  # noqa: ARG002
-        return inputs.new_empty(inputs.shape)
+        return _empty(inputs, inputs.shape)
 
     def forward(
         self, compiled: Any, values: Tensor, inputs: Tensor, bias: Tensor | None, outputs: Tensor
@@ -61,6 +62,7 @@ class _ConvolutionKernels:
             values.data_ptr(),
             0 if bias is None else bias.data_ptr(),
             inputs.data_ptr(),
+            _is_channels_last(inputs),
             inputs.shape[0],
             outputs.data_ptr(),
             torch.get_num_threads(),
@@ -73,16 +75,32 @@ class _ConvolutionKernels:
         compiled.backward(
             values.data_ptr(),
             inputs.data_ptr(),
+            _is_channels_last(inputs),
             gradient.data_ptr(),
+            _is_channels_last(gradient),
             inputs.shape[0],
             *(0 if found is None else found.data_ptr() for found in wanted),
             torch.get_num_threads(),
         )
 
 
+def _is_channels_last(images: Tensor) -> bool:
+    """Tell whether the channels of a pixel are next to each other; an only one's stride says it."""
+    return images.stride(1) == 1 and images.is_contiguous(memory_format=torch.channels_last)
+
+
+def _empty(images: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return images of that shape, laid out as those given."""
+    if not _is_channels_last(images):
+        return images.new_empty(shape)
+    count, channels, height, width = shape
+    return images.new_empty((count, height, width, channels)).permute(0, 3, 1, 2)
+
+
 def _readable(images: Tensor) -> Tensor:
-    """Return the same numbers, pixels of a channel next to each other."""
-    if images.is_contiguous() and not images.is_neg() and not images._is_zerotensor():
+    """Return the same numbers, those of a channel or those of a pixel next to each other."""
+    laid_out = images.is_contiguous() or _is_channels_last(images)
+    if laid_out and not images.is_neg() and not images._is_zerotensor():
         return images
     return images.clone(memory_format=torch.contiguous_format)
 
@@ -139,7 +157,8 @@ def sparse_conv2d(
     Returns
     -------
     Tensor
-        float32 [images, output channels, height, width].
+        float32 [images, output channels, height, width], in memory with the channels last where
+        the inputs are.
 
     Raises
     ------
