@@ -31,6 +31,7 @@ from gossamer.recipes.steps import Source
 from gossamer.recipes.trial_runner import TrialRunner
 from gossamer.training import Adam, OptimizerOptions, Sgd
 from gossamer.training.loop import Interrupted
+from gossamer.training.updaters import SET, RigL, Updater
 
 MLP = NetworkSpec(name="mlp", hidden=(16,))
 WIDE = NetworkSpec(name="mlp", hidden=(100, 80))
@@ -457,3 +458,22 @@ def test_a_mask_of_whole_units_cannot_be_packed(
     found = keyed(trial(borrowed((units,)), Pack(), network=network), points)
     with pytest.raises(InputError, match="pack is for single weights, but the mask prunes whole"):
         make_runner(points).state(found, 2)
+
+
+@pytest.mark.parametrize("updater", [SET(every=2), RigL(every=2, fraction=0.5)])
+def test_connections_move_packed_as_they_do_masked(
+    make_runner: MakeRunner, points: Dataset, updater: Updater
+) -> None:
+    runner, masks = make_runner(points), []
+    for pack in ((), (Pack(),)):
+        step = Train(epochs=3, batch=16, optimizer=SGD, updater=updater)
+        found = keyed(trial(Prune(sparsity=0.8, score="random"), *pack, step), points)
+        state = do_all(runner, found)
+        masks.append(kept(state))
+        assert state.packed == bool(pack)
+        assert sum(int(weight.sum()) for weight in masks[-1].values()) == 144 - round(0.8 * 144)
+        runner.measure(found)
+    before = kept(runner.state(found, 1))
+    for name, where in masks[0].items():
+        assert torch.equal(masks[1][name], where)
+        assert not torch.equal(before[name], where)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional, grad
 
 from gossamer.core.errors import InputError
 from gossamer.networks.sparse_convolution import convolves_in_kernels, sparse_conv2d
@@ -26,6 +26,11 @@ _CONVOLVE: dict[int, Callable[..., Tensor]] = {
     1: functional.conv1d,
     2: functional.conv2d,
     3: functional.conv3d,
+}
+_WEIGHT_GRADIENTS: dict[int, Callable[..., Tensor]] = {
+    1: grad.conv1d_weight,
+    2: grad.conv2d_weight,
+    3: grad.conv3d_weight,
 }
 
 
@@ -104,6 +109,11 @@ class SparseLinear(SparseLayer):
         if multiplies_in_kernels(self.values, self.positions, inputs, shape):
             return sparse_linear(self.values, inputs, self.bias, self.positions, shape)
         return functional.linear(inputs, self.weight, self.bias)
+
+    def gradient_of_rows(self, inputs: Tensor, gradient: Tensor, begin: int, end: int) -> Tensor:
+        """Return the gradient of rows of the dense weight; see `SparseLayer`."""
+        inputs, gradient = inputs.to(self.values.dtype), gradient.to(self.values.dtype)
+        return gradient.flatten(0, -2)[:, begin:end].t() @ inputs.flatten(0, -2)
 
     @property
     def in_features(self) -> int:
@@ -199,6 +209,31 @@ class SparseConv(SparseLayer):
         return convolve(
             inputs, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
+
+    def gradient_of_rows(self, inputs: Tensor, gradient: Tensor, begin: int, end: int) -> Tensor:
+        """Return the gradient of rows of the dense weight; see `SparseLayer`."""
+        axes = len(self.kernel_size)
+        if inputs.dim() == axes + 1:
+            inputs, gradient = inputs[None], gradient[None]
+        inputs, gradient = inputs.to(self.values.dtype), gradient.to(self.values.dtype)
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        inputs = functional.pad(inputs, self._margins(), mode=mode)
+        units, channels = self.out_channels // self.groups, self.in_channels // self.groups
+        differentiate: Callable[..., Tensor] = _WEIGHT_GRADIENTS[axes]
+        parts = []
+        for group in range(begin // units, -(-end // units)):
+            first, last = max(begin, group * units), min(end, (group + 1) * units)
+            parts.append(
+                differentiate(
+                    inputs[:, group * channels : (group + 1) * channels],
+                    (last - first, *self.weight_shape[1:]),
+                    gradient[:, first:last],
+                    self.stride,
+                    0,
+                    self.dilation,
+                )
+            )
+        return torch.cat(parts)
 
     def _geometry(self, margins: list[int]) -> tuple[int, ...]:
         """Return what `sparse_conv2d` must know of the layer."""

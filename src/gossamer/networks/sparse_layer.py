@@ -80,6 +80,23 @@ class SparseLayer(nn.Module):
         """The fraction of the weight's entries that are not stored."""
         return 1 - self.connections / self.weight_shape.numel()
 
+    def gradient_of_rows(self, inputs: Tensor, gradient: Tensor, begin: int, end: int) -> Tensor:
+        """Return the gradient of rows of the dense weight, zeros of which it has none, too.
+
+        Parameters
+        ----------
+        inputs, gradient
+            What the layer was given, and the gradient of what it returned.
+        begin, end
+            Which units: from `begin` up to `end`.
+
+        Returns
+        -------
+        Tensor
+            Shape [end - begin, ...] of the weight's rows.
+        """
+        raise NotImplementedError
+
     def extra_repr(self) -> str:
         """Return what stands in the brackets of the layer's `repr`."""
         return (

@@ -1,6 +1,7 @@
 """Training from one state to the next, going on from a checkpoint where there is one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.core.errors import InputError, StoreError
+from gossamer.masks import Mask
+from gossamer.networks.sparse_layer import SparseLayer
 from gossamer.recipes.state import State, load_state, save_state, snapshot
 from gossamer.records.record import Epoch
 from gossamer.training.loop import Job, Standing, train
@@ -45,17 +48,22 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
             step.updater,
             network,
             optimizer,
-            mask=start.mask,
+            mask=None if before.packed else start.mask,
             seed=work.seed,
             example=data.train.inputs[:2],
             memory=memory,
             steps=total,
         )
 
+    def mask() -> Mask | None:
+        if updating is None:
+            return before.mask
+        return _moved(before.mask, updating.layers) if before.packed else updating.mask
+
     def now(standing: Standing) -> State:
         return State(
             network=snapshot(network),
-            mask=updating.mask if updating else before.mask,
+            mask=mask(),
             optimizer=optimizer_tensors(optimizer, network),
             epochs=before.epochs + len(standing.history),
             packed=before.packed,
@@ -82,6 +90,18 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
     ended = train(job, standing)
     _check_unsaved(unsaved, network)
     return now(ended), ended
+
+
+def _moved(mask: Mask | None, layers: Mapping[str, SparseLayer]) -> Mask | None:
+    """Return the mask of packed layers whose connections stand elsewhere by now."""
+    if mask is None:
+        return None
+    weights = dict(mask.weights)
+    for name, layer in layers.items():
+        kept = torch.zeros(layer.weight_shape.numel(), dtype=torch.bool)
+        kept[layer.positions.cpu()] = True
+        weights[name] = kept.view(layer.weight_shape)
+    return replace(mask, weights=weights)
 
 
 _MEMORY = "updater/"

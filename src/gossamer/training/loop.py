@@ -14,7 +14,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 from torch.optim import Optimizer
 
@@ -25,6 +24,7 @@ from gossamer.data.resident import Batch, Resident, batches, epoch_order
 from gossamer.measures.functional import evaluate
 from gossamer.measures.functional.running import run
 from gossamer.records.record import Epoch
+from gossamer.training.connections import Gradients, gradients_of
 from gossamer.training.optimizers import set_rate
 from gossamer.training.options import Precision, TrainingOptions
 from gossamer.training.updating import Updating
@@ -163,19 +163,14 @@ def _step(job: Job, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return loss.detach(), logits.detach()
 
 
-def _gradients(job: Job, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Return the gradient of every parameter, of pruned weights too; nothing else changes."""
-    device = inputs.device
-    parameters = {n: p for n, p in job.network.named_parameters() if p.requires_grad}
-    buffers = {name: value.clone() for name, value in job.network.named_buffers()}
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        _autocast(job.precision, device.type),
-    ):
-        logits = functional_call(job.network, {**parameters, **buffers}, (inputs,))
-        loss = functional.cross_entropy(logits, labels)
-    found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
-    return dict(zip(parameters, found, strict=True))
+def _gradients(job: Job, inputs: Tensor, labels: Tensor) -> Gradients:
+    """Return the gradients, of pruned weights too; nothing else changes."""
+
+    def loss() -> Tensor:
+        with _autocast(job.precision, inputs.device.type):
+            return functional.cross_entropy(job.network(inputs), labels)
+
+    return gradients_of(job.network, loss)
 
 
 def _backward(loss: Tensor) -> None:

@@ -1,6 +1,7 @@
 """An updater at work on a network and its optimizer."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +13,14 @@ from gossamer.core.formats import likeliest, listed
 from gossamer.graph.examples import Example
 from gossamer.masks import Mask
 from gossamer.masks.grouping import pattern_of
-from gossamer.training.updaters import UPDATERS, Moment, Updater
+from gossamer.training.connections import (
+    Gradients,
+    density,
+    gradients_of,
+    reconnect,
+    sparse_layers,
+)
+from gossamer.training.updaters import UPDATERS, Moment, Moved, Updater
 
 
 class Updating:
@@ -54,7 +62,9 @@ class Updating:
         memory: Mapping[str, Tensor],
         steps: int | None,
     ) -> None:
-        _check(updater, mask, steps)
+        self.layers = sparse_layers(network) if updater.moves_connections else {}
+        """Those whose connections move, by the names of their weights."""
+        _check(updater, mask, steps, bool(self.layers))
         if mask is not None:
             updater.check_mask(mask, network, example)
         self._total = steps
@@ -69,9 +79,16 @@ class Updating:
     @property
     def density(self) -> float:
         """The share of the prunable weights that is kept; 1 as long as nothing is pruned."""
+        if self.layers:
+            return density(self.mask.weights if self.mask else {}, self.layers)
         return 1 - self.mask.sparsity if self.mask else 1.0
 
-    def step(self, gradients: Callable[[], Mapping[str, Tensor]] | None = None) -> None:
+    def step(
+        self,
+        gradients: Callable[[], Mapping[str, Tensor]] | None = None,
+        *,
+        loss: Callable[[], Tensor] | None = None,
+    ) -> None:
         """Let the updater change the mask; to be called after each step of the optimizer.
 
         Parameters
@@ -79,9 +96,18 @@ class Updating:
         gradients
             Returns the gradients of the loss by parameter, for an updater that looks at those of
             pruned weights: by `torch.autograd.grad`, as `backward` leaves these out.
+        loss
+            Returns the loss of the batch, instead: gradients are found where they are needed, for
+            layers too that store their non-zeros only.
         """
         self.steps += 1
-        self.after_step(self.steps, gradients or _no_gradients)
+        if gradients is not None:
+            given = gradients
+            self.after_step(self.steps, lambda: Gradients(given()))
+        elif loss is not None:
+            self.after_step(self.steps, partial(gradients_of, self._network, loss))
+        else:
+            self.after_step(self.steps, _no_gradients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what to keep beside the mask, to go on later as if nothing had been."""
@@ -91,7 +117,7 @@ class Updating:
         """Take up what `state_dict` gave."""
         self.steps, self.memory = int(state["steps"]), dict(state["memory"])
 
-    def after_step(self, step: int, gradients: Callable[[], Mapping[str, Tensor]]) -> None:
+    def after_step(self, step: int, gradients: Callable[[], Gradients]) -> None:
         """Let the updater look at the network after a step; see `Moment`."""
         moment = Moment(
             step=step,
@@ -100,10 +126,16 @@ class Updating:
             memory=self.memory,
             seed=self._seed,
             example=self._example,
-            gradients=gradients,
+            gradients=lambda: gradients().parameters,
             steps=self._total,
+            layers=self.layers,
+            weight_gradients=lambda: gradients().weights,
         )
-        mask = self._updater.after_step(moment)
+        change = self._updater.after_step(moment)
+        mask = change.mask if isinstance(change, Moved) else change
+        if isinstance(change, Moved):
+            for name, positions in change.positions.items():
+                reconnect(self.layers[name], positions, self._optimizer)
         if mask is not None:
             # Sets to zero what is pruned and what the optimizer keeps for it, so that what is kept
             # anew starts with neither.
@@ -111,9 +143,12 @@ class Updating:
             self.mask = mask
 
 
-def _check(updater: Updater, mask: Mask | None, steps: int | None) -> None:
-    if updater.moves and mask is None and updater.pruning() is None:
-        raise InputError(f"the updater {updater.kind()!r} moves the weights of a mask: pass mask=")
+def _check(updater: Updater, mask: Mask | None, steps: int | None, sparse: bool) -> None:
+    if updater.moves and mask is None and updater.pruning() is None and not sparse:
+        raise InputError(
+            f"the updater {updater.kind()!r} moves the weights of a mask: pass mask=, or a model "
+            "with sparse layers"
+        )
     if updater.moves and mask is not None:
         pattern = pattern_of(mask)
         if mask.attached or pattern.name not in updater.moves:
@@ -131,8 +166,11 @@ def _check(updater: Updater, mask: Mask | None, steps: int | None) -> None:
         )
 
 
-def _no_gradients() -> Mapping[str, Tensor]:
-    raise InputError("this updater looks at gradients: call step(gradients=...) with them")
+def _no_gradients() -> Gradients:
+    raise InputError(
+        "this updater looks at gradients: call step(gradients=...) with what returns them, or "
+        "step(loss=...) with what returns the loss of the batch"
+    )
 
 
 def updater(
@@ -158,7 +196,9 @@ def updater(
         weights of a mask to random places (Mocanu et al. 2018), ``"rigl"`` to where the gradient is
         largest (Evci et al. 2020), ``"srigl"`` so that units have as many each (Lasby et al. 2024).
     mask
-        What is pruned already and stays so; it is enforced. None to start from a dense network.
+        What is pruned already and stays so; it is enforced. None to start from a dense network, or
+        where all that moves are the connections of sparse layers: "set" and "rigl" move those of
+        each `SparseLinear` and `SparseConv2d` without ever making its dense weight.
     example
         What the model takes, as for `prune`.
     seed

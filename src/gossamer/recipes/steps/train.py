@@ -49,7 +49,8 @@ class Train(TrainingOptions, Step):
     def check(self, reached: Sequence[Expected], validation: float, at: str) -> None:
         """Refuse to keep momenta, to watch a split or to change a mask that are not there."""
         if self.updater is not None:
-            reached[-1].must_be_unpacked(at)
+            if not self.updater.moves_connections:
+                reached[-1].must_be_unpacked(at)
             if self._pruning() is None and not reached[-1].masks:
                 raise InputError(
                     f"{at} has an updater that moves the weights of a mask, but nothing is pruned "

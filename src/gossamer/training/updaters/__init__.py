@@ -5,7 +5,7 @@ from gossamer.training.updaters.granet import GraNet
 from gossamer.training.updaters.rigl import RigL
 from gossamer.training.updaters.set import SET
 from gossamer.training.updaters.srigl import SRigL
-from gossamer.training.updaters.updater import UPDATERS, AnyUpdater, Moment, Updater
+from gossamer.training.updaters.updater import UPDATERS, AnyUpdater, Moment, Moved, Updater
 
 __all__ = [
     "SET",
@@ -14,6 +14,7 @@ __all__ = [
     "GraNet",
     "Gradual",
     "Moment",
+    "Moved",
     "RigL",
     "SRigL",
     "Updater",

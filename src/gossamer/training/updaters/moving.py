@@ -1,15 +1,16 @@
 """Moving the weights of a mask: in each layer some go, and as many others come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, PositiveInt
 
 from gossamer.core.errors import InputError
-from gossamer.training.updaters.updater import Moment, Updater
+from gossamer.training.updaters.updater import Moment, Moved, Updater
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from gossamer.graph.examples import Example
@@ -59,6 +60,13 @@ class Moving(Updater):
         """Return what gives a number for each group of a weight; the largest grow first."""
         raise NotImplementedError
 
+    def growth_of_layers(self, moment: Moment) -> "Callable[[str, torch.Size], Iterator[Tensor]]":
+        """Return what gives of the weight of a sparse layer, from name and shape, who grows first.
+
+        It gives blocks of rows, one after the other. Called where it moves connections, too.
+        """
+        raise NotImplementedError
+
     def moved(
         self,
         moment: Moment,  # noqa: ARG002
@@ -75,22 +83,33 @@ class Moving(Updater):
             grouping.pools,
         )
 
-    def after_step(self, moment: Moment) -> "Mask | None":
-        """Return a mask of as many weights in each layer where an update is due."""
+    def after_step(self, moment: Moment) -> "Moved | None":
+        """Return as many weights in each layer where an update is due."""
         from gossamer.masks.grouping import groupings
+        from gossamer.training.connections import exchanged_positions
 
         assert moment.steps is not None
-        assert moment.mask is not None
         progress = moment.step / (self.until * moment.steps)
         if moment.step % self.every or progress >= 1:
             return None
-        growth, share = self.growth(moment), self.share(progress)
+        share, positions = self.share(progress), {}
+        if moment.layers:
+            grows = self.growth_of_layers(moment)
+            positions = {
+                name: exchanged_positions(
+                    layer, grows(name, layer.weight_shape), round(share * layer.connections)
+                )
+                for name, layer in moment.layers.items()
+            }
+        if moment.mask is None:
+            return Moved(None, positions)
+        growth = self.growth(moment)
         moved = {
             name: one.spread(self.moved(moment, one, growth(one), share))
             for name, one in groupings(moment.mask, moment.network).items()
         }
         provenance = {**moment.mask.provenance, "moved": self.kind()}
-        return replace(moment.mask, weights=moved, provenance=provenance)
+        return Moved(replace(moment.mask, weights=moved, provenance=provenance), positions)
 
 
 def exchanged(

@@ -1,13 +1,14 @@
 """Growing weights where the gradient is large."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gossamer.training.updaters.moving import Moving
 from gossamer.training.updaters.updater import Moment
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from gossamer.masks.grouping import Grouping
@@ -21,6 +22,7 @@ class RigL(Moving):
     """  # noqa: D205
 
     version: ClassVar[int] = 1
+    moves_connections: ClassVar[bool] = True
     name: Literal["rigl"] = "rigl"
     """Which updater."""
 
@@ -38,3 +40,12 @@ class RigL(Moving):
         """Return what gives the norm of the gradient of every group."""
         gradients = moment.gradients_by_weight()
         return lambda one: one.norms(gradients[one.layer.name])
+
+    def growth_of_layers(self, moment: Moment) -> "Callable[[str, torch.Size], Iterator[Tensor]]":
+        """Return what gives the magnitudes of the gradient of a layer's weight."""
+        gradients = moment.gradients_by_layer()
+
+        def magnitudes(name: str, shape: "torch.Size") -> "Iterator[Tensor]":  # noqa: ARG001
+            return (block.abs() for block in gradients[name].blocks())
+
+        return magnitudes

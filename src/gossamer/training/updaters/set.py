@@ -1,12 +1,13 @@
 """Sparse evolutionary training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gossamer.training.updaters.moving import Moving, Share
 from gossamer.training.updaters.updater import Moment
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from gossamer.masks.grouping import Grouping
@@ -22,6 +23,7 @@ class SET(Moving):
     """  # noqa: D205
 
     version: ClassVar[int] = 1
+    moves_connections: ClassVar[bool] = True
     name: Literal["set"] = "set"
     """Which updater."""
     until: Share = 1.0
@@ -36,5 +38,19 @@ class SET(Moving):
         def drawn(one: "Grouping") -> "Tensor":
             random = stream(moment.seed, "grow", moment.step, one.layer.name)
             return torch.from_numpy(random.random(len(one.kept)))
+
+        return drawn
+
+    def growth_of_layers(self, moment: Moment) -> "Callable[[str, torch.Size], Iterator[Tensor]]":
+        """Return what draws a number for every entry of a layer's weight."""
+        import torch
+
+        from gossamer.core.streams import stream
+        from gossamer.training.connections import blocks_of
+
+        def drawn(name: str, shape: "torch.Size") -> "Iterator[Tensor]":
+            random = stream(moment.seed, "grow", moment.step, name)
+            for begin, end in blocks_of(shape):
+                yield torch.from_numpy(random.random((end - begin, *shape[1:])))
 
         return drawn

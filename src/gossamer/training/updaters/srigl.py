@@ -28,6 +28,7 @@ class SRigL(RigL):
 
     version: ClassVar[int] = 1
     moves: ClassVar[tuple[str, ...]] = ("weight",)
+    moves_connections: ClassVar[bool] = False
     name: Literal["srigl"] = "srigl"  # type: ignore[assignment]
     """Which updater."""
     salient: Annotated[float, Field(ge=0, le=1)] = 0.3

@@ -4,7 +4,7 @@ Importing an updater does not import torch; having it at work does.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from gossamer.core.errors import InputError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from gossamer.graph.examples import Example
     from gossamer.masks import Mask
+    from gossamer.networks.sparse_layer import SparseLayer
+    from gossamer.training.connections import WeightGradient
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Moment:
     of pruned weights too. It costs a pass forward and backward."""
     steps: int | None = None
     """How many steps the training has; None where that is not known."""
+    layers: "Mapping[str, SparseLayer]" = field(default_factory=dict)
+    """The layers that store their non-zeros only, by the names of their weights."""
+    weight_gradients: "Callable[[], Mapping[str, WeightGradient]]" = dict
+    """Returns the gradients of their weights, likewise."""
 
     def gradients_by_weight(self) -> "dict[str, Tensor]":
         """Return the `gradients` of the weights of the mask; several uses of one add up.
@@ -59,6 +65,31 @@ class Moment:
                 )
         return gradients
 
+    def gradients_by_layer(self) -> "dict[str, WeightGradient]":
+        """Return the `weight_gradients`.
+
+        Raises
+        ------
+        InputError
+            If one is missing.
+        """
+        found = dict(self.weight_gradients()) if self.layers else {}
+        if missing := [name for name in self.layers if name not in found]:
+            raise InputError(
+                f"the updater needs the gradient of {missing[0]}, of which the sparse layer stores "
+                "a part only: call step(loss=...) with what returns the loss of the batch"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What an updater changes where a network has sparse layers."""
+
+    mask: "Mask | None"
+    positions: "Mapping[str, Tensor]"
+    """Where the connections of layers stand from now on, by the names of the weights."""
+
 
 class Updater(Options):
     """Changes the mask while training goes on.
@@ -72,6 +103,8 @@ class Updater(Options):
     """Raised where the same options come to mean something else: it enters the keys."""
     moves: ClassVar[tuple[str, ...]] = ()
     """Names of the patterns whose groups it moves, so that it needs a mask of one of them."""
+    moves_connections: ClassVar[bool] = False
+    """Whether it moves those of sparse layers, too, which have no mask."""
     needs_steps: ClassVar[bool] = False
     """Whether it must know how many steps the training has."""
 
@@ -93,7 +126,7 @@ class Updater(Options):
     def check_mask(self, mask: "Mask", network: "nn.Module", example: "Example | None") -> None:
         """Refuse what it is to start from."""
 
-    def after_step(self, moment: Moment) -> "Mask | None":
+    def after_step(self, moment: Moment) -> "Mask | Moved | None":
         """Return the mask from now on; None to keep the one in force."""
         raise NotImplementedError
 
