@@ -251,6 +251,8 @@ void Convolution::add_gradients(const float* values, const Strip& strip, bool ad
     if (!to.inputs) return;
     const Part part = by_plane_.part(0, {0, planes()});
     const Range wanted = inputs_of(strip);
+    // Outputs may see nothing but the zeros around the images.
+    if (wanted.begin >= wanted.end && to.values && !adds) std::fill_n(to.values, count(), 0.0f);
     const Tiles tiles(wanted.end - wanted.begin, loops_.width);
     for (std::int64_t number = 0; number < tiles.count(); ++number) {
         const Range of = tiles.vectors_of(number);

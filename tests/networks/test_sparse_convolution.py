@@ -136,6 +136,18 @@ def test_images_of_several_tiles_and_of_many_channels() -> None:
     check_equals_dense(layer, randoms(2, 20, 9, 9))  # of another size than before
 
 
+def test_outputs_that_see_none_of_the_image() -> None:
+    layer = SparseConv2d(1, 1, (4, 1), 3, (4, 0), (3, 1), connections=1, seed=0)
+    outputs = layer(randoms(1, 1, 2, 3).requires_grad_())
+    other, inputs = SparseConv2d(1, 1, 3, connections=2, seed=0), randoms(1, 1, 9, 9)
+    other(inputs).sum().backward()  # leaves its gradients in the memory that kernels work in
+    assert other.values.grad is not None
+    assert other.values.grad.all()
+    outputs.sum().backward()
+    assert layer.values.grad is not None
+    assert layer.values.grad.tolist() == [0]
+
+
 @pytest.fixture
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()
