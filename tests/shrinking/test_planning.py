@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,8 @@ from gossamer.shrinking.descent import (
     shared_out,
 )
 from gossamer.shrinking.features import features_read, output_layers
-from gossamer.shrinking.fine_tuning import Lesson, fine_tune, layout_of, lesson, train_epochs
+from gossamer.shrinking.fine_tuning import Lesson, fine_tune, lesson, train_epochs
+from gossamer.shrinking.layout import layout_of
 from gossamer.shrinking.options import DEFAULT_RATE, options_of
 from gossamer.shrinking.pace import Pace
 from gossamer.shrinking.piloting import tried_rate
@@ -169,14 +171,22 @@ def test_a_search_begins_where_so_few_examples_could_show_its_first_candidate() 
 
 
 def test_a_forecast_counts_the_candidates_that_there_can_be() -> None:
-    pace = Pace(planning=12.0, epoch=2.0, candidate=3.0, final=7.0, most=5)
-    assert pace.forecast(10) == 12.0 + 0.5 * (10 * 2.0 + 5 * 3.0) + 7.0
-    assert pace.least == 12.0 + 2.0 + 3.0 + 7.0
+    options = options_of(epochs=10)
+    pace = Pace(layers=4.0, tables=6.0, ways=2.0, epoch=2.0, candidate=3.0, final=7.0, most=5)
+    assert pace.forecast(options) == 12.0 + 0.5 * (10 * 2.0 + 5 * 3.0) + 7.0
+    assert pace.least(options) == 12.0 + 2.0 + 3.0 + 7.0
+    # Layers are not timed where little is trained, or the time is short.
+    assert pace.forecast(options_of(epochs=5)) == 6.0 + 0.5 * (5 * 2.0 + 5 * 3.0) + 7.0
+    assert pace.least(options, left=20.0) == 6.0 + 2.0 + 3.0 + 7.0
 
 
 def test_a_short_time_is_shared_out_too() -> None:
     class Task:
-        pace, learnt, ground = Pace(4.0, 10.0, 1.0, 0.0), learnt(), ground(pattern="weight")
+        pace, learnt, ground = (
+            Pace(1.0, 2.0, 1.0, 10.0, 1.0, 0.0),
+            learnt(),
+            ground(pattern="weight"),
+        )
         deadline = time.monotonic() + 4 + MOST + 55.0
 
     task: Any = Task()
@@ -275,3 +285,27 @@ def test_layers_are_tried_on_fewer_examples_where_little_is_trained() -> None:
     assert sensitivity_examples(20, few) == 128
     assert sensitivity_examples(20, many) == 1024
     assert 128 < sensitivity_examples(20, ground(epochs=3000)) < 1024
+
+
+def test_a_way_is_not_taken_untried_for_being_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units may be fast by keeping nothing, at a depth that the other ways never reach."""
+    steps = {"weight": 0.1, "unit": 1.0, "block": 0.12}
+    ways = {name: Way(name, lambda _: {}, {}) for name in steps}
+    speeds = {name: piloting.Speed(0.0, step) for name, step in steps.items()}
+    at: list[float] = []
+    monkeypatch.setattr(piloting, "timed_at", lambda way, depth, *_: steps[way.pattern] * depth)
+    monkeypatch.setattr(piloting, "masked_to", lambda _, __, depth, ___: at.append(depth))
+    monkeypatch.setattr(piloting, "fine_tune", lambda *_: ())
+    far = iter([0.1, 0.3, 0.2])
+    monkeypatch.setattr(piloting, "distance_from", lambda *_: next(far))
+    given: Any = None
+    found, reason, spent = piloting.piloted(
+        ways, speeds, network(), learnt(), ground(), given, 30, nothing, lambda _: None
+    )
+    assert found == "weight"
+    assert len(at) == len(ways)
+    assert [math.exp(steps[n] * d) for n, d in zip(steps, at, strict=True)] == pytest.approx(
+        [math.exp(0.12 * 7)] * 3
+    )
+    assert "unit 0.3" in reason
+    assert 0 < spent <= 15

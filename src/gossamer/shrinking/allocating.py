@@ -13,7 +13,8 @@ from gossamer.masks import Mask, Pattern, find_mask
 from gossamer.measures.functional.modes import evaluation
 from gossamer.records.shrinking import Tolerance
 from gossamer.shrinking.fine_tuning import distance, learnt_outputs
-from gossamer.shrinking.split import Split
+from gossamer.shrinking.layout import laid_out, layout_of
+from gossamer.shrinking.split import Split, mapped
 from gossamer.shrinking.task import Task, outputs_of
 
 LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -219,7 +220,12 @@ def tolerances(
     exclude
         As for `gossamer.prune`.
     """
-    batches = [inputs for inputs, _ in split.batches(512)]
+    layout = layout_of(network, split)
+    network = laid_out(network, layout)
+    batches = [
+        mapped(inputs, lambda one: one.contiguous(memory_format=layout))
+        for inputs, _ in split.batches(512)
+    ]
     masks = [
         find_mask(network, level, allocation="uniform", pattern=pattern, exclude=list(exclude),
                   example=example)

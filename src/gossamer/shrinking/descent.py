@@ -29,6 +29,8 @@ _WIDEST = 2.0
 _EVEN = 0.25
 _UNITS_STEP = 0.8
 """Share of the units that each candidate keeps of the one before."""
+_UNIT_COST_STEP = 0.7
+"""The same of what they cost, where that is known layer by layer."""
 _UNITS_BEFORE_WEIGHTS = 3
 _SCORE_EXAMPLES = 1024
 
@@ -82,19 +84,26 @@ class Way:
         From a share of the cost to the sparsity of each layer; not asked for units.
     weights
         How many weights each layer has.
+    allocate_units
+        The same of the units of each layer; None: units are compared across layers.
     """
 
     pattern: str
     allocate: Callable[[float], Mapping[str, float]]
     weights: Mapping[str, int]
+    allocate_units: Callable[[float], Mapping[str, float]] | None = None
 
     def rung(self, depth: float) -> Rung:
         """Return the candidate at a depth: each whole step costs 1.3 times less."""
         unit = self.pattern == "unit"
         if unit or (self.pattern == "unit+weight" and depth < _UNITS_BEFORE_WEIGHTS):
-            return Rung("unit", 1 - _UNITS_STEP ** (depth + 1))
+            if self.allocate_units is None:
+                return Rung("unit", 1 - _UNITS_STEP ** (depth + 1))
+            return self._pruned("unit", self.allocate_units(_UNIT_COST_STEP ** (depth + 1)))
         kind = "block" if self.pattern == "block" else "weight"
-        shares = self.allocate(1 / (_FIRST * STEP**depth))
+        return self._pruned(kind, self.allocate(1 / (_FIRST * STEP**depth)))
+
+    def _pruned(self, kind: str, shares: Mapping[str, float]) -> Rung:
         pruned = sum(share * self.weights[name] for name, share in shares.items())
         return Rung(kind, pruned / sum(self.weights[name] for name in shares), shares)
 
@@ -229,10 +238,12 @@ def _units(rung: Rung, network: nn.Module, ground: Ground) -> Mask:
     some = ground.split.sample(_SCORE_EXAMPLES, options.seed)
     exclude = [*options.exclude, OUTPUT_LAYER]
     batches = list(some.batches(32))
+    sparsity = 0.0 if rung.shares else rung.sparsity
     with torch.enable_grad():
         found = find_mask(
-            network, rung.sparsity, score="taylor", pattern="unit", exclude=exclude,
-            example=ground.few, batches=batches, loss=ground.task.loss,
+            network, sparsity, score="taylor", pattern="unit", exclude=exclude,
+            allocation=dict(rung.shares) or "global", example=ground.few, batches=batches,
+            loss=ground.task.loss,
         )  # fmt: skip
     if options.keep_units_multiple_of == 1:
         return found

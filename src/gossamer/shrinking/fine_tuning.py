@@ -17,9 +17,9 @@ from gossamer.core.streams import stream_seed
 from gossamer.graph.examples import tensors_in
 from gossamer.masks import Mask
 from gossamer.measures.functional.modes import evaluation
-from gossamer.networks import accepts_channels_last
 from gossamer.networks.generators import generators_kept, seed_generators
 from gossamer.shrinking.features import features_read, output_layers
+from gossamer.shrinking.layout import layout_of
 from gossamer.shrinking.options import DEFAULT_RATE, Options, Train
 from gossamer.shrinking.split import Split, mapped
 from gossamer.shrinking.task import Task, device_of, logits, outputs_of
@@ -119,6 +119,18 @@ def distance(
         found = functional.kl_div(own, other, reduction="batchmean", log_target=True)
         return found * temperature**2
     return relative_distance(given, wanted)
+
+
+def distance_from(dense: nn.Module, network: nn.Module, some: Split, task: Task) -> float:
+    """Return how far a network's outputs are from the dense one's, on some examples."""
+    parts = []
+    with torch.no_grad(), evaluation(dense), evaluation(network):
+        for inputs, _ in some.batches(512):
+            given, wanted = (
+                learnt_outputs(task, outputs_of(one, inputs)) for one in (network, dense)
+            )
+            parts.append(float(distance(task, given, wanted)))
+    return sum(parts) / len(parts)
 
 
 def relative_distance(given: list[Tensor], wanted: list[Tensor]) -> Tensor:
@@ -232,18 +244,6 @@ def train_epochs(
     enforcement.remove()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return tuple(losses)
-
-
-def layout_of(network: nn.Module, split: Split) -> torch.memory_format:
-    """Return how images lie in memory while a network is trained: channels last where it can.
-
-    Convolutions and poolings are faster so.
-    """
-    example = split.example(1)
-    images = isinstance(example, Tensor) and example.ndim == 4
-    if images and accepts_channels_last(network, tuple(example.shape[1:])):
-        return torch.channels_last
-    return torch.contiguous_format
 
 
 def _shape(done: float) -> float:

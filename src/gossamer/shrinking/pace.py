@@ -1,5 +1,6 @@
 """How long a search takes, from a few of its parts."""
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -10,18 +11,28 @@ from torch import nn
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.masks import find_mask
 from gossamer.shrinking.allocating import LEVELS
-from gossamer.shrinking.costs import Meter
+from gossamer.shrinking.costs import QUICK_SECONDS, Meter
 from gossamer.shrinking.descent import MOST, Ground, count_of
 from gossamer.shrinking.fine_tuning import Lesson, train_epochs
 from gossamer.shrinking.layer_times import MOST_LAYERS
+from gossamer.shrinking.options import Options
 from gossamer.shrinking.piloting import can_tell_allocations
-from gossamer.shrinking.ways import layers_of, sensitivity_examples, ways_expected
+from gossamer.shrinking.unit_layers import MOST_GROUPS, UNIT_LEVELS
+from gossamer.shrinking.ways import (
+    LAYER_SECONDS,
+    layers_of,
+    sensitivity_examples,
+    ways_expected,
+)
 
 _USED = 0.5
 """Share of the epochs and candidates that a search uses before it ends, about."""
 _TIMINGS = 3
 """Of each way down, to find how deep it lies at the speed at which all are tried."""
 _STARTS_TRIED = 2
+_TABLES_SECONDS = 5.0
+_TABLES_SHARE = 0.4
+"""Of the time of fine-tuning, and of all that is left, that timing layers may take."""
 _WRITING_SECONDS = 8.0
 _COMPARED = 15.0
 """How many times as long as looking at examples once it takes to hold the network to them."""
@@ -31,8 +42,12 @@ _COMPARED = 15.0
 class Pace:
     """Seconds that the parts of a search take, about."""
 
-    planning: float
-    """Until the way down is settled, beside training."""
+    layers: float
+    """Of measuring how sensitive layers are."""
+    tables: float
+    """Of timing each of them."""
+    ways: float
+    """Of timing the ways down, and finding where to begin."""
     epoch: float
     """Of fine-tuning."""
     candidate: float
@@ -42,15 +57,25 @@ class Pace:
     most: int = MOST
     """Candidates, if none of them breaks the budget."""
 
-    @property
-    def least(self) -> float:
-        """The seconds of a search that ends with its first candidate, about."""
-        return self.planning + self.epoch + self.candidate + self.final
+    def times_layers(self, options: Options, left: float = math.inf) -> bool:
+        """Return whether layers are timed: where training, and the time, is long beside it."""
+        training = options.epochs * self.epoch
+        few = self.tables <= max(_TABLES_SECONDS, _TABLES_SHARE * training)
+        return few and self.tables <= _TABLES_SHARE * (left - self.final)
 
-    def forecast(self, epochs: float) -> float:
-        """Return the seconds of a search with so many epochs that ends where most do."""
-        descent = epochs * self.epoch + self.most * self.candidate
-        return self.planning + _USED * descent + self.final
+    def planning(self, options: Options, left: float = math.inf) -> float:
+        """Return the seconds until the way down is settled, beside training."""
+        tables = self.tables if self.times_layers(options, left) else 0.0
+        return self.layers + tables + self.ways
+
+    def least(self, options: Options, left: float = math.inf) -> float:
+        """Return the seconds of a search that ends with its first candidate, about."""
+        return self.planning(options, left) + self.epoch + self.candidate + self.final
+
+    def forecast(self, options: Options) -> float:
+        """Return the seconds of a search that ends where most do."""
+        descent = options.epochs * self.epoch + self.most * self.candidate
+        return self.planning(options) + _USED * descent + self.final
 
 
 def pace_of(
@@ -86,22 +111,23 @@ def pace_of(
     an_epoch = 0.0 if own else epoch_seconds(dense, learnt, ground)
     final = 3 * candidate + _COMPARED * comparing + 3 * seconds + _WRITING_SECONDS
     most = count_of(ground.options.epochs, learnt.steps, whole=own)
-    planning = _planning_seconds(network, learnt, ground, timing, an_example)
-    return Pace(planning, an_epoch, candidate, final, most)
-
-
-def _planning_seconds(
-    network: nn.Module, learnt: Lesson, ground: Ground, timing: float, an_example: float
-) -> float:
-    """Return how long it takes to measure the layers, to time the ways, and to find the start."""
-    options, layers = ground.options, layers_of(network, ground)
-    usual = can_tell_allocations(options.epochs, learnt)
-    kinds, ways = ways_expected(options, usual=usual)
-    sensitivity = len(layers) * len(LEVELS) * sensitivity_examples(len(layers), ground) * an_example
-    tables = 0.0
-    if options.target == "latency":
-        tables = min(len(layers), MOST_LAYERS) * (1 + len(LEVELS)) * timing
-    return kinds * (sensitivity + tables) + (_TIMINGS * ways + _STARTS_TRIED) * timing
+    names = layers_of(network, ground)
+    kinds, ways = ways_expected(
+        ground.options, usual=can_tell_allocations(ground.options.epochs, learnt)
+    )
+    examples = len(names) * len(LEVELS) * sensitivity_examples(len(names), ground)
+    each = max(0.0, timing - QUICK_SECONDS) + LAYER_SECONDS / len(LEVELS)
+    timed = kinds * min(len(names), MOST_LAYERS) * (1 + len(LEVELS))
+    units = min(len(names), MOST_GROUPS) * (1 + len(UNIT_LEVELS))
+    return Pace(
+        layers=kinds * examples * an_example,
+        tables=(timed + units) * each if ground.options.target == "latency" else 0.0,
+        ways=(_TIMINGS * ways + _STARTS_TRIED) * timing,
+        epoch=an_epoch,
+        candidate=candidate,
+        final=final,
+        most=most,
+    )
 
 
 _SAMPLED_STEPS = 8

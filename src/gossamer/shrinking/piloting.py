@@ -4,21 +4,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import TrainingError
 from gossamer.core.formats import epochs_in_words
 from gossamer.masks import Mask
-from gossamer.measures.functional.modes import evaluation
 from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.descent import LEAST_STEPS, MOST, Ground, Way, mask_of
-from gossamer.shrinking.fine_tuning import Lesson, Pulse, distance, fine_tune, learnt_outputs
+from gossamer.shrinking.fine_tuning import Lesson, Pulse, distance_from, fine_tune
 from gossamer.shrinking.options import DEFAULT_RATE
-from gossamer.shrinking.split import Split
-from gossamer.shrinking.task import outputs_of
 
 Follow = Callable[[str], None]
 """Told what is done next, in words."""
@@ -27,12 +22,12 @@ PILOT_EXAMPLES = 2048
 _TIMED = (3, 8)
 """Depths at which candidates of each way are timed before any is trained."""
 _WANTED = 7
-"""How deep the fastest way lies at the speed at which all are tried."""
+"""How deep the way in the middle lies at the speed at which all are tried."""
 _PILOT_SHARE = 0.2
 """Share of the epochs that is spent on choosing among ways."""
-_PILOT_STEPS = 40
+_PILOT_STEPS = 25
 """Of the optimizer, for each of several ways, below which only patterns are told apart."""
-_MOST_WAYS = 7
+_MOST_WAYS = 9
 _RATES = (DEFAULT_RATE, 3e-3, 3e-4, 1e-4)
 _RATE_SHARE = 0.02
 """Share of the epochs that is spent on each of them."""
@@ -72,7 +67,7 @@ def tried_rate(
             fine_tune(network, mask, replace(learnt, rate=rate), each, 900 + number, pulse)
         except TrainingError:
             continue
-        far[rate] = distance_from(dense, network, some, learnt)
+        far[rate] = distance_from(dense, network, some, learnt.task)
     best = min(far, key=lambda rate: far[rate], default=DEFAULT_RATE)
     usual = far.get(DEFAULT_RATE, math.inf)
     clearly = far.get(best, math.inf) < _CLEARLY * usual
@@ -148,7 +143,8 @@ def piloted(
         The name of the way, why it was taken, and how many epochs that took.
     """
     each = pilot_epochs(epochs, len(ways), learnt)
-    wanted = max(speeds[name].at(_WANTED) for name in ways)
+    # A way that is fast because it keeps little must not pass untried, for want of others there.
+    wanted = sorted(speeds[name].at(_WANTED) for name in ways)[(len(ways) - 1) // 2]
     deep: dict[str, float] = {}
     for name, way in ways.items():
         guess = min(speeds[name].depth(wanted), float(MOST - 1))
@@ -156,7 +152,7 @@ def piloted(
         found = speeds[name].through(guess, log).depth(wanted)
         if found <= MOST - 1:
             deep[name] = found
-    if not deep:
+    if not deep:  # none was as fast as had been foretold
         deep = {max(ways, key=lambda name: speeds[name].at(MOST - 1)): 0.0}
     if len(deep) == 1:
         return next(iter(deep)), f"no other reaches {wanted:.1f} times the speed", 0.0
@@ -167,7 +163,7 @@ def piloted(
         network = plain_copy(dense)
         mask = masked_to(network, ways[name], depth, ground)
         fine_tune(network, mask, learnt, each, 1000 + number, pulse)
-        far[name] = distance_from(dense, network, some, learnt)
+        far[name] = distance_from(dense, network, some, learnt.task)
     told = ", ".join(f"{name} {value:.3g}" for name, value in far.items())
     reason = (
         f"nearest to the dense network at {wanted:.1f} times its speed, after as much training "
@@ -191,15 +187,3 @@ def pilot_epochs(epochs: float, count: int, learnt: Lesson) -> float:
     if share >= 1:
         return float(round(share))
     return max(share, min(LEAST_STEPS / learnt.steps, epochs / (2 * count)))
-
-
-def distance_from(dense: nn.Module, network: nn.Module, some: Split, learnt: Lesson) -> float:
-    """Return how far a network's outputs are from the dense one's, on some examples."""
-    parts = []
-    with torch.no_grad(), evaluation(dense), evaluation(network):
-        for inputs, _ in some.batches(512):
-            given, wanted = (
-                learnt_outputs(learnt.task, outputs_of(one, inputs)) for one in (network, dense)
-            )
-            parts.append(float(distance(learnt.task, given, wanted)))
-    return float(np.mean(parts))

@@ -84,6 +84,8 @@ def plan(
     epochs: float,
     pulse: Pulse,
     follow: Follow,
+    *,
+    timed: bool,
 ) -> Plan:
     """Settle rate, pattern and candidates, by sensitivity, times and training data alone.
 
@@ -95,6 +97,8 @@ def plan(
         Of fine-tuning, of which the planning takes its share.
     pulse, follow
         See `Pulse` and `Follow`.
+    timed
+        Whether each layer is timed, where latency counts.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def plan(
     """
     follow("measuring how sensitive each layer is, and how long it takes")
     usual = can_tell_allocations(epochs, learnt)
-    ways = ways_of(dense, ground, meter, pulse, usual=usual)
+    ways = ways_of(dense, ground, meter, pulse, usual=usual, timed=timed)
     follow("timing candidates before anything is trained")
     speeds = {name: Speed.of(way, dense, ground, meter, pulse) for name, way in ways.ways.items()}
     best = {name: speed.at(MOST - 1) for name, speed in speeds.items()}

@@ -130,11 +130,16 @@ def _plan(task: Search) -> Plan:
         return made
     made = plan(
         task.dense, task.learnt, task.ground, task.meter, _epochs_in_time(task), task.pulse,
-        task.follow,
+        task.follow, timed=task.pace.times_layers(task.ground.options, _left(task)),
     )  # fmt: skip
     made = replace(made, epochs=_affordable(task, made))
     task.journal.write("plan", made.to_dict())
     return made
+
+
+def _left(task: Search) -> float:
+    """Return the seconds that are left."""
+    return task.deadline - time.monotonic()
 
 
 def _epochs_in_time(task: Search) -> float:
@@ -142,14 +147,14 @@ def _epochs_in_time(task: Search) -> float:
     asked = float(task.ground.options.epochs)
     if not task.pace.epoch or task.deadline == math.inf:
         return asked
-    measured = task.pace.planning + MOST * task.pace.candidate
-    left = (task.deadline - time.monotonic() - measured) / task.pace.epoch
+    planning = task.pace.planning(task.ground.options, _left(task))
+    left = (_left(task) - planning - MOST * task.pace.candidate) / task.pace.epoch
     return min(asked, max(left, LEAST_STEPS / task.learnt.steps))
 
 
 def _affordable(task: Search, made: Plan) -> tuple[float, ...]:
     """Return so many epochs of each candidate as the time that is left has room for."""
-    left = task.deadline - time.monotonic() - len(made.rungs) * task.pace.candidate
+    left = _left(task) - len(made.rungs) * task.pace.candidate
     whole = sum(made.epochs) * task.pace.epoch
     if not whole or left >= whole:
         return made.epochs

@@ -187,7 +187,7 @@ def probe(
             f"the score {own.called} changes the weights that stay, but here layers are pruned by "
             "masks alone: choose another score"
         )
-    chosen = _Choosing(root, kind, score, exclude, example, batches, task)
+    chosen = Choosing(root, kind, score, exclude, example, batches, task)
     groups, left = chosen.groups(asked)
     begun = time.monotonic()
     values, loss = _measured(root, task, batches)
@@ -197,7 +197,7 @@ def probe(
     )
 
 
-class _Choosing:
+class Choosing:
     """Finds the masks of a network, most of them once."""
 
     def __init__(

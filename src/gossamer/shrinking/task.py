@@ -11,6 +11,7 @@ from torch.nn import functional
 from gossamer.core.errors import InputError
 from gossamer.graph.examples import arguments_of, described, tensors_in, told
 from gossamer.graph.keeping import unchanged
+from gossamer.shrinking.layout import laid_out, layout_of
 from gossamer.shrinking.split import Split, mapped
 
 Loss = Callable[[Any, Any], Tensor]
@@ -217,11 +218,13 @@ def evaluate(network: nn.Module, split: Split, task: Task, batch_size: int = 256
     >>> evaluate(nn.Identity(), split, classification()).tolist()
     [1.0, 1.0, 0.0]
     """
-    where = device_of(network)
+    where, layout = device_of(network), layout_of(network, split)
     found = []
+    network = laid_out(network, layout)
     with unchanged(network), torch.no_grad():
         network.eval()
         for inputs, targets in split.batches(batch_size):
+            inputs = mapped(inputs, lambda one: one.contiguous(memory_format=layout))
             outputs = outputs_of(network, inputs, where)
             targets = mapped(targets, lambda one: one.to(where))
             found.append(task.values(outputs, targets, _examples(targets, inputs)))

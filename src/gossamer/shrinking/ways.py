@@ -1,8 +1,9 @@
 """The ways down that suit a network: their patterns, and how sparse each makes which layer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 from torch import nn
 
@@ -21,9 +22,11 @@ from gossamer.shrinking.allocating import (
 )
 from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.descent import Ground, Rung, Way, mask_of, resolved, weighted
-from gossamer.shrinking.fine_tuning import Pulse
+from gossamer.shrinking.fine_tuning import Pulse, distance_from
 from gossamer.shrinking.layer_times import timed_layers
 from gossamer.shrinking.options import Options
+from gossamer.shrinking.split import Split
+from gossamer.shrinking.unit_layers import UnitLayers, unit_layers
 
 _MOST_EXAMPLES, _FEWEST_EXAMPLES = 1024, 128
 _SENSITIVITY_SHARE = 0.1
@@ -32,7 +35,7 @@ _PASSES = 3
 """How many times as long as looking at an example it takes to learn from it."""
 _REFERENCE = 1 / 6
 """Share of the multiply-adds that is left of the layers beside the one that is timed."""
-_LAYER_SECONDS = 0.3
+LAYER_SECONDS = 0.3
 """For timing one layer at all of its sparsities."""
 
 Allocate = Callable[[float], Mapping[str, float]]
@@ -55,7 +58,9 @@ class Ways:
         return self.tolerances[self.ways[name].pattern]
 
 
-def ways_of(dense: nn.Module, ground: Ground, meter: Meter, pulse: Pulse, *, usual: bool) -> Ways:
+def ways_of(
+    dense: nn.Module, ground: Ground, meter: Meter, pulse: Pulse, *, usual: bool, timed: bool
+) -> Ways:
     """Return the ways of the patterns that suit a network.
 
     Parameters
@@ -64,6 +69,8 @@ def ways_of(dense: nn.Module, ground: Ground, meter: Meter, pulse: Pulse, *, usu
         What the search works with.
     usual
         Whether weights are also shared out as is usual, evenly and by magnitude.
+    timed
+        Whether layers are timed; otherwise their time goes by their multiply-adds.
 
     Raises
     ------
@@ -74,25 +81,27 @@ def ways_of(dense: nn.Module, ground: Ground, meter: Meter, pulse: Pulse, *, usu
     sizes = {name: one.numel() for name, one in dense.named_parameters()}
     ways: dict[str, Way] = {}
     found: dict[str, tuple[Tolerance, ...]] = {}
-    known: dict[str, list[Weighted]] = {}
+    latency = options.target == "latency"
+    looked = _Looked(dense, ground, meter, pulse, usual, timed and latency)
     for pattern in _asked(options):
         try:
             pulse(0.0)
-            kind = "block" if pattern == "block" else "weight"
-            if kind not in known:
-                known[kind] = _layers(kind, dense, ground, meter, pulse)
-            found[pattern] = tuple(one.tolerance for one in known[kind])
-            own = {
-                name: Way(pattern, allocate, sizes)
-                for name, allocate in _allocations(pattern, known[kind], dense, usual=usual)
-            }
-            for way in own.values():
-                mask_of(way.rung(0), dense, None, ground)
+            layers = looked.layers("block" if pattern == "block" else "weight")
+            first, *others = (
+                (name, Way(pattern, allocate, sizes, units))
+                for name, allocate, units in _allocations(pattern, layers, looked)
+            )
+            mask_of(first[1].rung(0), dense, None, ground)
         except InputError:
             if options.pattern != "auto":
                 raise
-        else:
-            ways |= own
+            continue
+        found[pattern] = tuple(one.tolerance for one in layers)
+        ways |= dict([first])
+        for name, way in others:
+            with suppress(InputError):
+                mask_of(way.rung(0), dense, None, ground)
+                ways[name] = way
     if not ways:
         raise InputError(
             f"{type(dense).__name__} has nothing that can be pruned: see `gossamer.prune`"
@@ -115,24 +124,29 @@ def ways_expected(options: Options, *, usual: bool) -> tuple[int, int]:
     --------
     >>> from gossamer.shrinking.options import options_of
     >>> ways_expected(options_of(), usual=True), ways_expected(options_of(), usual=False)
-    ((2, 7), (2, 4))
+    ((2, 9), (2, 4))
     """
     asked = _asked(options)
-    more = 2 * ("weight" in asked) + ("unit+weight" in asked) if usual else 0
-    return len({one == "block" for one in asked}), len(asked) + more
+    more = sum({"weight": 2, "unit": 1, "unit+weight": 2}.get(one, 0) for one in asked)
+    return len({one == "block" for one in asked}), len(asked) + (more if usual else 0)
 
 
 def _allocations(
-    pattern: str, layers: Sequence[Weighted], dense: nn.Module, *, usual: bool
-) -> Iterator[tuple[str, Allocate]]:
-    """Yield the names of a pattern's ways, and how each shares out what stays."""
-    yield pattern, partial(allocated, layers)
-    if not usual or "weight" not in pattern:
+    pattern: str, layers: Sequence[Weighted], looked: "_Looked"
+) -> Iterator[tuple[str, Allocate, Allocate | None]]:
+    """Yield the names of a pattern's ways, and how each shares out what stays, and units."""
+    own = partial(allocated, layers)
+    yield pattern, own, None
+    if not looked.usual:
         return
-    names = [one.tolerance.name for one in layers]
-    yield f"{pattern} by magnitude", partial(by_magnitude, magnitudes(dense, names), layers)
+    if "unit" in pattern and looked.units is not None:
+        yield f"{pattern} by time", own, looked.units.shares
+    if "weight" in pattern:
+        names = [one.tolerance.name for one in layers]
+        by = partial(by_magnitude, magnitudes(looked.dense, names), layers)
+        yield f"{pattern} by magnitude", by, None
     if pattern == "weight":
-        yield f"{pattern} evenly", partial(evenly, layers)
+        yield f"{pattern} evenly", partial(evenly, layers), None
 
 
 def layers_of(dense: nn.Module, ground: Ground) -> tuple[str, ...]:
@@ -149,25 +163,61 @@ def sensitivity_examples(layers: int, ground: Ground) -> int:
     return min(_MOST_EXAMPLES, max(_FEWEST_EXAMPLES, count))
 
 
-def _layers(
-    kind: str, dense: nn.Module, ground: Ground, meter: Meter, pulse: Pulse
-) -> list[Weighted]:
-    """Return how layers answer to a pattern, and what their weights cost."""
-    options = ground.options
-    count = len(layers_of(dense, ground))
-    some = ground.split.sample(sensitivity_examples(count, ground), options.seed)
-    found = tolerances(dense, some, ground.task, resolved(kind), ground.few, list(options.exclude))
-    layers = weighted(dense, found, ground.example, options.target)
-    if options.target != "latency" or not any(one.cost for one in layers):
-        return layers
+@dataclass(eq=False)
+class _Looked:
+    """What is measured of layers, each once."""
 
-    def time_at(sparsities: Sequence[Mapping[str, float]]) -> list[float]:
-        networks = []
-        for shares in sparsities:
-            pulse(0.0)
-            network = plain_copy(dense)
-            mask_of(Rung(kind, 0.0, shares), network, None, ground).apply(network)
-            networks.append(network.cpu().eval())
-        return meter.seconds_of(networks, _LAYER_SECONDS)
+    dense: nn.Module
+    ground: Ground
+    meter: Meter
+    pulse: Pulse
+    usual: bool
+    timed: bool
+    _known: dict[str, list[Weighted]] = field(default_factory=dict)
 
-    return timed_layers(layers, allocated(layers, _REFERENCE), time_at)
+    def layers(self, kind: str) -> list[Weighted]:
+        """Return how layers answer to a pattern, and what their weights cost."""
+        if kind not in self._known:
+            self._known[kind] = self._layers(kind)
+        return self._known[kind]
+
+    @cached_property
+    def some(self) -> Split:
+        """The examples that damage is measured on."""
+        count = sensitivity_examples(len(layers_of(self.dense, self.ground)), self.ground)
+        return self.ground.split.sample(count, self.ground.options.seed)
+
+    @cached_property
+    def units(self) -> UnitLayers | None:
+        """How layers answer to the loss of units; None where that is not timed."""
+        ground, dense = self.ground, self.dense
+        if not self.timed or ground.options.keep_units_multiple_of > 1:
+            return None
+        with suppress(InputError):
+            return unit_layers(
+                dense, ground, self.some,
+                lambda one: distance_from(dense, one, self.some, ground.task), self._seconds,
+            )  # fmt: skip
+        return None
+
+    def _layers(self, kind: str) -> list[Weighted]:
+        options, dense, ground = self.ground.options, self.dense, self.ground
+        exclude = list(options.exclude)
+        found = tolerances(dense, self.some, ground.task, resolved(kind), ground.few, exclude)
+        layers = weighted(dense, found, ground.example, options.target)
+        if not self.timed or not any(one.cost for one in layers):
+            return layers
+
+        def time_at(sparsities: Sequence[Mapping[str, float]]) -> list[float]:
+            networks = []
+            for shares in sparsities:
+                network = plain_copy(dense)
+                mask_of(Rung(kind, 0.0, shares), network, None, ground).apply(network)
+                networks.append(network.cpu().eval())
+            return self._seconds(networks)
+
+        return timed_layers(layers, allocated(layers, _REFERENCE), time_at)
+
+    def _seconds(self, networks: Sequence[nn.Module]) -> list[float]:
+        self.pulse(0.0)
+        return self.meter.seconds_of(networks, LAYER_SECONDS)

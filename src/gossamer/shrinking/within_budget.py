@@ -230,7 +230,7 @@ def begin(
     whole = Search(
         dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, pace
     )
-    forecast = time.monotonic() - started + pace.forecast(options.epochs)
+    forecast = time.monotonic() - started + pace.forecast(options)
     known = Circumstances(
         model_name=type(dense).__name__,
         remarks=(*data.notes, *notes, *_remarks(whole, time_limit)),
@@ -281,7 +281,7 @@ def _remarks(search: Search, time_limit: float | None) -> list[str]:
         *triviality_remarks(budget, search.data.validation),
         *coverage_remarks(search.data, budget.task),
     ]
-    least = pace.least
+    least = pace.least(search.ground.options, time_limit or math.inf)
     if time_limit is not None and time_limit < least:
         found.append(
             f"time_limit is {duration(time_limit)}, but about {duration(least)} is what a first "
