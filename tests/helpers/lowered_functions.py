@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.compression.lowering.parts import divide
-from gossamer.compression.lowering.rewriting import to_lower
+from gossamer.compression.lowering.rewriting import divided
 from gossamer.engine import Engine, Network, run_portable
 
 
@@ -37,8 +36,7 @@ class Behind(Applied):
 
 def network_of(model: nn.Module, example: Tensor) -> Network:
     """Return a model as the engine holds it; it must be whole."""
-    traced = to_lower(model.eval(), example)
-    division = divide(traced.graph)
+    traced, division = divided(model.eval(), example)
     assert not division.rest
     whole = division.whole(traced.graph)
     assert whole is not None

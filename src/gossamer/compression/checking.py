@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from gossamer.compression.compacting.copying import in_double
 from gossamer.compression.compacting.hooks import COMPUTING_HOOKS, name_of
+from gossamer.compression.known_answers import KnownAnswers
 from gossamer.compression.outputs import comparable
-from gossamer.compression.probing import inputs_like
+from gossamer.compression.probing import CHEAP, few_inputs_like, inputs_like, numbers_of_one
 from gossamer.compression.rounding import rounding_errors
 from gossamer.core.errors import InputError
 from gossamer.graph.arguments import ONLY, Arguments, joined
@@ -36,8 +36,8 @@ _MOST = 0.5
 """Share of numbers that are unknown from which on nothing can be said of an output."""
 _JUST_ABOVE_A_BLOCK = 65
 """Examples in a batch that kernels split into blocks of 64 or fewer, and one that is left over."""
-_CHEAP = 4096
-"""Numbers in one example, up to which so many of them are computed beside the given batch."""
+_SAME_ROW = 1e-6
+"""Share of the largest number by which rounding may change an answer in a batch of another size."""
 
 
 def check_model(model: nn.Module) -> None:
@@ -152,7 +152,10 @@ class _Expected:
 
 
 def wrong_answers(
-    modules: Mapping[str, nn.Module], example: Arguments, any_batch: bool
+    modules: Mapping[str, nn.Module],
+    example: Arguments,
+    any_batch: bool,
+    answers: KnownAnswers | None = None,
 ) -> dict[str, str]:
     """Compare what several modules give with what the first of them, the model, gives.
 
@@ -172,6 +175,8 @@ def wrong_answers(
         [batch, ...].
     any_batch
         Whether other sizes of the batch can be given.
+    answers
+        What is known already of the model.
 
     Returns
     -------
@@ -180,60 +185,94 @@ def wrong_answers(
     """
     (_, model), *others = modules.items()
     batches = _batches(example, any_batch)
-    double = _running_in_double(model, example)
-    expected, tolerance = list(_expected(model, double, batches)), _TOLERANCE
-    if double is None or not all(map(_same_function, expected)):
-        expected, tolerance = list(_expected(model, None, batches)), _ROUGH_TOLERANCE
+    known = answers or KnownAnswers(model)
+    expected, tolerance = _expected(known, batches, exactly=True), _TOLERANCE
+    if not expected or not all(map(_same_function, expected)):
+        expected, tolerance = _expected(known, batches, exactly=False), _ROUGH_TOLERANCE
     found = {name: _problem(module, expected, tolerance) for name, module in others}
     return {name: problem for name, problem in found.items() if problem}
 
 
-def _batches(example: Arguments, any_batch: bool) -> list[Arguments]:
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Inputs, and of which examples of batches before it they are made, if they are."""
+
+    inputs: Arguments
+    rows: tuple[tuple[int, slice], ...] = ()
+
+
+def _batches(example: Arguments, any_batch: bool) -> list[_Batch]:
     """Return the example, random numbers like it, and batches of other sizes.
 
     The largest is just above what kernels take at once; networks whose examples have more than
-    `_CHEAP` numbers are not given it, as it would take long.
+    `CHEAP` numbers are not given it, as it would take long.
     """
-    others = inputs_like(example)
+    others = few_inputs_like(example) if any_batch else inputs_like(example)
+    found = [_Batch(inputs) for inputs in (example, *others)]
     if not any_batch:
-        return [example, *others]
-    fewer = example[:1] if len(example) > 1 else joined(others)
+        return found
+    all_others = tuple((number, slice(None)) for number in range(1, len(found)))
+    first = _Batch(example[:1], ((0, slice(1)),))
+    found.append(first if len(example) > 1 else _Batch(joined(others), all_others))
     # Kernels compute several examples at once, and what is left over in another way.
     one_more = joined([example, others[0][:1]])
-    numbers = sum(tensor[0].numel() for tensor in example)
-    if len(one_more) >= _JUST_ABOVE_A_BLOCK or numbers > _CHEAP:
-        return [example, *others, fewer, one_more]
+    found.append(_Batch(one_more, ((0, slice(None)), (1, slice(1)))))
+    if len(one_more) >= _JUST_ABOVE_A_BLOCK or numbers_of_one(example) > CHEAP:
+        return found
     # Not the example again and again: a row that takes the place of another is to be seen.
     missing = joined([example] * _JUST_ABOVE_A_BLOCK)[: _JUST_ABOVE_A_BLOCK - len(one_more)]
-    return [example, *others, fewer, one_more, joined([one_more, *inputs_like(missing)])]
-
-
-def _running_in_double(model: nn.Module, example: Arguments) -> nn.Module | None:
-    """Return a copy of a model in float64; None if it asks for float32 whatever it is given."""
-    double = in_double(model)
-    try:
-        with torch.no_grad():
-            example[:1].double().call(double)
-    except Exception:  # noqa: BLE001 - a user's forward may raise anything
-        return None
-    return double
+    return [*found, _Batch(joined([one_more, *inputs_like(missing)]))]
 
 
 def _expected(
-    model: nn.Module, double: nn.Module | None, batches: Sequence[Arguments]
-) -> Iterator[_Expected]:
-    """Yield what the model gives for each batch, but for those that it does not take."""
-    best, dtype = (model, torch.float32) if double is None else (double, torch.float64)
-    with torch.no_grad():
-        for inputs in batches:
-            try:
-                plain = comparable(run(model, inputs.clone()))
-                exact = plain
-                if double is not None:
-                    exact = comparable(run(double, inputs.double()))
-            except InputError:
-                continue
-            yield _Expected(inputs, plain, exact, best, dtype)
+    answers: KnownAnswers, batches: Sequence[_Batch], *, exactly: bool
+) -> list[_Expected]:
+    """Return what the model gives for each batch, but for those that it does not take.
+
+    It is empty if the model does not take the first in float64: it asks for float32 whatever it is
+    given.
+    """
+    model, dtype = answers.plain.network, torch.float32
+    if exactly:
+        model, dtype = answers.double, torch.float64
+    found: list[_Expected | None] = []
+    for batch in batches:
+        try:
+            plain = comparable(answers.plain.of(batch.inputs))
+            exact = plain
+            if exactly:
+                parts = [(found[number], some) for number, some in batch.rows]
+                exact = _of_rows(plain, parts) or comparable(answers.exact(batch.inputs))
+        except InputError:
+            if exactly and not found:
+                return []
+            found.append(None)
+            continue
+        found.append(_Expected(batch.inputs, plain, exact, model, dtype))
+    return [one for one in found if one is not None]
+
+
+def _of_rows(plain: list[Any], parts: Sequence[tuple[_Expected | None, slice]]) -> list[Any] | None:
+    """Return the exact answers for a batch from those for the same examples in other batches.
+
+    None where they are not known, or what the model gives for an example in float32 shows that it
+    depends on the others of its batch.
+    """
+    known = [(one, some) for one, some in parts if one is not None]
+    if not parts or len(known) < len(parts):
+        return None
+    if any(one.plain[0] != plain[0] or one.exact[0] != plain[0] for one, _ in known):
+        return None
+    exact: list[Any] = [plain[0]]
+    for number, near in enumerate(plain[1:], 1):
+        pieces = [(one.inputs, one.plain[number], one.exact[number], some) for one, some in known]
+        if any(not one.dim() or len(one) != len(inputs) for inputs, one, _, _ in pieces):
+            return None
+        alone = torch.cat([one[some] for _, one, _, some in pieces])
+        if alone.shape != near.shape or not relative_difference(alone, near) <= _SAME_ROW:
+            return None
+        exact.append(torch.cat([one[some] for _, _, one, some in pieces]))
+    return exact
 
 
 def _same_function(one: _Expected) -> bool:

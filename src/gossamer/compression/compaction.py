@@ -6,7 +6,6 @@ value for every input. Both are found by following the channels of the network f
 operation; see `graph.following` for what is known of each, and `compacting.solving` for what goes.
 """
 
-import contextlib
 import copy
 import warnings
 from collections.abc import Sequence
@@ -14,13 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from gossamer.compression.agreement import (
+    answers_of_copy,
+    check_output_of_copy,
+    difference_from,
+    first_difference,
+)
 from gossamer.compression.compacting.copying import (
-    buffers_kept,
-    check_stands_alone,
     given_module,
-    in_double,
     plain_copy,
 )
 from gossamer.compression.compacting.hooks import (
@@ -38,8 +40,8 @@ from gossamer.compression.compacting.report import (
 )
 from gossamer.compression.compacting.solving import Plan, solve, with_whole_blocks
 from gossamer.compression.compacting.tracing import trace
-from gossamer.compression.outputs import check_output, comparable
-from gossamer.compression.probing import inputs_like
+from gossamer.compression.known_answers import KnownAnswers
+from gossamer.compression.outputs import comparable
 from gossamer.core.errors import InputError
 from gossamer.graph.arguments import Arguments
 from gossamer.graph.calls import Graph
@@ -48,9 +50,7 @@ from gossamer.graph.examples import Example
 from gossamer.graph.following import follow
 from gossamer.graph.recording import recorded
 from gossamer.graph.symbolic import UntraceableError
-from gossamer.measures.functional.modes import evaluation
 from gossamer.measures.functional.repeatable import why_answers_change
-from gossamer.measures.functional.running import run, told
 
 
 def compact(model: nn.Module, example: Example) -> nn.Module:
@@ -170,34 +170,46 @@ def compaction_report(model: nn.Module, example: Example) -> CompactionReport:
         watching = watching_hooks(copy.deepcopy(network), given)
         if why := why_answers_change(quiet_copy(network, watching), given):
             return _kept_whole(network, f"it gives different answers for the same inputs: {why}")
-        return _reports(model, network, given, watching)[0]
+        answers = answers_of_copy(model, network, given)
+        quiet = KnownAnswers(quiet_copy(network, watching))
+        return _reports(network, answers, given, quiet, watching)[0]
 
 
-def compactions(model: nn.Module, example: Arguments) -> tuple[CompactionReport, nn.Module | None]:
+def compactions(
+    model: nn.Module, example: Arguments, answers: KnownAnswers | None = None
+) -> tuple[CompactionReport, nn.Module | None]:
     """Compact a network that has no hooks beside those that compute weights, and was checked.
 
-    Its output can be compared, and it gives the same answers to the same inputs. Return the report,
-    and a network that is larger, but has kept the blocks it was pruned in.
+    Its output can be compared, and it gives the same answers to the same inputs; those that are
+    known already may be given. Return the report, and a network that is larger, but has kept the
+    blocks it was pruned in.
 
     Of layers that were pruned in blocks of four rows it lost whole blocks only, so that sparse
     kernels may run it faster. It is None if there are none that the smallest network has broken.
     """
     with torch.inference_mode(mode=False), torch.no_grad():
-        report, *others = _reports(model, plain_copy(model), example, whole_blocks=True)
+        network = plain_copy(model)
+        known = answers or KnownAnswers(network)
+        given = comparable(known.plain.of(example))
+        report, *others = _reports(network, given, example, known, whole_blocks=True)
     sound = [other.network for other in others if "" not in other.unfollowed]
     return report, sound[0] if sound else None
 
 
 def _reports(
-    model: nn.Module,
     network: nn.Module,
+    given: list[Any],
     example: Arguments,
+    answers: KnownAnswers,
     watching: Sequence[Hook] = (),
     whole_blocks: bool = False,
 ) -> list[CompactionReport]:
-    """Compact the copy of a network, and perhaps once more by whole blocks."""
-    quiet = quiet_copy(network, watching)
-    given = answers_of_copy(model, network, example)
+    """Compact the copy of a network, and perhaps once more by whole blocks.
+
+    `given` is what the network gives for the example, `answers` what it gives without the hooks
+    that only watch.
+    """
+    quiet = answers.plain.network
 
     def reports_of(
         found: Findings, plan: Plan, followed: CompactionReport
@@ -211,8 +223,8 @@ def _reports(
             smaller = copy.deepcopy(network)
             one.apply(smaller)
             without_hooks = quiet_copy(smaller, watching)
-            problem = _first_difference(quiet, without_hooks, one, example)
-            if problem or (problem := _difference_from(given, smaller, example)):
+            problem = first_difference(answers, without_hooks, one, example)
+            if problem or (problem := difference_from(given, smaller, example)):
                 reports.append(_kept_whole(network, f"without its unused units, {problem}"))
                 continue
             report = replace(followed, network=smaller, layers=_layers(found, one))
@@ -239,50 +251,6 @@ def _reports(
 
 def _kept_whole(network: nn.Module, why: str) -> CompactionReport:
     return CompactionReport(network, {}, {"": why}, parameters_before=count_parameters(network))
-
-
-def check_output_of_copy(twin: nn.Module, example: Arguments) -> None:
-    """Refuse a network whose output cannot be compared; see `outputs.check_output`.
-
-    Raises
-    ------
-    InputError
-        If it cannot, or the network fails on the example.
-    """
-    with torch.random.fork_rng(devices=[]):
-        check_output(twin, example, lambda inputs: _output(twin, inputs))
-
-
-def answers_of_copy(model: nn.Module, twin: nn.Module, example: Arguments) -> list[Any]:
-    """Return what a network gives, hooks and all, which its plain copy has to give as well.
-
-    Raises
-    ------
-    InputError
-        If it does not, or if the copy computes with tensors of the network.
-    """
-    root = given_module(model)
-    with buffers_kept(root):
-        given = _outputs(root, example)
-    with evaluation(twin):
-        check_stands_alone(root, copy.deepcopy(twin), example)
-    if problem := _difference_from(given, twin, example):
-        raise InputError(
-            f"A copy of {type(root).__name__} is not the same as the network itself: {problem}. "
-            "Let all that it computes depend on its class, parameters and buffers."
-        )
-    return given
-
-
-def _difference_from(given: list[Any], network: nn.Module, example: Arguments) -> str:
-    """Tell how a network does not give what was given on the example; empty if it does."""
-    try:
-        found = _outputs(copy.deepcopy(network), example)
-    except InputError as error:
-        return f"it fails: {told(error)}"
-    if len(found) == len(given) and all(map(_agree, given, found)):
-        return ""
-    return "it gives other outputs than the network as it was given, with its hooks"
 
 
 def _followed(network: nn.Module, example: Arguments) -> tuple[Findings, CompactionReport]:
@@ -350,71 +318,6 @@ def _leaves_more(report: CompactionReport) -> bool:
         return True
     weights = (p.detach() for p in report.network.parameters() if p.dim() > 1)
     return any(not bool(weight.flatten(1).any(1).all()) for weight in weights)
-
-
-def _outputs(network: nn.Module, example: Arguments) -> list[Any]:
-    """Return what a network gives in evaluation mode: its form, and then its tensors."""
-    return comparable(_output(network, example))
-
-
-def _output(network: nn.Module, example: Arguments) -> Any:
-    with evaluation(network), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # for a network that draws numbers even then
-        # A forward may work in place: the example stays as it is.
-        return run(network, example.clone())
-
-
-def _first_difference(
-    network: nn.Module, smaller: nn.Module, plan: Plan, example: Arguments
-) -> str:
-    """Tell how outputs differ on the example, the first of it, or random numbers like it.
-
-    Empty if nowhere. A forward may go another way for a single example.
-    """
-    problem = _difference(network, smaller, plan, example)
-    alone = (example[:1],) if len(example) > 1 else ()
-    for inputs in (*alone, *(inputs_like(example) if example.real else ())):
-        # The network need not take random numbers.
-        with contextlib.suppress(InputError):
-            problem = problem or _difference(network, smaller, plan, inputs)
-    return problem
-
-
-def _difference(network: nn.Module, smaller: nn.Module, plan: Plan, example: Arguments) -> str:
-    """Tell how the outputs of the smaller network differ; empty if only by rounding."""
-    try:
-        double = in_double(network)
-        values = example.mapped(Tensor.cpu).double()
-        expected = _outputs(double, values)
-        plan.apply(double)
-        given = _outputs(double, values)
-    except InputError:  # it makes tensors of its own dtype, and can only run in that
-        expected, given = _outputs(copy.deepcopy(network), example), None
-    try:
-        own = _outputs(copy.deepcopy(smaller), example)
-    except InputError as error:
-        return f"it fails: {told(error)}"
-    given = own if given is None else given
-    same_length = len(expected) == len(given)
-    if same_length and all(_agree(a, b) for a, b in zip(expected, given, strict=True)):
-        return ""
-    return "it gives other outputs"
-
-
-def _agree(expected: Any, given: Any) -> bool:
-    """Tell whether two outputs are the same, up to rounding on the way to them."""
-    if not isinstance(expected, Tensor):
-        return bool(expected == given)
-    if not expected.is_floating_point() or expected.shape != given.shape:
-        return torch.equal(expected, given)
-    # The square root leaves room for intermediate values far larger than the output.
-    tolerance = torch.finfo(given.dtype).eps ** 0.5 * _largest(expected)
-    return torch.allclose(given, expected, rtol=0, atol=tolerance, equal_nan=True)
-
-
-def _largest(values: Tensor) -> float:
-    finite = values[values.isfinite()]
-    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def _layers(found: Findings, plan: Plan) -> dict[str, CompactedLayer]:

@@ -14,14 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from gossamer.compression.agreement import answers_of_copy, check_output_of_copy
 from gossamer.compression.checking import check_example, check_model, wrong_answers
 from gossamer.compression.choosing import ChannelsLast, choose_layouts, fastest, time_candidates
 from gossamer.compression.compacting.copying import given_module, plain_copy
-from gossamer.compression.compaction import (
-    answers_of_copy,
-    check_output_of_copy,
-    compactions,
-)
+from gossamer.compression.compaction import compactions
 from gossamer.compression.compressed import (
     Compressed,
     Rebuilding,
@@ -29,16 +26,16 @@ from gossamer.compression.compressed import (
     SignatureModule,
     signature_of,
 )
+from gossamer.compression.known_answers import KnownAnswers
 from gossamer.compression.lengths import Declared, DynamicShapes, declared, for_lengths
 from gossamer.compression.lowering.parts import (
     Division,
     Part,
-    divide,
     portable_whole,
     refusal,
     with_parts,
 )
-from gossamer.compression.lowering.rewriting import to_lower
+from gossamer.compression.lowering.rewriting import divided
 from gossamer.compression.lowering.tracing import Trace
 from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.random_operations import random_operations
@@ -201,9 +198,9 @@ def _compress(
     asked: Declared | None = None,
 ) -> Compressed:
     """Compress a model that was checked, in evaluation mode; without seconds nothing is timed."""
-    with torch.no_grad():
-        output = run(model, example.clone())  # a model may write into what it is given
-    compacted, in_blocks = compactions(model, example)
+    answers = KnownAnswers(model)
+    output = answers.plain.of(example)
+    compacted, in_blocks = compactions(model, example, answers)
     small = compacted.network
     lowered = _lower_best(small, in_blocks, example, threads, seconds, output)
     modules = {"dense": model}
@@ -212,7 +209,7 @@ def _compress(
     if lowered.module is not None:
         modules["engine"] = lowered.module
     checked = modules if lowered.on_numpy is None else modules | {"file": lowered.on_numpy[1]}
-    wrong = wrong_answers(checked, example, not lowered.fixed_batch)
+    wrong = wrong_answers(checked, example, not lowered.fixed_batch, answers)
     for name, problem in wrong.items():
         message = f"The {name} form of {type(model).__name__} is not used: {problem}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
@@ -318,11 +315,10 @@ def _lower(
     chosen = [leaf for leaf, needed in zip(held, recorded, strict=True) if needed]
     try:
         with contextlib.nullcontext() if gives_tensor else giving(model, chosen):
-            traced = to_lower(model, example)
+            traced, division = divided(model, example)
             _check_draws_nothing(model, traced.graph.graph)
     except InputError as reason:
         return _Lowered(None, (), (str(reason),), None, fixed_batch="")
-    division = divide(traced.graph)
     modules, refused = _part_modules(traced, division, example, threads, seconds)
     remaining = (*division.refused, *refused, *division.rest)
     signature = signature_of(example, output)

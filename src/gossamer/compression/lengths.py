@@ -11,8 +11,7 @@ from torch.utils import _pytree as pytree
 
 from gossamer.compression.checking import wrong_answers
 from gossamer.compression.compressed import Rebuilding, signature_of
-from gossamer.compression.lowering.parts import divide
-from gossamer.compression.lowering.rewriting import to_lower
+from gossamer.compression.lowering.rewriting import divided
 from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.storing import stored_as
 from gossamer.core.errors import InputError
@@ -204,8 +203,7 @@ def _lowered(model: nn.Module, example: Arguments) -> tuple[Network, Signature]:
         output = run(model, example.clone())
     held = [leaf for leaf in leaves(output) if isinstance(leaf.value, Tensor)]
     with contextlib.nullcontext() if isinstance(output, Tensor) else giving(model, held):
-        traced = to_lower(model, example)
-    division = divide(traced.graph)
+        traced, division = divided(model, example)
     part = division.whole(traced.graph)
     if part is None:
         raise InputError(f"for {example} it is not lowered whole ({', '.join(division.rest)})")

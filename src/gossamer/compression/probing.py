@@ -13,6 +13,8 @@ from gossamer.graph.arguments import Arguments
 
 _FEWEST = 4
 """Random examples at least: of so many numbers hardly all are near zero by chance."""
+CHEAP = 4096
+"""Numbers in one example, up to which a network is taken to be fast enough for many of them."""
 
 
 def inputs_like(example: Arguments) -> list[Arguments]:
@@ -48,6 +50,20 @@ def inputs_like(example: Arguments) -> list[Arguments]:
         )
         for _ in range(ceil(_FEWEST / len(example)))
     ]
+
+
+def few_inputs_like(example: Arguments) -> list[Arguments]:
+    """Return random inputs like an example for a network that takes batches of any size.
+
+    They are no more than are needed where examples are large.
+    """
+    found = inputs_like(example)
+    return [found[0][:_FEWEST]] if numbers_of_one(example) > CHEAP else found
+
+
+def numbers_of_one(example: Arguments) -> int:
+    """Return how many numbers one example of a batch has."""
+    return sum(tensor[0].numel() for tensor in example)
 
 
 def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:

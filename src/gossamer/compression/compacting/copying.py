@@ -14,9 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.compression.compacting.hooks import check_no_outer_hooks
 from gossamer.core.errors import InputError
-from gossamer.graph.arguments import Arguments
 from gossamer.masks.names import bare_module, uncompiled
-from gossamer.measures.functional.running import run, told
+from gossamer.measures.functional.running import told
 from gossamer.networks.packing import unpack
 
 
@@ -93,27 +92,26 @@ def _make_plain(module: nn.Module) -> None:
     module._backward_pre_hooks.clear()
 
 
-def check_stands_alone(network: nn.Module, twin: nn.Module, example: Arguments) -> None:
-    """Refuse a network whose copy computes with its tensors instead of its own.
+@contextlib.contextmanager
+def standing_alone(network: nn.Module) -> Iterator[None]:
+    """Refuse that what runs meanwhile, a copy of a network, computes with the network's tensors.
 
     A hook or a forward that was given a module when it was made may hold on to that module.
 
     Parameters
     ----------
-    network, twin
-        The network inside its wrappers, and its copy in evaluation mode.
-    example
-        Its inputs.
+    network
+        The network inside its wrappers.
 
     Raises
     ------
     InputError
-        If it does, or fails.
+        If it does.
     """
     held = [*network.named_parameters(), *network.named_buffers()]
     watch = _Reading({_memory(tensor): name for name, tensor in held if tensor.numel()})
-    with watch, torch.no_grad():
-        run(twin, example.clone())
+    with watch:
+        yield
     if watch.read:
         raise InputError(
             f"A copy of {type(network).__name__} still computes with {watch.read!r} of the network "

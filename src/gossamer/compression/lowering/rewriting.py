@@ -4,6 +4,7 @@ from torch import nn
 
 from gossamer.compression.lowering.attention import with_attention
 from gossamer.compression.lowering.batch_first import with_batch_first
+from gossamer.compression.lowering.parts import Division, divide
 from gossamer.compression.lowering.patterns import with_patterns
 from gossamer.compression.lowering.recurrence import with_recurrence
 from gossamer.compression.lowering.tracing import Trace, trace
@@ -22,4 +23,24 @@ def to_lower(model: nn.Module, given: Example | Arguments) -> Trace:
     InputError
         If PyTorch cannot record it.
     """
-    return with_attention(with_patterns(with_batch_first(with_recurrence(trace(model, given)))))
+    return _rewritten(trace(model, given))
+
+
+def _rewritten(trace: Trace) -> Trace:
+    return with_attention(with_patterns(with_batch_first(with_recurrence(trace))))
+
+
+def divided(model: nn.Module, given: Example | Arguments) -> tuple[Trace, Division]:
+    """Record a model, and find the parts of its graph that the runtime can compute.
+
+    Raises
+    ------
+    InputError
+        If PyTorch cannot record it.
+    """
+    traced = to_lower(model, given)
+    division = divide(traced.graph)
+    if division.rest and traced.decomposed is not None:
+        traced = _rewritten(traced.decomposed())
+        division = divide(traced.graph)
+    return traced, division

@@ -8,7 +8,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from gossamer.compression.lowering.in_place import without_writing
+from gossamer.compression.lowering.recurrent_calls import (
+    RecurrentCalls,
+    named_as_in_pytorch,
+)
 from gossamer.core.errors import InputError
+from gossamer.engine import RULES
 from gossamer.graph.arguments import Arguments, joined
 from gossamer.graph.examples import Example
 from gossamer.measures.functional.running import told
@@ -27,10 +33,13 @@ class Trace:
     """The graph of a model over its parameters.
 
     `fixed_batch` says why it takes batches of the example's size only; empty where it takes any.
+    `decomposed` gives the same trace in PyTorch's own functional form, where `graph` was written
+    in a shorter way; more of that may be known.
     """
 
     graph: fx.GraphModule
     fixed_batch: str
+    decomposed: "Callable[[], Trace] | None" = None
 
 
 def trace(model: nn.Module, given: Example | Arguments) -> Trace:
@@ -52,12 +61,11 @@ def trace(model: nn.Module, given: Example | Arguments) -> Trace:
     fixed_batch = ""
     for strict in (False, True):  # which also follows len(x) and int(x.shape[0]), but takes longer
         try:
-            program = _exported(model, several_examples(example), dynamic=True, strict=strict)
-            return Trace(program, fixed_batch="")
+            return _exported(model, several_examples(example), dynamic=True, strict=strict)
         except Exception as error:  # noqa: BLE001 - a user's forward may raise anything
             fixed_batch = fixed_batch or _first_sentence(error)
     try:
-        return Trace(_exported(model, example, dynamic=False), fixed_batch)
+        return _exported(model, example, dynamic=False, fixed_batch=fixed_batch)
     except Exception as error:
         raise InputError(
             f"The network {type(model).__name__} cannot be recorded by torch.export "
@@ -82,17 +90,64 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _exported(
-    model: nn.Module, example: Arguments, *, dynamic: bool, strict: bool = False
-) -> fx.GraphModule:
+    model: nn.Module,
+    example: Arguments,
+    *,
+    dynamic: bool,
+    strict: bool = False,
+    fixed_batch: str = "",
+) -> Trace:
     args, kwargs = example.positional_and_named
     batch = [{0: torch.export.Dim("batch")}] * len(example.tensors)
     dimensions = example.dynamic_shapes(batch) if dynamic else None
-    with torch.no_grad(), quietly(), _masks_taken_as_they_are():
+    layers = contextlib.nullcontext() if strict else RecurrentCalls()
+    with torch.no_grad(), quietly(), _masks_taken_as_they_are(), layers:
         program = torch.export.export(model, args, kwargs, dynamic_shapes=dimensions, strict=strict)
-        graph = program.run_decompositions(dict(_DECOMPOSED)).module(check_guards=False)
-    assert isinstance(graph, fx.GraphModule)
+    with quietly():
+        graph = _module_of(program)
+    if without_writing(graph):
+        _forget_effects(graph)
+        if _is_known(graph):
+            return Trace(graph, fixed_batch, partial(_decomposed, program, fixed_batch))
+    return _decomposed(program, fixed_batch)
+
+
+def _decomposed(program: torch.export.ExportedProgram, fixed_batch: str) -> Trace:
+    """Return the trace of what was recorded in PyTorch's own functional form, which takes long."""
+    with torch.no_grad(), quietly():
+        graph = _module_of(program.run_decompositions(dict(_DECOMPOSED)))
     _forget_effects(graph)
+    return Trace(graph, fixed_batch)
+
+
+def _module_of(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    graph = program.module(check_guards=False)
+    assert isinstance(graph, fx.GraphModule)
+    named_as_in_pytorch(graph)
     return graph
+
+
+def _is_known(graph: fx.GraphModule) -> bool:
+    """Tell whether no function that PyTorch would write as others is unknown to the operators.
+
+    It writes out those that may give a view of what they read, unless that is all that they do.
+    """
+    fixed: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" or is_size(node):
+            fixed.add(node)
+        elif node.op == "call_function" and _written_as_others(node.target):
+            if operation_name(node) not in RULES and not fixed.issuperset(node.all_input_nodes):
+                return False
+            fixed.add(node)
+    return True
+
+
+def _written_as_others(target: Any) -> bool:
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    shares = any(one.alias_info is not None for one in target._schema.arguments)
+    return target in _DECOMPOSED or (shares and target._can_decompose())
 
 
 def _composed(*functions: torch._ops.OpOverload) -> dict[torch._ops.OpOverload, Any]:
