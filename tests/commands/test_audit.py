@@ -20,7 +20,7 @@ from rich.console import Console
 from scipy import stats
 
 from gossamer.commands.audit_tables import _DESIGNS, described
-from gossamer.commands.progress import followed
+from gossamer.core.progress import followed
 from gossamer.leakage import audit
 from gossamer.leakage.design import Kind
 from gossamer.records.leakage import Leakage

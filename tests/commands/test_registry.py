@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gossamer.commands.progress import followed
+from gossamer.core.progress import followed
 from gossamer.core.errors import InputError
 
 EPILOG = "Exit codes: 0 played, 2 wrong input.\\n\\nExample: `gossamer toy --ends well`"

@@ -386,3 +386,35 @@ def test_relative_differences() -> None:
     assert relative_difference(inf, one) == torch.inf
     assert not relative_difference(torch.ones(3), one) <= 1
     assert relative_difference(torch.ones(0), torch.ones(0)) == 0
+
+
+class Counted(nn.Module):
+    """Counts the examples that it is given, by their type; may mix those of a batch."""
+
+    def __init__(self, *, mixes: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5000, 3)
+        self.mixes = mixes
+        self.seen: list[tuple[torch.dtype, int]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Counted":
+        twin = Counted(mixes=self.mixes)
+        twin.load_state_dict(self.state_dict())
+        twin.seen = self.seen
+        return twin
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.seen.append((inputs.dtype, len(inputs)))
+        found = self.linear(inputs)
+        return found - found.mean(0, keepdim=True) if self.mixes else found
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_float64_is_computed_once_for_each_example_unless_a_batch_is_mixed(mixes: bool) -> None:
+    torch.manual_seed(0)
+    model = Counted(mixes=mixes).eval()
+    example = torch.randn(6, 5000)
+    assert not problem_of(nn.Sequential(copy.deepcopy(model)), model, example)
+    double = [count for dtype, count in model.seen if dtype == torch.float64]
+    # The example, four random ones, one alone, and one more than the example.
+    assert double == ([6, 4, 1, 7] if mixes else [6, 4])

@@ -18,6 +18,7 @@ from gossamer.compression.compressing import compress
 from gossamer.compression.onnx import export_report, open_session
 from gossamer.compression.storing import layouts_in_words
 from gossamer.core.errors import InputError
+from gossamer.core.progress import shown_already
 from gossamer.engine import Floats
 from gossamer.engine.native import Engine
 from gossamer.measures.functional.running import told
@@ -173,7 +174,8 @@ def _chosen(network: nn.Module, inputs: Floats, threads: int) -> Prepared:
 def _compressed(network: nn.Module, shape: tuple[int, ...], threads: int) -> Compressed:
     """Compress for one batch; kept, as both columns of gossamer's have the same."""
     example = torch.from_numpy(random_inputs(shape))
-    return compress(network, example, threads=threads, seconds=CHOOSING_SECONDS)
+    with shown_already():
+        return compress(network, example, threads=threads, seconds=CHOOSING_SECONDS)
 
 
 MAKERS: Mapping[str, Maker] = {

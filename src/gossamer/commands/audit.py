@@ -11,9 +11,9 @@ from rich.console import Console
 
 from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.commands.ending import FAILED
-from gossamer.commands.progress import followed
 from gossamer.core.errors import InputError
 from gossamer.core.formats import compact
+from gossamer.core.progress import followed
 
 if TYPE_CHECKING:
     from gossamer.core.arrays import StoredArray

@@ -14,10 +14,10 @@ from rich.console import Console
 from gossamer.commands.completion import NETWORKS, networks_beginning
 from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.commands.ending import FAILED, INTERRUPTED
-from gossamer.commands.progress import followed
 from gossamer.core.errors import GossamerError, InputError, MissingPackageError
 from gossamer.core.formats import counted, likeliest
 from gossamer.core.installing import needing
+from gossamer.core.progress import followed
 
 if TYPE_CHECKING:
     from gossamer.benchmarking.subjects import Case, Subject

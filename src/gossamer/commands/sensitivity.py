@@ -15,10 +15,10 @@ from rich.text import Text
 from gossamer.commands.console import PatientConsole, check_folder, echo
 from gossamer.commands.ending import INTERRUPTED, say
 from gossamer.commands.own_network import Arguments, Excluded, Higher, Model
-from gossamer.commands.progress import followed
 from gossamer.core.errors import InputError, MissingPackageError
 from gossamer.core.formats import compact, counted, duration
 from gossamer.core.installing import needing
+from gossamer.core.progress import followed
 
 if TYPE_CHECKING:
     from gossamer.records.sensitivity import LayerSensitivity, Sensitivity

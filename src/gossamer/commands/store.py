@@ -12,9 +12,9 @@ from rich.table import Table
 
 from gossamer.commands.console import PatientConsole, echo
 from gossamer.commands.ending import FAILED, say
-from gossamer.commands.progress import followed
 from gossamer.core.errors import InputError
 from gossamer.core.formats import compact, counted
+from gossamer.core.progress import followed
 
 if TYPE_CHECKING:
     from gossamer.records.store import Store

@@ -36,7 +36,7 @@ _MOST = 0.5
 """Share of numbers that are unknown from which on nothing can be said of an output."""
 _JUST_ABOVE_A_BLOCK = 65
 """Examples in a batch that kernels split into blocks of 64 or fewer, and one that is left over."""
-_SAME_ROW = 1e-6
+_SAME_ROW = 5e-6
 """Share of the largest number by which rounding may change an answer in a batch of another size."""
 
 

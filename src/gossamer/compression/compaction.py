@@ -43,6 +43,7 @@ from gossamer.compression.compacting.tracing import trace
 from gossamer.compression.known_answers import KnownAnswers
 from gossamer.compression.outputs import comparable
 from gossamer.core.errors import InputError
+from gossamer.core.progress import patiently
 from gossamer.graph.arguments import Arguments
 from gossamer.graph.calls import Graph
 from gossamer.graph.channels import Findings
@@ -51,6 +52,8 @@ from gossamer.graph.following import follow
 from gossamer.graph.recording import recorded
 from gossamer.graph.symbolic import UntraceableError
 from gossamer.measures.functional.repeatable import why_answers_change
+
+_STEPS = 2
 
 
 def compact(model: nn.Module, example: Example) -> nn.Module:
@@ -164,12 +167,14 @@ def compaction_report(model: nn.Module, example: Example) -> CompactionReport:
     ([True, False, True, True], "it gives the network's output")
     """
     given = Arguments.of(given_module(model), example)
-    with torch.inference_mode(mode=False), torch.no_grad():
+    with torch.inference_mode(mode=False), torch.no_grad(), patiently(_STEPS) as tell:
+        tell("finding out whether its answers repeat")
         network = plain_copy(model)
         check_output_of_copy(network, given)
         watching = watching_hooks(copy.deepcopy(network), given)
         if why := why_answers_change(quiet_copy(network, watching), given):
             return _kept_whole(network, f"it gives different answers for the same inputs: {why}")
+        tell("removing units")
         answers = answers_of_copy(model, network, given)
         quiet = KnownAnswers(quiet_copy(network, watching))
         return _reports(network, answers, given, quiet, watching)[0]

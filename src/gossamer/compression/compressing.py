@@ -8,11 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from gossamer.compression.agreement import answers_of_copy, check_output_of_copy
 from gossamer.compression.checking import check_example, check_model, wrong_answers
@@ -28,6 +25,7 @@ from gossamer.compression.compressed import (
 )
 from gossamer.compression.known_answers import KnownAnswers
 from gossamer.compression.lengths import Declared, DynamicShapes, declared, for_lengths
+from gossamer.compression.lowering.part_inputs import inputs_of_parts
 from gossamer.compression.lowering.parts import (
     Division,
     Part,
@@ -41,6 +39,7 @@ from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.random_operations import random_operations
 from gossamer.compression.storing import with_usual_layouts
 from gossamer.core.errors import InputError
+from gossamer.core.progress import patiently
 from gossamer.engine import Network, Signature
 from gossamer.engine.native import MOST_THREADS, Engine
 from gossamer.graph.arguments import Arguments
@@ -55,6 +54,7 @@ _BLOCKS_SHARE = 0.15
 _CANDIDATES_SHARE = 0.5
 """Share of the time for what is chosen from in the end; the first is spent twice for blocks."""
 _NOTHING = Network((1,), (), 0)
+_STEPS = 5
 
 
 def compress(
@@ -143,7 +143,9 @@ def compress(
     Engine(_NOTHING)  # a wrong instruction set would be found only where it is taken for a limit
     if choose not in ("measure", "engine"):
         raise InputError(f"'choose' is {choose!r}, but 'measure' or 'engine' was expected.")
-    with torch.inference_mode(mode=False), torch.random.fork_rng(devices=[]):
+    forked = torch.random.fork_rng(devices=[])
+    with torch.inference_mode(mode=False), forked, patiently(_STEPS) as tell:
+        tell("finding out whether its answers repeat")
         twin = plain_copy(model).eval()
         with torch.no_grad():
             check_output_of_copy(twin, given)
@@ -152,7 +154,7 @@ def compress(
             answers_of_copy(model, twin, given)
         timed = seconds if choose == "measure" else None
         asked = None if dynamic_shapes is None else declared(given, dynamic_shapes)
-        return _compress(twin, given.clone(), threads, timed, asked)
+        return _compress(twin, given.clone(), threads, timed, asked, tell)
 
 
 def _valid_threads(threads: int | None) -> int:
@@ -195,12 +197,15 @@ def _compress(
     example: Arguments,
     threads: int,
     seconds: float | None,
-    asked: Declared | None = None,
+    asked: Declared | None,
+    tell: Callable[[str], None],
 ) -> Compressed:
     """Compress a model that was checked, in evaluation mode; without seconds nothing is timed."""
     answers = KnownAnswers(model)
     output = answers.plain.of(example)
+    tell("removing units")
     compacted, in_blocks = compactions(model, example, answers)
+    tell("lowering it to the engine")
     small = compacted.network
     lowered = _lower_best(small, in_blocks, example, threads, seconds, output)
     modules = {"dense": model}
@@ -209,6 +214,7 @@ def _compress(
     if lowered.module is not None:
         modules["engine"] = lowered.module
     checked = modules if lowered.on_numpy is None else modules | {"file": lowered.on_numpy[1]}
+    tell("comparing answers")
     wrong = wrong_answers(checked, example, not lowered.fixed_batch, answers)
     for name, problem in wrong.items():
         message = f"The {name} form of {type(model).__name__} is not used: {problem}"
@@ -221,6 +227,7 @@ def _compress(
         lowered = _Lowered(None, (), (wrong["engine"],), None, lowered.fixed_batch)
         whole = None
     signature = signature_of(example, output)
+    tell("finding what is fastest" if asked is None else "comparing answers at other lengths")
     if asked is not None:
         lengths = for_lengths(
             lowered.source, example, asked, lowered.whole, lowered.remaining, threads
@@ -387,7 +394,7 @@ def _part_modules(
     seconds: float | None,
 ) -> tuple[dict[Part, _Engined], list[str]]:
     """Return the parts in the engine, and why others stay in PyTorch that it cannot hold."""
-    inputs = {} if seconds is None else _inputs_of_parts(traced, division, example)
+    inputs = {} if seconds is None else inputs_of_parts(traced, division, example)
     share = _LAYOUTS_SHARE * (seconds or 0) / max(1, len(division.parts))
     found: dict[Part, _Engined] = {}
     refused = []
@@ -408,37 +415,6 @@ def _part_modules(
 def _part_module(part: Part, made: _Engined, threads: int) -> RunnerModule:
     (given,), (found,) = part.input_shapes, part.output_shapes
     return RunnerModule(made.engine, made.network, given, found, threads)
-
-
-def _inputs_of_parts(
-    trace: Trace, division: Division, example: Arguments
-) -> dict[Part, tuple[NDArray[Any], ...]]:
-    """Return what each part reads when the model is given the example."""
-    recorded = _Recorder(trace.graph, {node for part in division.parts for node in part.entries})
-    with torch.no_grad():
-        recorded.run(*pytree.tree_leaves(example.positional_and_named), enable_io_processing=False)
-    return {
-        part: tuple(
-            np.ascontiguousarray(recorded.values[node].numpy()).reshape(-1, *shape)
-            for node, shape in zip(part.entries, part.network.inputs, strict=True)
-        )
-        for part in division.parts
-    }
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the values of some nodes."""
-
-    def __init__(self, graph: fx.GraphModule, nodes: set[fx.Node]) -> None:
-        super().__init__(graph)
-        self.nodes = nodes
-        self.values: dict[fx.Node, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n in self.nodes:
-            self.values[n] = value
-        return value
 
 
 def _parameters(model: nn.Module) -> int:

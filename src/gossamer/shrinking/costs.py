@@ -15,6 +15,7 @@ from torch import nn
 from gossamer.compression import Compressed, compress
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.core.errors import InputError
+from gossamer.core.progress import shown_already
 from gossamer.graph.arguments import Arguments
 from gossamer.graph.examples import Example, arguments_of, call_on, copied, tensors_in
 from gossamer.measures.functional.latency import time_alternately
@@ -165,7 +166,10 @@ def meter_of(model: nn.Module, example: Example, options: Options) -> Meter:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Leave out warnings that were given of the network before, or concern a candidate alone."""
-    with warnings.catch_warnings():
+    """Leave out warnings that were given of the network before, or concern a candidate alone.
+
+    How far each single compression is, is left out, too.
+    """
+    with warnings.catch_warnings(), shown_already():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gossamer.compression import compress
 from gossamer.compression.choosing import ChannelsLast, time_candidates
 from gossamer.compression.compressed import Compressed
+from gossamer.core.progress import shown_already
 from gossamer.measures.functional.latency import latency_of
 from gossamer.measures.functional.machine import machine
 from gossamer.records.joint import Timed
@@ -48,7 +49,8 @@ class Runnable:
 
 def make_runnable(network: nn.Module, inputs: Tensor, *, threads: int) -> Runnable:
     """Compress a network for such batches, ``[batch, ...]``, and so many threads."""
-    small = compress(network, inputs, threads=threads, seconds=_CHOOSING_SECONDS)
+    with shown_already():
+        small = compress(network, inputs, threads=threads, seconds=_CHOOSING_SECONDS)
     return Runnable(network, small)
 
 

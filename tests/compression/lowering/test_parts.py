@@ -312,7 +312,7 @@ def test_what_overflows_when_it_is_folded_stays_in_pytorch_and_says_so() -> None
     model = nn.Sequential(layer, norm).eval()
     division = divide(trace(model, torch.randn(2, 3)).graph)
     assert [part.exits[0].name for part in division.parts] == ["linear"]
-    assert division.rest == ("1 (_native_batch_norm_legit_no_training)",)
+    assert division.rest == ("1 (batch_norm)",)
     (refused,) = division.refused
     assert refused.startswith("what leads to 1 (layer 0 (Linear): ")
     assert "finite" in refused

@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from gossamer.commands.progress import followed
+from gossamer.core.progress import followed, patiently, shown_already
 
 
 def test_plain_lines_tell_now_and_then_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +28,24 @@ def test_a_terminal_sees_a_bar_that_goes_when_all_is_done(redraws: bool) -> None
     drawn = text.getvalue()
     assert re.search(r"timing \[bold\] .*1/3", drawn)
     assert drawn.endswith("\x1b[2K")  # the line is cleared
+
+
+def test_a_function_that_takes_long_tells_on_standard_error_what_it_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with patiently(3) as tell:
+        tell("at once")
+        now = 2.5
+        tell("timing [bold]")
+        tell("last")
+    with patiently(1) as tell:  # it is fast
+        tell("only")
+        now += 2
+    with shown_already(), patiently(1) as tell:
+        now += 5
+        tell("only")
+    told = capsys.readouterr()
+    assert told.err == ("1 of 3 steps done; next: timing [bold]\n2 of 3 steps done; next: last\n")
+    assert not told.out
