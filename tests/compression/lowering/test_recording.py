@@ -38,7 +38,7 @@ class OfView(nn.Module):
         """Return rows of six numbers."""
         found = self.linear(inputs)
         functional.relu_(found[:, :3])
-        return found
+        return found  # type: ignore[no-any-return]
 
 
 class OfViewBefore(OfView):
@@ -49,7 +49,7 @@ class OfViewBefore(OfView):
         found = self.linear(inputs)
         view = found.view(-1, 6)
         functional.relu_(found)
-        return view
+        return view  # type: ignore[no-any-return]
 
 
 def _names(graph: torch.fx.GraphModule) -> set[str]:
@@ -87,7 +87,7 @@ def test_functions_that_are_known_only_when_written_out_are_written_out() -> Non
             self.linear = nn.Linear(3, 6)
 
         def forward(self, inputs: Tensor) -> Tensor:
-            return self.linear(inputs).unflatten(1, (2, 3)).flatten(1).narrow(1, 1, 4)
+            return self.linear(inputs).unflatten(1, (2, 3)).flatten(1).narrow(1, 1, 4)  # type: ignore[no-any-return]
 
     model, example = Wide().eval(), torch.randn(4, 3)
     traced, division = divided(model, example)
