@@ -123,8 +123,9 @@ def owners(network: nn.Module) -> dict[int, tuple[str, nn.Module, str]]:
     several = set()
     for path, module in network.named_modules():
         saved = module.state_dict(keep_vars=True)
-        held = (*module._parameters, *module._buffers)
-        for name, tensor in ((one, saved[one]) for one in held if one in saved):
+        # Modules that were scripted keep them elsewhere.
+        held = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for name, tensor in ((one, saved[one]) for one, _ in held if one in saved):
             if found.setdefault(id(tensor), (path, module, name)) != (path, module, name):
                 several.add(id(tensor))
     return {key: owner for key, owner in found.items() if key not in several}
