@@ -320,3 +320,39 @@ def test_pairs_of_seeds_are_counted_as_such(make_run: Any) -> None:
     found = answer(Results(lone.study, lone.records))
     assert found.second.endswith(" a difference of 2.0 points with one pair of seeds.")
     assert found.note.startswith("One pair of seeds gives a number, never a verdict")
+
+
+def many_arms(make_run: Any, arms: Sequence[Arm], losses: Sequence[float]) -> Any:
+    """Make a study of one level whose pruned arms lose so much."""
+    dense, weight = arms[:2]
+    pruned = [
+        weight.model_copy(update={"name": f"way-{i}", "label": f"Way {i}"})
+        for i in range(len(losses))
+    ]
+    cells = {(one.name, 0.9): shifted(by) for one, by in zip(pruned, losses, strict=True)}
+    return make_run({("dense", 0.0): BASE, **cells}, (dense, *pruned))
+
+
+def test_of_many_arms_only_the_extremes_are_named(make_run: Any, longer: tuple[Arm, ...]) -> None:
+    reaches = "The unpruned network reaches 98.1 ± 0.2% on the test set; "
+    first, _ = said(many_arms(make_run, longer, [0.03, 0.02, 0.05, 0.04]))
+    assert first == reaches + (
+        "none of the 4 pruned arms is on average within half a point of it: the nearest is way 1 "
+        "at 90% sparsity (2.00 [1.99, 2.01] points below it), the farthest way 2 at 90% sparsity "
+        "(5.00 [4.99, 5.01] points below it)."
+    )
+    first, _ = said(many_arms(make_run, longer, [0.001, 0.02, 0.05, 0.04]))
+    assert first == reaches + (
+        "1 of the 4 pruned arms is on average within half a point of it: way 0 at 90% sparsity "
+        "(0.10 [0.09, 0.11] points below it; the highest level tried); of the others way 1 at 90% "
+        "sparsity (2.00 [1.99, 2.01] points below it) is the nearest and way 2 at 90% sparsity "
+        "(5.00 [4.99, 5.01] points below it) the farthest."
+    )
+    first, _ = said(many_arms(make_run, longer, [0.001, 0.002, 0.003, 0.004, 0.05]))
+    assert first.startswith(
+        f"{reaches}4 of the 5 pruned arms are on average within half a point of it: among them "
+        "way 0 at 90% sparsity (0.10 [0.09, 0.11] points below it; the highest level tried), way 1 "
+    )
+    assert first.endswith(
+        "the other one is way 4 at 90% sparsity (5.00 [4.99, 5.01] points below it)."
+    )

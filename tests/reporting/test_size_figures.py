@@ -57,3 +57,7 @@ def test_effective_size_is_drawn_only_if_it_differs(run: Any, make_run: Any) -> 
 
 def test_sizes_that_are_all_the_same_need_no_figure(make_run: Any) -> None:
     assert size_figure(make_run({("dense", 0.0): [0.9, 0.91]}).results) is None
+    pruned = {("weight", 0.5): [0.9, 0.91], ("retrained", 0.5): [0.8, 0.81]}
+    assert size_figure(make_run({("dense", 0.0): [0.9, 0.91], **pruned}).results) is None
+    sparser = {**pruned, ("weight", 0.75): [0.85, 0.86]}
+    assert size_figure(make_run({("dense", 0.0): [0.9, 0.91], **sparser}).results) is not None

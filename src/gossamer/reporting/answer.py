@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 from gossamer.core.formats import counted, decimal, inside, listed, percent, sentence
@@ -153,8 +154,14 @@ def _first(results: Results) -> str:
     return f"{opening}; {_reaches(results, known)}."
 
 
+NAMED = 3
+"""Of more arms than this a sentence names the first and the last only."""
+
+
 def _reaches(results: Results, known: list[Reach]) -> str:
     """Say how far each arm goes: those that go somewhere, then those that do not."""
+    if len(known) > NAMED:
+        return _in_short(results, known)
     goes = [one for one in known if one.level]
     levels = [one.level for one in goes if one.level]
     stays = [one for one in known if one.level == 0]
@@ -175,6 +182,49 @@ def _reaches(results: Results, known: list[Reach]) -> str:
         for one in behind
     ]
     return "; ".join(clauses)
+
+
+def _in_short(results: Results, known: list[Reach]) -> str:
+    """Say how many arms go somewhere, and which go furthest or are nearest and farthest."""
+    within = [one for one in known if one.level is not None]
+    furthest = sorted(within, key=lambda one: -(one.level or 0.0))[:NAMED]
+    named = [
+        f"{inside(one.arm.label)}{_at(results, one.level or 0.0)} "
+        f"({_apart(results, one, one.level or 0.0)}{_end(one)})"
+        for one in furthest
+    ]
+    behind = sorted((one for one in known if one.level is None), key=partial(_gap, results))
+    ends = [
+        f"{inside(one.arm.label)}{_at(results, one.first_level)} "
+        f"({_apart(results, one, one.first_level)})"
+        for one in behind
+    ]
+    if not within:
+        return (
+            f"none of the {len(known)} pruned arms is on average within half a point of it: the "
+            f"nearest is {ends[0]}, the farthest {ends[-1]}"
+        )
+    verb = "is" if len(within) == 1 else "are"
+    clauses = [
+        f"{len(within)} of the {len(known)} pruned arms {verb} on average within half a point of "
+        f"it: {'' if len(within) == len(named) else 'among them '}{listed(named)}"
+    ]
+    if len(ends) == 1:
+        clauses.append(f"the other one is {ends[0]}")
+    elif ends:
+        clauses.append(f"of the others {ends[0]} is the nearest and {ends[-1]} the farthest")
+    return "; ".join(clauses)
+
+
+def _at(results: Results, level: float) -> str:
+    """Say at which level an arm is; nothing for one without a grid."""
+    return f" at {results.place(level)}" * bool(level)
+
+
+def _gap(results: Results, one: Reach) -> float:
+    """Return by how much an arm is below its unpruned network at its first level."""
+    difference = results.paired((one.arm.name, one.first_level), (one.beside.name, 0.0))
+    return -difference.mean if difference else 0.0
 
 
 def _apart(results: Results, one: Reach, level: float) -> str:

@@ -155,7 +155,7 @@ def size_figure(results: Results) -> Figure | None:
     panels = []
     for group in groups(results):
         found = networks(results, group)
-        if len({one.size for one in found}) > 1:
+        if _differ_in_size(results, found):
             panels.append(_panel(results, group, found, "Non-zero parameters", best=front(found)))
     if not panels:
         return None
@@ -168,6 +168,16 @@ def size_figure(results: Results) -> Figure | None:
         tuple(panels),
         columns=1 if by_arm(results) else 2,
     )
+
+
+ALIKE = 1.25
+"""Sizes that differ by less than this factor stand on top of each other in a figure."""
+
+
+def _differ_in_size(results: Results, found: Sequence[Network]) -> bool:
+    """Whether the pruned networks do: at one size, the figure of accuracy shows all there is."""
+    sizes = [one.size for one in found if _drawn(results, one)]
+    return bool(sizes) and max(sizes) > ALIKE * min(sizes)
 
 
 def effective_figure(results: Results) -> Figure | None:
