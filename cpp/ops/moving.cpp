@@ -23,7 +23,31 @@ struct Copying {
     int table_axis;
     const std::int64_t* table;
 
+    // Whether rows of what is read become columns: neighbours along one axis lie apart along the
+    // other.
+    bool turns(int axis) const {
+        return axis == to.rank - 2 && lanes == 1 && table_axis < 0 && from.strides[axis] == 1 &&
+               to.strides[axis + 1] == 1 && from.strides[axis + 1] != 1;
+    }
+
+    // In squares whose lines all stay in the first cache.
+    void turn(int axis, const float* source, float* place) const {
+        constexpr std::int64_t square = 16;
+        const std::int64_t rows = to.sizes[axis], columns = to.sizes[axis + 1];
+        const std::ptrdiff_t near = from.strides[axis + 1], far = to.strides[axis];
+        for (std::int64_t row = 0; row < rows; row += square) {
+            const std::int64_t last = std::min(row + square, rows);
+            for (std::int64_t column = 0; column < columns; column += square) {
+                const std::int64_t end = std::min(column + square, columns);
+                for (std::int64_t r = row; r < last; ++r)
+                    for (std::int64_t c = column; c < end; ++c)
+                        place[r * far + c] = source[c * near + r];
+            }
+        }
+    }
+
     void run(int axis, const float* source, float* place) const {
+        if (turns(axis)) return turn(axis, source, place);
         const std::ptrdiff_t near = from.strides[axis], far = to.strides[axis];
         const bool last = axis == to.rank - 1;
         if (last && axis != table_axis)
@@ -37,6 +61,20 @@ struct Copying {
         }
     }
 };
+
+// Without axes of one number: those of many may then follow each other.
+void leave_out_ones(Strided& from, Strided& to) {
+    int kept = 0;
+    for (int axis = 0; axis < to.rank; ++axis) {
+        if (to.sizes[axis] == 1 && (kept > 0 || axis + 1 < to.rank)) continue;
+        for (Strided* value : {&from, &to}) {
+            value->sizes[kept] = value->sizes[axis];
+            value->strides[kept] = value->strides[axis];
+        }
+        ++kept;
+    }
+    from.rank = to.rank = kept;
+}
 
 // A value as a walk over it goes.
 Strided walked(const Strided& value, const Strided& output, const Walk& walk) {
@@ -67,9 +105,9 @@ Prepared Moving::prepare(InstructionSet, bool) const {
                 const std::int64_t lanes = call.output.pixel;
                 const std::int64_t groups = given.image ? 1 : call.output.pixels;
                 for (std::int64_t group = 0; group < groups; ++group) {
-                    const Strided output = of_example(call.output, given, group * lanes);
-                    const Strided from =
-                        walked(of_example(input, taken, group * lanes), output, walk);
+                    Strided output = of_example(call.output, given, group * lanes);
+                    Strided from = walked(of_example(input, taken, group * lanes), output, walk);
+                    if (walk.table_axis < 0) leave_out_ones(from, output);
                     Copying{from, output, lanes, walk.table_axis, walk.table.data()}.run(
                         0, from.data, output.data);
                 }

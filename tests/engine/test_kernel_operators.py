@@ -87,3 +87,18 @@ def test_a_normalization_that_is_not_sound(fields: dict[str, Any], message: str)
     plan.add("layer_norm", [0], fields)
     with pytest.raises(ValueError, match=message):
         plan.check()
+
+
+@on_every_set
+@pytest.mark.parametrize("examples", [1, 20])
+@pytest.mark.parametrize("order", [(2, 1, 0), (0, 2, 1), (1, 0, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("shape", [(37, 1, 45), (3, 18, 35), (40, 33, 1), (1, 1, 50)])
+def test_axes_of_any_size_change_their_places(
+    instruction_set: str, shape: tuple[int, int, int], order: tuple[int, ...], examples: int
+) -> None:
+    inputs = np.random.default_rng(0).standard_normal((examples, *shape)).astype(np.float32)
+    plan = kernels().Plan([*shape])
+    plan.add("permute", [0], {"order": [*order]})
+    plan.outputs = [1]
+    expected = inputs.transpose(0, *(1 + axis for axis in order))
+    np.testing.assert_array_equal(run(plan, inputs, instruction_set, 1), expected)
