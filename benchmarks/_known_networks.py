@@ -14,7 +14,7 @@ from benchmarks._zoo import enliven
 
 IMAGE = (3, 224, 224)
 TOKENS, STEPS, FEATURES = 128, 100, 64
-SMALL_VOCABULARY, BERT_VOCABULARY, GPT2_VOCABULARY = 4096, 30522, 50257
+BERT_VOCABULARY, GPT2_VOCABULARY = 30522, 4096
 
 
 def _convolved(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> Any:
@@ -282,7 +282,7 @@ KNOWN: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
     "bert-4x256": (lambda: Bert(4, 256, BERT_VOCABULARY), _tokens(BERT_VOCABULARY)),
     "bert-6x768": (lambda: Bert(6, 768, BERT_VOCABULARY), _tokens(BERT_VOCABULARY)),
     "vit-tiny": (ViT, _images),
-    "gpt2-4x256": (lambda: Gpt2(4, 256, SMALL_VOCABULARY), _tokens(SMALL_VOCABULARY)),
+    "gpt2-4x256": (lambda: Gpt2(4, 256, GPT2_VOCABULARY), _tokens(GPT2_VOCABULARY)),
     "gpt2-6x768-token": (lambda: Gpt2(6, 768, GPT2_VOCABULARY), _tokens(GPT2_VOCABULARY)),
     "lstm-2x256": (Recurrent, _sequences),
 }

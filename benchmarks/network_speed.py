@@ -13,7 +13,8 @@ zeros so that no unit is empty: what is beyond it comes of removed units.
 import argparse
 import json
 import time
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from benchmarks._known_networks import KNOWN, TOKENS, Gpt2, Step, examples, made
 from benchmarks._rivals import BF16, FLOAT32, Call, rivals
 from benchmarks.sparse_speed import work
 from gossamer import compress, prune
+from gossamer.compression import Compressed
 from gossamer.engine import Network, weights_of
 from gossamer.engine.native import Engine, fma_peak
 from gossamer.measures.functional.latency import Timing, threads_of_torch, time_alternately
@@ -90,12 +92,9 @@ def measured(name: str, batch: int, arguments: argparse.Namespace, peak: float) 
                 compiled=not arguments.no_compile,
             )
         )
-        sparse, empty = pruned(name, spread=False)
-        started = time.perf_counter()
-        calls["gossamer"], network = own(name, sparse, batch, threads)
-        compressing = time.perf_counter() - started
-        if empty:
-            calls["spread"], _ = own(name, pruned(name, spread=True)[0], batch, threads)
+        calls["gossamer"], found = own(name, batch, threads, spread=False)
+        if found.empty:
+            calls["spread"], _ = own(name, batch, threads, spread=True)
     timings = time_alternately(calls, seconds=arguments.seconds, threads=threads)
     best = min((name for name in FLOAT32 if name in timings), key=lambda n: timings[n].median)
     taken = {name: timing.median for name, timing in timings.items()}
@@ -114,8 +113,8 @@ def measured(name: str, batch: int, arguments: argparse.Namespace, peak: float) 
         "times_faster_than_bf16": {
             name: round(taken[name] / taken["gossamer"], 2) for name in BF16 if name in taken
         },
-        "seconds_to_compress": round(compressing, 1),
-        **({} if is_step(name) else shares(network, examples(name, batch), peak, threads)),
+        "seconds_to_compress": round(found.seconds, 1),
+        **({} if is_step(name) else shares(found.network, examples(name, batch), peak, threads)),
     }
 
 
@@ -163,28 +162,54 @@ def _matrices(weight: Tensor, before: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(weight, before), (weight.transpose(0, 1), before.transpose(0, 1))]
 
 
-def own(name: str, model: nn.Module, batch: int, threads: int) -> tuple[Call, Network]:
-    """Return gossamer's engine, ready to be called, as `gossamer.load` runs a file."""
-    example = examples(name, batch)
+@dataclass(frozen=True, eq=False)
+class Small:
+    """A network that was pruned and compressed, whatever the batch."""
+
+    model: nn.Module
+    compressed: Compressed
+    empty: bool
+    """Whether its zeros left units empty."""
+    seconds: float
+
+    @property
+    def network(self) -> Network:
+        """The network as the engine holds it."""
+        assert self.compressed.network is not None, str(self.compressed)
+        return self.compressed.network
+
+
+@lru_cache(maxsize=2)
+def small(name: str, threads: int, *, spread: bool) -> Small:
+    """Prune and compress a network; kept for its other batches."""
+    model, empty = pruned(name, spread=spread)
+    example, started = examples(name, 1), time.perf_counter()
     if is_step(name):
-        small = compress(
+        tokens = torch.export.Dim("tokens", max=2 * TOKENS)
+        found = compress(
             model,
-            example[:1],
+            example[:, :8],
             threads=threads,
             choose="engine",
-            dynamic_shapes={"tokens": {1: torch.export.Dim("tokens", max=2 * TOKENS)}},
+            dynamic_shapes={"tokens": {1: tokens}},
         )
-        assert small.network is not None
-        return stepping(small.decoder(batch=batch), example), small.network
-    network = compress(model, example, threads=threads, choose="engine").network
-    assert network is not None, f"{name} is not lowered whole"
-    engine, given = Engine(network), laid_out(network, example)
+    else:
+        found = compress(model, example, threads=threads, choose="engine")
+    return Small(model, found, empty, time.perf_counter() - started)
+
+
+def own(name: str, batch: int, threads: int, *, spread: bool) -> tuple[Call, Small]:
+    """Return gossamer's engine, ready to be called, as `gossamer.load` runs a file."""
+    example, found = examples(name, batch), small(name, threads, spread=spread)
+    if is_step(name):
+        return stepping(found.compressed.decoder(batch=batch), example), found
+    engine, given = Engine(found.network), laid_out(found.network, example)
     with torch.inference_mode():
-        wanted = model(example)
-    found = torch.from_numpy(engine(given, threads=threads)).reshape(wanted.shape)
-    difference = float((found - wanted).abs().max() / wanted.abs().max())
+        wanted = found.model(example)
+    outputs = torch.from_numpy(engine(given, threads=threads)).reshape(wanted.shape)
+    difference = float((outputs - wanted).abs().max() / wanted.abs().max())
     assert difference < TOLERANCE, f"{name} gives other answers, by {difference:.2g}"
-    return partial(engine, given, threads=threads), network
+    return partial(engine, given, threads=threads), found
 
 
 def laid_out(network: Network, example: Tensor) -> Any:

@@ -25,6 +25,7 @@ from gossamer.masks.choices import Choice
 from gossamer.masks.patterns import PATTERNS
 from gossamer.masks.scores import SCORES
 from gossamer.training.updaters import UPDATERS
+from network_tables import known_networks_short_table, known_networks_table
 from study_tables import (
     agreement_table,
     claims_table,
@@ -101,6 +102,8 @@ def filled(text: str) -> str:
             "measured": measured_table,
             "speed": speed_table,
             "faster": faster_table,
+            "networks": known_networks_table,
+            "networks-short": known_networks_short_table,
             "coverage": coverage_table,
             "attack-coverage": attack_coverage_table,
             "attack-power": attack_power_table,
