@@ -163,11 +163,14 @@ def test_plans_from_before_rates_were_found_out_have_the_usual_one() -> None:
 
 def test_a_search_begins_where_so_few_examples_could_show_its_first_candidate() -> None:
     drops = torch.tensor([1.0] * 8 + [0.0] * 1992)  # 0.4 points
-    for examples, safe in ((200, False), (400, False), (20_000, True)):
-        asked = replace(ground(), may_lose=0.009, judged_on=examples)
+    for examples, safe in ((100, False), (200, False), (20_000, True)):
+        asked = replace(ground(), may_lose=0.011, judged_on=examples)
         assert planning.is_safe(drops, asked) is safe
     assert not planning.is_safe(drops, replace(ground(), may_lose=0.007, judged_on=10**9))
     assert planning.is_safe(torch.zeros(100), replace(ground(), judged_on=1))
+    # So few training examples tell half a budget from a whole one no better than by chance.
+    few = torch.tensor([1.0] + [0.0] * 249)
+    assert not planning.is_safe(few, replace(ground(), may_lose=0.011, judged_on=10**9))
 
 
 def test_a_forecast_counts_the_candidates_that_there_can_be() -> None:

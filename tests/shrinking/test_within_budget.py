@@ -276,6 +276,25 @@ def test_a_training_that_fails_ends_the_search_with_the_best_so_far(
     assert any(re.match(r"candidate 1: \S+ times, drop -?\S+ points, at most", s) for s in seen)
 
 
+def test_a_training_that_does_more_harm_than_good_is_undone(
+    dense: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gossamer.shrinking import searching
+
+    def harming(network: nn.Module, *given: Any) -> tuple[float, ...]:
+        losses = fine_tune(network, *given)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(3.0)  # zeros stay zeros
+        return losses
+
+    fine_tune = searching.fine_tune  # type: ignore[attr-defined]
+    monkeypatch.setattr(searching, "fine_tune", harming)
+    report = shrink(dense, DATA, **{**OPTIONS, "epochs": 1, "max_drop": 0.3}).report
+    assert report.tried[0].within
+    assert report.tried[0].drop < 0.1
+
+
 def test_another_search_is_not_mixed_with_what_a_folder_holds(
     dense: Net, found: tuple[Shrunk, Path]
 ) -> None:

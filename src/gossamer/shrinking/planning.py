@@ -15,7 +15,6 @@ from gossamer.shrinking.descent import MOST, Ground, Rung, Way, count_of, depths
 from gossamer.shrinking.fine_tuning import Lesson, Pulse, estimate_statistics
 from gossamer.shrinking.options import DEFAULT_RATE
 from gossamer.shrinking.piloting import (
-    PILOT_EXAMPLES,
     Follow,
     Speed,
     can_tell_allocations,
@@ -26,6 +25,8 @@ from gossamer.shrinking.piloting import (
 from gossamer.shrinking.task import evaluate
 from gossamer.shrinking.ways import ways_of
 
+_START_EXAMPLES = 8192
+"""On so many training examples it is looked at where a descent may begin."""
 _HELPS = 1.1
 """Speed-up below which a smaller network is not worth its drop."""
 
@@ -154,7 +155,7 @@ def _start(way: Way, dense: nn.Module, ground: Ground, pulse: Pulse) -> float:
     once and not trained at all, and as many examples as it is judged on would show that it keeps
     the budget.
     """
-    some = ground.split.sample(PILOT_EXAMPLES, ground.options.seed)
+    some = ground.split.sample(_START_EXAMPLES, ground.options.seed)
     before = evaluate(dense, some, ground.task)
     found = 0.0
     for depth in range(1, way.deepest_start + 1):
@@ -171,7 +172,7 @@ def _start(way: Way, dense: nn.Module, ground: Ground, pulse: Pulse) -> float:
 
 def is_safe(drops: Tensor, ground: Ground) -> bool:
     """Return whether such drops of training examples leave room for what few examples show."""
-    drop = float(drops.mean())
-    error = float(drops.std(correction=0)) / math.sqrt(ground.judged_on)
+    drop, spread = float(drops.mean()), float(drops.std(correction=0))
+    own, error = spread / math.sqrt(len(drops)), spread / math.sqrt(ground.judged_on)
     reach = float(special.ndtri(ground.options.confidence))
-    return drop <= ground.may_lose / 2 and drop + reach * error <= ground.may_lose
+    return drop + own <= ground.may_lose / 2 and drop + reach * error <= ground.may_lose

@@ -15,10 +15,17 @@ from gossamer.records.shrinking import Tried
 from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.data import Data
 from gossamer.shrinking.descent import LEAST_STEPS, MOST, Ground, mask_of
-from gossamer.shrinking.fine_tuning import Lesson, StoppedError, fine_tune
+from gossamer.shrinking.fine_tuning import (
+    Lesson,
+    StoppedError,
+    distance_from,
+    estimate_statistics,
+    fine_tune,
+)
 from gossamer.shrinking.journal import Journal
 from gossamer.shrinking.judging import Budget, judged
 from gossamer.shrinking.pace import Pace
+from gossamer.shrinking.piloting import PILOT_EXAMPLES
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate, points
 
@@ -26,6 +33,11 @@ _TIMED_TOGETHER = 4
 _TOGETHER_SECONDS = 2.0
 _WORTH = 1.02
 """Speed-up that a candidate needs to be taken in the place of the dense network."""
+
+_FULL_STEPS = 250
+"""Of the optimizer, in which the full rate settles."""
+_LEAST_RATE = 0.1
+"""Share of it that the shortest training has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +221,10 @@ def _candidate(
     started = time.perf_counter()
     task.follow(f"candidate {number + 1}: {rung}, {epochs_in_words(way.epochs[number])}")
     mask = mask_of(rung, network, before, task.ground)
-    learnt = replace(task.learnt, rate=way.rate)
-    losses = fine_tune(network, mask, learnt, way.epochs[number], number, task.pulse)
+    steps = way.epochs[number] * task.learnt.steps
+    asked = task.ground.options.rate is not None
+    learnt = replace(task.learnt, rate=way.rate if asked else rate_for(way.rate, steps))
+    losses = _taught(task, network, mask, learnt, way.epochs[number], number)
     task.follow(f"candidate {number + 1}: measuring")
     values = evaluate(network, task.data.validation, task.budget.task)
     verdict = judged(task.budget, values)
@@ -239,6 +253,40 @@ def _candidate(
         f"{'' if verdict.within else ': not within the budget'}"
     )
     return mask
+
+
+def rate_for(rate: float, steps: float) -> float:
+    """Return the rate of a candidate that is trained for so many steps: the fewer, the lower.
+
+    A few steps at a high rate lead away from a network that has little to mend.
+
+    Examples
+    --------
+    >>> rate_for(1e-3, 1000), rate_for(1e-3, 125), rate_for(1e-3, 1)
+    (0.001, 0.0005, 0.0001)
+    """
+    return rate * min(1.0, max(_LEAST_RATE, steps / _FULL_STEPS))
+
+
+def _taught(
+    task: Search, network: nn.Module, mask: Mask, learnt: Lesson, epochs: float, number: int
+) -> tuple[float, ...]:
+    """Train a candidate, unless that leads further from the dense network than pruning alone.
+
+    A few steps at a high rate do more harm than was to be mended where little was pruned, and the
+    first candidate that fails ends the search. Training examples alone are looked at.
+    """
+    if learnt.train is not None:
+        return fine_tune(network, mask, learnt, epochs, number, task.pulse)
+    some = learnt.split.sample(PILOT_EXAMPLES, learnt.options.seed + 3)
+    mask.apply(network)
+    estimate_statistics(network, learnt.split, learnt.options.seed, number)
+    untrained = plain_copy(network)
+    before = distance_from(task.dense, untrained, some, learnt.task)
+    losses = fine_tune(network, mask, learnt, epochs, number, task.pulse)
+    if distance_from(task.dense, network, some, learnt.task) > before:
+        network.load_state_dict(untrained.state_dict())
+    return losses
 
 
 def restored(task: Search, number: int) -> tuple[nn.Module, Mask]:
