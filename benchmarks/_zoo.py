@@ -361,7 +361,9 @@ def enliven(model: nn.Module, example: Inputs, seed: int = 0) -> None:
 
     Without it, random weights that were pruned leave activations of 0 behind a few layers. Each
     normalisation sees what those before it give with the statistics that they have by then: where
-    all are estimated at once, activations grow from layer to layer.
+    all are estimated at once, activations grow from layer to layer. No channel is taken to spread
+    less than half of their mean: pruning leaves some constant, and dividing by next to nothing
+    would amplify rounding, of PyTorch's numbers as of others, a thousandfold.
     """
     generator = torch.Generator().manual_seed(seed)
     wide = [
@@ -372,6 +374,7 @@ def enliven(model: nn.Module, example: Inputs, seed: int = 0) -> None:
     def estimate(norm: Any, given: tuple[Tensor, ...]) -> None:
         mean, size = given[0].transpose(0, 1).flatten(1).mean(1), norm.running_mean.shape
         spread = given[0].transpose(0, 1).flatten(1).std(1, correction=0)
+        spread = spread.clamp(min=float(spread.mean()) / 2)
         norm.running_mean.copy_(mean + 0.5 * spread * torch.randn(size, generator=generator))
         norm.running_var.copy_(spread**2 * 2 ** (2 * torch.rand(size, generator=generator) - 1))
 

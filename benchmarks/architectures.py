@@ -2,9 +2,10 @@
 
     python -m benchmarks.architectures [NAME ...]
 
-Each is made with random weights in a process of its own, pruned to 90% zeros in each layer and
-compressed; the result is compared with PyTorch in float64, written to a file, and run from there
-where PyTorch is not to be had. How far units can be removed is told by `unit_removal`.
+Each is made with random weights in a process of its own, pruned to 90% zeros in each layer but
+depthwise convolutions, and compressed; the result is compared with PyTorch in float64, written to
+a file, and run from there where PyTorch is not to be had. How far units can be removed is told by
+`unit_removal`.
 """
 
 import copy
@@ -59,7 +60,12 @@ def in_float64(model: nn.Module, example: Inputs) -> Any:
 
 def weights(model: nn.Module, example: Inputs, folder: Path) -> Iterator[tuple[str, Any]]:
     """Prune weights and compress, and yield what is found by the name of its column."""
-    gossamer.prune(model, 0.9, allocation="uniform")
+    depthwise = [
+        name
+        for name, layer in model.named_modules()
+        if getattr(layer, "groups", 1) == getattr(layer, "in_channels", 0) > 1
+    ]
+    gossamer.prune(model, 0.9, allocation="uniform", exclude=depthwise)
     enliven(model, example)
     started = time.perf_counter()
     small = gossamer.compress(model, example, choose="engine")

@@ -374,3 +374,55 @@ def repeats_spread(networks: Any) -> float:
             low, high = row["quartiles"]["gossamer"]
             spreads.append((high - low) / 2 / row["milliseconds"]["gossamer"])
     return statistics.median(spreads)
+
+
+def architectures_table() -> str:
+    """Return which architectures run whole, how exactly, and how far units are removed."""
+    weights, units = (
+        {row["name"]: row for row in json.loads((BENCHMARKS / f"{name}.json").read_text())["rows"]}
+        for name in ("architectures", "unit-removal")
+    )
+    known = [{**units.get(name, {}), **row} for name, row in weights.items()]
+    whole = [row for row in known if row.get("whole") and "error from file" in row]
+    worst = max(max(row["error"], row["error from file"]) for row in whole)
+    compared = [row for row in known if row.get("Torch-Pruning: error", 1) <= 1e-5]
+    as_far = [
+        row
+        for row in compared
+        if row["the same channels: parameters left"] <= row["Torch-Pruning: parameters left"]
+    ]
+    lines = [
+        f"{len(whole)} of {len(known)} run whole in the engine and from a file with NumPy alone, "
+        f"with an error of at most {worst:.1e} of the largest output. For "
+        f"{len(compared)} Torch-Pruning gives a network that computes what the one with zeros "
+        f"does; for {len(as_far)} of these `compact` leaves no more parameters.",
+        "",
+        "| architecture | whole | error, PyTorch's | from the file | parameters | half of the "
+        "units pruned: left, error | Torch-Pruning: left, error | the same channels: left, error |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in known:
+        told = "yes" if row.get("whole") else ", ".join(row.get("remaining", [])) or row["failed"]
+        lines.append(
+            f"| {row['name']} | {told} | {_size(row, 'error')}, {_size(row, 'error of PyTorch')} | "
+            f"{_size(row, 'error from file')} | {_count(row)} | "
+            f"{_left(row, 'parameters left', 'error of the small one')} | "
+            f"{_left(row, 'Torch-Pruning: parameters left', 'Torch-Pruning: error')} | "
+            f"{_left(row, 'the same channels: parameters left', 'the same channels: error')} |"
+        )
+    return "\n".join(lines)
+
+
+def _count(row: Mapping[str, Any]) -> str:
+    return f"{row['parameters']:,}" if "parameters" in row else "-"
+
+
+def _size(row: Mapping[str, Any], column: str) -> str:
+    return f"{row[column]:.1e}" if column in row else "-"
+
+
+def _left(row: Mapping[str, Any], left: str, error: str) -> str:
+    if left not in row:
+        return "fails" if left.startswith("Torch") and "Torch-Pruning: failed" in row else "-"
+    share = f"{row[left] / row['parameters']:.1%}"
+    return f"{share}, {row[error]:.1e}" if error in row else f"{share}, does not run"

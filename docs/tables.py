@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark_tables import (
+    architectures_table,
     attack_coverage_table,
     attack_power_table,
     coverage_table,
@@ -41,6 +42,7 @@ TEXTS = (
     *(
         ROOT / "docs" / f"{name}.md"
         for name in (
+            "architectures",
             "audit",
             "enforcement",
             "findings",
@@ -99,6 +101,7 @@ def filled(text: str) -> str:
         kind, _, study = name.partition(" ")
         tables: dict[str, Callable[[], str]] = {
             "table": study_table,
+            "architectures": architectures_table,
             "measured": measured_table,
             "speed": speed_table,
             "faster": faster_table,

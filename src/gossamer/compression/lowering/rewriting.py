@@ -3,6 +3,7 @@
 from torch import nn
 
 from gossamer.compression.lowering.attention import with_attention
+from gossamer.compression.lowering.bags import with_bags
 from gossamer.compression.lowering.batch_first import with_batch_first
 from gossamer.compression.lowering.parts import Division, divide
 from gossamer.compression.lowering.patterns import with_patterns
@@ -16,7 +17,7 @@ def to_lower(model: nn.Module, given: Example | Arguments) -> Trace:
     """Record a model and return its graph with the batch in front, ready to be lowered.
 
     Recurrent layers are one call for each layer and direction in it, and so are attention and
-    normalisations that are written out.
+    normalisations that are written out. Bags of tokens are sums of what is looked up.
 
     Raises
     ------
@@ -27,7 +28,8 @@ def to_lower(model: nn.Module, given: Example | Arguments) -> Trace:
 
 
 def _rewritten(trace: Trace) -> Trace:
-    return with_attention(with_patterns(with_batch_first(with_recurrence(trace))))
+    recorded = with_bags(with_recurrence(trace))
+    return with_attention(with_patterns(with_batch_first(recorded)))
 
 
 def divided(model: nn.Module, given: Example | Arguments) -> tuple[Trace, Division]:

@@ -1,0 +1,58 @@
+"""Bags of tokens, one in each row, as tokens that are looked up and the sum of what is found."""
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from gossamer.compression.lowering.rules import arguments_by_name
+from gossamer.compression.lowering.tracing import Trace, operation_name
+
+_aten = torch.ops.aten
+
+_OVER = {0: _aten.sum.dim_IntList, 1: _aten.mean.dim, 2: _aten.amax.default}
+"""What becomes of the numbers of a bag, by the mode of `embedding_bag`."""
+
+
+def with_bags(trace: Trace) -> Trace:
+    """Return a trace in which `EmbeddingBag` of tokens [batch, tokens] is `Embedding` and a sum.
+
+    Bags with weights of their own, with padding or given by where they begin stay as they are.
+    """
+    graph = trace.graph
+    changed = False
+    for node in list(graph.graph.nodes):
+        if operation_name(node) != "getitem" or node.args[1] != 0:
+            continue
+        bags = node.args[0]
+        if operation_name(bags) != "embedding_bag" or (tokens := _tokens(bags)) is None:
+            continue
+        weight, over = bags.args[0], _OVER[int(arguments_by_name(bags)["mode"])]
+        with graph.graph.inserting_before(node):
+            rows = _called(graph.graph, _aten.embedding.default, weight, tokens)
+            node.replace_all_uses_with(_called(graph.graph, over, rows, [1]))
+        changed = True
+    if changed:
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+    return trace
+
+
+def _called(graph: fx.Graph, target: Any, *args: Any) -> fx.Node:
+    node = graph.call_function(target, args)
+    node.meta["val"] = target(*fx.node.map_arg(args, lambda one: one.meta["val"]))
+    return node
+
+
+def _tokens(bags: fx.Node) -> fx.Node | None:
+    """Return the tokens of which each row is a bag; None where bags are otherwise."""
+    given = arguments_by_name(bags)
+    if given.get("per_sample_weights") is not None or given.get("include_last_offset"):
+        return None
+    flat, starts = given["indices"], given["offsets"]
+    if given.get("padding_idx") is not None or operation_name(flat) not in ("reshape", "view"):
+        return None
+    tokens = flat.args[0]
+    value = tokens.meta["val"]
+    apart = operation_name(starts) == "arange" and value.dim() == 2
+    return tokens if apart and (starts.args[0], starts.args[2:]) == (0, (value.shape[1],)) else None
