@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from gossamer.core.errors import InputError
+from gossamer.engine.native import INSTRUCTION_SET_VARIABLE
 from gossamer.networks import (
     NetworkSpec,
     SparseConv,
@@ -19,6 +20,8 @@ from gossamer.networks import (
     packed_names,
     unpack,
 )
+from gossamer.networks.packing import faster_packed
+from gossamer.networks.sparse_operators import kernels_are_there
 
 IMAGES = (3, 12, 12)
 HALVED = ("conv1.weight", "dense1.weight", "output.weight")
@@ -389,3 +392,30 @@ def test_new_weights_have_no_momenta() -> None:
     pack(network, {"0.weight": torch.eye(5, 6).bool()}, "he", optimizer=optimizer)
     assert optimizer.param_groups[0]["params"][0] is network.get_parameter("0.values")
     assert list(optimizer.state) == [network.get_parameter("0.bias")]
+
+
+@pytest.mark.skipif(not kernels_are_there(), reason="the kernels are not built")
+def test_which_layers_train_faster_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(
+        nn.Linear(128, 128),
+        nn.Linear(128, 128),
+        nn.Linear(128, 128),
+        nn.Linear(128, 127),
+        nn.Conv2d(16, 32, 3),
+        nn.Conv2d(32, 32, 3, groups=2),
+        nn.Linear(128, 128),
+        nn.Linear(128, 128).double(),
+    )
+    network[6].register_forward_hook(lambda *_: None)
+    densities = {0: 0.19, 1: 0.21, 2: 0.0, 3: 0.1, 4: 0.09, 5: 0.01, 6: 0.1, 7: 0.1}
+    masks = {
+        f"{i}.weight": drawn_mask(network[i].weight.shape, density)  # type: ignore[arg-type]
+        for i, density in densities.items()
+    }
+    assert list(faster_packed(network, masks, 32)) == ["0.weight", "2.weight", "4.weight"]
+    assert faster_packed(network, masks, 31) == {}
+    assert faster_packed(network[0], {"weight": masks["0.weight"]}, 32) == {}
+    tied = nn.Sequential(network[0], nn.ReLU(), network[0])
+    assert faster_packed(tied, {"0.weight": masks["0.weight"]}, 32) == {}
+    monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, "numpy")
+    assert faster_packed(network, masks, 32) == {}

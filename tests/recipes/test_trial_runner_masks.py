@@ -13,7 +13,7 @@ from safetensors import safe_open
 from gossamer.core.errors import InputError
 from gossamer.data import Dataset
 from gossamer.masks import ERK, Block, ErdosRenyi, FixedFanIn, Mask, NByM
-from gossamer.networks import NetworkSpec
+from gossamer.networks import NetworkSpec, packing
 from gossamer.recipes import (
     DataSpec,
     KeyedTrial,
@@ -25,6 +25,7 @@ from gossamer.recipes import (
     Transfer,
     Trial,
     keyed,
+    resumable_training,
 )
 from gossamer.recipes.state import State
 from gossamer.recipes.steps import Source
@@ -477,3 +478,87 @@ def test_connections_move_packed_as_they_do_masked(
     for name, where in masks[0].items():
         assert torch.equal(masks[1][name], where)
         assert not torch.equal(before[name], where)
+
+
+@pytest.fixture
+def packs_small_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "LEAST_SIZES", dict.fromkeys(packing.LEAST_SIZES, 1))
+    monkeypatch.setattr(packing, "MOST_DENSITIES", dict.fromkeys(packing.MOST_DENSITIES, 0.25))
+
+
+@pytest.fixture
+def packed_layers(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Return what was packed for trainings, one set for each."""
+    chosen: list[set[str]] = []
+    found = packing.faster_packed
+
+    def noting(*given: Any) -> dict[str, torch.Tensor]:
+        masks = found(*given)
+        chosen.append(set(masks))
+        return masks
+
+    monkeypatch.setattr(resumable_training, "faster_packed", noting)
+    return chosen
+
+
+WAYS = [(MLP, "points", SGD), (WIDE, "points", Adam()), (CNN, "images", SGD)]
+
+
+@pytest.mark.usefixtures("packs_small_layers")
+@pytest.mark.parametrize(("network", "data", "optimizer"), WAYS)
+def test_layers_that_train_faster_packed_train_to_the_same(
+    make_runner: MakeRunner,
+    points: Dataset,
+    images: Dataset,
+    packed_layers: list[set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    network: NetworkSpec,
+    data: str,
+    optimizer: OptimizerOptions,
+) -> None:
+    dataset = points if data == "points" else images
+    first = Train(epochs=1, batch=32, optimizer=optimizer)
+    again = first.model_copy(update={"optimizer_state": "keep"})
+    found = keyed(trial(Prune(sparsity=0.8), first, again, network=network), dataset)
+    states = []
+    for least in (32, 33):  # examples of a batch, of which there are 32
+        monkeypatch.setattr(packing, "LEAST_EXAMPLES", least)
+        states.append(do_all(make_runner(dataset, f"at least {least}"), found))
+    assert packed_layers[0] == packed_layers[1] != set()
+    assert packed_layers[2] == packed_layers[3] == set()
+    packed, masked = states
+    assert packed.mask == masked.mask
+    assert not packed.packed
+    for ours, theirs in ((packed.network, masked.network), (packed.optimizer, masked.optimizer)):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5)
+            assert torch.equal(ours[name] == 0, value == 0)
+
+
+@pytest.mark.usefixtures("packs_small_layers")
+def test_going_on_with_packed_layers_gives_the_same_bits(
+    make_runner: MakeRunner, points: Dataset, packed_layers: list[set[str]]
+) -> None:
+    step = Train(epochs=4, batch=32, optimizer=Adam())
+    found = keyed(trial(Prune(sparsity=0.8), step, network=WIDE), points)
+    whole = do_all(make_runner(points), found)
+    calls = iter([False, True])
+    with pytest.raises(Interrupted):
+        make_runner(points, "stopped", lambda *_: next(calls)).train(found, 1)
+    again = do_all(make_runner(points, "stopped"), found)
+    assert packed_layers[0] != set()
+    for ours, theirs in ((again.network, whole.network), (again.optimizer, whole.optimizer)):
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_in_bfloat16_and_with_an_updater_layers_stay_as_they_are(
+    make_runner: MakeRunner, points: Dataset, packed_layers: list[set[str]]
+) -> None:
+    step = Train(epochs=1, batch=32, optimizer=SGD)
+    moving = step.model_copy(update={"updater": SET(every=1)})
+    half = Prune(sparsity=0.5)
+    low = replace(trial(half, step), precision="bf16")
+    for made in (trial(half, moving), low):
+        do_all(make_runner(points), keyed(made, points))
+    assert packed_layers == []

@@ -1,6 +1,7 @@
 """A network whose masked layers store their non-zero weights only, and back."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from gossamer.core.errors import InputError
 from gossamer.core.streams import stream_seed
 from gossamer.networks.sparse import Convolution, SparseConv, SparseLinear
 from gossamer.networks.sparse_layer import Initialisation, SparseLayer
+from gossamer.networks.sparse_operators import kernels_are_there
 
 _PACKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -130,6 +132,59 @@ def unpack(network: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
         if module in dense:
             network = _replaced(network, name, dense[module])
     return network
+
+
+def faster_packed(
+    network: nn.Module, masks: Mapping[str, Tensor], examples: int
+) -> dict[str, Tensor]:
+    """Return the masks of those layers that train faster packed, at so many examples a batch.
+
+    It depends on nothing that changes from one run to the next: a layer is faster from the sizes
+    and densities on that were measured (`python -m benchmarks.sparse_training`), in float32 on the
+    CPU where the kernels are there. None is where the network has sparse layers already.
+    """
+    if examples < LEAST_EXAMPLES or not kernels_are_there() or packed_names(network):
+        return {}
+    return {
+        name: kept
+        for name, kept in masks.items()
+        if _module_name(name) and kept.dim() > 1 and _is_faster_packed(network, name, kept)
+    }
+
+
+LEAST_EXAMPLES = 32
+LEAST_SIZES = {nn.Linear: 1 << 14, nn.Conv2d: 1 << 12}
+MOST_DENSITIES = {nn.Linear: 0.2, nn.Conv2d: 0.1}
+
+
+def _is_faster_packed(network: nn.Module, name: str, kept: Tensor) -> bool:
+    try:
+        layer = _layer(network, name)
+    except InputError:
+        return False
+    kind, weight = type(layer), layer.weight
+    return (
+        kind in LEAST_SIZES
+        and getattr(layer, "groups", 1) == 1
+        and weight.device.type == "cpu"
+        and weight.dtype is torch.float32
+        and weight.numel() >= LEAST_SIZES[kind]
+        and int(kept.sum()) <= MOST_DENSITIES[kind] * weight.numel()
+    )
+
+
+@contextmanager
+def unpacked(
+    network: nn.Module, masks: Mapping[str, Tensor], optimizer: Optimizer
+) -> Iterator[None]:
+    """Have the layers dense that were packed with these masks, and pack them again afterwards."""
+    if masks:
+        unpack(network, optimizer)
+    try:
+        yield
+    finally:
+        if masks:
+            pack(network, masks, optimizer=optimizer)
 
 
 def packed_names(network: nn.Module) -> tuple[str, ...]:

@@ -75,6 +75,11 @@ class Kernels(Protocol):
         """Fill those gradients that are wanted, of the values and the bias both or neither."""
 
 
+def kernels_are_there() -> bool:
+    """Tell whether the kernels are built, and not switched off."""
+    return _native is not None and _instruction_set() is not None
+
+
 def runs_in_kernels(values: Tensor, positions: Tensor, inputs: Any, most: float) -> bool:
     """Tell whether the kernels compute with these, if they are not more than `most` values."""
     return (

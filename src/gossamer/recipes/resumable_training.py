@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gossamer.core.errors import InputError, StoreError
 from gossamer.masks import Mask
+from gossamer.networks.packing import faster_packed, pack, unpacked
 from gossamer.networks.sparse_layer import SparseLayer
 from gossamer.recipes.state import State, load_state, save_state, snapshot
 from gossamer.records.record import Epoch
@@ -39,8 +41,7 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
     optimizer = make_optimizer(step.optimizer, network)
     if standing.steps or step.optimizer_state == "keep":
         restore_optimizer(optimizer, network, start.optimizer)
-    if start.mask is not None and not before.packed:
-        start.mask.enforce(network, optimizer)
+    sparse = {} if before.packed else _held(step, work, start.mask, network, optimizer)
     updating = None
     total = step.epochs * -(-len(data.train.labels) // step.batch)
     if step.updater is not None:
@@ -61,13 +62,14 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
         return _moved(before.mask, updating.layers) if before.packed else updating.mask
 
     def now(standing: Standing) -> State:
-        return State(
-            network=snapshot(network),
-            mask=mask(),
-            optimizer=optimizer_tensors(optimizer, network),
-            epochs=before.epochs + len(standing.history),
-            packed=before.packed,
-        )
+        with unpacked(network, sparse, optimizer):
+            return State(
+                network=snapshot(network),
+                mask=mask(),
+                optimizer=optimizer_tensors(optimizer, network),
+                epochs=before.epochs + len(standing.history),
+                packed=before.packed,
+            )
 
     def keep(standing: Standing) -> None:
         _keep(work.checkpoint, now(standing), standing, updating.memory if updating else {})
@@ -90,6 +92,26 @@ def train_from(step: "Train", work: "Work") -> tuple[State, Standing]:
     ended = train(job, standing)
     _check_unsaved(unsaved, network)
     return now(ended), ended
+
+
+def _held(
+    step: "Train", work: "Work", mask: Mask | None, network: nn.Module, optimizer: Optimizer
+) -> dict[str, Tensor]:
+    """Hold a network at its mask; return the masks of layers that are packed for it.
+
+    Those are packed that train faster so, with the same numbers within rounding. An updater needs
+    them as they are, and in bfloat16 packed layers would compute in another precision.
+    """
+    if mask is None:
+        return {}
+    sparse: dict[str, Tensor] = {}
+    if step.updater is None and work.precision == "float32" and not mask.attached:
+        sparse = faster_packed(network, mask.weights, step.batch)
+        pack(network, sparse, optimizer=optimizer)
+    others = {name: kept for name, kept in mask.weights.items() if name not in sparse}
+    if others:
+        (Mask(others) if sparse else mask).enforce(network, optimizer)
+    return sparse
 
 
 def _moved(mask: Mask | None, layers: Mapping[str, SparseLayer]) -> Mask | None:
