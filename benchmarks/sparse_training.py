@@ -3,8 +3,9 @@
     python -m benchmarks.sparse_training [--repeats 15] [--out sparse-training] [--only head ...]
 
 Steps of two networks of linear layers on one thread (forward, cross-entropy, backward, SGD; batch
-128), one wide layer at batch 2048 (the shape of SparseProp, Nikdan et al., ICML 2023), and the peak
-memory of training a layer whose dense weight would take 37 GiB. Candidates take turns, each for
+128), one wide layer at batch 2048 (the shape of SparseProp, Nikdan et al., ICML 2023), convolutions
+of 3x3 pixels, forward and backward together, and the peak memory of training a layer whose dense
+weight would take 37 GiB. Candidates take turns, each for
 several steps in a row, as in a training; medians over the turns.
 """
 
@@ -24,7 +25,7 @@ from torch.nn import functional
 
 from benchmarks._common import Timing, alternate, write_result
 from gossamer.engine.native import available_instruction_sets
-from gossamer.networks import SparseLinear
+from gossamer.networks import SparseConv2d, SparseLinear
 from gossamer.studies.process_settings import processor_has_bf16, tune_process
 
 BATCH = 128
@@ -34,6 +35,9 @@ NETWORKS: dict[str, tuple[int, ...]] = {
 }
 SPARSITIES = (0.9, 0.95)
 WIDE_SHAPE, WIDE_SPARSITY, WIDE_BATCH = (768, 3072), 0.98, 2048
+CONVOLUTIONS = ((64, 64, 16), (64, 128, 16), (128, 128, 16), (64, 64, 28))
+"""Channels before and after, and the side of the images."""
+IMAGES = 64
 LARGE_SHAPE, LARGE_DENSITY, LARGE_STEPS = (50_000, 200_000), 0.0005, 3
 BF16 = "dense bf16 autocast"
 Candidates = dict[str, Callable[[], None]]
@@ -181,6 +185,48 @@ def measured_wide(repeats: int) -> dict[str, Any]:
     return result
 
 
+def measured_convolutions(repeats: int) -> list[dict[str, Any]]:
+    """Measure forward and backward pass of convolutions alone, together."""
+    found = []
+    for before, after, side in CONVOLUTIONS:
+        inputs = torch.randn(IMAGES, before, side, side)
+        last = inputs.to(memory_format=torch.channels_last)
+        size = 9 * before * after
+        layers: dict[str, tuple[nn.Module, Tensor]] = {
+            "dense float32, oneDNN": (nn.Conv2d(before, after, 3, padding=1), last),
+            "dense float32, channels first": (nn.Conv2d(before, after, 3, padding=1), inputs),
+        }
+        if processor_has_bf16():
+            layers[BF16] = (nn.Conv2d(before, after, 3, padding=1), last)
+        for sparsity in SPARSITIES:
+            kept = round((1 - sparsity) * size)
+            layer = SparseConv2d(before, after, 3, padding=1, connections=kept, seed=0)
+            layers[f"sparse at {sparsity:.0%}"] = layer, last
+        timings = alternate({label: passes(label, *one) for label, one in layers.items()}, repeats)
+        name = f"{before} to {after}, {side}"
+        rows = table(name, timings, {})
+        found.append({"channels": (before, after), "side": side, "images": IMAGES, "both": rows})
+    return found
+
+
+def passes(label: str, layer: nn.Module, images: Tensor) -> Callable[[], None]:
+    """Return what runs a layer forward and backward; weights lie as the images do."""
+    inputs = images.clone().requires_grad_()
+    if inputs.stride(1) == 1 and isinstance(layer, nn.Conv2d):
+        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wanted = [inputs, *layer.parameters()]
+    coming: list[Tensor] = []
+
+    def run() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=label == BF16):
+            outputs = layer(inputs)
+        if not coming:
+            coming.append(torch.randn_like(outputs))
+        torch.autograd.grad(outputs, wanted, coming[0])
+
+    return run
+
+
 def void(_: object) -> None:
     """Drop a result."""
 
@@ -254,7 +300,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15, help="turns of each candidate")
     parser.add_argument("--out", default="sparse-training", help="name of the file in results")
-    parser.add_argument("--only", nargs="*", default=[*NETWORKS, "wide", "large"])
+    parser.add_argument("--only", nargs="*", default=[*NETWORKS, "wide", "convolutions", "large"])
     chosen = parser.parse_args(None if arguments is None else list(arguments))
     tune_process(1)
     result: dict[str, Any] = {
@@ -265,8 +311,11 @@ def main(arguments: Iterable[str] | None = None) -> None:
     for name in chosen.only:
         if name in NETWORKS:
             result[name] = measured_network(name, chosen.repeats)
+        elif name == "large":
+            result[name] = measured_large()
         else:
-            result[name] = measured_wide(chosen.repeats) if name == "wide" else measured_large()
+            measure = measured_wide if name == "wide" else measured_convolutions
+            result[name] = measure(chosen.repeats)
     print(write_result(chosen.out, 1, result))
 
 

@@ -228,6 +228,10 @@ def sparse_training_table() -> str:
         _times_row(f"{part} of one layer, {shape}, batch {wide['batch']:,}", wide[part])
         for part in ("forward", "backward")
     ]
+    for one in result.get("convolutions", ()):
+        channels = " to ".join(map(str, one["channels"]))
+        label = f"convolution 3x3, {channels} channels, {one['images']} images of {one['side']}x"
+        lines.append(_times_row(f"{label}{one['side']}, forward and backward", one["both"]))
     large = result["large"]
     before, after = large["shape"]
     return "\n".join(
