@@ -65,7 +65,7 @@ def weights(model: nn.Module, example: Inputs, folder: Path) -> Iterator[tuple[s
         for name, layer in model.named_modules()
         if getattr(layer, "groups", 1) == getattr(layer, "in_channels", 0) > 1
     ]
-    gossamer.prune(model, 0.9, allocation="uniform", exclude=depthwise)
+    gossamer.prune(model, 0.9, allocation="uniform", exclude=depthwise, example=example)
     enliven(model, example)
     started = time.perf_counter()
     small = gossamer.compress(model, example, choose="engine")
