@@ -35,6 +35,7 @@ ProductStep::ProductStep(const Context& context, const Product& layer, int numbe
     const Place& input = context.layout.place(layer.reads[0]);
     matrix_ = std::make_unique<PackedMatrix>(layer.weights, layer.groups, cuts,
                                              offsets_in(input, layer, context.width()));
+    slice_columns_ = cuts.slice_columns;
     loops_ = &(matrix_->blocks() ? block_loops : scattered_loops)(context.set);
     if (cuts.slice_columns.size() > 2) {
         partial_floats_ = std::min(cuts.rows, rounded_up(layer.weights.rows, block_rows)) *
@@ -135,11 +136,26 @@ void ProductStep::run_rows(const Context& context, const Batch& batch, std::int6
         input.data - layer_.window.padding.height * input.row - layer_.window.padding.width * width;
     const std::int64_t most = strip_.pixels / unit;
     const std::int64_t strips = divided_up(output.pixels, most);
+    const auto input_of = [&](std::int64_t row, std::int64_t number) {
+        const std::int64_t begin = output.pixels * number / strips;
+        return corner + row * unit * strip.input_row + begin * unit * strip.input_pixel;
+    };
+    const Window& window = layer_.window;
+    // The last row of a window is what the one above has not read.
+    const std::int64_t last_row = (window.kernel.height - 1) * window.dilation.height * input.row;
+    strip.ahead_channel = input.channel;
+    strip.ahead_floats = (most * unit - 1) * strip.input_pixel +
+                         ((window.kernel.width - 1) * window.dilation.width + 1) * width;
+    const std::size_t slices = slice_columns_.size() - 1;
+    // Where more is computed than is read, that takes longer than it saves.
+    const bool fetches = layer_.groups == 1 && inputs_per_group_ >= output.channels;
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
         for (std::int64_t number = 0; number < strips; ++number) {
             const std::int64_t begin = output.pixels * number / strips;
             const std::int64_t end = output.pixels * (number + 1) / strips;
-            strip.input = corner + row * unit * strip.input_row + begin * unit * strip.input_pixel;
+            strip.input = input_of(row, number);
+            const bool ends = number + 1 == strips;
+            const float* const next = input_of(ends ? row + 1 : row, ends ? 0 : number + 1);
             strip.output = output.data + row * output.row + begin * width;
             if (has_residual)
                 strip.residual = residual.data + row * unit * residual.row + begin * unit * width;
@@ -148,7 +164,16 @@ void ProductStep::run_rows(const Context& context, const Batch& batch, std::int6
                              begin * unit * strip.bias_pixel;
             }
             const StripKernel compute = kernel((end - begin) * unit);
-            for (const Panel& panel : matrix_->panels()) compute(strip, panel);
+            const std::vector<Panel>& panels = matrix_->panels();
+            for (std::size_t at = 0; at < panels.size(); ++at) {
+                const std::size_t slice = (at + 1) % slices;
+                const std::int64_t channel = slice_columns_[slice] / layer_.taps();
+                strip.ahead = (at + 1 < panels.size() ? strip.input : next) + last_row +
+                              channel * input.channel;
+                strip.ahead_channels =
+                    fetches ? slice_columns_[slice + 1] / layer_.taps() - channel : 0;
+                compute(strip, panels[at]);
+            }
         }
     }
 }

@@ -45,6 +45,7 @@ class ProductStep : public Step {
     bool pooled_;  // in registers
     std::int64_t inputs_per_group_;
     StripShape strip_;
+    std::vector<std::int64_t> slice_columns_;  // see Cut
     std::unique_ptr<PackedMatrix> matrix_;
     const StripLoops* loops_;
     decltype(PoolLoops::batched) pool_;

@@ -87,6 +87,22 @@ GOSSAMER_INLINE void fetch(const float* from, int floats) {
     for (int i = 0; i < floats; i += line) __builtin_prefetch(from + i);
 }
 
+// Inputs lie in the third cache or behind it, channels apart, where no processor expects them. So
+// each row fetches some of those that come next, and what its sums are added to.
+struct Ahead {
+    const float* from;
+    int64_t channels;
+    int64_t each_row;
+};
+
+GOSSAMER_INLINE void fetch_ahead(const Strip& strip, Ahead& ahead) {
+    for (int64_t i = 0; i < ahead.each_row && ahead.channels > 0; ++i, --ahead.channels) {
+        for (int64_t at = 0; at < strip.ahead_floats; at += 64 / sizeof(float))
+            __builtin_prefetch(ahead.from + at);
+        ahead.from += strip.ahead_channel;
+    }
+}
+
 // Where a panel has parts of rows, these come in an order of their own, and sums that have begun or
 // that go on lie in memory.
 template <int rows, int pixels, int step, Pooled pooled, bool whole>
@@ -96,8 +112,19 @@ GOSSAMER_INLINE void each_row(const Strip& strip, const Panel& panel) {
         return strip.partial + int64_t{panel.order[number]} * (count * width);
     };
     const Entry* entry = panel.entries;
+    Ahead ahead{strip.ahead, strip.ahead_channels,
+                (strip.ahead_channels + panel.rows - 1) / panel.rows};
     for (int64_t number = 0; number < panel.rows; ++number) {
         const int64_t channel = panel.first_row + (whole ? number : panel.order[number]);
+        fetch_ahead(strip, ahead);
+        if ((whole || panel.ends) && strip.residual) {
+            const int64_t next = whole ? number + rows_ahead : panel.order[number + rows_ahead];
+            const float* residual =
+                strip.residual + (panel.first_row + next) * strip.residual_channel;
+#pragma GCC unroll 2
+            for (int row = 0; row < rows; ++row)
+                fetch(residual + row * strip.residual_row, pixels * width);
+        }
         const Entry* const end = panel.entries + panel.starts[number + 1];
         float* const partial = whole ? nullptr : partial_of(number);
         Sums<count> sums;

@@ -54,6 +54,11 @@ struct Strip {
     std::ptrdiff_t bias_pixel;
     float* partial;  // [rows of a panel][pixels of a strip][width]
     Finish finish;
+    // What the next panel reads, of so many channels, as far as nothing before it has read it.
+    const float* ahead;
+    std::ptrdiff_t ahead_channel;
+    std::int64_t ahead_channels;
+    std::int64_t ahead_floats;
 };
 
 using StripKernel = void (*)(const Strip&, const Panel&);
