@@ -23,7 +23,7 @@ from gossamer.measures.functional.work import multiply_adds
 from gossamer.records.shrinking import Target
 from gossamer.shrinking.options import Options
 
-QUICK_SECONDS = 0.6
+_QUICK_SECONDS = 0.6
 """For timing a candidate beside the dense network while there are many."""
 _FINE_SECONDS = 1e-6
 
@@ -52,7 +52,7 @@ class Meter:
     threads: int
     overwrites: bool = False
 
-    def speed_up(self, network: nn.Module, seconds: float = QUICK_SECONDS) -> tuple[float, float]:
+    def speed_up(self, network: nn.Module, seconds: float = _QUICK_SECONDS) -> tuple[float, float]:
         """Return a candidate's cost, and the dense network's over that.
 
         Times are of the network as `gossamer.compress` runs it; the dense one is PyTorch's.

@@ -11,7 +11,7 @@ from torch import nn
 from gossamer.compression.compacting.copying import plain_copy
 from gossamer.masks import find_mask
 from gossamer.shrinking.allocating import LEVELS
-from gossamer.shrinking.costs import QUICK_SECONDS, Meter
+from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.descent import MOST, Ground, count_of
 from gossamer.shrinking.fine_tuning import Lesson, train_epochs
 from gossamer.shrinking.layer_times import MOST_LAYERS
@@ -30,6 +30,7 @@ _USED = 0.5
 _TIMINGS = 3
 """Of each way down, to find how deep it lies at the speed at which all are tried."""
 _STARTS_TRIED = 2
+_A_LOOK = 0.01
 _TABLES_SECONDS = 5.0
 _TABLES_SHARE = 0.4
 """Of the time of fine-tuning, and of all that is left, that timing layers may take."""
@@ -105,6 +106,9 @@ def pace_of(
     started = time.perf_counter()
     meter.speed_up(network)
     timing = time.perf_counter() - started
+    started = time.perf_counter()
+    meter.seconds_of([network], _A_LOOK)  # a busy machine would make that a part of `timing`
+    compressing = time.perf_counter() - started
     candidate = timing + looking
     an_example = looking / ground.judged_on
     own = learnt.train is not None
@@ -116,7 +120,7 @@ def pace_of(
         ground.options, usual=can_tell_allocations(ground.options.epochs, learnt)
     )
     examples = len(names) * len(LEVELS) * sensitivity_examples(len(names), ground)
-    each = max(0.0, timing - QUICK_SECONDS) + LAYER_SECONDS / len(LEVELS)
+    each = compressing + LAYER_SECONDS / len(LEVELS)
     timed = kinds * min(len(names), MOST_LAYERS) * (1 + len(LEVELS))
     units = min(len(names), MOST_GROUPS) * (1 + len(UNIT_LEVELS))
     return Pace(

@@ -169,7 +169,9 @@ def piloted(
         f"nearest to the dense network at {wanted:.1f} times its speed, after as much training "
         f"(distance: {told})"
     )
-    return min(far, key=lambda name: far[name]), reason, each * len(far)
+    # The first way goes down most evenly, and stays unless another is clearly better.
+    first, best = next(iter(far)), min(far, key=lambda name: far[name])
+    return best if far[best] < _CLEARLY * far[first] else first, reason, each * len(far)
 
 
 def can_tell_allocations(epochs: float, learnt: Lesson) -> bool:
