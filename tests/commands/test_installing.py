@@ -282,7 +282,7 @@ def test_the_base_needs_numpy_alone() -> None:
     assert not plotting & required("prune")
     assert "torch" not in required("audit")
     assert required("all") >= set().union(
-        *(required(e) for e in EXTRAS if e not in ("all", "dev", "docs", "zoo"))
+        *(required(e) for e in EXTRAS if e not in ("all", "dev", "docs", "zoo", "bench"))
     )
 
 

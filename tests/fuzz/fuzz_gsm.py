@@ -440,8 +440,8 @@ def _run(network: Network) -> str:
 def _drawn(network: Network, random: Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return examples, small whole numbers where they may be looked up."""
     numbers = random.standard_normal(shape, np.float32)
-    looks_up = any(isinstance(layer, Embedding) for layer in network.layers)
-    return np.floor(np.abs(numbers)).clip(0, 1) if looks_up else numbers
+    rows = [layer.weights.rows for layer in network.layers if isinstance(layer, Embedding)]
+    return np.floor(np.abs(numbers)).clip(0, min(2, *rows) - 1) if rows else numbers
 
 
 def _check_memory(path: Path) -> None:
