@@ -182,7 +182,8 @@ class ConvolutionStep final : public Step {
     std::int64_t room() const override { return room_; }
 
   private:
-    void stage_channel(float* scratch, std::int64_t channel) const;
+    void deal_channel(float* scratch, std::int64_t channel, float* to) const;
+    void run_by_groups(float* scratch, Range entries) const;
     void store_channel(float* scratch, std::int64_t channel) const;
     ConvolutionTask task(float* scratch) const;
 
@@ -196,6 +197,7 @@ class ConvolutionStep final : public Step {
     bool blocks_;
     ProductForm form_;
     Windows windows_;
+    bool by_groups_;    // of which each has one row
     std::int64_t run_;  // floats of whole vectors
     std::int64_t stored_;
     std::int64_t staged_place_;
@@ -217,6 +219,8 @@ ConvolutionStep::ConvolutionStep(const Site& site, const Product& layer)
       blocks_(in_blocks(layer)),
       form_(layer),
       windows_(windows_of(layer, input_)),
+      by_groups_(windows_.staged && !blocks_ && layer.groups > 1 &&
+                 layer.groups == layer.weights.rows),
       run_(rounded_up(windows_.run, loops_.lanes)),
       stored_(static_cast<std::int64_t>(layer.weights.values.size())) {
     const std::int64_t vectors = run_ / loops_.lanes;
@@ -252,11 +256,9 @@ ConvolutionStep::ConvolutionStep(const Site& site, const Product& layer)
         take(form_.epilogue.pooling.has_value(), form_.sums.channels * (form_.sums.width + slack));
 }
 
-// Deal one channel of the input out to its phases, with zeros where the padding is.
-void ConvolutionStep::stage_channel(float* scratch, std::int64_t channel) const {
+// Deal one channel of the input out to its phases; where the padding is, what was there stays.
+void ConvolutionStep::deal_channel(float* scratch, std::int64_t channel, float* to) const {
     const float* image = scratch + input_.place + channel * input_.plane + input_.origin;
-    float* to = scratch + staged_place_ + channel * windows_.channel;
-    std::fill_n(to, windows_.channel, 0.0f);
     for (std::int64_t down = 0; down < windows_.phases.height; ++down) {
         for (std::int64_t across = 0; across < windows_.phases.width; ++across) {
             for (std::int64_t row = 0; row < windows_.rows; ++row, to += windows_.pitch) {
@@ -271,8 +273,9 @@ void ConvolutionStep::stage_channel(float* scratch, std::int64_t channel) const 
                 const std::int64_t end =
                     std::min(windows_.pitch, (input_.width + left + form_.window.stride.width - 1) /
                                                  form_.window.stride.width);
-                for (std::int64_t x = begin; x < end; ++x)
-                    to[x] = from[x * form_.window.stride.width - left];
+                if (begin < end)
+                    loops_.deal(from + begin * form_.window.stride.width - left,
+                                form_.window.stride.width, end - begin, to + begin);
             }
         }
     }
@@ -321,12 +324,33 @@ ConvolutionTask ConvolutionStep::task(float* scratch) const {
     return task;
 }
 
+// One group after another, all of a member in the place of its first, which stays in the cache.
+void ConvolutionStep::run_by_groups(float* scratch, Range entries) const {
+    if (entries.begin == entries.end) return;
+    const std::int32_t* const groups = entries_.order[0].data();  // each has one row
+    const std::int64_t channels = input_.channels / form_.sums.channels;
+    const std::int64_t floats = channels * windows_.channel, home = groups[entries.begin];
+    float* const staged = scratch + staged_place_ + home * floats;
+    std::fill_n(staged, floats, 0.0f);
+    ConvolutionTask task = this->task(scratch);
+    for (std::int64_t entry = entries.begin; entry < entries.end; ++entry) {
+        const std::int64_t group = groups[entry];
+        for (std::int64_t channel = 0; channel < channels; ++channel)
+            deal_channel(scratch, group * channels + channel, staged + channel * windows_.channel);
+        task.input = scratch + (staged_place_ + (home - group) * floats);
+        loops_.convolve(task, {entry, entry + 1});
+    }
+}
+
 void ConvolutionStep::run(const Worker& worker) const noexcept {
     float* const scratch = worker.scratch;
-    if (windows_.staged) {
+    if (windows_.staged && !by_groups_) {
         const Range channels = worker.part(input_.channels);
-        for (std::int64_t channel = channels.begin; channel < channels.end; ++channel)
-            stage_channel(scratch, channel);
+        for (std::int64_t channel = channels.begin; channel < channels.end; ++channel) {
+            float* const staged = scratch + staged_place_ + channel * windows_.channel;
+            std::fill_n(staged, windows_.channel, 0.0f);
+            deal_channel(scratch, channel, staged);
+        }
         worker.wait_for_all();
     }
     const Range bunches = worker.part_by_cost(entries_.costs);
@@ -347,7 +371,10 @@ void ConvolutionStep::run(const Worker& worker) const noexcept {
         });
     if (!mask_.empty())
         each_channel([&](std::int64_t channel) { clear_edges(output_, scratch, channel); });
-    (blocks_ ? loops_.convolve_blocks : loops_.convolve)(task(scratch), entries);
+    if (by_groups_)
+        run_by_groups(scratch, entries);
+    else
+        (blocks_ ? loops_.convolve_blocks : loops_.convolve)(task(scratch), entries);
     if (!direct_) each_channel([&](std::int64_t channel) { store_channel(scratch, channel); });
 }
 

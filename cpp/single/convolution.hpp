@@ -53,6 +53,8 @@ struct ConvolutionLoops {
     // Over some of the entries.
     void (*convolve)(const ConvolutionTask&, Range entries);
     void (*convolve_blocks)(const ConvolutionTask&, Range entries);
+    // Every so manieth of a row. Up to two vectors are read behind the last one.
+    void (*deal)(const float* from, std::int64_t stride, std::int64_t count, float* to);
 };
 
 GOSSAMER_DECLARE(ConvolutionLoops, convolution_loops)
