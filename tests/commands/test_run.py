@@ -125,14 +125,15 @@ def test_a_dropped_connection_asks_to_stop_unless_it_is_ignored() -> None:
         raise OSError(5, "Input/output error")
 
     nobody: list[int] = []
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("gossamer.commands.stopping.speak_to_nobody", lambda: nobody.append(1))
-        with stopping(gone) as should_stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert should_stop()
-    assert nobody == [1]
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup takes away
     try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("gossamer.commands.stopping.speak_to_nobody", lambda: nobody.append(1))
+            with stopping(gone) as should_stop:
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert should_stop()
+        assert nobody == [1]
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with stopping(gone) as should_stop:
             os.kill(os.getpid(), signal.SIGHUP)
             assert not should_stop()

@@ -165,7 +165,7 @@ def outputs(network: nn.Module, images: Tensor) -> Tensor:
         return network(images.clone())  # type: ignore[no-any-return]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31), steps=st.integers(1, 12))
 def test_the_compact_network_computes_the_same(seed: int, steps: int) -> None:
     network = random_network(seed, steps)
@@ -268,7 +268,7 @@ def with_constants(network: Skipping, x: Tensor, stream: list[int], inner: list[
     return network.last(torch.tanh(start + held(network.back(torch.tanh(inside)), stream)))  # type: ignore[no-any-return]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31))
 def test_no_set_of_units_that_is_left_could_be_constants(seed: int) -> None:
     """Brute force over all sets of units that leave a unit in each layer."""

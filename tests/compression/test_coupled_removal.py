@@ -220,7 +220,7 @@ def check_removal(network: nn.Module, example: Tensor, sparsity: float, **option
     return mask.sparsity
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     blocks=st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(3, 8)), min_size=1, max_size=4),
     seed=st.integers(0, 1000),

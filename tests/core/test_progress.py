@@ -35,17 +35,20 @@ def test_a_function_that_takes_long_tells_on_standard_error_what_it_does(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    with patiently(3) as tell:
+    with patiently("compression step", 3) as tell:
         tell("at once")
         now = 2.5
         tell("timing [bold]")
         tell("last")
-    with patiently(1) as tell:  # it is fast
+    with patiently("compression step", 1) as tell:  # it is fast
         tell("only")
         now += 2
-    with shown_already(), patiently(1) as tell:
+    with shown_already(), patiently("compression step", 1) as tell:
         now += 5
         tell("only")
     told = capsys.readouterr()
-    assert told.err == ("1 of 3 steps done; next: timing [bold]\n2 of 3 steps done; next: last\n")
+    assert told.err == (
+        "1 of 3 compression steps done; next: timing [bold]\n"
+        "2 of 3 compression steps done; next: last\n"
+    )
     assert not told.out

@@ -78,7 +78,7 @@ def _features_first(array: Doubles) -> Doubles:
     return array.swapaxes(2, 3).reshape(count, heads * width, 1, positions)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(attentions())
 def test_attention_is_pytorchs_in_every_run(drawn: Drawn) -> None:
     network, inputs, expected = drawn

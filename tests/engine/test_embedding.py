@@ -35,7 +35,7 @@ def looking_up(layout: Layout, *shape: int) -> Network:
     return Network(shape, (Embedding(0, pack_weights(TABLE, layout)),), 1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(("dense", "csr", "block")),
     st.sampled_from(((1,), (4,), (2, 1, 3), (3, 2, 2))),

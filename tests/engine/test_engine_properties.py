@@ -125,7 +125,7 @@ def linear_networks(draw: st.DrawFn) -> Network:
     return Network((widths[0],), tuple(layers), len(layers))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(linear_networks(), BATCHES, st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_linear_networks(network: Network, examples: int, threads: int, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -175,7 +175,7 @@ def convolutions(draw: st.DrawFn) -> Network:
     return Network((channels, size[0], size[1]), (layer,), 1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(convolutions(), st.integers(0, 40), st.integers(1, 2), st.integers(0, 2**32 - 1))
 def test_convolutions(network: Network, examples: int, threads: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -45,7 +45,7 @@ def reshaped(draw: st.DrawFn, numbers: int) -> Shape:
     return (*shape, numbers)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_rearrangement_does_what_numpy_does(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(LENGTHS, min_size=1, max_size=4)))
@@ -133,7 +133,7 @@ def _fits(product: Matmul, shapes: dict[Value, Shape]) -> bool:
     return True
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(programs(), st.integers(1, 2))
 def test_a_program_that_is_laid_out_computes_the_same(program: Program, examples: int) -> None:
     inputs = np.random.default_rng(0).standard_normal((examples, *program.inputs["x"]))

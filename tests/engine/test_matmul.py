@@ -39,7 +39,7 @@ def products(draw: st.DrawFn) -> Drawn:
     return Network(tuple(shapes), (Matmul(0, 1, *transposed),), 2), inputs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(products())
 def test_a_product_is_numpys_in_every_run(drawn: Drawn) -> None:
     network, inputs = drawn

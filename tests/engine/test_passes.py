@@ -228,7 +228,7 @@ def difference(network: Network, program: Program) -> float:
     return float(np.abs(found - reference).max() / max(np.abs(reference).max(), 1.0))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(programs())
 def test_folding_and_fusing_keep_what_is_computed(program: Program) -> None:
     # Float64 up to the constants, which are rounded to float32 once.
@@ -236,7 +236,7 @@ def test_folding_and_fusing_keep_what_is_computed(program: Program) -> None:
     assert difference(made(fold(program)), program) <= 1e-5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(programs())
 def test_folding_leaves_no_more_layers(program: Program) -> None:
     assert len(made(fold(program)).layers) <= len(made(program).layers)

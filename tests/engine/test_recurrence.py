@@ -83,7 +83,7 @@ def expected(layer: Recurrence, matrix: np.ndarray, inputs: tuple[Doubles, ...])
     return torch.stack(found[::-1] if layer.reverse else found, 2)[:, :, None].detach().numpy()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(recurrences())
 def test_recurrent_layers_are_pytorchs_in_every_run(drawn: Drawn) -> None:
     network, inputs, exact = drawn

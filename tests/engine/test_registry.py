@@ -85,7 +85,7 @@ def assert_all_follows(operator: type[Operator], seed: int, folder: Path) -> Non
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_check_file_and_every_run_follow(
     name: str, seed: int, tmp_path_factory: pytest.TempPathFactory

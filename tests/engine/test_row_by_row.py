@@ -152,7 +152,7 @@ def networks(draw: st.DrawFn) -> Network:
     return chain(first, *(ones or [PLAIN]), kind=kind, seed=draw(st.integers(0, 2**32 - 1)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(networks(), st.integers(1, 20))
 def test_random_chains(network: Network, examples: int) -> None:
     assert_like_float64(network, random_inputs(network, examples), *COMPILED)

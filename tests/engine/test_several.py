@@ -71,7 +71,7 @@ def _layer(
     return Concatenate((value, other) if shape[0] < 30 else (value,))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(networks(), st.integers(0, 70), st.integers(1, 2), st.integers(0, 2**32 - 1))
 def test_every_run_gives_every_output(
     network: Network, examples: int, threads: int, seed: int

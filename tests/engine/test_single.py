@@ -213,13 +213,13 @@ def image_networks(draw: st.DrawFn) -> Network:
     return Network(shapes[0], tuple(layers), len(layers))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(image_networks(), SEEDS)
 def test_random_networks_give_what_float64_gives(network: Network, seed: int) -> None:
     assert_right(network, numbers(np.random.default_rng(seed), *network.input_shape))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=5), st.sampled_from(KINDS), SEEDS)
 def test_random_perceptrons_give_what_float64_gives(
     widths: list[int], kind: Layout, seed: int

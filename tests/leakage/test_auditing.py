@@ -349,7 +349,7 @@ def test_reasons_count_in_the_singular(paired_members: PairedMembers) -> None:
 
 
 @given(seed=st.integers(0, 10**6), models=st.integers(1, 7), examples=st.integers(4, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_tiny_inputs_are_audited_or_refused(seed: int, models: int, examples: int) -> None:
     generator = np.random.default_rng(seed)
     members = generator.random((models, examples)) < 0.5

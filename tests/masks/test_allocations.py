@@ -79,7 +79,6 @@ def test_erdos_renyi_counts_inputs_and_units_whatever_the_kernel(
     assert kept(find_mask(module, allocation=ErdosRenyi(3))) == [3 * neurons]
 
 
-@settings(deadline=None)
 @given(SHAPES, st.floats(1e-3, 1e3) | st.sampled_from([0.5, 1.5, 1e-300, 1e300]))
 def test_erdos_renyi_rounds_to_even_between_one_and_all(
     shapes: list[list[int]], epsilon: float
@@ -184,7 +183,7 @@ def test_erk_prunes_a_network_by_the_formula_of_the_paper(sparsity: float) -> No
     assert mask.zeros == round(sparsity * sizes.sum())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(SHAPES, st.floats(0, 1) | st.sampled_from([0.0, 0.5, 0.999, 1.0]))
 def test_erk_is_exact_in_total_and_proportional_between_its_bounds(
     shapes: list[list[int]], sparsity: float
@@ -279,7 +278,7 @@ def every_kind(seed: int, *, ties: bool) -> nn.ModuleDict:
     return model
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(0, 9), st.booleans(), st.integers(1, 60), st.sampled_from(["magnitude", "largest"])
 )
@@ -423,7 +422,7 @@ def test_layers_of_many_outliers_keep_more(score: str) -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(0.2, 0.8), st.floats(0.01, 0.09))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_outliers_leave_the_total_exact(seed: int, sparsity: float, spread: float) -> None:
     torch.manual_seed(seed)
     widths = [int(n) for n in torch.randint(3, 20, (4,))]

@@ -166,7 +166,7 @@ def test_a_group_is_scored_by_all_its_weights() -> None:
                 assert mask[name].logical_not().tolist() == gone.tolist(), (score, count)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     widths=st.lists(st.integers(1, 9), min_size=2, max_size=4),
     score=st.sampled_from(["magnitude", "rms", "relative-rms", "largest", "random"]),

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -207,7 +207,6 @@ def test_shuffling_within_units_keeps_their_counts() -> None:
     assert other.shuffled(1, within="unit") != other
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 1), st.sampled_from(["layer", "unit"]))
 def test_a_shuffle_keeps_counts_and_comes_from_its_seed(
     seed: int, density: float, within: str
@@ -239,7 +238,6 @@ def test_a_shuffle_reaches_every_arrangement_equally_often(within: str) -> None:
     assert statistic < arrangements - 1 + 4 * math.sqrt(2 * (arrangements - 1))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1))
 def test_overlap_is_symmetric_bounded_and_one_for_the_same_only(
     seed: int, first: float, second: float

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -16,7 +16,6 @@ from gossamer.masks import Mask, packing
 from gossamer.masks.packing import _digest, pack, unpack
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=40))
 def test_pack_keeps_every_bit(bits: list[bool]) -> None:
     packed = pack(torch.tensor(bits, dtype=torch.bool))
@@ -171,7 +170,6 @@ MASKS = st.dictionaries(
 JSON = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text() | st.floats(0, 1))
 
 
-@settings(deadline=None)
 @given(MASKS, JSON)
 def test_a_saved_mask_comes_back(
     tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Tensor], provenance: dict[str, Any]

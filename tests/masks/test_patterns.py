@@ -85,7 +85,7 @@ def test_cells_are_what_a_layer_computes_with() -> None:
             assert result.any(1).nonzero().flatten().tolist() == [unit]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(list(LAYERS)), st.integers(0, 9), st.booleans(),
     st.sampled_from([(1, 2), (2, 4), (1, 4), (3, 4), (4, 4), (1, 1)]),
@@ -207,7 +207,7 @@ def going_blocks(
 BLOCKS = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(list(LAYERS)), st.integers(0, 9), st.booleans(), BLOCKS,
     st.floats(0, 1) | st.sampled_from([0.5, 0.75, 1.0]), st.sampled_from(["uniform", "global"]),
@@ -222,7 +222,7 @@ def test_blocks_of_the_smallest_norm_go(
 
 
 @pytest.mark.filterwarnings("ignore:little is left")
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 9), BLOCKS, st.floats(0, 1))
 def test_blocks_compare_across_layers(seed: int, size: tuple[int, int], sparsity: float) -> None:
     parts = {name: layer_of(name, seed, ties=False) for name in ("linear", "conv2d", "up")}
@@ -233,7 +233,6 @@ def test_blocks_compare_across_layers(seed: int, size: tuple[int, int], sparsity
         assert {tuple(place) for place in (~value).nonzero().tolist()} == places
 
 
-@settings(deadline=None)
 @given(st.sampled_from(list(LAYERS)), BLOCKS, st.integers(0, 99))
 def test_spread_puts_every_group_where_its_norm_comes_from(
     kind: str, size: tuple[int, int], seed: int

@@ -70,7 +70,7 @@ def flat(mask: Mask) -> dict[str, list[bool]]:
 
 
 @pytest.mark.filterwarnings("ignore:little is left")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 9),
     ties=st.booleans(),

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossamer.masks.selection import last_to_go, lowest, lowest_of_each, nearest_count
@@ -14,7 +14,6 @@ def going(scores: list[float], count: int) -> list[bool]:
     return [place in order[:count] for place in range(len(scores))]
 
 
-@settings(deadline=None)
 @given(SCORES, st.data())
 def test_lowest_takes_exactly_the_lowest_and_the_earlier_of_ties(
     scores: list[float], data: st.DataObject
@@ -26,7 +25,6 @@ def test_lowest_takes_exactly_the_lowest_and_the_earlier_of_ties(
         )
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 7), st.data())
 def test_lowest_of_each_is_lowest_row_by_row(rows: int, length: int, data: st.DataObject) -> None:
     one = st.sampled_from([-float("inf"), -1.5, 0.0, 0.1, 7.0])
@@ -36,7 +34,6 @@ def test_lowest_of_each_is_lowest_row_by_row(rows: int, length: int, data: st.Da
     assert found == [going(row, count) for row in torch.tensor(scores).tolist()]
 
 
-@settings(deadline=None)
 @given(SCORES)
 def test_last_to_go_is_what_lowest_leaves(scores: list[float]) -> None:
     kept = ~lowest(torch.tensor(scores), len(scores) - 1)
@@ -49,7 +46,6 @@ def test_lowest_leaves_its_input_alone() -> None:
     assert scores.tolist() == [3.0, 1.0, 2.0]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.floats(0, 90))
 def test_nearest_count_is_nearest(sizes: list[int], target: float) -> None:
     reached = np.abs(np.cumsum([0, *sizes]) - target)

@@ -208,7 +208,7 @@ def test_counts_are_those_of_the_allocation(allocation: Any) -> None:
     assert {n: v.numel() for n, v in mask.weights.items()} == LAYERS
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 50), st.floats(0, 1), st.integers(1, 9), st.integers(1, 4))
 def test_counts_are_exact(seed: int, sparsity: float, features: int, units: int) -> None:
     model, x = linear(features, units, seed), correlated(4, features, seed)

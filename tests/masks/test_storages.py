@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
@@ -232,7 +232,6 @@ def test_memory_shared_in_part_is_refused_and_the_advice_works(case: str) -> Non
     assert mask.zeros == sum(int((model[name] == 0).sum()) for name in mask.weights)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_entries_follow_by_position_in_memory(seed: int, shape: list[int]) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -247,7 +246,6 @@ def test_entries_follow_by_position_in_memory(seed: int, shape: list[int]) -> No
     assert torch.equal(follow(kept, tie), other.bool())
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 7)), min_size=1, max_size=3))
 def test_overlap_is_that_of_the_places_counted_one_by_one(
     dimensions: list[tuple[int, int]],

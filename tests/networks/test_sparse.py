@@ -244,7 +244,7 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # of torch, for both
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(convolutions(), st.floats(0, 1), st.integers(0, 99))
 def test_convolution_equals_the_dense_masked_one(
     drawn: tuple[nn.Conv2d, Tensor], density: float, seed: int

@@ -121,7 +121,7 @@ def each_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("each_set")
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # of torch
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(convolutions())
 def test_outputs_and_gradients_are_those_of_the_dense_masked_layer(
     drawn: tuple[SparseConv, Tensor],

@@ -95,7 +95,7 @@ def each_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("each_set")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     inputs=st.integers(1, 60),
     units=st.integers(1, 60),

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as some
 
 from gossamer.core.errors import InputError
@@ -58,7 +58,6 @@ def shares_differ(part: Any, whole: Any, labels: Any) -> float:
     return float(np.abs(counted - share * np.bincount(labels[whole])).max())
 
 
-@settings(deadline=None)
 @given(datasets, choices, some.integers(0, 9))
 def test_every_part_lies_where_it_should_and_none_overlap(
     data: Dataset, options: dict[str, Any], seed: int
@@ -83,7 +82,6 @@ def test_every_part_lies_where_it_should_and_none_overlap(
     assert shares_differ(parts.pool, everything, data.y_train) <= 1
 
 
-@settings(deadline=None)
 @given(datasets, choices, some.integers(0, 9))
 def test_the_count_to_train_on_is_known_without_drawing(
     data: Dataset, options: dict[str, Any], seed: int
@@ -92,7 +90,6 @@ def test_the_count_to_train_on_is_known_without_drawing(
     assert train_count(spec, data, seed) == len(parts.train)
 
 
-@settings(deadline=None)
 @given(datasets, choices, some.integers(0, 9), some.integers(0, 9))
 def test_pool_and_test_part_are_the_same_for_all_seeds(
     data: Dataset, options: dict[str, Any], first: int, second: int
@@ -104,7 +101,6 @@ def test_pool_and_test_part_are_the_same_for_all_seeds(
         assert np.array_equal(one.validation, other.validation)
 
 
-@settings(deadline=None)
 @given(datasets, some.none() | some.integers(12, 120), some.integers(0, 4))
 def test_the_seeds_of_a_pair_train_on_complementary_halves(
     data: Dataset, examples: int | None, pair: int

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 from safetensors.numpy import save_file
 
@@ -18,7 +18,6 @@ def found(examples: int, seed: int = 0) -> Statistics:
     return statistics(draw.normal(size=(examples, 3)), draw.integers(0, 3, examples))
 
 
-@settings(deadline=None)
 @given(some.integers(1, 60), some.integers(0, 9))
 def test_what_is_written_comes_back(
     tmp_path_factory: pytest.TempPathFactory, examples: int, seed: int

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 from numpy.typing import NDArray
 
@@ -52,7 +52,6 @@ def decoded(picture: str) -> NDArray[np.uint8]:
     return np.array(pixels, np.uint8).reshape(height, width, -1).transpose(2, 0, 1)
 
 
-@settings(deadline=None)
 @given(
     some.sampled_from([1, 3]), some.integers(1, 9), some.integers(1, 9), some.integers(0, 2**32 - 1)
 )

@@ -143,7 +143,7 @@ def paths(value: object, path: Path = ()) -> Iterator[Path]:
         yield from paths(below, (*path, key))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(files())
 def test_every_field_has_the_line_that_it_was_written_on(
     file: tuple[str, dict[Path, int]],

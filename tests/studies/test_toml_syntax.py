@@ -98,7 +98,7 @@ def test_the_study_and_its_line_are_named(
     removed=st.integers(0, 3),
     added=st.text(alphabet="\"'[]{}=,.#\n\\ %a1:\r\x01", max_size=3),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_is_wrong_there_is_a_sentence(
     name: str, place: float, removed: int, added: str
 ) -> None:

@@ -189,7 +189,7 @@ def test_rows_of_the_gradient_of_every_kind_of_layer(layer: SparseLinear | Spars
     torch.testing.assert_close(found, expected[1:3], rtol=0, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.data())
 def test_blocks_are_chosen_from_as_the_whole_is(
     rows: int, columns: int, height: int, data: st.DataObject

@@ -95,7 +95,7 @@ class Loop:
         return {name: kept.clone() for name, kept in self.mask.weights.items()}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(1, 30).flatmap(
         lambda size: st.tuples(
@@ -244,7 +244,7 @@ def test_units_keep_their_weights_where_none_may_lose_all(points: Resident) -> N
 matrices = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**31), st.floats(0, 1))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(matrices, st.floats(0, 1))
 def test_units_are_evened_as_the_paper_says(drawn: Any, salient: float) -> None:
     """Section 3 of Lasby et al. (2024), by hand and unit by unit."""

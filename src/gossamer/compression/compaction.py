@@ -167,7 +167,11 @@ def compaction_report(model: nn.Module, example: Example) -> CompactionReport:
     ([True, False, True, True], "it gives the network's output")
     """
     given = Arguments.of(given_module(model), example)
-    with torch.inference_mode(mode=False), torch.no_grad(), patiently(_STEPS) as tell:
+    with (
+        torch.inference_mode(mode=False),
+        torch.no_grad(),
+        patiently("compaction step", _STEPS) as tell,
+    ):
         tell("finding out whether its answers repeat")
         network = plain_copy(model)
         check_output_of_copy(network, given)

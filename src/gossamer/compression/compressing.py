@@ -144,7 +144,7 @@ def compress(
     if choose not in ("measure", "engine"):
         raise InputError(f"'choose' is {choose!r}, but 'measure' or 'engine' was expected.")
     forked = torch.random.fork_rng(devices=[])
-    with torch.inference_mode(mode=False), forked, patiently(_STEPS) as tell:
+    with torch.inference_mode(mode=False), forked, patiently("compression step", _STEPS) as tell:
         tell("finding out whether its answers repeat")
         twin = plain_copy(model).eval()
         with torch.no_grad():

@@ -72,11 +72,13 @@ def shown_already() -> Iterator[None]:
 
 
 @contextmanager
-def patiently(steps: int) -> Iterator[Callable[[str], None]]:
+def patiently(unit: str, steps: int) -> Iterator[Callable[[str], None]]:
     """Show on standard error what a function is doing, if that takes more than two seconds.
 
     Parameters
     ----------
+    unit
+        What it goes by, in the singular, such as "compression step".
     steps
         How many there are; each is told when it begins.
     """
@@ -92,7 +94,7 @@ def patiently(steps: int) -> Iterator[Callable[[str], None]]:
             if follow is None and time.monotonic() - started > _PATIENCE:
                 console = Console(stderr=True, highlight=False)
                 # Redrawing would take time from what is timed.
-                shown = followed(console, "step", patience=-1.0, redraws=False)
+                shown = followed(console, unit, patience=-1.0, redraws=False)
                 follow = showing.enter_context(shown)
             if follow is not None:
                 follow(done, steps, what)

@@ -182,7 +182,7 @@ def draw_head(draw: st.DrawFn, network: Steps, shapes: list[tuple[int, ...]]) ->
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(networks())
 def test_any_network_computes_what_its_model_computes(drawn: tuple[nn.Module, Tensor]) -> None:
     assert error(*drawn) <= TOLERANCE

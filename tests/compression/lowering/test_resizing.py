@@ -56,7 +56,7 @@ def test_images_are_resized_and_padded_as_in_pytorch(name: str) -> None:
     assert max(errors(Behind(RESIZED[name], 2), images(3, 2, 7, 6)).values()) < 2e-6
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_transposed_convolutions_are_what_pytorch_computes(data: st.DataObject) -> None:
     draw = data.draw

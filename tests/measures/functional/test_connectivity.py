@@ -69,7 +69,7 @@ def paths(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
     return marked
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     widths=st.lists(st.integers(1, 4), min_size=2, max_size=5),
     density=st.sampled_from([0.15, 0.3, 0.5, 0.8]),

@@ -112,7 +112,7 @@ def test_a_call_longer_than_its_share_is_repeated_often_enough_to_tell_its_sprea
     durations=st.lists(st.floats(5e-3, 2.0), min_size=1, max_size=4),
     seconds=st.floats(0.01, 5.0),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_time_is_kept_but_for_the_least_repeats(durations: list[float], seconds: float) -> None:
     world = World()
     found = timed(world, seconds, **{str(i): taken for i, taken in enumerate(durations)})

@@ -49,7 +49,7 @@ def test_linear_on_sequences_counts_each_position() -> None:
     assert found == Multiplies(4 * 7 * 6, 4 * 7 * nonzero(network.weight))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     dimensions=st.integers(1, 3),
     transposed=st.booleans(),
