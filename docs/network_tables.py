@@ -20,11 +20,13 @@ KNOWN_NETWORKS = {
 def known_networks_table() -> str:
     """Return how fast the networks people know are at 90% zeros, beside the fastest dense ways."""
     speed = json.loads((BENCHMARKS / "network-speed.json").read_text())
+    own = {"gossamer", "spread"}
+    rivals = sorted({name for row in speed["rows"].values() for name in row["milliseconds"]} - own)
     lines = [
         "90% of the weights of each layer zero (depthwise convolutions stay dense, heads that are "
         f"the table of words do not), threads of {speed['environment']['processor']}, milliseconds "
-        "a batch, medians (`python -m benchmarks.network_speed`). Rivals run the dense network: "
-        "ONNX Runtime, OpenVINO, and PyTorch as it is, in channels_last and compiled.",
+        "a batch, medians (`python -m benchmarks.network_speed --seconds 3 --no-compile`, row by "
+        f"row). Rivals run the dense network: {', '.join(rivals)}.",
         "",
         "| network | threads | batch | fastest float32 | gossamer | times faster | "
         "without removed units | than bf16 | of the FMA peak |",
