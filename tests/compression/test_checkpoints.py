@@ -224,6 +224,31 @@ def test_files_without_weights_are_refused_in_one_sentence(case: str, tmp_path: 
     assert "\n" not in text
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_is_cut_or_changed_anywhere_is_read_or_refused(
+    zipped: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "ck.pt"
+    weights = {"weight": torch.randn(3, 2), "bias": torch.randn(3)}
+    torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    step = 7 if zipped else 1
+    changed = [
+        whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
+        for at in range(0, len(whole), step)
+    ]
+    said = []
+    for damaged in (*(whole[:size] for size in range(0, len(whole), step)), *changed):
+        path.write_bytes(damaged)
+        try:
+            load_weights(nn.Linear(2, 3), path)
+        except InputError as error:
+            said.append(str(error))
+    assert all(text.startswith(f"{path}: ") for text in said)
+    assert len(said) >= len(whole) // step  # of the cut ones, at least
+
+
 def test_a_file_that_would_run_code_does_not(tmp_path: Path) -> None:
     class Harmful:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ shapes of its own state_dict.
 
 import pickle
 import re
+import struct
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -189,6 +190,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+_ENDS_OF_DAMAGED = (
+    OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error,
+)  # fmt: skip
+"""What a damaged pickle ends in, which is of many kinds."""
+
+
 def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
@@ -203,8 +211,7 @@ def _read_torch(path: Path) -> Any:
         if "TorchScript" in str(error):
             raise InputError(f"{path}: is a TorchScript archive, not weights; {_ALONE}.") from error
         raise InputError(_damaged(path)) from error
-    # What a damaged pickle ends in is of many kinds.
-    except (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except _ENDS_OF_DAMAGED as error:
         raise InputError(_damaged(path)) from error
 
 
