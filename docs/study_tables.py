@@ -84,7 +84,7 @@ MINUTES_A_SEED = {
     "random-sparse-layers": 6.3,
     "mask-transfer": 36.0,
 }
-"""What a seed takes on one core of a Zen 4, as `gossamer run ... --dry-run --threads 1` tells."""
+"""What a seed takes on one core of an AMD EPYC with AVX-512, as a dry run tells."""
 
 
 def deciding_table() -> str:

@@ -123,3 +123,22 @@ def test_a_long_sequence_is_recorded_as_fast_as_a_short_one() -> None:
     short = torch.randn(2, 5, 4)
     given = trace(model, short).graph(short)
     assert torch.equal(given, model(short))
+
+
+class DropsOut(nn.Module):
+    """Calls the function below dropout, which gives a mask, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 6)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return rows of six numbers."""
+        found = torch.relu(self.linear(inputs))
+        return torch.native_dropout(found, 0.5, False)[0] + 1
+
+
+def test_dropout_of_two_results_is_not_taken_for_its_input() -> None:
+    torch.manual_seed(0)
+    model, inputs = DropsOut().eval(), torch.randn(5, 3)
+    assert torch.equal(trace(model, inputs).graph(inputs), model(inputs))

@@ -48,7 +48,8 @@ def without_writing(graph: fx.GraphModule) -> bool:
 def _is_dropout_that_is_off(node: fx.Node) -> bool:
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
-    if _DROPOUT not in node.target._schema.name:
+    schema = node.target._schema
+    if _DROPOUT not in schema.name or len(schema.returns) != 1:  # `native_dropout` gives two
         return False
     _, _, training = (*node.args, None, None, None)[:3]
     return training is False
