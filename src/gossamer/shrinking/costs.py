@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +21,7 @@ from gossamer.graph.examples import Example, arguments_of, call_on, copied, tens
 from gossamer.measures.functional.latency import time_alternately
 from gossamer.measures.functional.work import multiply_adds
 from gossamer.records.shrinking import Target
+from gossamer.shrinking.layout import laid_out, laid_out_example, layout_for
 from gossamer.shrinking.options import Options
 
 _QUICK_SECONDS = 0.6
@@ -44,6 +45,8 @@ class Meter:
         How many the networks may use.
     overwrites
         Whether the network writes into what it is given, so that each call needs a copy.
+    layout
+        In which PyTorch runs the dense network fastest.
     """
 
     dense: nn.Module
@@ -51,11 +54,13 @@ class Meter:
     target: Target
     threads: int
     overwrites: bool = False
+    layout: torch.memory_format = torch.contiguous_format
 
     def speed_up(self, network: nn.Module, seconds: float = _QUICK_SECONDS) -> tuple[float, float]:
         """Return a candidate's cost, and the dense network's over that.
 
-        Times are of the network as `gossamer.compress` runs it; the dense one is PyTorch's.
+        Times are of the network as `gossamer.compress` runs it; the dense one is PyTorch's, in the
+        layout of images in which it is faster.
         """
         if self.target == "flops":
             own, other = (work_of(one, self.example) for one in (network, self.dense))
@@ -68,20 +73,30 @@ class Meter:
 
     def in_turn(self, networks: Sequence[nn.Module], seconds: float) -> list[tuple[float, float]]:
         """Time several candidates and the dense network in turn; see `speed_up`."""
-        called: list[Callable[..., Any]] = [self.dense, *map(self._compressed, networks)]
-        dense, *own = self._timed(called, seconds)
+        dense, *own = self.timed(
+            [self.in_pytorch(self.example), *map(self._run, networks)], seconds
+        )
         return [(one, dense / one) for one in own]
 
     def seconds_of(self, networks: Sequence[nn.Module], seconds: float) -> list[float]:
         """Time several candidates in turn, as `gossamer.compress` runs them."""
-        return self._timed([*map(self._compressed, networks)], seconds)
+        return self.timed([*map(self._run, networks)], seconds)
 
-    def _timed(self, called: Sequence[Callable[..., Any]], seconds: float) -> list[float]:
+    def in_pytorch(self, example: Example) -> Callable[[], object]:
+        """Return what calls the dense network on an example, both laid out as is fastest."""
+        return self.calling(
+            laid_out(self.dense, self.layout), laid_out_example(example, self.layout)
+        )
+
+    def _run(self, network: nn.Module) -> Callable[[], object]:
+        return self.calling(self._compressed(network), self.example)
+
+    def timed(self, calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Return the seconds of the fastest repeat of each, which a busy machine disturbs least."""
-        calls = {str(i): self.calling(one, self.example) for i, one in enumerate(called)}
+        named = {str(i): call for i, call in enumerate(calls)}
         with torch.no_grad():
             timings = time_alternately(
-                calls, seconds=seconds, threads=self.threads, clock=clock_of(self.threads)
+                named, seconds=seconds, threads=self.threads, clock=clock_of(self.threads)
             )
         return [one.fastest for one in timings.values()]
 
@@ -161,7 +176,18 @@ def meter_of(model: nn.Module, example: Example, options: Options) -> Meter:
             f"target: no multiply-adds can be counted of {type(dense).__name__}, whose weights are "
             "in none of PyTorch's layers: take latency or size"
         )
-    return Meter(dense, example, options.target, options.threads, overwrites)
+    meter = Meter(dense, example, options.target, options.threads, overwrites)
+    return in_faster_layout(meter) if options.target == "latency" else meter
+
+
+def in_faster_layout(meter: Meter) -> Meter:
+    """Return a meter that runs the dense network in the layout that is fastest on its example."""
+    usual, other = torch.contiguous_format, layout_for(meter.dense, meter.example)
+    if other == usual:
+        return replace(meter, layout=usual)
+    meters = [replace(meter, layout=one) for one in (usual, other)]
+    seconds = meter.timed([one.in_pytorch(meter.example) for one in meters], _QUICK_SECONDS)
+    return meters[seconds[1] < seconds[0]]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.compression.compacting.copying import plain_copy
+from gossamer.graph.examples import Example
 from gossamer.graph.keeping import unchanged
 from gossamer.networks import accepts_channels_last
 from gossamer.networks.generators import generators_kept
@@ -26,6 +27,11 @@ def layout_of(network: nn.Module, split: Split) -> torch.memory_format:
     """
     with generators_kept():
         example = split.example(1)
+    return layout_for(network, example)
+
+
+def layout_for(network: nn.Module, example: Example) -> torch.memory_format:
+    """Return the same, from an example of any number of images."""
     if not isinstance(example, Tensor) or example.ndim != 4:
         return torch.contiguous_format
     if not accepts_channels_last(network, tuple(example.shape[1:])):
@@ -44,3 +50,10 @@ def laid_out(network: nn.Module, layout: torch.memory_format) -> nn.Module:
     if layout == torch.contiguous_format:
         return network
     return plain_copy(network).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def laid_out_example(example: Example, layout: torch.memory_format) -> Example:
+    """Return images that lie so; an example of anything else as it is."""
+    if layout == torch.contiguous_format or not isinstance(example, Tensor):
+        return example
+    return example.contiguous(memory_format=layout)
