@@ -198,7 +198,7 @@ def _carry_out(prepared: "Prepared", store: "Store", begun: float) -> int:
     """Do what is left, say how it went, and return the exit code."""
     from gossamer.commands.run_display import Display, beginning
     from gossamer.core.formats import counted
-    from gossamer.studies.executor_choice import with_own_process
+    from gossamer.studies.placement import with_own_process
     from gossamer.studies.process_settings import tune_process
     from gossamer.studies.remarks import remarks
     from gossamer.studies.run import carry_out

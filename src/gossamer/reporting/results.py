@@ -67,15 +67,6 @@ class Results:
         return tuple(sorted({trial.seed for trial in self.done}))
 
     @cached_property
-    def seed_counts(self) -> tuple[int, ...]:
-        """Numbers of seeds that an arm has at a level, where it has any, ascending."""
-        counts = {
-            sum(trial.key in self.records for trial in trials.values())
-            for trials in self.asked.values()
-        }
-        return tuple(sorted(counts - {0}))
-
-    @cached_property
     def unit_counts(self) -> tuple[int, ...]:
         """Numbers of units that an arm has at a level, where it has any, ascending."""
         counts = {

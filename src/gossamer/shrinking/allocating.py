@@ -253,8 +253,3 @@ def tolerances(
             )
             for name in masks[0].weights
         )
-
-
-def shares_kept(mask: Mask) -> Mapping[str, float]:
-    """Return how sparse each weight is under a mask."""
-    return {name: 1 - density for name, density in mask.densities.items()}

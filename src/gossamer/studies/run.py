@@ -18,7 +18,6 @@ from gossamer.records.failed import Failed
 from gossamer.records.joint import JointRecord
 from gossamer.records.record import Arm, Phase, Record, StudyRun, TrialLabel
 from gossamer.records.store import Store
-from gossamer.studies.executor_choice import executor_of
 from gossamer.studies.executors import execute
 from gossamer.studies.failures import failure_text
 from gossamer.studies.joint_measures import Bench, JointTask, joint_tasks, measure_jointly
@@ -29,6 +28,7 @@ from gossamer.studies.parallelism import (
     noted_name,
     write_note,
 )
+from gossamer.studies.placement import executor_of
 from gossamer.studies.plan import (
     Plan,
     PlannedTrial,
