@@ -105,11 +105,12 @@ def compact(model: nn.Module, example: Example) -> nn.Module:
     adds its shift by other statistics, so the two may differ; dropout draws other numbers.
 
     A constant channel other than 0 stays before zero padding, as it is not constant at the border.
-    Inputs of layer and group normalisations, and of whatever else is not known to keep channels
-    apart, all stay; so do the network's inputs and outputs, layers with shared or parametrized
-    weights, and layers before a reshape to a fixed size such as ``x.view(-1, 9216)``. A layer keeps
-    at least one unit, and the groups of a convolution stay equal in size; a unit that stays for its
-    place alone has weights of zero. See `compaction_report` for what stayed and why.
+    Inputs of group normalisations, and of whatever else is not known to keep channels apart, all
+    stay, and those of layer normalisations that are not zero; so do the network's inputs and
+    outputs, layers with shared or parametrized weights, and layers before a reshape to a fixed size
+    such as ``x.view(-1, 9216)``. A layer keeps at least one unit, and the groups of a convolution
+    stay equal in size; a unit that stays for its place alone has weights of zero. See
+    `compaction_report` for what stayed and why.
 
     Examples
     --------

@@ -184,7 +184,8 @@ class Findings:
     called_otherwise: set[str] = field(default_factory=set)
     """Modules with a call that cannot be cut, so that no call of theirs can."""
     scaled: list[tuple[nn.Parameter, int, Tensor]] = field(default_factory=list)
-    """Scales and shifts of normalisations: a dimension, and the unit of each entry along it."""
+    """Scales and shifts of normalisations, and what is added to units: a dimension, and the unit of
+    each entry along it."""
     widths: list[Width] = field(default_factory=list)
     """Numbers that have to be right for what is left."""
     alike: list[tuple[Tensor, ...]] = field(default_factory=list)

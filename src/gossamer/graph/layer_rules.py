@@ -20,7 +20,6 @@ from gossamer.graph.channels import (
     not_constant,
 )
 from gossamer.graph.layers import (
-    ChannelwiseLayer,
     Projection,
     UnitLayer,
     WeightedLayer,
@@ -39,6 +38,7 @@ from gossamer.graph.walk import (
     reason_to_keep,
     unknown,
 )
+from gossamer.networks.normalisation import normalised_axis
 
 
 def called_layer(walk: Walk, call: Call) -> tuple[str, UnitLayer] | None:
@@ -200,7 +200,7 @@ def constant_outputs(walk: Walk, layer: Layer, source: Channels | None) -> Tenso
 
 def channelwise(walk: Walk, value: Value, call: Call) -> Description:
     """Follow a batch normalisation or a PReLU."""
-    layer = cast("ChannelwiseLayer", call.module or _held_normalisation(walk, call))
+    layer = cast("_BatchNorm | nn.PReLU", call.module or _held_normalisation(walk, call))
     before = given(call)[0]
     source = walk.of(before)
     assert isinstance(source, Channels)
@@ -239,11 +239,14 @@ def normalises_channels(walk: Walk, call: Call) -> bool:
 
 
 def normalisation(walk: Walk, _value: Value, call: Call) -> Description:
-    """Follow a normalisation whose numbers are taken over channels, which cannot be cut."""
+    """Follow a normalisation whose numbers are taken over channels, of which only zeros can go."""
     before = given(call)[0]
     source = walk.of(before)
     if not isinstance(source, Channels):
         return unknown(walk, _value, call)
+    axis = normalised_axis(call.module)
+    if axis is not None and source.axis == (-1 if axis == -1 else 1 - len(walk.shape(before))):
+        return _over_channels(walk, call, source)
     if normalises_last(call) and _normalised_dimensions(call) < -source.axis:
         return replace(source, constants=not_constant(len(source.units)))  # each by itself
     walk.found.fix([source], reason_to_keep(walk, call))
@@ -252,6 +255,33 @@ def normalisation(walk: Walk, _value: Value, call: Call) -> Description:
         if dimension is not None and parameter.shape[dimension] == len(source.units):
             walk.found.scaled.append((parameter, dimension, source.units))
     return replace(source, constants=not_constant(len(source.units)))
+
+
+def _over_channels(walk: Walk, call: Call, source: Channels) -> Description:
+    """Follow a normalisation over all channels at a place; one that is zero has but to be counted.
+
+    What it gives for a zero is its shift where its scale is zero, too.
+    """
+    layer = cast("nn.LayerNorm | nn.RMSNorm", call.module)
+    moving, name = source.constants != 0, walk.name_of(call)
+    normalised = replace(source, origins=source.origins[:, moving])
+    told = (
+        f"what it gives is read by {name} ({type(layer).__name__}), whose inputs keep their width"
+    )
+    walk.found.fix([normalised], told)
+    found = walk.found.channelwise.setdefault(name, Channelwise(layer, source.units))
+    walk.found.tie(found.units, source.units)
+    found.sources.add(None)
+    walk.found.scaled += [(parameter, 0, source.units) for parameter in parameters_of(call)]
+    constants = torch.zeros(len(moving), dtype=torch.float64)
+    if isinstance(layer, nn.LayerNorm):
+        scale, shift = (
+            None if one is None else one.detach().cpu().double()
+            for one in (layer.weight, layer.bias)
+        )
+        constants = constants if shift is None else shift
+        moving = moving | (scale is None or scale != 0)
+    return replace(source, constants=finite(constants.masked_fill(moving, torch.nan)))
 
 
 def _normalised_dimensions(call: Call) -> float:

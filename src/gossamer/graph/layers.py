@@ -87,8 +87,8 @@ def parameter_of(layer: UnitLayer) -> nn.Parameter:
     return cast("nn.Parameter", layer.weight)
 
 
-ChannelwiseLayer = _BatchNorm | nn.PReLU
-"""A layer that holds some numbers for each channel and keeps channels apart."""
+ChannelwiseLayer = _BatchNorm | nn.PReLU | nn.LayerNorm | nn.RMSNorm
+"""A layer that holds some numbers for each channel, and reads nothing but zeros of what can go."""
 
 
 def spatial_dimensions(layer: UnitLayer) -> int:

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from gossamer.graph.axes import LOST, Axis, followed, is_pointwise, keeps_zero, scaled_by
 from gossamer.graph.calls import Call, Graph, Value
 from gossamer.graph.operations import NORMALISATIONS
+from gossamer.networks.normalisation import normalised_axis
 
 _FUNCTIONS = frozenset({"batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"})
 _PLACES = {
@@ -182,7 +183,7 @@ def normalises_last(call: Call) -> bool:
     """Tell whether a normalisation has its scale for the last dimensions."""
     if call.module is None:
         return call.name in ("layer_norm", "rms_norm")
-    return isinstance(call.module, nn.LayerNorm | nn.RMSNorm)
+    return isinstance(call.module, nn.LayerNorm | nn.RMSNorm) and normalised_axis(call.module) != 1
 
 
 def channel_axis(call: Call) -> Axis:

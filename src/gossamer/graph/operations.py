@@ -8,6 +8,7 @@ from torch import nn
 
 from gossamer.graph.calls import Call, Value, found_in
 from gossamer.networks.attention import NarrowMultiheadAttention
+from gossamer.networks.normalisation import normalised_axis
 
 NORMALISATIONS = (
     nn.modules.batchnorm._NormBase,
@@ -134,8 +135,8 @@ def module_name(module: nn.Module) -> str:
 def is_whole(module: nn.Module) -> bool:
     """Tell whether a module is kept as one call.
 
-    These are the normalisations of PyTorch, its layers, what derives from a layer and does not hold
-    others, and what is compiled to TorchScript.
+    These are the normalisations of PyTorch and what does the same along another dimension, its
+    layers, what derives from a layer and does not hold others, and what is compiled to TorchScript.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return True
@@ -143,7 +144,7 @@ def is_whole(module: nn.Module) -> bool:
         return True
     own = not str(type(module).forward.__module__).startswith("torch.")
     if isinstance(module, NORMALISATIONS):
-        return not own
+        return not own or normalised_axis(module) is not None
     holds = own and any(isinstance(part, WEIGHTED) for part in module.children())
     return isinstance(module, WEIGHTED) and not holds
 

@@ -23,6 +23,11 @@ from gossamer.graph.walk import (
     unknown,
 )
 
+_MOVING = frozenset({
+    "expand", "view", "reshape", "unsqueeze", "getitem", "permute", "transpose", "contiguous",
+})  # fmt: skip
+"""Calls that give numbers of what they are given, at other places."""
+
 
 def identity(walk: Walk, value: Value, call: Call) -> Description:
     """Follow what gives its input back in evaluation mode."""
@@ -54,8 +59,11 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
     full = [before for before in others if width_of_operand(walk, before, axis) != 1]
     if value.shape is not None and value.shape[axis] not in (width, None):
         return unknown(walk, value, call)
+    held: dict[Value, Tensor] = {}
     for before in full:
-        if of_each_channel(walk, before, described[0]):
+        added = operation(call) in ("add", "sub")
+        if (own := of_each_channel(walk, before, described[0], added=added)) is not None:
+            held[before] = own
             continue
         walk.found.fix(described, reason_to_keep(walk, call))
         if before.computed:
@@ -67,7 +75,8 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
         walk.found.tie(several[0].units, description.units)
     # Without doubles, as `x * sigmoid(x)` over and over would name each unit ever more often.
     origins: Tensor = torch.unique(torch.cat([d.origins for d in described]), dim=0)
-    return Channels(axis, origins, finite(_constants(call, inputs, width)))
+    known = {v: d.constants for v, d in inputs.items() if isinstance(d, Channels)} | held
+    return Channels(axis, origins, finite(_constants(call, known, len(inputs), width)))
 
 
 def _of_all(channels: Channels, width: int) -> Channels:
@@ -77,11 +86,15 @@ def _of_all(channels: Channels, width: int) -> Channels:
     )
 
 
-def of_each_channel(walk: Walk, operand: Value, channels: Channels) -> bool:
-    """Tell whether an operand is a parameter or buffer that goes with its channels, and note it.
+def of_each_channel(
+    walk: Walk, operand: Value, channels: Channels, *, added: bool = False
+) -> Tensor | None:
+    """Note a parameter or buffer that goes with channels, and return where it is constant.
 
     It is one that nothing else reads, such as the scales of a layer, or is computed from one alone,
-    such as a bias of each head for the places that there are.
+    such as a bias of each head for the places that there are. The result is None for another
+    operand, and else the number that all of it are in a channel, NaN where they differ; [channels].
+    What is `added`, such as a position's embedding, is gone with the units of its channels.
     """
     for chain in _chains(walk, operand):
         held = chain[0].constant if chain[0].parameter is None else chain[0].parameter
@@ -92,8 +105,20 @@ def of_each_channel(walk: Walk, operand: Value, channels: Channels) -> bool:
                 path, _, name = owner
                 noted = walk.found.vectors.setdefault((path, name), (dimension, channels.units))
                 walk.found.tie(noted[1], channels.units)
-                return True
-    return False
+                if added and chain[0].parameter is not None:
+                    walk.found.scaled.append((chain[0].parameter, dimension, channels.units))
+                moved = all(operation(cast("Call", one.call)) in _MOVING for one in chain[1:])
+                return _constants_along(held, dimension, known=moved and walk.with_constants)
+    return None
+
+
+def _constants_along(tensor: Tensor | None, dimension: int, *, known: bool) -> Tensor:
+    """Return what a tensor is along a dimension, float64, NaN where it differs or is not known."""
+    assert tensor is not None
+    rows = tensor.detach().cpu().double().movedim(dimension, 0)
+    rows = rows.reshape(len(rows), -1)
+    alike = (rows == rows[:, :1]).all(1) & known
+    return torch.where(alike, rows[:, 0], torch.nan)
 
 
 def _chains(walk: Walk, operand: Value) -> Iterator[tuple[Value, ...]]:
@@ -107,18 +132,21 @@ def _chains(walk: Walk, operand: Value) -> Iterator[tuple[Value, ...]]:
 
 def _leads_to(walk: Walk, chain: Sequence[Value], dimension: int, channels: Channels) -> bool:
     """Tell whether a dimension of the first of a chain of values is that of the channels."""
-    axis = dimension - len(chain[0].shape or ())
+    lengths = chain[0].shape or ()
+    axes = [dimension - len(lengths)]
     for before, value in itertools.pairwise(chain):
         call = cast("Call", value.call)
         others = [one for one in given(call) if one is not before] if is_pointwise(call) else []
-        axis = place_in(call, axis, before, value)
-        sizes = asked_sizes(call, len(value.shape or ()))
-        if axis == LOST or any(width_of_operand(walk, one, axis) != 1 for one in others):
+        axes.append(place_in(call, axes[-1], before, value))
+        if axes[-1] == LOST or any(width_of_operand(walk, one, axes[-1]) != 1 for one in others):
             return False
-        if not sized(walk, sizes, axis + len(value.shape or ()), channels.units):
-            return False
-    lengths = chain[0].shape or ()
-    return axis == channels.axis and lengths[dimension] == len(channels.units)
+    if axes[-1] != channels.axis or lengths[dimension] != len(channels.units):
+        return False
+    return all(
+        sized(walk, asked_sizes(cast("Call", value.call), rank), axis + rank, channels.units)
+        for value, axis in zip(chain[1:], axes[1:], strict=True)
+        if (rank := len(value.shape or ()))
+    )
 
 
 def width_of_operand(walk: Walk, operand: Value, axis: int) -> int:
@@ -132,11 +160,10 @@ def width_of_operand(walk: Walk, operand: Value, axis: int) -> int:
     return length
 
 
-def _constants(call: Call, inputs: Mapping[Value, Description], width: int) -> Tensor:
-    known = {v: d.constants for v, d in inputs.items() if isinstance(d, Channels)}
+def _constants(call: Call, known: Mapping[Value, Tensor], operands: int, width: int) -> Tensor:
     moving = torch.stack([values.isnan() for values in known.values()]).any(0)
     result = not_constant(width)
-    if len(known) == len(inputs) and not moving.all():
+    if len(known) == operands and not moving.all():
         result = torch.where(moving, torch.nan, _called_on(call, known))
     factors = [known[value] == 0 for value in scaled_by(call) if value in known]
     quotient = operation(call) not in ("mul", "multiply")  # where 0 / 0 is no number

@@ -20,6 +20,7 @@ from gossamer.graph.channels import (
     same,
 )
 from gossamer.graph.parting_rules import asked_sizes, sized, split_channels
+from gossamer.graph.pointwise_rules import of_each_channel
 from gossamer.graph.walk import UnclearTiesError, Walk, given, keep_inputs, unknown
 
 
@@ -131,8 +132,12 @@ def concatenation(walk: Walk, value: Value, call: Call) -> Description:
         return unknown(walk, value, call)
     known = [walk.of(cast("Value", tensor)) for tensor in tensors]
     described = [one for one in known if isinstance(one, Channels)]
-    if len(described) == len(known) and all(one.axis != along for one in described):
-        return together(walk, value, call, described)
+    if described and all(one.axis != along for one in described):
+        rest = [t for t, one in zip(tensors, known, strict=True) if not isinstance(one, Channels)]
+        held = [of_each_channel(walk, cast("Value", one), described[0], added=True) for one in rest]
+        own = [replace(described[0], constants=one) for one in held if one is not None]
+        if len(own) == len(rest):
+            return together(walk, value, call, [*described, *own])
     parts = [_part(walk, cast("Value", tensor), along) for tensor in tensors]
     if any(part.axis != along for part in parts):
         return unknown(walk, value, call)

@@ -16,9 +16,12 @@ from gossamer.compression.compacting.solving import NARROWED
 from gossamer.core.errors import InputError
 from gossamer.core.files import as_path, replacing
 from gossamer.networks.attention import NarrowMultiheadAttention
+from gossamer.networks.normalisation import NarrowNorm, narrow
 
 _WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "groups", "num_features")
 """What layers keep of their widths beside the shapes of their weights."""
+_OF_NORMS = ("zeros", "axis")
+"""What normalisations keep that count channels which are gone."""
 _NOTE = "gossamer.widths"
 
 
@@ -27,7 +30,11 @@ def save_shrunk(model: nn.Module, path: Path) -> None:
     widths = {
         name: {
             w: int(vars(module)[w])
-            for w in (*_WIDTHS, *vars(module).get(NARROWED, ()))
+            for w in (
+                *_WIDTHS,
+                *(_OF_NORMS if isinstance(module, NarrowNorm) else ()),
+                *vars(module).get(NARROWED, ()),
+            )
             if isinstance(vars(module).get(w), int)
         }
         for name, module in model.named_modules()
@@ -101,9 +108,12 @@ def _set_widths(model: nn.Module, widths: Mapping[str, Mapping[str, int]], path:
         raise InputError(_another(path, f"a module {missing[0]!r}"))
     for name, found in widths.items():
         module = modules[name]
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm) and "zeros" in found:
+            narrow(module, found["zeros"], found["axis"])
+            continue
         for width, value in found.items():
             setattr(module, width, value)
-        if other := set(found).difference(_WIDTHS):
+        if other := set(found).difference(_WIDTHS, _OF_NORMS):
             setattr(module, NARROWED, tuple(sorted(other)))
 
 

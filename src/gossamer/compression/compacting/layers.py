@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
@@ -12,6 +13,7 @@ from gossamer.compression.compacting.hooks import what_runs_beside
 from gossamer.graph.calls import Call, Graph
 from gossamer.graph.layers import ChannelwiseLayer, Projection, WeightedLayer, groups_of
 from gossamer.networks.attention import NarrowMultiheadAttention
+from gossamer.networks.normalisation import narrow, normalised_axis
 
 _CUT = (
     nn.Linear,
@@ -41,6 +43,8 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
             return type(module) in (nn.LSTM, nn.GRU, nn.RNN) and _has_its_own(module)
         if not isinstance(module, WeightedLayer | ChannelwiseLayer):
             return True
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            return normalised_axis(module) is None or _has_its_own(module)
         return _has_its_own(module) and _is_plain(module)
 
     def _has_its_own(module: nn.Module) -> bool:
@@ -194,7 +198,8 @@ def cut_channels(layer: ChannelwiseLayer, kept: Tensor, shift: Tensor) -> None:
     Parameters
     ----------
     layer
-        The layer; a PReLU with one slope for all stays as it is.
+        The layer; a PReLU with one slope for all stays as it is. A normalisation over channels
+        counts on those that go, which are zero.
     kept
         Which channels stay, bool.
     shift
@@ -203,6 +208,12 @@ def cut_channels(layer: ChannelwiseLayer, kept: Tensor, shift: Tensor) -> None:
     if shift.any():
         mean = layer.get_buffer("running_mean")
         layer.running_mean = (mean.cpu().double() - shift).to(mean)
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        if kept.all():
+            return
+        axis = normalised_axis(layer)
+        assert axis is not None
+        narrow(layer, int((~kept).sum()), axis)
     for name, value in [*layer.named_parameters(), *layer.named_buffers()]:
         if value.shape == kept.shape and len(kept) > 1:
             part = value.detach()[kept.to(value.device)]
@@ -210,7 +221,7 @@ def cut_channels(layer: ChannelwiseLayer, kept: Tensor, shift: Tensor) -> None:
             setattr(layer, name, cut)
     if isinstance(layer, nn.PReLU):
         layer.num_parameters = layer.weight.numel()
-    else:
+    elif isinstance(layer, _BatchNorm):
         layer.num_features = int(kept.sum())
 
 
