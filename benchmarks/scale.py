@@ -1,6 +1,6 @@
 """What planning, reporting and typing again cost, on a study of 100,100 trials that nobody trained.
 
-    python -m benchmarks.scale [--arms 10] [--levels 100] [--seeds 100] [--retrained]
+    python -m benchmarks.scale [--arms 10] [--levels 100] [--seeds 100] [--keep FOLDER]
 
 The store is synthetic: one small study is run, and its records are kept under the keys and the
 identities of all others, with accuracies of a seeded generator. Measured, each in a process of its
@@ -142,7 +142,9 @@ def main() -> None:
     for name, usual in (("arms", 10), ("levels", 100), ("seeds", 100)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     parser.add_argument("--retrained", action="store_true", help="train each pruned network again")
-    parser.add_argument("--keep", type=Path, help="leave the study and its store here")
+    parser.add_argument(
+        "--keep", type=Path, help="leave the study and its store here, or take them"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.keep or Path(temporary)
@@ -152,11 +154,13 @@ def main() -> None:
         file.write_text(study_text(**shape, retrained=asked.retrained))
         run = ("run", str(file), "--jobs", "1", "--threads", "1")
         dry = timed(*run, "--dry-run", "--out", str(folder / "nothing"))
-        with Store.create(out) as store:
-            prepared = prepare(Request(study=str(file), folder=out, jobs=1), store)
-            fill(store, prepared, *templates(folder, retrained=asked.retrained))
+        request = Request(study=str(file), folder=out, jobs=1)
+        if not Store.is_there(out):
+            with Store.create(out) as store:
+                prepared = prepare(request, store)
+                fill(store, prepared, *templates(folder, retrained=asked.retrained))
         result = {
-            "trials": prepared.plan.distinct_trials,
+            "trials": prepare(request, None).plan.distinct_trials,
             **shape,
             "retrained": asked.retrained,
             "dry_run": dry,

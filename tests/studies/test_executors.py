@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,6 +76,32 @@ def test_nothing_is_offered_that_needs_what_failed(prepared: Prepared) -> None:
     assert lost
     assert not [task for task in executor.taken if task in lost]
     assert executor.queue.is_empty
+
+
+def test_a_task_that_is_put_back_is_offered_before_all_others(prepared: Prepared) -> None:
+    queue = TaskQueue(prepared.plan, prepared.plan.tasks)
+    first, second = queue.take(), queue.take()
+    assert first is not None
+    assert second is not None
+    queue.put_back(first)
+    queue.put_back(second)
+    assert (queue.take(), queue.take()) == (second, first)
+
+
+def test_tens_of_thousands_of_waiting_tasks_cost_a_task_nothing(prepared: Prepared) -> None:
+    """Looking through them for each would take a minute."""
+    waiting = [
+        Training(training.keyed, training.position, frozenset({f"{number}"}), 1)
+        for training in prepared.plan.trainings[:1]
+        for number in range(20_000)
+    ]
+    plan = SimpleNamespace(trainings=[SimpleNamespace(key=f"{number}") for number in range(20_000)])
+    queue = TaskQueue(plan, waiting)  # type: ignore[arg-type]  # of a plan it sees the keys alone
+    for number in reversed(range(20_000)):
+        assert queue.take() is None
+        queue.note(finished(f"{number}"))
+        assert queue.take() is waiting[number]
+    assert queue.is_empty
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])

@@ -7,6 +7,7 @@ needs are there.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from heapq import heappop, heappush
 from typing import Protocol
 
 from gossamer.records.record import Phase
@@ -15,41 +16,64 @@ from gossamer.studies.tasks import Event, Failure, Site, TaskRunner, Watch
 
 
 class TaskQueue:
-    """The tasks that are left, given out in an order once what they need is there."""
+    """The tasks that are left, given out in an order once what they need is there.
+
+    Those that wait are found by what they wait for, however many others there are.
+    """
 
     def __init__(self, plan: Plan, order: Iterable[Task]) -> None:
-        self._tasks: list[Task] = list(order)
-        self._undone = {training.key for training in plan.trainings}
+        undone = {training.key for training in plan.trainings}
+        self._ready: list[tuple[int, Task]] = []
+        """A heap, by the place in the order."""
+        self._blocked: dict[int, tuple[Task, set[str]]] = {}
+        """Tasks by their place, each with what it still waits for."""
+        self._waiting: dict[str, list[int]] = {}
+        """Places of the tasks that wait for a state."""
+        self._first = 0
+        for place, task in enumerate(order):
+            if lacking := set(task.needs & undone):
+                self._blocked[place] = (task, lacking)
+                for key in lacking:
+                    self._waiting.setdefault(key, []).append(place)
+            else:
+                self._ready.append((place, task))
 
     def take(self) -> Task | None:
         """Take the first task that can be done now; None if there is none."""
-        for position, task in enumerate(self._tasks):
-            if not task.needs & self._undone:
-                return self._tasks.pop(position)
-        return None
+        return heappop(self._ready)[1] if self._ready else None
 
     @property
     def is_empty(self) -> bool:
         """Whether all tasks were given out."""
-        return not self._tasks
+        return not (self._ready or self._blocked)
 
     def put_back(self, task: Task) -> None:
-        """Take a task back that could not be done where it was given to."""
-        self._tasks.insert(0, task)
+        """Take a task back, as the first one, that could not be done where it was given to."""
+        self._first -= 1
+        heappush(self._ready, (self._first, task))
 
     def note(self, event: Event) -> None:
         """Take note of a state that is done, or of one that will never be."""
         if isinstance(event, Phase):
-            self._undone.discard(event.key)
+            self._unblock(event.key)
         if isinstance(event, Failure) and event.state is not None:
-            self._give_up({event.state})
+            self._give_up(event.state)
 
-    def _give_up(self, keys: set[str]) -> None:
+    def _unblock(self, key: str) -> None:
+        for place in self._waiting.pop(key, ()):
+            if place in self._blocked:  # and not given up
+                task, lacking = self._blocked[place]
+                lacking.discard(key)
+                if not lacking:
+                    del self._blocked[place]
+                    heappush(self._ready, (place, task))
+
+    def _give_up(self, key: str) -> None:
         """Drop the tasks that need a state that cannot be had, and those that need theirs."""
-        while keys:
-            lost = [task for task in self._tasks if task.needs & keys]
-            self._tasks = [task for task in self._tasks if not task.needs & keys]
-            keys = {task.key for task in lost if isinstance(task, Training)}
+        for place in self._waiting.pop(key, ()):
+            task, _ = self._blocked.pop(place, (None, None))
+            if isinstance(task, Training):
+                self._give_up(task.key)
 
 
 class Executor(Protocol):
