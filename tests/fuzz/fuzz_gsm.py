@@ -20,6 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -384,7 +385,7 @@ def _change(holder: Any, key: Any, generator: Generator) -> None:
     if chance < 0.08:
         del holder[key]
     elif chance < 0.16 and isinstance(holder, list):
-        holder.insert(key, value)
+        holder.insert(key, deepcopy(value))
     elif chance < 0.8 and type(value) is bool:
         holder[key] = not value
     elif chance < 0.8 and key == "name":
@@ -392,7 +393,8 @@ def _change(holder: Any, key: Any, generator: Generator) -> None:
     elif chance < 0.8 and type(value) is int:
         holder[key] = value + int(generator.integers(-3, 4))
     else:
-        holder[key] = EXTREMES[generator.integers(len(EXTREMES))]
+        # A copy, as what is put there may be changed next.
+        holder[key] = deepcopy(EXTREMES[generator.integers(len(EXTREMES))])
 
 
 def tried(path: Path) -> str:

@@ -4,7 +4,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
@@ -305,8 +305,7 @@ def _print_plan(prepared: "Prepared", store: "Store | None", begun: float) -> No
 
     if prepared.plan.tasks:
         with _STDERR.status("Estimating the time"):
-            preflight_study(prepared)
-            prepared = _settled(prepared, begun)
+            prepared = _settled(prepared, begun, preflight=preflight_study)
     done = store.done_records() if store else set()
     console = Console(highlight=False, emoji=False)
     for part in plan_table(prepared, preview(prepared, done)):
@@ -315,11 +314,24 @@ def _print_plan(prepared: "Prepared", store: "Store | None", begun: float) -> No
         console.print(f"- {remark}", soft_wrap=True, markup=False)
 
 
-def _settled(prepared: "Prepared", begun: float) -> "Prepared":
+def _settled(
+    prepared: "Prepared", begun: float, preflight: Callable[["Prepared"], None] | None = None
+) -> "Prepared":
+    """Choose processes and threads, and estimate what the study takes, by trying if need be.
+
+    Code of a user's own is tried in another process, with every step; else `preflight` does that.
+    """
     from gossamer.studies.autotuning import autotuned  # imports torch
-
-    """Choose processes and threads, and estimate what the study takes, by trying if need be."""
+    from gossamer.studies.placement import runs_own_code
     from gossamer.studies.process_settings import tune_process
+    from gossamer.studies.trying import tried_apart
 
+    if runs_own_code(prepared) and prepared.request.device == "cpu":
+        prepared, said = tried_apart(prepared, begun)
+        if said is not None:
+            _say(said)
+        return prepared
+    if preflight is not None:
+        preflight(prepared)
     tune_process(prepared.threads)
     return autotuned(prepared, begun)

@@ -26,11 +26,16 @@ def with_own_process(prepared: "Prepared") -> "Prepared":
     long, or where the run before in its folder was killed, perhaps by what it did.
     """
     trials = [planned.keyed.trial for planned in prepared.plan.trials]
-    own_code = any(":" in trial.network.name for trial in trials)
     largest = max(math.prod(prepared.datasets(trial.data).input_shape) for trial in trials)
     long = prepared.plan.examples_trained * largest >= _LONG
-    apart = bool(prepared.request.limits) or own_code or long or prepared.was_killed
+    apart = bool(prepared.request.limits) or runs_own_code(prepared) or long or prepared.was_killed
     return replace(prepared, own_process=apart and prepared.request.device == "cpu")
+
+
+def runs_own_code(prepared: "Prepared") -> bool:
+    """Tell whether a study has networks of a user's own, which may do anything to a process."""
+    trials = (planned.keyed.trial for planned in prepared.plan.trials)
+    return any(":" in trial.network.name for trial in trials)
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from gossamer.studies.plan import Measuring, Plan, Task, Training
 from gossamer.studies.process_settings import tune_process
 from gossamer.studies.tasks import Event, Failure, Pulse, Site, TaskRunner
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By which a user stops a run; its processes leave them to the driving one."""
 _STOP = "stop"
 _LISTEN_SECONDS = 0.2
 _GOODBYE_SECONDS = 20.0
@@ -152,7 +153,7 @@ class ProcessPool:
 
     def _died(self, worker: _Worker) -> Iterator[Failure]:
         """Have what a process died of tried again apart from all else, or give it up."""
-        why = _cause(worker.process)
+        why = cause_of_death(worker.process)
         alone = self._alone
         task = self._lost(worker)
         if not worker.is_ready:
@@ -211,13 +212,21 @@ class ProcessPool:
 
 
 def _start(site: Site) -> _Worker:
+    return _Worker(*spawned(_work, site))
+
+
+def spawned(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
+    """Start a process that does not hear Ctrl-C; return it with an end of a pipe to it.
+
+    The target is given the other end, then the arguments.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, site), daemon=True)
+    process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
     with _deaf():
         process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return process, ours
 
 
 @contextmanager
@@ -226,7 +235,7 @@ def _deaf() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may say so; the workers do it themselves a little later
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
     finally:
@@ -234,7 +243,7 @@ def _deaf() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _cause(process: BaseProcess) -> str:
+def cause_of_death(process: BaseProcess) -> str:
     """Say what a process died of."""
     process.join()
     code = process.exitcode or 0
@@ -275,7 +284,7 @@ def _work(connection: Connection, site: Site) -> None:
     """Do tasks until told to stop; the life of a worker process."""
     from gossamer.training.loop import Interrupted
 
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     tune_process(site.threads)
 

@@ -122,8 +122,10 @@ class Prepared:
     own_process: bool = False
     """Whether what is done in one process is not done in this one, which it could end."""
     was_killed: bool = False
-    """Whether the run before in its folder was: then nothing is tried in this process, which may
-    have ended that one."""
+    """Whether the run before in its folder was, or what tried this one: then nothing is tried in
+    this process, which may have ended that one."""
+    is_tried: bool = False
+    """Whether every step was tried already."""
     given_up: tuple[Failed, ...] = ()
     """What is not tried again."""
 
@@ -342,7 +344,7 @@ def carry_out(
         if plan.tasks:
             name = noted_name(prepared.spec.name, prepared.scale)
             write_note(store.folder, name, prepared.jobs, prepared.threads)
-            if not prepared.was_killed:
+            if not (prepared.was_killed or prepared.is_tried):
                 preflight_study(prepared)
             if prepared.request.scheduler is None:
                 store.fetch("states", {key for task in plan.tasks for key in task.needs})
