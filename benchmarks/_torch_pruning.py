@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 import gossamer
 from gossamer.masks import Mask
 from gossamer.shrinking.costs import dense_bytes
-from gossamer.shrinking.descent import MOST, shared_out
+from gossamer.shrinking.descent import MOST, Way, shared_out
 from gossamer.shrinking.features import output_layers
 from gossamer.shrinking.fine_tuning import estimate_statistics, train_epochs
 from gossamer.shrinking.judging import drop_interval, judged
-from gossamer.shrinking.searching import Search
+from gossamer.shrinking.piloting import tried_rate
+from gossamer.shrinking.searching import Search, rate_for
 from gossamer.shrinking.task import evaluate
 
 _KEPT = 0.8
@@ -27,6 +29,8 @@ _SCORED = 8
 
 def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, Any]:
     """Prune by groups across layers, train and test until a candidate breaks the budget.
+
+    The learning rate is found out, and is lower for few steps, as in a search of gossamer's.
 
     Parameters
     ----------
@@ -53,12 +57,17 @@ def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, 
         iterative_pruning_ratio_scheduler=lambda _, steps: [1 - _KEPT**i for i in range(steps + 1)],
         ignored_layers=[network.get_submodule(one) for one in output_layers(network, example)],
     )  # fmt: skip
+    units = Way("unit", lambda _: {}, {})
+    rate, spent = tried_rate(
+        units, network, search.learnt, search.ground, epochs, search.pulse, search.follow
+    )
     best, best_drop, tried = copy.deepcopy(network), 0.0, 0
-    for number, each in enumerate(shared_out(epochs, MOST)):
+    for number, each in enumerate(shared_out(epochs - spent, MOST)):
         _gradients(network, search)
         pruner.step()
         network.zero_grad()
-        train_epochs(network, _whole(network), search.learnt, each, number, lambda _: None)
+        learnt = replace(search.learnt, rate=rate_for(rate, each * search.learnt.steps))
+        train_epochs(network, _whole(network), learnt, each, number, lambda _: None)
         estimate_statistics(network, search.learnt.split, 0, number)
         found = judged(search.budget, evaluate(network, search.data.validation, search.budget.task))
         left = sum(one.numel() for one in network.parameters())
@@ -67,7 +76,11 @@ def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, 
         )
         if not found.within:
             break
-        best, best_drop, tried = copy.deepcopy(network), found.drop, number + 1
+        units = Way("unit", lambda _: {}, {})
+    rate, spent = tried_rate(
+        units, network, search.learnt, search.ground, epochs, search.pulse, search.follow
+    )
+    best, best_drop, tried = copy.deepcopy(network), found.drop, number + 1
     return _kept(search, best.eval(), tried, best_drop, folder)
 
 

@@ -2,11 +2,11 @@
 
     GOSSAMER_DATA=... python -m benchmarks.shrink_speed
 
-All ways go down as many candidates with as many epochs of the same training, are held to the same
-bound, and end at the first that breaks it; they differ in how sparse each layer becomes, and the
-search chooses its pattern and its learning rate, too, at the expense of some of its epochs. The
-networks that they take are timed in turn, from their files, beside the dense one in ONNX Runtime,
-by the clock of the processor, as one thread runs.
+All ways go down as many candidates with as many epochs of the same training, find out their
+learning rate and where to begin, are held to the same bound, and end at the first candidate that
+breaks it; they differ in how sparse each layer becomes, and the search chooses its pattern, too, at
+the expense of some of its epochs. The networks that they take are timed in turn, from their files,
+beside the dense one in ONNX Runtime, by the clock of the processor, as one thread runs.
 
 It is resumed by the same call: a way that is done is not searched again, one that was stopped goes
 on where it stood. One network and one seed end within 20 minutes on an idle core. With
@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,32 +37,38 @@ from gossamer.masks import find_mask
 from gossamer.measures.functional.latency import time_alternately
 from gossamer.shrinking.costs import clock_of, dense_bytes
 from gossamer.shrinking.data import read_data
-from gossamer.shrinking.descent import MOST, Rung, shared_out
+from gossamer.shrinking.descent import MOST, Way, depth_of
 from gossamer.shrinking.judging import drop_interval
 from gossamer.shrinking.options import options_of
-from gossamer.shrinking.planning import Plan
-from gossamer.shrinking.searching import restored
+from gossamer.shrinking.piloting import tried_rate
+from gossamer.shrinking.planning import Plan, way_down
+from gossamer.shrinking.searching import Search, restored
 from gossamer.shrinking.searching import search as descend
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import classification, evaluate
 from gossamer.shrinking.weighing import onnx_session, session_call
 from gossamer.shrinking.within_budget import Begun, begin
 
-SPARSITIES = (0.5, 0.6, 0.7, 0.78, 0.84, 0.88, 0.91, 0.935, 0.955, 0.97, 0.98)
-"""Of the usual ways, one a candidate."""
+SPARSITIES = (0.4, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9, 0.935, 0.96, 0.98, 0.99)
+"""Of the usual ways at each whole depth."""
 BATCHES = (1, 64)
 _SECONDS = 4.0
 
 
-def uniform(network: nn.Module, sparsity: float) -> dict[str, float]:
+def _sparsity(share: float) -> float:
+    """Return the sparsity at the depth at which a way of ours costs such a share."""
+    return float(np.interp(depth_of(share), range(MOST), SPARSITIES))
+
+
+def uniform(network: nn.Module, share: float) -> dict[str, float]:
     """Return the same sparsity for every layer."""
-    found = find_mask(network, sparsity, allocation="uniform")
-    return dict.fromkeys(found.weights, sparsity)
+    sparsity = _sparsity(share)
+    return dict.fromkeys(find_mask(network, sparsity, allocation="uniform").weights, sparsity)
 
 
-def by_magnitude(network: nn.Module, sparsity: float) -> dict[str, float]:
+def by_magnitude(network: nn.Module, share: float) -> dict[str, float]:
     """Return the sparsities at which magnitudes are compared across layers."""
-    found = find_mask(network, sparsity, allocation="global")
+    found = find_mask(network, _sparsity(share), allocation="global")
     return {name: 1 - density for name, density in found.densities.items()}
 
 
@@ -72,11 +79,20 @@ USUAL: Mapping[str, Callable[[nn.Module, float], dict[str, float]]] = {
 TORCH_PRUNING = ("Torch-Pruning magnitude", "Torch-Pruning Taylor")
 
 
-def usual_plan(network: nn.Module, way: str, epochs: int) -> Plan:
-    """Return the candidates of a usual way, for a search to take as its plan."""
-    assert len(SPARSITIES) == MOST
-    rungs = tuple(Rung("weight", each, USUAL[way](network, each)) for each in SPARSITIES)
-    return Plan("weight", rungs, shared_out(epochs, len(rungs)), (), way)
+def usual_plan(search: Search, name: str, epochs: int) -> Plan:
+    """Return the candidates of a usual way, for a search to take as its plan.
+
+    Its learning rate is found out, and its first candidate is where nothing has to be learnt anew,
+    as a search of gossamer's does both.
+    """
+    network, ground = search.dense, search.ground
+    sizes = {name: one.numel() for name, one in network.named_parameters()}
+    way = Way("weight", partial(USUAL[name], network), sizes)
+    rate, spent = tried_rate(
+        way, network, search.learnt, ground, epochs, search.pulse, search.follow
+    )
+    rungs, shares = way_down(way, network, search.learnt, ground, epochs - spent, search.pulse)
+    return Plan("weight", rungs, shares, (), name, spent, rate=rate)
 
 
 def begun(network: nn.Module, data: Parts, case: Case, pattern: str, seed: int, out: Path) -> Begun:
@@ -109,8 +125,8 @@ def as_usual(
 ) -> dict[str, Any]:
     """Descend in a usual way, and keep what is taken as a file, without a search's evidence."""
     search = begun(network, data, case, "weight", seed, folder).search
-    search.journal.write("plan", usual_plan(network, way, case.epochs).to_dict())
     started = time.monotonic()
+    search.journal.write("plan", usual_plan(search, way, case.epochs).to_dict())
     found = descend(search)
     left = network if found.chosen is None else restored(search, found.chosen)[0]
     small = gossamer.compress(left, search.meter.example, threads=1, choose="engine")

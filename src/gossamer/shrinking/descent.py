@@ -1,5 +1,6 @@
 """The way down: from a network nearly as dense as it was to one that keeps almost nothing."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -101,7 +102,7 @@ class Way:
                 return Rung("unit", 1 - _UNITS_STEP ** (depth + 1))
             return self._pruned("unit", self.allocate_units(_UNIT_COST_STEP ** (depth + 1)))
         kind = "block" if self.pattern == "block" else "weight"
-        return self._pruned(kind, self.allocate(1 / (_FIRST * STEP**depth)))
+        return self._pruned(kind, self.allocate(share_at(depth)))
 
     def _pruned(self, kind: str, shares: Mapping[str, float]) -> Rung:
         pruned = sum(share * self.weights[name] for name, share in shares.items())
@@ -118,6 +119,22 @@ class Way:
         if self.pattern == "unit+weight" and last.pattern != "unit":
             return (self.rung(_UNITS_BEFORE_WEIGHTS - 1), last)
         return (last,)
+
+
+def share_at(depth: float) -> float:
+    """Return what a candidate costs of the dense network."""
+    return 1 / (_FIRST * math.exp(depth * math.log(STEP)))
+
+
+def depth_of(share: float) -> float:
+    """Return the depth at which a candidate costs a share of the dense network.
+
+    Examples
+    --------
+    >>> round(depth_of(share_at(4.0)), 6)
+    4.0
+    """
+    return -math.log(_FIRST * share) / math.log(STEP)
 
 
 def count_of(epochs: float, steps: int, *, whole: bool) -> int:

@@ -131,21 +131,31 @@ def plan(
         spent += more
     way, whole = ways.ways[name], learnt.train is not None
     left = max(1.0, epochs - spent) if whole else max(0.1 * epochs, epochs - spent)
-    start = _start(way, dense, ground, pulse)
-    count = count_of(left, learnt.steps, whole=whole)
-    found_rungs = [way.rung(start + depth) for depth in depths(count)]
-    # Where nothing more can go candidates would be the same.
-    rungs = tuple(r for i, r in enumerate(found_rungs) if not i or r != found_rungs[i - 1])
+    rungs, shares = way_down(way, dense, learnt, ground, left, pulse)
     return Plan(
         pattern=name,
         rungs=rungs,
-        epochs=shared_out(left, len(rungs), whole=whole),
+        epochs=shares,
         tolerances=ways.tolerances_of(name),
         reason=reason,
         spent=spent,
         helps=bool(helping),
         rate=rate,
     )
+
+
+def way_down(
+    way: Way, dense: nn.Module, learnt: Lesson, ground: Ground, epochs: float, pulse: Pulse
+) -> tuple[tuple[Rung, ...], tuple[float, ...]]:
+    """Return the candidates of a way, from where nothing has to be learnt, and their epochs."""
+    whole = learnt.train is not None
+    start = _start(way, dense, ground, pulse)
+    found = [
+        way.rung(start + depth) for depth in depths(count_of(epochs, learnt.steps, whole=whole))
+    ]
+    # Where nothing more can go candidates would be the same.
+    rungs = tuple(r for i, r in enumerate(found) if not i or r != found[i - 1])
+    return rungs, shared_out(epochs, len(rungs), whole=whole)
 
 
 def _start(way: Way, dense: nn.Module, ground: Ground, pulse: Pulse) -> float:
