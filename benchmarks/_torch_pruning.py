@@ -76,11 +76,7 @@ def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, 
         )
         if not found.within:
             break
-        units = Way("unit", lambda _: {}, {})
-    rate, spent = tried_rate(
-        units, network, search.learnt, search.ground, epochs, search.pulse, search.follow
-    )
-    best, best_drop, tried = copy.deepcopy(network), found.drop, number + 1
+        best, best_drop, tried = copy.deepcopy(network), found.drop, number + 1
     return _kept(search, best.eval(), tried, best_drop, folder)
 
 
