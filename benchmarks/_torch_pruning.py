@@ -15,11 +15,11 @@ from gossamer.masks import Mask
 from gossamer.shrinking.costs import dense_bytes
 from gossamer.shrinking.descent import MOST, Way, shared_out
 from gossamer.shrinking.features import output_layers
-from gossamer.shrinking.fine_tuning import estimate_statistics, train_epochs
 from gossamer.shrinking.judging import drop_interval, judged
 from gossamer.shrinking.piloting import tried_rate
-from gossamer.shrinking.searching import Search, rate_for
+from gossamer.shrinking.searching import Search
 from gossamer.shrinking.task import evaluate
+from gossamer.shrinking.teaching import Room, rate_for, taught
 
 _KEPT = 0.8
 """Share of the units that each candidate keeps of the one before."""
@@ -30,7 +30,7 @@ _SCORED = 8
 def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, Any]:
     """Prune by groups across layers, train and test until a candidate breaks the budget.
 
-    The learning rate is found out, and is lower for few steps, as in a search of gossamer's.
+    The learning rate is found out, and each candidate trained, as in a search of gossamer's.
 
     Parameters
     ----------
@@ -62,17 +62,23 @@ def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, 
         units, network, search.learnt, search.ground, epochs, search.pulse, search.follow
     )
     best, best_drop, tried = copy.deepcopy(network), 0.0, 0
-    for number, each in enumerate(shared_out(epochs - spent, MOST)):
+    shares, before = shared_out(epochs - spent, MOST), None
+    left = sum(shares)
+    for number, each in enumerate(shares):
         _gradients(network, search)
         pruner.step()
         network.zero_grad()
-        learnt = replace(search.learnt, rate=rate_for(rate, each * search.learnt.steps))
-        train_epochs(network, _whole(network), learnt, each, number, lambda _: None)
-        estimate_statistics(network, search.learnt.split, 0, number)
+        room = Room(left * each / sum(shares[number:]), left)
+        learnt = replace(search.learnt, rate=rate_for(rate, room.share * search.learnt.steps))
+        told = taught(
+            search.dense, network, _whole(network), learnt, room, before, number, search.pulse,
+            search.follow,
+        )  # fmt: skip
+        left, before = left - told.epochs, told.distance
         found = judged(search.budget, evaluate(network, search.data.validation, search.budget.task))
-        left = sum(one.numel() for one in network.parameters())
+        size = sum(one.numel() for one in network.parameters())
         print(
-            f"    {left:,} parameters, drop {100 * found.drop:.2f}, at most {100 * found.bound:.2f}"
+            f"    {size:,} parameters, drop {100 * found.drop:.2f}, at most {100 * found.bound:.2f}"
         )
         if not found.within:
             break

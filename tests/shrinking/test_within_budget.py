@@ -260,15 +260,15 @@ def test_a_short_time_is_kept_to(dense: Net) -> None:
 def test_a_training_that_fails_ends_the_search_with_the_best_so_far(
     dense: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gossamer.shrinking import searching
+    from gossamer.shrinking import teaching
 
     def failing(*given: Any) -> tuple[float, ...]:
         if given[4] == 1:
             raise TrainingError("the loss is no longer a number")
         return fine_tune(*given)
 
-    fine_tune = searching.fine_tune  # type: ignore[attr-defined]
-    monkeypatch.setattr(searching, "fine_tune", failing)
+    fine_tune = teaching.fine_tune  # type: ignore[attr-defined]
+    monkeypatch.setattr(teaching, "fine_tune", failing)
     seen: list[str] = []
     report = shrink(dense, DATA, follow=seen.append, **{**OPTIONS, "epochs": 3}).report
     assert [one.chosen for one in report.tried] == [True]
@@ -279,7 +279,7 @@ def test_a_training_that_fails_ends_the_search_with_the_best_so_far(
 def test_a_training_that_does_more_harm_than_good_is_undone(
     dense: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gossamer.shrinking import searching
+    from gossamer.shrinking import teaching
 
     def harming(network: nn.Module, *given: Any) -> tuple[float, ...]:
         losses = fine_tune(network, *given)
@@ -288,8 +288,8 @@ def test_a_training_that_does_more_harm_than_good_is_undone(
                 parameter.mul_(3.0)  # zeros stay zeros
         return losses
 
-    fine_tune = searching.fine_tune  # type: ignore[attr-defined]
-    monkeypatch.setattr(searching, "fine_tune", harming)
+    fine_tune = teaching.fine_tune  # type: ignore[attr-defined]
+    monkeypatch.setattr(teaching, "fine_tune", harming)
     report = shrink(dense, DATA, **{**OPTIONS, "epochs": 1, "max_drop": 0.3}).report
     assert report.tried[0].within
     assert report.tried[0].drop < 0.1

@@ -87,6 +87,8 @@ class Tried(Value):
     seconds: float
     losses: tuple[float, ...]
     """Mean loss of fine-tuning, one number an epoch."""
+    distance: float | None = None
+    """From the dense network's outputs, on training examples; None where it was not measured."""
 
 
 class Leaked(Value):

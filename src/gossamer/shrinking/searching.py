@@ -15,29 +15,18 @@ from gossamer.records.shrinking import Tried
 from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.data import Data
 from gossamer.shrinking.descent import LEAST_STEPS, MOST, Ground, mask_of
-from gossamer.shrinking.fine_tuning import (
-    Lesson,
-    StoppedError,
-    distance_from,
-    estimate_statistics,
-    fine_tune,
-)
+from gossamer.shrinking.fine_tuning import Lesson, StoppedError
 from gossamer.shrinking.journal import Journal
 from gossamer.shrinking.judging import Budget, judged
 from gossamer.shrinking.pace import Pace
-from gossamer.shrinking.piloting import PILOT_EXAMPLES
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate, points
+from gossamer.shrinking.teaching import Room, rate_for, taught
 
 _TIMED_TOGETHER = 4
 _TOGETHER_SECONDS = 2.0
 _WORTH = 1.02
 """Speed-up that a candidate needs to be taken in the place of the dense network."""
-
-_FULL_STEPS = 250
-"""Of the optimizer, in which the full rate settles."""
-_LEAST_RATE = 0.1
-"""Share of it that the shortest training has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,21 +199,32 @@ def _needed(task: Search, way: Plan, number: int) -> float:
     if task.learnt.train is not None and task.journal.tried:
         last = task.journal.tried[-1]
         epoch = max(0.0, last.seconds - task.pace.candidate) / last.epochs
-    return way.epochs[number] * epoch + task.pace.candidate
+    return _room(task, way, number).share * epoch + task.pace.candidate
+
+
+def _room(task: Search, way: Plan, number: int) -> Room:
+    """Return the epochs of a candidate: those that are left, shared out as was planned."""
+    if task.learnt.train is not None:
+        return Room(way.epochs[number], way.epochs[number])
+    left = sum(way.epochs) - sum(one.epochs for one in task.journal.tried)
+    return Room(left * way.epochs[number] / sum(way.epochs[number:]), left)
 
 
 def _candidate(
     task: Search, way: Plan, number: int, network: nn.Module, before: Mask | None
 ) -> Mask:
     """Make, train, measure and keep one candidate."""
-    rung = way.rungs[number]
+    rung, room = way.rungs[number], _room(task, way, number)
     started = time.perf_counter()
-    task.follow(f"candidate {number + 1}: {rung}, {epochs_in_words(way.epochs[number])}")
+    task.follow(f"candidate {number + 1}: {rung}, {epochs_in_words(room.share)}")
     mask = mask_of(rung, network, before, task.ground)
-    steps = way.epochs[number] * task.learnt.steps
     asked = task.ground.options.rate is not None
-    learnt = replace(task.learnt, rate=way.rate if asked else rate_for(way.rate, steps))
-    losses = _taught(task, network, mask, learnt, way.epochs[number], number)
+    rate = way.rate if asked else rate_for(way.rate, room.share * task.learnt.steps)
+    found_before = task.journal.tried[-1].distance if task.journal.tried else None
+    taught_so = taught(
+        task.dense, network, mask, replace(task.learnt, rate=rate), room, found_before, number,
+        task.pulse, task.follow,
+    )  # fmt: skip
     task.follow(f"candidate {number + 1}: measuring")
     values = evaluate(network, task.data.validation, task.budget.task)
     verdict = judged(task.budget, values)
@@ -241,9 +241,10 @@ def _candidate(
         changed=verdict.changed,
         within=verdict.within,
         chosen=False,
-        epochs=float(way.epochs[number]),
+        epochs=taught_so.epochs,
         seconds=time.perf_counter() - started,
-        losses=losses,
+        losses=taught_so.losses,
+        distance=taught_so.distance,
     )
     task.journal.keep(found, network, mask)
     task.follow(
@@ -253,40 +254,6 @@ def _candidate(
         f"{'' if verdict.within else ': not within the budget'}"
     )
     return mask
-
-
-def rate_for(rate: float, steps: float) -> float:
-    """Return the rate of a candidate that is trained for so many steps: the fewer, the lower.
-
-    A few steps at a high rate lead away from a network that has little to mend.
-
-    Examples
-    --------
-    >>> rate_for(1e-3, 1000), rate_for(1e-3, 125), rate_for(1e-3, 1)
-    (0.001, 0.0005, 0.0001)
-    """
-    return rate * min(1.0, max(_LEAST_RATE, steps / _FULL_STEPS))
-
-
-def _taught(
-    task: Search, network: nn.Module, mask: Mask, learnt: Lesson, epochs: float, number: int
-) -> tuple[float, ...]:
-    """Train a candidate, unless that leads further from the dense network than pruning alone.
-
-    A few steps at a high rate do more harm than was to be mended where little was pruned, and the
-    first candidate that fails ends the search. Training examples alone are looked at.
-    """
-    if learnt.train is not None:
-        return fine_tune(network, mask, learnt, epochs, number, task.pulse)
-    some = learnt.split.sample(PILOT_EXAMPLES, learnt.options.seed + 3)
-    mask.apply(network)
-    estimate_statistics(network, learnt.split, learnt.options.seed, number)
-    untrained = plain_copy(network)
-    before = distance_from(task.dense, untrained, some, learnt.task)
-    losses = fine_tune(network, mask, learnt, epochs, number, task.pulse)
-    if distance_from(task.dense, network, some, learnt.task) > before:
-        network.load_state_dict(untrained.state_dict())
-    return losses
 
 
 def restored(task: Search, number: int) -> tuple[nn.Module, Mask]:

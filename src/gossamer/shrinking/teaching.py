@@ -1,0 +1,133 @@
+"""How one candidate is trained, and for how long: decided on training examples alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from gossamer.masks import Mask
+from gossamer.shrinking.fine_tuning import (
+    Lesson,
+    Pulse,
+    distance_from,
+    estimate_statistics,
+    fine_tune,
+)
+from gossamer.shrinking.piloting import PILOT_EXAMPLES
+
+LEAP = 1.3
+"""Distance from the dense network over that of the candidate before, beyond which a candidate is
+trained on: about as many times as it costs less."""
+_GAIN = 0.8
+"""What a training must leave of the distance for the first candidate to be trained on."""
+_MOST_SHARES = 4
+"""How many times its share of the epochs a candidate may take."""
+_AT_MOST = 0.5
+"""Of the epochs that are left for it and all after it."""
+_FULL_STEPS = 250
+"""Of the optimizer, in which the full rate settles."""
+_AGAIN = 10_000
+"""Between the numbers of random streams of a candidate's trainings."""
+_LEAST_RATE = 0.1
+"""Share of it that the shortest training has."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """The epochs of one candidate, and what else is left."""
+
+    share: float
+    """Its own."""
+    left: float
+    """Of it and all after it."""
+
+    @property
+    def most(self) -> float:
+        """Epochs that it may take where its own are not enough."""
+        return max(self.share, min(_MOST_SHARES * self.share, _AT_MOST * self.left))
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What the training of a candidate took, and where it led."""
+
+    epochs: float
+    losses: tuple[float, ...]
+    distance: float | None
+    """From the dense network, on training examples; None of a training of one's own."""
+
+
+def taught(
+    dense: nn.Module,
+    network: nn.Module,
+    mask: Mask,
+    learnt: Lesson,
+    room: Room,
+    before: float | None,
+    number: int,
+    pulse: Pulse,
+    follow: Callable[[str], None],
+) -> Taught:
+    """Train a candidate, unless that leads further from the dense network than pruning alone.
+
+    A few steps at a high rate do more harm than was to be mended where little was pruned, and the
+    first candidate that fails ends the search. For the same reason a candidate that is much further
+    away than the one before is trained on, while that helps and there are epochs; the first one is
+    while that helps much.
+
+    Parameters
+    ----------
+    dense, network, mask, learnt
+        What it is held against, what is trained in place, what stays of it, and how.
+    room
+        Epochs.
+    before
+        How far the candidate before is from the dense network; None where that is not known.
+    number
+        Of the candidate, for its random numbers.
+    pulse, follow
+        See `gossamer.shrinking.fine_tuning.Pulse`; told of what is trained on.
+    """
+    if learnt.train is not None:
+        losses = fine_tune(network, mask, learnt, room.share, number, pulse)
+        return Taught(room.share, losses, None)
+    some = learnt.split.sample(PILOT_EXAMPLES, learnt.options.seed + 3)
+
+    def far() -> float:
+        return distance_from(dense, network, some, learnt.task)
+
+    mask.apply(network)
+    estimate_statistics(network, learnt.split, learnt.options.seed, number)
+    nearest, kept, losses, spent = far(), _state(network), (), 0.0
+    on = True
+    while on:
+        stream = number + _AGAIN * round(spent / room.share)
+        losses += fine_tune(network, mask, learnt, room.share, stream, pulse)
+        spent += room.share
+        reached = far()
+        if reached > nearest:
+            network.load_state_dict(kept)
+            break
+        on = reached < _GAIN * nearest if before is None else reached > LEAP * before
+        nearest, kept = reached, _state(network)
+        on = on and spent + room.share <= room.most
+        if on:
+            follow(f"candidate {number + 1}: training on")
+    return Taught(spent, losses, nearest)
+
+
+def rate_for(rate: float, steps: float) -> float:
+    """Return the rate of a candidate that is trained for so many steps: the fewer, the lower.
+
+    A few steps at a high rate lead away from a network that has little to mend.
+
+    Examples
+    --------
+    >>> rate_for(1e-3, 1000), rate_for(1e-3, 125), rate_for(1e-3, 1)
+    (0.001, 0.0005, 0.0001)
+    """
+    return rate * min(1.0, max(_LEAST_RATE, steps / _FULL_STEPS))
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: one.clone() for name, one in network.state_dict().items()}
