@@ -140,3 +140,46 @@ def test_deployed_and_masked_networks_are_told_apart_only_beyond_rounding() -> N
 
     with pytest.raises(InputError, match="another class than the masked network"):
         compared(model, {"it": wrong}, split, classification())
+
+
+@pytest.mark.parametrize("far", [3e-4, 0.5])
+def test_bounds_are_taken_of_the_examples_that_could_break_them(far: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 30), nn.ReLU(), nn.Linear(30, 3)).eval()
+    split = Split(torch.randn(300, 6), torch.zeros(300, dtype=torch.long))
+    (inputs, _), rows = split.whole(), torch.arange(300)
+
+    def off_once(given: object) -> torch.Tensor:
+        """Move the least of the logits of one example, which changes no class."""
+        with torch.no_grad():
+            answers: torch.Tensor = model(torch.as_tensor(given)).clone()
+        here = (torch.as_tensor(given) == inputs[123]).all(1)
+        least = answers.argmin(1)
+        answers[rows[: len(answers)][here], least[here]] -= far
+        return answers
+
+    found = compared(model, {"it": off_once}, split, classification())
+    assert found.same == 300
+    assert found.largest > 1
+
+
+def test_examples_that_are_not_answered_alone_are_held_to_the_bounds_of_their_batch() -> None:
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.head(x - x.mean(0))
+            return found
+
+    torch.manual_seed(0)
+    model = Centred().eval().requires_grad_(requires_grad=False)
+    split = Split(torch.randn(200, 6), torch.zeros(200, dtype=torch.long))
+    assert compared(model, {"it": model}, split, classification()).largest < 1
+
+    def off(given: torch.Tensor) -> torch.Tensor:
+        answers: torch.Tensor = model(given) - torch.tensor([0.0, 0.0, 1e-3])
+        return answers
+
+    assert compared(model, {"it": off}, split, classification()).largest > 1

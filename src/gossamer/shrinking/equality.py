@@ -1,6 +1,6 @@
 """Whether the deployed network answers as the masked one does, example by example."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ _BEYOND = 4.0
 """How many times the estimated rounding errors answers may be off."""
 _LEAST = 1e-6
 """Share of the largest output that is allowed in any case."""
+_LOOKED_AT = 8
+"""Examples of a batch whose outputs are furthest off, and as many whose class is least clear."""
 _FAULT = 100.0
 """How many times its bound a difference may reach that changes no class."""
 
@@ -63,15 +65,45 @@ class NotComparedError(Exception):
     """The network has no float64 copy that could be held against it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Exact:
-    """A batch, what the network gives for it in float64, and how far off float32 may be."""
+    """A batch, and what the network gives for it in float64."""
 
+    network: nn.Module
+    """In float64."""
     given: Arguments
     tensors: list[Tensor]
-    bounds: list[Tensor]
     logits: int | None
     """Which of the tensors holds the logits of classes."""
+
+    def bounds(self, rows: Tensor) -> list[Tensor]:
+        """Return how far off float32 may be on some of the examples."""
+        some = self.given.mapped(lambda one: self.of(one, rows)).double()
+        right = [self.of(one, rows) for one in self.tensors]
+        if not self._alone(some, right):
+            return [self.of(one, rows) for one in self._bounds(self.given.double(), self.tensors)]
+        return self._bounds(some, right)
+
+    def of(self, tensor: Tensor, rows: Tensor) -> Tensor:
+        """Return what belongs to some examples; all of what is no number of each."""
+        return tensor[rows] if tensor.ndim and len(tensor) == len(self.given) else tensor
+
+    def _alone(self, some: Arguments, right: list[Tensor]) -> bool:
+        """Return whether examples are answered the same without the others of their batch."""
+        with torch.no_grad():
+            _, *found = comparable(some.clone().call(self.network))
+        return all(
+            one.shape == other.shape and torch.allclose(one.double(), other, rtol=1e-9, atol=1e-12)
+            for one, other in zip(found, right, strict=True)
+        )
+
+    def _bounds(self, given: Arguments, right: list[Tensor]) -> list[Tensor]:
+        errors = rounding_errors(self.network, given, right)
+        return [
+            _BEYOND * error + _LEAST * one.abs().max().clamp(min=1e-30)
+            for error, one in zip(errors, self.tensors, strict=True)
+            if error is not None
+        ]
 
 
 def compared(
@@ -105,19 +137,27 @@ def compared(
     same = unclear = 0
     largest = 0.0
     for one in _exact(exact, split, task):
-        rows = torch.ones(len(one.given), dtype=torch.bool)
-        close = torch.zeros_like(rows)
-        for name, function in deployed.items():
-            if isinstance(function, Predictor) and _lacks_some(function, one):
-                continue
-            found = _answers(function, one)
+        answers = {
+            name: _answers(function, one)
+            for name, function in deployed.items()
+            if not (isinstance(function, Predictor) and _lacks_some(function, one))
+        }
+        rows = _looked_at(one, list(answers.values()))
+        bounds = one.bounds(rows)
+        good, close = (
+            torch.ones(len(rows), dtype=torch.bool),
+            torch.zeros(len(rows), dtype=torch.bool),
+        )
+        for name, found in answers.items():
             offs = [
-                (f - r).abs() / b for f, r, b in zip(found, one.tensors, one.bounds, strict=True)
+                (one.of(f, rows) - one.of(r, rows)).abs() / b
+                for f, r, b in zip(found, one.tensors, bounds, strict=True)
             ]
             here = max((float(off.max()) for off in offs if off.numel()), default=0.0)
             largest = max(largest, here)
             if one.logits is not None:
-                equal, near = _classes(found, one)
+                equal, margin = _classes(found[one.logits][rows], one.tensors[one.logits][rows])
+                near = margin <= 2 * bounds[one.logits].flatten(1).amax(1)
                 wrong = ~equal & ~near
                 close |= near
             else:
@@ -125,10 +165,32 @@ def compared(
                 wrong = ~equal & (here > _FAULT)
             if bool(wrong.any()):
                 raise InputError(_fault(name, int(wrong.sum()), task))
-            rows &= equal
-        same += int(rows.sum())
+            good &= equal
+        same += len(one.given) - int((~good).sum())
         unclear += int(close.sum())
     return Equality(len(split), same, unclear, largest, task.is_classification)
+
+
+def _looked_at(one: _Exact, answers: Sequence[list[Tensor]]) -> Tensor:
+    """Return the examples whose bounds matter: bounds cost eight times what the answers do.
+
+    Without classes those are all. With classes they are those that get another class, those whose
+    outputs are furthest off, and those whose two largest logits are nearest to each other.
+    """
+    count = len(one.given)
+    if one.logits is None:
+        return torch.arange(count)
+    wanted = torch.zeros(count, dtype=torch.bool)
+    for found in answers:
+        equal, margin = _classes(found[one.logits], one.tensors[one.logits])
+        off = torch.zeros(count, dtype=torch.float64)
+        for f, r in zip(found, one.tensors, strict=True):
+            if r.numel() and len(r) == count:
+                off = torch.maximum(off, (f - r).abs().flatten(1).amax(1))
+        wanted |= ~equal
+        wanted[off.topk(min(_LOOKED_AT, count)).indices] = True
+        wanted[margin.topk(min(_LOOKED_AT, count), largest=False).indices] = True
+    return wanted.nonzero()[:, 0]
 
 
 def _lacks_some(file: Predictor, one: _Exact) -> bool:
@@ -144,16 +206,13 @@ def _fault(name: str, count: int, task: Task) -> str:
     )
 
 
-def _classes(found: list[Tensor], one: _Exact) -> tuple[Tensor, Tensor]:
-    """Return of each example whether the class is the same, and whether it cannot be told."""
-    assert one.logits is not None
-    right = one.tensors[one.logits]
-    bound = one.bounds[one.logits].flatten(1).amax(1)
-    equal = found[one.logits].argmax(1) == right.argmax(1)
+def _classes(found: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of each example whether the class is the same, and by how much it is the largest."""
+    equal = found.argmax(1) == right.argmax(1)
     if right.shape[1] < 2:
-        return equal, torch.zeros_like(equal)
+        return equal, torch.full_like(right[:, 0], torch.inf)
     top = right.topk(2, 1).values
-    return equal, top[:, 0] - top[:, 1] <= 2 * bound
+    return equal, top[:, 0] - top[:, 1]
 
 
 def _answers(deployed: Callable[..., Any], one: _Exact) -> list[Tensor]:
@@ -186,15 +245,9 @@ def _exact(exact: nn.Module, split: Split, task: Task) -> Iterator[_Exact]:
         except Exception as error:
             raise NotComparedError(f"it does not run in float64 ({told(error)})") from error
         _, *right = comparable(outputs)
-        errors = rounding_errors(exact, given.double(), right)
         tensors = [one.double() for one in right]
-        bounds = [
-            _BEYOND * error + _LEAST * one.abs().max().clamp(min=1e-30)
-            for error, one in zip(errors, tensors, strict=True)
-            if error is not None
-        ]
         place = None
         if task.is_classification:
             found = logits(outputs)
             place = next(i for i, tensor in enumerate(right) if tensor is found)
-        yield _Exact(given, tensors, bounds, place)
+        yield _Exact(exact, given, tensors, place)
