@@ -39,7 +39,7 @@ def disk(folder: Path, size: int) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)  # mapped states may be open
 
 
 def outcome(study: Path, out: Path) -> str:
