@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,21 @@ def test_list_and_show_tell_what_there_is(gossamer: Gossamer, folder: Path) -> N
         in gossamer("store", "show", "runs/mine", "zz").err
     )
     assert "holds no results" in gossamer("store", "list", "elsewhere").err
+
+
+def test_a_folder_that_cannot_be_read_does_not_keep_the_others_from_being_listed(
+    gossamer: Gossamer, folder: Path
+) -> None:
+    strange = folder.with_name("strange")
+    strange.mkdir()
+    with sqlite3.connect(strange / "store.sqlite") as database:
+        database.execute("CREATE TABLE own (number)")
+    database.close()
+    seen = gossamer("store", "list")
+    assert seen.code == 0
+    assert "4 of 6" in seen.out
+    assert "Left out: runs/strange/store.sqlite is another program's database" in seen.err
+    assert gossamer("store", "list", "runs/strange").code == 2
 
 
 def test_verify_names_what_is_damaged_and_repair_sets_it_aside(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from gossamer.commands.console import PatientConsole, echo
 from gossamer.commands.ending import FAILED, say
-from gossamer.core.errors import InputError
+from gossamer.core.errors import InputError, StoreError
 from gossamer.core.formats import compact, counted
 from gossamer.core.progress import followed
 
@@ -58,7 +58,7 @@ def list_(
     Example: `gossamer store list runs`
     """
     from gossamer.records.store import Store
-    from gossamer.studies.inventory import inventory, stores_in
+    from gossamer.studies.inventory import stores_in
 
     table = Table(box=None, pad_edge=False)
     for header in ("Folder", "Study", "Scale"):
@@ -66,23 +66,33 @@ def list_(
     for header in ("Trials done", "Size", "Not needed"):
         table.add_column(header, justify="right")
     for one in stores_in(folder):
-        with Store.open(one) as opened:
-            seen, records = inventory(opened), opened.done_records()
-            idle = seen.idle.size
-            studies = opened.studies()
-            for number, study in enumerate(reversed(studies)):
-                keys = {trial.key for trial in study.trials}
-                done = f"{len(keys & records):,} of {len(keys):,}"
-                sizes = (compact(seen.size, "B"), compact(idle, "B")) if number == 0 else ("", "")
-                table.add_row(
-                    str(one) if number == 0 else "", study.name, study.scale, done, *sizes
-                )
-            if not studies:
-                table.add_row(str(one), "", "", "", compact(seen.size, "B"), compact(idle, "B"))
-            _tell(opened)
+        try:
+            with Store.open(one) as opened:
+                _list_store(table, opened)
+                _tell(opened)
+        except StoreError as error:  # one of several, that nobody asked for by its name
+            if one == folder:
+                raise
+            say(f"Left out: {error}")
     if not table.row_count:
         raise InputError(f"{folder} holds no results: name a folder that `gossamer run` wrote")
     PatientConsole(highlight=False).print(table)
+
+
+def _list_store(table: Table, store: "Store") -> None:
+    """Add a row for each study of a folder."""
+    from gossamer.studies.inventory import inventory
+
+    seen, records = inventory(store), store.done_records()
+    whole, idle = compact(seen.size, "B"), compact(seen.idle.size, "B")
+    studies = store.studies()
+    for number, study in enumerate(reversed(studies)):
+        keys = {trial.key for trial in study.trials}
+        done = f"{len(keys & records):,} of {len(keys):,}"
+        name, sizes = (str(store.folder), (whole, idle)) if number == 0 else ("", ("", ""))
+        table.add_row(name, study.name, study.scale, done, *sizes)
+    if not studies:
+        table.add_row(str(store.folder), "", "", "", whole, idle)
 
 
 def show(
