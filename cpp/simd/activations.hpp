@@ -1,14 +1,11 @@
 // Functions of one number over vectors. NaN stays NaN in all of them.
 #pragma once
 
+#include "simd/gelu_pieces.hpp"
 #include "simd/vectors.hpp"
 
 namespace gossamer {
 namespace {
-
-GOSSAMER_INLINE Vector magnitude(Vector value) {
-    return reinterpret_cast<Vector>(reinterpret_cast<Integers>(value) & 0x7fffffff);
-}
 
 struct Scaled {
     Vector power;   // 2^n
@@ -54,6 +51,9 @@ GOSSAMER_INLINE Vector hyperbolic_tangent(Vector x) {
 // x times the normal distribution function. The complementary error function is that of Numerical
 // Recipes (erfcc), whose relative error is below 1.2e-7 everywhere: no cancellation far below 0.
 GOSSAMER_INLINE Vector gelu(Vector x) {
+#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+    if (__builtin_expect(!leaves_pieces(x), 1)) return gelu_in_pieces(gelu_pieces, x);
+#endif
     const Vector z = magnitude(x) * 0.707106781f;
     const Vector t = 1.0f / (1.0f + 0.5f * z);
     Vector p = broadcast(0.17087277f);
@@ -70,6 +70,13 @@ GOSSAMER_INLINE Vector gelu(Vector x) {
     return x * (x < 0.0f ? half_complement : 1.0f - half_complement);
 }
 
+GOSSAMER_INLINE Vector gelu_tanh(Vector x) {
+#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+    if (__builtin_expect(!leaves_pieces(x), 1)) return gelu_in_pieces(gelu_tanh_pieces, x);
+#endif
+    return x * sigmoid(x * (1.595769122f + 0.0713548163f * (x * x)));
+}
+
 GOSSAMER_INLINE Vector activated(ActivationKind kind, float alpha, Vector x) {
     switch (kind) {
         case ActivationKind::identity: return x;
@@ -78,8 +85,7 @@ GOSSAMER_INLINE Vector activated(ActivationKind kind, float alpha, Vector x) {
         case ActivationKind::leaky_relu: return x < 0.0f ? x * alpha : x;
         case ActivationKind::elu: return x < 0.0f ? exponential_less_one(x) * alpha : x;
         case ActivationKind::gelu: return gelu(x);
-        case ActivationKind::gelu_tanh:
-            return x * sigmoid(x * (1.595769122f + 0.0713548163f * (x * x)));
+        case ActivationKind::gelu_tanh: return gelu_tanh(x);
         case ActivationKind::silu: return x * sigmoid(x);
         case ActivationKind::hardswish:
             return x * at_most(at_least(x + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f);

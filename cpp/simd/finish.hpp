@@ -9,8 +9,14 @@ namespace {
 // Out of line, so that the sums of the loops around it stay in registers.
 __attribute__((noinline)) void activate(ActivationKind kind, float alpha, float* values,
                                         int count) {
-    for (int i = 0; i < count; ++i)
-        store(values + i * width, activated(kind, alpha, load(values + i * width)));
+    const auto each = [&](const auto& function) GOSSAMER_LAMBDA_INLINE {
+        for (int i = 0; i < count; ++i)
+            store(values + i * width, function(load(values + i * width)));
+    };
+    // Loops of their own, whose tables stay in registers.
+    if (kind == ActivationKind::gelu) return each(gelu);
+    if (kind == ActivationKind::gelu_tanh) return each(gelu_tanh);
+    each([&](Vector x) GOSSAMER_LAMBDA_INLINE { return activated(kind, alpha, x); });
 }
 
 // Sums of one channel become values.

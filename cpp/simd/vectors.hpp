@@ -60,6 +60,10 @@ GOSSAMER_INLINE void store_first(float* to, const Vector& value, int64_t count) 
 // Subtracting 0 leaves every number as it is, -0 too, so that no instruction is left of it.
 GOSSAMER_INLINE Vector broadcast(float value) { return value - Vector{}; }
 
+GOSSAMER_INLINE Vector magnitude(Vector value) {
+    return reinterpret_cast<Vector>(reinterpret_cast<Integers>(value) & 0x7fffffff);
+}
+
 // The larger of two, and b where either is NaN. One instruction on x86, which compilers do not
 // find.
 GOSSAMER_INLINE Vector most(Vector a, Vector b) {
