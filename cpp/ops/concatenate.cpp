@@ -37,8 +37,8 @@ class Concatenate final : public Layer {
         return check.shape(all);
     }
 
-    Prepared prepare(InstructionSet, bool) const override {
-        return axis_ == 0 ? by_channels() : along_axis();
+    Prepared prepare(InstructionSet set, bool) const override {
+        return axis_ == 0 ? by_channels() : along_axis(set);
     }
 
   private:
@@ -57,13 +57,13 @@ class Concatenate final : public Layer {
     }
 
     // What has another axis than the first is no value of features.
-    Prepared along_axis() const {
-        return {[axis = axis_, taken = taken, given = given](const Call& call) {
+    Prepared along_axis(InstructionSet set) const {
+        return {[set, axis = axis_, taken = taken, given = given](const Call& call) {
                     Strided output = of_example(call.output, given, 0);
                     for (std::size_t which = 0; which < taken.size(); ++which) {
                         const Strided from = of_example(call.read(which), taken[which], 0);
                         output.sizes[axis] = from.sizes[axis];
-                        copy_numbers(from, output, call.output.pixel);
+                        copy_numbers(from, output, call.output.pixel, set);
                         output.data += from.sizes[axis] * output.strides[axis];
                     }
                 },

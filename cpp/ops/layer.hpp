@@ -73,6 +73,9 @@ struct Prepared {
     // With one example, whether it needs room for a row of what it reads, and itself sets to zero
     // what lies between the rows of its output.
     bool over_rows = false;
+    // Whether it writes nothing but the numbers of its output, which may then lie where the caller
+    // of the network wants them.
+    bool writes_inside = false;
 };
 
 class Layer : public std::enable_shared_from_this<Layer> {

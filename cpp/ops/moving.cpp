@@ -1,3 +1,45 @@
+// Numbers that only change their place: the walk over them, and the squares that are turned.
+#include "core/plain.hpp"
+#include "simd/dispatch.hpp"
+
+namespace gossamer {
+
+// Rows become columns: to[row * far + column] = from[column * near + row].
+using TurnLoop = void (*)(const float* from, std::ptrdiff_t near, std::int64_t rows,
+                          std::int64_t columns, float* to, std::ptrdiff_t far);
+
+GOSSAMER_DECLARE(TurnLoop, turn_loop)
+
+}  // namespace gossamer
+
+#ifdef GOSSAMER_INSTRUCTION_SET
+#include "simd/transpose.hpp"
+
+namespace gossamer {
+namespace {
+
+// In squares whose lines all stay in the first cache.
+void turn(const float* from, std::ptrdiff_t near, std::int64_t rows, std::int64_t columns,
+          float* to, std::ptrdiff_t far) {
+    constexpr int64_t square = 16;
+    for (int64_t row = 0; row < rows; row += square) {
+        const int64_t count = least(square, rows - row);
+        int64_t column = 0;
+        for (; column + width <= columns; column += width)
+            take_numbers(from + column * near + row, width, near, count, to + row * far + column,
+                         width, far);
+        for (int64_t r = row; r < row + count; ++r)
+            for (int64_t c = column; c < columns; ++c) to[r * far + c] = from[c * near + r];
+    }
+}
+
+}  // namespace
+
+GOSSAMER_EXPORT(TurnLoop, turn_loop, turn)
+
+}  // namespace gossamer
+
+#else
 #include "ops/moving.hpp"
 
 #include <algorithm>
@@ -22,6 +64,7 @@ struct Copying {
     std::int64_t lanes;
     int table_axis;
     const std::int64_t* table;
+    TurnLoop turn;
 
     // Whether rows of what is read become columns: neighbours along one axis lie apart along the
     // other.
@@ -30,25 +73,11 @@ struct Copying {
                to.strides[axis + 1] == 1 && from.strides[axis + 1] != 1;
     }
 
-    // In squares whose lines all stay in the first cache.
-    void turn(int axis, const float* source, float* place) const {
-        constexpr std::int64_t square = 16;
-        const std::int64_t rows = to.sizes[axis], columns = to.sizes[axis + 1];
-        const std::ptrdiff_t near = from.strides[axis + 1], far = to.strides[axis];
-        for (std::int64_t row = 0; row < rows; row += square) {
-            const std::int64_t last = std::min(row + square, rows);
-            for (std::int64_t column = 0; column < columns; column += square) {
-                const std::int64_t end = std::min(column + square, columns);
-                for (std::int64_t r = row; r < last; ++r)
-                    for (std::int64_t c = column; c < end; ++c)
-                        place[r * far + c] = source[c * near + r];
-            }
-        }
-    }
-
     void run(int axis, const float* source, float* place) const {
-        if (turns(axis)) return turn(axis, source, place);
         const std::ptrdiff_t near = from.strides[axis], far = to.strides[axis];
+        if (turns(axis))
+            return turn(source, from.strides[axis + 1], to.sizes[axis], to.sizes[axis + 1], place,
+                        far);
         const bool last = axis == to.rank - 1;
         if (last && axis != table_axis)
             return copy(source, near, place, far, to.sizes[axis], lanes);
@@ -95,24 +124,26 @@ Strided walked(const Strided& value, const Strided& output, const Walk& walk) {
 
 }  // namespace
 
-void copy_numbers(const Strided& from, const Strided& to, std::int64_t lanes) {
-    Copying{from, to, lanes, -1, nullptr}.run(0, from.data, to.data);
+void copy_numbers(const Strided& from, const Strided& to, std::int64_t lanes, InstructionSet set) {
+    Copying{from, to, lanes, -1, nullptr, turn_loop(set)}.run(0, from.data, to.data);
 }
 
-Prepared Moving::prepare(InstructionSet, bool) const {
-    return {[walk = walk, taken = taken[0], given = given](const Call& call) {
-                const View input = call.read(0);
-                const std::int64_t lanes = call.output.pixel;
-                const std::int64_t groups = given.image ? 1 : call.output.pixels;
-                for (std::int64_t group = 0; group < groups; ++group) {
-                    Strided output = of_example(call.output, given, group * lanes);
-                    Strided from = walked(of_example(input, taken, group * lanes), output, walk);
-                    if (walk.table_axis < 0) leave_out_ones(from, output);
-                    Copying{from, output, lanes, walk.table_axis, walk.table.data()}.run(
-                        0, from.data, output.data);
-                }
-            },
-            0.0};
+Prepared Moving::prepare(InstructionSet set, bool) const {
+    return {
+        [walk = walk, taken = taken[0], given = given, turn = turn_loop(set)](const Call& call) {
+            const View input = call.read(0);
+            const std::int64_t lanes = call.output.pixel;
+            const std::int64_t groups = given.image ? 1 : call.output.pixels;
+            for (std::int64_t group = 0; group < groups; ++group) {
+                Strided output = of_example(call.output, given, group * lanes);
+                Strided from = walked(of_example(input, taken, group * lanes), output, walk);
+                if (walk.table_axis < 0) leave_out_ones(from, output);
+                Copying{from, output, lanes, walk.table_axis, walk.table.data(), turn}.run(
+                    0, from.data, output.data);
+            }
+        },
+        0.0, /*by_rows=*/false, /*over_rows=*/false, /*writes_inside=*/true};
 }
 
 }  // namespace gossamer
+#endif

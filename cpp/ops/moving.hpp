@@ -28,6 +28,6 @@ class Moving : public Layer {
 };
 
 // Copy the numbers of one value to another of its sizes, `lanes` of neighbours at a time.
-void copy_numbers(const Strided& from, const Strided& to, std::int64_t lanes);
+void copy_numbers(const Strided& from, const Strided& to, std::int64_t lanes, InstructionSet set);
 
 }  // namespace gossamer

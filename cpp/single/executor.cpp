@@ -46,6 +46,7 @@ class SingleExecutor final : public Executor {
     double shared_nanoseconds_ = 0.0;
     std::size_t inputs_;  // as many values
     std::vector<int> outputs_;
+    std::vector<int> given_;  // by step: the output that it writes where the caller wants it, or -1
     std::int64_t floats_ = 0;
 };
 
@@ -65,6 +66,17 @@ SingleExecutor::SingleExecutor(const Plan& plan, InstructionSet set)
         if (steps_.back()) room = std::max(room, steps_.back()->room());
     }
     floats_ = layouts_.floats + room + slack;
+    given_.assign(steps_.size(), -1);
+    for (std::size_t which = 0; which < outputs_.size(); ++which) {
+        const int value = outputs_[which];
+        const bool read =
+            std::any_of(plan.layers.begin(), plan.layers.end(), [&](const auto& layer) {
+                return std::count(layer->reads.begin(), layer->reads.end(), value) > 0;
+            });
+        if (value == 0 || read || std::count(outputs_.begin(), outputs_.end(), value) > 1) continue;
+        const auto number = static_cast<std::size_t>(value - 1);
+        if (steps_[number] && steps_[number]->gives()) given_[number] = static_cast<int>(which);
+    }
 }
 
 // Zeros behind a value of features, which the kernels count on. Whatever had its place before may
@@ -105,17 +117,22 @@ void SingleExecutor::run_member(const Worker& worker, const Examples& example,
         take(worker, example.inputs[value] + example.first * numbers(value), value);
     bool together = false;  // whether all members know what has been computed so far
     Clock::time_point last = Clock::now();
+    const auto run = [&](std::size_t number, const Worker& by) {
+        if (given_[number] < 0) return steps_[number]->run(by);
+        const auto which = static_cast<std::size_t>(given_[number]);
+        steps_[number]->run_to(by, example.outputs[which] + example.first * numbers(number + 1));
+    };
     for (std::size_t number = 0; number < steps_.size(); ++number) {
         if (shared_[number]) {
             if (!together) worker.wait_for_all();
             if (worker.member == 0) clear_behind(number + 1, worker.scratch);
-            steps_[number]->run(worker);
+            run(number, worker);
             worker.wait_for_all();
             together = true;
         } else if (steps_[number]) {
             if (worker.member == 0) {
                 clear_behind(number + 1, worker.scratch);
-                steps_[number]->run({worker.scratch, worker.team, 0, 1});
+                run(number, {worker.scratch, worker.team, 0, 1});
             }
             together = false;
         }
@@ -126,6 +143,7 @@ void SingleExecutor::run_member(const Worker& worker, const Examples& example,
     }
     for (std::size_t which = 0; which < outputs_.size() && worker.member == 0; ++which) {
         const auto value = static_cast<std::size_t>(outputs_[which]);
+        if (value > 0 && given_[value - 1] >= 0) continue;
         give(worker, value, example.outputs[which] + example.first * numbers(value));
     }
 }

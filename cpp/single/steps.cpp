@@ -69,14 +69,25 @@ class ViewStep final : public Step {
                 clear(output_, worker.scratch, channel);
             if (prepared_.by_rows) worker.wait_for_all();
         }
+        run_for(worker, output_.view(worker.scratch));
+    }
+    void run_to(const Worker& worker, float* output) const noexcept override {
+        const std::int64_t plane = output_.height * output_.width;
+        run_for(worker, {output, plane, output_.width, 1, output_.channels, output_.height,
+                         output_.width, plane});
+    }
+    bool gives() const override { return prepared_.writes_inside; }
+
+  private:
+    void run_for(const Worker& worker, const View& output) const noexcept {
         const auto read = [&](std::size_t which) { return inputs_[which].view(worker.scratch); };
+        const Range channels = worker.part(output_.channels);
         // By reference, for which a std::function needs no memory: nothing here may throw.
-        prepared_.run({std::cref(read), output_.view(worker.scratch),
+        prepared_.run({std::cref(read), output,
                        prepared_.by_rows ? worker.part(output_.height) : channels,
                        worker.scratch + shared_ + channels.begin * row_room_});
     }
 
-  private:
     Prepared prepared_;
     std::vector<Layout> inputs_;
     Layout output_;

@@ -33,6 +33,9 @@ class Step {
   public:
     virtual ~Step() = default;
     virtual void run(const Worker& worker) const noexcept = 0;
+    // The same, with numbers that follow each other as its output, where `gives` says that it can.
+    virtual void run_to(const Worker&, float*) const noexcept {}
+    virtual bool gives() const { return false; }
     // About how long it takes one thread of 8 lanes; little work is not worth a second thread.
     virtual double nanoseconds() const = 0;
     // Floats of scratch beside the values, in the region that all steps share.

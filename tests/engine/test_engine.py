@@ -24,6 +24,7 @@ from gossamer.engine import (
     Layout,
     Linear,
     Network,
+    Permute,
     Pointwise,
     Pool,
     Pooling,
@@ -207,6 +208,36 @@ def test_each_activation_to_the_last_digits(instruction_set: str, name: str) -> 
     near = np.abs(inputs) < 5
     np.testing.assert_allclose(outputs[near], expected[near], rtol=3e-6)
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-9)
+
+
+@on_every_set
+@pytest.mark.parametrize("name", ["gelu", "gelu-tanh"])
+def test_gelu_everywhere(instruction_set: str, name: str) -> None:
+    x = np.linspace(-7, 7, 16 * 2001, dtype=np.float32).reshape(-1, 16)
+    layer = Pointwise(0, Epilogue(activation=Activation(name)))  # type: ignore[arg-type]
+    network = Network((16,), (layer,), 1)
+    found = Engine(network, instruction_set)(x)
+    expected = run_portable(network, x, dtype=np.float64)
+    near = np.abs(x) < 4
+    np.testing.assert_allclose(found[near], expected[near], rtol=2e-6, atol=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=0)
+    edges = [np.nan, np.inf, 1e30, -0.0] * 4
+    ends = Engine(network, instruction_set)(np.array([edges], np.float32).repeat(9, axis=0))
+    np.testing.assert_array_equal(ends[0, :4], [np.nan, np.inf, np.float32(1e30), 0.0])
+
+
+@on_every_set
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 1, 3), (40, 1, 33), (17, 5, 50), (64, 2, 16)])
+@pytest.mark.parametrize("order", [(2, 1, 0), (1, 2, 0), (0, 2, 1)])
+def test_axes_in_another_order_are_the_output(
+    instruction_set: str, shape: tuple[int, int, int], order: tuple[int, int, int]
+) -> None:
+    turned = Network(shape, (Pointwise(0, Epilogue()), Permute(1, order)), (2, 1))
+    for examples, threads in ((1, 1), (3, 2), (19, 1)):
+        inputs = drawn((examples, *shape), seed=examples)
+        found, same = Engine(turned, instruction_set).run(inputs, threads)
+        np.testing.assert_array_equal(found, inputs.transpose(0, *(axis + 1 for axis in order)))
+        np.testing.assert_array_equal(same, inputs)
 
 
 @on_every_set
