@@ -28,15 +28,26 @@ const Layer& layer_at(const Plan& plan, std::int64_t position) {
 
 std::int64_t bytes_of_pixel(const Tile& tile) { return 4 * tile.width; }
 
-bool has_halo(const Place& place) { return place.halo[0] > 0 || place.halo[1] > 0; }
+// What slides sets its halo to zero each time.
+bool keeps_zeros(const Place& place) {
+    return !place.slides && (place.halo[0] > 0 || place.halo[1] > 0);
+}
 
 // What is the same in images that may share memory. Their sizes are whole channels, and so are
 // their offsets: what is a zero of the halo in one is a zero of the halo in all of them.
-using Geometry = std::array<std::int64_t, 5>;
+using Geometry = std::array<std::int64_t, 4>;
 
 Geometry geometry(const Place& place) {
-    if (!has_halo(place)) return {};
-    return {place.halo[0], place.halo[1], place.rows, place.shape.width, place.slides};
+    if (!keeps_zeros(place)) return {};
+    return {place.halo[0], place.halo[1], place.rows, place.shape.width};
+}
+
+std::int64_t bytes_of_weights(const Plan& plan, std::int64_t position) {
+    if (position < 1 || position > static_cast<std::int64_t>(plan.layers.size())) return 0;
+    const Product* product = layer_at(plan, position).product();
+    if (!product) return 0;
+    const Weights& weights = product->weights;
+    return static_cast<std::int64_t>(4 * (weights.values.size() + weights.indices.size()));
 }
 
 // A layer whose rows of the output can be had without the others.
@@ -46,28 +57,23 @@ const Product* by_rows(const Layer& layer) {
     return !product->epilogue.pooling || pools_in_registers(*product) ? product : nullptr;
 }
 
+// Narrower tiles would compute too much twice, and leave strips too short.
+constexpr std::int64_t least_columns = 7;
+
+std::int64_t most_tiles(std::int64_t columns) {
+    return std::max<std::int64_t>(columns / least_columns, 1);
+}
+
+// About how long a vector takes: to be computed, beside each of its taps, and to be put where the
+// second cache does not hold it. Measured on Zen 5.
+constexpr double cycles_of_sum = 2.0;
+constexpr double cycles_of_tap = 0.75;
+constexpr double cycles_of_far = 1.0;
+
+// Bytes of what slides that leave room for what is read and written beside it.
+std::int64_t room_to_slide(const Caches& caches) { return caches.second * 5 / 8; }
+
 }  // namespace
-
-bool pools_in_registers(const ProductForm& layer) {
-    if (!layer.epilogue.pooling) return false;
-    const Pooling& pooling = *layer.epilogue.pooling;
-    const auto is = [](const Pair& pair, std::int64_t both) {
-        return pair.height == both && pair.width == both;
-    };
-    const auto& [kernel, stride, padding, dilation] = pooling.window;
-    const bool reaches_over =
-        pooling.ceil && (layer.sums.height % 2 != 0 || layer.sums.width % 2 != 0);
-    return is(kernel, 2) && is(stride, 2) && is(padding, 0) && is(dilation, 1) &&
-           layer.window.stride.width == 1 && !reaches_over;
-}
-
-Range rows_read(const ProductForm& layer, std::int64_t row) {
-    const auto& [kernel, stride, padding, dilation] = layer.window;
-    const bool pairs = pools_in_registers(layer);
-    const std::int64_t first = pairs ? 2 * row : row, last = pairs ? first + 1 : first;
-    return {first * stride.height - padding.height,
-            last * stride.height - padding.height + (kernel.height - 1) * dilation.height + 1};
-}
 
 BatchedLayout::BatchedLayout(const Plan& plan, Tile tile, const Caches& caches) : tile_(tile) {
     places_.resize(plan.shapes.size());
@@ -78,7 +84,7 @@ BatchedLayout::BatchedLayout(const Plan& plan, Tile tile, const Caches& caches) 
     find_halos(plan);
     find_segments(plan);
     find_stages(plan, caches);
-    find_offsets(plan);
+    find_offsets(plan, caches);
 }
 
 void BatchedLayout::find_roots(const Plan& plan) {
@@ -130,56 +136,128 @@ void BatchedLayout::find_stages(const Plan& plan, const Caches& caches) {
     for (const auto& layer : plan.layers)
         for (const int value : layer->reads) ++readers[index(value)];
     for (Segment& segment : segments_) {
-        for (std::int64_t position = segment.begin; position < segment.end; ++position) {
-            const bool first = position == segment.begin;
-            if (!first && continues(plan, readers, segment.stages.back(), caches))
-                segment.stages.back().end = position + 1;
-            else
-                segment.stages.push_back({position, position + 1});
-        }
-        for (const Stage& stage : segment.stages) slide(plan, stage, caches);
+        segment.stages = stages_of(plan, readers, segment, caches);
+        for (Stage& stage : segment.stages) slide(plan, stage, caches);
     }
 }
 
-// Whether the position behind a stage is done row by row with it.
-bool BatchedLayout::continues(const Plan& plan, const std::vector<int>& readers, const Stage& stage,
-                              const Caches& caches) const {
+// Positions are put together so that as few numbers as possible are read by another stage.
+std::vector<Stage> BatchedLayout::stages_of(const Plan& plan, const std::vector<int>& readers,
+                                            const Segment& segment, const Caches& caches) const {
+    struct Way {
+        std::int64_t numbers, begin;  // of its last stage
+    };
+    std::vector<Way> ways{{0, 0}};  // that end before a position
+    for (std::int64_t end = segment.begin + 1; end <= segment.end; ++end) {
+        Way best{std::numeric_limits<std::int64_t>::max(), 0};
+        const bool last = end > static_cast<std::int64_t>(plan.layers.size()) + 1;
+        const std::int64_t given = last ? 0 : place(static_cast<int>(end - 1)).shape.size();
+        std::int64_t weights = 0;
+        for (std::int64_t begin = end - 1; begin >= std::max(segment.begin, end - longest_stage);
+             --begin) {
+            if (begin + 1 < end && !continues(plan, readers, begin + 1, caches)) break;
+            // Every row needs the weights of all layers, which must not drive the rows out.
+            weights += bytes_of_weights(plan, begin);
+            if (begin + 1 < end && weights > caches.second / 4) break;
+            const std::int64_t numbers =
+                ways[static_cast<std::size_t>(begin - segment.begin)].numbers + given;
+            if (numbers < best.numbers) best = {numbers, begin};
+        }
+        ways.push_back(best);
+    }
+    std::vector<Stage> stages;
+    for (std::int64_t end = segment.end; end > segment.begin; end = stages.back().begin)
+        stages.push_back({ways[static_cast<std::size_t>(end - segment.begin)].begin, end});
+    std::reverse(stages.begin(), stages.end());
+    return stages;
+}
+
+// Whether a position may be done row by row with the one before it.
+bool BatchedLayout::continues(const Plan& plan, const std::vector<int>& readers,
+                              std::int64_t position, const Caches& caches) const {
     const auto layers = static_cast<std::int64_t>(plan.layers.size());
-    if (stage.begin == 0 || stage.end > layers || stage.end - stage.begin == longest_stage)
-        return false;
-    const Layer& layer = layer_at(plan, stage.end);
-    const auto between = static_cast<int>(stage.end - 1);  // the value
+    if (position < 2 || position > layers) return false;
+    const Layer& layer = layer_at(plan, position);
+    const auto between = static_cast<int>(position - 1);  // the value
     if (!by_rows(layer_at(plan, between)) || !by_rows(layer)) return false;
     if (layer.reads[0] != between || readers[index(between)] != 1) return false;
-    if (place(between).shape.size() * bytes_of_pixel(tile_) <= caches.second / 2) return false;
-    // Every row needs the weights of all layers, which must not drive the rows out.
-    std::int64_t weights = 0;
-    for (std::int64_t position = stage.begin; position <= stage.end; ++position) {
-        const Weights& stored = layer_at(plan, position).product()->weights;
-        weights += static_cast<std::int64_t>(4 * (stored.values.size() + stored.indices.size()));
-    }
-    return weights <= caches.second / 4;
+    return place(between).shape.size() * bytes_of_pixel(tile_) > caches.second / 2;
 }
 
 // When the rows that are kept are full, those that are read again are moved to the front. So it is
 // as many as fit, and at least twice as many as are read at a time: then no more are moved than
-// are computed.
-void BatchedLayout::slide(const Plan& plan, const Stage& stage, const Caches& caches) {
+// are computed. Where not even these fit, columns are cut into as many tiles as it takes.
+void BatchedLayout::slide(const Plan& plan, Stage& stage, const Caches& caches) {
     const std::int64_t between = stage.end - stage.begin - 1;  // values
-    for (std::int64_t value = stage.begin; value + 1 < stage.end; ++value) {
-        Place& kept = places_[index(static_cast<int>(value))];
-        const Shape& shape = kept.shape;
-        const std::int64_t row =
-            shape.channels * (shape.width + 2 * kept.halo[1]) * bytes_of_pixel(tile_);
-        const Range read = rows_read(*layer_at(plan, value + 1).product(), 0);
+    if (between == 0) return;
+    std::vector<const ProductForm*> layers;
+    for (std::int64_t position = stage.begin; position < stage.end; ++position)
+        layers.push_back(layer_at(plan, position).product());
+    const auto value = [&](std::int64_t number) -> Place& {
+        return places_[index(static_cast<int>(stage.begin + number))];
+    };
+    const auto rows_at_once = [&](std::int64_t number) {
+        const Range read = rows_read(*layers[static_cast<std::size_t>(number) + 1], {0, 1});
+        return 2 * (read.end - read.begin);
+    };
+    const std::int64_t room = room_to_slide(caches);
+    const std::int64_t most = most_tiles(columns_given(*layers.back()));
+    // Sets how many columns are kept; returns whether the fewest rows of these find room, and
+    // computing columns of two tiles twice takes less than leaving rows to the third cache.
+    const auto fits = [&](std::int64_t tiles) {
+        std::int64_t bytes = 0;
+        double twice = 0.0, all = 0.0;  // cycles
+        for (std::int64_t number = 0; number < between; ++number) {
+            Place& kept = value(number);
+            const Weights& weights = layer_at(plan, stage.begin + number).product()->weights;
+            const Taken taken = taken_by(layers, tiles, static_cast<std::size_t>(number));
+            kept.columns = taken.most;
+            bytes += rows_at_once(number) * kept.columns * kept.shape.channels;
+            const auto numbers = static_cast<double>(kept.shape.channels * kept.shape.height);
+            twice += numbers * static_cast<double>(taken.all - kept.shape.width) *
+                     (cycles_of_sum + cycles_of_tap * static_cast<double>(weights.values.size()) /
+                                          static_cast<double>(weights.rows));
+            all += numbers * static_cast<double>(kept.shape.width) * cycles_of_far;
+        }
+        return bytes * bytes_of_pixel(tile_) <= room && twice <= all;
+    };
+    stage.tiles = 1;
+    while (!fits(stage.tiles) && stage.tiles < most) ++stage.tiles;
+    if (!fits(stage.tiles)) fits(stage.tiles = 1);
+    for (std::int64_t number = 0; number < between; ++number) {
+        Place& kept = value(number);
+        const std::int64_t row = kept.shape.channels * kept.columns * bytes_of_pixel(tile_);
         kept.slides = true;
-        kept.rows = std::max(
-            {2 * (read.end - read.begin), kept.halo[0], caches.second * 3 / 4 / between / row});
-        kept.rows = std::min(kept.rows, shape.height + 2 * kept.halo[0]);
+        kept.rows = std::max({rows_at_once(number), kept.halo[0], room / between / row});
+        kept.rows = std::min(kept.rows, kept.shape.height + 2 * kept.halo[0]);
     }
 }
 
-void BatchedLayout::find_offsets(const Plan& plan) {
+// The same of sums that are pooled in a second pass.
+void BatchedLayout::slide_sums(const ProductForm& layer, std::int64_t given, Place& sums,
+                               const Caches& caches) const {
+    const Pooling& pooling = *layer.epilogue.pooling;
+    const std::int64_t room = room_to_slide(caches), bytes = bytes_of_pixel(tile_);
+    if (sums.shape.size() * bytes <= room) return;
+    const Range read = rows_pooled(pooling, {0, 1});
+    const std::int64_t at_once = 2 * (read.end - read.begin);
+    const auto measure_columns = [&](std::int64_t tiles) {
+        sums.columns = 1;
+        for (std::int64_t tile = 0; tile < tiles; ++tile) {
+            const Range taken =
+                within(columns_pooled(pooling, tile_of(given, tiles, tile)), sums.shape.width);
+            sums.columns = std::max(sums.columns, taken.end - taken.begin);
+        }
+        return sums.shape.channels * at_once * sums.columns * bytes;
+    };
+    while (measure_columns(sums.tiles) > room && sums.tiles < most_tiles(given)) ++sums.tiles;
+    if (measure_columns(sums.tiles) > room) measure_columns(sums.tiles = 1);
+    sums.slides = true;
+    sums.rows = std::max(at_once, room / (sums.shape.channels * sums.columns * bytes));
+    sums.rows = std::min(sums.rows, sums.shape.height);
+}
+
+void BatchedLayout::find_offsets(const Plan& plan, const Caches& caches) {
     std::vector<Lifetime> lifetimes(places_.size(), unused_lifetime());
     std::vector<Place*> places;
     for (Place& value : places_) places.push_back(&value);
@@ -213,6 +291,7 @@ void BatchedLayout::find_offsets(const Plan& plan) {
         const Product* product = plan.layers[number]->product();
         if (!product || !product->epilogue.pooling || pools_in_registers(*product)) continue;
         sums_[number].shape = product->sums;
+        slide_sums(*product, plan.layers[number]->given.width, sums_[number], caches);
         const auto position = static_cast<std::int64_t>(number) + 1;
         lifetimes.push_back({position, position});
         places.push_back(&sums_[number]);
@@ -243,8 +322,11 @@ void BatchedLayout::share_memory(const std::vector<Place*>& places,
 
 void BatchedLayout::measure(Place& place) const {
     const Shape& shape = place.shape;
-    if (!place.slides) place.rows = shape.height + 2 * place.halo[0];
-    const std::int64_t pixels = place.rows * (shape.width + 2 * place.halo[1]);
+    if (!place.slides) {
+        place.rows = shape.height + 2 * place.halo[0];
+        place.columns = shape.width + 2 * place.halo[1];
+    }
+    const std::int64_t pixels = place.rows * place.columns;
     const std::int64_t side_by_side = shape.image ? tile_.width : tile_.lanes();
     // Offsets within a value are kept in 32 bits.
     if (pixels > std::numeric_limits<std::int32_t>::max() / side_by_side / shape.channels) {
@@ -252,7 +334,7 @@ void BatchedLayout::measure(Place& place) const {
                        " examples side by side takes 8 GiB or more");
     }
     if (shape.image) {
-        place.row = (shape.width + 2 * place.halo[1]) * tile_.width;
+        place.row = place.columns * tile_.width;
         place.channel = place.rows * place.row;
         place.group = shape.channels * place.channel;
         place.size = place.group * (place.every_group ? tile_.groups : 1);
@@ -262,17 +344,17 @@ void BatchedLayout::measure(Place& place) const {
         place.size = shape.channels * place.channel;
     }
     if (!place.every_group && shape.image) place.group = 0;
-    if (!has_halo(place)) place.size = rounded_up(place.size, line);
+    if (!keeps_zeros(place)) place.size = rounded_up(place.size, line);
 }
 
 View BatchedLayout::of_group(const Place& place, float* scratch, std::int64_t group) const {
-    return of_rows(place, scratch, group, -place.halo[0]);
+    return of_part(place, scratch, group, -place.halo[0], -place.halo[1]);
 }
 
-View BatchedLayout::of_rows(const Place& place, float* scratch, std::int64_t group,
-                            std::int64_t first) const {
+View BatchedLayout::of_part(const Place& place, float* scratch, std::int64_t group,
+                            std::int64_t row, std::int64_t column) const {
     View view = of_groups(place, scratch, place.shape.width);
-    view.data += group * place.group - first * place.row + place.halo[1] * tile_.width;
+    view.data += group * place.group - row * place.row - column * tile_.width;
     view.rows = place.shape.height;
     return view;
 }

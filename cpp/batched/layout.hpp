@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "batched/tiles.hpp"
 #include "core/caches.hpp"
 #include "core/lifetimes.hpp"
 #include "core/plan.hpp"
@@ -23,9 +24,11 @@ struct Tile {
 struct Place {
     Shape shape;
     std::int64_t halo[2] = {0, 0};  // zeros around an image
-    bool slides = false;            // only some rows are kept at a time
+    bool slides = false;            // only some rows and columns are kept at a time
+    std::int64_t tiles = 1;         // sums that slide: of the columns of what they are pooled to
     std::int64_t rows = 0;          // kept, with those of the halo
-    std::int64_t channel = 0;       // floats between channels, and between rows
+    std::int64_t columns = 0;
+    std::int64_t channel = 0;  // floats between channels, and between rows
     std::int64_t row = 0;
     bool every_group = false;  // an image that is kept for all groups of the tile
     std::int64_t group = 0;    // floats between groups
@@ -35,13 +38,12 @@ struct Place {
 
 // Positions that are done together; position 0 takes the input in, n + 1 is layer n, the last gives
 // the output. One position, or convolutions of which each alone reads what the one before computes.
-// These go row by row, and keep of the values between them only the rows that are still read: all
-// of them would not stay in the second cache.
+// These go through tiles of columns, and in each of them row by row; of the values between them
+// only the rows that are still read are kept: all of them would not stay in the second cache.
 struct Stage {
     std::int64_t begin, end;
+    std::int64_t tiles = 1;  // of the columns of what the last one gives
 };
-
-constexpr std::int64_t longest_stage = 4;
 
 // A run of positions.
 struct Segment {
@@ -66,8 +68,10 @@ class BatchedLayout {
 
     // An image of one group, or the features of that group alone.
     View of_group(const Place& place, float* scratch, std::int64_t group) const;
-    // An image of one group that slides, the row `first` (the halo's are below 0) at its beginning.
-    View of_rows(const Place& place, float* scratch, std::int64_t group, std::int64_t first) const;
+    // An image of one group that slides, with a row and a column at its beginning. Those of the
+    // halo are below 0.
+    View of_part(const Place& place, float* scratch, std::int64_t group, std::int64_t row,
+                 std::int64_t column) const;
     // The features of the first groups.
     View of_groups(const Place& place, float* scratch, std::int64_t groups) const;
 
@@ -78,10 +82,14 @@ class BatchedLayout {
     void find_halos(const Plan& plan);
     void find_segments(const Plan& plan);
     void find_stages(const Plan& plan, const Caches& caches);
-    bool continues(const Plan& plan, const std::vector<int>& readers, const Stage& stage,
+    bool continues(const Plan& plan, const std::vector<int>& readers, std::int64_t position,
                    const Caches& caches) const;
-    void slide(const Plan& plan, const Stage& stage, const Caches& caches);
-    void find_offsets(const Plan& plan);
+    std::vector<Stage> stages_of(const Plan& plan, const std::vector<int>& readers,
+                                 const Segment& segment, const Caches& caches) const;
+    void slide(const Plan& plan, Stage& stage, const Caches& caches);
+    void slide_sums(const ProductForm& layer, std::int64_t given, Place& sums,
+                    const Caches& caches) const;
+    void find_offsets(const Plan& plan, const Caches& caches);
     void share_memory(const std::vector<Place*>& places, std::vector<Lifetime>& lifetimes);
     void measure(Place& place) const;
 
@@ -92,11 +100,5 @@ class BatchedLayout {
     std::vector<Segment> segments_;
     std::int64_t size_ = 0;
 };
-
-// Whether a 2 by 2 pooling can be done on the sums while they are in registers.
-bool pools_in_registers(const ProductForm& layer);
-
-// The rows of its input, those of the padding included, that a row of a convolution needs.
-Range rows_read(const ProductForm& layer, std::int64_t row);
 
 }  // namespace gossamer::batched

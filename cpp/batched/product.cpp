@@ -99,20 +99,63 @@ StripKernel ProductStep::kernel(std::int64_t pixels) const {
     return loops_->plain[stride == 1 ? 0 : stride == 2 ? 1 : 2][pixels];
 }
 
+void move_rows(const View& view, Range rows, std::int64_t to, std::int64_t column) {
+    for (std::int64_t channel = 0; channel < view.channels; ++channel) {
+        // Where row 0 would lie.
+        float* const zero = view.data + channel * view.channel + column * view.pixel;
+        std::copy(zero + rows.begin * view.row, zero + rows.end * view.row, zero + to * view.row);
+    }
+}
+
 void ProductStep::run(const Context& context, const Batch& batch, std::int64_t group) const {
     timed(batch, number_, [&] {
-        const View input = context.view(reads_[0], batch, group);
+        if (layer_.epilogue.pooling && !pooled_) return run_and_pool(context, batch, group);
         const View output = context.view(number_ + 1, batch, group);
-        if (!layer_.epilogue.pooling || pooled_)
-            return run_rows(context, batch, group, input, output, {0, output.rows});
-        const View sums = context.view(context.layout.sums(number_), batch, group);
-        run_rows(context, batch, group, input, sums, {0, sums.rows});
-        pool_(*layer_.epilogue.pooling, sums, output);
+        run_part(context, batch, group, context.view(reads_[0], batch, group), output,
+                 {0, output.rows}, {0, output.pixels});
     });
 }
 
-void ProductStep::run_rows(const Context& context, const Batch& batch, std::int64_t group,
-                           const View& input, const View& output, Range rows) const {
+// In tiles of columns, as many rows at a time as are kept of the sums. Of these, the ones that are
+// read again are moved to the front.
+void ProductStep::run_and_pool(const Context& context, const Batch& batch,
+                               std::int64_t group) const {
+    const Pooling& pooling = *layer_.epilogue.pooling;
+    const Place& place = context.layout.sums(number_);
+    const View input = context.view(reads_[0], batch, group);
+    const View output = context.view(number_ + 1, batch, group);
+    const std::int64_t height = layer_.sums.height;
+    for (std::int64_t tile = 0; tile < place.tiles; ++tile) {
+        const Range wanted = tile_of(output.pixels, place.tiles, tile);
+        const Range columns = within(columns_pooled(pooling, wanted), layer_.sums.width);
+        const auto kept = [&](std::int64_t first) {
+            return context.layout.of_part(place, batch.scratch, group, first,
+                                          place.slides ? columns.begin : 0);
+        };
+        Range made{0, 0};
+        for (std::int64_t row = 0; row < output.rows;) {
+            const std::int64_t first = within(rows_pooled(pooling, {row, row + 1}), height).begin;
+            std::int64_t end = row + 1;
+            const auto rows_of = [&](std::int64_t last) {
+                return std::max(made.end, within(rows_pooled(pooling, {row, last}), height).end);
+            };
+            while (end < output.rows && rows_of(end + 1) - first <= place.rows) ++end;
+            made.end = std::max(made.end, first);  // rows that nobody reads are left out
+            if (first > made.begin) {
+                move_rows(kept(made.begin), {first, made.end}, made.begin, columns.begin);
+                made.begin = first;
+            }
+            const View sums = kept(made.begin);
+            run_part(context, batch, group, input, sums, {made.end, rows_of(end)}, columns);
+            made.end = rows_of(end);
+            pool_(pooling, sums, output, {row, end}, wanted);
+            row = end;
+        }
+    }
+}
+
+void ProductStep::run_part(const Context& context, const Batch& batch, std::int64_t group,
+                           const View& input, const View& output, Range rows, Range columns) const {
     const std::int64_t width = context.width();
     View residual{};
     const bool has_residual = layer_.epilogue.residual >= 0;
@@ -135,9 +178,13 @@ void ProductStep::run_rows(const Context& context, const Batch& batch, std::int6
     const float* corner =
         input.data - layer_.window.padding.height * input.row - layer_.window.padding.width * width;
     const std::int64_t most = strip_.pixels / unit;
-    const std::int64_t strips = divided_up(output.pixels, most);
+    const std::int64_t pixels = columns.end - columns.begin;
+    const std::int64_t strips = divided_up(pixels, most);
+    const auto strip_at = [&](std::int64_t number) {
+        return columns.begin + pixels * number / strips;
+    };
     const auto input_of = [&](std::int64_t row, std::int64_t number) {
-        const std::int64_t begin = output.pixels * number / strips;
+        const std::int64_t begin = strip_at(number);
         return corner + row * unit * strip.input_row + begin * unit * strip.input_pixel;
     };
     const Window& window = layer_.window;
@@ -151,8 +198,7 @@ void ProductStep::run_rows(const Context& context, const Batch& batch, std::int6
     const bool fetches = layer_.groups == 1 && inputs_per_group_ >= output.channels;
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
         for (std::int64_t number = 0; number < strips; ++number) {
-            const std::int64_t begin = output.pixels * number / strips;
-            const std::int64_t end = output.pixels * (number + 1) / strips;
+            const std::int64_t begin = strip_at(number), end = strip_at(number + 1);
             strip.input = input_of(row, number);
             const bool ends = number + 1 == strips;
             const float* const next = input_of(ends ? row + 1 : row, ends ? 0 : number + 1);

@@ -26,14 +26,15 @@ class ProductStep : public Step {
     void run(const Context& context, const Batch& batch, std::int64_t group) const override;
     std::int64_t partial_floats() const override { return partial_floats_; }
 
-    // Some rows of the output, or of the sums where pooling follows in a second pass.
-    void run_rows(const Context& context, const Batch& batch, std::int64_t group, const View& input,
-                  const View& output, Range rows) const;
+    // Some rows and columns of the output, or of the sums where pooling follows in a second pass.
+    void run_part(const Context& context, const Batch& batch, std::int64_t group, const View& input,
+                  const View& output, Range rows, Range columns) const;
     int number() const { return number_; }
     int input() const { return reads_[0]; }
-    Range rows_read(std::int64_t row) const { return batched::rows_read(layer_, row); }
+    Range rows_read(Range rows) const { return batched::rows_read(layer_, rows); }
 
   private:
+    void run_and_pool(const Context& context, const Batch& batch, std::int64_t group) const;
     StripShape strip_shape(const Context& context) const;
     std::int64_t bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const;
     Cut cut(const Context& context, const Weights& weights) const;
@@ -51,5 +52,8 @@ class ProductStep : public Step {
     decltype(PoolLoops::batched) pool_;
     std::int64_t partial_floats_ = 0;
 };
+
+// Move rows of all columns that are kept, from `column` on, to the place of others before them.
+void move_rows(const View& view, Range rows, std::int64_t to, std::int64_t column);
 
 }  // namespace gossamer::batched

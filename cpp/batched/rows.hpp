@@ -9,9 +9,10 @@
 
 namespace gossamer::batched {
 
-// A stage of several convolutions. Rows of the last one are computed in order, each as soon as the
-// layers before it have come far enough; of what these compute, the rows that are still read are
-// kept. So no value between them is ever written to memory and read back.
+// A stage of several convolutions. In each tile of its columns, rows of the last one are computed
+// in order, each as soon as the layers before it have come far enough; of what these compute, the
+// rows that are still read are kept. So no value between them is ever written to memory and read
+// back.
 class RowByRow : public Step {
   public:
     RowByRow(const Context& context, const Plan& plan, const Stage& stage);
@@ -27,6 +28,7 @@ class RowByRow : public Step {
     void provide(const Site& site, std::size_t layer, Range rows) const;
 
     std::vector<std::unique_ptr<ProductStep>> products_;
+    std::vector<TileColumns> tiles_;
 };
 
 }  // namespace gossamer::batched

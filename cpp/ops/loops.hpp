@@ -18,8 +18,9 @@ struct PointwiseLoops {
 GOSSAMER_DECLARE(PointwiseLoops, pointwise_loops)
 
 struct PoolLoops {
-    // Examples side by side.
-    void (*batched)(const Pooling&, const View& input, const View& output);
+    // Examples side by side; some rows and pixels of the output.
+    void (*batched)(const Pooling&, const View& input, const View& output, Range rows,
+                    Range pixels);
     // One, with room for a row of the input and the slack. Between the rows of the output zeros
     // are written.
     void (*single)(const Pooling&, const View& input, const View& output, Range channels,

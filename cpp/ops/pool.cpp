@@ -37,9 +37,9 @@ GOSSAMER_INLINE Number reduced(const float* corner, Range down, ptrdiff_t row, R
 // One row of windows. `of` gives what the taps inside of a window come to, by its first pixel.
 template <typename Number, bool maximum, typename Of>
 GOSSAMER_INLINE void pool_row(const Pooling& pooling, int64_t rows, int64_t pixels, float* to,
-                              const View& output, const Of& of) {
+                              Range given, const Of& of) {
     const Window& window = pooling.window;
-    for (int64_t pixel = 0; pixel < output.pixels; ++pixel) {
+    for (int64_t pixel = given.begin; pixel < given.end; ++pixel) {
         const int64_t left = pixel * window.stride.width - window.padding.width;
         const Range along = inside(left, window.dilation.width, window.kernel.width, pixels);
         Number value = of(left, along);
@@ -55,12 +55,12 @@ GOSSAMER_INLINE void pool_row(const Pooling& pooling, int64_t rows, int64_t pixe
 // Side by side, windows are taken at once; of one example, their rows first, in `room`.
 template <typename Number, bool maximum>
 GOSSAMER_INLINE void pool_windows(const Pooling& pooling, const View& input, const View& output,
-                                  Range channels, float* room) {
+                                  Range channels, Range rows, Range pixels, float* room) {
     const Window& window = pooling.window;
     const ptrdiff_t tap_row = window.dilation.height * input.row;
     const int64_t dilation = window.dilation.width;
     for (int64_t channel = channels.begin; channel < channels.end; ++channel) {
-        for (int64_t row = 0; row < output.rows; ++row) {
+        for (int64_t row = rows.begin; row < rows.end; ++row) {
             const int64_t top = row * window.stride.height - window.padding.height;
             const Range down =
                 inside(top, window.dilation.height, window.kernel.height, input.rows);
@@ -69,7 +69,7 @@ GOSSAMER_INLINE void pool_windows(const Pooling& pooling, const View& input, con
             const float* from = input.data + channel * input.channel + top * input.row;
             float* to = output.data + channel * output.channel + row * output.row;
             if (!room) {
-                pool_row<Number, maximum>(pooling, taps, input.pixels, to, output,
+                pool_row<Number, maximum>(pooling, taps, input.pixels, to, pixels,
                                           [&](int64_t left, Range along) GOSSAMER_LAMBDA_INLINE {
                                               return reduced<Number, maximum>(from + left * width,
                                                                               down, tap_row, along,
@@ -79,7 +79,7 @@ GOSSAMER_INLINE void pool_windows(const Pooling& pooling, const View& input, con
             }
             for (int64_t at = 0; at < input.pixels; at += width)
                 store_any(room + at, reduced<Vector, maximum>(from + at, down, tap_row, {0, 1}, 0));
-            pool_row<Number, maximum>(pooling, taps, input.pixels, to, output,
+            pool_row<Number, maximum>(pooling, taps, input.pixels, to, pixels,
                                       [&](int64_t left, Range along) GOSSAMER_LAMBDA_INLINE {
                                           return reduced<Number, maximum>(room + left, {0, 1}, 0,
                                                                           along, dilation);
@@ -89,12 +89,13 @@ GOSSAMER_INLINE void pool_windows(const Pooling& pooling, const View& input, con
     }
 }
 
-void pool_batched(const Pooling& pooling, const View& input, const View& output) {
+void pool_batched(const Pooling& pooling, const View& input, const View& output, Range rows,
+                  Range pixels) {
     const Range all{0, output.channels};
     if (pooling.kind == PoolingKind::max)
-        pool_windows<Vector, true>(pooling, input, output, all, nullptr);
+        pool_windows<Vector, true>(pooling, input, output, all, rows, pixels, nullptr);
     else
-        pool_windows<Vector, false>(pooling, input, output, all, nullptr);
+        pool_windows<Vector, false>(pooling, input, output, all, rows, pixels, nullptr);
 }
 
 // The maxima of neighbouring lanes, those of `left` first. Even and odd lanes are brought together
@@ -155,10 +156,11 @@ void pool_single(const Pooling& pooling, const View& input, const View& output, 
     const bool pairs = all_are(window.kernel, 2) && all_are(window.stride, 2) &&
                        all_are(window.padding, 0) && all_are(window.dilation, 1) &&
                        2 * output.rows <= input.rows && 2 * output.pixels <= input.pixels;
+    const Range rows{0, output.rows}, pixels{0, output.pixels};
     if (pooling.kind != PoolingKind::max)
-        pool_windows<float, false>(pooling, input, output, channels, room);
+        pool_windows<float, false>(pooling, input, output, channels, rows, pixels, room);
     else if (!pairs)
-        pool_windows<float, true>(pooling, input, output, channels, room);
+        pool_windows<float, true>(pooling, input, output, channels, rows, pixels, room);
     else
         for (int64_t channel = channels.begin; channel < channels.end; ++channel)
             pool_pairs(input, output, channel);
@@ -186,8 +188,11 @@ class Pool final : public Layer {
         const PoolLoops& loops = pool_loops(set);
         const Pair& kernel = pooling_.window.kernel;
         return {[loops, side_by_side, pooling = pooling_](const Call& call) {
-                    if (side_by_side) return loops.batched(pooling, call.read(0), call.output);
-                    loops.single(pooling, call.read(0), call.output, call.part, call.room);
+                    const View& output = call.output;
+                    if (side_by_side)
+                        return loops.batched(pooling, call.read(0), output, {0, output.rows},
+                                             {0, output.pixels});
+                    loops.single(pooling, call.read(0), output, call.part, call.room);
                 },
                 0.1 * static_cast<double>(kernel.height * kernel.width), /*by_rows=*/false,
                 /*over_rows=*/true};

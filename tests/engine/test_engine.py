@@ -235,7 +235,7 @@ def test_axes_in_another_order_are_the_output(
     turned = Network(shape, (Pointwise(0, Epilogue()), Permute(1, order)), (2, 1))
     for examples, threads in ((1, 1), (3, 2), (19, 1)):
         inputs = drawn((examples, *shape), seed=examples)
-        found, same = Engine(turned, instruction_set).run(inputs, threads)
+        found, same = Engine(turned, instruction_set).run((inputs,), threads)
         np.testing.assert_array_equal(found, inputs.transpose(0, *(axis + 1 for axis in order)))
         np.testing.assert_array_equal(same, inputs)
 

@@ -87,6 +87,12 @@ PLAIN = One()
 POOLED = One(epilogue=Epilogue(activation=RELU, pooling=PAIRS["max"]))
 AVERAGED = One(epilogue=Epilogue(pooling=PAIRS["average"]))
 LATER = Pooling("max", (3, 3), (2, 2), (1, 1))
+IN_A_SECOND_PASS = (
+    LATER,
+    Pooling("average", (3, 2), (1, 3), (1, 1)),
+    Pooling("max", (2, 3), (3, 2), (0, 1), (2, 2)),
+    Pooling("average", (1, 1), (4, 5)),
+)
 CHAINS = {
     "two": (PLAIN, PLAIN),
     "pooled at the end": (PLAIN, POOLED),
@@ -102,6 +108,14 @@ CHAINS = {
     "a residual from before": (PLAIN, PLAIN, One(epilogue=Epilogue(residual=0))),
     "a residual from within": (PLAIN, PLAIN, One(epilogue=Epilogue(residual=1))),
     "pooled in a second pass": (One(epilogue=Epilogue(pooling=LATER)), PLAIN),
+    "inverted residuals": (
+        One((1, 1), padding=(0, 0)),
+        One(groups=8),
+        One((1, 1), padding=(0, 0)),
+        One((1, 1), padding=(0, 0)),
+        One(stride=(2, 2), groups=8),
+        PLAIN,
+    ),
 }
 
 
@@ -143,11 +157,11 @@ def networks(draw: st.DrawFn) -> Network:
         sums = window_positions(size, kernel, stride, padding, dilation)
         if min(sums) < 2:
             break
-        pooling = draw(st.sampled_from((None, None, *PAIRS.values())))
+        pooling = draw(st.sampled_from((None, None, *PAIRS.values(), *IN_A_SECOND_PASS)))
         activation = draw(st.sampled_from((Activation(), RELU)))
         epilogue = Epilogue(activation=activation, pooling=pooling)
         ones.append(One(kernel, stride, padding, dilation, epilogue=epilogue))
-        size = (sums[0] // 2, sums[1] // 2) if pooling else sums
+        size = pooling.infer_shape((8, *sums))[1:] if pooling else sums
     kind: Layout = draw(st.sampled_from(("csr", "block", "dense")))
     return chain(first, *(ones or [PLAIN]), kind=kind, seed=draw(st.integers(0, 2**32 - 1)))
 
