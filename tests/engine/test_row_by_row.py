@@ -161,7 +161,8 @@ def networks(draw: st.DrawFn) -> Network:
         activation = draw(st.sampled_from((Activation(), RELU)))
         epilogue = Epilogue(activation=activation, pooling=pooling)
         ones.append(One(kernel, stride, padding, dilation, epilogue=epilogue))
-        size = pooling.infer_shape((8, *sums))[1:] if pooling else sums
+        height, width = pooling.infer_shape((8, *sums))[1:] if pooling else sums
+        size = (height, width)
     kind: Layout = draw(st.sampled_from(("csr", "block", "dense")))
     return chain(first, *(ones or [PLAIN]), kind=kind, seed=draw(st.integers(0, 2**32 - 1)))
 
