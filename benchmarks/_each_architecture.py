@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks._common import RESULTS, write_result
@@ -13,7 +16,7 @@ from benchmarks._zoo import ARCHITECTURES
 Row = dict[str, Any]
 
 LIMIT = 600
-"""Seconds that one architecture may take."""
+"""Seconds of the processor that one architecture may take, whatever else runs."""
 
 
 def look_into_each(
@@ -47,12 +50,15 @@ def look_into_each(
         return
     result = benchmark.replace("_", "-")
     path = RESULTS / f"{result}.json"
-    known = json.loads(path.read_text())["rows"] if path.exists() and given.names else []
-    rows = {row["name"]: row for row in known}
+    if not given.names:
+        path.unlink(missing_ok=True)
     ordered: list[Row] = []
     for name in names:
-        rows[name] = _in_process(benchmark, name)
-        print(table([rows[name]]).splitlines()[-1], file=sys.stderr, flush=True)
+        found = _in_process(benchmark, name)
+        print(table([found]).splitlines()[-1], file=sys.stderr, flush=True)
+        # Read again, as rows may be added meanwhile.
+        known = json.loads(path.read_text())["rows"] if path.exists() else []
+        rows = {row["name"]: row for row in (*known, found)}
         ordered = [rows[name] for name in ARCHITECTURES if name in rows]
         write_result(result, 1, {"rows": ordered})
     print(table(ordered))
@@ -61,10 +67,11 @@ def look_into_each(
 def _in_process(benchmark: str, name: str) -> Row:
     """Return what a process of its own finds of an architecture."""
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--alone", name]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=LIMIT, text=True, check=False)
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    except subprocess.TimeoutExpired:
+    limited = partial(resource.setrlimit, resource.RLIMIT_CPU, (LIMIT, LIMIT + 1))
+    done = subprocess.run(command, capture_output=True, preexec_fn=limited, text=True, check=False)
+    if done.returncode == -signal.SIGXCPU:
         return {"name": name, "failed": f"took more than {LIMIT} seconds"}
+    try:
+        return dict(json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError):
         return {"name": name, "failed": done.stderr.strip()[-300:]}
