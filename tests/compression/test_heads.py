@@ -416,6 +416,39 @@ def test_hidden_units_go_with_all_their_gates(
     check_used(network, small, TOKENS)
 
 
+class Steps(nn.Module):
+    """Two cells on top of each other, called step by step, with first states of zeros or none."""
+
+    def __init__(self, kind: type[Any], written: bool) -> None:
+        super().__init__()
+        self.lower, self.upper = kind(12, 8), kind(8, 6)
+        self.head, self.written = nn.Linear(6, 3), written
+
+    def forward(self, x: Tensor) -> Tensor:
+        lower: Any = None
+        upper: Any = None
+        if self.written:
+            lower = x.new_zeros(len(x), self.lower.hidden_size)
+            if isinstance(self.lower, nn.LSTMCell):
+                lower = lower, torch.zeros_like(lower)
+        found = []
+        for step in range(x.shape[1]):
+            lower = self.lower(x[:, step], lower)
+            upper = self.upper((lower[0] if isinstance(lower, tuple) else lower).relu(), upper)
+            found.append(upper[0] if isinstance(upper, tuple) else upper)
+        return self.head(torch.stack(found, 1).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+@pytest.mark.parametrize("written", [False, True])
+def test_units_of_cells_go_with_all_their_gates(kind: type[Any], written: bool) -> None:
+    network: Any = pruned(lambda: Steps(kind, written))
+    small: Any = compact(network, TOKENS)
+    widths = (small.lower.hidden_size, small.upper.input_size, small.head.in_features)
+    assert widths == (4, 4, 3)
+    check_used(network, small, TOKENS)
+
+
 def test_recurrent_layers_keep_as_many_units_each() -> None:
     torch.manual_seed(0)
     network = Recurrent(nn.LSTM, False, False).eval()

@@ -112,6 +112,8 @@ def _rule_for(walk: Walk, call: Call) -> Rule:
         return module_rules.multihead
     if isinstance(call.module, nn.RNNBase) and walk.graph.shaped and walk.sound(call):
         return module_rules.recurrent
+    if isinstance(call.module, nn.RNNCellBase) and walk.graph.shaped and walk.sound(call):
+        return module_rules.cell
     inputs = [walk.of(before) for before in given(call)]
     if all(before is None for before in inputs):
         return _fixed if called_layer(walk, call) is None else weighted

@@ -15,6 +15,11 @@ from gossamer.graph.walk import Walk, given, unknown
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 """How many numbers each hidden unit computes of what it reads."""
+_CELLS = {nn.LSTMCell: "LSTM", nn.GRUCell: "GRU", nn.RNNCell: "RNN_TANH"}
+
+
+def _gates(module: nn.RNNBase | nn.RNNCellBase) -> int:
+    return GATES[module.mode if isinstance(module, nn.RNNBase) else _CELLS[type(module)]]
 
 
 def counts(walk: Walk, module: nn.Module, attribute: str, units: Tensor) -> None:
@@ -130,6 +135,27 @@ def recurrent(walk: Walk, value: Value, call: Call) -> Description:
     return inputs
 
 
+def cell(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow one step of an LSTM, GRU or plain recurrent cell, whose units go with their gates."""
+    module, results = call.module, walk.graph.results[call]
+    before = call.argument(0, "input")
+    if type(module) not in _CELLS or not isinstance(before, Value):
+        return unknown(walk, value, call)
+    assert isinstance(module, nn.RNNCellBase)
+    if value is not results[0]:
+        return walk.of(results[0])
+    starts = _starts(walk, [one for one in given(call) if one is not before])
+    if starts is None or any(one.shape is None for one in results):
+        return unknown(walk, value, call)
+    path, source = walk.name_of(call), walk.of(before)
+    if not isinstance(source, Channels) or source.axis != -1:
+        walk.found.fix([source], f"{path} does not read it along its channels")
+        source = None
+    else:
+        counts(walk, module, "input_size", source.units)
+    return _hidden(walk, module, path, "", source, starts)
+
+
 def _starts(walk: Walk, values: Sequence[Value]) -> list[Channels | int] | None:
     """Return what first states are: channels, or the width of zeros; None where that is not known.
 
@@ -152,6 +178,8 @@ def _width_of_zeros(value: Value) -> int | None:
     call = value.call
     while call is not None and call.name in ("to", "type", "float", "double", "cuda"):
         call = call.args[0].call
+    if call is not None and call.name == "zeros_like" and isinstance(call.args[0], Value):
+        return _width_of_zeros(call.args[0])
     if call is None or call.name not in ("zeros", "new_zeros"):
         return None
     sizes = [one for one in call.args if not isinstance(one, Value)]
@@ -177,7 +205,7 @@ def _from(walk: Walk, states: Channels, starts: Sequence[Channels | int], path: 
 
 def _hidden(
     walk: Walk,
-    module: nn.RNNBase,
+    module: nn.RNNBase | nn.RNNCellBase,
     path: str,
     suffix: str,
     source: Channels | None,
@@ -192,11 +220,11 @@ def _hidden(
         if (parameter := projection.bias_parameter) is not None:
             walk.found.scaled.append((parameter, 0, layer.units))
         layers.append(layer)
-    gates = torch.cat([layer.units.view(GATES[module.mode], -1) for layer in layers])
+    gates = torch.cat([layer.units.view(_gates(module), -1) for layer in layers])
     for own in gates[1:]:
         walk.found.tie(gates[0], own)
     # From a state of zeros, units that read nothing and add nothing stay at zero.
-    silent = torch.stack([_silent(layer, GATES[module.mode]) for layer in layers]).all(0)
+    silent = torch.stack([_silent(layer, _gates(module)) for layer in layers]).all(0)
     states = Channels(-1, gates, not_constant(gates.shape[1]).masked_fill(silent, 0.0))
     states = _from(walk, states, starts, path)
     layers[0].sources.append(source)

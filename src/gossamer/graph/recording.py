@@ -90,9 +90,11 @@ def _recorded(
         for module in network.modules():
             if isinstance(module, NORMALISATIONS):
                 module.eval()
-            if is_whole(module):
+            whole = is_whole(module)
+            if whole:
                 vars(module)["forward"] = recorder.whole(module, module.forward)
-            else:
+            # The forward around a cell makes its first states, as wide as the cell says.
+            if not whole or isinstance(module, nn.RNNCellBase):
                 recorder.number_attributes(module)
         shown = (args, kwargs) if isinstance(example, Arguments) else example
         with failing_on(network, shown), layers_apart(), recorder:

@@ -53,7 +53,11 @@ def attached_parameters(
     excluded = excluded_parameters(root, exclude, structure)
     # What attention and recurrence hold beside their weights is found with their groups.
     modules = modules_by_name(root)
-    apart = {n for n, m in modules.items() if isinstance(m, nn.RNNBase | nn.MultiheadAttention)}
+    apart = {
+        n
+        for n, m in modules.items()
+        if isinstance(m, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention)
+    }
     with_units = [one for one in layers if one.units is not None and one.module not in apart]
     sources = [
         Source(_holders(root, names, names[id(one.weight)]), one.weight, one.sizes[0])

@@ -179,7 +179,7 @@ def with_units(
     called = {value.call.module for value in graph.values if value.call is not None}
     for layer in unclear if not structure.has_example else ():
         kind = modules[layer.module]
-        if isinstance(kind, nn.MultiheadAttention | nn.RNNBase) and kind in called:
+        if isinstance(kind, nn.MultiheadAttention | nn.RNNBase | nn.RNNCellBase) and kind in called:
             reason = UntraceableError(f"{layer.name} shows its units on an example only")
             raise structure.needs_an_example(purpose, reason, _OTHERWISE)
     try:

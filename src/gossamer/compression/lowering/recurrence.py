@@ -1,5 +1,6 @@
 """Recurrent layers of PyTorch as one operation for each layer and direction, steps and all."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch.nn import functional
 from gossamer.compression.lowering.tracing import Trace, constants, operation_name
 
 _aten = torch.ops.aten
-_CELLS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "tanh", "rnn_relu": "relu"}
+CELLS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "tanh", "rnn_relu": "relu"}
+"""The engine's name of each kind of layer."""
 
 
 @torch.library.custom_op("gossamer::recurrence", mutates_args=())
@@ -52,13 +54,50 @@ def _(gates: Tensor, weights: Tensor, *others: Any) -> Tensor:
     return gates.new_empty(gates.shape[0], gates.shape[1], units)
 
 
+def called(graph: fx.Graph, like: fx.Node, target: Any, *args: Any) -> fx.Node:
+    """Write a call into a graph, with what it gives and with where `like` stands in the model."""
+    node = graph.call_function(target, args)
+    node.meta = {key: value for key, value in like.meta.items() if key != "val"}
+    values = fx.node.map_arg(args, lambda n: n.meta["val"])
+    with torch.no_grad():
+        node.meta["val"] = target(*values)
+    return node
+
+
+def one_direction(
+    call: Callable[..., fx.Node],
+    cell: str,
+    value: fx.Node,
+    weights: Sequence[fx.Node],
+    initial: Sequence[fx.Node | None],
+    *,
+    reverse: bool = False,
+    gives_cells: bool = False,
+) -> fx.Node:
+    """Write one direction of one layer, over [batch, steps, features].
+
+    `weights` are those of the inputs and of the states, and perhaps the biases of both; `initial`
+    are the first states, None for zeros.
+    """
+    inputs, hidden, *biases = weights
+    first, second = biases or (None, None)
+    gates = call(_aten.linear.default, value, inputs, first)
+    states = (*initial, None)[:2]
+    if cell == "lstm" and (states[0] is None) != (states[1] is None):
+        present = next(one for one in states if one is not None)
+        zeros = call(_aten.mul.Tensor, present, 0.0)
+        states = tuple(zeros if one is None else one for one in states)
+    target = torch.ops.gossamer.recurrence.default
+    return call(target, gates, hidden, second, *states, cell, reverse, gives_cells)
+
+
 def with_recurrence(trace: Trace) -> Trace:
     """Return a trace whose recurrent layers are taken apart by layers and directions.
 
     Layers with projections, and sequences that are packed, stay as they are.
     """
     graph, fixed = trace.graph, constants(trace.graph)
-    found = [node for node in graph.graph.nodes if operation_name(node) in _CELLS]
+    found = [node for node in graph.graph.nodes if operation_name(node) in CELLS]
     for node in found:
         with graph.graph.inserting_before(node):
             _Layers(node, graph.graph, fixed).write()
@@ -104,12 +143,7 @@ class _Layers:
         return self.node.args
 
     def _call(self, target: Any, *args: Any) -> fx.Node:
-        node = self.graph.call_function(target, args)
-        node.meta = {key: value for key, value in self.node.meta.items() if key != "val"}
-        values = fx.node.map_arg(args, lambda n: n.meta["val"])
-        with torch.no_grad():
-            node.meta["val"] = target(*values)
-        return node
+        return called(self.graph, self.node, target, *args)
 
     def _initial(self, states: fx.Node, number: int) -> fx.Node | None:
         """Return the first state of a direction; None where it is 0."""
@@ -121,18 +155,11 @@ class _Layers:
     def _direction(
         self, value: fx.Node, weights: list[fx.Node], initial: list[Any], *, reverse: bool
     ) -> fx.Node:
-        cell = _CELLS[operation_name(self.node)]
-        inputs, hidden, *biases = weights
-        first, second = biases or (None, None)
-        gates = self._call(_aten.linear.default, value, inputs, first)
-        states = (*initial, None)[:2]
-        if cell == "lstm" and (states[0] is None) != (states[1] is None):
-            present = next(one for one in states if one is not None)
-            zeros = self._call(_aten.mul.Tensor, present, 0.0)
-            states = tuple(zeros if one is None else one for one in states)
-        gives_cells = cell == "lstm" and any(self._read(2))
-        target = torch.ops.gossamer.recurrence.default
-        return self._call(target, gates, hidden, second, *states, cell, reverse, gives_cells)
+        cell = CELLS[operation_name(self.node)]
+        given = cell == "lstm" and any(self._read(2))
+        return one_direction(
+            self._call, cell, value, weights, initial, reverse=reverse, gives_cells=given
+        )
 
     def _read(self, number: int) -> list[fx.Node]:
         """Return what takes one of the results."""

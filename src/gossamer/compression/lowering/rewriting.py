@@ -8,6 +8,7 @@ from gossamer.compression.lowering.batch_first import with_batch_first
 from gossamer.compression.lowering.parts import Division, divide
 from gossamer.compression.lowering.patterns import with_patterns
 from gossamer.compression.lowering.recurrence import with_recurrence
+from gossamer.compression.lowering.recurrent_cells import with_joined_cells
 from gossamer.compression.lowering.tracing import Trace, trace
 from gossamer.graph.arguments import Arguments
 from gossamer.graph.examples import Example
@@ -28,7 +29,7 @@ def to_lower(model: nn.Module, given: Example | Arguments) -> Trace:
 
 
 def _rewritten(trace: Trace) -> Trace:
-    recorded = with_bags(with_recurrence(trace))
+    recorded = with_bags(with_recurrence(with_joined_cells(trace)))
     return with_attention(with_patterns(with_batch_first(recorded)))
 
 
