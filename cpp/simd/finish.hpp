@@ -25,6 +25,9 @@ GOSSAMER_INLINE void apply(const Finish& finish, int64_t channel, Sums<count>& s
     if (finish.activation == ActivationKind::relu) {
 #pragma GCC unroll 16
         for (int i = 0; i < count; ++i) sums.at[i] = at_least(sums.at[i], 0.0f);
+    } else if (finish.activation == ActivationKind::relu6) {
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) sums.at[i] = at_most(at_least(sums.at[i], 0.0f), 6.0f);
     } else if (finish.activation != ActivationKind::identity) {
         alignas(64) float values[count * width];
 #pragma GCC unroll 16
