@@ -52,9 +52,12 @@ StripShape ProductStep::strip_shape(const Context& context) const {
 // How much of the inputs a slice of the columns reads.
 std::int64_t ProductStep::bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const {
     switch (kind) {
-        // Vectors of 16 leave room for half as many columns, which would be too few non-zeros to
-        // take sums out of memory for; a third of the inputs may come from the second cache.
-        case WeightsKind::sparse: return width == 16 ? caches.first * 3 / 2 : caches.first;
+        // Vectors of 16 leave room for half as many columns. In windows these still hold enough
+        // non-zeros to take sums out of memory for, the more so as taps read them over and over;
+        // of features, a third of the inputs may come from the second cache.
+        case WeightsKind::sparse:
+            if (width < 16) return caches.first;
+            return layer_.slides() ? caches.first * 7 / 10 : caches.first * 3 / 2;
         // Every 4 rows read all of them, and the weights are many, too.
         case WeightsKind::dense: return caches.first * 3 / 4;
         // An input is needed for 4 rows at a time, so seldom that it may come from the second
