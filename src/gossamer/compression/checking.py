@@ -12,7 +12,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from gossamer.compression.compacting.hooks import COMPUTING_HOOKS, name_of
 from gossamer.compression.known_answers import KnownAnswers
 from gossamer.compression.outputs import comparable
-from gossamer.compression.probing import CHEAP, few_inputs_like, inputs_like, numbers_of_one
+from gossamer.compression.probing import few_inputs_like, inputs_like, takes_many
 from gossamer.compression.rounding import rounding_errors
 from gossamer.core.errors import InputError
 from gossamer.graph.arguments import ONLY, Arguments, joined
@@ -184,7 +184,7 @@ def wrong_answers(
         By the names of those whose answers are wrong, in a sentence how.
     """
     (_, model), *others = modules.items()
-    batches = _batches(example, any_batch)
+    batches = _batches(model, example, any_batch)
     known = answers or KnownAnswers(model)
     expected, tolerance = _expected(known, batches, exactly=True), _TOLERANCE
     if not expected or not all(map(_same_function, expected)):
@@ -201,11 +201,10 @@ class _Batch:
     rows: tuple[tuple[int, slice], ...] = ()
 
 
-def _batches(example: Arguments, any_batch: bool) -> list[_Batch]:
+def _batches(model: nn.Module, example: Arguments, any_batch: bool) -> list[_Batch]:
     """Return the example, random numbers like it, and batches of other sizes.
 
-    The largest is just above what kernels take at once; networks whose examples have more than
-    `CHEAP` numbers are not given it, as it would take long.
+    The largest is just above what kernels take at once; it is left out where it would take long.
     """
     others = few_inputs_like(example) if any_batch else inputs_like(example)
     found = [_Batch(inputs) for inputs in (example, *others)]
@@ -217,7 +216,7 @@ def _batches(example: Arguments, any_batch: bool) -> list[_Batch]:
     # Kernels compute several examples at once, and what is left over in another way.
     one_more = joined([example, others[0][:1]])
     found.append(_Batch(one_more, ((0, slice(None)), (1, slice(1)))))
-    if len(one_more) >= _JUST_ABOVE_A_BLOCK or numbers_of_one(example) > CHEAP:
+    if len(one_more) >= _JUST_ABOVE_A_BLOCK or not takes_many(model, example):
         return found
     # Not the example again and again: a row that takes the place of another is to be seen.
     missing = joined([example] * _JUST_ABOVE_A_BLOCK)[: _JUST_ABOVE_A_BLOCK - len(one_more)]

@@ -6,15 +6,19 @@ An example alone may leave a unit silent, or an output near zero, that other inp
 from math import ceil
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gossamer.compression.example_batches import mixed_tensor
 from gossamer.graph.arguments import Arguments
+from gossamer.measures.functional.running import run
 
 _FEWEST = 4
 """Random examples at least: of so many numbers hardly all are near zero by chance."""
 CHEAP = 4096
-"""Numbers in one example, up to which a network is taken to be fast enough for many of them."""
+"""Numbers in one example, up to which a network is taken to be fast enough for some of them."""
+CHEAP_OPERATIONS = 2 * 10**9
+"""Multiplications and additions for one example, up to which it is so for many of them."""
 
 
 def inputs_like(example: Arguments) -> list[Arguments]:
@@ -59,6 +63,15 @@ def few_inputs_like(example: Arguments) -> list[Arguments]:
     """
     found = inputs_like(example)
     return [found[0][:_FEWEST]] if numbers_of_one(example) > CHEAP else found
+
+
+def takes_many(model: nn.Module, example: Arguments) -> bool:
+    """Tell whether a model is fast enough for dozens of examples, in float64 too."""
+    if numbers_of_one(example) > CHEAP:
+        return False
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run(model, example[:1].clone())
+    return counter.get_total_flops() <= CHEAP_OPERATIONS
 
 
 def numbers_of_one(example: Arguments) -> int:
