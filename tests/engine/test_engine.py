@@ -281,6 +281,25 @@ def test_softmax_of_many_numbers(instruction_set: str, logarithm: bool, examples
     np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
+@compiled
+def test_memory_of_large_outputs_is_used_again_once_nobody_holds_it() -> None:
+    engine = Engine(Network((2**18,), (Pointwise(0, Epilogue()),), 1))
+    ones, twos = (np.full((1, 2**18), value, np.float32) for value in (1, 2))
+    first = engine(ones)
+    assert (engine(twos) == 2).all()
+    assert (first == 1).all()
+    part = first[0, 5:7]
+    del first
+    again = engine(twos)
+    assert part.tolist() == [1, 1]
+    place = again.ctypes.data
+    del again
+    assert engine(ones).ctypes.data == place
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(engine, [ones, twos] * 8))
+    assert all((one == value).all() for one, value in zip(found, [1, 2] * 8, strict=True))
+
+
 def small_network() -> Network:
     return Network((40,), (Linear(0, pack_weights(drawn((30, 40), 0.3), "csr")),), 1)
 

@@ -23,6 +23,7 @@ from gossamer.engine.indices import Indices
 from gossamer.engine.network import Network
 from gossamer.engine.operator import Operator
 from gossamer.engine.portable import run_portable, run_portable_all
+from gossamer.engine.reused import Reused
 
 try:
     from gossamer.kernels import _native
@@ -94,6 +95,7 @@ class Engine:
         self._network = network
         self._input_shapes = network.inputs
         self._output_shapes = tuple(shapes[value] for value in network.outputs)
+        self._memory = tuple(Reused() for _ in network.outputs)
         self._single = len(network.inputs) == len(network.outputs) == 1
         self._indices = Indices(network)
         self._asked = _asked(instruction_set)
@@ -146,7 +148,7 @@ class Engine:
         examples = self._examples(inputs, threads)
         if self._compiled is None:
             return np.asarray(run_portable(self._network, examples), np.float32)
-        outputs = np.empty((len(examples), *self._output_shapes[0]), np.float32)
+        outputs = self._memory[0].empty((len(examples), *self._output_shapes[0]))
         self._compiled_for(self._compiled, len(examples), threads).run(examples, outputs, threads)
         self._check_computed((examples,), (outputs,))
         return outputs
@@ -182,7 +184,10 @@ class Engine:
             found = run_portable_all(self._network, examples)
             return tuple(np.asarray(one, np.float32) for one in found)
         count = len(examples[0])
-        outputs = tuple(np.empty((count, *shape), np.float32) for shape in self._output_shapes)
+        outputs = tuple(
+            memory.empty((count, *shape))
+            for memory, shape in zip(self._memory, self._output_shapes, strict=True)
+        )
         self._compiled_for(self._compiled, count, threads).run(examples, outputs, threads)
         return outputs
 
