@@ -71,7 +71,7 @@ def takes_many(model: nn.Module, example: Arguments) -> bool:
         return False
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run(model, example[:1].clone())
-    return counter.get_total_flops() <= CHEAP_OPERATIONS
+    return bool(counter.get_total_flops() <= CHEAP_OPERATIONS)
 
 
 def numbers_of_one(example: Arguments) -> int:
