@@ -70,8 +70,11 @@ constexpr double cycles_of_sum = 2.0;
 constexpr double cycles_of_tap = 0.75;
 constexpr double cycles_of_far = 1.0;
 
-// Bytes of what slides that leave room for what is read and written beside it.
-std::int64_t room_to_slide(const Caches& caches) { return caches.second * 5 / 8; }
+// Bytes of what slides that leave room for what is read and written beside it, which takes more
+// where only a part of each row is read at a time.
+std::int64_t room_to_slide(const Caches& caches, std::int64_t tiles) {
+    return tiles == 1 ? caches.second * 3 / 4 : caches.second * 5 / 8;
+}
 
 }  // namespace
 
@@ -200,7 +203,6 @@ void BatchedLayout::slide(const Plan& plan, Stage& stage, const Caches& caches) 
         const Range read = rows_read(*layers[static_cast<std::size_t>(number) + 1], {0, 1});
         return 2 * (read.end - read.begin);
     };
-    const std::int64_t room = room_to_slide(caches);
     const std::int64_t most = most_tiles(columns_given(*layers.back()));
     // Sets how many columns are kept; returns whether the fewest rows of these find room, and
     // computing columns of two tiles twice takes less than leaving rows to the third cache.
@@ -219,11 +221,12 @@ void BatchedLayout::slide(const Plan& plan, Stage& stage, const Caches& caches) 
                                           static_cast<double>(weights.rows));
             all += numbers * static_cast<double>(kept.shape.width) * cycles_of_far;
         }
-        return bytes * bytes_of_pixel(tile_) <= room && twice <= all;
+        return bytes * bytes_of_pixel(tile_) <= room_to_slide(caches, tiles) && twice <= all;
     };
     stage.tiles = 1;
     while (!fits(stage.tiles) && stage.tiles < most) ++stage.tiles;
     if (!fits(stage.tiles)) fits(stage.tiles = 1);
+    const std::int64_t room = room_to_slide(caches, stage.tiles);
     for (std::int64_t number = 0; number < between; ++number) {
         Place& kept = value(number);
         const std::int64_t row = kept.shape.channels * kept.columns * bytes_of_pixel(tile_);
@@ -237,8 +240,8 @@ void BatchedLayout::slide(const Plan& plan, Stage& stage, const Caches& caches) 
 void BatchedLayout::slide_sums(const ProductForm& layer, std::int64_t given, Place& sums,
                                const Caches& caches) const {
     const Pooling& pooling = *layer.epilogue.pooling;
-    const std::int64_t room = room_to_slide(caches), bytes = bytes_of_pixel(tile_);
-    if (sums.shape.size() * bytes <= room) return;
+    const std::int64_t bytes = bytes_of_pixel(tile_);
+    if (sums.shape.size() * bytes <= room_to_slide(caches, 1)) return;
     const Range read = rows_pooled(pooling, {0, 1});
     const std::int64_t at_once = 2 * (read.end - read.begin);
     const auto measure_columns = [&](std::int64_t tiles) {
@@ -250,10 +253,14 @@ void BatchedLayout::slide_sums(const ProductForm& layer, std::int64_t given, Pla
         }
         return sums.shape.channels * at_once * sums.columns * bytes;
     };
-    while (measure_columns(sums.tiles) > room && sums.tiles < most_tiles(given)) ++sums.tiles;
-    if (measure_columns(sums.tiles) > room) measure_columns(sums.tiles = 1);
+    const auto fits = [&](std::int64_t tiles) {
+        return measure_columns(tiles) <= room_to_slide(caches, tiles);
+    };
+    while (!fits(sums.tiles) && sums.tiles < most_tiles(given)) ++sums.tiles;
+    if (!fits(sums.tiles)) measure_columns(sums.tiles = 1);
     sums.slides = true;
-    sums.rows = std::max(at_once, room / (sums.shape.channels * sums.columns * bytes));
+    const std::int64_t row = sums.shape.channels * sums.columns * bytes;
+    sums.rows = std::max(at_once, room_to_slide(caches, sums.tiles) / row);
     sums.rows = std::min(sums.rows, sums.shape.height);
 }
 

@@ -49,15 +49,18 @@ StripShape ProductStep::strip_shape(const Context& context) const {
     return {1, std::min<std::int64_t>(strip_pixels, width)};
 }
 
-// How much of the inputs a slice of the columns reads.
-std::int64_t ProductStep::bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const {
+// How much a slice of the columns reads of so many bytes of inputs.
+std::int64_t ProductStep::bytes_of_slice(WeightsKind kind, std::int64_t bytes, int width,
+                                         const Caches& caches) const {
     switch (kind) {
-        // Vectors of 16 leave room for half as many columns. In windows these still hold enough
-        // non-zeros to take sums out of memory for, the more so as taps read them over and over;
-        // of features, a third of the inputs may come from the second cache.
-        case WeightsKind::sparse:
+        // Vectors of 16 leave room for half as many columns: too few non-zeros to take sums out of
+        // memory for, unless a strip is of one row and reads more than the second cache gives in
+        // time anyway.
+        case WeightsKind::sparse: {
             if (width < 16) return caches.first;
-            return layer_.slides() ? caches.first * 7 / 10 : caches.first * 3 / 2;
+            const bool many = layer_.slides() && !pooled_ && bytes > caches.first * 3 / 2;
+            return many ? caches.first * 7 / 10 : caches.first * 3 / 2;
+        }
         // Every 4 rows read all of them, and the weights are many, too.
         case WeightsKind::dense: return caches.first * 3 / 4;
         // An input is needed for 4 rows at a time, so seldom that it may come from the second
@@ -77,8 +80,9 @@ Cut ProductStep::cut(const Context& context, const Weights& weights) const {
     const std::int64_t bytes = 4 * context.width() *
                                covered(strip_.rows, stride.height, kernel.height, dilation.height) *
                                covered(strip_.pixels, stride.width, kernel.width, dilation.width);
-    const std::int64_t room = bytes_of_slice(weights.kind, context.width(), context.caches);
-    std::int64_t slices = divided_up(inputs_per_group_ * bytes, room);
+    const std::int64_t whole = inputs_per_group_ * bytes;
+    std::int64_t slices =
+        divided_up(whole, bytes_of_slice(weights.kind, whole, context.width(), context.caches));
     // Taking sums out of memory and putting them back must be worth it.
     const auto stored = static_cast<std::int64_t>(weights.values.size());
     slices = std::min({slices, inputs_per_group_, stored / (8 * weights.rows)});

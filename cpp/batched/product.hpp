@@ -36,7 +36,8 @@ class ProductStep : public Step {
   private:
     void run_and_pool(const Context& context, const Batch& batch, std::int64_t group) const;
     StripShape strip_shape(const Context& context) const;
-    std::int64_t bytes_of_slice(WeightsKind kind, int width, const Caches& caches) const;
+    std::int64_t bytes_of_slice(WeightsKind kind, std::int64_t bytes, int width,
+                                const Caches& caches) const;
     Cut cut(const Context& context, const Weights& weights) const;
     StripKernel kernel(std::int64_t pixels) const;
 
