@@ -101,6 +101,25 @@ def test_ctrl_c_at_any_moment_says_what_is_there_and_how_to_go_on(
     assert "Traceback" not in seen.err
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--states", "s3://bucket/x"), "--states is for the workers of a cluster: add"),
+        (
+            ("--states", "memory://x", "--scheduler", "tcp://127.0.0.1:9"),
+            "--states memory://x: the workers are other processes",
+        ),
+    ],
+)
+def test_an_address_that_no_worker_shares_is_refused(
+    gossamer: Gossamer, options: tuple[str, ...], sentence: str
+) -> None:
+    seen = gossamer("run", write(), *options)
+    assert seen.code == 2
+    assert sentence in seen.err
+    assert not Path("runs").exists()
+
+
 def test_what_ctrl_c_says_to_do_works(gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("gossamer.reporting.write.pictures", interrupt)

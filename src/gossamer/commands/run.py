@@ -89,12 +89,23 @@ def run(
             retry_failed=retry_failed,
             max_failures=max_failures,
         )
-        if states is not None and scheduler is None:
-            raise InputError("--states is for the workers of a cluster: add --scheduler URL")
+        if states is not None:
+            _check_states(states, scheduler)
         code = _run(request, tensorboard, begun, own_folder=out is not None, dry_run=dry_run)
         if code == INTERRUPTED:  # everything is said: to be asked once more changes nothing
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise typer.Exit(code)
+
+
+def _check_states(url: str, scheduler: str | None) -> None:
+    """Refuse an address that the workers of a cluster cannot share."""
+    if scheduler is None:
+        raise InputError("--states is for the workers of a cluster: add --scheduler URL")
+    if url.startswith("memory:"):
+        raise InputError(
+            f"--states {url}: the workers are other processes, which do not share this one's "
+            "memory: name a bucket, or a folder that all see"
+        )
 
 
 def _run(
