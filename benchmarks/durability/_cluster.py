@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +30,7 @@ class Cluster:
         """Workers that were stopped, and until when."""
         port = self.url.rpartition(":")[2]
         self.scheduler = self._start(["scheduler", "--host", "127.0.0.1", "--port", port])
+        self._wait_for(int(port))
         self.workers = [self._worker() for _ in range(workers)]
 
     def __enter__(self) -> Self:
@@ -38,6 +40,13 @@ class Cluster:
         for process in [*self.workers, *(one for _, one in self._frozen), self.scheduler]:
             process.kill()
             process.wait()
+
+    def _wait_for(self, port: int) -> None:
+        """Wait for the scheduler, which on a busy machine takes longer than a run would wait."""
+        while self.scheduler.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                return
+            time.sleep(0.1)
 
     def _worker(self) -> subprocess.Popen[bytes]:
         options = ["worker", self.url, "--nthreads", "1", "--no-nanny"]
