@@ -15,15 +15,15 @@ from gossamer.shrinking.fine_tuning import (
 )
 from gossamer.shrinking.piloting import PILOT_EXAMPLES
 
-LEAP = 1.3
+LEAP = 2.0
 """Distance from the dense network over that of the candidate before, beyond which a candidate is
-trained on: about as many times as it costs less."""
-_GAIN = 0.8
+trained on. Less is usual, and epochs are worth more where more is pruned."""
+_GAIN = 0.5
 """What a training must leave of the distance for the first candidate to be trained on."""
 _MOST_SHARES = 4
 """How many times its share of the epochs a candidate may take."""
 _AT_MOST = 0.5
-"""Of the epochs that are left for it and all after it."""
+"""Of the epochs that are left for it and all after it, beyond two shares."""
 _FULL_STEPS = 250
 """Of the optimizer, in which the full rate settles."""
 _AGAIN = 10_000
@@ -44,7 +44,8 @@ class Room:
     @property
     def most(self) -> float:
         """Epochs that it may take where its own are not enough."""
-        return max(self.share, min(_MOST_SHARES * self.share, _AT_MOST * self.left))
+        twice = min(2 * self.share, self.left)
+        return max(self.share, twice, min(_MOST_SHARES * self.share, _AT_MOST * self.left))
 
 
 @dataclass(frozen=True)
