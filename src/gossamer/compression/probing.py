@@ -3,11 +3,14 @@
 An example alone may leave a unit silent, or an output near zero, that other inputs would show.
 """
 
+from collections.abc import Mapping
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from gossamer.compression.example_batches import mixed_tensor
 from gossamer.graph.arguments import Arguments
@@ -69,9 +72,35 @@ def takes_many(model: nn.Module, example: Arguments) -> bool:
     """Tell whether a model is fast enough for dozens of examples, in float64 too."""
     if numbers_of_one(example) > CHEAP:
         return False
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _Operations() as counted:
         run(model, example[:1].clone())
-    return bool(counter.get_total_flops() <= CHEAP_OPERATIONS)
+    return bool(counted.total <= CHEAP_OPERATIONS)
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts multiplications and additions by PyTorch's own formulas.
+
+    Its `FlopCounterMode` follows modules beside that, and fails where a parameter is an input of
+    one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        options = dict(kwargs or {})
+        result = func(*args, **options)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += int(formula(*args, **options, out_val=result))
+        return result
 
 
 def numbers_of_one(example: Arguments) -> int:

@@ -6,6 +6,7 @@ nothing was done yet in this process, and what is left is done in others, which 
 
 import signal
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,14 @@ class _Settled:
     jobs: int
     threads: int
     estimate: Estimate | None
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A warning, which the process that was started from the command shows as it shows its own."""
+
+    text: str
+    category: type[Warning]
 
 
 def tried_apart(prepared: Prepared, begun: float) -> tuple[Prepared, str | None]:
@@ -59,6 +68,9 @@ def tried_apart(prepared: Prepared, begun: float) -> tuple[Prepared, str | None]
             message = connection.recv()
             if isinstance(message, Exception):
                 raise message
+            if isinstance(message, _Told):
+                warnings.warn(message.text, message.category, stacklevel=2)
+                continue
             if isinstance(message, _Settled):
                 settled = replace(prepared, is_tried=True, estimate=message.estimate)
                 return replace(settled, jobs=message.jobs, threads=message.threads), None
@@ -79,10 +91,18 @@ def _try(connection: Connection, prepared: Prepared, begun: float) -> None:
     tune_process(prepared.threads)
     with suppress(OSError):  # the driving process is gone
         connection.send("started")
-        try:
-            preflight_study(prepared)
-            prepared = autotuned(prepared, begun)
-        except GossamerError as error:
-            connection.send(error)
-        else:
-            connection.send(_Settled(prepared.jobs, prepared.threads, prepared.estimate))
+        with warnings.catch_warnings(record=True) as told:
+            answer = _answer(prepared, begun)
+        for one in told:
+            own = one.category.__module__ != "builtins"  # which may not be known over there
+            connection.send(_Told(str(one.message), UserWarning if own else one.category))
+        connection.send(answer)
+
+
+def _answer(prepared: Prepared, begun: float) -> _Settled | GossamerError:
+    try:
+        preflight_study(prepared)
+        prepared = autotuned(prepared, begun)
+    except GossamerError as error:
+        return error
+    return _Settled(prepared.jobs, prepared.threads, prepared.estimate)
