@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import get_context
@@ -80,3 +81,24 @@ def test_what_is_wrong_there_is_wrong_here(
 
     with pytest.raises(type(error), match=str(error)):
         tried(fail)
+
+
+def test_what_is_warned_of_there_is_warned_of_here(
+    tried: Callable[..., tuple[Prepared, str | None]],
+) -> None:
+    class OwnWarning(RuntimeWarning):
+        pass
+
+    def warning(prepared: Prepared, _: float) -> Prepared:
+        warnings.warn("it draws random numbers", RuntimeWarning, stacklevel=2)
+        warnings.warn("of a user's own", OwnWarning, stacklevel=2)
+        return prepared
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found, said = tried(warning)
+    assert [(str(one.message), one.category) for one in told] == [
+        ("it draws random numbers", RuntimeWarning), ("of a user's own", UserWarning),
+    ]  # fmt: skip
+    assert found.is_tried
+    assert said is None
