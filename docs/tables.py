@@ -27,6 +27,7 @@ from gossamer.masks.patterns import PATTERNS
 from gossamer.masks.scores import SCORES
 from gossamer.training.updaters import UPDATERS
 from network_tables import known_networks_short_table, known_networks_table
+from shrink_tables import compared_table, shrunk_table
 from study_tables import (
     agreement_table,
     claims_table,
@@ -47,6 +48,7 @@ TEXTS = (
             "enforcement",
             "findings",
             "pruning",
+            "shrink",
             "sparse-training",
             "speed",
             "statistics",
@@ -111,6 +113,8 @@ def filled(text: str) -> str:
             "attack-coverage": attack_coverage_table,
             "attack-power": attack_power_table,
             "sparse-training": sparse_training_table,
+            "shrunk": shrunk_table,
+            "shrunk-compared": compared_table,
             "verdicts": verdicts_table,
             "deciding": deciding_table,
             "scores": scores_table,
