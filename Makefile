@@ -3,7 +3,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-CPP := $(wildcard cpp/*.cpp cpp/*/*)
+CPP := $(wildcard cpp/*.cpp cpp/*/*.cpp cpp/*/*.hpp)
 NATIVE := gossamer.kernels._native
 
 .PHONY: help demo test test-fast test-slow coverage sanitize lint format docs bench wheel clean

@@ -6,7 +6,7 @@ All ways go down as many candidates with as many epochs of the same training, fi
 learning rate and where to begin, are held to the same bound, and end at the first candidate that
 breaks it; they differ in how sparse each layer becomes, and the search chooses its pattern, too, at
 the expense of some of its epochs. The networks that they take are timed in turn, from their files,
-beside the dense one in ONNX Runtime, by the clock of the processor, as one thread runs.
+on one thread, beside the dense one in whatever of `benchmarks._rivals` is installed.
 
 It is resumed by the same call: a way that is done is not searched again, one that was stopped goes
 on where it stood. One network and one seed end within 20 minutes on an idle core. With
@@ -32,12 +32,13 @@ from torch import Tensor, nn
 
 import gossamer
 from benchmarks._common import write_result
+from benchmarks._rivals import rivals
 from benchmarks._shrink_networks import CASES, Case, Parts, data_of, told, trained
 from gossamer.masks import find_mask
 from gossamer.measures.functional.latency import time_alternately
-from gossamer.shrinking.costs import clock_of, dense_bytes
+from gossamer.shrinking.costs import dense_bytes
 from gossamer.shrinking.data import read_data
-from gossamer.shrinking.descent import MOST, Way, depth_of
+from gossamer.shrinking.descent import MOST, Way, share_at
 from gossamer.shrinking.judging import drop_interval
 from gossamer.shrinking.options import options_of
 from gossamer.shrinking.piloting import tried_rate
@@ -46,18 +47,18 @@ from gossamer.shrinking.searching import Search, restored
 from gossamer.shrinking.searching import search as descend
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import classification, evaluate
-from gossamer.shrinking.weighing import onnx_session, session_call
 from gossamer.shrinking.within_budget import Begun, begin
 
 SPARSITIES = (0.4, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9, 0.935, 0.96, 0.98, 0.99)
 """Of the usual ways at each whole depth."""
 BATCHES = (1, 64)
-_SECONDS = 4.0
+_SECONDS = 8.0
 
 
 def _sparsity(share: float) -> float:
     """Return the sparsity at the depth at which a way of ours costs such a share."""
-    return float(np.interp(depth_of(share), range(MOST), SPARSITIES))
+    falling = [-share_at(depth) for depth in range(MOST)]
+    return float(np.interp(-share, falling, SPARSITIES))
 
 
 def uniform(network: nn.Module, share: float) -> dict[str, float]:
@@ -195,19 +196,24 @@ def rows_of(given: argparse.Namespace, case: Case, seed: int) -> dict[str, Any]:
 def timed(
     network: nn.Module, files: Mapping[str, Path], example: Tensor
 ) -> dict[str, dict[str, float]]:
-    """Time all networks in turn, at each batch size; return milliseconds."""
+    """Time all networks and the dense one's rivals in turn, at each batch size.
+
+    Returns
+    -------
+    dict
+        By batch size, the medians in milliseconds by the wall's clock.
+    """
     times: dict[str, dict[str, float]] = {}
     loaded = {way: gossamer.load(path) for way, path in files.items()}
-    with onnx_session(network, example, 1) as session:
-        for batch in BATCHES:
-            some = example[:batch]
-            calls: dict[str, Callable[[], object]] = {
-                way: partial(one, some.numpy(), threads=1) for way, one in loaded.items()
-            }
-            if session is not None:
-                calls["dense, ONNX Runtime"] = session_call(session, network, some)
-            timings = time_alternately(calls, seconds=_SECONDS, threads=1, clock=clock_of(1))
-            times[str(batch)] = {name: 1e3 * one.fastest for name, one in timings.items()}
+    for batch in BATCHES:
+        some = example[:batch].contiguous()
+        calls: dict[str, Callable[[], object]] = {
+            way: partial(one, some.numpy(), threads=1) for way, one in loaded.items()
+        }
+        dense = rivals(network, [some], 1, compiled=False)
+        calls |= {f"dense, {name}": call for name, call in dense}
+        timings = time_alternately(calls, seconds=_SECONDS, threads=1)
+        times[str(batch)] = {name: 1e3 * one.median for name, one in timings.items()}
     return times
 
 

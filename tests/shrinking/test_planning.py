@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from gossamer.shrinking.piloting import tried_rate
 from gossamer.shrinking.planning import Plan
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import classification
+from gossamer.shrinking.teaching import Room
 from gossamer.shrinking.ways import sensitivity_examples
 
 STEPS = 5
@@ -198,6 +200,23 @@ def test_a_short_time_is_shared_out_too() -> None:
     assert searching._epochs_in_time(task) == LEAST_STEPS / STEPS
     task.deadline = float("inf")
     assert searching._epochs_in_time(task) == 30
+
+
+def test_a_candidate_is_trained_on_only_where_there_is_time_to_test_it_too() -> None:
+    class Task:
+        pace = Pace(0.0, 0.0, 0.0, epoch=10.0, candidate=5.0, final=0.0)
+        learnt = learnt()
+        journal = SimpleNamespace(tried=[])
+        deadline = math.inf
+
+    task: Any = Task()
+    way: Any = SimpleNamespace(epochs=(2.0, 2.0, 4.0))
+    assert searching._room(task, way, 0) == Room(2.0, 8.0)
+    assert searching._room(task, way, 0).most == 4.0
+    task.deadline = time.monotonic() + 5 + 25
+    found = searching._room(task, way, 0)
+    assert found.share == 2.0
+    assert found.most == pytest.approx(2.5, abs=0.01)
 
 
 def test_what_was_zero_when_it_was_given_is_pruned_already() -> None:

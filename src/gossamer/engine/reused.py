@@ -1,7 +1,7 @@
 """Memory of large outputs that is used again."""
 
 import math
-import sys
+import weakref
 
 import numpy as np
 
@@ -31,7 +31,8 @@ class Reused:
     """
 
     def __init__(self) -> None:
-        self._kept: list[Floats] = []
+        self._kept: list[tuple[Floats, weakref.ref[Floats]]] = []
+        """Memory, and the array that was last made of it: all views of that hold it."""
 
     def empty(self, shape: Shape) -> Floats:
         """Return an array whose numbers are still to be written."""
@@ -39,11 +40,12 @@ class Reused:
         if count < LARGE:
             return np.empty(shape, np.float32)
         try:
-            block = self._kept.pop()  # so that another thread finds none
+            block, given = self._kept.pop()  # so that another thread finds none
+            free = block.size == count and given() is None
         except IndexError:
+            free = False
+        if not free:
             block = np.empty(count, np.float32)
-        # Held by this name and for the call; an array that was given away holds it, too.
-        if block.size != count or sys.getrefcount(block) > 2:
-            block = np.empty(count, np.float32)
-        self._kept.append(block)
-        return block.reshape(shape)
+        array: Floats = np.frombuffer(block.data, np.float32)
+        self._kept.append((block, weakref.ref(array)))
+        return array.reshape(shape)

@@ -21,7 +21,7 @@ from gossamer.graph.examples import Example, arguments_of, call_on, copied, tens
 from gossamer.measures.functional.latency import time_alternately
 from gossamer.measures.functional.work import multiply_adds
 from gossamer.records.shrinking import Target
-from gossamer.shrinking.layout import laid_out, laid_out_example, layout_for
+from gossamer.shrinking.layout import laid_out, laid_out_example, layout_of_example
 from gossamer.shrinking.options import Options
 
 _QUICK_SECONDS = 0.6
@@ -182,7 +182,7 @@ def meter_of(model: nn.Module, example: Example, options: Options) -> Meter:
 
 def in_faster_layout(meter: Meter) -> Meter:
     """Return a meter that runs the dense network in the layout that is fastest on its example."""
-    usual, other = torch.contiguous_format, layout_for(meter.dense, meter.example)
+    usual, other = torch.contiguous_format, layout_of_example(meter.dense, meter.example)
     if other == usual:
         return replace(meter, layout=usual)
     meters = [replace(meter, layout=one) for one in (usual, other)]

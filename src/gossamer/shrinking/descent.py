@@ -1,6 +1,5 @@
 """The way down: from a network nearly as dense as it was to one that keeps almost nothing."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -123,18 +122,7 @@ class Way:
 
 def share_at(depth: float) -> float:
     """Return what a candidate costs of the dense network."""
-    return 1 / (_FIRST * math.exp(depth * math.log(STEP)))
-
-
-def depth_of(share: float) -> float:
-    """Return the depth at which a candidate costs a share of the dense network.
-
-    Examples
-    --------
-    >>> round(depth_of(share_at(4.0)), 6)
-    4.0
-    """
-    return -math.log(_FIRST * share) / math.log(STEP)
+    return float(1 / (_FIRST * STEP**depth))
 
 
 def count_of(epochs: float, steps: int, *, whole: bool) -> int:

@@ -27,10 +27,10 @@ def layout_of(network: nn.Module, split: Split) -> torch.memory_format:
     """
     with generators_kept():
         example = split.example(1)
-    return layout_for(network, example)
+    return layout_of_example(network, example)
 
 
-def layout_for(network: nn.Module, example: Example) -> torch.memory_format:
+def layout_of_example(network: nn.Module, example: Example) -> torch.memory_format:
     """Return the same, from an example of any number of images."""
     if not isinstance(example, Tensor) or example.ndim != 4:
         return torch.contiguous_format

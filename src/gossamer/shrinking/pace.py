@@ -35,8 +35,9 @@ _TABLES_SECONDS = 5.0
 _TABLES_SHARE = 0.4
 """Of the time of fine-tuning, and of all that is left, that timing layers may take."""
 _WRITING_SECONDS = 8.0
-_COMPARED = 15.0
-"""How many times as long as looking at examples once it takes to hold the network to them."""
+_COMPARED, _COMPARED_BY_CLASS = 15.0, 3.0
+"""How many times as long as looking at examples once it takes to hold the network to them: where
+bounds are taken of all examples, and where they are of those alone that could get another class."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def pace_of(
     an_example = looking / ground.judged_on
     own = learnt.train is not None
     an_epoch = 0.0 if own else epoch_seconds(dense, learnt, ground)
-    final = 3 * candidate + _COMPARED * comparing + 3 * seconds + _WRITING_SECONDS
+    times = _COMPARED_BY_CLASS if learnt.task.is_classification else _COMPARED
+    final = 3 * candidate + times * comparing + 3 * seconds + _WRITING_SECONDS
     most = count_of(ground.options.epochs, learnt.steps, whole=own)
     names = layers_of(network, ground)
     kinds, ways = ways_expected(

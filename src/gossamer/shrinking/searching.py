@@ -207,7 +207,10 @@ def _room(task: Search, way: Plan, number: int) -> Room:
     if task.learnt.train is not None:
         return Room(way.epochs[number], way.epochs[number])
     left = sum(way.epochs) - sum(one.epochs for one in task.journal.tried)
-    return Room(left * way.epochs[number] / sum(way.epochs[number:]), left)
+    share = left * way.epochs[number] / sum(way.epochs[number:])
+    if not task.pace.epoch or task.deadline == math.inf:
+        return Room(share, left)
+    return Room(share, min(left, (_left(task) - task.pace.candidate) / task.pace.epoch))
 
 
 def _candidate(

@@ -39,13 +39,13 @@ class Room:
     share: float
     """Its own."""
     left: float
-    """Of it and all after it."""
+    """Of it and all after it, as far as there is time."""
 
     @property
     def most(self) -> float:
         """Epochs that it may take where its own are not enough."""
-        twice = min(2 * self.share, self.left)
-        return max(self.share, twice, min(_MOST_SHARES * self.share, _AT_MOST * self.left))
+        more = max(2 * self.share, _AT_MOST * self.left)
+        return min(more, _MOST_SHARES * self.share, self.left)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class _Settled:
 
 @dataclass(frozen=True)
 class _Told:
-    """A warning, which the process that was started from the command shows as it shows its own."""
+    """A warning of the process that tries, for the one that waits for it to give."""
 
     text: str
     category: type[Warning]
