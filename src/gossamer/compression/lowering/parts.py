@@ -171,7 +171,9 @@ def _sizes(
 ) -> tuple[tuple[str, ...], Shape] | None:
     """Return the axes that count examples and the shape of one; None for what is no such value."""
     value = _held(node)
-    if not isinstance(value, Tensor) or value.dtype not in _TYPES or value.dim() < 2:
+    if not isinstance(value, Tensor) or value.dtype not in _TYPES:
+        return None
+    if value.dim() < (2 if in_rows else 1):
         return None
     first = value.dim() - 1 if in_rows else 1
     counted, shape = value.shape[:first], value.shape[first:]

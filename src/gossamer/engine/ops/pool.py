@@ -11,6 +11,7 @@ import numpy as np
 from gossamer.engine.epilogue import expect_axes
 from gossamer.engine.fields import Array, Shape, Value
 from gossamer.engine.operator import Call, Given, Lowered, Operator, network_shape, pair, register
+from gossamer.engine.ops.function import MOST_WHOLE
 from gossamer.engine.ops.pointwise import affine
 from gossamer.engine.ops.reduce import ReductionName, reduced
 from gossamer.engine.ops.resample import adaptive_mean, adaptive_windows
@@ -97,6 +98,8 @@ def _pooled(call: Call, pooling: Pooling) -> Lowered:
 def _reduced(call: Call, kind: Literal["max", "average"], *, total: bool = False) -> Lowered:
     """Return a reduction over whole axes of an image or a sequence as one pooling."""
     given, dims = call.given("self"), call.arguments["dim"]
+    if kind == "average" and given is not None and not _adds_up(call, given):
+        return ()
     rank = 0 if given is None else len(given.shape) + 1
     axes = {dim % rank for dim in dims or ()}
     if given is None or len(given.shape) > 3 or not axes or min(axes) < 2:
@@ -110,6 +113,13 @@ def _reduced(call: Call, kind: Literal["max", "average"], *, total: bool = False
         places = np.full(channels, float(math.prod(size)))
         kept.append(affine(call.step(0), places, np.zeros(channels)))
     return (*kept, Reshape(call.step(len(kept) - 1), network_shape(call.shape)))
+
+
+def _adds_up(call: Call, given: Given) -> bool:
+    """Tell whether sums are those of float32: of real numbers, or of so few truth values."""
+    if given.type == "float32":
+        return call.type == "float32"
+    return given.type == "bool" and math.prod(given.shape) <= MOST_WHOLE
 
 
 _MAXIMA = ("max_pool1d", "max_pool2d", "max_pool2d_with_indices")
@@ -127,4 +137,5 @@ register(
         "sum": partial(_reduced, kind="average", total=True),
         "amax": partial(_reduced, kind="max"),
     },
+    any_type=("mean", "sum", "amax"),
 )

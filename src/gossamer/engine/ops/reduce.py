@@ -37,8 +37,8 @@ class Reduce(Operator):
     """What all numbers along some axes come to; these axes are of length 1 then.
 
     `norm` is the root of the sum of squares, `variance` the mean square of what lies off the mean.
-    The place of the largest or smallest number is counted from 0, along one axis, the first of
-    several that are alike.
+    The place of the largest or smallest number is counted from 0, along one axis: the first of
+    several that are alike, or of the NaN, if there are any.
     """
 
     name = "reduce"
@@ -109,6 +109,16 @@ def _reduction(name: ReductionName) -> Rule:
     return partial(reduced, reduction=name)
 
 
+def _of_truths(name: ReductionName) -> Rule:
+    """Return whether any, or all, are true."""
+
+    def rule(call: Call) -> Lowered:
+        given = call.given("self")
+        return reduced(call, name) if given is not None and given.type == "bool" else ()
+
+    return rule
+
+
 def _variance(call: Call, *, rooted: bool) -> Lowered:
     given = call.given("self")
     axes = () if given is None else axes_of(call, given)
@@ -167,18 +177,24 @@ def _logarithm_of_sums(call: Call) -> Lowered:
     )
 
 
+_OF_ANY_TYPE: dict[str, Rule] = {
+    "amin": _reduction("minimum"),
+    "max": _reduction("maximum"),
+    "min": _reduction("minimum"),
+    "argmax": _reduction("argmax"),
+    "argmin": _reduction("argmin"),
+    "any": _of_truths("maximum"),
+    "all": _of_truths("minimum"),
+}
 register(
     Reduce,
     {
-        "amin": _reduction("minimum"),
-        "max": _reduction("maximum"),
-        "min": _reduction("minimum"),
+        **_OF_ANY_TYPE,
         "prod": _reduction("product"),
-        "argmax": _reduction("argmax"),
-        "argmin": _reduction("argmin"),
         "var": partial(_variance, rooted=False),
         "std": partial(_variance, rooted=True),
         "linalg_vector_norm": _norm,
         "logsumexp": _logarithm_of_sums,
     },
+    any_type=_OF_ANY_TYPE,
 )
