@@ -16,8 +16,9 @@ from gossamer.commands.predict import predict as main
 from gossamer.compression import Compressed
 from gossamer.core.errors import InputError
 from gossamer.engine import Linear, Network, Reshape, Signature, pack_weights
+from gossamer.engine.fitting import fitted
 from gossamer.engine.gsm import read_network
-from gossamer.engine.lengths import MOST_KEPT, Plans, at_length, fitted
+from gossamer.engine.lengths import MOST_KEPT, Plans, at_lengths
 
 TOKENS = torch.export.Dim("tokens", min=1, max=24)
 
@@ -114,9 +115,10 @@ def test_the_command_takes_them(
         ({"mask": {0: TOKENS}}, "names the axes [0] of mask, but axes behind the batch"),
         ({"mask": {2: TOKENS}}, "names the axes [2] of mask"),
         ({"mask": {1: torch.export.Dim("t")}}, "says no largest t up to 65536"),
+        ({"mask": {}}, "'dynamic_shapes' names no axis"),
         (
-            {"mask": {1: TOKENS}, "input_ids": {1: torch.export.Dim("other", max=9)}},
-            "'dynamic_shapes' has 2 lengths",
+            {"mask": {1: 2 * TOKENS - 7}},
+            "which is -5 for the least tokens, 1, but 1 or more was expected",
         ),
     ],
 )
@@ -159,21 +161,21 @@ def test_a_module_of_one_length_is_refused(network: nn.Module, complaint: str) -
         )
 
 
-def networks(*matrices: int) -> dict[int, tuple[Network, Signature]]:
-    found = {}
+def networks(*matrices: int) -> dict[tuple[int, ...], tuple[Network, Signature]]:
+    found: dict[tuple[int, ...], tuple[Network, Signature]] = {}
     for length, columns in zip((2, 4, 8), matrices, strict=True):
         matrix = pack_weights(np.ones((3, columns)), "csr")
         network = Network((columns,), (Linear(0, matrix), Reshape(1, (3, 1, 1))), 2)
-        found[length] = (network, Signature.of_shapes((columns,), (3, 1, 1)))
+        found[length,] = (network, Signature.of_shapes((columns,), (3, 1, 1)))
     return found
 
 
 def test_only_lines_are_fitted() -> None:
-    assert at_length(*fitted(networks(5, 5, 5), 1), 3)[0].inputs == ((5,),)
+    assert at_lengths(*fitted(networks(5, 5, 5), (1,)), (3,))[0].inputs == ((5,),)
     with pytest.raises(InputError, match="depends on the length in a way that is no line"):
-        fitted(networks(2, 4, 8), 1)  # the weights of a linear layer grow with it
+        fitted(networks(2, 4, 8), (1,))  # the weights of a linear layer grow with it
     with pytest.raises(InputError, match="no line"):
-        fitted(networks(2, 4, 9), 1)
+        fitted(networks(2, 4, 9), (1,))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,12 @@ def test_only_lines_are_fitted() -> None:
         ({"slope": 1.5}, "slope and offset are (1.5, 0), expected integers"),
         ({"slope": 2}, "expected"),
         ({"axis": 7}, "is nothing that varies"),
+        ({"of": [[99, 0]]}, "is nothing that varies"),
+        ({"of": [[0]]}, "of is [[0]], expected pairs of a value and an axis"),
+        ({"rule": "cubic"}, "is nothing that varies"),
+        ({"rule": "magic"}, "rule is 'magic', expected one of linear"),
+        ({"length": 1}, "length is 1, expected one below 1"),
+        ({"least": [1, 1]}, "lengths: [1, 1] to 24, expected 1 to"),
         ({"axis": "0"}, "axis is '0', expected null or an axis"),
     ],
 )

@@ -52,9 +52,10 @@ from gossamer.engine import (
     pack_weights,
     run_portable_all,
 )
+from gossamer.engine.fitting import fitted
 from gossamer.engine.gsm import read_network, write_network
 from gossamer.engine.gsm.header import Precision
-from gossamer.engine.lengths import at_length, fitted
+from gossamer.engine.lengths import at_lengths
 from gossamer.engine.native import Engine, available_instruction_sets
 from gossamer.runtime import load
 
@@ -181,15 +182,15 @@ def several(generator: Generator) -> Network:
 
 def varying() -> tuple[Network, dict[str, str], Precision, Signature]:
     """Return a network of several lengths, as it is written."""
-    found = {}
+    found: dict[tuple[int, ...], tuple[Network, Signature]] = {}
     for length in (2, 3, 5):
         shift = np.arange(6 * length, dtype=np.float32)
         table = Embedding(0, pack_weights(np.arange(24.0).reshape(4, 6), "csr"))
         affine = Pointwise(2, Epilogue(scale=shift, shift=shift))
         layers = (table, Reshape(1, (6 * length,)), affine)
         signature = Signature.of_shapes((length,), (length, 6))
-        found[length] = (Network((length,), layers, 3), signature)
-    network, signature = fitted(found, 1)
+        found[length,] = (Network((length,), layers, 3), signature)
+    network, signature = fitted(found, (1,))
     return network, {"name": "lengths"}, "float32", signature
 
 
@@ -415,7 +416,7 @@ def _tried(path: Path) -> str:
         return "refused"
     found = _run(predictor.network)
     if found == "ran" and (lengths := predictor.signature.lengths):
-        return _run(at_length(predictor.network, predictor.signature, lengths.least)[0])
+        return _run(at_lengths(predictor.network, predictor.signature, lengths.least)[0])
     return found
 
 

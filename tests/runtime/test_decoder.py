@@ -36,8 +36,9 @@ from gossamer.engine import (
     pack_weights,
     run_portable_all,
 )
+from gossamer.engine.fitting import fitted
 from gossamer.engine.gsm import write_network
-from gossamer.engine.lengths import at_length, fitted
+from gossamer.engine.lengths import at_lengths
 from gossamer.engine.ops.binary import Binary
 from gossamer.engine.ops.reduce import Reduce
 from gossamer.runtime.decoder import Decoder
@@ -98,15 +99,15 @@ def language_model(length: int) -> Fitted:
 
 @pytest.fixture(scope="module")
 def model() -> Fitted:
-    found = {length: language_model(length) for length in (2, 5, MOST)}
-    return fitted(found, 1)
+    found: dict[Shape, Fitted] = {(length,): language_model(length) for length in (2, 5, MOST)}
+    return fitted(found, (1,))
 
 
 SEQUENCE = np.random.default_rng(5).integers(0, WORDS, (1, MOST))
 
 
 def whole(model: Fitted, length: int) -> list[Any]:
-    network, signature = at_length(*model, length)
+    network, signature = at_lengths(*model, (length,))
     found = run_portable_all(network, (SEQUENCE[:, :length].astype(float),), np.float64)
     return [one.reshape(1, *spec.shape) for one, spec in zip(found, signature.outputs, strict=True)]
 
@@ -217,7 +218,7 @@ def of_layers(make: Callable[[int], tuple[Operator, ...]], output: Shape | None 
         shape = (WIDTH, length) if output is None else output
         return network, Signature.of_shapes((WIDTH, length), shape)
 
-    return fitted({length: one(length) for length in (2, 4, 8)}, 1)
+    return fitted({(length,): one(length) for length in (2, 4, 8)}, (1,))
 
 
 MIXING: dict[str, tuple[Callable[[int], tuple[Operator, ...]], Shape | None, str]] = {
@@ -283,7 +284,9 @@ def test_tokens_of_numbers_along_the_last_axis_are_taken() -> None:
 
 def test_a_network_of_one_length_or_more_inputs_is_refused(model: Fitted) -> None:
     network, signature = language_model(4)
-    with pytest.raises(InputError, match="takes inputs of one length only; compress it with"):
+    with pytest.raises(
+        InputError, match="takes no inputs of one length that varies; compress it with"
+    ):
         Decoder(network, signature)
     two = Network(((4,), (2,)), network.layers[:0], (0, 1))
     with pytest.raises(InputError, match="takes 2 inputs, expected its tokens alone"):

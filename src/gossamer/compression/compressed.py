@@ -27,7 +27,7 @@ from gossamer.engine import (
     TensorSpec,
     weights_of,
 )
-from gossamer.engine.lengths import at_length, length_of
+from gossamer.engine.lengths import at_lengths, lengths_of
 from gossamer.graph.arguments import ONLY, Arguments
 from gossamer.graph.examples import kind_of
 from gossamer.measures.functional.latency import Timing, threads_of_torch
@@ -232,8 +232,8 @@ class Compressed:
         if self.signature.lengths is None or self.network is None:
             return self.signature
         arrays = [as_array("inputs", value, "expected numbers") for value in values]
-        length = length_of(self.signature.lengths, [array.shape for array in arrays])
-        return at_length(self.network, self.signature, length)[1]
+        found = lengths_of(self.signature.lengths, [array.shape for array in arrays])
+        return at_lengths(self.network, self.signature, found)[1]
 
     @property
     def input_shape(self) -> Shape:

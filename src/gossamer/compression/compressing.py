@@ -88,8 +88,9 @@ def compress(
     dynamic_shapes
         By the names of inputs (the forward's parameters; a tensor by itself is "input", too) the
         axes that have another length in other calls, with a `torch.export.Dim` of a largest length,
-        the same for all: ``{"input_ids": {1: torch.export.Dim("tokens", max=512)}}``. The network
-        must be lowered whole, and is checked at several lengths.
+        the same for equal ones: ``{"input_ids": {1: torch.export.Dim("tokens", max=512)}}``; or a
+        multiple of one, for images ``{"x": {2: 32 * rows, 3: 32 * columns}}``. The network must be
+        lowered whole, and is checked at several lengths.
     threads
         How many threads the compressed network, and all that it is timed against, may use; None
         takes as many as PyTorch uses now.

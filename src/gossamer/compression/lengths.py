@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,37 +16,87 @@ from gossamer.compression.outputs import giving, leaves
 from gossamer.compression.storing import stored_as
 from gossamer.core.errors import InputError
 from gossamer.engine import Network, Signature, weights_of
-from gossamer.engine.fields import LONGEST
-from gossamer.engine.lengths import Plans, fitted
+from gossamer.engine.fields import LONGEST, Shape
+from gossamer.engine.fitting import fitted
+from gossamer.engine.lengths import Plans
+from gossamer.engine.operator import ANY_SIZE
 from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.running import run
 
 DynamicShapes = Mapping[str, Mapping[int, Any]]
-"""By the names of inputs the axes that vary, with a `torch.export.Dim` of one name for all."""
+"""By the names of inputs the axes that vary, with a `torch.export.Dim`, or a multiple of one."""
+
+
+class Axis(NamedTuple):
+    """An axis of an input that is slope * length + offset, of the length of that number."""
+
+    dim: int
+    length: int
+    slope: int
+    offset: int
 
 
 @dataclass(frozen=True, eq=False)
 class Declared:
-    """The axes of each input that have the length, and its bounds."""
+    """The axes of each input that vary, and the bounds of each length."""
 
-    axes: tuple[tuple[int, ...], ...]
-    least: int
-    most: int
+    axes: tuple[tuple[Axis, ...], ...]
+    least: Shape
+    most: Shape
 
-    def example(self, example: Arguments, length: int) -> Arguments:
-        """Return an example whose inputs have a length, made of what stands there in turn."""
+    def example(self, example: Arguments, lengths: Shape) -> Arguments:
+        """Return an example whose inputs have these lengths, made of what stands there in turn."""
         changed = []
         for tensor, axes in zip(example.tensors, self.axes, strict=True):
             found = tensor
             for axis in axes:
-                found = found.index_select(axis, torch.arange(length) % found.shape[axis])
+                size = axis.slope * lengths[axis.length] + axis.offset
+                places = torch.arange(size) % found.shape[axis.dim]
+                found = found.index_select(axis.dim, places)
             changed.append(found)
         return example.with_tensors(changed)
 
-    def tried(self, own: int) -> list[int]:
-        """Return lengths to look at, the longest among them; 1 says little, as all repeats it."""
-        first = min(max(2, self.least), self.most)
-        return sorted({first, (first + self.most) // 2, min(max(own, first), self.most), self.most})
+    def own(self, example: Arguments) -> Shape:
+        """Return the lengths nearest to those of an example."""
+        found = list(self.least)
+        for tensor, axes in zip(example.tensors, self.axes, strict=True):
+            for axis in axes:
+                found[axis.length] = (tensor.shape[axis.dim] - axis.offset) // axis.slope
+        ends = zip(found, self.least, self.most, strict=True)
+        return tuple(min(max(one, low), high) for one, low, high in ends)
+
+    def fitted_at(self, own: Shape) -> list[Shape]:
+        """Return lengths to look at: several of each beside the longest others, and one of all.
+
+        Neighbours are among them, as strides show only there; 1 says little, as all repeats it.
+        """
+        found = {self.most}
+        some: list[list[int]] = []
+        for place, (least, most) in enumerate(zip(self.least, self.most, strict=True)):
+            first = min(max(2, least), most)
+            middle = (first + most) // 2
+            tried = {first, middle, max(own[place], first)}
+            if len(own) > 1 or middle - first > 1:
+                tried.add(max(first, most - 1))
+            some.append(sorted(tried))
+            found |= {(*self.most[:place], one, *self.most[place + 1 :]) for one in tried}
+        if len(own) > 1:
+            found.add(tuple(one[place % len(one)] for place, one in enumerate(some)))
+        return sorted(found)
+
+    def checked_at(self, own: Shape) -> list[Shape]:
+        """Return lengths to compare answers at, others than those looked at among them."""
+        if len(own) == 1:
+            known = {self.least, *self.fitted_at(own)}
+        else:
+            known = {self.least, self.most, own}
+        gaps = [(low, high - low) for low, high in zip(self.least, self.most, strict=True)]
+        others = (
+            tuple(low + gap * (1 + place % 2) // 3 for place, (low, gap) in enumerate(gaps)),
+            tuple(low + 1 + gap // (3 + place) for place, (low, gap) in enumerate(gaps)),
+        )
+        known |= {tuple(map(min, one, self.most)) for one in others}
+        return sorted(known)
 
 
 def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
@@ -55,7 +105,7 @@ def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
     Raises
     ------
     InputError
-        If it names no input or axis, several lengths, or no largest one.
+        If it names no input or axis, or a length without a largest one.
     """
     own = dict(zip(example.parameters, example.names, strict=True))
     shapes = {own.get(name, name): axes for name, axes in shapes.items()}
@@ -65,14 +115,43 @@ def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
             f"'dynamic_shapes' names {', '.join(map(repr, unknown)) or 'no input'}, but some of "
             f"{', '.join(own)} were expected."
         )
-    given = [dim for axes in shapes.values() for dim in _checked_axes(axes).values()]
-    dims = {dim.__name__: dim for dim in given}
-    if len(dims) != 1:
+    given = {name: _checked_axes(axes) for name, axes in shapes.items()}
+    roots = {
+        root.__name__: root
+        for axes in given.values()
+        for root in (getattr(dim, "root", dim) for dim in axes.values())
+    }
+    if not roots:
+        raise InputError("'dynamic_shapes' names no axis, but some that vary were expected.")
+    bounds = [_bounds(name, root) for name, root in roots.items()]
+    least, most = (tuple(ends) for ends in zip(*bounds, strict=True))
+    numbers = {name: number for number, name in enumerate(roots)}
+    axes = []
+    for name, tensor in zip(example.names, example.tensors, strict=True):
+        varying = given.get(name, {})
+        if not all(type(axis) is int and 0 < axis < tensor.dim() for axis in varying):
+            raise InputError(
+                f"'dynamic_shapes' names the axes {list(varying)} of {name}, but axes behind the "
+                f"batch, from 1 to {tensor.dim() - 1}, were expected."
+            )
+        axes.append(tuple(_axis(axis, dim, numbers, least) for axis, dim in varying.items()))
+    return Declared(tuple(axes), least, most)
+
+
+def _axis(axis: int, dim: Any, numbers: Mapping[str, int], leasts: Shape) -> Axis:
+    root = getattr(dim, "root", dim)
+    least = leasts[numbers[root.__name__]]
+    offset = int(dim.fn(0)) if root is not dim else 0
+    slope = int(dim.fn(1)) - offset if root is not dim else 1
+    if slope * least + offset < 1:
         raise InputError(
-            f"'dynamic_shapes' has {len(dims)} lengths ({', '.join(dims)}), but one was expected: "
-            "give the same torch.export.Dim for all axes."
+            f"'dynamic_shapes' has {dim.__name__}, which is {slope * least + offset} for the least "
+            f"{root.__name__}, {least}, but 1 or more was expected."
         )
-    ((name, dim),) = dims.items()
+    return Axis(axis, numbers[root.__name__], slope, offset)
+
+
+def _bounds(name: str, dim: Any) -> tuple[int, int]:
     try:
         least, most = max(1, int(dim.min)), int(dim.max)  # 0 where nothing is said
     except (TypeError, ValueError, OverflowError, AttributeError):
@@ -82,14 +161,7 @@ def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
             f"'dynamic_shapes' says no largest {name} up to {LONGEST}, which is needed for what is "
             f"kept for each place: give torch.export.Dim({name!r}, min=1, max=...)."
         )
-    axes = tuple(tuple(shapes.get(name, ())) for name in example.names)
-    for name, tensor, varying in zip(example.names, example.tensors, axes, strict=True):
-        if not all(type(axis) is int and 0 < axis < tensor.dim() for axis in varying):
-            raise InputError(
-                f"'dynamic_shapes' names the axes {list(varying)} of {name}, but axes behind the "
-                f"batch, from 1 to {tensor.dim() - 1}, were expected."
-            )
-    return Declared(axes, least, most)
+    return least, most
 
 
 def _checked_axes(axes: Any) -> Mapping[int, Any]:
@@ -168,10 +240,10 @@ def for_lengths(
 def _for_lengths(
     model: nn.Module, example: Arguments, asked: Declared, chosen: Network, threads: int
 ) -> tuple[Network, Signature, nn.Module]:
-    own = example.tensors[_first(asked.axes)].shape[asked.axes[_first(asked.axes)][0]]
-    found: dict[int, tuple[Network, Signature]] = {}
-    for length in asked.tried(own):
-        found[length] = _lowered(model, asked.example(example, length))
+    own = asked.own(example)
+    found: dict[Shape, tuple[Network, Signature]] = {}
+    for lengths in asked.fitted_at(own):
+        found[lengths] = _lowered(model, asked.example(example[:2], lengths))
     network, signature = fitted(found, asked.least)
     network = stored_as(network, [_layout(layer) for layer in chosen.layers])
     with torch.no_grad():
@@ -180,17 +252,13 @@ def _for_lengths(
     if signature.returns != "tensor":
         recorded = [isinstance(leaf.value, Tensor) for leaf in leaves(output)]
         module = Rebuilding(module, output, recorded)
-    for length in sorted({asked.least, *asked.tried(own), (asked.least + asked.most) // 3 + 1}):
-        if asked.least <= length <= asked.most:
-            given = asked.example(example, length)
-            wrong = wrong_answers({"dense": model, "engine": module}, given, any_batch=True)
-            if wrong:
-                raise InputError(f"at the length {length}, {wrong['engine']}")
+    for lengths in asked.checked_at(own):
+        given = asked.example(example, lengths)
+        wrong = wrong_answers({"dense": model, "engine": module}, given, any_batch=True)
+        if wrong:
+            at = " x ".join(map(str, lengths))
+            raise InputError(f"at the length {at}, {wrong['engine']}")
     return network, signature, module
-
-
-def _first(axes: Sequence[Sequence[int]]) -> int:
-    return next(number for number, varying in enumerate(axes) if varying)
 
 
 def _layout(layer: Any) -> Any:
@@ -203,7 +271,11 @@ def _lowered(model: nn.Module, example: Arguments) -> tuple[Network, Signature]:
         output = run(model, example.clone())
     held = [leaf for leaf in leaves(output) if isinstance(leaf.value, Tensor)]
     with contextlib.nullcontext() if isinstance(output, Tensor) else giving(model, held):
-        traced, division = divided(model, example)
+        token = ANY_SIZE.set(True)
+        try:
+            traced, division = divided(model, example)
+        finally:
+            ANY_SIZE.reset(token)
     part = division.whole(traced.graph)
     if part is None:
         raise InputError(f"for {example} it is not lowered whole ({', '.join(division.rest)})")

@@ -19,7 +19,7 @@ import numpy as np
 from gossamer.core.errors import InputError
 from gossamer.engine.check import check_network
 from gossamer.engine.fields import Array, Shape, Value, read_by, renamed
-from gossamer.engine.lengths import at_length
+from gossamer.engine.lengths import at_lengths
 from gossamer.engine.network import Network
 from gossamer.engine.operator import Operator
 from gossamer.engine.ops.attention import Attention
@@ -97,16 +97,16 @@ def steps_of(network: Network, signature: Signature) -> Steps:
         If it takes one length only or further inputs, or an operator mixes tokens that is no causal
         attention, with its number and name.
     """
-    if signature.lengths is None:
+    if signature.lengths is None or len(signature.lengths.least) != 1:
         raise InputError(
-            "decoder: the network takes inputs of one length only; compress it with "
+            "decoder: the network takes no inputs of one length that varies; compress it with "
             "'dynamic_shapes' that let the number of tokens vary."
         )
     if len(network.inputs) != 1:
         raise InputError(
             f"decoder: the network takes {len(network.inputs)} inputs, expected its tokens alone."
         )
-    (one, as_one), (two, as_two) = (at_length(network, signature, length) for length in (1, 2))
+    (one, as_one), (two, as_two) = (at_lengths(network, signature, (length,)) for length in (1, 2))
     shapes = check_network(one)
     axes = _token_axes(shapes, check_network(two), one)
     placed: dict[int, Placed] = {}
@@ -169,7 +169,7 @@ def _note_array(network: Network, varying: Varying, placed: dict[int, Placed]) -
     alike = np.array_equal(np.tile(first, repeats), numbers)
     if isinstance(layer, Attention) or (alike and not isinstance(layer, Constant)):
         return
-    if not isinstance(layer, Constant) or varying.offset:
+    if not isinstance(layer, Constant) or varying.offset or varying.of:
         raise _refused(number, layer, f"has {path[-1]} that grow with the tokens")
     placed[len(network.inputs) + number] = Placed(numbers, varying.axis, varying.slope)
 

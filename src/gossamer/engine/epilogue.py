@@ -1,8 +1,8 @@
 """What an operator does with its sums before they are stored, and which axes its values have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 
@@ -83,6 +83,14 @@ class Epilogue:
 
 
 NOTHING = Epilogue()
+
+
+def unpooled(operator: Any) -> Any:
+    """Return an operator that does not pool what it computes."""
+    epilogue = getattr(operator, "epilogue", None)
+    if not isinstance(epilogue, Epilogue) or epilogue.pooling is None:
+        return operator
+    return replace(operator, epilogue=replace(epilogue, pooling=None))
 
 
 def _along_channels(numbers: Array, like: Array) -> Array:

@@ -4,30 +4,31 @@ Shapes in the engine are static: kernels are laid out for one length, and are fa
 that takes sentences of 1 to 512 tokens is therefore kept as the network of the longest, and beside
 it what is another at another length: whole numbers in its fields and shapes, each `slope * length +
 offset`, and arrays, of which the first `slope * length + offset` numbers along an axis are taken,
-as of position embeddings and causal masks.
-
-Which these are is not written down for each operator but found: a model is lowered at several
-lengths, and `fitted` compares what came out, field by field. A number must lie on one line through
-all lengths, an array be the beginning of the longest, weights and all else be the same; otherwise
-the network is refused, as where a flattened sequence enters a linear layer. What was fitted to some
-lengths is compared with the model's answers at others by who compresses it.
+as of position embeddings and causal masks. Images have two lengths, and what lies behind strides
+goes by the axes of the values before it instead, as a pooling of all places does. Which these are
+is found, by `fitting.fitted`.
 
 `at` makes the network of one length. It is compiled when that length is first met, and a few of
 these plans are kept (`MOST_KEPT`), each with weights of its own.
 """
 
+import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gossamer.core.errors import InputError
+from gossamer.engine.epilogue import unpooled
+from gossamer.engine.fields import Shape
 from gossamer.engine.native import Engine
 from gossamer.engine.network import Network
+from gossamer.engine.operator import Operator
 from gossamer.engine.signature import Lengths, Path, Signature, Varying
+from gossamer.engine.spans import spanned
 from gossamer.engine.weights import Weights
 
 MOST_KEPT = 8
@@ -55,7 +56,7 @@ class Plans:
         self.network = network
         self.signature = signature
         self._lock = Lock()
-        self._kept: OrderedDict[int, Plan] = OrderedDict()
+        self._kept: OrderedDict[Shape, Plan] = OrderedDict()
         self._longest = Plan(network, signature, Engine(network))
 
     def for_shapes(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
@@ -69,150 +70,117 @@ class Plans:
         lengths = self.signature.lengths
         if lengths is None:
             return self._longest
-        length = length_of(lengths, shapes)
-        if length == lengths.most:
+        found = lengths_of(lengths, shapes)
+        if found == lengths.most:
             return self._longest
         with self._lock:
-            if length not in self._kept:
-                network, signature = at_length(self.network, self.signature, length)
-                self._kept[length] = Plan(network, signature, Engine(network))
+            if found not in self._kept:
+                network, signature = at_lengths(self.network, self.signature, found)
+                self._kept[found] = Plan(network, signature, Engine(network))
                 while len(self._kept) > MOST_KEPT:
                     self._kept.popitem(last=False)
-            self._kept.move_to_end(length)
-            return self._kept[length]
+            self._kept.move_to_end(found)
+            return self._kept[found]
 
 
-def length_of(lengths: Lengths, shapes: Sequence[tuple[int, ...]]) -> int:
-    """Return the length of inputs, of which are given the shapes with the batch.
+def lengths_of(lengths: Lengths, shapes: Sequence[tuple[int, ...]]) -> Shape:
+    """Return the lengths of inputs, of which are given the shapes with the batch.
 
     Raises
     ------
     InputError
-        If it is not one that the network takes.
+        If they are not such as the network takes.
     """
+    found: dict[int, int] = {}
     for one in lengths.varying:
-        if one.path[:2] != (1, "inputs") or one.slope == 0:
+        if one.path[:2] != (1, "inputs") or one.slope == 0 or one.of or one.length in found:
             continue
         number, axis = int(one.path[2]), int(one.path[4]) + 1
         shape = shapes[number]
         known = axis < len(shape)
         length, rest = divmod(shape[axis] - one.offset, one.slope) if known else (0, 1)
-        if rest or not lengths.least <= length <= lengths.most:
+        least, most = lengths.least[one.length], lengths.most[one.length]
+        if rest or not least <= length <= most:
+            steps = f" in steps of {one.slope}" if one.slope != 1 else ""
             raise InputError(
-                f"inputs: shape {list(shape)}, expected {one.at(lengths.least)} to "
-                f"{one.at(lengths.most)} along axis {axis}."
+                f"inputs: shape {list(shape)}, expected {one.at(least)} to {one.at(most)}{steps} "
+                f"along axis {axis}."
             )
-        return length
-    raise InputError("lengths: no input varies, expected one at least.")
+        found[one.length] = length
+    if len(found) != len(lengths.least):
+        raise InputError("lengths: no input varies, expected one at least.")
+    return tuple(found[number] for number in range(len(found)))
 
 
-def at_length(network: Network, signature: Signature, length: int) -> tuple[Network, Signature]:
-    """Return the network and the signature of a length, from those of the longest.
+def at_lengths(network: Network, signature: Signature, lengths: Shape) -> tuple[Network, Signature]:
+    """Return the network and the signature of some lengths, from those of the longest.
 
     Raises
     ------
     InputError
         If what is said to vary is no number or array of them.
     """
-    lengths = signature.lengths
+    varying = () if signature.lengths is None else signature.lengths.varying
     whole: Any = (network, replace(signature, lengths=None))
-    for one in () if lengths is None else lengths.varying:
-        try:
-            whole = _changed(whole, one.path, one, length)
-        except (TypeError, LookupError, AttributeError, ValueError) as error:
-            where = ".".join(map(str, one.path))
-            raise InputError(f"lengths: {where:.120} is nothing that varies.") from error
+    for one in varying:
+        if not one.of:
+            whole = _at(whole, one, lengths[one.length])
+    if not any(one.of for one in varying):
+        return whole  # type: ignore[no-any-return]
+    behind: dict[int, list[Varying]] = {}
+    for one in varying:
+        if one.of:
+            place = int(one.path[2]) if one.path[:2] == (0, "layers") else len(network.layers)
+            behind.setdefault(place, []).append(one)
+    shapes = list(whole[0].inputs)
+    longest = list(network.inputs)
+    for number in range(len(network.layers) + 1):
+        for one in behind.get(number, ()):
+            known = shapes
+            if number < len(network.layers) and any(value == len(shapes) for value, _ in one.of):
+                known = [*shapes, _shape_of(unpooled(whole[0].layers[number]), number, shapes)]
+            whole = _at(whole, one, _product(one, known), (shapes, longest))
+        if number < len(network.layers):
+            shapes.append(_shape_of(whole[0].layers[number], number, shapes))
+            longest.append(_shape_of(network.layers[number], number, longest))
     return whole  # type: ignore[no-any-return]
 
 
-def fitted(found: Mapping[int, tuple[Network, Signature]], least: int) -> tuple[Network, Signature]:
-    """Return the network of the longest, and a signature that says what varies between them.
-
-    Parameters
-    ----------
-    found
-        Networks, and what they take and give, by several lengths.
-    least
-        The shortest that is to be taken.
-
-    Raises
-    ------
-    InputError
-        If they differ in anything else, with where.
-    """
-    lengths = sorted(found)
-    network, signature = found[lengths[-1]]
-    varying = tuple(_differing((), [found[length] for length in lengths], lengths))
-    return network, replace(signature, lengths=Lengths(least, lengths[-1], varying))
+def _shape_of(layer: Operator, number: int, shapes: Sequence[Shape]) -> Shape:
+    try:
+        return layer.infer_shape(dict(enumerate(shapes)))
+    except (LookupError, InputError) as error:
+        raise InputError(
+            f"layer {number} ({type(layer).__name__}): {error} at these lengths"
+        ) from error
 
 
-def _differing(path: Path, ones: list[Any], lengths: list[int]) -> Iterator[Varying]:
-    """Yield what differs between things of one kind, from the shortest to the longest."""
-    last = ones[-1]
-    if any(type(one) is not type(last) for one in ones):
-        raise _refused(path)
-    if isinstance(last, Weights):
-        if not all(_same_weights(one, last) for one in ones):
-            raise _refused(path)
-    elif is_dataclass(last):
-        for field in fields(last):
-            parts = [getattr(one, field.name) for one in ones]
-            yield from _differing((*path, field.name), parts, lengths)
-    elif isinstance(last, tuple):
-        if any(len(one) != len(last) for one in ones):
-            raise _refused(path)
-        for place, held in enumerate(zip(*ones, strict=True)):
-            yield from _differing((*path, place), list(held), lengths)
-    elif isinstance(last, np.ndarray):
-        yield from _differing_arrays(path, ones, lengths)
-    elif type(last) is int:
-        if any(one != last for one in ones):
-            yield Varying(path, None, *_line(path, ones, lengths))
-    elif any(one != last for one in ones):
-        raise _refused(path)
+def _product(one: Varying, shapes: Sequence[Shape]) -> int:
+    try:
+        return math.prod(shapes[value][axis] for value, axis in one.of)
+    except IndexError as error:
+        raise _nothing(one) from error
 
 
-def _differing_arrays(path: Path, ones: list[Any], lengths: list[int]) -> Iterator[Varying]:
-    last = ones[-1]
-    for one in ones:
-        beginning = last[tuple(slice(length) for length in one.shape)]
-        if one.ndim != last.ndim or not np.array_equal(one, beginning):
-            raise _refused(path)
-    for axis in range(last.ndim):
-        sizes = [one.shape[axis] for one in ones]
-        if any(size != sizes[-1] for size in sizes):
-            yield Varying(path, axis, *_line(path, sizes, lengths))
+def _nothing(one: Varying) -> InputError:
+    where = ".".join(map(str, one.path))
+    return InputError(f"lengths: {where:.120} is nothing that varies.")
 
 
-def _line(path: Path, numbers: list[int], lengths: list[int]) -> tuple[int, int]:
-    slope, rest = divmod(numbers[-1] - numbers[0], lengths[-1] - lengths[0])
-    offset = numbers[0] - slope * lengths[0]
-    fits = all(slope * at + offset == one for at, one in zip(lengths, numbers, strict=True))
-    if rest or not fits:
-        raise _refused(path)
-    return slope, offset
+def _at(whole: Any, one: Varying, length: int, shapes: tuple[Sequence[Shape], ...] = ()) -> Any:
+    try:
+        return _changed(whole, one.path, one, length, shapes)
+    except (TypeError, LookupError, AttributeError, ValueError) as error:
+        raise _nothing(one) from error
 
 
-def _same_weights(one: Weights, other: Weights) -> bool:
-    return (one.rows, one.columns, one.layout) == (other.rows, other.columns, other.layout) and all(
-        np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("values", "starts", "indices")
-    )
-
-
-def _refused(path: Path) -> InputError:
-    where = ".".join(map(str, path[1:]))
-    return InputError(
-        f"what the network computes depends on the length in a way that is no line ({where}), as "
-        "where a flattened sequence enters a linear layer; compress it for one length"
-    )
-
-
-def _changed(whole: Any, path: Path, one: Varying, length: int) -> Any:
+def _changed(
+    whole: Any, path: Path, one: Varying, length: int, shapes: tuple[Sequence[Shape], ...]
+) -> Any:
     """Return a thing with one number of it as it is at a length."""
     if not path:
         if one.axis is None:
-            if type(whole) is not int:
+            if type(whole) is not int or one.rule:
                 raise TypeError
             return one.at(length)
         if not isinstance(whole, np.ndarray) or one.axis >= whole.ndim:
@@ -222,7 +190,13 @@ def _changed(whole: Any, path: Path, one: Varying, length: int) -> Any:
     if isinstance(step, str):
         if isinstance(whole, Weights) or step not in {field.name for field in fields(whole)}:
             raise LookupError
-        return replace(whole, **{step: _changed(getattr(whole, step), tuple(rest), one, length)})
+        held = getattr(whole, step)
+        if one.rule and not rest and step in ("indices", "matrix"):
+            known, longest = (given[whole.input][whole.axis] for given in shapes)
+            return replace(
+                whole, **{step: spanned(whole, one.rule, one.at(length), known, longest)}
+            )
+        return replace(whole, **{step: _changed(held, tuple(rest), one, length, shapes)})
     parts = list(whole)
-    parts[step] = _changed(parts[step], tuple(rest), one, length)
+    parts[step] = _changed(parts[step], tuple(rest), one, length, shapes)
     return tuple(parts)

@@ -1,6 +1,7 @@
 """What an operator is, and the registry of them."""
 
 from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar, Literal, get_origin
 
@@ -129,6 +130,9 @@ def step_name(result: str, number: int) -> str:
 Lowered = tuple[Operator, ...]
 """What a call becomes, in order; the last gives its value. Empty if it cannot be lowered."""
 Rule = Callable[[Call], Lowered]
+
+ANY_SIZE: ContextVar[bool] = ContextVar("ANY_SIZE", default=False)
+"""Whether calls become operators of the same kinds at all sizes, though others do at some."""
 
 OPERATORS: dict[str, type[Operator]] = {}
 """Every operator by its name."""

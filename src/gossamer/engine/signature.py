@@ -40,13 +40,19 @@ class Varying:
     """A number of a network, or how far an array reaches along an axis: slope * length + offset.
 
     `path` leads to it from the pair of network and signature, by names of fields and places in
-    tuples. `axis` is None for a number.
+    tuples. `axis` is None for a number. The length is the one of this number of those that the
+    network takes; with `of`, the product of these axes, (value, axis), of values of the network, of
+    which what an operator itself gives is taken before it is pooled. `rule` says how places or a
+    matrix of so many rows come about (see `gossamer.engine.spans`).
     """
 
     path: Path
     axis: int | None
     slope: int
     offset: int
+    length: int = 0
+    of: tuple[tuple[int, int], ...] = ()
+    rule: str = ""
 
     def at(self, length: int) -> int:
         """Return what it is at a length."""
@@ -55,10 +61,10 @@ class Varying:
 
 @dataclass(frozen=True)
 class Lengths:
-    """The lengths that a network takes, and what of it varies with them."""
+    """The bounds of each length that a network takes, and what of it varies with them."""
 
-    least: int
-    most: int
+    least: Shape
+    most: Shape
     varying: tuple[Varying, ...]
 
 

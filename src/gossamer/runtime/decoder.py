@@ -12,7 +12,7 @@ from gossamer.engine import Network, Signature
 from gossamer.engine.decoding import Attended, Segment, Steps, steps_of
 from gossamer.engine.indices import Indices
 from gossamer.engine.kept import kept_attention
-from gossamer.engine.lengths import at_length
+from gossamer.engine.lengths import at_lengths
 from gossamer.engine.native import Engine
 
 _CHECKED = 4
@@ -69,7 +69,7 @@ class Decoder:
     ) -> None:
         self._steps: Steps = steps_of(network, signature)
         assert signature.lengths is not None
-        least, most = signature.lengths.least, signature.lengths.most
+        least, most = signature.lengths.least[0], signature.lengths.most[0]
         self.max_length = most if max_length is None else max_length
         if type(self.max_length) is not int or not least <= self.max_length <= most:
             raise InputError(
@@ -80,7 +80,7 @@ class Decoder:
             raise InputError(f"batch is {batch!r}, expected a whole number from 1 on.")
         self.length, self.batch = 0, batch
         self._threads = threads
-        self._signature = at_length(network, signature, 1)[1]
+        self._signature = at_lengths(network, signature, (1,))[1]
         self._engines = {
             number: Engine(part.network)
             for number, part in enumerate(self._steps.parts)
@@ -190,7 +190,7 @@ class Decoder:
             If they differ by more than rounding.
         """
         assert signature.lengths is not None
-        least = signature.lengths.least
+        least = signature.lengths.least[0]
         most = min(least - 1 + 2 * _CHECKED, self.max_length)
         sequence = _random_tokens(network, signature, self._steps.axis, (self.batch, most))
         found: list[list[NDArray[Any]]] = []
@@ -198,7 +198,7 @@ class Decoder:
             found.append(self._one(token))
             if length < least or least + _CHECKED <= length < most:
                 continue
-            one, as_model = at_length(network, signature, length)
+            one, as_model = at_lengths(network, signature, (length,))
             given = np.take(sequence, range(length), self._steps.axis)
             given = given.reshape(self.batch, *one.inputs[0])
             expected = as_model.typed(Engine(one).run((given,), self._threads))

@@ -28,7 +28,7 @@ from gossamer.engine.gsm.container import (
 from gossamer.engine.gsm.header import Precision, build_network, describe_network
 from gossamer.engine.gsm.signatures import KEYS, build_signature, describe_signature
 from gossamer.engine.gsm.version1 import from_version1
-from gossamer.engine.lengths import at_length, length_of
+from gossamer.engine.lengths import at_lengths, lengths_of
 from gossamer.engine.signature import Signature, check_signature, own_signature
 
 Metadata = dict[str, Any]
@@ -154,12 +154,12 @@ def _check_lengths(network: Network, signature: Signature, stored: int) -> None:
     """Check the network of the shortest inputs and of the longest, between which lie all others."""
     if (lengths := signature.lengths) is None:
         return
-    for length in (lengths.least, lengths.most):
-        at, described = at_length(network, signature, length)
+    for ends in (lengths.least, lengths.most):
+        at, described = at_lengths(network, signature, ends)
         values = check_network(at)
         check_signature(described, at, values)
         check_values(at, values, stored)
-    length_of(lengths, [(1, *spec.shape) for spec in signature.inputs])
+    lengths_of(lengths, [(1, *spec.shape) for spec in signature.inputs])
 
 
 def _read(path: Path) -> bytes:

@@ -3,9 +3,10 @@
 from typing import Any
 
 from gossamer.core.errors import InputError
-from gossamer.engine.fields import LONGEST, MOST_ENDS
+from gossamer.engine.fields import LONGEST, MOST_AXES, MOST_ENDS
 from gossamer.engine.gsm.header import check_keys, tupled
 from gossamer.engine.signature import Lengths, Signature, TensorSpec, Varying
+from gossamer.engine.spans import RULES
 
 _PLAIN_KEYS = {"input_shape", "output_shape"}
 _NAMED_KEYS = {"inputs", "outputs", "returns"}
@@ -15,6 +16,8 @@ KEYS = (_PLAIN_KEYS, _NAMED_KEYS, _NAMED_KEYS | {"lengths"})
 _SPEC_KEYS = {"name", "shape", "type"}
 _LENGTHS_KEYS = {"least", "most", "varying"}
 _VARYING_KEYS = {"path", "axis", "slope", "offset"}
+_MORE_KEYS = {"length", "of", "rule"}
+_MOST_LENGTHS = 8
 _MOST_VARYING = 2**16
 _MOST_STEPS = 16
 _LARGEST = 2**31
@@ -40,8 +43,17 @@ def describe_signature(signature: Signature) -> dict[str, Any]:
     }
     if (lengths := signature.lengths) is None:
         return found
-    varying = [{**vars(one), "path": list(one.path)} for one in lengths.varying]
-    return {**found, "lengths": {**vars(lengths), "varying": varying}}
+    least, most = (
+        ends[0] if len(ends) == 1 else list(ends) for ends in (lengths.least, lengths.most)
+    )
+    varying = [_described_varying(one) for one in lengths.varying]
+    return {**found, "lengths": {"least": least, "most": most, "varying": varying}}
+
+
+def _described_varying(one: Varying) -> dict[str, Any]:
+    """Return what varies as JSON, without what is usual."""
+    found = {**vars(one), "path": list(one.path), "of": [list(pair) for pair in one.of]}
+    return {key: value for key, value in found.items() if key in _VARYING_KEYS or value}
 
 
 def build_signature(header: dict[str, Any]) -> Signature:
@@ -61,16 +73,21 @@ def build_signature(header: dict[str, Any]) -> Signature:
 
 def _built_lengths(described: Any) -> Lengths:
     check_keys("lengths", described, _LENGTHS_KEYS)
-    least, most, varying = described["least"], described["most"], described["varying"]
-    if not (_is_whole(least, 1) and _is_whole(most, 1) and least <= most <= LONGEST):
+    least, most = (_built_ends(described[name]) for name in ("least", "most"))
+    ends = zip(least, most, strict=False)
+    sound = len(least) == len(most) and 1 <= len(least) <= _MOST_LENGTHS
+    if not sound or not all(low <= high <= LONGEST for low, high in ends):
         raise InputError(
-            f"lengths: {least!r:.40} to {most!r:.40}, expected 1 to {LONGEST} at most."
+            f"lengths: {described['least']!r:.40} to {described['most']!r:.40}, expected 1 to "
+            f"{LONGEST} at most."
         )
+    varying = described["varying"]
     if not isinstance(varying, list) or not 1 <= len(varying) <= _MOST_VARYING:
         raise InputError(f"lengths: varying is {varying!r:.80}, expected a list.")
     for i, one in enumerate(varying):
         where = f"lengths: varying {i}"
-        check_keys(where, one, _VARYING_KEYS)
+        known = isinstance(one, dict)
+        check_keys(where, one, _VARYING_KEYS | (one.keys() & _MORE_KEYS if known else set()))
         path, axis = one["path"], one["axis"]
         steps = isinstance(path, list) and 3 <= len(path) <= _MOST_STEPS
         if not steps or not all(isinstance(step, str) or _is_whole(step, 0) for step in path):
@@ -82,8 +99,34 @@ def _built_lengths(described: Any) -> Lengths:
             raise InputError(f"{where}: slope and offset are {numbers!r:.80}, expected integers.")
         if axis is not None and not _is_whole(axis, 0):
             raise InputError(f"{where}: axis is {axis!r:.80}, expected null or an axis.")
-    found = (Varying(tuple(o["path"]), o["axis"], o["slope"], o["offset"]) for o in varying)
-    return Lengths(least, most, tuple(found))
+        _check_more(where, one, len(least))
+    return Lengths(least, most, tuple(map(_built_varying, varying)))
+
+
+def _built_ends(ends: Any) -> tuple[int, ...]:
+    """Return the shortest or the longest of each length; nothing if they are none."""
+    found = tuple(ends) if isinstance(ends, list) else (ends,)
+    return found if all(_is_whole(end, 1) for end in found) else ()
+
+
+def _check_more(where: str, one: Any, lengths: int) -> None:
+    number, of, rule = one.get("length", 0), one.get("of", []), one.get("rule", "")
+    if not _is_whole(number, 0) or number >= lengths:
+        raise InputError(f"{where}: length is {number!r:.80}, expected one below {lengths}.")
+    pairs = isinstance(of, list) and len(of) <= MOST_AXES
+    if not pairs or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(_is_whole(n, 0) for n in pair)
+        for pair in of
+    ):
+        raise InputError(f"{where}: of is {of!r:.80}, expected pairs of a value and an axis.")
+    if rule not in ("", *RULES):
+        raise InputError(f"{where}: rule is {rule!r:.80}, expected one of {', '.join(RULES)}.")
+
+
+def _built_varying(one: Any) -> Varying:
+    of = tuple((value, axis) for value, axis in one.get("of", []))
+    numbers = (one["axis"], one["slope"], one["offset"], one.get("length", 0))
+    return Varying(tuple(one["path"]), *numbers, of, one.get("rule", ""))
 
 
 def _is_whole(number: object, least: int) -> bool:

@@ -10,7 +10,16 @@ import numpy as np
 
 from gossamer.engine.epilogue import expect_axes
 from gossamer.engine.fields import Array, Shape, Value
-from gossamer.engine.operator import Call, Given, Lowered, Operator, network_shape, pair, register
+from gossamer.engine.operator import (
+    ANY_SIZE,
+    Call,
+    Given,
+    Lowered,
+    Operator,
+    network_shape,
+    pair,
+    register,
+)
 from gossamer.engine.ops.function import MOST_WHOLE
 from gossamer.engine.ops.pointwise import affine
 from gossamer.engine.ops.reduce import ReductionName, reduced
@@ -66,7 +75,8 @@ def _adaptive_pool(call: Call, kind: Literal["max", "average"]) -> Lowered:
     if given is None or not 2 <= len(given.shape) <= 3:
         return ()
     size, target = network_shape(given.shape)[1:], network_shape(call.shape)[1:]
-    if all(have % want == 0 for have, want in zip(size, target, strict=True)):
+    even = all(have % want == 0 for have, want in zip(size, target, strict=True))
+    if even and (set(target) == {1} or not ANY_SIZE.get()):
         window = (size[0] // target[0], size[1] // target[1])
         return _pooled(call, Pooling(kind, window, window))
     if kind == "average":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossamer.core.errors import InputError
 from gossamer.engine.epilogue import expect_axis
@@ -156,17 +157,23 @@ def _interpolated(call: Call, axes: int, kind: Callable[..., Doubles]) -> Lowere
 
 
 def _nearest(call: Call, axes: int, middle: float) -> Lowered:
-    """Return the nearest numbers, found in float32 as PyTorch finds them."""
+    """Return the nearest numbers."""
     given = call.given("input")
     if given is None or len(given.shape) != axes + 1:
         return ()
     places = {}
     for dim, step in _steps(call, given, axes).items():
-        axis, along = given.axis(dim), np.arange(call.shape[dim - 1], dtype=np.float32)
+        axis, length, result = given.axis(dim), given.shape[dim - 1], call.shape[dim - 1]
         assert axis is not None
-        found = np.floor((along + np.float32(middle)) * np.float32(step)).astype(np.int64)
-        places[axis] = np.minimum(found, given.shape[dim - 1] - 1)
+        places[axis] = nearest(length, result, step, middle)
     return taken(call, given.value, places)
+
+
+def nearest(length: int, result: int, step: float, middle: float) -> NDArray[np.signedinteger]:
+    """Return the places of the nearest numbers, found in float32 as PyTorch finds them."""
+    along = np.arange(result, dtype=np.float32)
+    found = np.floor((along + np.float32(middle)) * np.float32(step))
+    return np.asarray(np.minimum(found.astype(np.int64), length - 1), np.int64)
 
 
 def adaptive_mean(call: Call, given: Given) -> Lowered:
@@ -175,6 +182,14 @@ def adaptive_mean(call: Call, given: Given) -> Lowered:
     return resampled(call, given, _means, dict.fromkeys(dims, 1.0))
 
 
+INTERPOLATIONS: Mapping[str, Interpolation] = {
+    "linear": partial(_linear, corners=False),
+    "linear-corners": partial(_linear, corners=True),
+    "cubic": partial(_cubic, corners=False),
+    "cubic-corners": partial(_cubic, corners=True),
+    "means": _means,
+}
+"""Matrices for any lengths, by name."""
 _LETTERS = {1: "linear", 2: "bilinear", 3: "trilinear"}
 register(
     Resample,

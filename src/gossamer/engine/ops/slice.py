@@ -10,6 +10,7 @@ from gossamer.core.errors import InputError
 from gossamer.engine.epilogue import expect_axis
 from gossamer.engine.fields import Array, Axis, Count, Shape, Value
 from gossamer.engine.operator import (
+    ANY_SIZE,
     Call,
     Lowered,
     Operator,
@@ -64,7 +65,8 @@ def _sliced(call: Call) -> Lowered:
     if given is None:
         return ()
     axis = given.axis(arguments["dim"])
-    if given.shape == call.shape and arguments["step"] == 1:  # all of it, of the batch as well
+    whole = given.shape == call.shape and arguments["step"] == 1
+    if whole and (axis is None or not ANY_SIZE.get()):  # all of it, of the batch as well
         return (Reshape(given.value, network_shape(call.shape)),)
     size = network_shape(given.shape)
     if axis is None or not _is_whole(arguments["start"], arguments["end"]):
