@@ -7,6 +7,7 @@
 #include "ops/loops.hpp"
 #include "ops/product.hpp"
 #include "single/convolution.hpp"
+#include "single/quads.hpp"
 #include "single/steps.hpp"
 
 namespace gossamer {
@@ -45,6 +46,7 @@ struct Entries {
 // How a run is walked: in so many stretches, and the channels of each in so many panels.
 struct Walk {
     std::int64_t stretches, panels;
+    double cycles = 0.0;  // of a row, about
 };
 
 // How many numbers of one row are stored together, and where those of a row begin.
@@ -99,6 +101,7 @@ Walk best_walk(const Product& layer, const Caches& caches, std::int64_t vectors,
     for (Walk walk = best; walk.stretches <= vectors; ++walk.stretches)
         for (walk.panels = 1; walk.panels <= most; ++walk.panels)
             if (cycles(walk) < cycles(best)) best = walk;
+    best.cycles = cycles(best);
     return best;
 }
 
@@ -378,6 +381,18 @@ void ConvolutionStep::run(const Worker& worker) const noexcept {
     if (!direct_) each_channel([&](std::int64_t channel) { store_channel(scratch, channel); });
 }
 
+// The fastest step, as far as can be told.
+std::unique_ptr<Step> convolution_step(const Site& site, const Product& layer) {
+    const ConvolutionLoops& loops = convolution_loops(site.set);
+    if (layer.weights.kind == WeightsKind::sparse) {
+        const std::int64_t vectors = divided_up(windows_of(layer, site.read(0)).run, loops.lanes);
+        const Walk walk = best_walk(layer, caches(), vectors, loops);
+        std::unique_ptr<Step> step = quad_step(site, layer, walk.cycles);
+        if (step) return step;
+    }
+    return std::make_unique<ConvolutionStep>(site, layer);
+}
+
 }  // namespace
 }  // namespace single
 
@@ -409,7 +424,7 @@ class Convolution final : public Product {
     }
 
     std::unique_ptr<single::Step> make_single(const single::Site& site) const override {
-        return std::make_unique<single::ConvolutionStep>(site, *this);
+        return single::convolution_step(site, *this);
     }
 };
 

@@ -19,6 +19,12 @@ __attribute__((noinline)) void activate(ActivationKind kind, float alpha, float*
     each([&](Vector x) GOSSAMER_LAMBDA_INLINE { return activated(kind, alpha, x); });
 }
 
+// Whether an activation takes so few instructions that it need not be called.
+GOSSAMER_INLINE bool is_short(ActivationKind kind) {
+    return kind == ActivationKind::identity || kind == ActivationKind::relu ||
+           kind == ActivationKind::relu6;
+}
+
 // Sums of one channel become values.
 template <int count>
 GOSSAMER_INLINE void apply(const Finish& finish, int64_t channel, Sums<count>& sums) {
@@ -28,7 +34,7 @@ GOSSAMER_INLINE void apply(const Finish& finish, int64_t channel, Sums<count>& s
     } else if (finish.activation == ActivationKind::relu6) {
 #pragma GCC unroll 16
         for (int i = 0; i < count; ++i) sums.at[i] = at_most(at_least(sums.at[i], 0.0f), 6.0f);
-    } else if (finish.activation != ActivationKind::identity) {
+    } else if (!is_short(finish.activation)) {
         alignas(64) float values[count * width];
 #pragma GCC unroll 16
         for (int i = 0; i < count; ++i) store(values + i * width, sums.at[i]);

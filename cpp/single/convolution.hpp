@@ -26,8 +26,8 @@ struct ConvolutionPanel {
     const std::int64_t* starts;
 };
 
-struct ConvolutionTask {
-    const float* input;
+// What the sums of channels begin with, what follows them and where they go.
+struct SumsTask {
     float* output;
     std::int64_t output_plane;
     const float* bias;      // one number a channel, or null
@@ -36,14 +36,18 @@ struct ConvolutionTask {
     const float* residual;  // planes at the pitch of the run, or null
     std::int64_t residual_plane;
     const std::uint32_t* mask;  // all ones where the run crosses the image; null: store everything
-    std::int64_t vectors;       // in the run
-    std::int64_t stretches;     // it is cut into
+    Finish finish;
+};
+
+struct ConvolutionTask : SumsTask {
+    const float* input;
+    std::int64_t vectors;            // in the run
+    std::int64_t stretches;          // it is cut into
     const ConvolutionPanel* panels;  // sums are in the output from one to the next
     std::int64_t panel_count;
     const Tap<1>* taps;
     const Tap<block_rows>* block_taps;
     std::int64_t channels;
-    Finish finish;
 };
 
 struct ConvolutionLoops {

@@ -1,0 +1,102 @@
+"""Sparse layers over neighbouring positions, such as tokens, against float64."""
+
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gossamer.engine import (
+    Activation,
+    Convolution,
+    Epilogue,
+    Floats,
+    Network,
+    pack_weights,
+    run_portable,
+)
+from gossamer.engine.native import Engine, available_instruction_sets
+
+COMPILED = tuple(name for name in available_instruction_sets() if name != "numpy")
+pytestmark = pytest.mark.skipif(not COMPILED, reason="built without compiled kernels")
+
+
+def layer(weights: Floats, positions: int, epilogue: Epilogue | None = None) -> Network:
+    """Return a layer that reads each position by itself, with a bias of each row's number."""
+    rows, columns = weights.shape
+    bias = np.arange(rows, dtype=np.float32) / rows
+    convolution = Convolution(
+        0, pack_weights(weights, "csr"), (1, 1), bias=bias, epilogue=epilogue or Epilogue()
+    )
+    return Network((columns, 1, positions), (convolution,), 1)
+
+
+def sparse(random: np.random.Generator, rows: int, columns: int, density: float) -> Floats:
+    values = random.standard_normal((rows, columns)).astype(np.float32)
+    return np.where(random.random((rows, columns)) < density, values, np.float32(0))
+
+
+def assert_right(network: Network, inputs: Floats) -> None:
+    expected = run_portable(network, inputs, dtype=np.float64)
+    for instruction_set in COMPILED:
+        engine = Engine(network, instruction_set)
+        found = engine(inputs)
+        assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+        np.testing.assert_array_equal(engine(inputs, threads=2), found)
+
+
+@settings(max_examples=25)
+@given(
+    rows=st.sampled_from((1, 3, 4, 7, 64, 66, 130)),
+    columns=st.sampled_from((1, 5, 90, 700, 1300)),
+    positions=st.sampled_from((1, 15, 16, 17, 47, 48, 81)),
+    density=st.sampled_from((0.0, 0.01, 0.1, 0.5)),
+    activation=st.sampled_from(("identity", "relu", "gelu", "gelu-tanh")),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_of_any_length_give_what_float64_gives(
+    rows: int,
+    columns: int,
+    positions: int,
+    density: float,
+    activation: Literal["identity", "relu", "gelu", "gelu-tanh"],
+    seed: int,
+) -> None:
+    random = np.random.default_rng(seed)
+    scale, shift = random.standard_normal((2, rows)).astype(np.float32)
+    epilogue = Epilogue(
+        residual=0 if rows == columns else None,
+        activation=Activation(activation),
+        scale=scale,
+        shift=shift,
+    )
+    network = layer(sparse(random, rows, columns, density), positions, epilogue)
+    inputs = random.standard_normal((2, *network.inputs[0])).astype(np.float32)
+    assert_right(network, inputs)
+
+
+def test_rows_that_are_much_longer_than_others() -> None:
+    random = np.random.default_rng(0)
+    weights = np.tril(random.standard_normal((131, 131))).astype(np.float32)
+    weights[::5] = 0
+    network = layer(weights, 40, Epilogue(residual=0))
+    assert_right(network, random.standard_normal((1, *network.inputs[0])).astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_reaches_the_rows_that_read_it_and_no_others(value: float) -> None:
+    random = np.random.default_rng(0)
+    weights = np.abs(sparse(random, 70, 300, 0.1))
+    weights[:, [0, 150, 299]] = 0
+    weights[np.array([1, 30, 69])[:, None], [0, 150, 299]] = 2.0
+    network = layer(weights, 33)
+    inputs = np.ones((1, 300, 1, 33), np.float32)
+    inputs[0, [0, 150, 299], 0, [0, 16, 32]] = value
+    expected = layer(weights, 33)
+    finite = run_portable(expected, np.ones_like(inputs), dtype=np.float64)
+    for column, position in ((0, 0), (150, 16), (299, 32)):
+        finite[0, weights[:, column] != 0, 0, position] = value
+    for instruction_set in COMPILED:
+        found = Engine(network, instruction_set)(inputs)
+        np.testing.assert_allclose(found, finite, rtol=1e-6)
