@@ -34,6 +34,11 @@ class Axis(NamedTuple):
     length: int
     slope: int
     offset: int
+    name: str
+
+    def size(self, length: int) -> int:
+        """Return how long it is at a length."""
+        return self.slope * length + self.offset
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +55,7 @@ class Declared:
         for tensor, axes in zip(example.tensors, self.axes, strict=True):
             found = tensor
             for axis in axes:
-                size = axis.slope * lengths[axis.length] + axis.offset
-                places = torch.arange(size) % found.shape[axis.dim]
+                places = torch.arange(axis.size(lengths[axis.length])) % found.shape[axis.dim]
                 found = found.index_select(axis.dim, places)
             changed.append(found)
         return example.with_tensors(changed)
@@ -148,7 +152,7 @@ def _axis(axis: int, dim: Any, numbers: Mapping[str, int], leasts: Shape) -> Axi
             f"'dynamic_shapes' has {dim.__name__}, which is {slope * least + offset} for the least "
             f"{root.__name__}, {least}, but 1 or more was expected."
         )
-    return Axis(axis, numbers[root.__name__], slope, offset)
+    return Axis(axis, numbers[root.__name__], slope, offset, dim.__name__)
 
 
 def _bounds(name: str, dim: Any) -> tuple[int, int]:

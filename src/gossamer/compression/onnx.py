@@ -15,6 +15,7 @@ from gossamer.compression.compacting.copying import given_module
 from gossamer.compression.exporting.attempts import exported
 from gossamer.compression.exporting.recording import BATCH
 from gossamer.compression.exporting.report import OnnxReport, warnings_of
+from gossamer.compression.lengths import DynamicShapes, declared
 from gossamer.core.errors import InputError
 from gossamer.core.files import as_path, replacing
 from gossamer.core.installing import needing
@@ -24,7 +25,13 @@ from gossamer.measures.functional.modes import evaluation
 from gossamer.measures.functional.repeatable import check_answers_repeat
 
 
-def export_onnx(model: nn.Module, example: Example, path: Path | str) -> float:
+def export_onnx(
+    model: nn.Module,
+    example: Example,
+    path: Path | str,
+    *,
+    dynamic_shapes: DynamicShapes | None = None,
+) -> float:
     """Write a network as ONNX, after checking the file against the network.
 
     A single input of the file is "input"; several have the names of the forward's parameters, with
@@ -50,6 +57,9 @@ def export_onnx(model: nn.Module, example: Example, path: Path | str) -> float:
         dict of keyword arguments, in which tensors may stand in tuples, lists and dictionaries.
     path
         Where the file goes.
+    dynamic_shapes
+        Axes behind the batch that may have other lengths, as `compress` takes them; the file names
+        them so, and is checked at several lengths.
 
     Returns
     -------
@@ -100,10 +110,16 @@ def export_onnx(model: nn.Module, example: Example, path: Path | str) -> float:
     ...     export_onnx(network, torch.ones(3, 4), Path(folder) / "network.onnx") < 1e-5
     True
     """
-    return _export(model, example, path).difference
+    return _export(model, example, path, dynamic_shapes).difference
 
 
-def export_report(model: nn.Module, example: Example, path: Path | str) -> OnnxReport:
+def export_report(
+    model: nn.Module,
+    example: Example,
+    path: Path | str,
+    *,
+    dynamic_shapes: DynamicShapes | None = None,
+) -> OnnxReport:
     """Do what `export_onnx` does, and tell which batches the file takes and what it gives.
 
     Parameters, errors and warnings are those of `export_onnx`.
@@ -117,21 +133,24 @@ def export_report(model: nn.Module, example: Example, path: Path | str) -> OnnxR
     >>> report.difference < 1e-5, report.batch, report.outputs, report.checked
     (True, None, ('output',), (1, 2, 3, 4))
     """
-    return _export(model, example, path)
+    return _export(model, example, path, dynamic_shapes)
 
 
-def _export(model: nn.Module, example: Example, path: Path | str) -> OnnxReport:
+def _export(
+    model: nn.Module, example: Example, path: Path | str, dynamic_shapes: DynamicShapes | None
+) -> OnnxReport:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _needed(package)
     path = as_path(path)
     root = given_module(model)
     given = Arguments.of(root, example)
     _check(root, given)
+    asked = None if dynamic_shapes is None else declared(given, dynamic_shapes)
     check_answers_repeat(root, given, "so that no file could be checked against it")
     with evaluation(root), torch.random.fork_rng(devices=[]):
         # A recording may leave its symbols in attributes that a forward sets.
         content, report = exported(
-            _copied(root), given.clone(), path, lambda file: open_session(file, threads=1)
+            _copied(root), given.clone(), path, lambda file: open_session(file, threads=1), asked
         )
     try:
         with replacing(path) as temporary:

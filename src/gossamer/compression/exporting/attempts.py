@@ -16,14 +16,17 @@ from gossamer.compression.exporting.answers import Answers
 from gossamer.compression.exporting.judging import Answer, coarsest, judge
 from gossamer.compression.exporting.recording import (
     NotRecordedError,
+    Varying,
     check_conditions,
     check_draws_nothing,
     content_of,
     doubtful_sizes,
+    doubtful_sizes_of,
     record_any_batch,
     record_one_batch,
 )
 from gossamer.compression.exporting.report import OnnxReport
+from gossamer.compression.lengths import Declared
 from gossamer.compression.outputs import (
     Leaf,
     check_output,
@@ -33,6 +36,7 @@ from gossamer.compression.outputs import (
     output_names,
 )
 from gossamer.core.errors import InputError
+from gossamer.engine.fields import Shape
 from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.running import run, told
 
@@ -66,10 +70,21 @@ class _Task:
     names: Sequence[str]
     left_out: Sequence[str]
     opening: Opening
+    asked: Declared | None
+
+    @property
+    def varying(self) -> Varying:
+        """The axes behind the batch that vary."""
+        given = () if self.asked is None else self.asked.axes
+        return [{axis.dim: axis.name for axis in axes} for axes in given]
 
 
 def exported(
-    model: nn.Module, example: Arguments, path: Path, opening: Opening
+    model: nn.Module,
+    example: Arguments,
+    path: Path,
+    opening: Opening,
+    asked: Declared | None = None,
 ) -> tuple[bytes, OnnxReport]:
     """Return the content of a file that gives what a network gives, and what there is to know.
 
@@ -83,14 +98,18 @@ def exported(
         Where the file will be, for messages.
     opening
         How a file is opened to check it.
+    asked
+        The lengths that are to vary.
 
     Raises
     ------
     InputError
         If the network cannot be exported, or the file would be wrong.
     """
-    task = _task(model, example, opening)
+    task = _task(model, example, opening, asked)
     name = type(model).__name__
+    for ends in () if asked is None else (asked.least, asked.most):
+        _answer_at(task, ends)
     try:
         try:
             return _for_any_batch(task)
@@ -117,7 +136,7 @@ def exported(
         ) from error
 
 
-def _task(model: nn.Module, example: Arguments, opening: Opening) -> _Task:
+def _task(model: nn.Module, example: Arguments, opening: Opening, asked: Declared | None) -> _Task:
     with torch.no_grad():
         # A model may write into what it is given.
         check_output(model, example, lambda inputs: run(model, inputs.clone()))
@@ -133,6 +152,7 @@ def _task(model: nn.Module, example: Arguments, opening: Opening) -> _Task:
         names=output_names(tensors, example.names),
         left_out=[output_name(leaf, example.names) for leaf in others],
         opening=opening,
+        asked=asked,
     )
 
 
@@ -154,7 +174,8 @@ def _for_any_batch(task: _Task) -> tuple[bytes, OnnxReport]:
         if error.inputs is not None:
             check_conditions(program, len(error.inputs))
         raise
-    return content, _report(task, found, None, "", checked)
+    lengths = _checked_at_lengths(program, content, task)
+    return content, _report(task, found, None, "", checked, lengths)
 
 
 def _check_is_matter_of_size(task: _Task, error: WrongFileError) -> None:
@@ -170,14 +191,66 @@ def _check_is_matter_of_size(task: _Task, error: WrongFileError) -> None:
 def _for_one_batch(task: _Task, why: str) -> tuple[bytes, OnnxReport]:
     """Return a file for batches of the example's size only."""
     size = len(task.example)
-    content = content_of(_recorded(record_one_batch, task), _metadata(task, f"{size}"))
+    program = _recorded(record_one_batch, task)
+    content = content_of(program, _metadata(task, f"{size}"))
     found = _checked(content, task, [*task.answers.at([size]), *task.answers.at_random(size)])
-    return content, _report(task, found, size, why, (size,))
+    lengths = _checked_at_lengths(program, content, task)
+    return content, _report(task, found, size, why, (size,), lengths)
 
 
-def _recorded(record: Callable[[nn.Module, Arguments, Sequence[str]], Any], task: _Task) -> Any:
+def _checked_at_lengths(program: Any, content: bytes, task: _Task) -> tuple[Shape, ...]:
+    """Return the lengths at which a file gives what the network gives.
+
+    Raises
+    ------
+    InputError
+        If it gives something else at one, or the network takes it not itself.
+    """
+    if (asked := task.asked) is None:
+        return ()
+    own = asked.own(task.example)
+    lengths = {own, *asked.checked_at(own)}
+    for place, axes in enumerate(asked.axes):
+        for axis in axes:
+            ends = [axis.size(end[axis.length]) for end in (asked.least, asked.most)]
+            for size in doubtful_sizes_of(program, place, axis.dim, *ends):
+                length, rest = divmod(size - axis.offset, axis.slope)
+                if not rest:
+                    lengths.add((*own[: axis.length], length, *own[axis.length + 1 :]))
+    for one in sorted(lengths):
+        try:
+            _checked(content, task, [_answer_at(task, one)])
+        except WrongFileError as error:
+            raise InputError(
+                f"The length cannot vary in an ONNX file: at {_at(one)}, {error}, as where a "
+                "forward asks how long its inputs are; declare lengths for which it computes the "
+                "same."
+            ) from error
+    return tuple(sorted(lengths))
+
+
+def _answer_at(task: _Task, lengths: Shape) -> Answer:
+    """Return what a network gives for its example at other lengths.
+
+    Raises
+    ------
+    InputError
+        If it fails there.
+    """
+    assert task.asked is not None
+    try:
+        return task.answers.to(task.asked.example(task.example, lengths))
+    except InputError as error:
+        raise InputError(f"The length cannot vary: at {_at(lengths)}, {error}") from error
+
+
+def _at(lengths: Shape) -> str:
+    return " x ".join(map(str, lengths))
+
+
+def _recorded(record: Callable[..., Any], task: _Task) -> Any:
     with giving(task.model, task.chosen) if task.chosen else nullcontext():
-        program = record(task.model, task.example, task.names)
+        program = record(task.model, task.example, task.names, task.varying)
     check_draws_nothing(program, type(task.model).__name__)
     return program
 
@@ -187,7 +260,12 @@ def _metadata(task: _Task, batch: str) -> dict[str, str]:
 
 
 def _report(
-    task: _Task, found: tuple[float, str], batch: int | None, why: str, checked: tuple[int, ...]
+    task: _Task,
+    found: tuple[float, str],
+    batch: int | None,
+    why: str,
+    checked: tuple[int, ...],
+    lengths: tuple[Shape, ...],
 ) -> OnnxReport:
     difference, unsupported = found
     return OnnxReport(
@@ -197,6 +275,7 @@ def _report(
         outputs=tuple(task.names),
         left_out=tuple(task.left_out),
         checked=checked,
+        lengths=lengths,
         refused=dict(task.answers.refused),
         unsupported=unsupported,
     )

@@ -5,7 +5,7 @@ something of that size it follows the answer for the example, and notes the cond
 nothing is left of it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,13 @@ class NotRecordedError(Exception):
     """A network cannot be recorded, or not for the sizes that were asked for."""
 
 
-def record_any_batch(model: nn.Module, example: Arguments, names: Sequence[str]) -> Any:
+Varying = Sequence[Mapping[int, str]]
+"""Of each input the axes behind the batch that may have any length, with their names."""
+
+
+def record_any_batch(
+    model: nn.Module, example: Arguments, names: Sequence[str], varying: Varying = ()
+) -> Any:
     """Return a network as a program of ONNX that takes batches of any size.
 
     Parameters
@@ -42,30 +48,43 @@ def record_any_batch(model: nn.Module, example: Arguments, names: Sequence[str])
         Its inputs, [batch, ...].
     names
         Of the outputs.
+    varying
+        Further axes that may have any length.
 
     Raises
     ------
     NotRecordedError
         If it cannot be recorded, or only for one size, which it uses as a plain number.
+    InputError
+        If a further axis has one length only.
     """
     # A name in place of a `Dim` is never replaced by the number that a forward makes of it.
-    program = _recorded(model, several_examples(example), names, BATCH)
+    program = _recorded(model, several_examples(example), names, BATCH, varying)
     if any(isinstance(given.shape[0], int) for given in program.model.graph.inputs):
         raise NotRecordedError(_PLAIN_NUMBER)
     return program
 
 
-def record_one_batch(model: nn.Module, example: Arguments, names: Sequence[str]) -> Any:
+def record_one_batch(
+    model: nn.Module, example: Arguments, names: Sequence[str], varying: Varying = ()
+) -> Any:
     """Return a network as a program of ONNX that takes batches of the example's size only.
 
     Parameters and errors are those of `record_any_batch`.
     """
-    return _recorded(model, example, names, None)
+    return _recorded(model, example, names, None, varying)
 
 
-def _recorded(model: nn.Module, example: Arguments, names: Sequence[str], batch: str | None) -> Any:
+def _recorded(
+    model: nn.Module,
+    example: Arguments,
+    names: Sequence[str],
+    batch: str | None,
+    varying: Varying,
+) -> Any:
     args, kwargs = example.clone().positional_and_named
-    axes = [{0: batch}] * len(example.tensors)
+    counted: dict[int, str] = {} if batch is None else {0: batch}
+    axes = [{**counted, **one} for one in varying or [{}] * len(example.tensors)]
     try:
         with torch.no_grad(), quietly():
             program = torch.onnx.export(
@@ -73,7 +92,7 @@ def _recorded(model: nn.Module, example: Arguments, names: Sequence[str], batch:
                 args,
                 kwargs=kwargs,
                 dynamo=True,
-                dynamic_shapes=None if batch is None else example.dynamic_shapes(axes),
+                dynamic_shapes=example.dynamic_shapes(axes) if any(axes) else None,
                 input_names=list(example.names),
                 output_names=list(names),
                 verbose=False,
@@ -81,6 +100,15 @@ def _recorded(model: nn.Module, example: Arguments, names: Sequence[str], batch:
     except Exception as error:
         raise NotRecordedError(_reason(error)) from error
     assert program is not None
+    for given, one in zip(program.model.graph.inputs, varying, strict=False):
+        for axis, name in one.items():
+            shape = given.shape or ()
+            if axis < len(shape) and isinstance(shape[axis], int):
+                raise InputError(
+                    f"The length cannot vary in an ONNX file: the forward takes {name} of "
+                    f"{given.name} for the plain number {shape[axis]}, or checks that it is; "
+                    "leave 'dynamic_shapes' out, or let the forward ask its inputs for their sizes."
+                )
     return program
 
 
@@ -167,12 +195,22 @@ def _asking(condition: str, size: int) -> str:
     return f"its forward asks whether {condition}, and computes a batch of {size} in another way"
 
 
-def _conditions(program: Any) -> Iterator[tuple[str, Callable[[int], bool]]]:
-    """Yield what was taken for granted of the size of the batch, in words and as a function."""
-    batch = _symbolic_batch(program.exported_program)
-    if batch is None:
+def doubtful_sizes_of(program: Any, place: int, axis: int, least: int, most: int) -> list[int]:
+    """Return sizes of an axis of an input at which a condition on it does not hold, two of each."""
+    found: set[int] = set()
+    for _, holds in _conditions(program, place, axis):
+        found.update([size for size in range(least, most + 1) if not holds(size)][:2])
+    return sorted(found)
+
+
+def _conditions(
+    program: Any, place: int = 0, axis: int = 0
+) -> Iterator[tuple[str, Callable[[int], bool]]]:
+    """Yield what was taken for granted of the size of an axis, in words and as a function."""
+    size = _symbolic_size(program.exported_program, place, axis)
+    if size is None or not size.node.expr.is_Symbol:
         return
-    symbol, shapes = batch.node.expr, batch.node.shape_env
+    symbol, shapes = size.node.expr, size.node.shape_env
     bounds = shapes.var_to_range.get(symbol)
     if bounds is not None:
         yield f"{BATCH} >= {bounds.lower}", lambda size: bool(bounds.lower <= size)
@@ -188,13 +226,14 @@ def _as_function(expression: Any, symbol: Any) -> Callable[[int], bool]:
     return lambda size: bool(expression.subs(symbol, size))
 
 
-def _symbolic_batch(program: torch.export.ExportedProgram) -> torch.SymInt | None:
+def _symbolic_size(
+    program: torch.export.ExportedProgram, place: int, axis: int
+) -> torch.SymInt | None:
     names = program.graph_signature.user_inputs
-    for node in program.graph.nodes:
-        if node.name in names and isinstance(node.meta.get("val"), Tensor):
-            size = node.meta["val"].shape[0]
-            return size if isinstance(size, torch.SymInt) else None
-    return None
+    values = [node.meta.get("val") for node in program.graph.nodes if node.name in names]
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    size = tensors[place].shape[axis] if place < len(tensors) else None
+    return size if isinstance(size, torch.SymInt) else None
 
 
 def content_of(program: Any, metadata: dict[str, str]) -> bytes:

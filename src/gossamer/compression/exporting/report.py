@@ -26,6 +26,8 @@ class OnnxReport:
         inputs; None is not among them.
     checked
         Sizes of the batches on which it was checked.
+    lengths
+        The lengths of inputs at which it was checked, where they may vary.
     refused
         By the sizes among those tried on which the network itself fails, why. What the file gives
         for them means nothing.
@@ -40,6 +42,7 @@ class OnnxReport:
     outputs: tuple[str, ...]
     left_out: tuple[str, ...]
     checked: tuple[int, ...]
+    lengths: tuple[tuple[int, ...], ...]
     refused: Mapping[int, str]
     unsupported: str
 
