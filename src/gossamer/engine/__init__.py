@@ -83,6 +83,7 @@ from gossamer.engine.ops.take import Take
 from gossamer.engine.passes.folding import fold
 from gossamer.engine.passes.fusing import REWRITTEN, finished, fuse
 from gossamer.engine.passes.laying_out import lay_out
+from gossamer.engine.passes.unread import without_unread
 from gossamer.engine.portable import run_portable, run_portable_all
 from gossamer.engine.signature import (
     NumberType,
@@ -113,5 +114,5 @@ __all__ = [
     "check_network", "dense", "finished", "fold", "fuse", "has_kernels", "lay_out",
     "network_axis", "network_shape", "own_signature", "pack_weights", "read_by", "register",
     "renamed", "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights",
-    "weights_of", "window_positions",
+    "weights_of", "window_positions", "without_unread",
 ]  # fmt: skip

@@ -44,6 +44,7 @@ from gossamer.engine import (
     network_shape,
     step_name,
     weights_of,
+    without_unread,
 )
 from gossamer.graph.examples import kind_of
 
@@ -328,7 +329,7 @@ def _part(
     named: dict[Value, Shape] = {node.name: network_shape(layout.shapes[node]) for node in entries}
     program = Program(named, operators, tuple(node.name for node in exits))
     with np.errstate(all="ignore"):  # what overflows is refused just below
-        program = fuse(fold(lay_out(program)))
+        program = fuse(without_unread(fold(lay_out(program))))
         network = finished(program)
     check_network(network)
     modules = _modules_of_layers([*map(str, program.operators)], entries, ordered)
