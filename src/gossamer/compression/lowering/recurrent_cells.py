@@ -12,7 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, fx
 
-from gossamer.compression.lowering.recurrence import CELLS, called, one_direction
+from gossamer.compression.lowering.recurrence import called, one_direction
+from gossamer.compression.lowering.recurrent_operation import CELLS
 from gossamer.compression.lowering.tracing import Trace, constants, operation_name
 
 _aten = torch.ops.aten

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gossamer.compression.lowering.in_place import without_writing
+from gossamer.compression.lowering.packed_sequences import padded_sequences
 from gossamer.compression.lowering.recurrent_calls import (
     RecurrentCalls,
     named_as_in_pytorch,
@@ -100,8 +101,10 @@ def _exported(
     args, kwargs = example.positional_and_named
     batch = [{0: torch.export.Dim("batch")}] * len(example.tensors)
     dimensions = example.dynamic_shapes(batch) if dynamic else None
-    layers = contextlib.nullcontext() if strict else RecurrentCalls()
-    with torch.no_grad(), quietly(), _masks_taken_as_they_are(), layers:
+    with contextlib.ExitStack() as calls, torch.no_grad(), quietly(), _masks_taken_as_they_are():
+        if not strict:
+            calls.enter_context(RecurrentCalls())
+            calls.enter_context(padded_sequences())
         program = torch.export.export(model, args, kwargs, dynamic_shapes=dimensions, strict=strict)
     with quietly():
         graph = _module_of(program)
