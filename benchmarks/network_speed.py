@@ -224,7 +224,7 @@ def stepping(decoder: Decoder, example: Tensor) -> Call:
     last = tokens[:, -1:]
 
     def call() -> Any:
-        decoder.length = TOKENS
+        decoder.lengths = [TOKENS] * decoder.batch
         return decoder.step(last)
 
     return call

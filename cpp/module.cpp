@@ -301,17 +301,21 @@ void add_engine(nb::module_& module) {
              nb::arg("repeats"));
 }
 
-void attend(KeptAttention& kept, std::int64_t place, nb::handle queries, nb::handle keys,
-            nb::handle values, nb::handle outputs) {
+void attend(KeptAttention& kept, const std::vector<std::int64_t>& places, nb::handle queries,
+            nb::handle keys, nb::handle values, nb::handle outputs) {
     const std::int64_t sequences = kept.form().sequences;
     const Buffer query(queries, PyBUF_SIMPLE), key(keys, PyBUF_SIMPLE), value(values, PyBUF_SIMPLE);
     const Buffer output(outputs, PyBUF_WRITABLE);
-    if (place < 0 || place >= kept.form().most)
-        throw std::invalid_argument("place must be one of those that there is room for");
+    const std::int64_t most = kept.form().most;
+    if (static_cast<std::int64_t>(places.size()) != sequences ||
+        std::any_of(places.begin(), places.end(),
+                    [&](std::int64_t place) { return place >= most; }))
+        throw std::invalid_argument(
+            "there must be a place for each sequence, of those that there is room for");
     if (!query.has(sequences, kept.queries()) || !key.has(sequences, kept.keys()) ||
         !value.has(sequences, kept.values()) || !output.has(sequences, kept.outputs()))
         throw std::invalid_argument("arrays must have the numbers of a token for each sequence");
-    kept.attend(place, query.data(), key.data(), value.data(), output.data());
+    kept.attend(places.data(), query.data(), key.data(), value.data(), output.data());
 }
 
 void add_decoding(nb::module_& module) {
@@ -332,9 +336,11 @@ void add_decoding(nb::module_& module) {
             nb::arg("instruction_set"),
             "`added` to the scores is an array of no numbers or [1 or heads x most x most].")
         .def_prop_ro("bytes", &KeptAttention::bytes)
-        .def("attend", &attend, nb::arg("place"), nb::arg("query"), nb::arg("key"),
+        .def("attend", &attend, nb::arg("places"), nb::arg("query"), nb::arg("key"),
              nb::arg("value"), nb::arg("output"),
-             "Keep the key and the value of a token of each sequence, and attend from it.");
+             "Keep the key and the value of a token of each sequence at its place, and attend from "
+             "it; "
+             "a sequence whose place is below 0 keeps nothing and gets zeros.");
 }
 
 }  // namespace

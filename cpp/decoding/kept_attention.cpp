@@ -41,13 +41,18 @@ std::int64_t KeptAttention::bytes() const {
     return static_cast<std::int64_t>(sizeof(float) * (keys_.size() + values_.size()));
 }
 
-void KeptAttention::attend(std::int64_t place, const float* query, const float* key,
+void KeptAttention::attend(const std::int64_t* places, const float* query, const float* key,
                            const float* value, float* output) {
     const auto& [sequences, most, heads, key_heads, width, depth, scale] = form_;
     const std::int64_t shared = heads / key_heads;  // heads that read the same keys
     const std::int64_t pairs = most * most;
     const std::int64_t copies = static_cast<std::int64_t>(added_.size()) / pairs;
     for (std::int64_t at = 0; at < sequences * key_heads; ++at) {
+        const std::int64_t place = places[at / key_heads];
+        if (place < 0) {
+            std::fill_n(output + at * shared * depth, shared * depth, 0.0f);
+            continue;
+        }
         float* const keys = keys_.data() + at * most * width;
         float* const values = values_.data() + at * most * depth;
         std::copy_n(key + at * width, width, keys + place * width);

@@ -44,9 +44,10 @@ class KeptAttention {
     const Form& form() const { return form_; }
     std::int64_t bytes() const;
 
-    // What the queries of the token at a place come to, whose keys and values are kept.
-    void attend(std::int64_t place, const float* query, const float* key, const float* value,
-                float* output);
+    // What the queries of a token of each sequence come to, whose key and value are kept at the
+    // place of that sequence; zeros, and nothing is kept, where the place is below 0.
+    void attend(const std::int64_t* places, const float* query, const float* key,
+                const float* value, float* output);
 
   private:
     Form form_;

@@ -291,3 +291,38 @@ def test_a_network_of_one_length_or_more_inputs_is_refused(model: Fitted) -> Non
     two = Network(((4,), (2,)), network.layers[:0], (0, 1))
     with pytest.raises(InputError, match="takes 2 inputs, expected its tokens alone"):
         Decoder(two, model[1])
+
+
+@pytest.mark.parametrize("instruction_set", available_instruction_sets())
+def test_padded_sequences_are_each_what_they_are_without_padding(
+    model: Fitted, instruction_set: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOSSAMER_INSTRUCTION_SET", instruction_set)
+    random = np.random.default_rng(7)
+    prompts = random.integers(0, WORDS, (4, 6))
+    mask = np.array(
+        [[0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 0, 1, 1, 0, 1], [1, 1, 1, 1, 1, 1]]
+    )
+    later = random.integers(0, WORDS, (4, 3))
+    ended = np.array([[1, 1, 0], [1, 1, 1], [0, 0, 0], [1, 1, 1]], bool)
+    together, alone = Decoder(*model, max_length=9, batch=4), Decoder(*model, max_length=9)
+    found = [together.step(prompts, mask), together.step(later, ended)]
+    assert together.lengths == [6, 6, 4, 9]
+    for number in range(4):
+        alone.reset()
+        for part, tokens, some in zip(found, (prompts, later), (mask, ended), strict=True):
+            there = np.flatnonzero(some[number])
+            assert not part["logits"][number][some[number] == 0].any()
+            if not there.size:
+                assert not part["last"][number].any()
+                continue
+            expected = alone.step(tokens[number, there])
+            logits = part["logits"][number, there]
+            np.testing.assert_allclose(logits, expected["logits"][0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(part["last"][number], expected["last"][0], 1e-4, 1e-5)
+    together.step(later[:, :1], [[1], [1], [1], [0]])  # what is full waits
+    with pytest.raises(InputError, match="tokens: 1 given, expected 1 to 0, as 9 of 9 were given"):
+        together.step(later[:, :1])
+    for wrong in ([[1]] * 3, [[2]] * 4, [1] * 4):
+        with pytest.raises(InputError, match=r"mask: .*, expected 0 and 1, or truth values, \[4,"):
+            together.step(later[:, :1], wrong)

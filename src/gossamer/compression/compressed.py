@@ -256,7 +256,7 @@ class Compressed:
         max_length
             How many tokens it can be given; by default as many as the network takes.
         batch
-            How many sequences are computed side by side, all of one length.
+            How many sequences are computed side by side; a mask tells their lengths apart.
 
         Raises
         ------

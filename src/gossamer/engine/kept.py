@@ -1,5 +1,6 @@
 """Attention of one token at a time over the keys and values of those before, which are kept."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,9 @@ from gossamer.engine.fields import Floats
 from gossamer.engine.native import kept_attention_kernel
 from gossamer.engine.ops.attention import Attention
 
+Places = Sequence[int]
+"""Of each sequence."""
+
 
 class Kept(Protocol):
     """Keys and values of one attention, of so many sequences."""
@@ -19,11 +23,12 @@ class Kept(Protocol):
         """The memory for them."""
 
     def attend(
-        self, place: int, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
+        self, places: Places, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
     ) -> Floats:
-        """Return [sequences, features, 1, 1] for the tokens at a place, whose key and value stay.
+        """Return [sequences, features, 1, 1] for a token of each, whose key and value stay.
 
-        Arrays hold [sequences, features] numbers, in any shape behind the first axis.
+        They stay at the place of each sequence; where that is below 0 nothing does, and there are
+        zeros. Arrays hold [sequences, features] numbers, in any shape behind the first axis.
         """
 
 
@@ -61,10 +66,10 @@ class _OnKernels:
         return int(self._kernel.bytes)
 
     def attend(
-        self, place: int, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
+        self, places: Places, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
     ) -> Floats:
         outputs = np.empty(self._shape, np.float32)
-        self._kernel.attend(place, query, key, value, outputs)
+        self._kernel.attend(list(places), query, key, value, outputs)
         return outputs
 
 
@@ -80,13 +85,22 @@ class _OnNumpy:
         return self._keys.nbytes + self._values.nbytes
 
     def attend(
-        self, place: int, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
+        self, places: Places, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
     ) -> Floats:
         layer, heads, count = self._layer, self._layer.key_heads, len(query)
-        self._keys[:, :, place] = key.reshape(count, heads, -1)
-        self._values[:, :, place] = value.reshape(count, heads, -1)
-        keys, values = self._keys[:, :, : place + 1], self._values[:, :, : place + 1]
         queries = query.reshape(count, heads, layer.heads // heads, -1)
+        keys, values = key.reshape(count, heads, -1), value.reshape(count, heads, -1)
+        found = np.zeros((count, *queries.shape[1:3], values.shape[2]), np.float32)
+        for place in {*places} - {-1}:
+            some = np.flatnonzero(np.asarray(places) == place)
+            self._keys[some, :, place] = keys[some]
+            self._values[some, :, place] = values[some]
+            found[some] = self._attended(place, queries[some], some)
+        return found.reshape(count, -1, 1, 1)
+
+    def _attended(self, place: int, queries: NDArray[Any], some: NDArray[Any]) -> NDArray[Any]:
+        layer = self._layer
+        keys, values = self._keys[some, :, : place + 1], self._values[some, :, : place + 1]
         scores = (queries @ keys.swapaxes(2, 3)) * np.float32(layer.scale)
         if self._added.size:
             row = np.broadcast_to(self._added[:, place, : place + 1], (layer.heads, place + 1))
@@ -94,5 +108,5 @@ class _OnNumpy:
         peak = scores.max(axis=-1, keepdims=True)
         powers = np.exp(scores - np.where(np.isneginf(peak), 0, peak))
         total = powers.sum(axis=-1, keepdims=True)
-        shares = powers / np.where(total == 0, 1, total)
-        return np.asarray(shares @ values, np.float32).reshape(count, -1, 1, 1)
+        shares: NDArray[Any] = powers / np.where(total == 0, 1, total)
+        return shares @ values

@@ -56,9 +56,9 @@ class KeptAttention:
     @property
     def bytes(self) -> int: ...
 
-    def attend(self, place: int, query: object, key: object, value: object, output: object) -> None:
+    def attend(self, places: Sequence[int], query: object, key: object, value: object, output: object) -> None:
         """
-        Keep the key and the value of a token of each sequence, and attend from it.
+        Keep the key and the value of a token of each sequence at its place, and attend from it; a sequence whose place is below 0 keeps nothing and gets zeros.
         """
 
 class TrainingIndex:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from gossamer.core.arrays import as_array
 from gossamer.core.errors import InputError
 from gossamer.engine import Network, Signature
-from gossamer.engine.decoding import Attended, Segment, Steps, steps_of
+from gossamer.engine.decoding import Attended, Placed, Segment, Steps, steps_of
 from gossamer.engine.indices import Indices
 from gossamer.engine.kept import kept_attention
 from gossamer.engine.lengths import at_lengths
@@ -39,14 +39,16 @@ class Decoder:
     threads
         How many the engine may use.
     batch
-        How many sequences are computed side by side, all of one length.
+        How many sequences are computed side by side.
 
     Attributes
     ----------
     max_length : int
         How many tokens each sequence can have.
+    lengths : list of int
+        How many each has been given, without those that were masked.
     length : int
-        How many it has been given.
+        The largest of these.
     batch : int
         How many sequences there are.
     cache_bytes : int
@@ -78,7 +80,7 @@ class Decoder:
             )
         if type(batch) is not int or batch < 1:
             raise InputError(f"batch is {batch!r}, expected a whole number from 1 on.")
-        self.length, self.batch = 0, batch
+        self.lengths, self.batch = [0] * batch, batch
         self._threads = threads
         self._signature = at_lengths(network, signature, (1,))[1]
         self._engines = {
@@ -97,9 +99,14 @@ class Decoder:
 
     def reset(self) -> None:
         """Forget all tokens."""
-        self.length = 0
+        self.lengths = [0] * self.batch
 
-    def step(self, tokens: ArrayLike) -> Any:
+    @property
+    def length(self) -> int:
+        """How many tokens the longest sequence has been given."""
+        return max(self.lengths)
+
+    def step(self, tokens: ArrayLike, mask: ArrayLike | None = None) -> Any:
         """Return what the network gives for further tokens, behind those given before.
 
         Parameters
@@ -107,12 +114,16 @@ class Decoder:
         tokens
             Of each sequence, [batch, tokens], with the features of each token behind where the
             network takes such; whole numbers where it takes these. Of one alone also [tokens].
+        mask
+            Which tokens count, [batch, tokens], 1 or true where they do; all if left out. Others
+            fill up prompts of several lengths, on either side or in between, or stand for sequences
+            that have ended: each sequence is computed as if they were not there.
 
         Returns
         -------
         NDArray, tuple or dict of these
             As the network gives it for sequences of these tokens: logits [batch, tokens, ...]. What
-            it gives of the last token alone stands there for the last.
+            it gives of the last token alone stands there for the last. Zeros for what is masked.
 
         Raises
         ------
@@ -129,20 +140,48 @@ class Decoder:
             raise InputError(f"tokens: shape {list(given.shape)}, expected [{named}].")
         if given.dtype.kind not in ("fiu" if spec.type == "float32" else "iu"):
             raise InputError(f"tokens: of type {given.dtype}, expected {spec.type}.")
-        if not 1 <= count <= self.max_length - self.length:
+        counted = self._counted(mask, count)
+        if not count or (counted.sum(1) + self.lengths).max() > self.max_length:
             raise InputError(
                 f"tokens: {count} given, expected 1 to {self.max_length - self.length}, as "
                 f"{self.length} of {self.max_length} were given before; call reset(), or make a "
                 "decoder of a larger max_length."
             )
-        return self._returned(self._together([self._one(one) for one in _each(given, axis)]))
-
-    def _together(self, found: Sequence[Sequence[NDArray[Any]]]) -> list[NDArray[Any]]:
-        """Return each output for several tokens, of which are given those of each token."""
-        return [
-            parts[-1] if axis is None else np.concatenate(parts, axis=axis)
-            for parts, (_, axis) in zip(zip(*found, strict=True), self._steps.outputs, strict=True)
+        found = [
+            self._one(one, some) for one, some in zip(_each(given, axis), counted.T, strict=True)
         ]
+        return self._returned(self._together(found, counted))
+
+    def _counted(self, mask: ArrayLike | None, count: int) -> NDArray[np.bool_]:
+        """Return which of so many tokens count, [batch, tokens]."""
+        if mask is None:
+            return np.ones((self.batch, count), np.bool_)
+        given = as_array("mask", mask, "expected truth values")
+        given = given[None] if given.ndim == 1 and self.batch == 1 else given
+        if given.shape != (self.batch, count) or not np.isin(given, (0, 1)).all():
+            raise InputError(
+                f"mask: {given.dtype} of shape {list(given.shape)}, expected 0 and 1, or truth "
+                f"values, [{self.batch}, {count}], for as many tokens."
+            )
+        return given.astype(np.bool_)
+
+    def _together(
+        self, found: Sequence[Sequence[NDArray[Any]]], counted: NDArray[np.bool_]
+    ) -> list[NDArray[Any]]:
+        """Return each output for several tokens, of which are given those of each token."""
+        outputs = []
+        for parts, (_, axis) in zip(zip(*found, strict=True), self._steps.outputs, strict=True):
+            if counted.all():
+                outputs.append(parts[-1] if axis is None else np.concatenate(parts, axis=axis))
+                continue
+            last = np.zeros_like(parts[0])
+            each = []
+            for part, some in zip(parts, counted.T, strict=True):
+                there = some.reshape(-1, *(1,) * (part.ndim - 1))
+                each.append(np.where(there, part, np.zeros_like(part)))
+                last = np.where(there, part, last)
+            outputs.append(last if axis is None else np.concatenate(each, axis=axis))
+        return outputs
 
     def _returned(self, outputs: Sequence[NDArray[Any]]) -> Any:
         """Return outputs in the container in which the network gives them."""
@@ -152,12 +191,14 @@ class Decoder:
         names = (spec.name for spec in self._signature.outputs)
         return tuple(outputs) if returns == "tuple" else dict(zip(names, outputs, strict=True))
 
-    def _one(self, token: NDArray[Any]) -> list[NDArray[Any]]:
-        """Return each output for one token, in the shape that it has for a sequence of one."""
+    def _one(
+        self, token: NDArray[Any], counted: NDArray[np.bool_] | None = None
+    ) -> list[NDArray[Any]]:
+        """Return each output for a token of each sequence, in the shape for a sequence of one."""
+        some = np.ones(self.batch, np.bool_) if counted is None else counted
+        places = [at if one else -1 for at, one in zip(self.lengths, some, strict=True)]
         values: dict[int, NDArray[Any]] = {
-            value: np.broadcast_to(number, (self.batch, *number.shape[1:]))
-            for value, placed in self._steps.placed.items()
-            for number in (placed.at(self.length),)
+            value: _placed(placed, places) for value, placed in self._steps.placed.items()
         }
         values[0] = token
         kept = iter(self._kept)
@@ -165,7 +206,7 @@ class Decoder:
             if isinstance(part, Attended):
                 layer = part.layer
                 read = (values[int(value)] for value in (layer.query, layer.key, layer.value))
-                values[part.gives] = next(kept).attend(self.length, *read)
+                values[part.gives] = next(kept).attend(places, *read)
                 continue
             given = tuple(
                 values[value].reshape(self.batch, *shape)
@@ -178,7 +219,7 @@ class Decoder:
                 arrays = tuple(np.ascontiguousarray(one, np.float32) for one in given)
                 found = engine.compute(arrays, self._threads)
             values.update(zip(part.gives, found, strict=True))
-        self.length += 1
+        self.lengths = [at + int(one) for at, one in zip(self.lengths, some, strict=True)]
         return self._signature.typed(tuple(values[value] for value, _ in self._steps.outputs))
 
     def _check(self, network: Network, signature: Signature) -> None:
@@ -202,7 +243,8 @@ class Decoder:
             given = np.take(sequence, range(length), self._steps.axis)
             given = given.reshape(self.batch, *one.inputs[0])
             expected = as_model.typed(Engine(one).run((given,), self._threads))
-            for mine, whole in zip(self._together(found), expected, strict=True):
+            whole_batch = np.ones((self.batch, length), np.bool_)
+            for mine, whole in zip(self._together(found, whole_batch), expected, strict=True):
                 alike = mine.shape == whole.shape
                 error = np.abs(mine - whole).max(initial=0.0) if alike else np.inf
                 if not error <= _TOLERANCE * np.abs(whole).max(initial=0.0):
@@ -210,6 +252,15 @@ class Decoder:
                         f"decoder: for {length} tokens the answers differ from those of the whole "
                         f"sequence by {error:.2g}, so that tokens cannot be computed one at a time."
                     )
+
+
+def _placed(placed: Placed, places: Sequence[int]) -> NDArray[Any]:
+    """Return what the tokens at some places have, one of each sequence."""
+    known = {place: placed.at(max(place, 0)) for place in {*places}}
+    if len(known) == 1:
+        (number,) = known.values()
+        return np.broadcast_to(number, (len(places), *number.shape[1:]))
+    return np.concatenate([known[place] for place in places])
 
 
 def _each(sequence: NDArray[Any], axis: int) -> list[NDArray[Any]]:
