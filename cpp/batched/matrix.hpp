@@ -7,6 +7,7 @@
 
 #include "batched/strips.hpp"
 #include "core/plan.hpp"
+#include "core/scratch.hpp"
 
 namespace gossamer::batched {
 
@@ -38,7 +39,7 @@ class PackedMatrix {
     std::vector<Panel> panels_;
     std::vector<std::int32_t> order_;
     std::vector<std::int32_t> starts_;
-    std::vector<Entry> entries_;
+    LongVector<Entry> entries_;
     std::vector<std::int32_t> offsets_;
     std::vector<float> values_;
 };

@@ -87,6 +87,8 @@ GOSSAMER_INLINE void fetch(const float* from, int floats) {
     for (int i = 0; i < floats; i += line) __builtin_prefetch(from + i);
 }
 
+constexpr int floats_ahead = 2048;  // weights are fetched so far before they are needed
+
 // Inputs lie in the third cache or behind it, channels apart, where no processor expects them. So
 // each row fetches some of those that come next, and what its sums are added to.
 struct Ahead {
@@ -126,6 +128,10 @@ GOSSAMER_INLINE void each_row(const Strip& strip, const Panel& panel) {
                 fetch(residual + row * strip.residual_row, pixels * width);
         }
         const Entry* const end = panel.entries + panel.starts[number + 1];
+        // Where few sums are made of a weight, it takes as long to be fetched.
+        if constexpr (count <= 2)
+            fetch(reinterpret_cast<const float*>(entry) + floats_ahead,
+                  2 * static_cast<int>(end - entry));
         float* const partial = whole ? nullptr : partial_of(number);
         Sums<count> sums;
         if (whole || panel.begins) {

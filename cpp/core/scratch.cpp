@@ -1,10 +1,38 @@
 #include "core/scratch.hpp"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <new>
 #include <utility>
 
 namespace gossamer {
+
+namespace {
+
+// Memory in pages of so many bytes is found by the processor without a look for each 4 KB of it.
+constexpr std::size_t huge_page = 2 << 20;
+
+}  // namespace
+
+void* new_memory(std::size_t bytes) {
+    const std::size_t unit = bytes < huge_page * 3 / 4 ? 64 : huge_page;
+    const std::size_t whole = (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit;
+    void* memory = std::aligned_alloc(unit, whole);
+    if (!memory) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+    if (unit == huge_page) madvise(memory, whole, MADV_HUGEPAGE);  // only faster if it succeeds
+#endif
+    return memory;
+}
+
+Scratch zeros(std::size_t floats) {
+    auto* memory = static_cast<float*>(new_memory(floats * sizeof(float)));
+    std::fill_n(memory, floats, 0.0f);
+    return Scratch(memory);
+}
 
 Scratch ScratchPool::take() {
     if (mutex_.try_lock()) {
@@ -15,11 +43,7 @@ Scratch ScratchPool::take() {
             return scratch;
         }
     }
-    const std::size_t floats = (std::max<std::size_t>(floats_, 1) + 15) / 16 * 16;
-    auto* memory = static_cast<float*>(std::aligned_alloc(64, floats * sizeof(float)));
-    if (!memory) throw std::bad_alloc();
-    std::fill_n(memory, floats, 0.0f);
-    return Scratch(memory);
+    return zeros((floats_ + 15) / 16 * 16);
 }
 
 void ScratchPool::keep(Scratch scratch) {

@@ -14,6 +14,30 @@ struct Freed {
 };
 using Scratch = std::unique_ptr<float[], Freed>;
 
+// New memory from a line of the cache on; much of it in large pages where the system has them. To
+// be freed by std::free.
+void* new_memory(std::size_t bytes);
+
+Scratch zeros(std::size_t floats);
+
+// For long vectors that are read from end to end.
+template <typename Number>
+struct InLargePages {
+    using value_type = Number;
+    InLargePages() = default;
+    template <typename Other>
+    InLargePages(const InLargePages<Other>&) {}
+    Number* allocate(std::size_t count) {
+        return static_cast<Number*>(new_memory(count * sizeof(Number)));
+    }
+    void deallocate(Number* memory, std::size_t) { std::free(memory); }
+    friend bool operator==(const InLargePages&, const InLargePages&) { return true; }
+    friend bool operator!=(const InLargePages&, const InLargePages&) { return false; }
+};
+
+template <typename Number>
+using LongVector = std::vector<Number, InLargePages<Number>>;
+
 // Pieces of the same size. Several threads may take and keep at once, and none waits for another:
 // after a fork the lock may be held by a thread that is no more.
 class ScratchPool {

@@ -32,13 +32,16 @@ KeptAttention::KeptAttention(const Form& form, std::vector<float> added, Instruc
     if (!added_.empty() && added_.size() != pairs &&
         added_.size() != pairs * static_cast<std::size_t>(form.heads))
         throw std::invalid_argument("added must be [1 or heads, most, most]");
-    keys_.resize(product({form.sequences, form.key_heads, form.most, form.width}));
-    values_.resize(product({form.sequences, form.key_heads, form.most, form.depth}));
+    const std::size_t keys = product({form.sequences, form.key_heads, form.most, form.width});
+    const std::size_t values = product({form.sequences, form.key_heads, form.most, form.depth});
+    numbers_ = keys + values;
+    keys_ = zeros(keys);
+    values_ = zeros(values);
     scores_.resize(static_cast<std::size_t>(form.most + longest_vector));
 }
 
 std::int64_t KeptAttention::bytes() const {
-    return static_cast<std::int64_t>(sizeof(float) * (keys_.size() + values_.size()));
+    return static_cast<std::int64_t>(sizeof(float) * numbers_);
 }
 
 void KeptAttention::attend(const std::int64_t* places, const float* query, const float* key,
@@ -53,8 +56,8 @@ void KeptAttention::attend(const std::int64_t* places, const float* query, const
             std::fill_n(output + at * shared * depth, shared * depth, 0.0f);
             continue;
         }
-        float* const keys = keys_.data() + at * most * width;
-        float* const values = values_.data() + at * most * depth;
+        float* const keys = keys_.get() + at * most * width;
+        float* const values = values_.get() + at * most * depth;
         std::copy_n(key + at * width, width, keys + place * width);
         std::copy_n(value + at * depth, depth, values + place * depth);
         for (std::int64_t head = at * shared; head < (at + 1) * shared; ++head) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/plain.hpp"
+#include "core/scratch.hpp"
 #include "simd/dispatch.hpp"
 
 namespace gossamer {
@@ -53,8 +54,9 @@ class KeptAttention {
     Form form_;
     KeptLoop loop_;
     std::vector<float> added_;
-    std::vector<float> keys_;    // [sequences, key_heads, most, width]
-    std::vector<float> values_;  // [sequences, key_heads, most, depth]
+    std::size_t numbers_;  // of keys and values
+    Scratch keys_;         // [sequences, key_heads, most, width]
+    Scratch values_;       // [sequences, key_heads, most, depth]
     std::vector<float> scores_;
 };
 

@@ -3,6 +3,7 @@
 #include "decoding/kept_attention.hpp"
 
 #include "simd/activations.hpp"
+#include "simd/transpose.hpp"
 
 namespace gossamer {
 namespace {
@@ -25,6 +26,37 @@ GOSSAMER_INLINE float score(const KeptTask& task, const float* key) {
     return found * task.scale;
 }
 
+// Fetches what comes next, once: what is kept of many sequences would drive the weights of the
+// network out of the caches.
+GOSSAMER_INLINE void pass_by(const float* from, int64_t floats) {
+    constexpr int64_t ahead = 512;
+    for (int64_t at = 0; at < floats; at += 16) __builtin_prefetch(from + ahead + at, 0, 0);
+}
+
+// The scores of four keys that follow each other, so that their lanes are added up together.
+GOSSAMER_INLINE Quad four_scores(const KeptTask& task, const float* keys) {
+    Vector sums[4] = {};
+    int64_t at = 0;
+    for (; at + width <= task.width; at += width) {
+        const Vector query = load_any<Vector>(task.query + at);
+#pragma GCC unroll 4
+        for (int key = 0; key < 4; ++key)
+            sums[key] += query * load_any<Vector>(keys + key * task.width + at);
+    }
+    transpose(sums);
+    Quad parts[quads];
+    store_any(reinterpret_cast<float*>(parts), (sums[0] + sums[1]) + (sums[2] + sums[3]));
+    Quad found = parts[0];
+#pragma GCC unroll 4
+    for (int part = 1; part < quads; ++part) found += parts[part];
+    for (; at < task.width; ++at) {
+        const float* const here = keys + at;
+        found += task.query[at] *
+                 Quad{here[0], here[task.width], here[2 * task.width], here[3 * task.width]};
+    }
+    return found * task.scale;
+}
+
 // Scores become powers, with zeros behind; returns their sum.
 GOSSAMER_INLINE float powers(float* scores, int64_t count) {
     for (int64_t at = count; at < count + width; ++at) scores[at] = -__builtin_inff();
@@ -44,23 +76,35 @@ GOSSAMER_INLINE float powers(float* scores, int64_t count) {
 
 template <int vectors>
 GOSSAMER_INLINE void average(const KeptTask& task, int64_t feature, float factor) {
-    Sums<vectors> sums{};
-    for (int64_t at = 0; at < task.count; ++at) {
+    Sums<vectors> sums{}, others{};
+    const auto add = [&](int64_t at, Sums<vectors>& to) GOSSAMER_LAMBDA_INLINE {
         const Vector power = broadcast(task.scores[at]);
         const float* from = task.values + at * task.depth + feature;
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) sums.at[v] += power * load_any<Vector>(from + v * width);
+        for (int v = 0; v < vectors; ++v) to.at[v] += power * load_any<Vector>(from + v * width);
+    };
+    int64_t token = 0;
+    for (; token + 2 <= task.count; token += 2) {
+        if (feature == 0) pass_by(task.values + token * task.depth, 2 * task.depth);
+        add(token, sums);
+        add(token + 1, others);
     }
+    if (token < task.count) add(token, sums);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) sums.at[v] += others.at[v];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v)
         store_any(task.output + feature + v * width, sums.at[v] * factor);
 }
 
 void attend(const KeptTask& task) {
-    for (int64_t at = 0; at < task.count; ++at) {
-        const float found = score(task, task.keys + at * task.width);
-        task.scores[at] = task.added ? found + task.added[at] : found;
+    int64_t key = 0;
+    for (; key + 4 <= task.count; key += 4) {
+        pass_by(task.keys + key * task.width, 4 * task.width);
+        store_any(task.scores + key, four_scores(task, task.keys + key * task.width));
     }
+    for (; key < task.count; ++key) task.scores[key] = score(task, task.keys + key * task.width);
+    for (key = 0; task.added && key < task.count; ++key) task.scores[key] += task.added[key];
     const float sum = powers(task.scores, task.count);
     const float factor = sum == 0.0f ? 1.0f : 1.0f / sum;  // without any key nothing is added up
     int64_t feature = 0;

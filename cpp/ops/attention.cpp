@@ -14,18 +14,21 @@ struct AttentionTask {
     std::int64_t width;  // features of a query and of a key
     std::int64_t depth;  // of a value
     std::int64_t queries, keys;
-    float scale;
+    float scale;  // to the binary logarithm of a power
     bool causal;
-    const float* added;  // to the scores, [keys][added_row], or null
+    const float* added;  // to the logarithms, [keys][added_row], or null
     std::int64_t added_row;
-    const float* mask;  // added, too: keys side by side, or null
+    const float* mask;  // added to scores: keys side by side, or null
     std::ptrdiff_t mask_query;
 };
 
+constexpr float binary_logarithm_of_e = 1.44269504f;
+
 struct AttentionLoops {
-    std::int64_t tile;  // queries that are computed at once
-    // Some of the tiles.
-    void (*attend)(const AttentionTask&, Range tiles);
+    std::int64_t lanes;    // of a vector of queries
+    std::int64_t longest;  // vectors that are computed at once
+    // So many vectors of queries, from one on.
+    void (*attend)(const AttentionTask&, std::int64_t query, std::int64_t vectors);
 };
 
 GOSSAMER_DECLARE(AttentionLoops, attention_loops)
@@ -43,8 +46,11 @@ namespace {
 // Gimelshein, Online normalizer calculation for softmax, 2018).
 constexpr int tile_vectors = width == 16 ? 4 : 2;
 constexpr int block_keys = 64;
-constexpr int rows_at_once = 4;
 constexpr float lowest = -3.40282347e38f;
+
+// Rows that are added up side by side: of few vectors more, since a multiply-add takes four cycles.
+template <int vectors>
+constexpr int rows_at_once = vectors == 1 ? 8 : 4;
 
 template <int vectors>
 struct Tile {
@@ -62,7 +68,7 @@ GOSSAMER_INLINE void multiply(int64_t count, const Number& number, const Line& l
         Sums<vectors> values;
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) values.at[v] = load_any<Vector>(from + v * width);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int row = 0; row < rows; ++row) {
             const Vector factor = broadcast(number(row, at));
 #pragma GCC unroll 4
@@ -80,7 +86,7 @@ GOSSAMER_INLINE void score_rows(const AttentionTask& task, int64_t query, int64_
         task.width,
         [&](int row, int64_t at) GOSSAMER_LAMBDA_INLINE { return keys[at * task.key_plane + row]; },
         [&](int64_t at) GOSSAMER_LAMBDA_INLINE { return queries + at * task.query_plane; }, sums);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int row = 0; row < rows; ++row) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v)
@@ -103,7 +109,8 @@ GOSSAMER_INLINE void mask(const AttentionTask& task, int64_t query, Range keys, 
         float* row = scores + (key - keys.begin) * vectors * width;
         const float* more = task.mask + query * task.mask_query + key;
         const int64_t lanes = least(task.queries - query, vectors * width);
-        for (int64_t lane = 0; lane < lanes; ++lane) row[lane] += more[lane * task.mask_query];
+        for (int64_t lane = 0; lane < lanes; ++lane)
+            row[lane] += binary_logarithm_of_e * more[lane * task.mask_query];
     }
     if (!task.causal) return;
     for (int64_t key = keys.begin > query ? keys.begin : query + 1; key < keys.end; ++key) {
@@ -111,6 +118,22 @@ GOSSAMER_INLINE void mask(const AttentionTask& task, int64_t query, Range keys, 
         const int64_t hidden = least(key - query, vectors * width);  // queries before the key
         for (int64_t lane = 0; lane < hidden; ++lane) row[lane] = -__builtin_inff();
     }
+}
+
+// 2^x for x of 0 at most, where it is a number of full precision; less is nothing. The polynomial
+// is off by 1.2e-7 at most between -1/2 and 1/2.
+GOSSAMER_INLINE Vector power(Vector x) {
+    const Vector magic = broadcast(12582912.0f);  // see `exponential_parts`
+    const Vector shifted = x + magic;
+    const Vector r = x - (shifted - magic);
+    Vector p = broadcast(0.00132647273f);
+    p = p * r + 0.00967151299f;
+    p = p * r + 0.0555073358f;
+    p = p * r + 0.240222424f;
+    p = p * r + 0.693147004f;
+    p = p * r + 1.0f;
+    const Integers exponent = reinterpret_cast<Integers>(shifted) + (127 - 0x4b400000);
+    return x < -125.0f ? Vector{} : p * reinterpret_cast<Vector>(exponent << 23);
 }
 
 // Scores become powers; returns by what all that was before is to be multiplied.
@@ -122,9 +145,6 @@ GOSSAMER_INLINE Sums<vectors> weigh(int64_t count, Tile<vectors>& tile) {
         for (int v = 0; v < vectors; ++v)
             peak.at[v] = larger(peak.at[v], load(tile.scores + (key * vectors + v) * width));
     }
-    const auto power = [](Vector less) GOSSAMER_LAMBDA_INLINE {
-        return less < -87.0f ? Vector{} : exponential(less);
-    };
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
         // The peak of a query that keeps no key yet is no number to be subtracted.
@@ -154,7 +174,7 @@ GOSSAMER_INLINE void average_rows(const AttentionTask& task, int64_t query, int6
     float* output = task.output + feature * task.output_plane + query;
     Sums<vectors> sums[rows] = {};
     if (!begins) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int row = 0; row < rows; ++row) {
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v)
@@ -168,7 +188,7 @@ GOSSAMER_INLINE void average_rows(const AttentionTask& task, int64_t query, int6
         [&](int row, int64_t at)
             GOSSAMER_LAMBDA_INLINE { return values[row * task.value_plane + at]; },
         [&](int64_t at) GOSSAMER_LAMBDA_INLINE { return powers + at * vectors * width; }, sums);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int row = 0; row < rows; ++row) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) {
@@ -185,6 +205,7 @@ GOSSAMER_INLINE void average_rows(const AttentionTask& task, int64_t query, int6
 
 template <int vectors>
 void attend_tile(const AttentionTask& task, int64_t query) {
+    constexpr int rows = rows_at_once<vectors>;
     Tile<vectors> tile;
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
@@ -197,9 +218,9 @@ void attend_tile(const AttentionTask& task, int64_t query) {
         const Range block{begin, least(begin + block_keys, keys)};
         const int64_t count = block.end - block.begin;
         int64_t key = 0;
-        for (; key + rows_at_once <= count; key += rows_at_once)
-            score_rows<rows_at_once, vectors>(task, query, begin + key,
-                                              tile.scores + key * vectors * width);
+        for (; key + rows <= count; key += rows)
+            score_rows<rows, vectors>(task, query, begin + key,
+                                      tile.scores + key * vectors * width);
         for (; key < count; ++key)
             score_rows<1, vectors>(task, query, begin + key, tile.scores + key * vectors * width);
         mask<vectors>(task, query, block, tile.scores);
@@ -212,30 +233,25 @@ void attend_tile(const AttentionTask& task, int64_t query) {
             after.at[v] = block.end == keys ? 1.0f / total : broadcast(1.0f);
         }
         int64_t feature = 0;
-        for (; feature + rows_at_once <= task.depth; feature += rows_at_once)
-            average_rows<rows_at_once, vectors>(task, query, feature, block, tile.scores,
-                                                begin == 0, before, after);
+        for (; feature + rows <= task.depth; feature += rows)
+            average_rows<rows, vectors>(task, query, feature, block, tile.scores, begin == 0,
+                                        before, after);
         for (; feature < task.depth; ++feature)
             average_rows<1, vectors>(task, query, feature, block, tile.scores, begin == 0, before,
                                      after);
     }
 }
 
-void attend(const AttentionTask& task, Range tiles) {
-    constexpr int64_t tile = tile_vectors * width;
-    for (int64_t query = tiles.begin * tile; query < least(tiles.end * tile, task.queries);
-         query += tile) {
-        const int64_t vectors = (least(task.queries - query, tile) + width - 1) / width;
-        if (vectors == 1) attend_tile<1>(task, query);
-        if (vectors == 2) attend_tile<2>(task, query);
-        if (tile_vectors == 4 && vectors == 3) attend_tile<3>(task, query);
-        if (tile_vectors == 4 && vectors == 4) attend_tile<4>(task, query);
-    }
+void attend(const AttentionTask& task, int64_t query, int64_t vectors) {
+    if (vectors == 1) attend_tile<1>(task, query);
+    if (vectors == 2) attend_tile<2>(task, query);
+    if (tile_vectors == 4 && vectors == 3) attend_tile<3>(task, query);
+    if (tile_vectors == 4 && vectors == 4) attend_tile<4>(task, query);
 }
 
 }  // namespace
 
-GOSSAMER_EXPORT(AttentionLoops, attention_loops, {tile_vectors * width, attend})
+GOSSAMER_EXPORT(AttentionLoops, attention_loops, {width, tile_vectors, attend})
 
 }  // namespace gossamer
 
@@ -316,7 +332,9 @@ class AttentionStep final : public single::Step {
           output_(site.output()),
           heads_(layer.heads),
           shared_(layer.heads / layer.key_heads),
-          tiles_(divided_up(query_.width, loops_.tile)) {
+          vectors_(divided_up(query_.width, loops_.lanes)),
+          // Of keys after all queries of a tile nothing is computed.
+          tiles_(divided_up(vectors_, layer.causal ? 2 : loops_.longest)) {
         task_.query_plane = query_.plane;
         task_.key_plane = key_.plane;
         task_.value_plane = value_.plane;
@@ -325,7 +343,7 @@ class AttentionStep final : public single::Step {
         task_.depth = output_.channels / heads_;
         task_.queries = query_.width;
         task_.keys = key_.width;
-        task_.scale = layer.scale;
+        task_.scale = layer.scale * binary_logarithm_of_e;
         task_.causal = layer.causal;
         masked_ = layer.taken.size() == 4;
         if (masked_) {
@@ -333,7 +351,7 @@ class AttentionStep final : public single::Step {
             task_.mask_query = mask_.height > 1 ? mask_.pitch : 0;
         }
         if (layer.kept.empty() && layer.bias.empty()) return;
-        task_.added_row = tiles_ * loops_.tile;
+        task_.added_row = vectors_ * loops_.lanes;
         add(layer);
     }
 
@@ -355,7 +373,8 @@ class AttentionStep final : public single::Step {
                 task.mask =
                     mask_.view(worker.scratch).data + (mask_.channels > 1 ? head * mask_.plane : 0);
             if (!added_.empty()) task.added = added_.data() + head % added_heads_ * added_size();
-            loops_.attend(task, {tile, tile + 1});
+            const std::int64_t begin = vectors_ * tile / tiles_;
+            loops_.attend(task, begin * loops_.lanes, vectors_ * (tile + 1) / tiles_ - begin);
         }
         if (!output_.padded()) return;
         worker.wait_for_all();
@@ -379,7 +398,7 @@ class AttentionStep final : public single::Step {
             const std::int64_t head = at / pairs, pair = at % pairs;
             float& to = added_[static_cast<std::size_t>(
                 head * added_size() + pair % task_.keys * task_.added_row + pair / task_.keys)];
-            if (!layer.bias.empty()) to = number(layer.bias, head, pair);
+            if (!layer.bias.empty()) to = binary_logarithm_of_e * number(layer.bias, head, pair);
             if (!layer.kept.empty() && number(layer.kept, head, pair) == 0.0f)
                 to = -std::numeric_limits<float>::infinity();
         }
@@ -389,7 +408,8 @@ class AttentionStep final : public single::Step {
     single::Layout query_, key_, value_, output_, mask_;
     bool masked_ = false;
     std::int64_t heads_;
-    std::int64_t shared_;  // heads that read the same keys
+    std::int64_t shared_;   // heads that read the same keys
+    std::int64_t vectors_;  // of queries
     std::int64_t tiles_;
     AttentionTask task_{};
     std::vector<float> added_;

@@ -7,6 +7,7 @@ namespace gossamer::single {
 namespace {
 
 constexpr int longest_quad = 3;
+constexpr int floats_ahead = 512;  // weights are fetched so far before they are needed
 
 // One of four weights in all lanes.
 template <int number>
@@ -101,6 +102,8 @@ void multiply_tile(const QuadTask& task, const QuadPanel& panel, Range quads,
         // By fours: so short a loop ends where the processor expects it, as quads of one length
         // follow each other.
         for (; end - places >= 4; places += 4, weights += 4 * quad_rows) {
+            __builtin_prefetch(weights + floats_ahead);
+            __builtin_prefetch(places + floats_ahead / quad_rows);
 #pragma GCC unroll 4
             for (int step = 0; step < 4; ++step)
                 add_step(input, places[step], weights + step * quad_rows, sums);

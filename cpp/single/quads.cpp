@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/caches.hpp"
+#include "core/scratch.hpp"
 #include "ops/product.hpp"
 #include "single/steps.hpp"
 
@@ -36,8 +37,8 @@ struct Packed {
     std::vector<std::int64_t> bunches{0};  // quads before each bunch
     std::vector<std::int32_t> rows;
     std::vector<std::int64_t> starts{0};
-    std::vector<std::uint64_t> places;
-    std::vector<float> weights;
+    LongVector<std::uint64_t> places;
+    LongVector<float> weights;
 
     // Four rows of one length; fewer are filled up with the last one, which is computed twice.
     void add(const std::vector<Row>& numbers, const std::int32_t* first, std::int64_t count) {
