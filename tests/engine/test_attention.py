@@ -108,11 +108,12 @@ def test_a_long_sequence_is_exact_and_takes_little_memory(name: str) -> None:
     assert error <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7FFFFFFF, 0x7F8001FF])
 @pytest.mark.parametrize("name", available_instruction_sets())
-def test_a_query_that_is_no_number_gives_none_and_leaves_others_alone(name: str) -> None:
+def test_a_query_that_is_no_number_gives_none_and_leaves_others_alone(name: str, bits: int) -> None:
     random = np.random.default_rng(0)
     query, keys = random.standard_normal((2, 1, 4, 1, 20)).astype(np.float32)
-    query[0, 0, 0, 7] = np.nan  # of the first of two heads
+    query.view(np.uint32)[0, 0, 0, 7] = bits  # a NaN, of the first of two heads
     network = Network(((4, 1, 20), (4, 1, 20)), (Attention(0, 1, 1, 2, 2, 0.5),), 2)
     found = Engine(network, name).run((query, keys))[0]
     expected = np.zeros((1, 4, 1, 20), bool)
