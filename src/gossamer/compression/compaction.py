@@ -222,7 +222,7 @@ def _reports(
     quiet = answers.plain.network
 
     def reports_of(
-        found: Findings, plan: Plan, followed: CompactionReport
+        found: Findings, plan: Plan, followed: CompactionReport, *more: Arguments
     ) -> list[CompactionReport]:
         plans = [plan]
         in_blocks = with_whole_blocks(found, plan) if whole_blocks else None
@@ -234,6 +234,8 @@ def _reports(
             one.apply(smaller)
             without_hooks = quiet_copy(smaller, watching)
             problem = first_difference(answers, without_hooks, one, example)
+            for other in more:
+                problem = problem or first_difference(answers, without_hooks, one, other)
             if problem or (problem := difference_from(given, smaller, example)):
                 reports.append(_kept_whole(network, f"without its unused units, {problem}"))
                 continue
@@ -251,10 +253,10 @@ def _reports(
     except UntraceableError as error:
         reports = [_kept_whole(network, str(error))]
     if _leaves_more(reports[0]) and (otherwise := _recorded(quiet, example)) is not None:
-        found, followed = otherwise
+        found, followed, others_tried = otherwise
         plan = solve(found)
         if plan.removed > removed or "" in reports[0].unfollowed:
-            others = reports_of(found, plan, followed)
+            others = reports_of(found, plan, followed, *others_tried)
             return others if "" not in others[0].unfollowed else reports
     return reports
 
@@ -285,26 +287,50 @@ def _followed(network: nn.Module, example: Arguments) -> tuple[Findings, Compact
     return found, _before(network, graphs, {**training.unfollowed, **evaluating.unfollowed})
 
 
-def _recorded(network: nn.Module, example: Arguments) -> tuple[Findings, CompactionReport] | None:
+def _recorded(
+    network: nn.Module, example: Arguments
+) -> tuple[Findings, CompactionReport, list[Arguments]] | None:
     """Follow a network as it runs on the example; None where more than that decides what it does.
 
-    It may do so by sizes: those that count units stay then.
+    It may do so by sizes: those that count units stay then. Where it asks something of the masks
+    that it is given, such as whether all are true, it is also followed where they are; these inputs
+    are returned, too.
     """
     if any(what_runs_beside(module) for module in network.modules()):
         return None
-    found, graphs = Findings(), []
+    found, graphs, masked = Findings(), [], ""
+    inputs = [example]
     for training in (False, True):
-        twin = copy.deepcopy(network)
-        try:
-            graph = recorded(twin, example, training=training)
-        except InputError:  # some networks want other inputs, or give no answer, in training
-            return None
-        if graph.by_data:
-            return None
-        follow(graph, twin, found, whether_sound(graph, twin), with_constants=True)
-        graphs.append((graph, twin))
+        for given in inputs:
+            twin = copy.deepcopy(network)
+            try:
+                graph = recorded(twin, given, training=training)
+            except InputError:  # some networks want other inputs, or give no answer, in training
+                return None
+            if graph.by_data:
+                return None
+            if graph.by_whole and not masked:
+                masked = graph.by_whole
+                inputs += _all_true(example)
+            follow(graph, twin, found, whether_sound(graph, twin), with_constants=True)
+            graphs.append((graph, twin))
     found.fix_called_otherwise()
-    return found, _before(network, graphs, {})
+    report = replace(_before(network, graphs, {}), asked=masked)
+    return found, report, inputs[1:]
+
+
+def _all_true(example: Arguments) -> list[Arguments]:
+    """Return an example whose masks hide nothing; nothing if it has none, or they are so."""
+    masks = [
+        not tensor.is_floating_point() and bool(((tensor == 0) | (tensor == 1)).all())
+        for tensor in example.tensors
+    ]
+    filled = [
+        torch.ones_like(tensor) if mask else tensor
+        for tensor, mask in zip(example.tensors, masks, strict=True)
+    ]
+    same = all(map(torch.equal, filled, example.tensors))
+    return [] if same else [example.with_tensors(filled)]
 
 
 def _before(

@@ -87,7 +87,8 @@ class Graph:
 
     `shaped` says that the shapes of all tensors are known: what has none is no tensor. `decided`
     are the `numbers.Number` by which the forward chose its way or that it made other than whole
-    numbers of, and `by_data` names what it did with numbers that depend on its input's.
+    numbers of, and `by_data` names what it did with numbers that depend on its input's; `by_whole`
+    with those that depend on whole numbers and truth values alone that it was given, as masks are.
     """
 
     values: tuple[Value, ...]
@@ -95,6 +96,7 @@ class Graph:
     shaped: bool = True
     decided: tuple[int, ...] = ()
     by_data: str = ""
+    by_whole: str = ""
 
     @cached_property
     def results(self) -> Mapping[Call, list[Value]]:

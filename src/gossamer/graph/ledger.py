@@ -81,11 +81,17 @@ class Ledger:
                 self._written[storage_of(tensor)] = (tensor, value)
 
     def graph(
-        self, outputs: Sequence[Tensor], decided: Sequence[int] = (), by_data: str = ""
+        self,
+        outputs: Sequence[Tensor],
+        decided: Sequence[int] = (),
+        by_data: str = "",
+        by_whole: str = "",
     ) -> Graph:
         """Return what was noted of a run that returned these tensors."""
         values = tuple(self.value(tensor) for tensor in outputs)
-        return Graph(tuple(self._values), values, decided=tuple(decided), by_data=by_data)
+        return Graph(
+            tuple(self._values), values, decided=tuple(decided), by_data=by_data, by_whole=by_whole
+        )
 
     def _new(
         self,

@@ -136,7 +136,8 @@ class _Recorder(TorchFunctionMode):
         self._within: list[nn.Module] = []
         self._noting = False
         self._decided: list[Number] = []
-        self._by_data = ""
+        self._by_data = self._by_whole = ""
+        self._whole = {self.ledger.value(one) for one in inputs if not one.is_floating_point()}
 
     def __torch_function__(
         self,
@@ -169,7 +170,7 @@ class _Recorder(TorchFunctionMode):
     def graph(self, outputs: Sequence[Tensor]) -> Graph:
         """Return what was recorded of a run that returned these tensors."""
         decided = list(self._decided)
-        return self.ledger.graph(outputs, decided, self._by_data)
+        return self.ledger.graph(outputs, decided, self._by_data, self._by_whole)
 
     @contextmanager
     def parameters_kept(self) -> Iterator[None]:
@@ -209,10 +210,17 @@ class _Recorder(TorchFunctionMode):
             changed = [
                 t for t, before in zip(given, versions, strict=True) if _version(t) != before
             ]
-            self.ledger.note(call, given, tensors_in(result), [*targets, *changed])
+            written = [*targets, *changed]
+            self.ledger.note(call, given, tensors_in(result), written)
+            whole = all(value in self._whole for value in call.inputs if value.computed)
+            if whole and any(value.computed for value in call.inputs):
+                given_out = (*tensors_in(result), *written)
+                self._whole.update(self.ledger.value(one) for one in given_out)
             if call.name in _SIZES and not self._within:
                 return self._numbered(given[0], call, result)
-            if _tells_data(call, result):
+            if _tells_data(call, result) and whole:
+                self._by_whole = self._by_whole or name.strip("_")
+            elif _tells_data(call, result):
                 self._by_data = self._by_data or name
         return result
 

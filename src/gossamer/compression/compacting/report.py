@@ -44,6 +44,9 @@ class CompactionReport:
         others it was not followed.
     parameters_before
         How many parameters the network had.
+    asked
+        What the forward asked of whole numbers or truth values that it was given, such as "all" of
+        a mask; it was followed for the example, and where its masks hide nothing.
     """
 
     network: nn.Module
@@ -52,6 +55,7 @@ class CompactionReport:
     unreached: tuple[str, ...] = ()
     defaults: tuple[str, ...] = ()
     parameters_before: int = 0
+    asked: str = ""
 
     @property
     def parameters(self) -> int:
