@@ -45,7 +45,7 @@ namespace {
 // first cache; what the blocks before came to is scaled to the new peak (M. Milakov and N.
 // Gimelshein, Online normalizer calculation for softmax, 2018).
 constexpr int tile_vectors = width == 16 ? 4 : 2;
-constexpr int block_keys = 64;
+constexpr int block_keys = 128;
 constexpr float lowest = -3.40282347e38f;
 
 // Rows that are added up side by side: of few vectors more, since a multiply-add takes four cycles.
@@ -214,8 +214,11 @@ void attend_tile(const AttentionTask& task, int64_t query) {
     }
     const int64_t last = least(task.queries, query + vectors * width);
     const int64_t keys = task.causal ? least(task.keys, last) : task.keys;
-    for (int64_t begin = 0; begin < keys; begin += block_keys) {
-        const Range block{begin, least(begin + block_keys, keys)};
+    // Blocks of nearly one length, which is a multiple of the rows that are computed at once.
+    const int64_t blocks = (keys + block_keys - 1) / block_keys;
+    const int64_t length = (keys + rows * blocks - 1) / (rows * blocks) * rows;
+    for (int64_t begin = 0; begin < keys; begin += length) {
+        const Range block{begin, least(begin + length, keys)};
         const int64_t count = block.end - block.begin;
         int64_t key = 0;
         for (; key + rows <= count; key += rows)

@@ -28,8 +28,12 @@ void turn(const float* from, std::ptrdiff_t near, std::int64_t rows, std::int64_
         for (; column + width <= columns; column += width)
             take_numbers(from + column * near + row, width, near, count, to + row * far + column,
                          width, far);
-        for (int64_t r = row; r < row + count; ++r)
-            for (int64_t c = column; c < columns; ++c) to[r * far + c] = from[c * near + r];
+        if (column == columns) continue;
+        alignas(64) float turned[square * width];
+        take_numbers(from + column * near + row, columns - column, near, count, turned, width,
+                     width);
+        for (int64_t r = 0; r < count; ++r)
+            store_first(to + (row + r) * far + column, load(turned + r * width), columns - column);
     }
 }
 
@@ -105,6 +109,20 @@ void leave_out_ones(Strided& from, Strided& to) {
     from.rank = to.rank = kept;
 }
 
+// The axis along which numbers follow each other in what is read, beside the last one, so that
+// squares of both can be turned.
+void put_nearest_beside_last(Strided& from, Strided& to) {
+    const int last = to.rank - 1;
+    if (last < 1 || from.strides[last] == 1 || to.strides[last] != 1) return;
+    const auto* const nearest = std::find(from.strides, from.strides + last, 1);
+    if (nearest == from.strides + last) return;
+    const auto axis = static_cast<int>(nearest - from.strides);
+    for (Strided* value : {&from, &to}) {
+        std::rotate(value->sizes + axis, value->sizes + axis + 1, value->sizes + last);
+        std::rotate(value->strides + axis, value->strides + axis + 1, value->strides + last);
+    }
+}
+
 // A value as a walk over it goes.
 Strided walked(const Strided& value, const Strided& output, const Walk& walk) {
     Strided found{value.data, output.rank, {}, {}};
@@ -137,7 +155,10 @@ Prepared Moving::prepare(InstructionSet set, bool) const {
             for (std::int64_t group = 0; group < groups; ++group) {
                 Strided output = of_example(call.output, given, group * lanes);
                 Strided from = walked(of_example(input, taken, group * lanes), output, walk);
-                if (walk.table_axis < 0) leave_out_ones(from, output);
+                if (walk.table_axis < 0) {
+                    leave_out_ones(from, output);
+                    if (lanes == 1) put_nearest_beside_last(from, output);
+                }
                 Copying{from, output, lanes, walk.table_axis, walk.table.data(), turn}.run(
                     0, from.data, output.data);
             }

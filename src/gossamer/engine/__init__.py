@@ -83,6 +83,7 @@ from gossamer.engine.ops.take import Take
 from gossamer.engine.passes.folding import fold
 from gossamer.engine.passes.fusing import REWRITTEN, finished, fuse
 from gossamer.engine.passes.laying_out import lay_out
+from gossamer.engine.passes.patches import patches_as_channels
 from gossamer.engine.passes.unread import without_unread
 from gossamer.engine.portable import run_portable, run_portable_all
 from gossamer.engine.signature import (
@@ -112,7 +113,7 @@ __all__ = [
     "Recurrence", "Resample", "Reshape", "Shape", "Signature", "Slice", "Softmax", "Take",
     "TensorSpec", "Value", "Weights", "activate", "available_instruction_sets", "check_inputs",
     "check_network", "dense", "finished", "fold", "fuse", "has_kernels", "lay_out",
-    "network_axis", "network_shape", "own_signature", "pack_weights", "read_by", "register",
-    "renamed", "run_portable", "run_portable_all", "step_name", "unpack_rows", "unpack_weights",
-    "weights_of", "window_positions", "without_unread",
+    "network_axis", "network_shape", "own_signature", "pack_weights", "patches_as_channels",
+    "read_by", "register", "renamed", "run_portable", "run_portable_all", "step_name",
+    "unpack_rows", "unpack_weights", "weights_of", "window_positions", "without_unread",
 ]  # fmt: skip

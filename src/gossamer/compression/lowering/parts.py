@@ -42,6 +42,7 @@ from gossamer.engine import (
     has_kernels,
     lay_out,
     network_shape,
+    patches_as_channels,
     step_name,
     weights_of,
     without_unread,
@@ -329,7 +330,7 @@ def _part(
     named: dict[Value, Shape] = {node.name: network_shape(layout.shapes[node]) for node in entries}
     program = Program(named, operators, tuple(node.name for node in exits))
     with np.errstate(all="ignore"):  # what overflows is refused just below
-        program = fuse(without_unread(fold(lay_out(program))))
+        program = fuse(without_unread(fold(lay_out(patches_as_channels(program)))))
         network = finished(program)
     check_network(network)
     modules = _modules_of_layers([*map(str, program.operators)], entries, ordered)
