@@ -45,8 +45,8 @@ class CompactionReport:
     parameters_before
         How many parameters the network had.
     asked
-        What the forward asked of whole numbers or truth values that it was given, such as "all" of
-        a mask; it was followed for the example, and where its masks hide nothing.
+        What the forward asked of whole numbers or truth values that it was given, such as "bool" of
+        one; it was followed for the example, and where its masks hide nothing.
     """
 
     network: nn.Module
