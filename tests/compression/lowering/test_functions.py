@@ -103,6 +103,30 @@ def test_functions_are_what_pytorch_computes(name: str) -> None:
     assert max(errors(Behind(function, 4), example).values()) < 2e-6
 
 
+class OneNumber(nn.Module):
+    """A function of one number for each example, [batch]."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.sum = function, Behind(lambda x: x.sum((1, 2, 3)), 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.function(self.sum(inputs))
+
+
+OF_ONE = {
+    **{name: FUNCTIONS[name] for name in ("powers", "roots", "softsign", "celu", "clamped")},
+    **{name: CONDITIONS[name] for name in ("both", "where", "where numbers", "shrunk")},
+    "sums": lambda y: (1 - y) * torch.tensor([2.0]) + y / 3,
+    "axes": lambda y: torch.stack([y[:, None].expand(-1, 3), y.view(-1, 1) * torch.ones(3)], 1),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_functions_of_one_number_are_what_pytorch_computes(name: str) -> None:
+    assert max(errors(OneNumber(OF_ONE[name]), torch.randn(3, 2, 2, 2)).values()) < 2e-6
+
+
 BEYOND: dict[str, Callable[[Tensor], Tensor]] = {
     "signs": torch.sign,
     "logarithms of sums": lambda x: x.logsumexp(3),

@@ -66,7 +66,7 @@ def add(left: Value, right: Value) -> Pointwise:
 
 def uniform(call: Call, value: Value, scale: float, shift: float = 0.0) -> Pointwise:
     """Return an affine function that is the same for all channels of the value of a call."""
-    channels = call.shape[0]
+    channels = network_shape(call.shape)[0]
     return affine(value, np.full(channels, scale), np.full(channels, shift))
 
 
@@ -232,8 +232,11 @@ def placewise(
 
 def _spread(constant: Doubles, shape: Shape) -> Doubles:
     """Return a constant for every place of a value, [channels, places]."""
-    behind = constant.shape[-len(shape) :] if constant.ndim > len(shape) else constant.shape
-    return np.broadcast_to(constant.reshape(behind), shape).reshape(shape[0], -1)
+    behind = constant.shape
+    if constant.ndim > len(shape):
+        behind = behind[constant.ndim - len(shape) :]
+    spread = np.broadcast_to(constant.reshape(behind), shape)
+    return spread.reshape(network_shape(shape)[0], -1)
 
 
 _ACTIVATIONS: tuple[ActivationName, ...] = (
