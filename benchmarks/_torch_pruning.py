@@ -16,6 +16,7 @@ from gossamer.shrinking.costs import dense_bytes
 from gossamer.shrinking.descent import MOST, Way, shared_out
 from gossamer.shrinking.features import output_layers
 from gossamer.shrinking.judging import drop_interval, judged
+from gossamer.shrinking.ordering import Order, early_of
 from gossamer.shrinking.piloting import tried_rate
 from gossamer.shrinking.searching import Search
 from gossamer.shrinking.task import evaluate
@@ -63,7 +64,8 @@ def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, 
     )
     best, best_drop, tried = copy.deepcopy(network), 0.0, 0
     shares, before = shared_out(epochs - spent, MOST), None
-    left = sum(shares)
+    left, within = sum(shares), list[bool]()
+    order = Order(early_of(MOST), search.budget.confidence)
     for number, each in enumerate(shares):
         _gradients(network, search)
         pruner.step()
@@ -75,14 +77,17 @@ def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, 
             search.follow,
         )  # fmt: skip
         left, before = left - told.epochs, told.distance
-        found = judged(search.budget, evaluate(network, search.data.validation, search.budget.task))
+        values = evaluate(network, search.data.validation, search.budget.task)
+        found = judged(search.budget, values, order.sure(within))
         size = sum(one.numel() for one in network.parameters())
         print(
             f"    {size:,} parameters, drop {100 * found.drop:.2f}, at most {100 * found.bound:.2f}"
         )
-        if not found.within:
+        within.append(found.within and order.is_tested(within))
+        if within[-1]:
+            best, best_drop, tried = copy.deepcopy(network), found.drop, number + 1
+        if order.has_ended(within):
             break
-        best, best_drop, tried = copy.deepcopy(network), found.drop, number + 1
     return _kept(search, best.eval(), tried, best_drop, folder)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._common import write_result
+from gossamer.shrinking.ordering import Order, early_of
 from gossamer.stats.paired_drop import Pairs, drop_p_value
 
 BUDGET = 0.005
@@ -68,6 +69,17 @@ def keeps(examples: int, lost: int, won: int, level: float) -> bool:
     return drop_p_value(Pairs(examples, lost, won), BUDGET) <= level
 
 
+def searched(pairs: list[Pairs]) -> int:
+    """Return the last candidate that passes before the first that ends the search."""
+    order, within = Order(early_of(len(pairs)), 1 - LEVEL), list[bool]()
+    for one in pairs:
+        if order.has_ended(within):
+            break
+        passes = keeps(one.examples, one.lost, one.won, 1 - order.sure(within))
+        within.append(passes and order.is_tested(within))
+    return max((i + 1 for i, passes in enumerate(within) if passes), default=0)
+
+
 def in_order(pairs: list[Pairs]) -> int:
     """Return how many candidates pass one after the other, each at the full level."""
     for number, one in enumerate(pairs):
@@ -94,7 +106,8 @@ def any_that_passes(pairs: list[Pairs]) -> int:
 
 
 CHOICES: Mapping[str, Callable[[list[Pairs]], int]] = {
-    "in order (gossamer)": in_order,
+    "gossamer": searched,
+    "in order": in_order,
     "Bonferroni": corrected,
     "any that passes": any_that_passes,
     "by estimate": by_estimate,

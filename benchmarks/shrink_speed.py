@@ -40,7 +40,8 @@ from gossamer.shrinking.costs import dense_bytes
 from gossamer.shrinking.data import read_data
 from gossamer.shrinking.descent import MOST, Way, share_at
 from gossamer.shrinking.judging import drop_interval
-from gossamer.shrinking.options import options_of
+from gossamer.shrinking.options import options_of, usual_batch
+from gossamer.shrinking.ordering import early_of
 from gossamer.shrinking.piloting import tried_rate
 from gossamer.shrinking.planning import Plan, way_down
 from gossamer.shrinking.searching import Search, restored
@@ -93,14 +94,16 @@ def usual_plan(search: Search, name: str, epochs: int) -> Plan:
         way, network, search.learnt, ground, epochs, search.pulse, search.follow
     )
     rungs, shares = way_down(way, network, search.learnt, ground, epochs - spent, search.pulse)
-    return Plan("weight", rungs, shares, (), name, spent, rate=rate)
+    early = early_of(len(rungs))
+    return Plan("weight", rungs, shares, (), name, spent, rate=rate, early=early)
 
 
 def begun(network: nn.Module, data: Parts, case: Case, pattern: str, seed: int, out: Path) -> Begun:
     """Return a search that is about to start."""
     options = options_of(
-        max_drop=case.max_drop, pattern=pattern, epochs=case.epochs, threads=1, seed=seed
-    )
+        max_drop=case.max_drop, pattern=pattern, epochs=case.epochs, threads=1, seed=seed,
+        train_batch=usual_batch(len(data["train"][1])),
+    )  # fmt: skip
     return begin(
         network, read_data(data), classification(), options, train=None, out=out,
         time_limit=None, follow=lambda what: print(f"    {what}", flush=True), stop=lambda: False,

@@ -13,14 +13,18 @@ The folder GOSSAMER_DATA holds the data; EXAMPLES=10000 takes so many of the tra
 
 import os
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gossamer.data import load
 
-Parts = dict[str, tuple[Tensor, Tensor]]
+Pair = tuple[Tensor, Tensor]
+_SHIFT = 4
+"""Pixels by which an image is shifted at most."""
 
 
 class Residual(nn.Module):
@@ -78,17 +82,36 @@ def clothes() -> nn.Module:
     return ResNet(1, (16, 32), 1, 10)
 
 
-def cifar10() -> Parts:
+class Varied(Dataset[Pair]):
+    """Images that are mirrored and shifted at random, another way at each reading."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.rows, self.columns = images.shape[2:]
+        self.images = functional.pad(images, (_SHIFT, _SHIFT, _SHIFT, _SHIFT))
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Pair:
+        """Return an image [channels, rows, columns] and its label."""
+        top, left = torch.randint(0, 2 * _SHIFT + 1, (2,)).tolist()
+        image = self.images[index, :, top : top + self.rows, left : left + self.columns]
+        return image.flip(2) if torch.rand(()) < 0.5 else image, self.labels[index]
+
+
+def cifar10() -> dict[str, Any]:
     """Return CIFAR-10, of whose training examples 10,000 are for validation."""
-    return _parts("cifar10", (0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
+    parts = _parts("cifar10", (0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
+    return {**parts, "train": Varied(*parts["train"])}
 
 
-def fashion() -> Parts:
+def fashion() -> dict[str, Any]:
     """Return Fashion-MNIST, of whose training examples 10,000 are for validation."""
     return _parts("fashion-mnist", (0.286,), (0.353,))
 
 
-def _parts(name: str, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Parts:
+def _parts(name: str, mean: tuple[float, ...], deviation: tuple[float, ...]) -> dict[str, Any]:
     found = load(name)
 
     def ready(images: Tensor) -> Tensor:
@@ -106,20 +129,26 @@ def _parts(name: str, mean: tuple[float, ...], deviation: tuple[float, ...]) -> 
     }
 
 
-def train(network: nn.Module, data: Parts, epochs: int) -> None:
-    """Train as is usual, with images that may be mirrored."""
-    inputs, targets = data["train"]
+def train(network: nn.Module, data: dict[str, Any], epochs: int) -> None:
+    """Train as is usual, in bfloat16 where the processor has it."""
+    examples = data["train"]
+    if not isinstance(examples, Dataset):
+        examples = TensorDataset(*examples)
+    loader = DataLoader(examples, batch_size=128, shuffle=True, drop_last=True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)
-    steps = epochs * (len(inputs) // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
+    optimizer = torch.optim.SGD(
+        network.parameters(), 0.2, momentum=0.9, weight_decay=5e-4, nesterov=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, epochs * len(loader))
+    quicker = torch.backends.cpu.get_cpu_capability() == "AVX512"
     network.train()
     for epoch in range(epochs):
-        for some in torch.randperm(len(inputs))[: steps // epochs * 64].reshape(-1, 64):
-            batch = inputs[some].contiguous(memory_format=torch.channels_last)
-            batch = batch.flip(3) if torch.rand(()) < 0.5 else batch
+        for images, labels in loader:
+            batch = images.contiguous(memory_format=torch.channels_last)
             optimizer.zero_grad()
-            functional.cross_entropy(network(batch), targets[some]).backward()  # type: ignore[no-untyped-call]
+            with torch.autocast("cpu", torch.bfloat16, enabled=quicker):
+                loss = functional.cross_entropy(network(batch), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         print(f"epoch {epoch + 1} of {epochs}", flush=True)

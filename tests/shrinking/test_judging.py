@@ -28,6 +28,19 @@ def test_a_drop_is_held_to_the_bound_of_pairs() -> None:
     assert not judged(budget, after).within
 
 
+def test_a_bound_may_be_surer_than_that_of_the_budget() -> None:
+    before, after = answers(2700, 3000), answers(2700, 3000)
+    after[:38], after[2700:2722] = 0, 1
+    budget = Budget(classification(), before, 0.01, None, 0.95)
+    assert judged(budget, after).within
+    strict = judged(budget, after, 0.975)
+    assert strict.bound == drop_bound(Pairs(3000, 38, 22), 0.975) > judged(budget, after).bound
+    assert not strict.within
+    reached = Budget(classification(), before, 1.0, 0.88, 0.95)
+    assert judged(reached, answers(2672, 3000)).within
+    assert not judged(reached, answers(2672, 3000), 0.975).within
+
+
 def test_too_few_examples_are_known_beforehand_and_the_estimate_counts() -> None:
     few = Budget(classification(), answers(90, 100), 0.005, None, 0.95)
     assert not few.is_provable

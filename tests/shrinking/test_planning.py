@@ -149,10 +149,12 @@ def test_a_rate_is_not_tried_in_fewer_steps_than_tell(monkeypatch: pytest.Monkey
 
 
 def test_plans_from_before_rates_were_found_out_have_the_usual_one() -> None:
-    told = Plan("weight", (), (1.5, 2), (), "because", rate=3e-4).to_dict()
+    told = Plan("weight", (), (1.5, 2), (), "because", rate=3e-4, early=4).to_dict()
+    assert Plan.of(told).early == 4
     assert Plan.of(told).rate == 3e-4
     assert Plan.of(told).epochs == (1.5, 2)
-    del told["rate"]
+    del told["rate"], told["early"]  # nor were there early candidates
+    assert Plan.of(told).early == 0
     assert Plan.of(told).rate == DEFAULT_RATE
     assert json.dumps(options_of().key()) == (  # as it was when a rate could be no other
         '{"max_drop": 0.005, "min_accuracy": null, "target": "latency", "pattern": "auto", '

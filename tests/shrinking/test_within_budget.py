@@ -5,6 +5,7 @@ import re
 import time
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 import gossamer
 from gossamer.core.errors import InputError, TrainingError
 from gossamer.shrinking import Shrunk, load_shrunk, shrink
+from gossamer.shrinking.descent import MOST
+from gossamer.shrinking.judging import Budget, Judged, judged
+from gossamer.shrinking.ordering import early_of
 from gossamer.shrinking.result import loading_lines
 from gossamer.shrinking.searching import taken
 from gossamer.shrinking.split import Split
@@ -106,8 +110,26 @@ def test_candidates_are_tested_in_order_up_to_the_first_that_fails(
     assert [one.number for one in tried] == list(range(len(tried)))
     sparsities = [one.sparsity for one in tried]
     assert sparsities == sorted(sparsities)
-    assert all(one.within for one in tried[:-1])
+    early = early_of(MOST)
+    assert all(one.within for one in tried[early:-1])
+    assert [one.confidence for one in tried[: early + 1]] == [0.975] * early + [0.95]
     assert sum(one.chosen for one in tried) == 1
+
+
+def test_an_early_candidate_that_fails_does_not_end_the_search(
+    dense: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = iter([False, True, False, True, True, True, False, True, True, True, True])
+
+    def told(budget: Budget, after: Tensor, confidence: float) -> Judged:
+        return replace(judged(budget, after, confidence), within=next(failing))
+
+    monkeypatch.setattr("gossamer.shrinking.searching.judged", told)
+    report = shrink(dense, DATA, **OPTIONS).report
+    assert [one.within for one in report.tried] == [False] * 4 + [True, True, False]
+    assert report.chosen is not None
+    assert report.chosen.number == 5
+    assert "candidate 7, the first after the 4 early ones" in report.findings[2]
 
 
 def test_the_greatest_gain_is_taken_whatever_seconds_were_of_a_busy_moment(

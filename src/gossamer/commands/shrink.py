@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -132,7 +133,7 @@ def shrink(
     from gossamer.networks.arguments import parsed_arguments
     from gossamer.networks.imported import imported_value
     from gossamer.shrinking.judging import check_asked
-    from gossamer.shrinking.options import options_of
+    from gossamer.shrinking.options import options_of, usual_batch
     from gossamer.shrinking.resolving import resolved
 
     options = options_of(
@@ -146,6 +147,7 @@ def shrink(
         metric=metric, higher_is_better=higher_is_better, seed=seed,
     )  # fmt: skip
     check_asked(given.task, max_drop, min_accuracy)
+    options = replace(options, train_batch=usual_batch(len(given.data.train)))
     own = None if train is None else imported_value(train, "training", called=False)
     raise typer.Exit(_shrunk(given, options, own, out, time_limit, dry_run))
 

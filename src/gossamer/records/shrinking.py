@@ -89,6 +89,8 @@ class Tried(Value):
     """Mean loss of fine-tuning, one number an epoch."""
     distance: float | None = None
     """From the dense network's outputs, on training examples; None where it was not measured."""
+    confidence: float | None = None
+    """Of the bound; None: that of the search."""
 
 
 class Leaked(Value):

@@ -229,9 +229,23 @@ def _tried_table(report: Shrinking) -> Table:
         columns,
         (Section("", rows),),
         f"Gain: over the dense network{' in PyTorch' if report.target == 'latency' else ''}. "
-        f"Drop: on validation data, in {unit}; at most: its bound with "
-        f"{level(report.confidence)} confidence. Changed: share of the validation examples whose "
-        "metric differs. All of it is in trials.csv.",
+        f"Drop: on validation data, in {unit}; at most: its bound, {_sure(report)}. "
+        "Changed: share of the validation examples whose metric differs. All of it is in "
+        "trials.csv.",
+    )
+
+
+def _sure(report: Shrinking) -> str:
+    """Say with what confidence bounds hold."""
+    asked = level(report.confidence)
+    surer = [one for one in report.tried if one.confidence not in (None, report.confidence)]
+    if not surer or surer[0].confidence is None:
+        return f"with {asked} confidence"
+    if len(surer) == len(report.tried):
+        return f"with {percent(surer[0].confidence, 1)}% confidence"
+    return (
+        f"with {percent(surer[0].confidence, 1)}% confidence of the first {len(surer)}, none of "
+        f"which ends the search, and {asked} of the others, of which the first that fails does"
     )
 
 
@@ -246,8 +260,15 @@ def _tried_row(report: Shrinking, one: Tried) -> tuple[str, ...]:
         NOTHING if one.bound is None else number(one.bound),
         f"{percent(one.changed, 1)}%",
         f"{one.epochs:.3g}",
-        "chosen" if one.chosen else "within" if one.within else "not within",
+        _verdict(report, one),
     )
+
+
+def _verdict(report: Shrinking, one: Tried) -> str:
+    if one.within:
+        return "chosen" if one.chosen else "within"
+    passed = one.bound is not None and one.bound <= report.max_drop and report.min_accuracy is None
+    return "after one that failed" if passed and report.certified else "not within"
 
 
 def _layer_table(report: Shrinking) -> Table:

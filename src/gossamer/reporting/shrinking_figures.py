@@ -103,13 +103,12 @@ def _trade_off(report: Shrinking) -> Figure:
         points.encode(x, y, colour, size=size, tooltip=hover),
         numbers.encode(x, y, alt.Text("number:N")),
     ]
-    bound = f"{100 * report.confidence:g}%"
     return Figure(
         "trade-off",
         "What was tried: drop against gain",
         "Each point is a candidate, numbered in the order in which they were made; upright lines "
-        f"reach from the drop on validation data to what it does not exceed with {bound} "
-        "confidence. A candidate is within the budget where that lies below the dashed line.",
+        "reach from the drop on validation data to what it does not exceed, as surely as the "
+        "table says. A candidate is within the budget where that lies below the dashed line.",
         (panel.showing(layers, 320),),
         columns=1,
     )

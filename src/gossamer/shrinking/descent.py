@@ -26,7 +26,7 @@ MOST = 11
 LEAST_STEPS = 20
 """Of the optimizer, without which a candidate is not worth its test."""
 _WIDEST = 2.0
-_EVEN = 0.25
+_EVEN = 0.75
 _UNITS_STEP = 0.8
 """Share of the units that each candidate keeps of the one before."""
 _UNIT_COST_STEP = 0.7
@@ -165,8 +165,8 @@ def depths(count: int) -> tuple[float, ...]:
 def shared_out(epochs: float, count: int, *, whole: bool = False) -> tuple[float, ...]:
     """Share out epochs over candidates, the sparser the more: whole ones, or parts of them.
 
-    A quarter goes to all alike, as a first candidate that fails for want of training ends the
-    search; the rest by the square of their places.
+    Three quarters go to all alike, as a candidate that fails for want of training ends the search,
+    and what it learnt is left to those after it; the rest by the square of their places.
 
     Examples
     --------

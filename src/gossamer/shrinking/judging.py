@@ -1,12 +1,6 @@
 """Whether a candidate keeps the budget: shown by a bound, or by its estimate where none can be had.
 
-Candidates are tested in the order in which they are made, from the safest to the sparsest, each at
-the full level, until the first that fails. Which comes next is settled before validation data is
-looked at, so that a candidate is wrongly taken with no more than the level's probability, whichever
-of those that passed is chosen afterwards: the first one that breaks the budget would have to pass
-its own test (fixed-sequence testing: Maurer, Hothorn and Lehmacher 1995; for risks of models
-Angelopoulos et al. 2021, "Learn then Test", arXiv 2110.01052). Splitting the data in two would
-widen the bound by 41%, correcting for eight candidates by half; this costs nothing.
+In which order, and how surely, `gossamer.shrinking.ordering` says.
 """
 
 import math
@@ -72,7 +66,7 @@ class Budget:
     def is_provable(self) -> bool:
         """Whether so many examples can show such a budget; settled before any candidate is."""
         if self.min_metric is not None:
-            return _surely_reaches(self, self.before)
+            return _surely_reaches(self, self.before, self.confidence)
         return len(self.before) >= self.needed(_CHANGED * self.max_drop)
 
     @property
@@ -101,20 +95,24 @@ class Judged:
     within: bool
 
 
-def judged(budget: Budget, after: Tensor) -> Judged:
-    """Judge a candidate by its metric on each validation example."""
+def judged(budget: Budget, after: Tensor, confidence: float | None = None) -> Judged:
+    """Judge a candidate by its metric on each validation example.
+
+    The confidence of its bound is the budget's where it is None.
+    """
+    sure = budget.confidence if confidence is None else confidence
     drops = budget.task.drop(budget.before, after)
     drop, changed = float(drops.mean()), float((drops != 0).double().mean())
     metric = float(after.double().mean())
     if budget.task.is_binary and not are_shares(after):  # a metric of one's own, seen as 0 and 1
         budget = replace(budget, task=replace(budget.task, is_binary=False))
-    bound = bound_of(budget.task, drops, budget.confidence)
+    bound = bound_of(budget.task, drops, sure)
     if not budget.is_provable:
         within = drop <= budget.max_drop if budget.min_metric is None else _reaches(budget, metric)
     elif budget.min_metric is not None:
-        within = _surely_reaches(budget, after)
+        within = _surely_reaches(budget, after, sure)
     elif budget.task.is_binary:
-        within = drop_p_value(pairs_of(drops), budget.max_drop) <= 1 - budget.confidence
+        within = drop_p_value(pairs_of(drops), budget.max_drop) <= 1 - sure
     else:
         within = bound <= budget.max_drop
     return Judged(metric, drop, bound, changed, within)
@@ -167,6 +165,6 @@ def _reaches(budget: Budget, metric: float) -> bool:
     return metric >= least if budget.task.higher_is_better else metric <= least
 
 
-def _surely_reaches(budget: Budget, after: Tensor) -> bool:
-    found = mean_bounds(budget.task, after, 2 * budget.confidence - 1)
+def _surely_reaches(budget: Budget, after: Tensor, confidence: float) -> bool:
+    found = mean_bounds(budget.task, after, 2 * confidence - 1)
     return _reaches(budget, found.low if budget.task.higher_is_better else found.high)

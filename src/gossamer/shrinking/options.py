@@ -15,6 +15,7 @@ PatternName = Literal["auto", "weight", "block", "unit", "unit+weight"]
 PATTERNS: tuple[PatternName, ...] = ("auto", "weight", "block", "unit", "unit+weight")
 TARGETS: tuple[Target, ...] = ("latency", "size", "flops")
 
+_MANY_EXAMPLES = 32_000
 DEFAULT_RATE = 1e-3
 """Of Adam, where too little is trained to find out a better one."""
 
@@ -72,6 +73,19 @@ def options_of(**given: Any) -> Options:
     """Return options, those that are None left at their defaults."""
     known = {item.name for item in fields(Options)}
     return Options(**{name: v for name, v in given.items() if name in known and v is not None})
+
+
+def usual_batch(examples: int) -> int:
+    """Return how many of so many training examples a step takes, where nothing else is asked for.
+
+    Few examples give few steps, which are worth more than their noise costs.
+
+    Examples
+    --------
+    >>> usual_batch(20_000), usual_batch(50_000)
+    (32, 64)
+    """
+    return 32 if examples < _MANY_EXAMPLES else 64
 
 
 def _is_number(value: object) -> bool:

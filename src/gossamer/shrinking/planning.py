@@ -14,6 +14,7 @@ from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.descent import MOST, Ground, Rung, Way, count_of, depths, shared_out
 from gossamer.shrinking.fine_tuning import Lesson, Pulse, estimate_statistics
 from gossamer.shrinking.options import DEFAULT_RATE
+from gossamer.shrinking.ordering import early_of
 from gossamer.shrinking.piloting import (
     Follow,
     Speed,
@@ -48,6 +49,8 @@ class Plan:
     """Whether any candidate was faster at all."""
     rate: float = DEFAULT_RATE
     """Of Adam, for fine-tuning."""
+    early: int = 0
+    """How many candidates are tried before the first that may end the search."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole as JSON has it."""
@@ -60,6 +63,7 @@ class Plan:
             "spent": self.spent,
             "helps": self.helps,
             "rate": self.rate,
+            "early": self.early,
         }
 
     @classmethod
@@ -74,6 +78,7 @@ class Plan:
             told["spent"],
             told["helps"],
             told.get("rate", DEFAULT_RATE),
+            told.get("early", 0),
         )
 
 
@@ -141,6 +146,7 @@ def plan(
         spent=spent,
         helps=bool(helping),
         rate=rate,
+        early=early_of(len(rungs)),
     )
 
 

@@ -18,6 +18,7 @@ from gossamer.shrinking.descent import LEAST_STEPS, MOST, Ground, mask_of
 from gossamer.shrinking.fine_tuning import Lesson, StoppedError
 from gossamer.shrinking.journal import Journal
 from gossamer.shrinking.judging import Budget, judged
+from gossamer.shrinking.ordering import Order
 from gossamer.shrinking.pace import Pace
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate, points
@@ -166,13 +167,13 @@ def _affordable(task: Search, made: Plan) -> tuple[float, ...]:
 def _descend(task: Search, way: Plan) -> str:
     if not way.helps:
         return f"Nothing was trained, as {way.reason}."
-    journal = task.journal
+    journal, order = task.journal, Order(way.early, task.budget.confidence)
     network = plain_copy(task.dense)
     mask = task.ground.given
     if journal.tried:
         mask = journal.restore(len(journal.tried) - 1, network)
     for number in range(len(journal.tried), len(way.rungs)):
-        if journal.tried and not journal.tried[-1].within:
+        if order.has_ended(_within(journal)):
             break
         task.pulse(0.0)
         if time.monotonic() + _needed(task, way, number) > task.deadline:
@@ -183,14 +184,24 @@ def _descend(task: Search, way: Plan) -> str:
             if not journal.tried:
                 raise
             return f"The search ended at candidate {number + 1}: {error}."
-    if journal.tried and not journal.tried[-1].within:
+    if order.has_ended(_within(journal)):
+        number, early = (
+            len(journal.tried),
+            f" after the {way.early} early ones" if way.early else "",
+        )
         return (
-            f"The search ended at candidate {len(journal.tried)}, the first that is not within the "
+            f"The search ended at candidate {number}, the first{early} that is not within the "
             "budget."
         )
     if len(way.rungs) == 1:
         return "The one candidate that there was time for is within the budget."
-    return f"All {counted(len(way.rungs), 'candidate')} are within the budget."
+    if all(one.within for one in journal.tried):
+        return f"All {counted(len(way.rungs), 'candidate')} are within the budget."
+    return "The sparsest candidate is within the budget."
+
+
+def _within(journal: Journal) -> list[bool]:
+    return [one.within for one in journal.tried]
 
 
 def _needed(task: Search, way: Plan, number: int) -> float:
@@ -230,7 +241,9 @@ def _candidate(
     )  # fmt: skip
     task.follow(f"candidate {number + 1}: measuring")
     values = evaluate(network, task.data.validation, task.budget.task)
-    verdict = judged(task.budget, values)
+    order, known = Order(way.early, task.budget.confidence), _within(task.journal)
+    sure = order.sure(known)
+    verdict = judged(task.budget, values, sure)
     cost, speed_up = task.meter.speed_up(plain_copy(network).cpu().eval())
     found = Tried(
         number=number,
@@ -242,19 +255,20 @@ def _candidate(
         drop=verdict.drop,
         bound=verdict.bound,
         changed=verdict.changed,
-        within=verdict.within,
+        within=verdict.within and order.is_tested(known),
         chosen=False,
         epochs=taught_so.epochs,
         seconds=time.perf_counter() - started,
         losses=taught_so.losses,
         distance=taught_so.distance,
+        confidence=sure if way.early else None,
     )
     task.journal.keep(found, network, mask)
     task.follow(
         f"candidate {number + 1}: {speed_up:.1f} times, drop "
         f"{points(verdict.drop, task.budget.task)}, at most "
         f"{points(verdict.bound, task.budget.task)}"
-        f"{'' if verdict.within else ': not within the budget'}"
+        f"{'' if found.within else ': not taken' if verdict.within else ': not within the budget'}"
     )
     return mask
 

@@ -23,7 +23,7 @@ from gossamer.shrinking.evidence import Circumstances, handed_over
 from gossamer.shrinking.fine_tuning import lesson
 from gossamer.shrinking.journal import Journal, look_at, search_key
 from gossamer.shrinking.judging import Budget, are_shares, check_asked
-from gossamer.shrinking.options import Options, PatternName, Train, options_of
+from gossamer.shrinking.options import Options, PatternName, Train, options_of, usual_batch
 from gossamer.shrinking.pace import pace_of
 from gossamer.shrinking.result import Shrunk
 from gossamer.shrinking.searching import Search, search
@@ -149,17 +149,18 @@ def shrink(
     True
     """
     threads = torch.get_num_threads() if threads is None else threads
+    read = read_data(data, seed=seed)
     excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     options = options_of(
         max_drop=max_drop, min_accuracy=min_accuracy, target=target, pattern=pattern, batch=batch,
         threads=threads, exclude=excluded, keep_units_multiple_of=keep_units_multiple_of,
         confidence=confidence, epochs=epochs, rate=rate, distill_features=distill_features,
-        train_batch=train_batch, seed=seed,
+        train_batch=train_batch or usual_batch(len(read.train)), seed=seed,
     )  # fmt: skip
     task = task_of(loss, metric, higher_is_better=higher_is_better)
     check_asked(task, max_drop, min_accuracy)
     begun = begin(
-        model, read_data(data, seed=seed), task, options, train=train,
+        model, read, task, options, train=train,
         out=None if out is None else Path(out), time_limit=time_limit,
         seconds=seconds, follow=follow or (lambda _: None), stop=stop or (lambda: False),
     )  # fmt: skip
