@@ -174,13 +174,15 @@ def register(
             raise TypeError(f"{operator.__name__}.{name}: a field may not be of type {field.hint}")
     if operator.name in OPERATORS:
         raise TypeError(f"{operator.__name__}: {operator.name} is registered already")
-    register_rules(pytorch or {}, row_by_row, operator.__name__)
-    ANY_TYPE.update(any_type)
+    register_rules(pytorch or {}, row_by_row, operator.__name__, any_type)
     OPERATORS[operator.name] = operator
 
 
 def register_rules(
-    pytorch: Mapping[str, Rule], row_by_row: Collection[str] = (), of: str = "rules"
+    pytorch: Mapping[str, Rule],
+    row_by_row: Collection[str] = (),
+    of: str = "rules",
+    any_type: Collection[str] = (),
 ) -> None:
     """Make functions of PyTorch known that become operators of other files.
 
@@ -193,6 +195,7 @@ def register_rules(
         raise TypeError(f"{of}: {', '.join(sorted(taken))} is registered already")
     RULES.update(pytorch)
     ROW_BY_ROW.update(row_by_row)
+    ANY_TYPE.update(any_type)
 
 
 def _is_known(hint: Any) -> bool:

@@ -17,7 +17,8 @@ _OVER = {0: _aten.sum.dim_IntList, 1: _aten.mean.dim, 2: _aten.amax.default}
 def with_bags(trace: Trace) -> Trace:
     """Return a trace in which `EmbeddingBag` of tokens [batch, tokens] is `Embedding` and a sum.
 
-    Bags with weights of their own, with padding or given by where they begin stay as they are.
+    Bags with weights of their own, largest numbers of bags with padding, and bags given by where
+    they begin stay as they are.
     """
     graph = trace.graph
     changed = False
@@ -27,15 +28,34 @@ def with_bags(trace: Trace) -> Trace:
         bags = node.args[0]
         if operation_name(bags) != "embedding_bag" or (tokens := _tokens(bags)) is None:
             continue
-        weight, over = bags.args[0], _OVER[int(arguments_by_name(bags)["mode"])]
+        weight, given = bags.args[0], arguments_by_name(bags)
+        padding = given.get("padding_idx")
         with graph.graph.inserting_before(node):
             rows = _called(graph.graph, _aten.embedding.default, weight, tokens)
-            node.replace_all_uses_with(_called(graph.graph, over, rows, [1]))
+            if padding is None or padding < 0:
+                found = _called(graph.graph, _OVER[int(given["mode"])], rows, [1])
+            else:
+                found = _padded(graph.graph, rows, tokens, padding, mean=int(given["mode"]) == 1)
+            node.replace_all_uses_with(found)
         changed = True
     if changed:
         graph.graph.eliminate_dead_code()
         graph.recompile()
     return trace
+
+
+def _padded(
+    graph: fx.Graph, rows: fx.Node, tokens: fx.Node, padding: int, *, mean: bool
+) -> fx.Node:
+    """Return the sum, or the mean, of what is looked up for tokens that are no padding."""
+    counted = _called(graph, _aten.ne.Scalar, tokens, padding)
+    there = _called(graph, _aten.unsqueeze.default, counted, 2)
+    kept = _called(graph, _aten.where.ScalarOther, there, rows, 0.0)
+    total = _called(graph, _aten.sum.dim_IntList, kept, [1])
+    if not mean:
+        return total
+    count = _called(graph, _aten.sum.dim_IntList, counted, [1], True)
+    return _called(graph, _aten.div.Tensor, total, _called(graph, _aten.clamp.default, count, 1))
 
 
 def _called(graph: fx.Graph, target: Any, *args: Any) -> fx.Node:
@@ -50,7 +70,9 @@ def _tokens(bags: fx.Node) -> fx.Node | None:
     if given.get("per_sample_weights") is not None or given.get("include_last_offset"):
         return None
     flat, starts = given["indices"], given["offsets"]
-    if given.get("padding_idx") is not None or operation_name(flat) not in ("reshape", "view"):
+    if given.get("padding_idx") not in (None, -1) and int(given["mode"]) == 2:
+        return None
+    if operation_name(flat) not in ("reshape", "view"):
         return None
     tokens = flat.args[0]
     value = tokens.meta["val"]

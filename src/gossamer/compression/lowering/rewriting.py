@@ -5,6 +5,7 @@ from torch import nn
 from gossamer.compression.lowering.attention import with_attention
 from gossamer.compression.lowering.bags import with_bags
 from gossamer.compression.lowering.batch_first import with_batch_first
+from gossamer.compression.lowering.choices import with_choices
 from gossamer.compression.lowering.extremes import with_extremes
 from gossamer.compression.lowering.parts import Division, divide
 from gossamer.compression.lowering.patterns import with_patterns
@@ -31,7 +32,7 @@ def to_lower(model: nn.Module, given: Example | Arguments) -> Trace:
 
 def _rewritten(trace: Trace) -> Trace:
     recorded = with_extremes(with_bags(with_recurrence(with_joined_cells(trace))))
-    return with_attention(with_patterns(with_batch_first(recorded)))
+    return with_attention(with_choices(with_patterns(with_batch_first(recorded))))
 
 
 def divided(model: nn.Module, given: Example | Arguments) -> tuple[Trace, Division]:

@@ -82,6 +82,9 @@ _OF_TRUTHS = frozenset(
      "bitwise_or", "bitwise_xor", "__and__", "__or__", "__xor__"}
 )  # fmt: skip
 _CHOOSING = frozenset({"where", "masked_fill"})
+_ARITHMETIC = frozenset({"add", "sub", "rsub", "mul", "div", "maximum", "minimum", "pow"})
+_BOUNDING = frozenset({"clamp", "clamp_min", "clamp_max", "maximum", "minimum"})
+_WHOLE = frozenset({"int32", "int64"})
 
 
 def _fits_types(node: fx.Node, values: Sequence[fx.Node], types: Mapping[fx.Node, str]) -> bool:
@@ -93,6 +96,10 @@ def _fits_types(node: fx.Node, values: Sequence[fx.Node], types: Mapping[fx.Node
         return {given, *read} == {"bool"}
     if name in _CHOOSING:
         return given == "float32" and read <= {"bool", "float32"}
+    if name in _ARITHMETIC and given == "float32":
+        return True  # PyTorch makes numbers of float32 of all others first
+    if name in _BOUNDING and {given, *read} <= _WHOLE:
+        return True
     return {given, *read} == {"float32"}
 
 

@@ -89,4 +89,19 @@ def _embedding(call: Call) -> Lowered:
     )
 
 
-register(Embedding, {"embedding": _embedding}, any_type=("embedding",))
+_MOST_CLASSES = 2**10
+
+
+def _one_hot(call: Call) -> Lowered:
+    """Return rows of the identity; a number that counts no class is refused."""
+    given, classes = call.given("self"), call.arguments["num_classes"]
+    if given is None or not isinstance(classes, int) or not 0 < classes <= _MOST_CLASSES:
+        return ()
+    return (
+        Embedding(given.value, dense(np.eye(classes))),
+        Reshape(call.step(0), network_shape(call.shape)),
+    )
+
+
+_RULES = {"embedding": _embedding, "one_hot": _one_hot}
+register(Embedding, _RULES, any_type=_RULES)

@@ -172,7 +172,10 @@ def _clamp(call: Call, low: str, high: str) -> Lowered:
         return ()
     finite = [abs(bound) for bound in (least, most) if bound and math.isfinite(bound)]
     scaled = all(1 / _MOST_SCALED <= bound <= _MOST_SCALED for bound in finite)
-    if not least <= 0 <= most or least == most or not scaled:
+    if given.type != "float32" and max(finite, default=0) > MOST_WHOLE:
+        return ()
+    whole = given.type != "float32"
+    if whole or not least <= 0 <= most or least == most or not scaled:
         return _bounded(call, given.value, least, most)
     above = _half_clamped(call, given.value, most, 0) if most else ()
     below = _half_clamped(call, given.value, least, len(above)) if least else ()
@@ -321,6 +324,24 @@ def _filled(call: Call, value: str, mask: str, number: float, *, turned: bool = 
     return (*steps, Binary(kept, call.step(len(steps) - 1), "add"))
 
 
+def _no_nan(call: Call) -> Lowered:
+    """Return a number for what is none, and the largest for what is infinite."""
+    given, number = call.given("self"), call.arguments.get("nan") or 0.0
+    if given is None or any(call.arguments.get(name) is not None for name in ("posinf", "neginf")):
+        return ()
+    largest = float(np.finfo(np.float32).max)
+    kept: Lowered = (
+        Binary(given.value, given.value, "equal"),
+        Function(call.step(0), "zero"),
+        Binary(given.value, call.step(1), "unless"),
+        Function(call.step(2), "at-least", -largest),
+        Function(call.step(3), "at-most", largest),
+    )
+    if not number:
+        return kept
+    return (*kept, uniform(call, call.step(1), float(number)), add(call.step(4), call.step(5)))
+
+
 def _converted(call: Call) -> Lowered:
     """Return numbers as another type holds them: as they are, or whether they are not 0."""
     given = call.given("self")
@@ -357,6 +378,7 @@ _RULES: dict[str, Rule] = {
     "celu": _celu,
     "logical_not": _not,
     "bitwise_not": _not,
+    "nan_to_num": _no_nan,
     **{name: _compared(name) for name in _BOTH},
 }
 _CONVERTING: dict[str, Rule] = {"to": _converted, "_to_copy": _converted}
