@@ -1,6 +1,9 @@
 #include "batched/product.hpp"
 
 #include <algorithm>
+#include <utility>
+
+#include "batched/quads.hpp"
 
 namespace gossamer::batched {
 
@@ -237,7 +240,8 @@ namespace gossamer {
 
 std::unique_ptr<batched::Step> Product::make_batched(const batched::Context& context,
                                                      int number) const {
-    return std::make_unique<batched::ProductStep>(context, *this, number);
+    std::unique_ptr<batched::Step> step = batched::quad_step(context, *this, number);
+    return step ? std::move(step) : std::make_unique<batched::ProductStep>(context, *this, number);
 }
 
 }  // namespace gossamer

@@ -6,8 +6,8 @@
 namespace gossamer::single {
 namespace {
 
-constexpr int longest_quad = 3;
-constexpr int floats_ahead = 512;  // weights are fetched so far before they are needed
+constexpr int longest_quad = 4;
+constexpr int floats_ahead = 2048;  // weights are fetched so far before they are needed
 
 // One of four weights in all lanes.
 template <int number>
@@ -128,7 +128,7 @@ void multiply_tile(const QuadTask& task, const QuadPanel& panel, Range quads,
 void multiply(const QuadTask& task, const QuadPanel& panel, Range quads, std::int64_t position,
               std::int64_t vectors) {
     constexpr decltype(&multiply_tile<1>) by_size[longest_quad] = {
-        multiply_tile<1>, multiply_tile<2>, multiply_tile<3>};
+        multiply_tile<1>, multiply_tile<2>, multiply_tile<3>, multiply_tile<4>};
     by_size[vectors - 1](task, panel, quads, position);
 }
 

@@ -1,4 +1,4 @@
-"""Sparse layers over neighbouring positions, such as tokens, against float64."""
+"""Sparse layers over neighbouring positions, such as tokens, and examples, against float64."""
 
 from typing import Literal
 
@@ -12,6 +12,7 @@ from gossamer.engine import (
     Convolution,
     Epilogue,
     Floats,
+    Linear,
     Network,
     pack_weights,
     run_portable,
@@ -100,3 +101,21 @@ def test_what_is_not_finite_reaches_the_rows_that_read_it_and_no_others(value: f
     for instruction_set in COMPILED:
         found = Engine(network, instruction_set)(inputs)
         np.testing.assert_allclose(found, finite, rtol=1e-6)
+
+
+@pytest.mark.parametrize("examples", [9, 16, 33, 64, 70])
+def test_features_of_many_examples_are_read_by_their_own_rows_alone(examples: int) -> None:
+    random = np.random.default_rng(examples)
+    weights = sparse(random, 131, 700, 0.1)
+    weights[::7] = 0
+    bias = random.standard_normal(131).astype(np.float32)
+    first = Linear(0, pack_weights(weights, "csr"), bias, Epilogue(activation=Activation("gelu")))
+    second = Linear(1, pack_weights(sparse(random, 131, 131, 0.2), "csr"), bias, Epilogue(1))
+    inputs = random.standard_normal((examples, 700)).astype(np.float32)
+    assert_right(Network((700,), (first, second), 2), inputs)
+    inputs[3, 5] = np.nan
+    expected = np.zeros((examples, 131), bool)
+    expected[3] = weights[:, 5] != 0
+    for instruction_set in COMPILED:
+        found = Engine(Network((700,), (first,), 1), instruction_set)(inputs)
+        np.testing.assert_array_equal(np.isnan(found), expected)
