@@ -61,7 +61,7 @@ def test_examples_are_refused(example: Any, sentence: str) -> None:
     [
         (nn.Linear(2, 2).half(), "'weight' of Linear is torch.float16"),
         (nn.Linear(2, 2).double(), "convert the network with model.float"),
-        (nn.Linear(2, 2, dtype=torch.complex64), "torch.complex64"),
+        (nn.Linear(2, 2, dtype=torch.complex64), "complex64, .* keep its real and its imaginary"),
         (nn.Linear(2, 2, device="meta"), "is on meta"),
         (nn.Sequential(nn.LazyLinear(2)), "'0.weight' of Sequential has no values yet"),
     ],

@@ -68,6 +68,12 @@ def scaled(n: Any, x: Tensor) -> Tensor:
     return n.head(functional.relu(seen).mean((2, 3)))  # type: ignore[no-any-return]
 
 
+def moved(n: Any, x: Tensor) -> Tensor:
+    seen = n.first(x).roll((1, -2), (2, 3)).flip(2, 3).flip([2])
+    summed = seen.cumsum(-1) / 8 + seen.tanh().cumprod(2)
+    return n.head(summed.mean((2, 3)))  # type: ignore[no-any-return]
+
+
 IN_IMAGES: dict[str, tuple[Callable[[], Net], Mapping[str, int]]] = {
     "enlarged": (
         lambda: Net(enlarged, first=conv(3, 8), second=conv(8, 8), head=nn.Linear(8, 2)),
@@ -86,6 +92,7 @@ IN_IMAGES: dict[str, tuple[Callable[[], Net], Mapping[str, int]]] = {
         lambda: Net(gated, first=conv(3, 8), gate=conv(8, 1), head=nn.Linear(8, 2)),
         {"first": 4, "gate": 1},
     ),
+    "moved": (lambda: Net(moved, first=conv(3, 8), head=nn.Linear(8, 2)), {"first": 4}),
     "scaled": (
         lambda: Net(
             scaled, first=conv(3, 8), head=nn.Linear(8, 2), spread=1 + torch.rand(8),

@@ -60,7 +60,12 @@ def check_model(model: nn.Module) -> None:
                 f"{where} of {name} is on {tensor.device}, but gossamer compresses networks for "
                 "the CPU: move it there with model.cpu()."
             )
-        numeric = tensor.is_floating_point() or tensor.is_complex()
+        if tensor.is_complex():
+            raise InputError(
+                f"{where} of {name} is {tensor.dtype}, but float32 was expected: keep its real and "
+                "its imaginary part apart, as rotary positions by cosines and sines do."
+            )
+        numeric = tensor.is_floating_point()
         if numeric and tensor.dtype != torch.float32:
             raise InputError(
                 f"{where} of {name} is {tensor.dtype}, but float32 was expected: convert the "
@@ -109,10 +114,15 @@ def check_example(example: Arguments) -> None:
                 "expected: add the dimension of the batch, or give some inputs."
             )
         if len(tensor) != len(example):
+            advice = "keep what is the same for all examples in the network, with register_buffer"
+            if len(example) in shape:
+                advice = (
+                    "where they lie along another axis, as in states of recurrent layers, give "
+                    "them first and let the forward transpose them; " + advice
+                )
             raise InputError(
                 f"{where} has shape {shape}, but {len(example)} examples along the first axis, as "
-                f"in {example.names[0]!r}, were expected: keep what is the same for all examples "
-                "in the network, with register_buffer."
+                f"in {example.names[0]!r}, were expected: {advice}."
             )
         if tensor.dtype not in _TYPES or tensor.device.type != "cpu":
             raise InputError(

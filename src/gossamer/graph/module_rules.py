@@ -103,7 +103,10 @@ def recurrent(walk: Walk, value: Value, call: Call) -> Description:
     assert isinstance(module, nn.RNNBase)
     results = walk.graph.results[call]
     before = call.argument(0, "input")
-    starts = _starts(walk, [one for one in given(call) if one is not before])
+    beside: tuple[object, ...] = ()
+    if isinstance(before, tuple) and before:  # packed: steps, how many there are, and an order
+        before, beside = before[0], before[1:]
+    starts = _starts(walk, [one for one in given(call) if one is not before and one not in beside])
     odd = module.proj_size or not isinstance(before, Value) or starts is None
     if odd or any(one.shape is None for one in results):
         return unknown(walk, value, call)

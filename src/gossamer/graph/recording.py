@@ -41,6 +41,9 @@ _ABOUT = FILLED | {
 """What tells something of a tensor that does not depend on its numbers."""
 
 
+_PACKING = "_pack_padded_sequence"
+
+
 def recorded(network: nn.Module, example: Example | Arguments, *, training: bool = False) -> Graph:
     """Run a network on an example, in evaluation mode, and return what it computed.
 
@@ -216,6 +219,9 @@ class _Recorder(TorchFunctionMode):
             if whole and any(value.computed for value in call.inputs):
                 given_out = (*tensors_in(result), *written)
                 self._whole.update(self.ledger.value(one) for one in given_out)
+            elif call.name == _PACKING and call.inputs[-1] in self._whole:
+                # How many sequences have so many steps follows from their lengths alone.
+                self._whole.add(self.ledger.value(tensors_in(result)[1]))
             if call.name in _SIZES and not self._within:
                 return self._numbered(given[0], call, result)
             if _tells_data(call, result) and whole:

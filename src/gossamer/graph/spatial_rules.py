@@ -81,6 +81,56 @@ def reduction(walk: Walk, value: Value, call: Call) -> Description:
     return _over_dimensions(walk, value, call, uniform=False)
 
 
+def moved_within(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow `roll` and `flip` along other dimensions than that of the channels."""
+    before, *others = given(call)
+    source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
+    over = call.argument(2 if operation(call) == "roll" else 1, "dims")
+    over = call.args[1:] if operation(call) == "flip" and isinstance(over, int) else over
+    over = (over,) if isinstance(over, int) else over
+    named = isinstance(over, list | tuple) and all(isinstance(one, int) for one in over)
+    if others or not named or source.axis in {int(d) % count - count for d in over}:
+        return unknown(walk, value, call)
+    return source
+
+
+def selected(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow `index_select` along another dimension than that of the channels."""
+    before = call.argument(0, "input")
+    source, along = walk.of(before), call.argument(1, "dim")
+    if not isinstance(source, Channels) or not isinstance(along, int):
+        return unknown(walk, value, call)
+    count = len(walk.shape(before))
+    others = [one for one in given(call) if one is not before]
+    if any(walk.of(one) is not None for one in others) or along % count - count == source.axis:
+        return unknown(walk, value, call)
+    return source
+
+
+def packed(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow steps of sequences that are packed behind one another, or apart again."""
+    results, source = walk.graph.results[call], walk.of(given(call)[0])
+    others = [walk.of(one) for one in given(call)[1:]]
+    if not isinstance(source, Channels) or source.axis != -1 or any(one for one in others):
+        return unknown(walk, value, call)
+    if value is not results[0]:
+        return None
+    if operation(call) == "packpaddedsequence":
+        return source
+    changed = source.constants != (call.argument(3, "padding_value") or 0.0)
+    return replace(source, constants=source.constants.masked_fill(changed, torch.nan))
+
+
+def cumulated(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow sums or products up to each number, which are 0 for zeros alone."""
+    before, *others = given(call)
+    source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
+    over = call.argument(1, "dim")
+    if others or not isinstance(over, int) or int(over) % count - count == source.axis:
+        return unknown(walk, value, call)
+    return replace(source, constants=source.constants.masked_fill(source.constants != 0, torch.nan))
+
+
 def _over_dimensions(walk: Walk, value: Value, call: Call, *, uniform: bool) -> Description:
     before, *others = given(call)
     source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
