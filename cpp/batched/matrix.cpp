@@ -183,6 +183,8 @@ PackedMatrix::PackedMatrix(const Weights& weights, std::int64_t groups, const Cu
         }
     }
     packer.finish();
+    put_in_large_pages(entries_);
+    put_in_large_pages(values_);
 }
 
 }  // namespace gossamer::batched

@@ -5,6 +5,7 @@
 #endif
 
 #include <algorithm>
+#include <cstdint>
 #include <new>
 #include <utility>
 
@@ -26,6 +27,20 @@ void* new_memory(std::size_t bytes) {
     if (unit == huge_page) madvise(memory, whole, MADV_HUGEPAGE);  // only faster if it succeeds
 #endif
     return memory;
+}
+
+void put_in_large_pages([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__linux__)
+    constexpr std::size_t least = 64 << 10;
+    constexpr int collapse = 25;  // MADV_COLLAPSE of Linux 6.1, which older headers lack
+    if (bytes < least) return;
+    const auto begin = reinterpret_cast<std::uintptr_t>(memory) / huge_page * huge_page;
+    const auto end =
+        (reinterpret_cast<std::uintptr_t>(memory) + bytes + huge_page - 1) / huge_page * huge_page;
+    // One by one, as some may reach over the end of what is there; only faster if it succeeds.
+    for (std::uintptr_t page = begin; page < end; page += huge_page)
+        madvise(reinterpret_cast<void*>(page), huge_page, collapse);
+#endif
 }
 
 Scratch zeros(std::size_t floats) {

@@ -20,6 +20,15 @@ void* new_memory(std::size_t bytes);
 
 Scratch zeros(std::size_t floats);
 
+// Ask for large pages around what is there already. Weights that are read from end to end, once for
+// each call, are else looked for every 4 KB.
+void put_in_large_pages(const void* memory, std::size_t bytes);
+
+template <typename Numbers>
+void put_in_large_pages(const Numbers& numbers) {
+    put_in_large_pages(numbers.data(), numbers.size() * sizeof(numbers[0]));
+}
+
 // For long vectors that are read from end to end.
 template <typename Number>
 struct InLargePages {

@@ -4,6 +4,8 @@
 #include <numeric>
 #include <utility>
 
+#include "core/scratch.hpp"
+
 namespace gossamer::single {
 namespace {
 
@@ -90,7 +92,12 @@ MatrixVector::MatrixVector(const Weights& weights, InstructionSet set)
       kind_(weights.kind),
       rows_(weights.rows),
       stored_(static_cast<std::int64_t>(weights.values.size())),
-      packed_(packed(weights, loops_)) {}
+      packed_(packed(weights, loops_)) {
+    packed_.tables.put_in_large_pages();
+    put_in_large_pages(packed_.values);
+    put_in_large_pages(packed_.short_indices);
+    put_in_large_pages(packed_.long_indices);
+}
 
 double MatrixVector::nanoseconds() const {
     const bool slow = kind_ == WeightsKind::sparse && packed_.tables.bands() == 0;

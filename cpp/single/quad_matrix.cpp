@@ -108,6 +108,10 @@ QuadMatrix::QuadMatrix(const Weights& weights, std::int64_t plane, std::int64_t 
         panels_.push_back(
             packed(weights, order, columns, plane, panel == 0 || panel + 1 == panels));
     }
+    for (const PackedPanel& panel : panels_) {
+        put_in_large_pages(panel.places);
+        put_in_large_pages(panel.weights);
+    }
 }
 
 void QuadMatrix::multiply(const QuadLoops& loops, const QuadTask& given, Range bunches,

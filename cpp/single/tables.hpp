@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/plan.hpp"
+#include "core/scratch.hpp"
 #include "single/linear.hpp"
 
 namespace gossamer::single {
@@ -21,6 +22,7 @@ class Tables {
     Tables(std::int64_t bands, std::int64_t tables, int steps);
 
     std::int64_t bands() const { return bands_; }
+    void put_in_large_pages() const { gossamer::put_in_large_pages(lines_); }
     void put(std::int64_t row, std::int64_t column, int step, float value);
     TabledTask task(const float* input, float* output) const {
         return {input, output, tables_, steps_, lines_.data()};
