@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gossamer.compression.lowering.parts import divide
+from gossamer.compression.lowering.rewriting import divided
 from gossamer.compression.lowering.tracing import trace
 from gossamer.engine import Convolution, Linear, Network, run_portable
 
@@ -390,3 +391,29 @@ def test_a_sequence_network_is_one_of_images_of_height_one() -> None:
     network = network_of(model, torch.randn(2, 2, 10))
     assert network.input_shape == (2, 1, 10)
     assert error(model, torch.randn(2, 2, 10)) <= TOLERANCE
+
+
+class Scanned(nn.Module):
+    """Steps that go on from one another, each of which reads a place behind what is cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.wait = nn.Linear(4, 8), nn.Linear(4, 8)
+        self.mix = nn.Conv1d(8, 8, 3, padding=2, groups=8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.mix(self.enter(x).transpose(1, 2))[..., : x.shape[1]]
+        seen = functional.silu(mixed).transpose(1, 2)
+        wait = functional.softplus(self.wait(x))
+        state = torch.zeros_like(seen[:, 0])
+        for step in range(3):
+            state = torch.exp(-wait[:, step]) * state + seen[:, step]
+        return state
+
+
+def test_layers_are_named_where_places_are_left_out() -> None:
+    model, example = Scanned().eval(), torch.randn(2, 6, 4)
+    traced, division = divided(model, example)
+    whole = division.whole(traced.graph)
+    assert whole is not None
+    assert {"enter", "wait", "mix"} <= {name for one in whole.modules for name in one.split(", ")}

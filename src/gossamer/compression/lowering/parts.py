@@ -5,6 +5,7 @@ part, of as many inputs and outputs as it has, where everything in it can be low
 rest stays in PyTorch around the parts.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -338,6 +339,9 @@ def _part(
     return Part(entries, exits, nodes, network, *shapes, layout.in_rows, modules)
 
 
+_WORD = re.compile(r"\w+")
+
+
 def _modules_of_layers(
     values: Sequence[str], entries: Sequence[fx.Node], ordered: Sequence[fx.Node]
 ) -> tuple[str, ...]:
@@ -347,7 +351,7 @@ def _modules_of_layers(
     """
     by_name = {node.name: node for node in ordered}
     # What stands for a part of a node has its name and something behind it.
-    given = [by_name[value.rstrip("<").partition(".")[0]] for value in values]
+    given = [by_name[_WORD.findall(value)[0]] for value in values]
     ends = {*entries, *given}
     layers = []
     for last in given:
