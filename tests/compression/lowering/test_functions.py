@@ -60,6 +60,11 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "deviation": lambda x: x.std((2, 3), correction=2),
     "norm": lambda x: functional.normalize(x, dim=1) + x.norm(1, dim=2, keepdim=True),
     "norm of tiny numbers": lambda x: (x * 1e-25).norm(dim=1) * 1e25,
+    "cosines": lambda x: (
+        functional.cosine_similarity(x, x.flip(2), dim=1)
+        + functional.cosine_similarity(x[:, :, :1], x, dim=-1).mean(1, keepdim=True).mean(2, True)
+    ),
+    "cosines of nothing": lambda x: functional.cosine_similarity(0 * x, x, dim=2),
     "logarithm of sums": lambda x: x.logsumexp((1, 2)),
     "cumulated": lambda x: x.cumsum(2) + x.cumsum(-3),
     "cumulated product": lambda x: (1 + x / 100).cumprod(3) + x.sign().cumprod(1),

@@ -177,6 +177,27 @@ def _logarithm_of_sums(call: Call) -> Lowered:
     )
 
 
+def _cosine(call: Call) -> Lowered:
+    """Return the sum of products over both norms, neither of which is taken for less than eps."""
+    one, other = call.given("x1"), call.given("x2")
+    if one is None or other is None or len(one.shape) != len(other.shape):
+        return ()
+    axis, eps = one.axis(call.arguments["dim"]), float(call.arguments["eps"])
+    if axis is None:
+        return ()
+    return (
+        Reduce(one.value, "norm", (axis,)),
+        Function(call.step(0), "at-least", eps),
+        Reduce(other.value, "norm", (axis,)),
+        Function(call.step(2), "at-least", eps),
+        Binary(call.step(1), call.step(3), "multiply"),
+        Binary(one.value, other.value, "multiply"),
+        Reduce(call.step(5), "sum", (axis,)),
+        Binary(call.step(6), call.step(4), "divide"),
+        Reshape(call.step(7), network_shape(call.shape)),
+    )
+
+
 _OF_ANY_TYPE: dict[str, Rule] = {
     "amin": _reduction("minimum"),
     "max": _reduction("maximum"),
@@ -194,6 +215,7 @@ register(
         "var": partial(_variance, rooted=False),
         "std": partial(_variance, rooted=True),
         "linalg_vector_norm": _norm,
+        "cosine_similarity": _cosine,
         "logsumexp": _logarithm_of_sums,
     },
     any_type=_OF_ANY_TYPE,
