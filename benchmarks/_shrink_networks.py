@@ -16,7 +16,8 @@ from gossamer.data.catalog import load
 from gossamer.networks import NetworkSpec, build
 from gossamer.shrinking.split import Split
 
-Parts = Mapping[str, tuple[Tensor, Tensor]]
+Parts = Mapping[str, Any]
+"""Of each part a pair of tensors, or a dataset of such pairs."""
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _RATE = 1e-3
 
@@ -36,8 +37,8 @@ class Case:
     training: int
     """Epochs of the dense network; all candidates of a search share half as many again."""
     max_drop: float
-    mirrored: bool = False
-    """Whether images are mirrored at random while the dense network is trained."""
+    varied: bool = False
+    """Whether training images are mirrored and shifted at random, as the example does it."""
 
     @property
     def epochs(self) -> int:
@@ -63,8 +64,13 @@ def _transformer() -> nn.Module:
     return found
 
 
+def _own() -> dict[str, Any]:
+    """Return what the example of networks of one's own defines."""
+    return run_path(str(_EXAMPLES / "shrink_from_weights.py"))
+
+
 def _resnet() -> nn.Module:
-    found: nn.Module = run_path(str(_EXAMPLES / "shrink_from_weights.py"))["resnet20"]()
+    found: nn.Module = _own()["resnet20"]()
     return found
 
 
@@ -87,12 +93,12 @@ CASES: Mapping[str, Case] = {
     ),
     "resnet20": Case(
         _resnet, "cifar10", partial(_normal, mean=0.473, deviation=0.251),
-        examples=40_000, validation=10_000, training=8, max_drop=0.01, mirrored=True,
+        examples=40_000, validation=10_000, training=20, max_drop=0.01, varied=True,
     ),
 }  # fmt: skip
 
 
-def data_of(case: Case, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+def data_of(case: Case, seed: int) -> dict[str, Any]:
     """Return training, validation and test examples, the first two drawn anew by each seed."""
     found = load(case.dataset)
     x, y = torch.tensor(found.x_train) / found.scale, torch.tensor(found.y_train)
@@ -100,8 +106,9 @@ def data_of(case: Case, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     train, validation = order[: case.examples], order[-case.validation :]
     assert case.examples + case.validation <= len(x)
     test = torch.tensor(found.x_test) / found.scale
+    learnt = (case.ready(x[train]), y[train])
     return {
-        "train": (case.ready(x[train]), y[train]),
+        "train": _own()["Varied"](*learnt) if case.varied else learnt,
         "validation": (case.ready(x[validation]), y[validation]),
         "test": (case.ready(test), torch.tensor(found.y_test)),
     }
@@ -114,18 +121,23 @@ def trained(case: Case, data: Parts, seed: int, kept: Path) -> nn.Module:
     if kept.is_file():
         network.load_state_dict(load_file(kept))
         return network.eval()
-    inputs, targets = data["train"]
+    if case.varied:
+        _own()["train"](network, data, case.training)
+    else:
+        _train(network, case, seed, *data["train"])
+    save_file({name: one.contiguous() for name, one in network.state_dict().items()}, kept)
+    return network.eval()
+
+
+def _train(network: nn.Module, case: Case, seed: int, inputs: Tensor, targets: Tensor) -> None:
     optimizer = torch.optim.Adam(network.parameters(), _RATE)
     for epoch in range(case.training):
         print(f"  dense, epoch {epoch + 1} of {case.training}", flush=True)
         optimizer.param_groups[0]["lr"] = _RATE * (1 - epoch / case.training)
         for some, wanted in Split(inputs, targets).batches(100, seed=seed, epoch=epoch):
-            given = some.flip(3) if case.mirrored and torch.rand(()) < 0.5 else some
             optimizer.zero_grad()
-            functional.cross_entropy(network(given), wanted).backward()  # type: ignore[no-untyped-call]
+            functional.cross_entropy(network(some), wanted).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    save_file(network.state_dict(), kept)
-    return network.eval()
 
 
 def told(case: Case) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def begun(network: nn.Module, data: Parts, case: Case, pattern: str, seed: int, 
     """Return a search that is about to start."""
     options = options_of(
         max_drop=case.max_drop, pattern=pattern, epochs=case.epochs, threads=1, seed=seed,
-        train_batch=usual_batch(len(data["train"][1])),
+        train_batch=usual_batch(case.examples),
     )  # fmt: skip
     return begin(
         network, read_data(data), classification(), options, train=None, out=out,
