@@ -71,7 +71,8 @@ def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, 
         pruner.step()
         network.zero_grad()
         room = Room(left * each / sum(shares[number:]), left)
-        learnt = replace(search.learnt, rate=rate_for(rate, room.share * search.learnt.steps))
+        own = rate / 3 ** (1 - number / (MOST - 1))
+        learnt = replace(search.learnt, rate=rate_for(own, room.share * search.learnt.steps))
         told = taught(
             search.dense, network, _whole(network), learnt, room, before, number, search.pulse,
             search.follow,

@@ -118,7 +118,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         faster(times),
         widths_kept(way.pattern, before, after) if way else "",
         f"Pattern: {way.pattern} ({way.reason})." if way else "",
-        f"Learning rate of Adam: {way.rate:g}." if way and not search.learnt.train else "",
+        f"Learning rate of Adam: at most {way.rate:g}." if way and not search.learnt.train else "",
         spent(epochs, seconds, known.foretold),
     )
     return Shrinking(

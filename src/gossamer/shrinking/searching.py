@@ -232,8 +232,9 @@ def _candidate(
     started = time.perf_counter()
     task.follow(f"candidate {number + 1}: {rung}, {epochs_in_words(room.share)}")
     mask = mask_of(rung, network, before, task.ground)
-    asked = task.ground.options.rate is not None
-    rate = way.rate if asked else rate_for(way.rate, room.share * task.learnt.steps)
+    rate = way.rate
+    if task.ground.options.rate is None:
+        rate = rate_for(way.rate_of(number), room.share * task.learnt.steps)
     found_before = task.journal.tried[-1].distance if task.journal.tried else None
     taught_so = taught(
         task.dense, network, mask, replace(task.learnt, rate=rate), room, found_before, number,

@@ -20,10 +20,8 @@ LEAP = 2.0
 trained on. Less is usual, and epochs are worth more where more is pruned."""
 _GAIN = 0.5
 """What a training must leave of the distance for the first candidate to be trained on."""
-_MOST_SHARES = 4
+_MOST_SHARES = 2
 """How many times its share of the epochs a candidate may take."""
-_AT_MOST = 0.5
-"""Of the epochs that are left for it and all after it, beyond two shares."""
 _FULL_STEPS = 250
 """Of the optimizer, in which the full rate settles."""
 _AGAIN = 10_000
@@ -44,8 +42,7 @@ class Room:
     @property
     def most(self) -> float:
         """Epochs that it may take where its own are not enough."""
-        more = max(2 * self.share, _AT_MOST * self.left)
-        return min(more, _MOST_SHARES * self.share, self.left)
+        return min(_MOST_SHARES * self.share, self.left)
 
 
 @dataclass(frozen=True)
