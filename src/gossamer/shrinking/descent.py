@@ -171,7 +171,7 @@ def shared_out(epochs: float, count: int, *, whole: bool = False) -> tuple[float
     Examples
     --------
     >>> shared_out(8, 1), shared_out(12, 4, whole=True), sum(shared_out(30, 11, whole=True))
-    ((8.0,), (1, 2, 4, 5), 30)
+    ((8.0,), (2, 3, 3, 4), 30)
     """
     left, found = float(epochs), []
     squares = [(1 + i / 2) ** 2 for i in range(count)]
