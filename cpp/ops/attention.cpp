@@ -24,6 +24,13 @@ struct AttentionTask {
 
 constexpr float binary_logarithm_of_e = 1.44269504f;
 
+// What is added to a score, times log2(e). The lowest number, which some masks are made of, stays
+// finite: a query that sees no key but such sees all of them alike.
+static inline float in_powers_of_two(float added) {
+    const float found = binary_logarithm_of_e * added, lowest = -3.40282347e38f;
+    return found < lowest && added >= lowest ? lowest : found;
+}
+
 struct AttentionLoops {
     std::int64_t lanes;    // of a vector of queries
     std::int64_t longest;  // vectors that are computed at once
@@ -110,7 +117,7 @@ GOSSAMER_INLINE void mask(const AttentionTask& task, int64_t query, Range keys, 
         const float* more = task.mask + query * task.mask_query + key;
         const int64_t lanes = least(task.queries - query, vectors * width);
         for (int64_t lane = 0; lane < lanes; ++lane)
-            row[lane] += binary_logarithm_of_e * more[lane * task.mask_query];
+            row[lane] += in_powers_of_two(more[lane * task.mask_query]);
     }
     if (!task.causal) return;
     for (int64_t key = keys.begin > query ? keys.begin : query + 1; key < keys.end; ++key) {
@@ -401,7 +408,7 @@ class AttentionStep final : public single::Step {
             const std::int64_t head = at / pairs, pair = at % pairs;
             float& to = added_[static_cast<std::size_t>(
                 head * added_size() + pair % task_.keys * task_.added_row + pair / task_.keys)];
-            if (!layer.bias.empty()) to = binary_logarithm_of_e * number(layer.bias, head, pair);
+            if (!layer.bias.empty()) to = in_powers_of_two(number(layer.bias, head, pair));
             if (!layer.kept.empty() && number(layer.kept, head, pair) == 0.0f)
                 to = -std::numeric_limits<float>::infinity();
         }

@@ -56,3 +56,38 @@ def test_a_network_that_asks_real_numbers_is_kept_whole() -> None:
     report = compaction_report(model, (torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.int64)))
     assert report.unfollowed
     assert not report.shrinks
+
+
+def test_an_example_that_hides_nothing_is_followed_by_one_that_does() -> None:
+    model = Asking().eval()
+    with torch.no_grad():
+        model.plain.weight[:, [1, 2, 3]] = 0
+        model.hidden.weight[:, [2, 3, 4]] = 0
+    whole = torch.ones(3, 5, dtype=torch.int64)
+    small = compaction_report(model, (torch.randn(3, 5, 4), whole)).network
+    assert isinstance(small, Asking)
+    assert small.first.out_features == 6
+    for mask in (whole, torch.tensor([[1, 0, 1, 1, 0]]).repeat(3, 1)):
+        inputs = torch.randn(3, 5, 4)
+        torch.testing.assert_close(small(inputs, mask), model(inputs, mask))
+
+
+class AskingWords(Asking):
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        found = self.first(x).relu()
+        if bool((mask == 0).any()):
+            plain: Tensor = self.plain(found).sum(1)
+            return plain
+        hidden: Tensor = self.hidden(found).sum(1)
+        return hidden
+
+
+def test_a_network_that_asks_words_is_kept_whole() -> None:
+    model = AskingWords().eval()
+    with torch.no_grad():
+        model.plain.weight[:, 1:4] = 0
+        model.hidden.weight[:, 4:7] = 0
+    example = (torch.randn(3, 5, 4), torch.tensor([[3, 1, 2, 5, 7]]).repeat(3, 1))
+    report = compaction_report(model, example)
+    assert report.unfollowed
+    assert not report.shrinks

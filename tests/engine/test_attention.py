@@ -108,6 +108,29 @@ def test_a_long_sequence_is_exact_and_takes_little_memory(name: str) -> None:
     assert error <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("computed", [False, True])
+@pytest.mark.parametrize("name", available_instruction_sets())
+def test_a_query_whose_keys_all_have_the_lowest_number_sees_them_alike(
+    name: str, computed: bool
+) -> None:
+    random = np.random.default_rng(1)
+    inputs = random.standard_normal((1, 4, 1, 5)).astype(np.float32)
+    mask = np.zeros((1, 5, 5), np.float32)
+    mask[:, 2] = np.finfo(np.float32).min
+    mask[:, 3, 1:] = np.finfo(np.float32).min
+    layer = Attention(0, 0, 0, 1, 1, 0.5)
+    layer = replace(layer, mask=1) if computed else replace(layer, bias=mask)
+    given = (inputs, mask[None])[: 2 if computed else 1]
+    network = Network(tuple(one.shape[1:] for one in given), (layer,), len(given))
+    each = torch.from_numpy(inputs[:, :, 0]).swapaxes(1, 2)[:, None]
+    expected = scaled_dot_product_attention(each, each, each, torch.from_numpy(mask), scale=0.5)
+    if name == "numpy":
+        (found,) = run_portable_all(network, given, np.float32)
+    else:
+        (found,) = Engine(network, name).run(given, threads=1)
+    np.testing.assert_allclose(found, _features_first(expected.numpy()), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7FFFFFFF, 0x7F8001FF])
 @pytest.mark.parametrize("name", available_instruction_sets())
 def test_a_query_that_is_no_number_gives_none_and_leaves_others_alone(name: str, bits: int) -> None:

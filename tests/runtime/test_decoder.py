@@ -303,6 +303,7 @@ def test_padded_sequences_are_each_what_they_are_without_padding(
     mask = np.array(
         [[0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 0, 1, 1, 0, 1], [1, 1, 1, 1, 1, 1]]
     )
+    prompts = np.where(mask, prompts, -100)  # no word, as labels are padded
     later = random.integers(0, WORDS, (4, 3))
     ended = np.array([[1, 1, 0], [1, 1, 1], [0, 0, 0], [1, 1, 1]], bool)
     together, alone = Decoder(*model, max_length=9, batch=4), Decoder(*model, max_length=9)

@@ -75,3 +75,12 @@ def test_intervals_hold_the_estimate() -> None:
     exact = mean_bounds(classification(), answers(0, 20), 0.95)
     assert exact.low == 0
     assert exact.high == pytest.approx(1 - 0.025 ** (1 / 20))
+
+
+def test_what_so_many_examples_show_at_one_level_they_may_not_at_another() -> None:
+    few = Budget(classification(), answers(1260, 1400), 0.005, None, 0.95)
+    assert few.is_provable
+    assert not few.can_show(0.975)
+    reached = Budget(classification(), answers(900, 1000), 0.0175, 0.8825, 0.95)
+    assert reached.is_provable
+    assert not reached.can_show(0.975)

@@ -8,12 +8,12 @@ operation; see `graph.following` for what is known of each, and `compacting.solv
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossamer.compression.agreement import (
     answers_of_copy,
@@ -49,7 +49,7 @@ from gossamer.graph.calls import Graph
 from gossamer.graph.channels import Findings
 from gossamer.graph.examples import Example
 from gossamer.graph.following import follow
-from gossamer.graph.recording import recorded
+from gossamer.graph.recording import is_mask, recorded
 from gossamer.graph.symbolic import UntraceableError
 from gossamer.measures.functional.repeatable import why_answers_change
 
@@ -293,8 +293,8 @@ def _recorded(
     """Follow a network as it runs on the example; None where more than that decides what it does.
 
     It may do so by sizes: those that count units stay then. Where it asks something of the masks
-    that it is given, such as whether all are true, it is also followed where they are; these inputs
-    are returned, too.
+    that it is given, such as whether all are true, it is also followed where they are, or are not;
+    these inputs are returned, too.
     """
     if any(what_runs_beside(module) for module in network.modules()):
         return None
@@ -311,7 +311,7 @@ def _recorded(
                 return None
             if graph.by_whole and not masked:
                 masked = graph.by_whole
-                inputs += _all_true(example)
+                inputs += _other_masks(example)
             follow(graph, twin, found, whether_sound(graph, twin), with_constants=True)
             graphs.append((graph, twin))
     found.fix_called_otherwise()
@@ -319,18 +319,27 @@ def _recorded(
     return found, report, inputs[1:]
 
 
-def _all_true(example: Arguments) -> list[Arguments]:
-    """Return an example whose masks hide nothing; nothing if it has none, or they are so."""
-    masks = [
-        not tensor.is_floating_point() and bool(((tensor == 0) | (tensor == 1)).all())
-        for tensor in example.tensors
-    ]
-    filled = [
-        torch.ones_like(tensor) if mask else tensor
-        for tensor, mask in zip(example.tensors, masks, strict=True)
-    ]
-    same = all(map(torch.equal, filled, example.tensors))
-    return [] if same else [example.with_tensors(filled)]
+def _other_masks(example: Arguments) -> list[Arguments]:
+    """Return an example whose masks hide nothing, and where they do so already one that hides.
+
+    Its masks hide the last of each row.
+    """
+    masks = [is_mask(tensor) for tensor in example.tensors]
+
+    def with_masks(change: Callable[[Tensor], Tensor]) -> Arguments:
+        pairs = zip(example.tensors, masks, strict=True)
+        return example.with_tensors([change(one) if mask else one for one, mask in pairs])
+
+    whole = with_masks(torch.ones_like)
+    if not all(map(torch.equal, whole.tensors, example.tensors)):
+        return [whole]
+    return [with_masks(_without_last)]
+
+
+def _without_last(mask: Tensor) -> Tensor:
+    hiding = torch.ones_like(mask)
+    hiding[..., -1:] = 0
+    return hiding
 
 
 def _before(

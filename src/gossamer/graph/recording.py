@@ -116,6 +116,11 @@ def layers_apart() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+def is_mask(tensor: Tensor) -> bool:
+    """Tell whether a tensor of whole numbers or truth values holds nothing but zeros and ones."""
+    return not tensor.is_floating_point() and bool(((tensor == 0) | (tensor == 1)).all())
+
+
 def uncompiled() -> AbstractContextManager[Any]:
     """Have what `torch.compile` wraps run as it was written.
 
@@ -140,7 +145,10 @@ class _Recorder(TorchFunctionMode):
         self._noting = False
         self._decided: list[Number] = []
         self._by_data = self._by_whole = ""
-        self._whole = {self.ledger.value(one) for one in inputs if not one.is_floating_point()}
+        whole = [one for one in inputs if not one.is_floating_point()]
+        self._whole = {self.ledger.value(one) for one in whole}
+        self._masks = {self.ledger.value(one) for one in whole if is_mask(one)}
+        self._packed: set[Any] = set()
 
     def __torch_function__(
         self,
@@ -215,18 +223,21 @@ class _Recorder(TorchFunctionMode):
             ]
             written = [*targets, *changed]
             self.ledger.note(call, given, tensors_in(result), written)
-            whole = all(value in self._whole for value in call.inputs if value.computed)
-            if whole and any(value.computed for value in call.inputs):
-                given_out = (*tensors_in(result), *written)
-                self._whole.update(self.ledger.value(one) for one in given_out)
-            elif call.name == _PACKING and call.inputs[-1] in self._whole:
+            given_out = {self.ledger.value(one) for one in (*tensors_in(result), *written)}
+            of = [value for value in call.inputs if value.computed]
+            for known in (self._whole, self._masks, self._packed):
+                if of and known.issuperset(of):
+                    known |= given_out
+            if call.name == _PACKING and call.inputs[-1] in self._whole:
                 # How many sequences have so many steps follows from their lengths alone.
-                self._whole.add(self.ledger.value(tensors_in(result)[1]))
+                self._packed.add(self.ledger.value(tensors_in(result)[1]))
             if call.name in _SIZES and not self._within:
                 return self._numbered(given[0], call, result)
-            if _tells_data(call, result) and whole:
+            if not _tells_data(call, result) or (of and self._packed.issuperset(of)):
+                pass
+            elif self._masks.issuperset(of):
                 self._by_whole = self._by_whole or name.strip("_")
-            elif _tells_data(call, result):
+            else:
                 self._by_data = self._by_data or name
         return result
 

@@ -124,7 +124,8 @@ def promise(report: Shrinking) -> str:
     bound = chosen.drop if chosen.bound is None else chosen.bound
     shown = (
         f"{budget}. On validation data the chosen one loses "
-        f"{amount(report, chosen.drop)}, and with {level(report.confidence)} confidence at most "
+        f"{amount(report, chosen.drop)}, and with "
+        f"{100 * (chosen.confidence or report.confidence):.3g}% confidence at most "
         f"{amount(report, bound)}"
     )
     if report.certified:

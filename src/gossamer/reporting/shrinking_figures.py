@@ -108,7 +108,8 @@ def _trade_off(report: Shrinking) -> Figure:
         "What was tried: drop against gain",
         "Each point is a candidate, numbered in the order in which they were made; upright lines "
         "reach from the drop on validation data to what it does not exceed, as surely as the "
-        "table says. A candidate is within the budget where that lies below the dashed line.",
+        "table says. A candidate is within the budget where that lies below the dashed line, "
+        "and none before it in its order failed.",
         (panel.showing(layers, 320),),
         columns=1,
     )

@@ -141,6 +141,9 @@ class Decoder:
         if given.dtype.kind not in ("fiu" if spec.type == "float32" else "iu"):
             raise InputError(f"tokens: of type {given.dtype}, expected {spec.type}.")
         counted = self._counted(mask, count)
+        if mask is not None and given.dtype.kind in "iu":  # what does not count may be no word
+            there = np.expand_dims(counted, tuple(i for i in range(1, given.ndim) if i != axis))
+            given = np.where(there, given, 0)
         if not count or (counted.sum(1) + self.lengths).max() > self.max_length:
             raise InputError(
                 f"tokens: {count} given, expected 1 to {self.max_length - self.length}, as "

@@ -65,9 +65,14 @@ class Budget:
     @property
     def is_provable(self) -> bool:
         """Whether so many examples can show such a budget; settled before any candidate is."""
+        return self.can_show(self.confidence)
+
+    def can_show(self, confidence: float) -> bool:
+        """Return whether so many examples can show such a budget as surely."""
         if self.min_metric is not None:
-            return _surely_reaches(self, self.before, self.confidence)
-        return len(self.before) >= self.needed(_CHANGED * self.max_drop)
+            return _surely_reaches(self, self.before, confidence)
+        needed = replace(self, confidence=confidence).needed(_CHANGED * self.max_drop)
+        return len(self.before) >= needed
 
     @property
     def needed_at_least(self) -> int:

@@ -134,9 +134,15 @@ def _plan(task: Search) -> Plan:
         task.dense, task.learnt, task.ground, task.meter, _epochs_in_time(task), task.pulse,
         task.follow, timed=task.pace.times_layers(task.ground.options, _left(task)),
     )  # fmt: skip
-    made = replace(made, epochs=_affordable(task, made))
+    made = replace(made, epochs=_affordable(task, made), early=_early(task.budget, made))
     task.journal.write("plan", made.to_dict())
     return made
+
+
+def _early(budget: Budget, made: Plan) -> int:
+    """Return how many early candidates there are: none where too little is known for two orders."""
+    sure = Order(made.early, budget.confidence).sure(())
+    return 0 if budget.is_provable and not budget.can_show(sure) else made.early
 
 
 def _left(task: Search) -> float:

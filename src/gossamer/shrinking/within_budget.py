@@ -155,7 +155,7 @@ def shrink(
         max_drop=max_drop, min_accuracy=min_accuracy, target=target, pattern=pattern, batch=batch,
         threads=threads, exclude=excluded, keep_units_multiple_of=keep_units_multiple_of,
         confidence=confidence, epochs=epochs, rate=rate, distill_features=distill_features,
-        train_batch=train_batch or usual_batch(len(read.train)), seed=seed,
+        train_batch=usual_batch(len(read.train)) if train_batch is None else train_batch, seed=seed,
     )  # fmt: skip
     task = task_of(loss, metric, higher_is_better=higher_is_better)
     check_asked(task, max_drop, min_accuracy)

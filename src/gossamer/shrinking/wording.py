@@ -104,7 +104,8 @@ def findings(
     examples = counted(len(budget.before), "validation example")
     shown = (
         f"On {examples} the drop is {points(chosen.drop, task)}, "
-        f"and with {budget.confidence:.0%} confidence at most {points(bound, task)}"
+        f"and with {(chosen.confidence or budget.confidence) * 100:.3g}% confidence at most "
+        f"{points(bound, task)}"
     )
     shown += "." if budget.is_provable else ": the budget is kept by the estimate alone."
     return (answer, shown, found.ended)
