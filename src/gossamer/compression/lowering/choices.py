@@ -1,7 +1,8 @@
 """What lies at a place that is computed for each example, as a sum of all places but one of zeros.
 
 Such are the state of the last token by the lengths of sequences, and the score of a class by its
-number. A place beyond the end gives no number, where PyTorch refuses it.
+number. A place beyond the end gives no number, where PyTorch refuses it; so does one before the
+first, which PyTorch counts from the end where it indexes.
 """
 
 from collections.abc import Callable
