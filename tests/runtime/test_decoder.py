@@ -187,6 +187,7 @@ def test_a_loaded_file_decodes(model: Fitted, tmp_path: Path) -> None:
         (np.zeros((1, 0), int), "tokens: 0 given, expected 1 to 4"),
         (np.zeros((1, 5), int), "tokens: 5 given, expected 1 to 4, as 6 of 10 were given before"),
         (np.zeros((1, 1)), "tokens: of type float64, expected int64"),
+        ([[1, 2, WORDS]], f"holds {WORDS}, expected numbers of rows from 0 to {WORDS - 1}"),
         ([[WORDS]], f"holds {WORDS}, expected numbers of rows from 0 to {WORDS - 1}"),
     ],
 )

@@ -150,9 +150,12 @@ class Decoder:
                 f"{self.length} of {self.max_length} were given before; call reset(), or make a "
                 "decoder of a larger max_length."
             )
-        found = [
-            self._one(one, some) for one, some in zip(_each(given, axis), counted.T, strict=True)
-        ]
+        each, before = zip(_each(given, axis), counted.T, strict=True), self.lengths
+        try:
+            found = [self._one(one, some) for one, some in each]
+        except BaseException:
+            self.lengths = before  # what came before the one that fails is not kept
+            raise
         return self._returned(self._together(found, counted))
 
     def _counted(self, mask: ArrayLike | None, count: int) -> NDArray[np.bool_]:
