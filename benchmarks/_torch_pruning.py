@@ -16,9 +16,9 @@ from gossamer.shrinking.costs import dense_bytes
 from gossamer.shrinking.descent import MOST, Way, shared_out
 from gossamer.shrinking.features import output_layers
 from gossamer.shrinking.judging import drop_interval, judged
-from gossamer.shrinking.ordering import Order, early_of
+from gossamer.shrinking.ordering import Order
 from gossamer.shrinking.piloting import tried_rate
-from gossamer.shrinking.searching import Search
+from gossamer.shrinking.searching import Search, early_in
 from gossamer.shrinking.task import evaluate
 from gossamer.shrinking.teaching import Room, rate_for, taught
 
@@ -65,14 +65,14 @@ def descended(search: Search, way: str, epochs: int, folder: Path) -> dict[str, 
     best, best_drop, tried = copy.deepcopy(network), 0.0, 0
     shares, before = shared_out(epochs - spent, MOST), None
     left, within = sum(shares), list[bool]()
-    order = Order(early_of(MOST), search.budget.confidence)
+    order = Order(early_in(search.budget, MOST), search.budget.confidence)
     for number, each in enumerate(shares):
         _gradients(network, search)
         pruner.step()
         network.zero_grad()
         room = Room(left * each / sum(shares[number:]), left)
-        own = rate / 3 ** (1 - number / (MOST - 1))
-        learnt = replace(search.learnt, rate=rate_for(own, room.share * search.learnt.steps))
+        own = rate_for(rate, room.share * search.learnt.steps, number / (MOST - 1))
+        learnt = replace(search.learnt, rate=own)
         told = taught(
             search.dense, network, _whole(network), learnt, room, before, number, search.pulse,
             search.follow,

@@ -41,10 +41,9 @@ from gossamer.shrinking.data import read_data
 from gossamer.shrinking.descent import MOST, Way, share_at
 from gossamer.shrinking.judging import drop_interval
 from gossamer.shrinking.options import options_of, usual_batch
-from gossamer.shrinking.ordering import early_of
 from gossamer.shrinking.piloting import tried_rate
 from gossamer.shrinking.planning import Plan, way_down
-from gossamer.shrinking.searching import Search, restored
+from gossamer.shrinking.searching import Search, early_in, restored
 from gossamer.shrinking.searching import search as descend
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import classification, evaluate
@@ -94,7 +93,7 @@ def usual_plan(search: Search, name: str, epochs: int) -> Plan:
         way, network, search.learnt, ground, epochs, search.pulse, search.follow
     )
     rungs, shares = way_down(way, network, search.learnt, ground, epochs - spent, search.pulse)
-    early = early_of(len(rungs))
+    early = early_in(search.budget, len(rungs))
     return Plan("weight", rungs, shares, (), name, spent, rate=rate, early=early)
 
 

@@ -14,7 +14,6 @@ from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.descent import MOST, Ground, Rung, Way, count_of, depths, shared_out
 from gossamer.shrinking.fine_tuning import Lesson, Pulse, estimate_statistics
 from gossamer.shrinking.options import DEFAULT_RATE
-from gossamer.shrinking.ordering import early_of
 from gossamer.shrinking.piloting import (
     Follow,
     Speed,
@@ -28,9 +27,6 @@ from gossamer.shrinking.ways import ways_of
 
 _START_EXAMPLES = 8192
 """On so many training examples it is looked at where a descent may begin."""
-_FIRST_RATE = 1 / 3
-"""Of the rate that was found with a sparse candidate, what the first one is trained with: where
-little was pruned, more would lead away from what the network knows."""
 _HELPS = 1.1
 """Speed-up below which a smaller network is not worth its drop."""
 
@@ -55,17 +51,9 @@ class Plan:
     early: int = 0
     """How many candidates are tried before the first that may end the search."""
 
-    def rate_of(self, number: int) -> float:
-        """Return the learning rate of a candidate: the sparser, the higher.
-
-        Examples
-        --------
-        >>> plan = Plan("weight", (Rung("weight", 0.5),) * 3, (1.0,) * 3, (), "", rate=3e-3)
-        >>> [round(plan.rate_of(number), 5) for number in range(3)]
-        [0.001, 0.00173, 0.003]
-        """
-        last = len(self.rungs) - 1
-        return float(self.rate * _FIRST_RATE ** ((last - number) / max(1, last)))
+    def place(self, number: int) -> float:
+        """Return how far down a candidate is, from 0, the first, to 1, the last."""
+        return number / max(1, len(self.rungs) - 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole as JSON has it."""
@@ -161,7 +149,6 @@ def plan(
         spent=spent,
         helps=bool(helping),
         rate=rate,
-        early=early_of(len(rungs)),
     )
 
 

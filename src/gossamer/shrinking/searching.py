@@ -18,7 +18,7 @@ from gossamer.shrinking.descent import LEAST_STEPS, MOST, Ground, mask_of
 from gossamer.shrinking.fine_tuning import Lesson, StoppedError
 from gossamer.shrinking.journal import Journal
 from gossamer.shrinking.judging import Budget, judged
-from gossamer.shrinking.ordering import Order
+from gossamer.shrinking.ordering import Order, early_of
 from gossamer.shrinking.pace import Pace
 from gossamer.shrinking.planning import Plan, plan
 from gossamer.shrinking.task import evaluate, points
@@ -134,15 +134,18 @@ def _plan(task: Search) -> Plan:
         task.dense, task.learnt, task.ground, task.meter, _epochs_in_time(task), task.pulse,
         task.follow, timed=task.pace.times_layers(task.ground.options, _left(task)),
     )  # fmt: skip
-    made = replace(made, epochs=_affordable(task, made), early=_early(task.budget, made))
+    made = replace(
+        made, epochs=_affordable(task, made), early=early_in(task.budget, len(made.rungs))
+    )
     task.journal.write("plan", made.to_dict())
     return made
 
 
-def _early(budget: Budget, made: Plan) -> int:
-    """Return how many early candidates there are: none where too little is known for two orders."""
-    sure = Order(made.early, budget.confidence).sure(())
-    return 0 if budget.is_provable and not budget.can_show(sure) else made.early
+def early_in(budget: Budget, count: int) -> int:
+    """Return how many of so many candidates are early: none where too few examples are known."""
+    early = early_of(count)
+    sure = Order(early, budget.confidence).sure(())
+    return 0 if budget.is_provable and not budget.can_show(sure) else early
 
 
 def _left(task: Search) -> float:
@@ -191,13 +194,10 @@ def _descend(task: Search, way: Plan) -> str:
                 raise
             return f"The search ended at candidate {number + 1}: {error}."
     if order.has_ended(_within(journal)):
-        number, early = (
-            len(journal.tried),
-            f" after the {way.early} early ones" if way.early else "",
-        )
+        after = f" after the {way.early} early ones" if way.early else ""
         return (
-            f"The search ended at candidate {number}, the first{early} that is not within the "
-            "budget."
+            f"The search ended at candidate {len(journal.tried)}, the first{after} that is not "
+            "within the budget."
         )
     if len(way.rungs) == 1:
         return "The one candidate that there was time for is within the budget."
@@ -240,7 +240,7 @@ def _candidate(
     mask = mask_of(rung, network, before, task.ground)
     rate = way.rate
     if task.ground.options.rate is None:
-        rate = rate_for(way.rate_of(number), room.share * task.learnt.steps)
+        rate = rate_for(rate, room.share * task.learnt.steps, way.place(number))
     found_before = task.journal.tried[-1].distance if task.journal.tried else None
     taught_so = taught(
         task.dense, network, mask, replace(task.learnt, rate=rate), room, found_before, number,

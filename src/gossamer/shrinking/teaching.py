@@ -22,6 +22,8 @@ _GAIN = 0.5
 """What a training must leave of the distance for the first candidate to be trained on."""
 _MOST_SHARES = 2
 """How many times its share of the epochs a candidate may take."""
+_FIRST_RATE = 1 / 3
+"""Of the rate that a sparse candidate needs, what the first one is trained with."""
 _FULL_STEPS = 250
 """Of the optimizer, in which the full rate settles."""
 _AGAIN = 10_000
@@ -114,17 +116,30 @@ def taught(
     return Taught(spent, losses, nearest)
 
 
-def rate_for(rate: float, steps: float) -> float:
-    """Return the rate of a candidate that is trained for so many steps: the fewer, the lower.
+def rate_for(rate: float, steps: float, place: float = 1.0) -> float:
+    """Return the rate of a candidate: the fewer its steps and the earlier it comes, the lower.
 
-    A few steps at a high rate lead away from a network that has little to mend.
+    A few steps at a high rate lead away from a network that has little to mend, and so do many
+    where little was pruned.
+
+    Parameters
+    ----------
+    rate
+        That of a sparse candidate.
+    steps
+        Of the optimizer.
+    place
+        From 0, the first candidate, to 1, the last.
 
     Examples
     --------
     >>> rate_for(1e-3, 1000), rate_for(1e-3, 125), rate_for(1e-3, 1)
     (0.001, 0.0005, 0.0001)
+    >>> [round(rate_for(3e-3, 1000, place), 5) for place in (0.0, 0.5, 1.0)]
+    [0.001, 0.00173, 0.003]
     """
-    return rate * min(1.0, max(_LEAST_RATE, steps / _FULL_STEPS))
+    own = rate * _FIRST_RATE ** (1 - place)
+    return float(own * min(1.0, max(_LEAST_RATE, steps / _FULL_STEPS)))
 
 
 def _state(network: nn.Module) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from gossamer.compression.lowering.replacing import replaced
 from gossamer.compression.lowering.rules import arguments_by_name
 from gossamer.compression.lowering.tracing import Trace, operation_name
 
@@ -20,28 +21,21 @@ def with_bags(trace: Trace) -> Trace:
     Bags with weights of their own, largest numbers of bags with padding, and bags given by where
     they begin stay as they are.
     """
-    graph = trace.graph
-    changed = False
-    for node in list(graph.graph.nodes):
-        if operation_name(node) != "getitem" or node.args[1] != 0:
-            continue
-        bags = node.args[0]
-        if operation_name(bags) != "embedding_bag" or (tokens := _tokens(bags)) is None:
-            continue
-        weight, given = bags.args[0], arguments_by_name(bags)
-        padding = given.get("padding_idx")
-        with graph.graph.inserting_before(node):
-            rows = _called(graph.graph, _aten.embedding.default, weight, tokens)
-            if padding is None or padding < 0:
-                found = _called(graph.graph, _OVER[int(given["mode"])], rows, [1])
-            else:
-                found = _padded(graph.graph, rows, tokens, padding, mean=int(given["mode"]) == 1)
-            node.replace_all_uses_with(found)
-        changed = True
-    if changed:
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-    return trace
+    return replaced(trace, _looked_up)
+
+
+def _looked_up(node: fx.Node) -> fx.Node | None:
+    if operation_name(node) != "getitem" or node.args[1] != 0:
+        return None
+    bags: Any = node.args[0]
+    if operation_name(bags) != "embedding_bag" or (tokens := _tokens(bags)) is None:
+        return None
+    given = arguments_by_name(bags)
+    padding, mode = given.get("padding_idx"), int(given["mode"])
+    rows = _called(node.graph, _aten.embedding.default, bags.args[0], tokens)
+    if padding is None or padding < 0:
+        return _called(node.graph, _OVER[mode], rows, [1])
+    return _padded(node.graph, rows, tokens, padding, mean=mode == 1)
 
 
 def _padded(

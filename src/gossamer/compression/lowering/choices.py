@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from gossamer.compression.lowering.patterns import added_constant
+from gossamer.compression.lowering.replacing import replaced
 from gossamer.compression.lowering.tracing import Trace, numbers_of_examples, operation_name
 
 _aten = torch.ops.aten
@@ -23,20 +24,9 @@ def with_choices(trace: Trace) -> Trace:
 
     That is so where each example has one place along the axis; others stay as they are.
     """
-    graph = trace.graph
-    named = [n for n in graph.graph.nodes if operation_name(n) in ("index", "gather")]
-    counting = numbers_of_examples(graph) if named else set()
-    changed = False
-    for node in named:
-        with graph.graph.inserting_before(node):
-            found = _gathered(node) or _indexed(node, counting)
-        if found is not None:
-            node.replace_all_uses_with(found)
-            changed = True
-    if changed:
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-    return trace
+    named = any(operation_name(node) == "index" for node in trace.graph.graph.nodes)
+    counting = numbers_of_examples(trace.graph) if named else set()
+    return replaced(trace, lambda node: _gathered(node) or _indexed(node, counting))
 
 
 def _caller(node: fx.Node) -> Callable[..., fx.Node]:
