@@ -35,7 +35,7 @@ Sorted sorted(std::int64_t rows, std::int64_t columns, const std::vector<std::in
                 static_cast<std::int32_t>(found - column_of.begin());
         }
     }
-    return {rows, columns, slices, std::move(bounds), std::move(column_of)};
+    return {rows, columns, slices, std::move(bounds), {column_of.begin(), column_of.end()}};
 }
 
 }  // namespace
@@ -61,7 +61,7 @@ Sorted whole_rows(const std::vector<std::int32_t>& starts, std::vector<std::int3
     const auto rows = static_cast<std::int64_t>(starts.size()) - 1;
     std::vector<std::int32_t> bounds(starts.begin(), starts.end() - 1);
     bounds.insert(bounds.end(), starts.begin() + 1, starts.end());
-    return {rows, 0, 1, std::move(bounds), std::move(column_of)};
+    return {rows, 0, 1, std::move(bounds), {column_of.begin(), column_of.end()}};
 }
 
 void check_positions(const std::int64_t* positions, std::int64_t count, std::int64_t size) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/plain.hpp"
+#include "core/scratch.hpp"
 #include "training/loops.hpp"
 
 namespace gossamer::training {
@@ -15,8 +16,8 @@ struct Sorted {
     std::int64_t rows;
     std::int64_t columns;
     std::int64_t slices;
-    std::vector<std::int32_t> bounds;     // [slices + 1][rows] where a row has those of a slice
-    std::vector<std::int32_t> column_of;  // [non-zeros]
+    std::vector<std::int32_t> bounds;    // [slices + 1][rows] where a row has those of a slice
+    LongVector<std::int32_t> column_of;  // [non-zeros]
 
     Part part(std::int64_t slice, Range rows) const;
 

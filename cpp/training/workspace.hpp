@@ -35,9 +35,8 @@ class Workspace {
             data_ = kept.get();
             return;
         }
-        Scratch fresh(static_cast<float*>(
-            std::aligned_alloc(64, static_cast<std::size_t>((floats + 15) / 16 * 64))));
-        if (!fresh) throw std::bad_alloc();
+        Scratch fresh(
+            static_cast<float*>(new_memory(static_cast<std::size_t>(floats) * sizeof(float))));
         data_ = fresh.get();
         if (floats <= most_kept) {
             kept = std::move(fresh);
