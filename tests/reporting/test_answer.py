@@ -7,7 +7,7 @@ import pytest
 from gossamer.records.record import Arm
 from gossamer.reporting.answer import answer, contrast
 from gossamer.reporting.results import Results
-from gossamer.stats.intervals import paired_difference
+from paired_differences import paired_difference
 
 BASE = [0.981, 0.982, 0.980]
 

@@ -11,9 +11,10 @@ from scipy import stats
 from gossamer.records.record import Arm, Claim, ControlComparison
 from gossamer.reporting.claims import JudgedClaim, JudgedComparison, claims_note, judged_claims
 from gossamer.reporting.results import Results
-from gossamer.stats.intervals import mean_interval, paired_difference
+from gossamer.stats.intervals import mean_interval
 from gossamer.stats.power import smallest_detectable_difference, units_needed
 from gossamer.stats.verdicts import claim_verdict, comparison_verdict
+from paired_differences import paired_difference
 
 BASE = [0.905, 0.907, 0.906, 0.904]
 WIGGLE = [0.0001, -0.0002, 0.0, 0.0001]

@@ -8,7 +8,8 @@ from gossamer.records.joint import JointRecord
 from gossamer.records.leakage import Leakage
 from gossamer.records.record import Arm, Environment, StudyRun
 from gossamer.reporting.results import Results
-from gossamer.stats.intervals import mean_interval, paired_difference
+from gossamer.stats.intervals import mean_interval
+from paired_differences import paired_difference
 
 ENVIRONMENT = Environment(
     gossamer="0.1.0",

@@ -76,18 +76,6 @@ def accused(ascending: Floats, thresholds: ArrayLike) -> NDArray[np.int64]:
     return len(ascending) - np.searchsorted(ascending, thresholds, "left")
 
 
-def tail_threshold(outside: Floats, fpr: float) -> float:
-    """Return the lowest threshold that accuses at most a share ``fpr`` of ascending scores.
-
-    Examples
-    --------
-    >>> tail_threshold(np.array([0.0, 1.0, 2.0, 3.0]), 0.25) > 2.0
-    True
-    """
-    allowed = allowed_count(len(outside), fpr)
-    return -np.inf if allowed >= len(outside) else _just_above(outside[-1 - allowed])
-
-
 def allowed_count(count: int, fpr: float) -> int:
     """Return how many of ``count`` may be accused at a rate; rounding of the rate forgiven."""
     return int(np.floor(fpr * count * (1 + 1e-12) + 1e-9))

@@ -284,29 +284,6 @@ def simultaneous_confidence(count: int, confidence: float = 0.95) -> float:
     return 1 - (1 - confidence) / count
 
 
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
-) -> Interval:
-    """Mean of ``first - second`` over paired seeds, with its interval.
-
-    Raises
-    ------
-    InputError
-        If the two do not have one value for each seed.
-
-    Examples
-    --------
-    >>> paired_difference([0.92, 0.95, 0.93], [0.90, 0.91, 0.92]).mean > 0
-    True
-    """
-    if len(first) != len(second):
-        raise InputError(
-            f"a paired difference needs the same seeds on both sides, not {len(first)} and "
-            f"{len(second)} values"
-        )
-    return mean_interval([a - b for a, b in zip(first, second, strict=True)], confidence)
-
-
 def bounded(interval: Interval, most: float) -> Interval:
     """Cut an interval to what is possible: from minus `most` to `most`.
 
