@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gossamer.core.errors import InputError
 from gossamer.engine.native import INSTRUCTION_SET_VARIABLE, available_instruction_sets
@@ -194,6 +195,20 @@ def test_outputs_and_gradients_lie_as_the_inputs_do(
     ]
     assert torch.equal(*found)
     assert all(gradient.stride() == inputs.stride() for gradient in found)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_what_follows_may_write_in_place(layout: torch.memory_format) -> None:
+    layer = SparseConv2d(16, 16, 3, padding=1, connections=200, seed=0)
+    images = randoms(2, 16, 6, 6).contiguous(memory_format=layout)
+
+    def function(given: Tensor, in_place: bool) -> Tensor:
+        hidden = functional.relu(layer(given), inplace=in_place)
+        return functional.relu(layer(hidden), inplace=in_place)
+
+    expected = differentiated(lambda given: function(given, False), images)
+    found = differentiated(lambda given: function(given, True), images)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_images_that_lie_apart() -> None:

@@ -178,6 +178,20 @@ def test_what_is_not_trained_has_no_gradient() -> None:
                 check_close([found.grad], [wanted], 9)
 
 
+@pytest.mark.parametrize("axes", [(5,), (2, 3)])
+def test_what_follows_may_write_in_place(axes: tuple[int, ...]) -> None:
+    layers = SparseLinear(40, 30, connections=90, seed=0), SparseLinear(30, 20, connections=60)
+    inputs = randoms(*axes, 40)
+
+    def function(given: Tensor, in_place: bool) -> Tensor:
+        hidden = functional.relu(layers[0](given), inplace=in_place)
+        return functional.relu(layers[1](hidden), inplace=in_place)
+
+    expected = differentiated(lambda given: function(given, False), inputs)
+    found = differentiated(lambda given: function(given, True), inputs)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_a_gradient_without_a_layout_of_its_own() -> None:
     layer = layer_of(9, 5, density=0.3)
     inputs = randoms(20, 9).requires_grad_()

@@ -90,11 +90,15 @@ def _is_channels_last(images: Tensor) -> bool:
 
 
 def _empty(images: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return images of that shape, laid out as those given."""
+    """Return images of that shape, laid out as those given.
+
+    No view: autograd lets no one write in place to a view that a function of its own returned.
+    """
     if not _is_channels_last(images):
         return images.new_empty(shape)
-    count, channels, height, width = shape
-    return images.new_empty((count, height, width, channels)).permute(0, 3, 1, 2)
+    _, channels, height, width = shape
+    row = width * channels
+    return images.new_empty_strided(tuple(shape), (height * row, 1, row, channels))
 
 
 def _readable(images: Tensor) -> Tensor:

@@ -43,10 +43,10 @@ class _LinearKernels:
         )
 
     def outputs(self, inputs: Tensor, geometry: Geometry) -> Tensor:
-        return inputs.new_empty((geometry[0], inputs.shape[0])).t()
+        return _empty(inputs, geometry[0])
 
     def of_inputs(self, inputs: Tensor, geometry: Geometry) -> Tensor:
-        return inputs.new_empty((geometry[1], inputs.shape[0])).t()
+        return _empty(inputs, geometry[1])
 
     def forward(
         self, compiled: Any, values: Tensor, inputs: Tensor, bias: Tensor | None, outputs: Tensor
@@ -76,6 +76,15 @@ class _LinearKernels:
             *(0 if found is None else found.data_ptr() for found in wanted),
             torch.get_num_threads(),
         )
+
+
+def _empty(inputs: Tensor, features: int) -> Tensor:
+    """Return room for so many features of each example, feature by feature.
+
+    No view: autograd lets no one write in place to a view that a function of its own returned.
+    """
+    examples = inputs.shape[0]
+    return inputs.new_empty_strided((examples, features), (1, examples))
 
 
 def _readable(values: Tensor) -> Tensor:
