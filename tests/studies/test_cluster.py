@@ -23,7 +23,7 @@ from gossamer.studies.cluster_worker import Introduction, introduce, token_path,
 from gossamer.studies.inventory import verify
 from gossamer.studies.limits import Limits
 from gossamer.studies.run import Request, carry_out, prepare
-from gossamer.studies.tasks import Alike, Event, Failure, Pulse, Site, forget_datasets
+from gossamer.studies.tasks import Alike, Event, Failure, Pulse, Site
 from running_studies import command, numbers, run_all, wait_for
 from s3_server import SECRETS, s3_bucket
 
@@ -443,13 +443,10 @@ def test_data_and_networks_are_named_from_where_the_run_was_started(
         if seed == 0:
             dask.worker()
         there, here = tmp_path / f"there-{seed}", tmp_path / f"here-{seed}"
-        forget_datasets()  # what this process read under the same name elsewhere
         events = run_there(study, there, dask)
         assert not [event.reason for event in events if isinstance(event, Failure)]
-        forget_datasets()
         run_all(study, here)
         assert numbers(there) == numbers(here)
-        forget_datasets()
 
 
 @pytest.mark.parametrize(

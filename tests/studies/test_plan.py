@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gossamer.core.errors import InputError
@@ -242,3 +243,20 @@ def test_more_seeds_do_not_write_the_steps_of_a_recipe_again(
         study_trials(spec, "paper", seeds, lambda _: images, "cpu")
         counts.append(len(written))
     assert counts == [6 * 9, 6 * 9]
+
+
+def test_a_file_that_changed_since_the_last_run_of_this_process_is_read_anew(
+    write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = write_study(('"digits"', '"mine.npz"'), ("seeds = 2", "seeds = 1"))
+    generator = np.random.default_rng(0)
+    keys = []
+    for examples in (60, 60, 40):
+        images = generator.random((examples, 4), dtype=np.float32)
+        labels = generator.integers(0, 3, examples)
+        np.savez("mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+        plan = prepare(Request(study=str(study), folder=tmp_path), None).plan
+        keys.append({trial.keyed.record for trial in plan.trials})
+    assert not keys[0] & keys[1]
+    assert not keys[1] & keys[2]

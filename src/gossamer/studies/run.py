@@ -48,7 +48,7 @@ from gossamer.studies.spec import (
     read_study,
 )
 from gossamer.studies.study_errors import StudyFileError, located
-from gossamer.studies.tasks import Alike, Event, Failure, dataset_of
+from gossamer.studies.tasks import Alike, Event, Failure, dataset_of, forget_datasets
 
 REPORT = "report.html"
 
@@ -147,6 +147,7 @@ def prepare(request: Request, store: Store | None) -> Prepared:
     InputError
         If the study, its data or its network is not as it should be.
     """
+    forget_datasets()  # of a file that is another by now, where this process has run before
     spec, text = read_study(request.study)
     scale, options = chosen_scale(spec, request.scale)
     seeds = _seeds(spec, options, request)
