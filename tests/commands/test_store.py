@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_a_folder_that_cannot_be_read_does_not_keep_the_others_from_being_listed
 ) -> None:
     strange = folder.with_name("strange")
     strange.mkdir()
-    with sqlite3.connect(strange / "store.sqlite") as database:
+    with closing(sqlite3.connect(strange / "store.sqlite")) as database, database:
         database.execute("CREATE TABLE own (number)")
     database.close()
     seen = gossamer("store", "list")

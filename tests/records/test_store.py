@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_the_study_saved_last_is_the_latest(tmp_path: Path) -> None:
         assert store.latest_study().name == "second"
         store.save_study(study("first"))
         assert store.latest_study().name == "first"
-    with sqlite3.connect(tmp_path / "store.sqlite") as database:
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as database, database:
         assert database.execute("SELECT count(*) FROM studies").fetchone() == (2,)
     database.close()
 

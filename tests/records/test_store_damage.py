@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def copy(written: Path, tmp_path: Path) -> Path:
 
 
 def test_a_record_that_was_changed_is_set_aside_and_told(copy: Path) -> None:
-    with sqlite3.connect(copy / "store.sqlite") as database:
+    with closing(sqlite3.connect(copy / "store.sqlite")) as database, database:
         database.execute(
             "UPDATE records SET json = replace(json, '0.075', '0.975') WHERE key = ?", (KEYS[3],)
         )
@@ -76,7 +77,7 @@ def test_a_record_that_was_changed_is_set_aside_and_told(copy: Path) -> None:
 
 
 def test_two_records_that_changed_places_are_both_set_aside(copy: Path) -> None:
-    with sqlite3.connect(copy / "store.sqlite") as database:
+    with closing(sqlite3.connect(copy / "store.sqlite")) as database, database:
         swap = "SELECT json, checksum FROM records WHERE key = ?"
         one, other = (database.execute(swap, (key,)).fetchone() for key in KEYS[1:3])
         for key, row in zip(KEYS[1:3], (other, one), strict=True):
@@ -88,7 +89,7 @@ def test_two_records_that_changed_places_are_both_set_aside(copy: Path) -> None:
 
 
 def test_a_study_that_is_damaged_leaves_the_one_before_it(copy: Path) -> None:
-    with sqlite3.connect(copy / "store.sqlite") as database:
+    with closing(sqlite3.connect(copy / "store.sqlite")) as database, database:
         database.execute("UPDATE studies SET json = replace(json, 'second', 'secund')")
     database.close()
     with Store.open(copy) as store:
@@ -99,7 +100,7 @@ def test_a_study_that_is_damaged_leaves_the_one_before_it(copy: Path) -> None:
 def test_a_report_counts_as_written_by_its_own_checksum_alone(copy: Path) -> None:
     with Store.open(copy) as store:
         assert store.is_reported(study("second"))
-    with sqlite3.connect(copy / "store.sqlite") as database:
+    with closing(sqlite3.connect(copy / "store.sqlite")) as database, database:
         database.execute("UPDATE studies SET reported = 1")
     database.close()
     with Store.open(copy) as store:

@@ -4,6 +4,7 @@ import base64
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -326,7 +327,7 @@ def test_ctrl_c_between_joint_measures_loses_none(copied: tuple[Path, Path], aft
 
 
 def forget(folder: Path, table: str, keys: list[str] | None = None) -> None:
-    with sqlite3.connect(folder / "store.sqlite") as connection:
+    with closing(sqlite3.connect(folder / "store.sqlite")) as connection, connection:
         if keys is None:
             connection.execute(f"DELETE FROM {table}")
         for key in keys or []:

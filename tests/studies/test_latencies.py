@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -319,7 +320,7 @@ def test_networks_that_are_not_measured_are_not_timed(
     done = [event for event in run(study, out) if isinstance(event, Record)]
     dense = planned(study).joints[0].trials[0].record
     assert dense in {record.key for record in done}
-    with sqlite3.connect(out / "store.sqlite") as connection:
+    with closing(sqlite3.connect(out / "store.sqlite")) as connection, connection:
         connection.execute("DELETE FROM joints")
         connection.execute("DELETE FROM records WHERE key = ?", (dense,))
     connection.close()

@@ -111,9 +111,10 @@ class Database:
         try:
             return cls(folder, open_to_read(folder), writes=False)
         except DamagedDatabaseError:
-            database = cls(folder, sqlite3.connect(":memory:"), writes=False)
-            database._read_what_is_whole()
-            return database
+            connection, told = _what_is_whole(folder)
+        database = cls(folder, connection, writes=False)
+        database._told.append(told)
+        return database
 
     def told(self) -> list[str]:
         """Return what a user must know of what was found here, in sentences, each told once."""
@@ -264,14 +265,20 @@ class Database:
 
     def _read_what_is_whole(self) -> None:
         """Go on reading a copy in memory of the rows that are whole."""
-        salvaged = salvaged_from(self.folder)
+        connection, told = _what_is_whole(self.folder)
         self.connection.close()
-        self.connection = database_of(salvaged, ":memory:")
+        self.connection = connection
         self._scans.clear()
-        self._told.append(
-            f"{self.folder / DATABASE} is damaged: {counted(salvaged.count, 'row')} of it are "
-            "whole and read, the rest is left out; `gossamer run` makes it anew."
-        )
+        self._told.append(told)
+
+
+def _what_is_whole(folder: Path) -> tuple[sqlite3.Connection, str]:
+    """Return a copy in memory of the rows of a damaged database that are whole; say so."""
+    salvaged = salvaged_from(folder)
+    return database_of(salvaged, ":memory:"), (
+        f"{folder / DATABASE} is damaged: {counted(salvaged.count, 'row')} of it are "
+        "whole and read, the rest is left out; `gossamer run` makes it anew."
+    )
 
 
 def _made_anew(folder: Path) -> str:

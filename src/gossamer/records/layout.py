@@ -202,8 +202,9 @@ def _no_more_taken(folder: Path, error: sqlite3.Error) -> UnwritableError | None
 
 def _connect_to_read(folder: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
-    if _can_be_read(connection):
-        return connection
+    with _closing_on_error(connection):
+        if _can_be_read(connection):
+            return connection
     connection.close()
     # A full disk has no room for the file by which readers know of writers, and one that is
     # read-only takes none.
