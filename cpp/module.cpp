@@ -18,6 +18,7 @@
 #include "core/engine.hpp"
 #include "core/instruction_sets.hpp"
 #include "core/peak.hpp"
+#include "core/refusals.hpp"
 #include "decoding/kept_attention.hpp"
 #include "ops/layer.hpp"
 #include "training/bindings.hpp"
@@ -365,6 +366,8 @@ NB_MODULE(_native, module) {
         return names;
     });
     module.def("operators", &operators, "Names that `Plan.add` takes.");
+    module.def("refusals", &refusals,
+               "How often a number was met that counts no row or place, in all engines.");
     module.attr("MOST_NUMBERS") = most_numbers;
     module.attr("MOST_WEIGHTS") = most_weights;
     module.attr("MOST_LAYERS") = most_layers;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/refusals.hpp"
 #include "ops/layer.hpp"
 
 namespace gossamer {
@@ -16,7 +17,7 @@ class Embedding final : public Layer {
         return {true, taken[0].size(), 1, weights_.columns};
     }
 
-    // A number that counts no row gives NaN; who calls refuses it.
+    // A number that counts no row gives NaN and is noted; who calls refuses it.
     void run(const Strided* inputs, const Strided& output) const override {
         const Strided& input = inputs[0];
         for (std::int64_t place = 0; place < output.sizes[0]; ++place) {
@@ -24,10 +25,12 @@ class Embedding final : public Layer {
             float* const to = output.data + place * output.strides[0];
             const bool sound = number >= 0.0f && number < static_cast<float>(weights_.rows) &&
                                number == std::floor(number);
-            if (sound)
+            if (sound) {
                 copy_row(static_cast<std::int64_t>(number), to, output.strides[2]);
-            else
+            } else {
+                note_refusal();
                 fill(to, output.strides[2], std::numeric_limits<float>::quiet_NaN());
+            }
         }
     }
 

@@ -22,6 +22,7 @@ from gossamer.engine.fields import Floats, Shape, Value, is_values, typed_fields
 from gossamer.engine.indices import Indices
 from gossamer.engine.network import Network
 from gossamer.engine.operator import Operator
+from gossamer.engine.ops.function import MOST_WHOLE
 from gossamer.engine.portable import run_portable, run_portable_all
 from gossamer.engine.reused import Reused
 
@@ -38,10 +39,9 @@ WITHOUT_KERNELS = (
 )
 MOST_THREADS = 1024
 _MOST_REPEATS = 10**6
-MOST_WHOLE = 2**24
-"""The largest whole number up to which float32 holds all."""
 
 _FLOAT32 = np.dtype(np.float32)
+_Arrays = Floats | tuple[Floats, ...]
 
 
 def available_instruction_sets() -> tuple[str, ...]:
@@ -149,8 +149,8 @@ class Engine:
         if self._compiled is None:
             return np.asarray(run_portable(self._network, examples), np.float32)
         outputs = self._memory[0].empty((len(examples), *self._output_shapes[0]))
-        self._compiled_for(self._compiled, len(examples), threads).run(examples, outputs, threads)
-        self._check_computed((examples,), (outputs,))
+        runs = self._compiled_for(self._compiled, len(examples), threads)
+        self._run(runs, examples, outputs, threads)
         return outputs
 
     def run(self, inputs: Sequence[NDArray[np.generic]], threads: int = 1) -> tuple[Floats, ...]:
@@ -170,9 +170,7 @@ class Engine:
             (given,) = inputs
             return (self(given, threads),)
         examples = self._all_examples(inputs, threads)
-        outputs = self.compute(examples, threads)
-        self._check_computed(examples, outputs)
-        return outputs
+        return self.compute(examples, threads)
 
     def compute(self, examples: tuple[Floats, ...], threads: int = 1) -> tuple[Floats, ...]:
         """Do what `run` does with inputs that are known to fit: contiguous float32 of each shape.
@@ -188,13 +186,18 @@ class Engine:
             memory.empty((count, *shape))
             for memory, shape in zip(self._memory, self._output_shapes, strict=True)
         )
-        self._compiled_for(self._compiled, count, threads).run(examples, outputs, threads)
+        runs = self._compiled_for(self._compiled, count, threads)
+        self._run(runs, examples, outputs, threads)
         return outputs
 
-    def _check_computed(self, inputs: tuple[Floats, ...], outputs: tuple[Floats, ...]) -> None:
-        """Refuse what was computed and counts no row of the table that it is looked up in."""
-        if self._indices.computed and any(np.isnan(one).any() for one in outputs):
-            run_portable_all(self._network, inputs)
+    def _run(self, runs: "_native.Engine", inputs: _Arrays, outputs: _Arrays, threads: int) -> None:
+        """Run the kernels, and refuse what was computed and counts no row or place."""
+        before = _native.refusals() if self._indices.any else 0
+        runs.run(inputs, outputs, threads)
+        if (
+            self._indices.any and _native.refusals() != before
+        ):  # here, or in another thread at the same time
+            run_portable_all(self._network, inputs if isinstance(inputs, tuple) else (inputs,))
 
     def _compiled_for(
         self, compiled: "_native.Engine", examples: int, threads: int

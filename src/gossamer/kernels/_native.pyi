@@ -88,6 +88,11 @@ def available_instruction_sets() -> list[str]: ...
 def operators() -> list[str]:
     """Names that `Plan.add` takes."""
 
+def refusals() -> int:
+    """
+    How often a number was met that counts no row or place, in all engines.
+    """
+
 MOST_NUMBERS: int = 268435456
 
 MOST_WEIGHTS: int = 2147483647

@@ -51,6 +51,24 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "last": lambda x, places: x[torch.arange(x.shape[0]), places - 1],
     "at": lambda x, places: x[torch.arange(x.shape[0]), places] * places[:, None],
     "gather": lambda x, places: x.gather(1, places.view(-1, 1, 1).expand(-1, 1, 6)),
+    "several of each": lambda x, places: x.gather(
+        1, torch.stack((places, places * 0), 1)[..., None].expand(-1, -1, 6)
+    ),
+    "from the end": lambda x, places: x[torch.arange(x.shape[0]), places - 4],
+    "the largest less one": lambda x, _: x[torch.arange(x.shape[0]), x[..., 0].argmax(1) - 1],
+    "of either mask": lambda x, places: x[
+        torch.arange(x.shape[0]),
+        ((torch.arange(5) < places[:, None]) | (x[..., 0] > 1)).sum(1) - 1,
+    ],
+    "cumulated": lambda x, _: x[torch.arange(x.shape[0]), (x[..., 0] > 0).cumsum(1)[:, -1] - 1],
+    "less another": lambda x, places: x[
+        torch.arange(x.shape[0]), torch.where(places > 2, places, places - 1) - (x[:, 0, 0] > 0) * 2
+    ],
+    "several places": lambda x, places: x[
+        torch.arange(x.shape[0])[:, None], torch.stack((places, places - 5), 1)
+    ],
+    "of the last axis": lambda x, places: x[torch.arange(x.shape[0]), :, places - 3],
+    "of both axes": lambda x, places: x[torch.arange(x.shape[0]), places - 3, -places],
     "of each": lambda x, _: x.gather(-1, (x > 0).sum(-1, keepdim=True).clamp(max=5)),
     "one hot": lambda x, places: (functional.one_hot(places, 5)[..., None] * x).sum(1),
     "mixed": lambda x, places: (
@@ -78,19 +96,53 @@ def test_what_is_written_and_chosen_is_what_pytorch_gives(name: str) -> None:
         np.testing.assert_allclose(found[0].reshape(expected.shape), expected, 1e-5, 1e-6)
 
 
-def test_a_place_beyond_the_end_gives_no_number_and_a_class_is_refused(tmp_path: Path) -> None:
-    model = Written(lambda x, places: x[torch.arange(x.shape[0]), places]).eval()
-    example = (torch.randn(3, 5, 6), torch.tensor([0, 4, 2]))
-    small = gossamer.compress(model, example, choose="engine", threads=1)
+@pytest.mark.parametrize("name", ["last", "gather"])
+def test_a_place_that_is_not_there_is_refused_as_pytorch_refuses_it(
+    name: str, tmp_path: Path
+) -> None:
+    model = Written(CASES[name]).eval()
+    x = torch.randn(9, 5, 6)
+    small = gossamer.compress(model, (x[:3], torch.tensor([1, 4, 2])), choose="engine", threads=1)
     small.save(tmp_path / "n.gsm")
     network = gossamer.load(tmp_path / "n.gsm")
-    found = network(torch.ones(2, 5, 6).numpy(), np.array([4, 5]))
-    assert np.isnan(found[1]).all()
-    assert (found[0] == 1).all()
+    for places in (torch.arange(9) % 5, torch.arange(9) - 4, torch.arange(9) - 5):
+        for count in (9, 1):
+            given, at = x[-count:], places[:count]
+            arrays = (given.numpy(), at.numpy().astype(np.int64))
+            try:
+                expected = model(given, at)
+            except (IndexError, RuntimeError):
+                with pytest.raises(InputError, match="a computed place is"):
+                    network(*arrays)
+            else:
+                np.testing.assert_array_equal(network(*arrays), expected.detach())
+
+
+def test_a_place_that_is_refused_is_so_where_nothing_of_it_is_read() -> None:
+    def function(x: Tensor, places: Tensor) -> Tensor:
+        found = x[torch.arange(x.shape[0]), places]
+        return torch.where((places < 5)[:, None], found, torch.zeros_like(found))
+
+    example = (torch.randn(3, 5, 6), torch.tensor([1, 4, 2]))
+    small = gossamer.compress(Written(function).eval(), example, choose="engine", threads=1)
+    with pytest.raises(InputError, match="a computed place is 7, expected a whole number from -5"):
+        small(example[0], torch.tensor([1, 7, 2]))
+
+
+def test_a_class_that_is_not_there_is_refused() -> None:
+    example = (torch.randn(3, 5, 6), torch.tensor([0, 4, 2]))
     classes = Written(CASES["one hot"]).eval()
     small = gossamer.compress(classes, example, choose="engine", threads=1)
     with pytest.raises(InputError, match="holds 5, expected numbers of rows from 0 to 4"):
         small(torch.ones(2, 5, 6), torch.tensor([4, 5]))
+
+
+def test_whole_numbers_that_float32_would_round_stay() -> None:
+    def function(x: Tensor, places: Tensor) -> Tensor:
+        return (places * places).float()[:, None] + x[:, 0] * ((places + 1) == 2**24 + 1)[:, None]
+
+    example = (torch.randn(3, 5, 6), torch.tensor([0, 4, 2]))
+    assert divide(trace(Written(function).eval(), example).graph).rest
 
 
 @pytest.mark.parametrize(

@@ -312,9 +312,13 @@ _NAMES: dict[Written, tuple[str, ...]] = {
     _same: (
         "linear", "layer_norm", "rms_norm", "relu", "gelu", "silu", "tanh", "sigmoid", "clone",
         "contiguous", "dropout", "neg", "leaky_relu", "elu", "hardswish", "hardtanh", "exp",
-        "alias", "detach", "to", "_to_copy",
+        "alias", "detach", "to", "_to_copy", "logical_not", "bitwise_not", "clamp",
     ),
-    _both: ("add", "sub", "mul", "div"),
+    _both: (
+        "add", "sub", "mul", "div", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge",
+        "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor",
+        "__and__", "__or__", "__xor__", "where", "masked_fill",
+    ),
     _permute: ("permute", "transpose"),
     _reshape: (
         "view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze",

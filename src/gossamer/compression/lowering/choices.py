@@ -1,17 +1,14 @@
-"""What lies at a place that is computed for each example, as a sum of all places but one of zeros.
+"""What lies at places that are computed for each example, such as the last token of a sequence.
 
-Such are the state of the last token by the lengths of sequences, and the score of a class by its
-number. A place beyond the end gives no number, where PyTorch refuses it; so does one before the
-first, which PyTorch counts from the end where it indexes.
+PyTorch counts the examples beside the places, as in `x[torch.arange(len(x)), lengths - 1]`; here
+they are those of each example along an axis.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from gossamer.compression.lowering.patterns import added_constant
 from gossamer.compression.lowering.replacing import replaced
 from gossamer.compression.lowering.tracing import Trace, numbers_of_examples, operation_name
 
@@ -19,92 +16,89 @@ _aten = torch.ops.aten
 _WHOLE = (torch.int32, torch.int64)
 
 
-def with_choices(trace: Trace) -> Trace:
-    """Return a trace in which `x[numbers of the examples, places]` and `gather` are sums.
+@torch.library.custom_op("gossamer::at_places", mutates_args=())
+def _at_places(given: Tensor, dim: int, places: Tensor) -> Tensor:
+    """Return what lies at places along an axis, from the end where they are below 0.
 
-    That is so where each example has one place along the axis; others stay as they are.
+    Both have as many axes, and lengths that are the same or 1 along the others.
     """
-    named = any(operation_name(node) == "index" for node in trace.graph.graph.nodes)
-    counting = numbers_of_examples(trace.graph) if named else set()
-    return replaced(trace, lambda node: _gathered(node) or _indexed(node, counting))
+    length = given.shape[dim]
+    if bool(((places < -length) | (places >= length)).any()):
+        raise IndexError(f"a place is out of bounds for an axis of length {length}")
+    return torch.take_along_dim(given, torch.where(places < 0, places + length, places), dim)
 
 
-def _caller(node: fx.Node) -> Callable[..., fx.Node]:
-    """Return what writes calls into a graph that stand where a node stands in the model."""
-
-    def call(target: Any, *args: Any) -> fx.Node:
-        found = node.graph.call_function(target, args)
-        found.meta = {key: value for key, value in node.meta.items() if key != "val"}
-        with torch.no_grad():
-            found.meta["val"] = target(*fx.node.map_arg(args, lambda one: one.meta["val"]))
-        return found
-
-    return call
+@_at_places.register_fake
+def _(given: Tensor, dim: int, places: Tensor) -> Tensor:
+    pairs = zip(given.shape, places.shape, strict=True)
+    shape = [b if at == dim or a == 1 else a for at, (a, b) in enumerate(pairs)]
+    return given.new_empty(shape)
 
 
-def _gathered(node: fx.Node) -> fx.Node | None:
-    """Write `gather(x, dim, places)` of one place along the axis."""
-    if operation_name(node) != "gather":
-        return None
-    given, dim, places = node.args[:3]
-    if not isinstance(given, fx.Node) or not isinstance(places, fx.Node):
-        return None
-    shape, chosen = given.meta["val"].shape, places.meta["val"].shape
-    assert isinstance(dim, int)
-    dim %= len(shape)
-    alike = all(
-        str(a) == str(b) for at, (a, b) in enumerate(zip(shape, chosen, strict=True)) if at != dim
-    )
-    if dim == 0 or not alike or chosen[dim] != 1:
-        return None
-    return _chosen(node, given, places, dim, keep=True)
+def with_choices(trace: Trace) -> Trace:
+    """Return a trace in which `x[numbers of the examples, places, ...]` reads along its axes.
+
+    That is so where what is read has the batch in front, and each example places of its own.
+    """
+    if not any(operation_name(node) == "index" for node in trace.graph.graph.nodes):
+        return trace
+    counting = numbers_of_examples(trace.graph)
+    return replaced(trace, lambda node: _indexed(node, counting))
 
 
 def _indexed(node: fx.Node, counting: set[fx.Node]) -> fx.Node | None:
-    """Write `x[numbers of the examples, places]` of one place for each example."""
     if operation_name(node) != "index":
         return None
     given, listed = tuple[Any, ...](node.args)
-    if not isinstance(listed, list | tuple) or len(listed) != 2 or listed[0] not in counting:
+    if not isinstance(listed, list | tuple) or listed[0] not in counting:
         return None
-    places = listed[1]
-    value = places.meta["val"] if isinstance(places, fx.Node) else None
-    if not isinstance(value, Tensor) or value.dtype not in _WHOLE or value.dim() != 1:
+    chosen = {dim: one for dim, one in enumerate(listed) if dim and one is not None}
+    value, batch = given.meta["val"], listed[0].meta["val"]
+    if not chosen or not all(_are_places(one, batch, value) for one in chosen.values()):
         return None
-    if str(value.shape[0]) != str(given.meta["val"].shape[0]):
+    behind = max(one.meta["val"].dim() for one in chosen.values()) - 1
+    # With the batch in front, axes of places follow it, as PyTorch puts them if any lie apart.
+    adjacent = list(chosen) == list(range(1, len(chosen) + 1))
+    if not adjacent and behind > 0:
         return None
-    call = _caller(node)
-    places, shift = _unshifted(places)
-    for _ in range(given.meta["val"].dim() - 1):
-        places = call(_aten.unsqueeze.default, places, -1)
-    return _chosen(node, given, places, 1, keep=False, shift=shift)
+    return _read_along(node, given, chosen, behind)
 
 
-def _unshifted(places: fx.Node) -> tuple[fx.Node, int]:
-    """Return whole numbers before a constant was added to them, and that."""
-    name = operation_name(places)
-    if name not in ("add", "sub") or places.kwargs:
-        return places, 0
-    first, other = places.args[:2]
-    if not isinstance(first, fx.Node) or type(other) is not int:
-        return places, 0
-    return first, other if name == "add" else -other
+def _are_places(one: Any, batch: Tensor, value: Tensor) -> bool:
+    """Tell whether a node holds places for each example, beside the numbers of the examples."""
+    found = one.meta.get("val") if isinstance(one, fx.Node) else None
+    if not isinstance(found, Tensor) or found.dtype not in _WHOLE or found.dim() != batch.dim():
+        return False
+    if any(size != 1 for size in batch.shape[1:]):
+        return False
+    return bool(found.dim()) and str(found.shape[0]) == str(value.shape[0])
 
 
-def _chosen(
-    node: fx.Node, given: fx.Node, places: fx.Node, dim: int, *, keep: bool, shift: int = 0
+def _read_along(
+    node: fx.Node, given: fx.Node, chosen: dict[int, fx.Node], behind: int
 ) -> fx.Node | None:
-    """Write the numbers at places, which have as many axes as what is given, along one of these."""
-    value = given.meta["val"]
-    if value.dtype != torch.float32 or not isinstance(value.shape[dim], int):
+    """Write one reading for each axis that has places, the first with all axes of the places."""
+    if len(chosen) > 1 and behind > 0:
         return None
-    call = _caller(node)
-    numbers = torch.arange(value.shape[dim]) - shift
-    shape = [1] * value.dim()
-    shape[dim] = len(numbers)
-    known = added_constant(node.graph, numbers.reshape(shape), "numbers")
-    there = call(_aten.eq.Tensor, known, places)
-    kept = call(_aten.where.ScalarOther, there, given, 0.0)
-    total = call(_aten.sum.dim_IntList, kept, [dim], keep)
-    # One place is there, or none: then 0 is divided by 0.
-    return call(_aten.div.Tensor, total, call(_aten.sum.dim_IntList, there, [dim], keep))
+    (first, places), *others = chosen.items()
+    if behind > 1:
+        return None
+    # From the last axis on, so that those before keep their numbers when one goes.
+    for dim, one in sorted([(first, places), *others], reverse=True):
+        value: Tensor = given.meta["val"]
+        shape = [1] * value.dim()
+        shape[0], shape[dim] = -1, int(one.meta["val"].shape[1]) if behind else 1
+        at = _called(node, _aten.reshape.default, one, shape)
+        given = _called(node, torch.ops.gossamer.at_places.default, given, dim, at)
+        if not behind:
+            given = _called(node, _aten.squeeze.dim, given, dim)
+    return given
+
+
+def _called(node: fx.Node, target: Any, *args: Any) -> fx.Node:
+    """Write a call into a graph that stands where a node stands in the model."""
+    found = node.graph.call_function(target, args)
+    found.meta = {key: value for key, value in node.meta.items() if key != "val"}
+    with torch.no_grad():
+        found.meta["val"] = target(*fx.node.map_arg(args, lambda one: one.meta["val"]))
+    return found

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from gossamer.compression.lowering.tracing import operation_name, values_read
+from gossamer.compression.lowering.whole_numbers import are_exact
 from gossamer.engine import (
     ANY_TYPE,
     PARTING,
@@ -62,7 +63,7 @@ def lower(
     values = values_read(node, constants)
     if rule is None or node not in shapes or not all(n in shapes for n in values):
         return ()
-    if not _fits_types(node, values, types):
+    if not _fits_types(node, values, types, constants):
         return ()
 
     def argument(read: fx.Node) -> Any:
@@ -84,16 +85,24 @@ _OF_TRUTHS = frozenset(
 _CHOOSING = frozenset({"where", "masked_fill"})
 _ARITHMETIC = frozenset({"add", "sub", "rsub", "mul", "div", "maximum", "minimum", "pow"})
 _BOUNDING = frozenset({"clamp", "clamp_min", "clamp_max", "maximum", "minimum"})
+_COUNTING = frozenset({"add", "sub", "rsub", "mul", "neg", "cumsum"}) | _CHOOSING
 _WHOLE = frozenset({"int32", "int64"})
 
 
-def _fits_types(node: fx.Node, values: Sequence[fx.Node], types: Mapping[fx.Node, str]) -> bool:
+def _fits_types(
+    node: fx.Node,
+    values: Sequence[fx.Node],
+    types: Mapping[fx.Node, str],
+    constants: Mapping[fx.Node, Tensor],
+) -> bool:
     """Tell whether a function does the same with float32, truth values being 1 and 0."""
     name, given, read = operation_name(node), types[node], {types[value] for value in values}
     if name in ANY_TYPE or name in _COMPARING:
         return True
     if name in _OF_TRUTHS:
         return {given, *read} == {"bool"}
+    if name in _COUNTING and given in _WHOLE and read <= _WHOLE | {"bool"}:
+        return are_exact(node, constants)
     if name in _CHOOSING:
         return given == "float32" and read <= {"bool", "float32"}
     if name in _ARITHMETIC and given == "float32":
