@@ -26,7 +26,9 @@ def forked(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess
     context = get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
-    process.start()
+    with warnings.catch_warnings():  # of Python 3.12 and later, that this process has threads
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
     theirs.close()
     return process, ours
 
