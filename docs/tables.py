@@ -18,7 +18,6 @@ from benchmark_tables import (
     coverage_table,
     faster_table,
     measured_table,
-    sparse_training_table,
     speed_table,
 )
 from gossamer.masks.allocations import ALLOCATIONS
@@ -36,6 +35,7 @@ from study_tables import (
     study_table,
     verdicts_table,
 )
+from training_tables import end_to_end_table, sparse_training_table
 
 ROOT = Path(__file__).parents[1]
 TEXTS = (
@@ -113,6 +113,7 @@ def filled(text: str) -> str:
             "attack-coverage": attack_coverage_table,
             "attack-power": attack_power_table,
             "sparse-training": sparse_training_table,
+            "end-to-end": end_to_end_table,
             "shrunk": shrunk_table,
             "shrunk-compared": compared_table,
             "verdicts": verdicts_table,
