@@ -19,7 +19,7 @@ def sparse_training_table() -> str:
         "| | dense float32: oneDNN | MKL | dense bf16 autocast | sparse | sparser |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for name in ("perceptron", "head"):
+    for name in ("perceptron", "head", "cifar-perceptron"):
         found = result[name]
         sizes = "-".join(map(str, found["sizes"]))
         lines.append(_times_row(f"step of {sizes}, batch {found['batch']}", found["step"]))
