@@ -1,12 +1,15 @@
 """What candidates are held against: PyTorch's dense network in the layout that is faster."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer.shrinking.costs import Meter, in_faster_layout, meter_of
+from gossamer.compression import Compressed, compress
+from gossamer.shrinking import costs
+from gossamer.shrinking.costs import FEW, Meter, in_faster_layout, meter_of
 from gossamer.shrinking.options import options_of
 
 
@@ -59,3 +62,35 @@ def test_what_takes_no_images_stays_as_it_is() -> None:
     one, other = meter.in_pytorch(torch.ones(8, 6))(), linear(torch.ones(8, 6))
     assert isinstance(one, Tensor)
     assert torch.equal(one, other)
+
+
+class Viewing(nn.Module):
+    """A network that takes batches of one size alone."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.layer = size, nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layer(x.view(self.size if len(x) != 2 else 2, 6))
+        return found
+
+
+def test_a_candidate_is_timed_on_the_batch_that_counts_though_few_compress_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    def compressed(model: nn.Module, example: Tensor, **asked: Any) -> Compressed:
+        seen.append(len(example))
+        return compress(model, example, **asked)
+
+    monkeypatch.setattr(costs, "compress", compressed)
+    torch.manual_seed(0)
+    for model, expected in ((nn.Linear(6, 2), [FEW]), (Viewing(8), [FEW, 8])):
+        seen.clear()
+        meter = Meter(model.eval(), torch.ones(8, 6), "latency", 1)
+        ((cost, speed_up),) = meter.in_turn([model], 0.01)
+        assert seen == expected
+        assert cost > 0
+        assert speed_up > 0

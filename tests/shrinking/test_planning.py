@@ -308,7 +308,7 @@ def test_layers_are_tried_on_fewer_examples_where_little_is_trained() -> None:
     few, many = (ground(epochs=epochs) for epochs in (1, 10**6))
     assert sensitivity_examples(20, few) == 128
     assert sensitivity_examples(20, many) == 1024
-    assert 128 < sensitivity_examples(20, ground(epochs=3000)) < 1024
+    assert 128 < sensitivity_examples(20, ground(epochs=20_000)) < 1024
 
 
 def test_a_way_is_not_taken_untried_for_being_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,7 @@ from gossamer.core.errors import InputError
 from gossamer.graph.arguments import Arguments
 from gossamer.graph.examples import Example
 from gossamer.masks import OUTPUT_LAYER, Block, Mask, Pattern, find_mask
-from gossamer.records.shrinking import Target, Tolerance
-from gossamer.shrinking.allocating import Weighted
+from gossamer.records.shrinking import Target
 from gossamer.shrinking.costs import quietly
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.split import Batch, Split, first
@@ -186,16 +185,15 @@ def shared_out(epochs: float, count: int, *, whole: bool = False) -> tuple[float
     return tuple(found)
 
 
-def weighted(
-    network: nn.Module, found: Sequence[Tolerance], example: Example, target: Target
-) -> list[Weighted]:
-    """Return layers with what their weights cost: bytes, or the multiply-adds that time goes by."""
+def costs_of(
+    network: nn.Module, names: Sequence[str], example: Example, target: Target
+) -> dict[str, float]:
+    """Return what weights cost, by name: bytes, or the multiply-adds that time goes by."""
     uses = _positions(network, example)
     sizes = {name: one.numel() for name, one in network.named_parameters()}
-    return [
-        Weighted(one, sizes[one.name] * (1 if target == "size" else uses.get(one.name, 1)))
-        for one in found
-    ]
+    return {
+        name: float(sizes[name] * (1 if target == "size" else uses.get(name, 1))) for name in names
+    }
 
 
 def _positions(network: nn.Module, example: Example) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -37,6 +37,9 @@ _STATISTICS_EXAMPLES = 8192
 class StoppedError(Exception):
     """Someone asked for an end, or time is over."""
 
+
+Answered = tuple[Any, list[Tensor]]
+"""Inputs, and what a network gives for them."""
 
 Pulse = Callable[[float], None]
 """Told how many epochs are done, now and then; raises `StoppedError` where that is the end."""
@@ -123,13 +126,24 @@ def distance(
 
 def distance_from(dense: nn.Module, network: nn.Module, some: Split, task: Task) -> float:
     """Return how far a network's outputs are from the dense one's, on some examples."""
+    return mean_distance(network, answered_by(dense, some, task), task)
+
+
+def answered_by(network: nn.Module, some: Split, task: Task) -> Iterator[Answered]:
+    """Yield batches of inputs, and what a network gives for them that is to be learnt."""
+    for inputs, _ in some.batches(512):
+        with torch.no_grad(), evaluation(network):
+            found = learnt_outputs(task, outputs_of(network, inputs))
+        yield inputs, found
+
+
+def mean_distance(network: nn.Module, answered: Iterable[Answered], task: Task) -> float:
+    """Return how far a network's outputs are from those of another for the same inputs."""
     parts = []
-    with torch.no_grad(), evaluation(dense), evaluation(network):
-        for inputs, _ in some.batches(512):
-            given, wanted = (
-                learnt_outputs(task, outputs_of(one, inputs)) for one in (network, dense)
-            )
-            parts.append(float(distance(task, given, wanted)))
+    for inputs, wanted in answered:
+        with torch.no_grad(), evaluation(network):
+            given = learnt_outputs(task, outputs_of(network, inputs))
+        parts.append(float(distance(task, given, wanted)))
     return sum(parts) / len(parts)
 
 

@@ -12,9 +12,9 @@ from gossamer.compression.compacting.copying import plain_copy
 from gossamer.masks import find_mask
 from gossamer.shrinking.allocating import LEVELS
 from gossamer.shrinking.costs import Meter
-from gossamer.shrinking.descent import MOST, Ground, count_of
+from gossamer.shrinking.descent import MOST, Ground, costs_of, count_of
 from gossamer.shrinking.fine_tuning import Lesson, train_epochs
-from gossamer.shrinking.layer_times import MOST_LAYERS
+from gossamer.shrinking.layer_times import kinds_of, kinds_timed
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.piloting import can_tell_allocations
 from gossamer.shrinking.unit_layers import MOST_GROUPS, UNIT_LEVELS
@@ -118,16 +118,18 @@ def pace_of(
     final = 3 * candidate + times * comparing + 3 * seconds + _WRITING_SECONDS
     most = count_of(ground.options.epochs, learnt.steps, whole=own)
     names = layers_of(network, ground)
-    kinds, ways = ways_expected(
+    kinds, ways, by_units = ways_expected(
         ground.options, usual=can_tell_allocations(ground.options.epochs, learnt)
     )
-    examples = len(names) * len(LEVELS) * sensitivity_examples(len(names), ground)
+    latency = ground.options.target == "latency"
+    units = min(len(names), MOST_GROUPS) if latency and by_units else 0
+    looks = kinds * len(names) * len(LEVELS) + units * len(UNIT_LEVELS)
     each = compressing + LAYER_SECONDS / len(LEVELS)
-    timed = kinds * min(len(names), MOST_LAYERS) * (1 + len(LEVELS))
-    units = min(len(names), MOST_GROUPS) * (1 + len(UNIT_LEVELS))
+    costs = costs_of(network, names, ground.few, ground.options.target)
+    timed = kinds * kinds_timed(kinds_of(network, costs), costs) * (1 + len(LEVELS))
     return Pace(
-        layers=kinds * examples * an_example,
-        tables=(timed + units) * each if ground.options.target == "latency" else 0.0,
+        layers=looks * sensitivity_examples(len(names), ground) * an_example,
+        tables=(timed + units * (1 + len(UNIT_LEVELS))) * each if latency else 0.0,
         ways=(_TIMINGS * ways + _STARTS_TRIED) * timing,
         epoch=an_epoch,
         candidate=candidate,

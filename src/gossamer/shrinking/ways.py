@@ -21,16 +21,16 @@ from gossamer.shrinking.allocating import (
     tolerances,
 )
 from gossamer.shrinking.costs import Meter
-from gossamer.shrinking.descent import Ground, Rung, Way, mask_of, resolved, weighted
-from gossamer.shrinking.fine_tuning import Pulse, distance_from
-from gossamer.shrinking.layer_times import timed_layers
+from gossamer.shrinking.descent import Ground, Rung, Way, costs_of, mask_of, resolved
+from gossamer.shrinking.fine_tuning import Pulse, answered_by, mean_distance
+from gossamer.shrinking.layer_times import kinds_of, timed_layers
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.unit_layers import UnitLayers, unit_layers
 
 _MOST_EXAMPLES, _FEWEST_EXAMPLES = 1024, 128
-_SENSITIVITY_SHARE = 0.1
-"""Of the time of fine-tuning, about, that sensitivity may take."""
+_SENSITIVITY_SHARE = 0.02
+"""Of the time of fine-tuning, about, that looking at weights of one kind may take."""
 _PASSES = 3
 """How many times as long as looking at an example it takes to learn from it."""
 _REFERENCE = 1 / 6
@@ -117,18 +117,23 @@ def _asked(options: Options) -> tuple[str, ...]:
     return ("weight", "block", "unit", "unit+weight")
 
 
-def ways_expected(options: Options, *, usual: bool) -> tuple[int, int]:
+def ways_expected(options: Options, *, usual: bool) -> tuple[int, int, bool]:
     """Return how many kinds of weights are looked at layer by layer, and how many ways there are.
+
+    The last says whether units are looked at layer by layer, too.
 
     Examples
     --------
     >>> from gossamer.shrinking.options import options_of
     >>> ways_expected(options_of(), usual=True), ways_expected(options_of(), usual=False)
-    ((2, 9), (2, 4))
+    ((2, 9, True), (2, 4, False))
     """
     asked = _asked(options)
     more = sum({"weight": 2, "unit": 1, "unit+weight": 2}.get(one, 0) for one in asked)
-    return len({one == "block" for one in asked}), len(asked) + (more if usual else 0)
+    kinds = len({one == "block" for one in asked})
+    if not usual:
+        return kinds, len(asked), False
+    return kinds, len(asked) + more, any("unit" in one for one in asked)
 
 
 def _allocations(
@@ -194,9 +199,10 @@ class _Looked:
         if not self.timed or ground.options.keep_units_multiple_of > 1:
             return None
         with suppress(InputError):
+            answered = list(answered_by(dense, self.some, ground.task))
             return unit_layers(
                 dense, ground, self.some,
-                lambda one: distance_from(dense, one, self.some, ground.task), self._seconds,
+                lambda one: mean_distance(one, answered, ground.task), self._seconds,
             )  # fmt: skip
         return None
 
@@ -204,7 +210,8 @@ class _Looked:
         options, dense, ground = self.ground.options, self.dense, self.ground
         exclude = list(options.exclude)
         found = tolerances(dense, self.some, ground.task, resolved(kind), ground.few, exclude)
-        layers = weighted(dense, found, ground.example, options.target)
+        costs = costs_of(dense, [one.name for one in found], ground.example, options.target)
+        layers = [Weighted(one, costs[one.name]) for one in found]
         if not self.timed or not any(one.cost for one in layers):
             return layers
 
@@ -216,7 +223,8 @@ class _Looked:
                 networks.append(network.cpu().eval())
             return self._seconds(networks)
 
-        return timed_layers(layers, allocated(layers, _REFERENCE), time_at)
+        reference = allocated(layers, _REFERENCE)
+        return timed_layers(layers, kinds_of(dense, costs), reference, time_at)
 
     def _seconds(self, networks: Sequence[nn.Module]) -> list[float]:
         self.pulse(0.0)
