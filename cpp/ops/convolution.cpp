@@ -7,6 +7,7 @@
 #include "ops/loops.hpp"
 #include "ops/product.hpp"
 #include "single/convolution.hpp"
+#include "single/grid_step.hpp"
 #include "single/quads.hpp"
 #include "single/steps.hpp"
 
@@ -383,6 +384,7 @@ void ConvolutionStep::run(const Worker& worker) const noexcept {
 
 // The fastest step, as far as can be told.
 std::unique_ptr<Step> convolution_step(const Site& site, const Product& layer) {
+    if (std::unique_ptr<Step> step = grid_step(site, layer)) return step;
     const ConvolutionLoops& loops = convolution_loops(site.set);
     if (layer.weights.kind == WeightsKind::sparse) {
         const std::int64_t vectors = divided_up(windows_of(layer, site.read(0)).run, loops.lanes);

@@ -38,12 +38,8 @@ GOSSAMER_INLINE void transpose(Vector (&rows)[4]) {
     rows[3] = mix<2, 3, 6, 7>(high, more_high);
 }
 
-// Quad q is what lies 4 q `apart`, or 0 where there are no more than 4 q.
-GOSSAMER_INLINE Vector load_quads(const float* from, ptrdiff_t apart, int64_t there) {
-    Quad loaded[quads];
-#pragma GCC unroll 4
-    for (int q = 0; q < quads; ++q)
-        loaded[q] = 4 * q < there ? *reinterpret_cast<const Quad*>(from + 4 * q * apart) : Quad{};
+// A vector of quads.
+GOSSAMER_INLINE Vector of_quads(const Quad (&loaded)[quads]) {
 #if GOSSAMER_WIDTH == 4
     return loaded[0];
 #elif GOSSAMER_WIDTH == 8
@@ -55,6 +51,15 @@ GOSSAMER_INLINE Vector load_quads(const float* from, ptrdiff_t apart, int64_t th
     return __builtin_shufflevector(pair(loaded[0], loaded[1]), pair(loaded[2], loaded[3]), 0, 1, 2,
                                    3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #endif
+}
+
+// Quad q is what lies 4 q `apart`, or 0 where there are no more than 4 q.
+GOSSAMER_INLINE Vector load_quads(const float* from, ptrdiff_t apart, int64_t there) {
+    Quad loaded[quads];
+#pragma GCC unroll 4
+    for (int q = 0; q < quads; ++q)
+        loaded[q] = 4 * q < there ? *reinterpret_cast<const Quad*>(from + 4 * q * apart) : Quad{};
+    return of_quads(loaded);
 }
 
 GOSSAMER_INLINE void store_quads(Vector value, float* to, ptrdiff_t apart, int64_t there) {

@@ -6,7 +6,6 @@
 
 #include "core/plan.hpp"
 #include "core/threads.hpp"
-#include "single/convolution.hpp"
 #include "single/layout.hpp"
 #include "single/steps.hpp"
 
@@ -51,9 +50,7 @@ class SingleExecutor final : public Executor {
 };
 
 SingleExecutor::SingleExecutor(const Plan& plan, InstructionSet set)
-    : layouts_(layouts_of(plan, convolution_loops(set).lanes)),
-      inputs_(plan.inputs),
-      outputs_(plan.outputs) {
+    : layouts_(layouts_of(plan, set)), inputs_(plan.inputs), outputs_(plan.outputs) {
     std::int64_t room = 0;
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
         const Layer& layer = *plan.layers[number];

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/lifetimes.hpp"
+#include "single/convolution.hpp"
 
 namespace gossamer::single {
 namespace {
@@ -43,6 +44,7 @@ std::int64_t pitch_of(const Shape& shape, const Wishes& wish, const Layer* produ
     const std::int64_t needed = shape.width + wish.halo.width;
     const Product* product = producer ? producer->product() : nullptr;
     if (!product || product->epilogue.pooling) return needed;
+    if (values[product->reads[0]].grid.there()) return needed;
     const std::int64_t run = windows_of(*product, values[product->reads[0]]).pitch;
     return run >= needed && 4 * run <= 5 * needed + 8 ? run : needed;
 }
@@ -92,6 +94,13 @@ Layout plane_layout(const Shape& shape, Pair halo, std::int64_t pitch, int lanes
     return layout;
 }
 
+Layout tiled_layout(const Shape& shape, std::int64_t lanes) {
+    Layout layout = contiguous_layout(shape);
+    layout.grid = grid_of(shape.height, shape.width, lanes);
+    layout.plane = (layout.grid.vectors() | 1) * lanes;  // see above
+    return layout;
+}
+
 void clear_around(const Layout& layout, float* scratch, std::int64_t channel) {
     float* const plane = scratch + layout.place + channel * layout.plane;
     float* place = plane;
@@ -113,6 +122,12 @@ void clear_edges(const Layout& layout, float* scratch, std::int64_t channel) {
 Windows windows_of(const ProductForm& layer, const Layout& input) {
     const auto& [kernel, stride, padding, dilation] = layer.window;
     Windows windows;
+    if (input.grid.there()) {  // layers that read each pixel for itself
+        windows.pitch = input.pitch;
+        windows.channel = input.plane;
+        windows.run = input.grid.vectors() * input.grid.down * input.grid.across;
+        return windows;
+    }
     // Paddings wider than the kernel may give rows longer than those of the input.
     const bool reached = input.halo.height >= padding.height && input.halo.width >= padding.width &&
                          input.pitch >= layer.sums.width;
@@ -146,7 +161,9 @@ std::int64_t window_offset(const Windows& windows, const Window& window, std::in
     return (phase * windows.rows + y / stride.height) * windows.pitch + x / stride.width;
 }
 
-Layouts layouts_of(const Plan& plan, int lanes) {
+Layouts layouts_of(const Plan& plan, InstructionSet set) {
+    const int lanes = convolution_loops(set).lanes;
+    const std::vector<bool> tiled = in_tiles(plan, set);
     const std::vector<Wishes> wishes = wishes_of(plan);
     const std::vector<int> sources = sources_of(plan);
     std::vector<Lifetime> lifetimes(plan.shapes.size(), unused_lifetime());
@@ -156,8 +173,9 @@ Layouts layouts_of(const Plan& plan, int lanes) {
     for (std::size_t value = 0; value < plan.shapes.size(); ++value) {
         const bool reshaped = sources[value] != static_cast<int>(value);
         layouts.values.push_back(
-            reshaped ? contiguous_layout(plan.shapes[value])
-                     : layout_of(plan, value, wishes[value], layouts.values, lanes));
+            reshaped       ? contiguous_layout(plan.shapes[value])
+            : tiled[value] ? tiled_layout(plan.shapes[value], lanes)
+                           : layout_of(plan, value, wishes[value], layouts.values, lanes));
         const std::int64_t floats = layouts.values.back().floats() + slack;
         // Distances within a value are kept in 32 bits.
         if (floats > std::numeric_limits<std::int32_t>::max())

@@ -6,6 +6,7 @@
 
 #include "core/plan.hpp"
 #include "ops/product.hpp"
+#include "single/grid.hpp"
 
 namespace gossamer::single {
 
@@ -23,9 +24,10 @@ struct Layout {
     std::int64_t origin = 0;  // of the first pixel in its plane
     std::int64_t plane = 1;   // from one channel to the next
     std::int64_t place = 0;   // of the first plane in the scratch
+    Grid grid{};              // of a value in tiles, which has neither rows nor a halo
 
     std::int64_t floats() const { return channels * plane; }
-    bool contiguous() const { return plane == height * width; }
+    bool contiguous() const { return !grid.there() && plane == height * width; }
     bool padded() const { return halo.height > 0 || halo.width > 0; }
     View view(float* scratch) const {
         return {scratch + place + origin, plane, pitch, 1, channels, height, width, plane - origin};
@@ -37,6 +39,9 @@ Layout contiguous_layout(const Shape& shape);
 
 // Planes with a halo; a run of vectors of `lanes` may begin at any pixel of the image.
 Layout plane_layout(const Shape& shape, Pair halo, std::int64_t pitch, int lanes);
+
+// Tiles of an image.
+Layout tiled_layout(const Shape& shape, std::int64_t lanes);
 
 // Set to zero what lies around the image in one channel.
 void clear_around(const Layout& layout, float* scratch, std::int64_t channel);
@@ -70,6 +75,6 @@ struct Layouts {
     std::int64_t floats = 0;
 };
 
-Layouts layouts_of(const Plan& plan, int lanes);
+Layouts layouts_of(const Plan& plan, InstructionSet set);
 
 }  // namespace gossamer::single

@@ -1,0 +1,186 @@
+#include "batched/strip_product.hpp"
+
+#include <algorithm>
+
+#include "batched/tiles.hpp"
+
+namespace gossamer::batched {
+
+namespace {
+
+// Where the input of the weight at a row and a column lies, in floats from the corner of the
+// window.
+OffsetOf offsets_in(const StripSite& site, const Product& layer) {
+    const Window& window = layer.window;
+    const std::int64_t rows = layer.weights.rows / layer.groups, taps = layer.taps();
+    const std::int64_t channels = layer.weights.columns / taps;
+    return [=](std::int64_t row, std::int64_t column) {
+        const std::int64_t channel = row / rows * channels + column / taps;
+        const std::int64_t y = column % taps / window.kernel.width * window.dilation.height;
+        const std::int64_t x = column % taps % window.kernel.width * window.dilation.width;
+        // Below 2^31, since the layout refuses larger values.
+        return static_cast<std::int32_t>(channel * site.channel + y * site.row + x * site.width);
+    };
+}
+
+}  // namespace
+
+StripProduct::StripProduct(const StripSite& site, const Product& layer)
+    : layer_(layer),
+      rows_(layer.weights.rows),
+      caches_(site.caches),
+      width_(site.width),
+      pooled_(site.pools && pools_in_registers(layer)),
+      inputs_per_group_(layer.weights.columns / layer.taps()),
+      strip_(strip_shape(site.columns)) {
+    const Cut cuts = cut(layer.weights, site.shares);
+    matrix_ =
+        std::make_unique<PackedMatrix>(layer.weights, layer.groups, cuts, offsets_in(site, layer));
+    slice_columns_ = cuts.slice_columns;
+    loops_ = &(matrix_->blocks() ? block_loops : scattered_loops)(site.set);
+    rows_of_share_ = site.shares > 1 ? cuts.rows : rows_;
+    if (site.shares > 1) shares_ = divided_up(layer.weights.rows, cuts.rows);
+    if (cuts.slice_columns.size() > 2) {
+        partial_floats_ = std::min(cuts.rows, rounded_up(layer.weights.rows, block_rows)) *
+                          strip_.rows * strip_.pixels * width_;
+    }
+}
+
+Range StripProduct::channels(Range shares) const {
+    return {std::min(shares.begin * rows_of_share_, rows_),
+            std::min(shares.end * rows_of_share_, rows_)};
+}
+
+StripShape StripProduct::strip_shape(std::int64_t columns) const {
+    if (pooled_) return {2, std::min<std::int64_t>(pair_pixels, layer_.sums.width / 2 * 2)};
+    return {1, std::min<std::int64_t>(strip_pixels, columns)};
+}
+
+// How much a slice of the columns reads of so many bytes of inputs.
+std::int64_t StripProduct::bytes_of_slice(WeightsKind kind, std::int64_t bytes) const {
+    switch (kind) {
+        // Vectors of 16 leave room for half as many columns: too few non-zeros to take sums out of
+        // memory for, unless a strip is of one row and reads more than the second cache gives in
+        // time anyway.
+        case WeightsKind::sparse: {
+            if (width_ < 16) return caches_.first;
+            const bool many = layer_.slides() && !pooled_ && bytes > caches_.first * 3 / 2;
+            return many ? caches_.first * 7 / 10 : caches_.first * 3 / 2;
+        }
+        // Every 4 rows read all of them, and the weights are many, too.
+        case WeightsKind::dense: return caches_.first * 3 / 4;
+        // An input is needed for 4 rows at a time, so seldom that it may come from the second
+        // cache; the more so among features, which the taps of a window do not read over and over.
+        case WeightsKind::block: break;
+    }
+    return layer_.slides() ? caches_.first * 2 : caches_.second / 4;
+}
+
+Cut StripProduct::cut(const Weights& weights, std::int64_t shares) const {
+    const auto& [kernel, stride, padding, dilation] = layer_.window;
+    const auto covered = [](std::int64_t outputs, std::int64_t step, std::int64_t taps,
+                            std::int64_t apart) {
+        return std::min((outputs - 1) * step + apart * (taps - 1) + 1, outputs * taps);
+    };
+    // What a strip reads of one channel.
+    const std::int64_t bytes = 4 * width_ *
+                               covered(strip_.rows, stride.height, kernel.height, dilation.height) *
+                               covered(strip_.pixels, stride.width, kernel.width, dilation.width);
+    const std::int64_t whole = inputs_per_group_ * bytes;
+    std::int64_t slices = divided_up(whole, bytes_of_slice(weights.kind, whole));
+    // Taking sums out of memory and putting them back must be worth it.
+    const auto stored = static_cast<std::int64_t>(weights.values.size());
+    slices = std::min({slices, inputs_per_group_, stored / (8 * weights.rows)});
+    slices = std::max<std::int64_t>(slices, 1);
+
+    Cut cut;
+    for (std::int64_t slice = 0; slice <= slices; ++slice)
+        cut.slice_columns.push_back(inputs_per_group_ * slice / slices * layer_.taps());
+    const std::int64_t sums = 4 * width_ * strip_.rows * strip_.pixels;
+    const std::int64_t fitting = caches_.second / 2 / sums / block_rows * block_rows;
+    cut.rows = rounded_up(divided_up(weights.rows, shares), block_rows);
+    if (slices > 1 && shares == 1) cut.rows = std::max(fitting, block_rows);
+    return cut;
+}
+
+StripKernel StripProduct::kernel(std::int64_t pixels) const {
+    if (pooled_) {
+        const bool average = layer_.epilogue.pooling->kind == PoolingKind::average;
+        return loops_->pooled[average ? 1 : 0][pixels];
+    }
+    const std::int64_t stride = layer_.window.stride.width;
+    return loops_->plain[stride == 1 ? 0 : stride == 2 ? 1 : 2][pixels];
+}
+
+void StripProduct::run(const Views& views, Range rows, Range columns, Range shares) const {
+    const std::int64_t width = width_;
+    const View &input = views.input, &output = views.output, &residual = views.residual;
+    const bool has_residual = layer_.epilogue.residual >= 0;
+
+    Strip strip{};
+    strip.input_row = layer_.window.stride.height * input.row;
+    strip.input_pixel = layer_.window.stride.width * width;
+    strip.output_channel = output.channel;
+    strip.residual_channel = residual.channel;
+    strip.residual_row = residual.row;
+    const bool by_position = layer_.bias_by_position;
+    strip.bias_channel = by_position ? layer_.sums.height * layer_.sums.width : 1;
+    strip.bias_row = by_position ? layer_.sums.width : 0;
+    strip.bias_pixel = by_position ? 1 : 0;
+    strip.partial = views.partial;
+    strip.finish = layer_.epilogue.finish();
+
+    const std::int64_t unit = pooled_ ? 2 : 1;
+    const float* corner =
+        input.data - layer_.window.padding.height * input.row - layer_.window.padding.width * width;
+    const std::int64_t most = strip_.pixels / unit;
+    const std::int64_t pixels = columns.end - columns.begin;
+    const std::int64_t strips = divided_up(pixels, most);
+    const auto strip_at = [&](std::int64_t number) {
+        return columns.begin + pixels * number / strips;
+    };
+    const auto input_of = [&](std::int64_t row, std::int64_t number) {
+        const std::int64_t begin = strip_at(number);
+        return corner + row * unit * strip.input_row + begin * unit * strip.input_pixel;
+    };
+    const Window& window = layer_.window;
+    // The last row of a window is what the one above has not read.
+    const std::int64_t last_row = (window.kernel.height - 1) * window.dilation.height * input.row;
+    strip.ahead_channel = input.channel;
+    strip.ahead_floats = (most * unit - 1) * strip.input_pixel +
+                         ((window.kernel.width - 1) * window.dilation.width + 1) * width;
+    const std::size_t slices = slice_columns_.size() - 1;
+    // Where more is computed than is read, that takes longer than it saves.
+    const bool fetches = layer_.groups == 1 && inputs_per_group_ >= output.channels;
+    const std::size_t all = matrix_->panels().size(), of = static_cast<std::size_t>(shares_);
+    const std::size_t first_panel = all / of * static_cast<std::size_t>(shares.begin);
+    const std::size_t last_panel = all / of * static_cast<std::size_t>(shares.end);
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+        for (std::int64_t number = 0; number < strips; ++number) {
+            const std::int64_t begin = strip_at(number), end = strip_at(number + 1);
+            strip.input = input_of(row, number);
+            const bool ends = number + 1 == strips;
+            const float* const next = input_of(ends ? row + 1 : row, ends ? 0 : number + 1);
+            strip.output = output.data + row * output.row + begin * width;
+            if (has_residual)
+                strip.residual = residual.data + row * unit * residual.row + begin * unit * width;
+            if (!layer_.bias.empty()) {
+                strip.bias = layer_.bias.data() + row * unit * strip.bias_row +
+                             begin * unit * strip.bias_pixel;
+            }
+            const StripKernel compute = kernel((end - begin) * unit);
+            const std::vector<Panel>& panels = matrix_->panels();
+            for (std::size_t at = first_panel; at < last_panel; ++at) {
+                const std::size_t slice = (at + 1) % slices;
+                const std::int64_t channel = slice_columns_[slice] / layer_.taps();
+                strip.ahead =
+                    (at + 1 < last_panel ? strip.input : next) + last_row + channel * input.channel;
+                strip.ahead_channels =
+                    fetches ? slice_columns_[slice + 1] / layer_.taps() - channel : 0;
+                compute(strip, panels[at]);
+            }
+        }
+    }
+}
+
+}  // namespace gossamer::batched
