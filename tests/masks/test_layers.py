@@ -14,6 +14,7 @@ from torch.nn.utils import prune as torch_prune
 from gossamer import OUTPUT_LAYER, find_mask, prune
 from gossamer.core.errors import InputError
 from gossamer.masks import prunable_weights
+from gossamer.networks import SparseLinear, pack, unpack
 
 WEIGHTS: list[tuple[nn.Module, list[str]]] = [
     (nn.Linear(3, 2), ["weight"]),
@@ -275,6 +276,17 @@ def test_weights_computed_from_others_are_refused(
     with pytest.raises(InputError, match=r"weight of layer '1' is parametrized.*exclude the layer"):
         prune(model, 0.5)
     assert list(prune(model, 0.5, exclude="1")) == ["0.weight"]
+
+
+def test_packed_layers_are_refused_unless_they_are_left_out() -> None:
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.Linear(4, 3))
+    pack(network, {"0.weight": torch.arange(30).view(5, 6) % 3 == 0})
+    stored = cast("SparseLinear", network[0]).values.detach().clone()
+    with pytest.raises(InputError, match=r"non-zeros only \(0\).*unpack\(model\)"):
+        prune(network, 0.5)
+    assert set(prune(network, 0.5, exclude="0")) == {"2.weight", "3.weight"}
+    assert torch.equal(cast("SparseLinear", network[0]).values, stored)
+    assert "0.weight" in prune(unpack(network), 0.8)
 
 
 def test_lazy_weights_are_refused_until_they_have_values() -> None:

@@ -1,6 +1,6 @@
 """Which weights of a network can be pruned, what belongs to their units, and what to leave out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from gossamer.core.errors import InputError
+from gossamer.core.formats import listed
 from gossamer.graph.capture import Structure
 from gossamer.graph.examples import Example
 from gossamer.graph.operations import NORMALISATIONS
@@ -26,6 +27,7 @@ from gossamer.masks.names import (
 )
 from gossamer.masks.storages import distinct, first_names, in_order_of, refuse_tangled
 from gossamer.masks.units import UnitLayout
+from gossamer.networks.sparse_layer import SparseLayer
 
 OUTPUT_LAYER = "output layer"
 """In `exclude`: the layer whose result is the network's output."""
@@ -108,8 +110,8 @@ def prunable_weights(
     ------
     InputError
         If nothing can be pruned, a pattern matches nothing, a weight has no values yet, is
-        computed from others (parametrized), sharded, or shares its memory in part, or structure
-        matters and cannot be found.
+        computed from others (parametrized), sharded, or shares its memory in part, a layer stores
+        its non-zeros only, or structure matters and cannot be found.
     """
     root = bare_module(model)
     refuse_sharded(model)
@@ -124,6 +126,7 @@ def survey(
 ) -> Survey:
     """Find the weights that can be pruned, and what is left alone; see `prunable_weights`."""
     excluded = excluded_parameters(root, exclude, structure)
+    _refuse_packed(root, excluded)
     candidates = [found for found in _weights(root) if id(found[3]) not in excluded]
     for found in candidates:
         _refuse_without_values(*found)
@@ -148,6 +151,21 @@ def survey(
         for name, weight in distinct(by_name).items()
     )
     return Survey(found_weights, free | _complex(root, excluded))
+
+
+def _refuse_packed(root: nn.Module, excluded: Collection[int]) -> None:
+    """Refuse layers that store their non-zeros only: a share of what they lack means nothing."""
+    packed = [
+        name or type(layer).__name__
+        for name, layer in root.named_modules()
+        if isinstance(layer, SparseLayer) and id(layer.values) not in excluded
+    ]
+    if packed:
+        raise InputError(
+            f"layers of {type(root).__name__} that store their non-zeros only ({listed(packed)}) "
+            "cannot be pruned: make them dense again by gossamer.networks.unpack(model), or name "
+            "them in exclude"
+        )
 
 
 def _complex(root: nn.Module, excluded: set[int]) -> dict[str, str]:
