@@ -57,7 +57,8 @@ class QuadStep final : public Step {
 
 std::unique_ptr<Step> quad_step(const Context& context, const Product& layer, int number) {
     const bool takes = single::quad_loops(context.set).longest > 0 &&
-                       layer.weights.kind == WeightsKind::sparse && !layer.slides();
+                       layer.weights.kind == WeightsKind::sparse && !layer.slides() &&
+                       single::QuadMatrix::can_hold(layer.weights);
     return takes ? std::make_unique<QuadStep>(context, layer, number) : nullptr;
 }
 

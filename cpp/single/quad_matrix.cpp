@@ -1,6 +1,7 @@
 #include "single/quad_matrix.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace gossamer::single {
 namespace {
@@ -16,10 +17,14 @@ struct NonZero {
 
 using Row = std::vector<NonZero>;
 
-// Non-zeros of a row are cut in halves until there are as many as in others. What they come to
-// stays the same for every input, even if it is no number.
+// Non-zeros of a row are cut in halves, all of them before any for a second time, until there are
+// as many as in others. What they come to stays the same for every input, even if it is no number.
 void lengthen(Row& row, std::size_t length) {
-    for (std::size_t at = 0; row.size() < length; ++at) {
+    for (std::size_t at = 0, whole = row.size(); row.size() < length; ++at) {
+        if (at == whole) {
+            at = 0;
+            whole = row.size();
+        }
         row[at].weight *= 0.5f;
         row.push_back(row[at]);
     }
@@ -86,6 +91,12 @@ PackedPanel packed(const Weights& weights, const std::vector<std::int32_t>& orde
 }
 
 }  // namespace
+
+bool QuadMatrix::can_hold(const Weights& weights) {
+    constexpr float least = 0x1p-100f;  // far more halves than a row has numbers are left of it
+    return std::all_of(weights.values.begin(), weights.values.end(),
+                       [](float weight) { return std::abs(weight) >= least; });
+}
 
 std::int64_t QuadMatrix::least_panels(const Weights& weights, std::int64_t plane) {
     return divided_up(weights.columns, bytes_of_place * 65535 / (4 * plane) + 1);

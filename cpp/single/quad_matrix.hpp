@@ -31,6 +31,9 @@ class QuadMatrix {
     // need, if not more.
     QuadMatrix(const Weights& weights, std::int64_t plane, std::int64_t panels);
 
+    // Whether no weight is so small that nothing would be left of it when it is halved often.
+    static bool can_hold(const Weights& weights);
+
     // How many panels there are at least.
     static std::int64_t least_panels(const Weights& weights, std::int64_t plane);
 

@@ -100,7 +100,7 @@ std::unique_ptr<Step> quad_step(const Site& site, const Product& layer, double c
     const bool direct = !layer.epilogue.pooling && !output.padded() &&
                         output.pitch == windows.pitch && output.plane >= output.origin + run;
     const bool added = layer.epilogue.residual < 0 || site.read(1).pitch == windows.pitch;
-    if (!takes || !direct || !added) return nullptr;
+    if (!takes || !direct || !added || !QuadMatrix::can_hold(layer.weights)) return nullptr;
     if (Walk(layer.weights, windows, lanes).cycles(layer.weights) > 1.1 * cycles) return nullptr;
     return std::make_unique<QuadStep>(site, layer, windows);
 }

@@ -152,3 +152,27 @@ def test_features_of_many_examples_are_read_by_their_own_rows_alone(examples: in
     for instruction_set in COMPILED:
         found = Engine(Network((700,), (first,), 1), instruction_set)(inputs)
         np.testing.assert_array_equal(np.isnan(found), expected)
+
+
+@pytest.mark.parametrize("examples", [1, 33])
+@pytest.mark.parametrize("least", [1.0, 1e-38, 1e-44])
+def test_rows_of_very_unequal_length_keep_what_is_infinite(examples: int, least: float) -> None:
+    weights = np.zeros((66, 600), np.float32)
+    weights[::4] = 0.5  # 17 rows, of which one shares its quad with short ones
+    weights[np.arange(66), np.arange(66) * 9] = least
+    inputs = np.ones((examples, 600, 1, 32), np.float32)
+    inputs[0, :, 0, 3] = np.inf
+    inputs[0, ::2, 0, 5] = -np.inf
+    exact = np.empty((examples, 66, 1, 32))
+    for row, stored in enumerate(weights):  # of what is stored alone, as the engine reads no other
+        read = np.flatnonzero(stored)
+        exact[:, row] = np.einsum("c,ncyx->nyx", np.float64(stored[read]), inputs[:, read])
+    exact += (np.arange(66) / 66)[:, None, None]
+    features = Linear(0, pack_weights(weights, "csr"), np.arange(66, dtype=np.float32) / 66)
+    for network, read_by_it, expected in (
+        (layer(weights, 32), inputs, exact),
+        (Network((600,), (features,), 1), inputs[:, :, 0, 3].copy(), exact[..., 0, 3]),
+    ):
+        for instruction_set in COMPILED:
+            found = Engine(network, instruction_set)(read_by_it)
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
