@@ -41,7 +41,7 @@ class PackedMatrix {
     std::vector<std::int32_t> starts_;
     LongVector<Entry> entries_;
     std::vector<std::int32_t> offsets_;
-    std::vector<float> values_;
+    LongVector<float> values_;
 };
 
 }  // namespace gossamer::batched

@@ -31,14 +31,12 @@ void* new_memory(std::size_t bytes) {
 
 void put_in_large_pages([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
 #if defined(__linux__)
-    constexpr std::size_t least = 64 << 10;
     constexpr int collapse = 25;  // MADV_COLLAPSE of Linux 6.1, which older headers lack
-    if (bytes < least) return;
-    const auto begin = reinterpret_cast<std::uintptr_t>(memory) / huge_page * huge_page;
-    const auto end =
-        (reinterpret_cast<std::uintptr_t>(memory) + bytes + huge_page - 1) / huge_page * huge_page;
-    // One by one, as some may reach over the end of what is there; only faster if it succeeds.
-    for (std::uintptr_t page = begin; page < end; page += huge_page)
+    const auto address = reinterpret_cast<std::uintptr_t>(memory);
+    // Whole pages alone: what lies beside is others'. One by one; only faster if it succeeds.
+    const std::uintptr_t end = (address + bytes) / huge_page * huge_page;
+    for (std::uintptr_t page = (address + huge_page - 1) / huge_page * huge_page; page < end;
+         page += huge_page)
         madvise(reinterpret_cast<void*>(page), huge_page, collapse);
 #endif
 }

@@ -20,8 +20,8 @@ void* new_memory(std::size_t bytes);
 
 Scratch zeros(std::size_t floats);
 
-// Ask for large pages around what is there already. Weights that are read from end to end, once for
-// each call, are else looked for every 4 KB.
+// Ask for large pages where what is there already fills them. Weights that are read from end to
+// end, once for each call, are else looked for every 4 KB.
 void put_in_large_pages(const void* memory, std::size_t bytes);
 
 template <typename Numbers>

@@ -51,7 +51,7 @@ Packed packed_in_slices(const Weights& weights) {
 
 Packed packed_in_blocks(const Weights& weights) {
     Packed packed;
-    packed.values = weights.values;
+    packed.values.assign(weights.values.begin(), weights.values.end());
     packed.starts = weights.starts;
     for (const std::int32_t column : weights.indices) packed.add_index(weights.columns, column);
     return packed;

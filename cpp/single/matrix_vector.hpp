@@ -14,10 +14,10 @@ namespace gossamer::single {
 // Weights as the kernels walk them; `starts` are steps, blocks or nothing.
 struct Packed {
     Tables tables;  // of sparse weights, some or all; the rest is in slices
-    std::vector<float> values;
+    LongVector<float> values;
     std::vector<std::int64_t> starts;
-    std::vector<std::uint16_t> short_indices;
-    std::vector<std::int32_t> long_indices;
+    LongVector<std::uint16_t> short_indices;
+    LongVector<std::int32_t> long_indices;
     std::vector<std::int32_t> rows;  // of the output, for each lane of each slice
     std::int64_t stride = 0;         // of dense rows
 

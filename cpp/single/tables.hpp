@@ -32,7 +32,7 @@ class Tables {
     std::int64_t bands_ = 0;
     std::int64_t tables_ = 0;
     int steps_ = 0;
-    std::vector<TableLine> lines_;
+    LongVector<TableLine> lines_;
 };
 
 struct Tabled {
