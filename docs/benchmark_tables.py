@@ -163,7 +163,8 @@ def coverage_table() -> str:
     lines = [
         f"{result['studies']:,} simulated studies a cell (`python -m "
         "benchmarks.interval_coverage`): how often one 95% interval held the mean, and how often "
-        "the ten of ten comparisons all did; with Student's alone, and as gossamer takes them.",
+        "all intervals of a study of ten comparisons did; with Student's alone, and as gossamer "
+        "takes them.",
         "",
         "| values | seeds | one: Student's | taken | all of ten: Student's | taken | two groups |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from gossamer.reporting.curves import (
     curve_figure,
     curve_points,
     curve_rows,
+    epoch_ticks,
     histories,
     own_phases,
 )
@@ -119,3 +121,32 @@ def test_no_more_lines_than_can_be_told_apart(run: Any, make_run: Any) -> None:
     figure = curve_figure(results)
     assert figure is not None
     assert len(figure.panels) == 2
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 10, 11, 17, 34, 200])
+def test_ticks_are_whole_epochs_that_there_are(last: int) -> None:
+    ticks = epoch_ticks(range(1, last + 1))
+    assert min(last, 5) <= len(ticks) <= 10
+    assert set(ticks) <= set(range(1, last + 1))
+    assert len(set(itertools.starmap(int.__sub__, zip(ticks[1:], ticks, strict=False)))) <= 1
+
+
+def test_the_axis_of_epochs_has_no_ticks_but_those(run: Any) -> None:
+    figure = curve_figure(run.results)
+    assert figure is not None
+    epochs = {row["epoch"] for panel in figure.panels for row in panel.all_rows}
+    axes = list(axes_of(figure.file_spec(""), "epoch"))
+    assert axes
+    assert all(axis["values"] == epoch_ticks(epochs) for axis in axes)
+
+
+def axes_of(spec: Any, field: str) -> Iterator[dict[str, Any]]:
+    """Return the axes along a field, wherever they stand in a specification."""
+    if isinstance(spec, list):
+        for part in spec:
+            yield from axes_of(part, field)
+    elif isinstance(spec, dict):
+        if spec.get("field") == field and "axis" in spec:
+            yield spec["axis"]
+        for part in spec.values():
+            yield from axes_of(part, field)

@@ -276,7 +276,8 @@ def _curve_panel(
     )
     dash = dash.legend(None)
     x = alt.X("epoch:Q", title="Epoch").scale(zero=False, nice=False, padding=6)
-    x = x.axis(format="d", tickMinStep=1, labelFlush=False)
+    # Vega's least step between ticks is no more than a hint: it would label 1.5 as 2.
+    x = x.axis(format="d", values=epoch_ticks(row["epoch"] for row in rows), labelFlush=False)
     told = "; solid: validation, dashed: training" if len(parts) > 1 else ""
     y = alt.Y("mean:Q", title=f"{UNITS[quantity]}{told}").scale(zero=False)
     tooltip = [
@@ -299,6 +300,20 @@ def _curve_panel(
         line.encode(x, y, colour, dash, tooltip=tooltip, opacity=fade),
     ]
     return panel.showing(layers, 300, f"{group.title}: {quantity}" if group.title else "")
+
+
+def epoch_ticks(epochs: Iterable[int], most: int = 10) -> list[int]:
+    """Return whole epochs to label: the multiples of 1, 2 or 5 times a power of ten among them.
+
+    Examples
+    --------
+    >>> epoch_ticks([1, 2, 3]), epoch_ticks(range(1, 52))
+    ([1, 2, 3], [5, 10, 15, 20, 25, 30, 35, 40, 45, 50])
+    """
+    first, last = min(found := list(epochs)), max(found)
+    steps = (digit * 10**power for power in range(9) for digit in (1, 2, 5))
+    step = next(step for step in steps if last // step - (first - 1) // step <= most)
+    return [step * n for n in range(-(-first // step), last // step + 1)]
 
 
 def _is_short(rows: list[Row]) -> bool:

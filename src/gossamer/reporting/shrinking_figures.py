@@ -212,7 +212,7 @@ def _curves(report: Shrinking) -> Figure:
         domain=present, range=[_LOOKS[name] for name in present]
     )
     x = alt.X("epoch:Q", title="Epochs of fine-tuning").scale(zero=True, nice=False)
-    x = x.axis(tickMinStep=1, format="d")
+    x = x.axis(format="~g")
     y = alt.Y("loss:Q", title="Mean loss of an epoch").scale(zero=False)
     whole = panel.of(rows).mark_line(stroke=RULE, strokeWidth=1.2).encode(x, y)
     lines = panel.of(rows).mark_line(strokeWidth=2).encode(x, y, colour, alt.Detail("name:N"))
