@@ -1,5 +1,6 @@
 """Image networks that take other sizes than the example's, from memory and files, or refuse."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 import gossamer
 from gossamer.core.errors import InputError
-from gossamer.engine import Network, pack_weights
+from gossamer.engine import Convolution, Network, pack_weights
 from gossamer.engine.lengths import at_lengths
 from gossamer.engine.ops.resample import INTERPOLATIONS, Resample
 from gossamer.engine.ops.take import Take
@@ -65,6 +66,44 @@ def test_every_size_gives_what_the_module_gives(tmp_path: Path) -> None:
     for network in (small, loaded):
         with pytest.raises(InputError, match=r"\[2, 3, 9, 28\], expected 8 to 27 along axis 3"):
             network(np.zeros((2, 3, 9, 28), np.float32))
+
+
+class PatchAttention(nn.Module):
+    """A transformer of images, whose patches leave out what does not fill one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, stride=4)
+        self.places = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.classes = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = self.patches(x)
+        tokens = (grid + self.places(grid)).flatten(2).transpose(1, 2)
+        mixed = functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        found: Tensor = self.classes(mixed.mean(1))
+        return found
+
+
+@pytest.mark.parametrize("each", [1, 4])
+def test_patches_need_not_fill_images_of_all_sizes(each: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = PatchAttention().eval()
+    gossamer.prune(model, 0.5)
+    height = torch.export.Dim("height", min=8 // each, max=24 // each)
+    shapes = {"x": {2: each * height if each > 1 else height}}
+    example = torch.randn(2, 3, 16, 20)
+    small = gossamer.compress(model, example, choose="engine", threads=1, dynamic_shapes=shapes)
+    small.save(tmp_path / "n.gsm")
+    loaded = gossamer.load(tmp_path / "n.gsm")
+    kernels = {layer.kernel for layer in loaded.network.layers if isinstance(layer, Convolution)}
+    assert ((4, 4) in kernels) == (each == 1)  # products where patches fill every image
+    for size in [8, 24, 16, 12, *([9, 22, 23] if each == 1 else [])]:
+        images = torch.randn(3, 3, size, 20)
+        with torch.no_grad():
+            expected = copy.deepcopy(model).double()(images.double())
+        np.testing.assert_allclose(small(images), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(loaded(images.numpy()), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_sizes_may_be_multiples() -> None:

@@ -20,6 +20,7 @@ from gossamer.engine.fields import LONGEST, Shape
 from gossamer.engine.fitting import fitted
 from gossamer.engine.lengths import Plans
 from gossamer.engine.operator import ANY_SIZE
+from gossamer.engine.passes.patches import CUT_PATCHES
 from gossamer.graph.arguments import Arguments
 from gossamer.measures.functional.running import run
 
@@ -245,11 +246,8 @@ def _for_lengths(
     model: nn.Module, example: Arguments, asked: Declared, chosen: Network, threads: int
 ) -> tuple[Network, Signature, nn.Module]:
     own = asked.own(example)
-    found: dict[Shape, tuple[Network, Signature]] = {}
-    for lengths in asked.fitted_at(own):
-        found[lengths] = _lowered(model, asked.example(example[:2], lengths))
-    network, signature = fitted(found, asked.least)
-    network = stored_as(network, [_layout(layer) for layer in chosen.layers])
+    network, signature = fitted(_at_lengths(model, example, asked, own), asked.least)
+    network = _stored_as(network, chosen)
     with torch.no_grad():
         output = run(model, example.clone())
     module: nn.Module = LengthsModule(Plans(network, signature), threads)
@@ -265,9 +263,32 @@ def _for_lengths(
     return network, signature, module
 
 
-def _layout(layer: Any) -> Any:
-    weights = weights_of(layer)
-    return None if weights is None else weights.layout
+def _at_lengths(
+    model: nn.Module, example: Arguments, asked: Declared, own: Shape
+) -> dict[Shape, tuple[Network, Signature]]:
+    """Return the networks of several lengths, of operators of the same kinds."""
+
+    def lowered() -> dict[Shape, tuple[Network, Signature]]:
+        lengths = asked.fitted_at(own)
+        return {one: _lowered(model, asked.example(example[:2], one)) for one in lengths}
+
+    found = lowered()
+    kinds = {tuple(type(layer) for layer in network.layers) for network, _ in found.values()}
+    if len(kinds) == 1:
+        return found
+    token = CUT_PATCHES.set(False)  # patches fill the images of some sizes only
+    try:
+        return lowered()
+    finally:
+        CUT_PATCHES.reset(token)
+
+
+def _stored_as(network: Network, chosen: Network) -> Network:
+    """Return a network with its weights stored as those of the example's, in their order."""
+    layouts = [found.layout for layer in chosen.layers if (found := weights_of(layer))]
+    weighted = [number for number, layer in enumerate(network.layers) if weights_of(layer)]
+    by_layer = dict(zip(weighted, layouts, strict=True))
+    return stored_as(network, [by_layer.get(number) for number in range(len(network.layers))])
 
 
 def _lowered(model: nn.Module, example: Arguments) -> tuple[Network, Signature]:

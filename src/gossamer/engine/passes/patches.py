@@ -6,6 +6,7 @@ kernels.
 """
 
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 
 from gossamer.engine.fields import Shape, Value
@@ -15,6 +16,9 @@ from gossamer.engine.ops.attention import Attention
 from gossamer.engine.ops.convolution import Convolution
 from gossamer.engine.ops.permute import Permute
 from gossamer.engine.ops.reshape import Reshape
+
+CUT_PATCHES: ContextVar[bool] = ContextVar("CUT_PATCHES", default=True)
+"""Whether patches that fill an image become channels; not so where they do not at other sizes."""
 
 
 def patches_as_channels(program: Program) -> Program:
@@ -33,7 +37,9 @@ def patches_as_channels(program: Program) -> Program:
     >>> [operator.name for operator in changed.operators.values()]
     ['reshape', 'permute', 'reshape', 'convolution', 'reshape', 'attention']
     """
-    if not any(isinstance(one, Attention) for one in program.operators.values()):
+    if not CUT_PATCHES.get() or not any(
+        isinstance(one, Attention) for one in program.operators.values()
+    ):
         return program  # examples lie side by side, where any order of them is as good
     shapes = program.shapes()
     operators: dict[Value, Operator] = {}
