@@ -13,6 +13,7 @@ from gossamer.compression.lowering.tracing import trace
 from gossamer.engine import Engine, run_portable
 from lowered_functions import Behind, errors, network_of
 
+PROTOTYPES = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "abs, sign": lambda x: x.abs() * x.sign(),
     "exponentials": lambda x: x.clamp(max=20).exp() + x.clamp(max=3).expm1(),
@@ -63,6 +64,16 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "cosines": lambda x: (
         functional.cosine_similarity(x, x.flip(2), dim=1)
         + functional.cosine_similarity(x[:, :, :1], x, dim=-1).mean(1, keepdim=True).mean(2, True)
+    ),
+    "cosines with constants": lambda x: (
+        functional.cosine_similarity(x, PROTOTYPES, dim=3)
+        + functional.cosine_similarity(PROTOTYPES[None], x[:, :, :1], dim=-1)
+    ),
+    "cosines with classes": lambda x: functional.cosine_similarity(
+        x.mean((1, 2))[:, None], PROTOTYPES, dim=2
+    ),
+    "cosines with one": lambda x: functional.cosine_similarity(
+        x.mean((1, 2)), PROTOTYPES[0], dim=1
     ),
     "cosines of nothing": lambda x: functional.cosine_similarity(0 * x, x, dim=2),
     "logarithm of sums": lambda x: x.logsumexp((1, 2)),

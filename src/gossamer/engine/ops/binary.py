@@ -89,14 +89,14 @@ def binary(
 
 
 def operands(
-    call: Call, names: Sequence[str], first: int = 0
+    call: Call, names: Sequence[str], first: int = 0, rank: int | None = None
 ) -> tuple[tuple[Constant, ...], tuple[Value, ...]] | None:
-    """Return arguments of a call as values of as many axes as its result has.
+    """Return arguments of a call as values of as many axes, as many as its result has if not said.
 
     Constants are steps of the call from one on. None if an argument has other axes: PyTorch would
     put the batch of one beside another axis of the other.
     """
-    rank = len(call.shape)
+    rank = len(call.shape) if rank is None else rank
     given = [one for one in map(call.given, names) if one is not None]
     if not given or any(len(one.shape) != rank for one in given):
         return None

@@ -22,7 +22,7 @@ from gossamer.engine.operator import (
     random_shape,
     register,
 )
-from gossamer.engine.ops.binary import Binary
+from gossamer.engine.ops.binary import Binary, operands
 from gossamer.engine.ops.function import Function
 from gossamer.engine.ops.pointwise import uniform
 from gossamer.engine.ops.reshape import Reshape
@@ -179,22 +179,30 @@ def _logarithm_of_sums(call: Call) -> Lowered:
 
 def _cosine(call: Call) -> Lowered:
     """Return the sum of products over both norms, neither of which is taken for less than eps."""
-    one, other = call.given("x1"), call.given("x2")
-    if one is None or other is None or len(one.shape) != len(other.shape):
+    whole = call.given("x1") or call.given("x2")
+    rank = 0 if whole is None else len(whole.shape)
+    found = operands(call, ("x1", "x2"), rank=rank)
+    axis = None if whole is None else whole.axis(call.arguments["dim"])
+    if found is None or axis is None:
         return ()
-    axis, eps = one.axis(call.arguments["dim"]), float(call.arguments["eps"])
-    if axis is None:
-        return ()
+    constants, (one, other) = found
+    given = [computed for name in ("x1", "x2") if (computed := call.given(name))]
+    shapes = [network_shape(computed.shape) for computed in given]
+    shapes += [constant.shape for constant in constants]
+    if shapes[0][axis] != shapes[1][axis]:
+        return ()  # the norm of one repeated number
+    at, eps = len(constants), float(call.arguments["eps"])
     return (
-        Reduce(one.value, "norm", (axis,)),
-        Function(call.step(0), "at-least", eps),
-        Reduce(other.value, "norm", (axis,)),
-        Function(call.step(2), "at-least", eps),
-        Binary(call.step(1), call.step(3), "multiply"),
-        Binary(one.value, other.value, "multiply"),
-        Reduce(call.step(5), "sum", (axis,)),
-        Binary(call.step(6), call.step(4), "divide"),
-        Reshape(call.step(7), network_shape(call.shape)),
+        *constants,
+        Reduce(one, "norm", (axis,)),
+        Function(call.step(at), "at-least", eps),
+        Reduce(other, "norm", (axis,)),
+        Function(call.step(at + 2), "at-least", eps),
+        Binary(call.step(at + 1), call.step(at + 3), "multiply"),
+        Binary(one, other, "multiply"),
+        Reduce(call.step(at + 5), "sum", (axis,)),
+        Binary(call.step(at + 6), call.step(at + 4), "divide"),
+        Reshape(call.step(at + 7), network_shape(call.shape)),
     )
 
 
