@@ -1,6 +1,7 @@
 """Parameters of unusual types, layouts and origins: each is pruned, or refused in a sentence."""
 
 import copy
+import re
 import subprocess
 import sys
 import warnings
@@ -214,11 +215,21 @@ def test_a_name_alone_makes_no_weight_a_computed_one(name: str, beside: str) -> 
     assert list(find_mask(model, 0.5, include="0")) == [f"0.{name}", "1.weight"]
 
 
+PRUNED: Any = nn.utils.prune.l1_unstructured
+
+
+def weights_of(layer: nn.Module) -> dict[str, Tensor]:
+    names = ("weight", "weight_ih_l0", "weight_hh_l0")
+    return {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
     "computed",
     [
         parametrizations.orthogonal,
+        parametrizations.weight_norm,
+        lambda layer: PRUNED(layer, "weight", 0.5),
         lambda layer: nn.utils.spectral_norm(layer),
         lambda layer: nn.utils.weight_norm(layer, name="weight_ih_l0"),
     ],
@@ -232,8 +243,16 @@ def test_weights_that_are_computed_are_known_by_what_computes_them(
             layer = computed(nn.Linear(4, 4))
         except AttributeError:
             layer = computed(nn.LSTM(4, 4))
-    with pytest.raises(InputError, match="is parametrized, so it is computed from others"):
-        find_mask(nn.Sequential(layer), 0.5)
+    model = nn.Sequential(layer)
+    with pytest.raises(InputError, match="is computed from others") as refused:
+        find_mask(model, 0.5)
+    (advice,) = re.findall("`(.*)`", str(refused.value))
+    model.eval()(torch.ones(2, 4))
+    before = {name: value.detach().clone() for name, value in weights_of(layer).items()}
+    eval(advice, {"torch": torch, "model": model})  # what it says makes a weight that is pruned
+    for name, value in weights_of(layer).items():
+        torch.testing.assert_close(value, before[name])
+    find_mask(model, 0.5)
 
 
 def test_the_process_ends_without_a_word_though_torch_keeps_a_network_alive() -> None:

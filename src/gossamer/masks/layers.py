@@ -35,11 +35,12 @@ OUTPUT_LAYER = "output layer"
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _COMPUTING_HOOKS = (
-    (WeightNorm, "name", ("_g", "_v")),
-    (SpectralNorm, "name", ("_orig",)),
-    (torch_prune.BasePruningMethod, "_tensor_name", ("_orig",)),
+    (WeightNorm, "name", ("_g", "_v"), "torch.nn.utils.remove_weight_norm"),
+    (SpectralNorm, "name", ("_orig",), "torch.nn.utils.remove_spectral_norm"),
+    (torch_prune.BasePruningMethod, "_tensor_name", ("_orig",), "torch.nn.utils.prune.remove"),
 )
-"""Hooks that compute a weight: kind, where they name it, what the names of its parts add."""
+"""Hooks that compute a weight: kind, where they name it, what the names of its parts add, and what
+makes it a parameter with the values that it has."""
 
 
 @dataclass(frozen=True)
@@ -284,12 +285,18 @@ def _is_weight(short: str, parameter: nn.Parameter) -> bool:
 def _refuse_without_values(name: str, short: str, module: nn.Module, weight: nn.Parameter) -> None:
     """Raise where a weight has no values to prune, or its values are computed from others."""
     layer, _, parametrized = name.partition("parametrizations.")
-    computed = short in _read_by_hooks(module)
-    if computed or (parametrized and isinstance(module, parametrize.ParametrizationList)):
-        layer = _module_name(name) if computed else layer.rstrip(".")
+    computed = _read_by_hooks(module).get(short)
+    if isinstance(module, parametrize.ParametrizationList) and parametrized:
+        remove = "torch.nn.utils.parametrize.remove_parametrizations"
+        computed = (parametrized.partition(".")[0], remove)
+    if computed:
+        weight_name, remove = computed
+        layer = layer.rstrip(".") if parametrized else _module_name(name)
+        at = f"model.get_submodule({layer!r})" if layer else "model"
         raise InputError(
-            f"the weight of layer {layer!r} is parametrized, so it is computed from others and "
-            "cannot be pruned: remove the parametrization first, or exclude the layer"
+            f"the {weight_name} of layer {layer!r} is computed from others (parametrized) before "
+            f"each forward and cannot be pruned: call `{remove}({at}, {weight_name!r})`, which "
+            "keeps the values that it has now, or exclude the layer"
         )
     if isinstance(module, torch.jit.ScriptModule):
         raise InputError(
@@ -304,13 +311,16 @@ def _refuse_without_values(name: str, short: str, module: nn.Module, weight: nn.
     refuse_without_values(name, weight)
 
 
-def _read_by_hooks(module: nn.Module) -> set[str]:
-    """Return the parameters from which hooks of torch compute a weight before each forward."""
+def _read_by_hooks(module: nn.Module) -> dict[str, tuple[str, str]]:
+    """Return the parameters from which hooks of torch compute a weight before each forward.
+
+    Each has the name of that weight, and what makes it a parameter.
+    """
     hooks = module._forward_pre_hooks.values()
     return {
-        f"{name}{suffix}"
+        f"{name}{suffix}": (name, remove)
         for hook in hooks
-        for kind, attribute, suffixes in _COMPUTING_HOOKS
+        for kind, attribute, suffixes, remove in _COMPUTING_HOOKS
         if isinstance(hook, kind) and (name := getattr(hook, attribute))
         for suffix in suffixes
     }
