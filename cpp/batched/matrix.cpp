@@ -46,8 +46,8 @@ void store_by_fours(Entry* four) {
 // Fills the arrays of a matrix, one panel after the other.
 class Packer {
   public:
-    Packer(PackedMatrix& to, const Weights& weights, const OffsetOf& offset)
-        : to_(to), weights_(weights), offset_(offset) {}
+    Packer(PackedMatrix& to, const Weights& weights, std::int64_t share, const OffsetOf& offset)
+        : to_(to), weights_(weights), share_(share), offset_(offset) {}
 
     void add(Panel panel, std::int64_t from, std::int64_t end) {
         places_.push_back({to_.order_.size(), to_.starts_.size(), to_.entries_.size(),
@@ -136,10 +136,12 @@ class Packer {
         std::vector<std::int32_t> order(held.size());
         std::iota(order.begin(), order.end(), 0);
         const bool parts = !panel.begins || !panel.ends;
-        if (parts) {
-            std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-                return held[at(a)].size() > held[at(b)].size();
-            });
+        for (std::int64_t row = 0; parts && row < panel.rows; row += share_) {
+            const auto first = order.begin() + row;
+            std::stable_sort(first, first + std::min(share_, panel.rows - row),
+                             [&](std::int32_t a, std::int32_t b) {
+                                 return held[at(a)].size() > held[at(b)].size();
+                             });
         }
         for (const std::int32_t row : order) add_row(panel.first_row + row, held[at(row)]);
         if (!parts) return;
@@ -160,6 +162,7 @@ class Packer {
 
     PackedMatrix& to_;
     const Weights& weights_;
+    std::int64_t share_;
     const OffsetOf& offset_;
     std::vector<Places> places_;
 };
@@ -171,7 +174,7 @@ PackedMatrix::PackedMatrix(const Weights& weights, std::int64_t groups, const Cu
         spread ? with_indices(weights, weights.rows / groups % block_rows == 0) : Weights{};
     const Weights& packed = spread ? indexed : weights;
     blocks_ = packed.kind != WeightsKind::sparse;
-    Packer packer(*this, packed, offset);
+    Packer packer(*this, packed, cut.share > 0 ? cut.share : packed.rows, offset);
     for (std::int64_t first = 0; first < packed.rows; first += cut.rows) {
         for (std::size_t slice = 0; slice + 1 < cut.slice_columns.size(); ++slice) {
             Panel panel{};

@@ -16,6 +16,7 @@ namespace gossamer::batched {
 struct Cut {
     std::int64_t rows;                        // a multiple of 4
     std::vector<std::int64_t> slice_columns;  // where slices begin, and the end of the last
+    std::int64_t share = 0;                   // rows of a panel that one thread computes, or 0: all
 };
 
 // Where the input of the weight at (row, column) lies, in floats from the corner of the window.

@@ -24,7 +24,7 @@ ProductStep::ProductStep(const Context& context, const Product& layer, int numbe
       reads_(layer.reads),
       number_(number),
       pooled_(pools_in_registers(layer)),
-      strips_(site_of(context, layer), layer),
+      strips_(site_of(context, layer), layer, layer.weights),
       pool_(pool_loops(context.set).batched) {}
 
 void move_rows(const View& view, Range rows, std::int64_t to, std::int64_t column) {

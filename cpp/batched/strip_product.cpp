@@ -10,10 +10,10 @@ namespace {
 
 // Where the input of the weight at a row and a column lies, in floats from the corner of the
 // window.
-OffsetOf offsets_in(const StripSite& site, const Product& layer) {
+OffsetOf offsets_in(const StripSite& site, const ProductForm& layer, const Weights& weights) {
     const Window& window = layer.window;
-    const std::int64_t rows = layer.weights.rows / layer.groups, taps = layer.taps();
-    const std::int64_t channels = layer.weights.columns / taps;
+    const std::int64_t rows = weights.rows / layer.groups, taps = layer.taps();
+    const std::int64_t channels = weights.columns / taps;
     return [=](std::int64_t row, std::int64_t column) {
         const std::int64_t channel = row / rows * channels + column / taps;
         const std::int64_t y = column % taps / window.kernel.width * window.dilation.height;
@@ -25,30 +25,29 @@ OffsetOf offsets_in(const StripSite& site, const Product& layer) {
 
 }  // namespace
 
-StripProduct::StripProduct(const StripSite& site, const Product& layer)
-    : layer_(layer),
-      rows_(layer.weights.rows),
+StripProduct::StripProduct(const StripSite& site, const ProductForm& form, const Weights& weights)
+    : layer_(form),
+      rows_(weights.rows),
       caches_(site.caches),
       width_(site.width),
-      pooled_(site.pools && pools_in_registers(layer)),
-      inputs_per_group_(layer.weights.columns / layer.taps()),
+      pooled_(site.pools && pools_in_registers(form)),
+      inputs_per_group_(weights.columns / form.taps()),
       strip_(strip_shape(site.columns)) {
-    const Cut cuts = cut(layer.weights, site.shares);
+    const Cut cuts = cut(weights, site.shares);
     matrix_ =
-        std::make_unique<PackedMatrix>(layer.weights, layer.groups, cuts, offsets_in(site, layer));
+        std::make_unique<PackedMatrix>(weights, form.groups, cuts, offsets_in(site, form, weights));
     slice_columns_ = cuts.slice_columns;
     loops_ = &(matrix_->blocks() ? block_loops : scattered_loops)(site.set);
-    rows_of_share_ = site.shares > 1 ? cuts.rows : rows_;
-    if (site.shares > 1) shares_ = divided_up(layer.weights.rows, cuts.rows);
+    share_ = cuts.share;
+    shares_ = divided_up(rows_, share_);
     if (cuts.slice_columns.size() > 2) {
-        partial_floats_ = std::min(cuts.rows, rounded_up(layer.weights.rows, block_rows)) *
-                          strip_.rows * strip_.pixels * width_;
+        partial_floats_ = std::min(cuts.rows, rounded_up(weights.rows, block_rows)) * strip_.rows *
+                          strip_.pixels * width_;
     }
 }
 
 Range StripProduct::channels(Range shares) const {
-    return {std::min(shares.begin * rows_of_share_, rows_),
-            std::min(shares.end * rows_of_share_, rows_)};
+    return {std::min(shares.begin * share_, rows_), std::min(shares.end * share_, rows_)};
 }
 
 StripShape StripProduct::strip_shape(std::int64_t columns) const {
@@ -98,8 +97,10 @@ Cut StripProduct::cut(const Weights& weights, std::int64_t shares) const {
         cut.slice_columns.push_back(inputs_per_group_ * slice / slices * layer_.taps());
     const std::int64_t sums = 4 * width_ * strip_.rows * strip_.pixels;
     const std::int64_t fitting = caches_.second / 2 / sums / block_rows * block_rows;
-    cut.rows = rounded_up(divided_up(weights.rows, shares), block_rows);
+    cut.rows = rounded_up(weights.rows, block_rows);
     if (slices > 1 && shares == 1) cut.rows = std::max(fitting, block_rows);
+    cut.share =
+        shares > 1 ? rounded_up(divided_up(weights.rows, shares), block_rows) : weights.rows;
     return cut;
 }
 
@@ -112,7 +113,21 @@ StripKernel StripProduct::kernel(std::int64_t pixels) const {
     return loops_->plain[stride == 1 ? 0 : stride == 2 ? 1 : 2][pixels];
 }
 
+// Where rows are shared, a panel has all of them.
+Panel StripProduct::part_of(const Panel& panel, Range shares) const {
+    const Range rows = channels(shares);
+    Panel part = panel;
+    part.rows = rows.end - rows.begin;
+    part.starts += rows.begin;
+    if (panel.begins && panel.ends)
+        part.first_row += rows.begin;
+    else
+        part.order += rows.begin;
+    return part;
+}
+
 void StripProduct::run(const Views& views, Range rows, Range columns, Range shares) const {
+    if (shares.begin == shares.end) return;
     const std::int64_t width = width_;
     const View &input = views.input, &output = views.output, &residual = views.residual;
     const bool has_residual = layer_.epilogue.residual >= 0;
@@ -152,9 +167,7 @@ void StripProduct::run(const Views& views, Range rows, Range columns, Range shar
     const std::size_t slices = slice_columns_.size() - 1;
     // Where more is computed than is read, that takes longer than it saves.
     const bool fetches = layer_.groups == 1 && inputs_per_group_ >= output.channels;
-    const std::size_t all = matrix_->panels().size(), of = static_cast<std::size_t>(shares_);
-    const std::size_t first_panel = all / of * static_cast<std::size_t>(shares.begin);
-    const std::size_t last_panel = all / of * static_cast<std::size_t>(shares.end);
+    const std::vector<Panel>& panels = matrix_->panels();
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
         for (std::int64_t number = 0; number < strips; ++number) {
             const std::int64_t begin = strip_at(number), end = strip_at(number + 1);
@@ -169,15 +182,14 @@ void StripProduct::run(const Views& views, Range rows, Range columns, Range shar
                              begin * unit * strip.bias_pixel;
             }
             const StripKernel compute = kernel((end - begin) * unit);
-            const std::vector<Panel>& panels = matrix_->panels();
-            for (std::size_t at = first_panel; at < last_panel; ++at) {
+            for (std::size_t at = 0; at < panels.size(); ++at) {
                 const std::size_t slice = (at + 1) % slices;
                 const std::int64_t channel = slice_columns_[slice] / layer_.taps();
-                strip.ahead =
-                    (at + 1 < last_panel ? strip.input : next) + last_row + channel * input.channel;
+                strip.ahead = (at + 1 < panels.size() ? strip.input : next) + last_row +
+                              channel * input.channel;
                 strip.ahead_channels =
                     fetches ? slice_columns_[slice + 1] / layer_.taps() - channel : 0;
-                compute(strip, panels[at]);
+                compute(strip, shares_ > 1 ? part_of(panels[at], shares) : panels[at]);
             }
         }
     }

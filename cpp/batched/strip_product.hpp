@@ -26,17 +26,17 @@ struct StripSite {
     std::int64_t row;         // and between its rows
     std::int64_t columns;     // of the sums
     bool pools;               // sums in registers, where they can be
-    std::int64_t shares = 1;  // into which the rows of the weights are cut
+    std::int64_t shares = 1;  // of the rows of sparse weights, which threads compute
 };
 
 class StripProduct {
   public:
-    StripProduct(const StripSite& site, const Product& layer);
+    StripProduct(const StripSite& site, const ProductForm& form, const Weights& weights);
 
     std::int64_t shares() const { return shares_; }
     // The channels that some of them compute.
     Range channels(Range shares) const;
-    // Floats of `partial` that each share needs.
+    // Floats of `partial`, of all shares.
     std::int64_t partial_floats() const { return partial_floats_; }
 
     struct Views {
@@ -50,6 +50,7 @@ class StripProduct {
     StripShape strip_shape(std::int64_t columns) const;
     std::int64_t bytes_of_slice(WeightsKind kind, std::int64_t bytes) const;
     Cut cut(const Weights& weights, std::int64_t shares) const;
+    Panel part_of(const Panel& panel, Range shares) const;
     StripKernel kernel(std::int64_t pixels) const;
 
     ProductForm layer_;
@@ -63,7 +64,7 @@ class StripProduct {
     std::unique_ptr<PackedMatrix> matrix_;
     const StripLoops* loops_;
     std::int64_t shares_ = 1;
-    std::int64_t rows_of_share_;
+    std::int64_t share_;  // rows
     std::int64_t partial_floats_ = 0;
 };
 

@@ -44,6 +44,12 @@ GOSSAMER_INLINE Vector of_quads(const Quad (&loaded)[quads]) {
     return loaded[0];
 #elif GOSSAMER_WIDTH == 8
     return __builtin_shufflevector(loaded[0], loaded[1], 0, 1, 2, 3, 4, 5, 6, 7);
+#elif defined(__AVX512F__)
+    // Which compilers do not make of shuffles: GCC 12 takes them through the stack.
+    __m512 all = _mm512_castps128_ps512(reinterpret_cast<__m128>(loaded[0]));
+    all = _mm512_maskz_insertf32x4(0xffff, all, reinterpret_cast<__m128>(loaded[1]), 1);
+    all = _mm512_maskz_insertf32x4(0xffff, all, reinterpret_cast<__m128>(loaded[2]), 2);
+    return _mm512_maskz_insertf32x4(0xffff, all, reinterpret_cast<__m128>(loaded[3]), 3);
 #else
     const auto pair = [](Quad a, Quad b) GOSSAMER_LAMBDA_INLINE {
         return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
@@ -60,6 +66,16 @@ GOSSAMER_INLINE Vector load_quads(const float* from, ptrdiff_t apart, int64_t th
     for (int q = 0; q < quads; ++q)
         loaded[q] = 4 * q < there ? *reinterpret_cast<const Quad*>(from + 4 * q * apart) : Quad{};
     return of_quads(loaded);
+}
+
+// One of the quads of a vector.
+template <int q>
+GOSSAMER_INLINE Quad quad_of(const Vector& all) {
+#if GOSSAMER_WIDTH == 16 && defined(__AVX512F__)
+    return reinterpret_cast<Quad>(_mm512_maskz_extractf32x4_ps(0xf, all, q));
+#else
+    return Quad{all[4 * q], all[4 * q + 1], all[4 * q + 2], all[4 * q + 3]};
+#endif
 }
 
 GOSSAMER_INLINE void store_quads(Vector value, float* to, ptrdiff_t apart, int64_t there) {

@@ -48,12 +48,16 @@ struct Move {
     std::uint16_t lanes;
 };
 
+// Floats behind the end of a row that are read or written over.
+constexpr std::int64_t behind_row = 4;
+
 struct GridLoops {
     int lanes;  // 0 where it does not pay
-    // Rows of neighbouring pixels, one for each lane, become vectors; and back. Up to 3 numbers
-    // behind the rows are read. Those of the lanes after it are written after a row.
-    void (*spread)(const float* const* rows, std::int64_t numbers, float* to);
-    void (*collect)(const float* from, std::int64_t numbers, float* const* rows);
+    // So many rows of tiles, of so many numbers each, from an image whose rows lie `pitch` apart;
+    // and all tiles back. Images go on for `behind_row`.
+    void (*spread)(const float* image, std::ptrdiff_t pitch, const Grid& grid, std::int64_t rows,
+                   std::int64_t numbers, float* to);
+    void (*collect)(const float* from, const Grid& grid, float* image, std::ptrdiff_t pitch);
     void (*move)(const Move* moves, std::int64_t count, const float* from, float* to);
     // Lanes without a bit become less than any number.
     void (*bound)(const Move* moves, std::int64_t count, float* values);

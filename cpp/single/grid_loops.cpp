@@ -6,44 +6,70 @@
 namespace gossamer::single {
 namespace {
 
+// Of the first pixel of each lane in an image.
+struct Starts {
+    ptrdiff_t at[width];
+
+    Starts(ptrdiff_t pitch, const Grid& grid) {
+        for (int lane = 0; lane < width; ++lane)
+            at[lane] = lane / grid.across * grid.height * pitch + lane % grid.across * grid.width;
+    }
+};
+
 // Quad q is of the lanes from 4 q on.
-void spread(const float* const* rows, int64_t numbers, float* to) {
-    for (int64_t at = 0; at < numbers; at += 4) {
-        Vector four[4];
+template <int q>
+GOSSAMER_INLINE void store_quad(const Vector (&four)[4], const Starts& starts, float* to) {
+    if constexpr (q < quads) {
 #pragma GCC unroll 4
-        for (int k = 0; k < 4; ++k) {
-            Quad loaded[quads];
-#pragma GCC unroll 4
-            for (int q = 0; q < quads; ++q)
-                loaded[q] = *reinterpret_cast<const Quad*>(rows[4 * q + k] + at);
-            four[k] = of_quads(loaded);
-        }
-        transpose(four);
-        const int64_t count = least(numbers - at, 4);
-        for (int64_t k = 0; k < count; ++k) store_any(to + (at + k) * width, four[k]);
+        for (int k = 0; k < 4; ++k)
+            *reinterpret_cast<Quad*>(to + starts.at[4 * q + k]) = quad_of<q>(four[k]);
     }
 }
 
-// The end of the rows first, whose last numbers others are written over.
-void collect(const float* from, int64_t numbers, float* const* rows) {
-    const auto some = [&](int64_t at, int64_t count) GOSSAMER_LAMBDA_INLINE {
-        Vector four[4];
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; ++k)
-            four[k] = load_any<Vector>(from + (at + least(k, count - 1)) * width);
-        transpose(four);
-#pragma GCC unroll 4
-        for (int q = 0; q < quads; ++q)
+void spread(const float* image, ptrdiff_t pitch, const Grid& grid, int64_t rows, int64_t numbers,
+            float* to) {
+    const Starts starts(pitch, grid);
+    for (int64_t row = 0; row < rows; ++row, to += numbers * width) {
+        for (int64_t at = 0; at < numbers; at += 4) {
+            const float* const from = image + row * pitch + at;
+            Vector four[4];
 #pragma GCC unroll 4
             for (int k = 0; k < 4; ++k) {
-                const Vector& all = four[k];
-                const Quad quad = {all[4 * q], all[4 * q + 1], all[4 * q + 2], all[4 * q + 3]};
-                *reinterpret_cast<Quad*>(rows[4 * q + k] + at) = quad;
+                Quad loaded[quads];
+#pragma GCC unroll 4
+                for (int q = 0; q < quads; ++q)
+                    loaded[q] = *reinterpret_cast<const Quad*>(from + starts.at[4 * q + k]);
+                four[k] = of_quads(loaded);
             }
-    };
-    const int64_t whole = numbers / 4 * 4;
-    if (whole < numbers) some(whole, numbers - whole);
-    for (int64_t at = 0; at < whole; at += 4) some(at, 4);
+            transpose(four);
+            store_any(to + at * width, four[0]);
+            if (at + 1 < numbers) store_any(to + (at + 1) * width, four[1]);
+            if (at + 2 < numbers) store_any(to + (at + 2) * width, four[2]);
+            if (at + 3 < numbers) store_any(to + (at + 3) * width, four[3]);
+        }
+    }
+}
+
+// The end of rows first, whose last numbers those of the next tile are written over.
+void collect(const float* from, const Grid& grid, float* image, ptrdiff_t pitch) {
+    const Starts starts(pitch, grid);
+    const int64_t numbers = grid.width, whole = numbers / 4 * 4;
+    for (int64_t row = 0; row < grid.height; ++row, from += numbers * width) {
+        const auto some = [&](int64_t at, int64_t count) GOSSAMER_LAMBDA_INLINE {
+            Vector four[4];
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; ++k)
+                four[k] = load_any<Vector>(from + (at + least(k, count - 1)) * width);
+            transpose(four);
+            float* const to = image + row * pitch + at;
+            store_quad<0>(four, starts, to);
+            store_quad<1>(four, starts, to);
+            store_quad<2>(four, starts, to);
+            store_quad<3>(four, starts, to);
+        };
+        if (whole < numbers) some(whole, numbers - whole);
+        for (int64_t at = 0; at < whole; at += 4) some(at, 4);
+    }
 }
 
 void move(const Move* moves, int64_t count, const float* from, float* to) {

@@ -1,13 +1,13 @@
 #include "single/grid_step.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "batched/product.hpp"
 #include "ops/loops.hpp"
 #include "ops/product.hpp"
-#include "single/grid.hpp"
-#include "single/layout.hpp"
+#include "single/staging.hpp"
 #include "single/steps.hpp"
 
 namespace gossamer::single {
@@ -16,28 +16,6 @@ namespace {
 // Of how many channels a share of the weights is at least.
 constexpr std::int64_t least_share = 16;
 constexpr std::int64_t most_shares = 4;
-
-constexpr std::int64_t most_lanes = 16;
-
-// How far windows reach beyond the tiles that they belong to.
-struct Border {
-    std::int64_t above = 0, below = 0, left = 0, right = 0;
-
-    bool none() const { return above + below + left + right == 0; }
-};
-
-// What is read of an image for its windows, of which some lie beyond the tiles themselves.
-Border border_of(const Window& window, const Border& beyond) {
-    const auto& [kernel, stride, padding, dilation] = window;
-    const auto behind = [](std::int64_t size, std::int64_t step, std::int64_t pad,
-                           std::int64_t apart, std::int64_t more) {
-        return std::max<std::int64_t>((size - 1) * apart - pad + (more - 1) * step + 1, 0);
-    };
-    return {padding.height + beyond.above * stride.height,
-            behind(kernel.height, stride.height, padding.height, dilation.height, beyond.below),
-            padding.width + beyond.left * stride.width,
-            behind(kernel.width, stride.width, padding.width, dilation.width, beyond.right)};
-}
 
 std::int64_t extent(const Window& window) {
     return (window.kernel.height - 1) * window.dilation.height + 1;
@@ -50,30 +28,6 @@ Range rows_of(const Window& window, Range rows) {
 }
 
 std::int64_t length(Range range) { return range.end - range.begin; }
-
-// Tiles of an image, with what surrounds them, from tiles without.
-std::vector<Move> moves_of(const Grid& grid, const Border& border, const Pair& image) {
-    std::vector<Move> moves;
-    const std::int64_t lanes = grid.down * grid.across;
-    for (std::int64_t y = -border.above; y < grid.height + border.below; ++y) {
-        for (std::int64_t x = -border.left; x < grid.width + border.right; ++x) {
-            const std::int64_t down = y < 0 ? -1 : y >= grid.height ? 1 : 0;
-            const std::int64_t across = x < 0 ? -1 : x >= grid.width ? 1 : 0;
-            const std::int64_t from =
-                (y - down * grid.height) * grid.width + x - across * grid.width;
-            Move move{static_cast<std::int32_t>(from * lanes),
-                      static_cast<std::int16_t>(down * grid.across + across), 0};
-            for (std::int64_t lane = 0; lane < lanes; ++lane) {
-                const std::int64_t row = lane / grid.across * grid.height + y;
-                const std::int64_t column = lane % grid.across * grid.width + x;
-                if (row >= 0 && row < image.height && column >= 0 && column < image.width)
-                    move.lanes |= static_cast<std::uint16_t>(1 << lane);
-            }
-            moves.push_back(move);
-        }
-    }
-    return moves;
-}
 
 class GridStep final : public Step {
   public:
@@ -91,16 +45,13 @@ class GridStep final : public Step {
         std::int64_t plane(std::int64_t lanes) const { return (rows * columns | 1) * lanes; }
     };
 
-    std::int64_t take(bool wanted, std::int64_t floats);
     std::int64_t band() const;
+    void find_edges();
+    void take_room();
     View view(float* data, std::int64_t plane, const Area& area) const {
         return {data,         plane, area.columns * lanes_, lanes_, form_.sums.channels, area.rows,
                 area.columns, plane};
     }
-    void spread(const float* image, std::int64_t pitch, const Pair& size, const Grid& grid,
-                const Border& border, Range rows, float* lines, float* to) const;
-    void collect(const float* from, const Grid& grid, const Pair& size, float* lines, float* image,
-                 std::int64_t pitch) const;
     void stage(const Worker& worker, Range sums) const;
     void stage_residual(const Worker& worker) const;
     void pool(float* sums, Range made, Range there, const View& output, Range rows,
@@ -111,25 +62,27 @@ class GridStep final : public Step {
     decltype(PoolLoops::batched) pool_;
     std::int64_t lanes_;
     Layout input_, output_, residual_;
-    ProductForm form_;
-    Window pooled_{};  // of one pixel where nothing is pooled
+    Window pooled_;  // of one pixel where nothing is pooled
     std::int64_t stored_;
-    Grid grid_;          // of the output,
-    Border beyond_;      //   and what is read of the sums around their tiles
+    Grid grid_;      // of the output,
+    Border beyond_;  //   and what is read of the sums around their tiles
+    Pair step_;      // where nothing is read of the pixels between
+    ProductForm form_;
     Grid source_;        // of the input, as windows read it
     Border border_;      //   around its tiles
     bool direct_;        // windows read the value itself
     std::int64_t band_;  // rows of the output at a time
     Area sums_, staged_;
-    std::vector<Move> moves_;  // from the value to what is staged; none where it is made an image
-    std::vector<Move> edges_;  // of sums, where lanes are not of the image
+    std::vector<Move> edges_;                // of sums, where lanes are not of the image
     std::vector<std::int64_t> edge_starts_;  // of each row
     std::int64_t shared_;
     std::int64_t room_ = 0;
     std::int64_t plane_;  // of the output
-    std::int64_t line_floats_;
-    std::int64_t staged_place_, image_place_, lines_place_, sums_place_, given_place_,
-        residual_place_, partial_place_;
+    Staging staging_;
+    std::optional<Staging> residual_staging_;
+    std::int64_t whole_floats_;  // of a worker
+    std::int64_t staged_place_, image_place_, whole_place_, sums_place_, given_place_,
+        residual_place_, residual_image_place_, partial_place_;
     batched::StripProduct strips_;
 };
 
@@ -140,6 +93,20 @@ Grid output_grid(const Layout& output, std::int64_t lanes) {
     return {1, lanes, output.height, divided_up(output.width, lanes)};
 }
 
+// The step of a layer that reads single pixels, from a value that does not lie as they do.
+Pair step_of(const Product& layer, const Layout& input, const Grid& sums) {
+    const auto& [kernel, stride, padding, dilation] = layer.window;
+    const bool single = layer.taps() == 1 && padding.height == 0 && padding.width == 0;
+    return single && !(input.grid == sums.scaled(stride)) ? stride : Pair{};
+}
+
+ProductForm stepped(const Product& layer, const Pair& step) {
+    ProductForm form = layer;
+    form.window.stride.height /= step.height;
+    form.window.stride.width /= step.width;
+    return form;
+}
+
 GridStep::GridStep(const Site& site, const Product& layer)
     : loops_(grid_loops(site.set)),
       pool_(pool_loops(site.set).batched),
@@ -147,14 +114,15 @@ GridStep::GridStep(const Site& site, const Product& layer)
       input_(site.read(0)),
       output_(site.output()),
       residual_(layer.epilogue.residual < 0 ? Layout{} : site.read(1)),
-      form_(layer),
       pooled_(layer.epilogue.pooling ? layer.epilogue.pooling->window : Window{}),
       stored_(static_cast<std::int64_t>(layer.weights.values.size())),
       grid_(output_grid(output_, lanes_)),
       beyond_(border_of(pooled_, {})),
+      step_(step_of(layer, input_, grid_.scaled(pooled_.stride))),
+      form_(stepped(layer, step_)),
       source_(grid_.scaled(pooled_.stride).scaled(form_.window.stride)),
       border_(border_of(form_.window, beyond_)),
-      direct_(border_.none() && input_.grid == source_),
+      direct_(border_.none() && input_.grid == source_ && step_.height == 1 && step_.width == 1),
       band_(band()),
       sums_{length(rows_of(pooled_, {0, band_})),
             grid_.width * pooled_.stride.width + beyond_.left + beyond_.right},
@@ -162,50 +130,50 @@ GridStep::GridStep(const Site& site, const Product& layer)
               source_.width + border_.left + border_.right},
       shared_(site.shared),
       plane_(output_.grid.there() ? output_.plane : (grid_.vectors() | 1) * lanes_),
+      staging_(site.set, input_, source_, border_, step_),
       strips_({site.set, caches(), lanes_, direct_ ? input_.plane : staged_.plane(lanes_),
                (direct_ ? source_.width : staged_.columns) * lanes_, sums_.columns, /*pools=*/false,
                std::clamp<std::int64_t>(layer.weights.rows / least_share, 1, most_shares)},
-              layer) {
-    const bool beside = border_.above <= source_.height && border_.below <= source_.height &&
-                        border_.left <= source_.width && border_.right <= source_.width;
-    if (!direct_ && input_.grid == source_ && beside)
-        moves_ = moves_of(source_, border_, {input_.height, input_.width});
-    const bool pools = form_.epilogue.pooling.has_value();
-    if (pools) {
-        const std::vector<Move> all =
-            moves_of(grid_.scaled(pooled_.stride), beyond_, {form_.sums.height, form_.sums.width});
-        for (std::size_t at = 0; at < all.size(); ++at) {
-            const auto number = static_cast<std::int64_t>(at);
-            if (number % sums_.columns == 0)
-                edge_starts_.push_back(static_cast<std::int64_t>(edges_.size()));
-            if (all[at].lanes == 0xffff) continue;
-            edges_.push_back(all[at]);
-            edges_.back().from = static_cast<std::int32_t>(number * lanes_);
-        }
-        edge_starts_.push_back(static_cast<std::int64_t>(edges_.size()));
-    }
-    const auto lines_of = [](const Grid& grid, const Border& border) {
-        return grid.down * (grid.across * grid.width + border.left + border.right) + slack;
-    };
-    line_floats_ = rounded_up(
-        std::max({lines_of(source_, border_), lines_of(grid_, {}), lines_of(input_.grid, {})}), 16);
-    const bool gives = !output_.grid.there();
+              form_, layer.weights) {
+    if (form_.epilogue.pooling) find_edges();
     const bool adds = form_.epilogue.residual >= 0 && !residual_.grid.there();
-    const std::int64_t channels = form_.sums.channels;
-    staged_place_ = take(!direct_, input_.channels * staged_.plane(lanes_));
-    image_place_ = take(!direct_ && input_.grid.there() && moves_.empty(),
-                        input_.channels * input_.height * input_.width);
-    lines_place_ = take(true, std::max(input_.channels, channels) * line_floats_);
-    sums_place_ = take(pools, channels * sums_.plane(lanes_));
-    given_place_ = take(gives, channels * plane_);
-    residual_place_ = take(adds, channels * plane_);
-    partial_place_ = take(true, strips_.shares() * strips_.partial_floats());
+    if (adds) residual_staging_.emplace(site.set, residual_, grid_, Border{}, Pair{});
+    take_room();
 }
 
-std::int64_t GridStep::take(bool wanted, std::int64_t floats) {
-    const std::int64_t place = shared_ + room_;
-    if (wanted) room_ += rounded_up(floats + slack, 16);
-    return place;
+void GridStep::find_edges() {
+    const std::vector<Move> all =
+        moves_of(grid_.scaled(pooled_.stride), beyond_, {form_.sums.height, form_.sums.width});
+    for (std::size_t at = 0; at < all.size(); ++at) {
+        const auto number = static_cast<std::int64_t>(at);
+        if (number % sums_.columns == 0)
+            edge_starts_.push_back(static_cast<std::int64_t>(edges_.size()));
+        if (all[at].lanes == 0xffff) continue;
+        edges_.push_back(all[at]);
+        edges_.back().from = static_cast<std::int32_t>(number * lanes_);
+    }
+    edge_starts_.push_back(static_cast<std::int64_t>(edges_.size()));
+}
+
+void GridStep::take_room() {
+    const auto take = [&](bool wanted, std::int64_t floats) {
+        const std::int64_t place = shared_ + room_;
+        if (wanted) room_ += rounded_up(floats + slack, 16);
+        return place;
+    };
+    const std::int64_t given =
+        grid_.down * grid_.height * (grid_.across * grid_.width + behind_row);
+    const std::int64_t channels = form_.sums.channels;
+    const bool adds = residual_staging_.has_value();
+    whole_floats_ = rounded_up(std::max(staging_.whole_floats(), given + slack), 16);
+    staged_place_ = take(!direct_, input_.channels * staged_.plane(lanes_));
+    image_place_ = take(!direct_, input_.channels * staging_.image_floats());
+    whole_place_ = take(true, std::max(input_.channels, channels) * whole_floats_);
+    sums_place_ = take(form_.epilogue.pooling.has_value(), channels * sums_.plane(lanes_));
+    given_place_ = take(!output_.grid.there(), channels * plane_);
+    residual_place_ = take(adds, channels * plane_);
+    residual_image_place_ = take(adds, adds ? channels * residual_staging_->image_floats() : 0);
+    partial_place_ = take(true, strips_.partial_floats());
 }
 
 // So many rows that what they read, and sums that are pooled, stay in the second cache.
@@ -225,81 +193,30 @@ std::int64_t GridStep::band() const {
     return divided_up(grid_.height, divided_up(grid_.height, rows));
 }
 
-// Some rows of tiles of one channel, with their borders, from an image; row 0 is the first of the
-// border.
-void GridStep::spread(const float* image, std::int64_t pitch, const Pair& size, const Grid& grid,
-                      const Border& border, Range rows, float* lines, float* to) const {
-    const std::int64_t numbers = grid.width + border.left + border.right;
-    const std::int64_t length = grid.across * grid.width + border.left + border.right;
-    const float* starts[most_lanes];
-    for (std::int64_t lane = 0; lane < lanes_; ++lane)
-        starts[lane] = lines + lane / grid.across * length + lane % grid.across * grid.width;
-    const std::int64_t there = std::min(size.width, length - border.left);
-    std::fill_n(lines, grid.down * length, 0.0f);
-    for (std::int64_t row = rows.begin; row < rows.end; ++row, to += numbers * lanes_) {
-        for (std::int64_t down = 0; down < grid.down; ++down) {
-            const std::int64_t y = down * grid.height + row - border.above;
-            float* const line = lines + down * length + border.left;
-            if (y >= 0 && y < size.height)
-                std::copy_n(image + y * pitch, there, line);
-            else
-                std::fill_n(line, there, 0.0f);
-        }
-        loops_.spread(starts, numbers, to);
-    }
-}
-
-// An image of one channel from its tiles.
-void GridStep::collect(const float* from, const Grid& grid, const Pair& size, float* lines,
-                       float* image, std::int64_t pitch) const {
-    const std::int64_t length = grid.across * grid.width;
-    float* starts[most_lanes];
-    for (std::int64_t lane = 0; lane < lanes_; ++lane)
-        starts[lane] = lines + lane / grid.across * length + lane % grid.across * grid.width;
-    for (std::int64_t row = 0; row < grid.height; ++row) {
-        loops_.collect(from + row * grid.width * lanes_, grid.width, starts);
-        for (std::int64_t down = 0; down < grid.down; ++down) {
-            const std::int64_t y = down * grid.height + row;
-            if (y < size.height) std::copy_n(lines + down * length, size.width, image + y * pitch);
-        }
-    }
-}
-
 // What windows of some rows of the sums read, of all channels.
 void GridStep::stage(const Worker& worker, Range sums) const {
     float* const scratch = worker.scratch;
     const Range channels = worker.part(input_.channels);
     Range rows = rows_of(form_.window, sums);
     rows = {rows.begin + border_.above, rows.end + border_.above};
-    float* const lines = scratch + lines_place_ + channels.begin * line_floats_;
-    const Pair size{input_.height, input_.width};
+    float* const whole = scratch + whole_place_ + channels.begin * whole_floats_;
     for (std::int64_t channel = channels.begin; channel < channels.end; ++channel) {
-        float* const to = scratch + staged_place_ + channel * staged_.plane(lanes_);
-        const float* from = scratch + input_.place + channel * input_.plane + input_.origin;
-        if (!moves_.empty()) {
-            loops_.move(moves_.data() + rows.begin * staged_.columns,
-                        length(rows) * staged_.columns, from, to);
-            continue;
-        }
-        std::int64_t pitch = input_.pitch;
-        if (input_.grid.there()) {
-            float* const image = scratch + image_place_ + channel * size.height * size.width;
-            pitch = size.width;
-            if (rows.begin == 0) collect(from, input_.grid, size, lines, image, pitch);
-            from = image;
-        }
-        spread(from, pitch, size, source_, border_, rows, lines, to);
+        const float* const from = scratch + input_.place + channel * input_.plane + input_.origin;
+        staging_.run(from, scratch + image_place_ + channel * staging_.image_floats(), whole, rows,
+                     scratch + staged_place_ + channel * staged_.plane(lanes_));
     }
 }
 
 void GridStep::stage_residual(const Worker& worker) const {
+    const Staging& staging = *residual_staging_;
+    float* const scratch = worker.scratch;
     const Range channels = worker.part(form_.sums.channels);
+    float* const image = scratch + residual_image_place_ + channels.begin * staging.image_floats();
     for (std::int64_t channel = channels.begin; channel < channels.end; ++channel) {
         const float* const from =
-            worker.scratch + residual_.place + channel * residual_.plane + residual_.origin;
-        spread(from, residual_.pitch, {residual_.height, residual_.width}, grid_, {},
-               {0, grid_.height}, worker.scratch + lines_place_ + channels.begin * line_floats_,
-               worker.scratch + residual_place_ + channel * plane_);
+            scratch + residual_.place + channel * residual_.plane + residual_.origin;
+        staging.run(from, image, nullptr, {0, grid_.height},
+                    scratch + residual_place_ + channel * plane_);
     }
 }
 
@@ -326,11 +243,13 @@ void GridStep::pool(float* sums, Range made, Range there, const View& output, Ra
 void GridStep::give(const Worker& worker) const {
     float* const scratch = worker.scratch;
     const Range channels = worker.part(form_.sums.channels);
+    const std::int64_t pitch = grid_.across * grid_.width + behind_row;
+    float* const image = scratch + whole_place_ + channels.begin * whole_floats_;
     for (std::int64_t channel = channels.begin; channel < channels.end; ++channel) {
         if (output_.padded()) clear_around(output_, scratch, channel);
-        collect(scratch + given_place_ + channel * plane_, grid_, {output_.height, output_.width},
-                scratch + lines_place_ + channels.begin * line_floats_,
-                scratch + output_.place + output_.origin + channel * output_.plane, output_.pitch);
+        loops_.collect(scratch + given_place_ + channel * plane_, grid_, image, pitch);
+        copy_plane(image, pitch, scratch + output_.place + output_.origin + channel * output_.plane,
+                   output_.pitch, output_.height, output_.width);
     }
 }
 
@@ -353,7 +272,7 @@ void GridStep::run(const Worker& worker) const noexcept {
                               there ? residual_.plane : plane_, all);
     }
     const Range shares = worker.part(strips_.shares());
-    views.partial = scratch + partial_place_ + shares.begin * strips_.partial_floats();
+    views.partial = scratch + partial_place_;
     const Range columns{-beyond_.left, sums_.columns - beyond_.left};
     Range there{0, -beyond_.above};  // rows of the sums
     for (std::int64_t begin = 0; begin < grid_.height; begin += band_) {
