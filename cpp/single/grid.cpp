@@ -39,7 +39,8 @@ bool takes_tiles(const Layer& layer) {
     if (!product || !product->slides() || product->bias_by_position) return false;
     const auto& pooling = product->epilogue.pooling;
     const bool pools = pooling && pooling->kind == PoolingKind::max && near(pooling->window);
-    if (pooling && (!pools || product->epilogue.residual >= 0)) return false;
+    if (pooling && !averages_image(*product) && (!pools || product->epilogue.residual >= 0))
+        return false;
     // Windows of one channel are few non-zeros for what it takes to put borders around tiles.
     return product->groups == 1 && product->weights.kind == WeightsKind::sparse &&
            near(product->window);
@@ -58,6 +59,14 @@ Grid grid_of(std::int64_t height, std::int64_t width, std::int64_t lanes) {
         if (better) best = grid;
     }
     return best;
+}
+
+bool averages_image(const Product& layer) {
+    if (!layer.epilogue.pooling) return false;
+    const Pooling& pooling = *layer.epilogue.pooling;
+    const auto& [kernel, stride, padding, dilation] = pooling.window;
+    return pooling.kind == PoolingKind::average && kernel.height == layer.sums.height &&
+           kernel.width == layer.sums.width && padding.height == 0 && padding.width == 0;
 }
 
 std::vector<bool> in_tiles(const Plan& plan, InstructionSet set) {

@@ -11,8 +11,9 @@
 #include "simd/dispatch.hpp"
 
 namespace gossamer {
+class Product;
 struct Plan;
-}
+}  // namespace gossamer
 
 namespace gossamer::single {
 
@@ -36,6 +37,9 @@ inline bool operator==(const Grid& a, const Grid& b) {
 
 // That of an image; none where it would be filled badly.
 Grid grid_of(std::int64_t height, std::int64_t width, std::int64_t lanes);
+
+// Whether a layer gives the averages of its sums over all of the image.
+bool averages_image(const Product& layer);
 
 // Which values of a plan lie in tiles.
 std::vector<bool> in_tiles(const Plan& plan, InstructionSet set);
@@ -61,6 +65,8 @@ struct GridLoops {
     void (*move)(const Move* moves, std::int64_t count, const float* from, float* to);
     // Lanes without a bit become less than any number.
     void (*bound)(const Move* moves, std::int64_t count, float* values);
+    // Of lanes that have one, in vectors that follow each other.
+    float (*sum)(const Move* moves, std::int64_t count, const float* values);
 };
 
 GOSSAMER_DECLARE(GridLoops, grid_loops)

@@ -94,8 +94,23 @@ void bound(const Move* moves, int64_t count, float* values) {
             if ((one->lanes >> lane & 1) == 0) values[one->from + lane] = -__builtin_inff();
 }
 
+float sum(const Move* moves, int64_t count, const float* values) {
+    Vector sums{};
+    for (const Move* one = moves; one != moves + count; ++one, values += width) {
+#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+        sums += _mm512_maskz_loadu_ps(one->lanes, values);
+#else
+        for (int lane = 0; lane < width; ++lane)
+            sums[lane] += one->lanes >> lane & 1 ? values[lane] : 0.0f;
+#endif
+    }
+    float all = 0.0f;
+    for (int lane = 0; lane < width; ++lane) all += sums[lane];
+    return all;
+}
+
 }  // namespace
 
-GOSSAMER_EXPORT(GridLoops, grid_loops, {width == 16 ? width : 0, spread, collect, move, bound})
+GOSSAMER_EXPORT(GridLoops, grid_loops, {width == 16 ? width : 0, spread, collect, move, bound, sum})
 
 }  // namespace gossamer::single

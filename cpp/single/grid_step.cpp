@@ -17,6 +17,9 @@ namespace {
 constexpr std::int64_t least_share = 16;
 constexpr std::int64_t most_shares = 4;
 
+// Of so many vectors on, long strips read single pixels faster than four rows side by side.
+constexpr std::int64_t least_vectors = 32;
+
 std::int64_t extent(const Window& window) {
     return (window.kernel.height - 1) * window.dilation.height + 1;
 }
@@ -45,6 +48,7 @@ class GridStep final : public Step {
         std::int64_t plane(std::int64_t lanes) const { return (rows * columns | 1) * lanes; }
     };
 
+    bool pools() const { return form_.epilogue.pooling && !averages_; }
     std::int64_t band() const;
     void find_edges();
     void take_room();
@@ -62,6 +66,7 @@ class GridStep final : public Step {
     decltype(PoolLoops::batched) pool_;
     std::int64_t lanes_;
     Layout input_, output_, residual_;
+    bool averages_;  // of the whole image
     Window pooled_;  // of one pixel where nothing is pooled
     std::int64_t stored_;
     Grid grid_;      // of the output,
@@ -73,6 +78,7 @@ class GridStep final : public Step {
     bool direct_;        // windows read the value itself
     std::int64_t band_;  // rows of the output at a time
     Area sums_, staged_;
+    std::vector<Move> inside_;               // vectors that are averaged
     std::vector<Move> edges_;                // of sums, where lanes are not of the image
     std::vector<std::int64_t> edge_starts_;  // of each row
     std::int64_t shared_;
@@ -86,11 +92,19 @@ class GridStep final : public Step {
     batched::StripProduct strips_;
 };
 
-Grid output_grid(const Layout& output, std::int64_t lanes) {
+Grid output_grid(const Product& layer, const Layout& output, std::int64_t lanes) {
     if (output.grid.there()) return output.grid;
-    const Grid grid = grid_of(output.height, output.width, lanes);
+    const bool averages = averages_image(layer);
+    const std::int64_t height = averages ? layer.sums.height : output.height;
+    const std::int64_t width = averages ? layer.sums.width : output.width;
+    const Grid grid = grid_of(height, width, lanes);
     if (grid.there()) return grid;
-    return {1, lanes, output.height, divided_up(output.width, lanes)};
+    return {1, lanes, height, divided_up(width, lanes)};
+}
+
+Window pooled_window(const Product& layer) {
+    const bool pools = layer.epilogue.pooling && !averages_image(layer);
+    return pools ? layer.epilogue.pooling->window : Window{};
 }
 
 // The step of a layer that reads single pixels, from a value that does not lie as they do.
@@ -114,9 +128,10 @@ GridStep::GridStep(const Site& site, const Product& layer)
       input_(site.read(0)),
       output_(site.output()),
       residual_(layer.epilogue.residual < 0 ? Layout{} : site.read(1)),
-      pooled_(layer.epilogue.pooling ? layer.epilogue.pooling->window : Window{}),
+      averages_(averages_image(layer)),
+      pooled_(pooled_window(layer)),
       stored_(static_cast<std::int64_t>(layer.weights.values.size())),
-      grid_(output_grid(output_, lanes_)),
+      grid_(output_grid(layer, output_, lanes_)),
       beyond_(border_of(pooled_, {})),
       step_(step_of(layer, input_, grid_.scaled(pooled_.stride))),
       form_(stepped(layer, step_)),
@@ -135,7 +150,8 @@ GridStep::GridStep(const Site& site, const Product& layer)
                (direct_ ? source_.width : staged_.columns) * lanes_, sums_.columns, /*pools=*/false,
                std::clamp<std::int64_t>(layer.weights.rows / least_share, 1, most_shares)},
               form_, layer.weights) {
-    if (form_.epilogue.pooling) find_edges();
+    if (pools()) find_edges();
+    if (averages_) inside_ = moves_of(grid_, {}, {form_.sums.height, form_.sums.width});
     const bool adds = form_.epilogue.residual >= 0 && !residual_.grid.there();
     if (adds) residual_staging_.emplace(site.set, residual_, grid_, Border{}, Pair{});
     take_room();
@@ -169,7 +185,7 @@ void GridStep::take_room() {
     staged_place_ = take(!direct_, input_.channels * staged_.plane(lanes_));
     image_place_ = take(!direct_, input_.channels * staging_.image_floats());
     whole_place_ = take(true, std::max(input_.channels, channels) * whole_floats_);
-    sums_place_ = take(form_.epilogue.pooling.has_value(), channels * sums_.plane(lanes_));
+    sums_place_ = take(pools(), channels * sums_.plane(lanes_));
     given_place_ = take(!output_.grid.there(), channels * plane_);
     residual_place_ = take(adds, channels * plane_);
     residual_image_place_ = take(adds, adds ? channels * residual_staging_->image_floats() : 0);
@@ -186,7 +202,7 @@ std::int64_t GridStep::band() const {
     const auto fits = [&](std::int64_t rows) {
         const Range sums = rows_of(pooled_, {0, rows});
         return (direct_ || length(rows_of(form_.window, sums)) * read <= most) &&
-               (!form_.epilogue.pooling || length(sums) * made <= 2 * most);
+               (!pools() || length(sums) * made <= 2 * most);
     };
     std::int64_t rows = grid_.height;
     while (rows > 1 && !fits(rows)) --rows;
@@ -246,16 +262,22 @@ void GridStep::give(const Worker& worker) const {
     const std::int64_t pitch = grid_.across * grid_.width + behind_row;
     float* const image = scratch + whole_place_ + channels.begin * whole_floats_;
     for (std::int64_t channel = channels.begin; channel < channels.end; ++channel) {
+        float* const to = scratch + output_.place + output_.origin + channel * output_.plane;
+        const float* const from = scratch + given_place_ + channel * plane_;
         if (output_.padded()) clear_around(output_, scratch, channel);
-        loops_.collect(scratch + given_place_ + channel * plane_, grid_, image, pitch);
-        copy_plane(image, pitch, scratch + output_.place + output_.origin + channel * output_.plane,
-                   output_.pitch, output_.height, output_.width);
+        if (averages_) {
+            *to = loops_.sum(inside_.data(), grid_.vectors(), from) /
+                  static_cast<float>(form_.sums.height * form_.sums.width);
+            continue;
+        }
+        loops_.collect(from, grid_, image, pitch);
+        copy_plane(image, pitch, to, output_.pitch, output_.height, output_.width);
     }
 }
 
 void GridStep::run(const Worker& worker) const noexcept {
     float* const scratch = worker.scratch;
-    const bool pools = form_.epilogue.pooling.has_value();
+    const bool pools = this->pools();
     const Area all{grid_.height, grid_.width};
     const View output =
         view(scratch + (output_.grid.there() ? output_.place : given_place_), plane_, all);
@@ -318,7 +340,9 @@ std::unique_ptr<Step> grid_step(const Site& site, const Product& layer) {
     const auto& [kernel, stride, padding, dilation] = layer.window;
     const bool each_pixel = layer.taps() == 1 && stride.height == 1 && stride.width == 1 &&
                             padding.height == 0 && padding.width == 0;
-    if (each_pixel && reads && gives && adds == added && !layer.epilogue.pooling) return nullptr;
+    const bool few = site.output().grid.vectors() < least_vectors;
+    if (each_pixel && few && reads && gives && adds == added && !layer.epilogue.pooling)
+        return nullptr;
     return std::make_unique<GridStep>(site, layer);
 }
 

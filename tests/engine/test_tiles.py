@@ -114,6 +114,20 @@ def test_the_maximum_of_what_lies_around_a_tile(pooling: Pooling, size: int) -> 
     assert_right(network := Network((3, size, size), layers, 3), inputs_of(network))
 
 
+@pytest.mark.parametrize("size", [7, 14, 20])
+def test_averages_of_whole_images(size: int) -> None:
+    """Not of what lies in the tiles beside them."""
+    random = np.random.default_rng(size)
+    whole = Pooling("average", (size, size), (size, size))
+    layers = (
+        convolution(random, 0, (3, 20)),
+        convolution(random, 1, (20, 20)),
+        convolution(random, 2, (20, 20), (1, 1), padding=(0, 0), epilogue=Epilogue(residual=1)),
+        convolution(random, 3, (20, 20), epilogue=Epilogue(residual=3, pooling=whole)),
+    )
+    assert_right(network := Network((3, size, size), layers, 4), inputs_of(network))
+
+
 def test_values_that_others_read_do_not_lie_in_tiles() -> None:
     random = np.random.default_rng(0)
     layers = (
