@@ -7,6 +7,7 @@
 #include "batched/product.hpp"
 #include "ops/loops.hpp"
 #include "ops/product.hpp"
+#include "single/quad_strips.hpp"
 #include "single/staging.hpp"
 #include "single/steps.hpp"
 
@@ -17,7 +18,7 @@ namespace {
 constexpr std::int64_t least_share = 16;
 constexpr std::int64_t most_shares = 4;
 
-// Of so many vectors on, long strips read single pixels faster than four rows side by side.
+// Of so many vectors on, long strips read single pixels faster than other steps.
 constexpr std::int64_t least_vectors = 32;
 
 std::int64_t extent(const Window& window) {
@@ -89,7 +90,9 @@ class GridStep final : public Step {
     std::int64_t whole_floats_;  // of a worker
     std::int64_t staged_place_, image_place_, whole_place_, sums_place_, given_place_,
         residual_place_, residual_image_place_, partial_place_;
-    batched::StripProduct strips_;
+    // Either.
+    std::optional<batched::StripProduct> strips_;
+    std::optional<QuadStrips> quads_;
 };
 
 Grid output_grid(const Product& layer, const Layout& output, std::int64_t lanes) {
@@ -145,11 +148,20 @@ GridStep::GridStep(const Site& site, const Product& layer)
               source_.width + border_.left + border_.right},
       shared_(site.shared),
       plane_(output_.grid.there() ? output_.plane : (grid_.vectors() | 1) * lanes_),
-      staging_(site.set, input_, source_, border_, step_),
-      strips_({site.set, caches(), lanes_, direct_ ? input_.plane : staged_.plane(lanes_),
-               (direct_ ? source_.width : staged_.columns) * lanes_, sums_.columns, /*pools=*/false,
-               std::clamp<std::int64_t>(layer.weights.rows / least_share, 1, most_shares)},
-              form_, layer.weights) {
+      staging_(site.set, input_, source_, border_, step_) {
+    const batched::StripSite strips{
+        site.set,
+        caches(),
+        lanes_,
+        direct_ ? input_.plane : staged_.plane(lanes_),
+        (direct_ ? source_.width : staged_.columns) * lanes_,
+        sums_.columns,
+        /*pools=*/false,
+        std::clamp<std::int64_t>(layer.weights.rows / least_share, 1, most_shares)};
+    if (!pools() && QuadStrips::takes(strips, form_, layer.weights, grid_.vectors()))
+        quads_.emplace(strips, form_, layer.weights);
+    else
+        strips_.emplace(strips, form_, layer.weights);
     if (pools()) find_edges();
     if (averages_) inside_ = moves_of(grid_, {}, {form_.sums.height, form_.sums.width});
     const bool adds = form_.epilogue.residual >= 0 && !residual_.grid.there();
@@ -189,7 +201,7 @@ void GridStep::take_room() {
     given_place_ = take(!output_.grid.there(), channels * plane_);
     residual_place_ = take(adds, channels * plane_);
     residual_image_place_ = take(adds, adds ? channels * residual_staging_->image_floats() : 0);
-    partial_place_ = take(true, strips_.partial_floats());
+    partial_place_ = take(true, strips_ ? strips_->partial_floats() : 0);
 }
 
 // So many rows that what they read, and sums that are pooled, stay in the second cache.
@@ -293,7 +305,8 @@ void GridStep::run(const Worker& worker) const noexcept {
         views.residual = view(scratch + (there ? residual_.place : residual_place_),
                               there ? residual_.plane : plane_, all);
     }
-    const Range shares = worker.part(strips_.shares());
+    const Range shares = strips_ ? worker.part(strips_->shares()) : Range{0, 0};
+    const Range bunches = quads_ ? worker.part_by_cost(quads_->costs()) : Range{0, 0};
     views.partial = scratch + partial_place_;
     const Range columns{-beyond_.left, sums_.columns - beyond_.left};
     Range there{0, -beyond_.above};  // rows of the sums
@@ -311,7 +324,11 @@ void GridStep::run(const Worker& worker) const noexcept {
                     views.input.row;
         }
         worker.wait_for_all();
-        const Range channels = strips_.channels(shares);
+        if (quads_) {
+            quads_->run(views, made, bunches);
+            continue;
+        }
+        const Range channels = strips_->channels(shares);
         if (pools) {
             // Rows that are read again come first.
             View kept = views.output;
@@ -321,7 +338,7 @@ void GridStep::run(const Worker& worker) const noexcept {
                 batched::move_rows(kept, {needed.begin, there.end}, there.begin, 0);
             views.output.data = sums + beyond_.left * lanes_ - needed.begin * kept.row;
         }
-        strips_.run(views, made, columns, shares);
+        strips_->run(views, made, columns, shares);
         if (pools) pool(sums, made, needed, output, rows, channels);
         there = needed;
     }
@@ -333,16 +350,15 @@ void GridStep::run(const Worker& worker) const noexcept {
 }  // namespace
 
 std::unique_ptr<Step> grid_step(const Site& site, const Product& layer) {
-    const bool added = layer.epilogue.residual >= 0;
     const bool reads = site.read(0).grid.there(), gives = site.output().grid.there();
-    const bool adds = added && site.read(1).grid.there();
+    const bool adds = layer.epilogue.residual >= 0 && site.read(1).grid.there();
     if (!reads && !gives && !adds) return nullptr;
     const auto& [kernel, stride, padding, dilation] = layer.window;
     const bool each_pixel = layer.taps() == 1 && stride.height == 1 && stride.width == 1 &&
                             padding.height == 0 && padding.width == 0;
+    const bool adds_none = layer.epilogue.residual < 0 || adds;
     const bool few = site.output().grid.vectors() < least_vectors;
-    if (each_pixel && few && reads && gives && adds == added && !layer.epilogue.pooling)
-        return nullptr;
+    if (each_pixel && few && reads && gives && adds_none && !layer.epilogue.pooling) return nullptr;
     return std::make_unique<GridStep>(site, layer);
 }
 

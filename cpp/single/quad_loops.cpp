@@ -29,7 +29,7 @@ GOSSAMER_INLINE Vector four_weights(const float* from) {
 #endif
 }
 
-template <int number, int tile>
+template <int apart, int number, int tile>
 GOSSAMER_INLINE void add_one(const float* input, std::uint64_t places, const Vector& weights,
                              Sums<tile> (&sums)[quad_rows]) {
     const Vector weight = one_of<number>(weights);
@@ -37,17 +37,17 @@ GOSSAMER_INLINE void add_one(const float* input, std::uint64_t places, const Vec
     const float* from = input + place * (bytes_of_place / 4);
 #pragma GCC unroll 4
     for (int at = 0; at < tile; ++at)
-        sums[number].at[at] += weight * load_any<Vector>(from + at * width);
+        sums[number].at[at] += weight * load_any<Vector>(from + at * apart * width);
 }
 
-template <int tile>
+template <int apart, int tile>
 GOSSAMER_INLINE void add_step(const float* input, std::uint64_t places, const float* weights,
                               Sums<tile> (&sums)[quad_rows]) {
     const Vector four = four_weights(weights);
-    add_one<0>(input, places, four, sums);
-    add_one<1>(input, places, four, sums);
-    add_one<2>(input, places, four, sums);
-    add_one<3>(input, places, four, sums);
+    add_one<apart, 0>(input, places, four, sums);
+    add_one<apart, 1>(input, places, four, sums);
+    add_one<apart, 2>(input, places, four, sums);
+    add_one<apart, 3>(input, places, four, sums);
 }
 
 // What sums begin with.
@@ -88,7 +88,7 @@ GOSSAMER_INLINE void finish_quad(const QuadTask& task, const std::int32_t* rows,
         finish_tile<tile>(left, rows[row], position, sums[row]);
 }
 
-template <int tile>
+template <int apart, int tile>
 void multiply_tile(const QuadTask& task, const QuadPanel& panel, Range quads,
                    std::int64_t position) {
     const float* const input = task.input + panel.input + position;
@@ -106,10 +106,10 @@ void multiply_tile(const QuadTask& task, const QuadPanel& panel, Range quads,
             __builtin_prefetch(places + floats_ahead / quad_rows);
 #pragma GCC unroll 4
             for (int step = 0; step < 4; ++step)
-                add_step(input, places[step], weights + step * quad_rows, sums);
+                add_step<apart>(input, places[step], weights + step * quad_rows, sums);
         }
         for (; places != end; ++places, weights += quad_rows)
-            add_step(input, *places, weights, sums);
+            add_step<apart>(input, *places, weights, sums);
         // Not before, so that no multiply-add waits for them.
         add_begun(task, rows, position, sums);
         if (task.ends) {
@@ -127,9 +127,10 @@ void multiply_tile(const QuadTask& task, const QuadPanel& panel, Range quads,
 
 void multiply(const QuadTask& task, const QuadPanel& panel, Range quads, std::int64_t position,
               std::int64_t vectors) {
-    constexpr decltype(&multiply_tile<1>) by_size[longest_quad] = {
-        multiply_tile<1>, multiply_tile<2>, multiply_tile<3>, multiply_tile<4>};
-    by_size[vectors - 1](task, panel, quads, position);
+    constexpr decltype(&multiply_tile<1, 1>) by_size[2][longest_quad] = {
+        {multiply_tile<1, 1>, multiply_tile<1, 2>, multiply_tile<1, 3>, multiply_tile<1, 4>},
+        {multiply_tile<2, 1>, multiply_tile<2, 2>, multiply_tile<2, 3>, multiply_tile<2, 4>}};
+    by_size[task.apart - 1][vectors - 1](task, panel, quads, position);
 }
 
 }  // namespace

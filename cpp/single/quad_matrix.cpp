@@ -48,14 +48,16 @@ void add(PackedPanel& panel, const std::vector<Row>& numbers, const std::int32_t
 }
 
 // Of each row the non-zeros of some columns.
-std::vector<Row> rows_between(const Weights& weights, Range columns, std::int64_t plane) {
+std::vector<Row> rows_between(const Weights& weights, Range columns,
+                              const std::vector<std::int64_t>& offsets) {
     std::vector<Row> found(weights.rows);
     for (std::int64_t row = 0; row < weights.rows; ++row) {
         for (std::int64_t at = weights.starts[row]; at < weights.starts[row + 1]; ++at) {
             const std::int64_t column = weights.indices[at];
             if (column >= columns.begin && column < columns.end)
                 found[row].push_back(
-                    {(column - columns.begin) * plane * 4 / bytes_of_place, weights.values[at]});
+                    {(offsets[column] - offsets[columns.begin]) * 4 / bytes_of_place,
+                     weights.values[at]});
         }
     }
     return found;
@@ -63,10 +65,10 @@ std::vector<Row> rows_between(const Weights& weights, Range columns, std::int64_
 
 // `outermost`: sums of rows without any non-zero begin or end here.
 PackedPanel packed(const Weights& weights, const std::vector<std::int32_t>& order, Range columns,
-                   std::int64_t plane, bool outermost) {
+                   const std::vector<std::int64_t>& offsets, bool outermost) {
     PackedPanel panel;
-    panel.input = columns.begin * plane;
-    std::vector<Row> numbers = rows_between(weights, columns, plane);
+    panel.input = offsets[columns.begin];
+    std::vector<Row> numbers = rows_between(weights, columns, offsets);
     const auto length = [&](std::int32_t row) { return numbers[row].size(); };
     for (std::size_t begin = 0; begin < order.size(); begin += bunch_rows) {
         const auto first = order.begin() + static_cast<std::ptrdiff_t>(begin);
@@ -90,6 +92,12 @@ PackedPanel packed(const Weights& weights, const std::vector<std::int32_t>& orde
     return panel;
 }
 
+std::vector<std::int64_t> multiples(std::int64_t count, std::int64_t of) {
+    std::vector<std::int64_t> found(count);
+    for (std::int64_t at = 0; at < count; ++at) found[at] = at * of;
+    return found;
+}
+
 }  // namespace
 
 bool QuadMatrix::can_hold(const Weights& weights) {
@@ -102,7 +110,11 @@ std::int64_t QuadMatrix::least_panels(const Weights& weights, std::int64_t plane
     return divided_up(weights.columns, bytes_of_place * 65535 / (4 * plane) + 1);
 }
 
-QuadMatrix::QuadMatrix(const Weights& weights, std::int64_t plane, std::int64_t panels) {
+QuadMatrix::QuadMatrix(const Weights& weights, std::int64_t plane, std::int64_t panels)
+    : QuadMatrix(weights, multiples(weights.columns, plane), 1, panels) {}
+
+QuadMatrix::QuadMatrix(const Weights& weights, const std::vector<std::int64_t>& offsets,
+                       std::int64_t taps, std::int64_t panels) {
     std::vector<std::int32_t> order(weights.rows);
     for (std::int64_t row = 0; row < weights.rows; ++row) order[row] = static_cast<int>(row);
     const auto length = [&](auto row) { return weights.starts[row + 1] - weights.starts[row]; };
@@ -112,12 +124,23 @@ QuadMatrix::QuadMatrix(const Weights& weights, std::int64_t plane, std::int64_t 
         if (at % bunch_rows == 0) costs_.push_back(costs_.back());
         costs_.back() += length(order[at]);
     }
-    panels = std::max({panels, least_panels(weights, plane), std::int64_t{1}});
+    const std::int64_t channels = weights.columns / taps;
+    panels = std::clamp<std::int64_t>(panels, 1, channels);
+    const auto columns_of = [&](std::int64_t panel) {
+        return Range{channels * panel / panels * taps, channels * (panel + 1) / panels * taps};
+    };
+    const auto fits = [&] {
+        for (std::int64_t panel = 0; panel < panels; ++panel) {
+            const Range columns = columns_of(panel);
+            if (!near(offsets[columns.end - 1] - offsets[columns.begin])) return false;
+        }
+        return true;
+    };
+    while (panels < channels && !fits()) ++panels;
     for (std::int64_t panel = 0; panel < panels; ++panel) {
-        const Range columns{weights.columns * panel / panels,
-                            weights.columns * (panel + 1) / panels};
+        const Range columns = columns_of(panel);
         panels_.push_back(
-            packed(weights, order, columns, plane, panel == 0 || panel + 1 == panels));
+            packed(weights, order, columns, offsets, panel == 0 || panel + 1 == panels));
     }
     for (const PackedPanel& panel : panels_) {
         put_in_large_pages(panel.places);

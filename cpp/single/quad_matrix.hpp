@@ -30,6 +30,13 @@ class QuadMatrix {
     // Its columns read planes that lie so many floats apart. There are as many panels as places
     // need, if not more.
     QuadMatrix(const Weights& weights, std::int64_t plane, std::int64_t panels);
+    // Columns that read so many floats from the first one on. Panels have whole channels, which are
+    // of so many columns each; those of a channel are near enough (`near`).
+    QuadMatrix(const Weights& weights, const std::vector<std::int64_t>& offsets, std::int64_t taps,
+               std::int64_t panels);
+
+    // Whether what lies so many floats apart can be in one panel.
+    static bool near(std::int64_t floats) { return 4 * floats <= bytes_of_place * 65535; }
 
     // Whether no weight is so small that nothing would be left of it when it is halved often.
     static bool can_hold(const Weights& weights);

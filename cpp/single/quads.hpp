@@ -34,8 +34,9 @@ struct QuadPanel {
 
 struct QuadTask : SumsTask {
     const float* input;
-    bool begins;  // sums start from bias and residual, or else from the output
-    bool ends;    // they are finished, or else put there for the next panel
+    int apart = 1;  // inputs of neighbouring vectors, in vectors: 1 or 2
+    bool begins;    // sums start from bias and residual, or else from the output
+    bool ends;      // they are finished, or else put there for the next panel
 };
 
 struct QuadLoops {
