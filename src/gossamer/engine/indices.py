@@ -15,6 +15,7 @@ from gossamer.engine.network import Network
 from gossamer.engine.ops.embedding import Embedding, check_indices
 from gossamer.engine.ops.gather import Gather
 from gossamer.engine.ops.reshape import Reshape
+from gossamer.engine.ops.scatter import Scatter
 
 
 class Indices:
@@ -31,7 +32,7 @@ class Indices:
     def __init__(self, network: Network) -> None:
         sources: dict[Value, Value] = {}
         self.rows: dict[int, int] = {}
-        self.any = any(isinstance(layer, Embedding | Gather) for layer in network.layers)
+        self.any = any(isinstance(layer, Embedding | Gather | Scatter) for layer in network.layers)
         for number, layer in enumerate(network.layers, start=len(network.inputs)):
             if isinstance(layer, Reshape):
                 sources[number] = sources.get(layer.input, layer.input)

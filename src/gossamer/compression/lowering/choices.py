@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from gossamer.compression.lowering.replacing import replaced
+from gossamer.compression.lowering.replacing import called, replaced
 from gossamer.compression.lowering.tracing import Trace, numbers_of_examples, operation_name
 
 _aten = torch.ops.aten
@@ -88,17 +88,8 @@ def _read_along(
         value: Tensor = given.meta["val"]
         shape = [1] * value.dim()
         shape[0], shape[dim] = -1, int(one.meta["val"].shape[1]) if behind else 1
-        at = _called(node, _aten.reshape.default, one, shape)
-        given = _called(node, torch.ops.gossamer.at_places.default, given, dim, at)
+        at = called(node, _aten.reshape.default, one, shape)
+        given = called(node, torch.ops.gossamer.at_places.default, given, dim, at)
         if not behind:
-            given = _called(node, _aten.squeeze.dim, given, dim)
+            given = called(node, _aten.squeeze.dim, given, dim)
     return given
-
-
-def _called(node: fx.Node, target: Any, *args: Any) -> fx.Node:
-    """Write a call into a graph that stands where a node stands in the model."""
-    found = node.graph.call_function(target, args)
-    found.meta = {key: value for key, value in node.meta.items() if key != "val"}
-    with torch.no_grad():
-        found.meta["val"] = target(*fx.node.map_arg(args, lambda one: one.meta["val"]))
-    return found

@@ -1,7 +1,9 @@
 """Writing parts of a graph in other words, one node at a time."""
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import fx
 
 from gossamer.compression.lowering.tracing import Trace
@@ -29,3 +31,12 @@ def replaced(trace: Trace, rewritten: Callable[[fx.Node], fx.Node | None]) -> Tr
         graph.graph.eliminate_dead_code()
         graph.recompile()
     return trace
+
+
+def called(node: fx.Node, target: Any, *args: Any) -> fx.Node:
+    """Write a call into a graph that stands where a node stands in the model."""
+    found = node.graph.call_function(target, args)
+    found.meta = {key: value for key, value in node.meta.items() if key != "val"}
+    with torch.no_grad():
+        found.meta["val"] = target(*fx.node.map_arg(args, lambda one: one.meta["val"]))
+    return found

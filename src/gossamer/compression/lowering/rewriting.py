@@ -9,6 +9,7 @@ from gossamer.compression.lowering.choices import with_choices
 from gossamer.compression.lowering.extremes import with_extremes
 from gossamer.compression.lowering.parts import Division, divide
 from gossamer.compression.lowering.patterns import with_patterns
+from gossamer.compression.lowering.ranking import with_ranks
 from gossamer.compression.lowering.recurrence import with_recurrence
 from gossamer.compression.lowering.recurrent_cells import with_joined_cells
 from gossamer.compression.lowering.tracing import Trace, trace
@@ -31,7 +32,7 @@ def to_lower(model: nn.Module, given: Example | Arguments) -> Trace:
 
 
 def _rewritten(trace: Trace) -> Trace:
-    recorded = with_extremes(with_bags(with_recurrence(with_joined_cells(trace))))
+    recorded = with_ranks(with_extremes(with_bags(with_recurrence(with_joined_cells(trace)))))
     return with_attention(with_choices(with_patterns(with_batch_first(recorded))))
 
 

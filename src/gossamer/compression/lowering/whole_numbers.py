@@ -17,7 +17,8 @@ _KEEPING = frozenset(
     {"abs", "alias", "amax", "amin", "cat", "clone", "detach", "expand", "flatten", "getitem",
      "index_select", "max", "maximum", "min", "minimum", "neg", "permute", "repeat", "reshape",
      "select", "slice", "squeeze", "stack", "transpose", "unflatten", "unsqueeze", "view", "where",
-     "gather", "gossamer::at_places", "masked_fill", "_unsafe_view", "contiguous"}
+     "gather", "gossamer::at_places", "gossamer::ranked", "masked_fill", "_unsafe_view",
+     "contiguous", "scatter"}
 )  # fmt: skip
 """Functions that give no number larger than those that they read."""
 _PASSING = frozenset(
@@ -76,7 +77,7 @@ def _largest(node: Any, fixed: Mapping[fx.Node, Tensor]) -> float:
 
 def _computed(node: fx.Node, fixed: Mapping[fx.Node, Tensor]) -> float:
     name, read = operation_name(node), node.all_input_nodes
-    if name in ("argmax", "argmin"):
+    if name in ("argmax", "argmin") or (name == "gossamer::ranked" and node.args[-1]):
         return float(_count(read[0]))
     if name in ("to", "_to_copy"):
         return _largest(read[0], fixed)

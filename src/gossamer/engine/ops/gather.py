@@ -48,13 +48,7 @@ class Gather(Operator):
         given, places = values[self.input], values[self.places]
         axis = self.axis + 1
         length = given.shape[axis]
-        least = -length if self.from_end else 0
-        sound = (places >= least) & (places < length) & (places == np.floor(places))
-        if not sound.all():
-            raise InputError(
-                f"a computed place is {places[~sound].ravel()[0]:g}, expected a whole number from "
-                f"{least} to {length - 1} along an axis of length {length}."
-            )
+        expect_places(places, -length if self.from_end else 0, length)
         shape = list(np.broadcast_shapes(*(_but(one.shape, axis) for one in (given, places))))
         whole = [*shape[:axis], length, *shape[axis + 1 :]]
         chosen = [*shape[:axis], places.shape[axis], *shape[axis + 1 :]]
@@ -71,6 +65,22 @@ class Gather(Operator):
         length = shape[self.axis + 1]
         least = -length if self.from_end else 0
         return random.integers(least, length, shape).astype(np.float64)
+
+
+def expect_places(places: Array, least: int, length: int) -> None:
+    """Refuse places that are not there.
+
+    Raises
+    ------
+    InputError
+        If one is not whole, below the least, or not below the length of its axis.
+    """
+    sound = (places >= least) & (places < length) & (places == np.floor(places))
+    if not sound.all():
+        raise InputError(
+            f"a computed place is {places[~sound].ravel()[0]:g}, expected a whole number from "
+            f"{least} to {length - 1} along an axis of length {length}."
+        )
 
 
 def _but(shape: Shape, axis: int) -> Shape:

@@ -1,0 +1,81 @@
+"""What is sorted, chosen by rank, and put at computed places is PyTorch's, whole in the engine."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gossamer
+from gossamer.core.errors import InputError
+from gossamer.engine import Engine, available_instruction_sets, run_portable
+from lowered_functions import Behind, errors, network_of
+
+
+def routed(x: Tensor) -> Tensor:
+    """Return numbers weighted by the two largest of each row, as experts are."""
+    weights, chosen = x.softmax(-1).topk(2)
+    gates = torch.zeros_like(x).scatter(-1, chosen, weights / weights.sum(-1, keepdim=True))
+    kept = torch.zeros_like(x).scatter(1, x.argsort(1)[:, :2], 1.0)
+    return gates * x + kept + (chosen == 1).any(-1, keepdim=True)
+
+
+RANKED: dict[str, Callable[[Tensor], Tensor]] = {
+    "largest": lambda x: x.topk(2, 1)[0][:, :, :2] + x.topk(2, -2, largest=False)[0][:, :2],
+    "places": lambda x: x.gather(3, x.topk(3, 3).indices) + x.argsort(3, descending=True)[..., :3],
+    "sorted": lambda x: x.sort(2)[0] + x.sort(-1, descending=True).values,
+    "median": lambda x: x.median(1, keepdim=True)[0] + x.median(3).values[..., None],
+    "of a rank": lambda x: x.kthvalue(2, 3)[0] + x.sort(3).indices[..., 1],
+    "routed": routed,
+}
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_ranks_are_pytorchs(name: str) -> None:
+    example = torch.randn(3, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    assert max(errors(Behind(RANKED[name], 4), example).values()) < 2e-6
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_numbers_alike_and_what_is_none_have_the_order_of_a_stable_sort(descending: bool) -> None:
+    def both(x: Tensor) -> Tensor:
+        found = x.sort(dim=1, descending=descending, stable=True)
+        return torch.cat((found.values, found.indices.float()), 1)
+
+    example = torch.randint(-2, 3, (9, 12, 1, 1)).float()
+    network = network_of(Behind(both, 12), example)
+    example[::2, [3, 7]], example[1, [0, 4]], example[2, 5] = torch.nan, torch.inf, -torch.inf
+    expected = both(example).numpy()
+    np.testing.assert_array_equal(
+        run_portable(network, example.numpy()).reshape(expected.shape), expected
+    )
+    for instruction_set in available_instruction_sets():
+        found = Engine(network, instruction_set)(example.numpy())
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+
+
+class Placed(nn.Module):
+    """Numbers put at places of rows, of which some may be the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        found: Tensor = self.layer(x)
+        return found.scatter(1, places, found[:, :3] * 2)
+
+
+def test_places_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    model = Placed().eval()
+    example = (torch.randn(3, 6), torch.tensor([[0, 1, 2], [5, 5, 5], [3, 4, 3]]))
+    gossamer.compress(model, example, choose="engine", threads=1).save(tmp_path / "n.gsm")
+    network = gossamer.load(tmp_path / "n.gsm")
+    expected = model(*example).detach()
+    np.testing.assert_allclose(network(*(one.numpy() for one in example)), expected, rtol=1e-5)
+    for place in (6, -1):  # PyTorch refuses both
+        example[1][1, 1] = place
+        with pytest.raises(InputError, match=f"a computed place is {place}, expected a whole"):
+            network(*(one.numpy() for one in example))
