@@ -75,6 +75,7 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "cosines with one": lambda x: functional.cosine_similarity(
         x.mean((1, 2)), PROTOTYPES[0], dim=1
     ),
+    "distances": lambda x: functional.pairwise_distance(x, x.flip(1), 2.0, keepdim=True),
     "cosines of nothing": lambda x: functional.cosine_similarity(0 * x, x, dim=2),
     "logarithm of sums": lambda x: x.logsumexp((1, 2)),
     "cumulated": lambda x: x.cumsum(2) + x.cumsum(-3),

@@ -37,6 +37,8 @@ IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "pixel_unshuffle": lambda x: functional.pixel_unshuffle(x[:, :, :, :4], 2),
     "channel_shuffle": lambda x: functional.channel_shuffle(x, 2),
     "windows": lambda x: x.reshape(-1, 4, 2, 2, 5).permute(0, 2, 4, 1, 3).flatten(1, 2),
+    "unfolded": lambda x: functional.unfold(x, (2, 3), (1, 2), (1, 0), (2, 1)),
+    "unfolded, channel by channel": lambda x: functional.unfold(x, 2).reshape(-1, 4, 4, 12),
     "tokens": lambda x: x.flatten(2).transpose(1, 2)[:, 1:].reshape(x.shape[0], 1, -1),
 }
 

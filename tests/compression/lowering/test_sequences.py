@@ -110,6 +110,21 @@ class Vision(nn.Module):
         return self.head(self.block(found)[:, 0])  # type: ignore[no-any-return]
 
 
+class Relative(nn.Module):
+    """Attention whose scores depend on how far tokens lie apart (Shaw et al. 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.apart = nn.Linear(16, 16), nn.Embedding(17, 16)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        queries, places = self.queries(inputs), torch.arange(inputs.shape[1])
+        apart = self.apart(places - places[:, None] + 8)
+        scores = torch.einsum("bid,ijd->bij", queries, apart) + queries @ inputs.mT
+        found: Tensor = scores.div(4).softmax(-1) @ inputs
+        return found
+
+
 NETWORKS = {
     "encoder": (encoder(2), (9, 16)),
     "encoder, norms first": (encoder(norm_first=True), (9, 16)),
@@ -146,6 +161,15 @@ def test_a_network_of_tokens_is_whole_saved_and_loaded(name: str, tmp_path: Path
     for found in (small(example).numpy(), loaded(example.numpy()), loaded(example[:1].numpy())):
         error = np.abs(found - exact[: len(found)]).max() / np.abs(exact).max()
         assert error <= 1e-5
+
+
+def test_scores_of_constants_for_each_place_are_whole() -> None:
+    torch.manual_seed(0)
+    model, example = Relative().eval(), torch.randn(3, 9, 16)
+    small = gossamer.compress(model, example, choose="engine", threads=1)
+    assert not small.remaining
+    example = torch.randn(5, 9, 16)
+    np.testing.assert_allclose(small(example), model(example).detach(), rtol=1e-4, atol=1e-6)
 
 
 def split_heads(inputs: Tensor) -> Tensor:

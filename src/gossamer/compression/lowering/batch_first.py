@@ -215,10 +215,13 @@ def _constant_product(writer: Writer, node: fx.Node, left: fx.Node, right: fx.No
     """Multiply rows, of all examples along one axis, with constant matrices."""
     held = writer.held(left)
     rank = _axes(left)
-    if held.axis != rank - 2 or len(held.kept) != 1 or not 2 <= _axes(right) <= rank:
+    if held.axis != rank - 2 or len(held.kept) > 1 or not 2 <= _axes(right) <= rank:
         raise UnknownError
-    product = writer.call(node, _aten.matmul.default, held.node, writer.as_it_was(right))
-    return held.holding(product)
+    # A row is left of each example where nothing else lay along the axis of the batch.
+    several = bool(held.kept) or _axes(right) == 2
+    rows = held.node if several else writer.call(node, _aten.unsqueeze.default, held.node, -2)
+    product = writer.call(node, _aten.matmul.default, rows, writer.as_it_was(right))
+    return held.holding(product if several else writer.call(node, _aten.squeeze.dim, product, -2))
 
 
 def _added_product(writer: Writer, node: fx.Node) -> Held:

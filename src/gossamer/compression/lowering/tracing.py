@@ -160,7 +160,12 @@ def _composed(*functions: torch._ops.OpOverload) -> dict[torch._ops.OpOverload, 
 
 
 _aten = torch.ops.aten
-_DECOMPOSED = _composed(_aten.einsum.default, _aten.tensordot.default, _aten.inner.default)
+_DECOMPOSED = _composed(
+    _aten.einsum.default,
+    _aten.tensordot.default,
+    _aten.inner.default,
+    _aten.pairwise_distance.default,
+)
 """Functions that are written as products, sums and permutations when a model is recorded."""
 
 

@@ -9,8 +9,18 @@ import numpy as np
 from gossamer.core.errors import InputError
 from gossamer.engine.epilogue import NOTHING, Epilogue, expect_axes, expect_shape
 from gossamer.engine.fields import Array, Count, Margins, Pair, Shape, Sizes, Value
-from gossamer.engine.operator import Call, Lowered, Operator, pair, register
+from gossamer.engine.operator import (
+    Call,
+    Lowered,
+    Operator,
+    network_shape,
+    pair,
+    register,
+    register_rules,
+)
 from gossamer.engine.ops.pad import Pad
+from gossamer.engine.ops.reshape import Reshape
+from gossamer.engine.ops.take import taken
 from gossamer.engine.weights import (
     BLOCK_ROWS,
     Weights,
@@ -143,4 +153,32 @@ def _margins(padding: str | Sequence[int], kernel: Pair, dilation: Pair) -> tupl
     return both, both
 
 
+def _windows(call: Call) -> Lowered:
+    """Return what each window of an image holds, as `unfold` puts it under its channel."""
+    given = call.given("self")
+    if given is None or len(given.shape) != 3:
+        return ()
+    kernel, stride, margin, dilation = (
+        tuple(call.arguments[name]) for name in ("kernel_size", "stride", "padding", "dilation")
+    )
+    channels, *size = given.shape
+    along = []
+    for length, taps, step, around, apart in zip(
+        size, kernel, stride, margin, dilation, strict=True
+    ):
+        windows = (length + 2 * around - apart * (taps - 1) - 1) // step + 1
+        along.append(np.arange(taps)[:, None] * apart + np.arange(windows) * step)
+    rows, columns = along
+    tall, wide = (length + 2 * around for length, around in zip(size, margin, strict=True))
+    places = rows[:, None, :, None] * wide + columns[None, :, None, :]
+    found = taken(call, call.step(1), {2: places.reshape(-1)}, 2)
+    return found and (
+        Pad(given.value, margin, margin),
+        Reshape(call.step(0), (channels, 1, tall * wide)),
+        *found,
+        Reshape(call.step(2), network_shape(call.shape)),
+    )
+
+
 register(Convolution, {"conv1d": _convolution, "conv2d": _convolution})
+register_rules({"im2col": _windows}, any_type=("im2col",), of="Convolution")

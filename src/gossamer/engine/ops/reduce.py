@@ -139,7 +139,8 @@ def _variance(call: Call, *, rooted: bool) -> Lowered:
 
 
 def _norm(call: Call) -> Lowered:
-    given, order = call.given("self"), call.arguments.get("ord", 2)
+    given, order = call.given("self"), call.arguments.get("ord", call.arguments.get("p"))
+    order = 2 if order is None else order
     if given is None or call.arguments.get("dtype") is not None:
         return ()
     if order == 2:
@@ -223,6 +224,7 @@ register(
         "var": partial(_variance, rooted=False),
         "std": partial(_variance, rooted=True),
         "linalg_vector_norm": _norm,
+        "norm": _norm,
         "cosine_similarity": _cosine,
         "logsumexp": _logarithm_of_sums,
     },
