@@ -260,27 +260,33 @@ ConvolutionStep::ConvolutionStep(const Site& site, const Product& layer)
         take(form_.epilogue.pooling.has_value(), form_.sums.channels * (form_.sums.width + slack));
 }
 
+// The places of a phase along one axis whose inputs lie in the image.
+Range dealt_places(std::int64_t phase, std::int64_t stride, std::int64_t padding, std::int64_t size,
+                   std::int64_t most) {
+    const std::int64_t before =
+        padding - phase;  // the input of place n is number n * stride - this
+    const std::int64_t begin = before > 0 ? divided_up(before, stride) : 0;
+    const std::int64_t end = size + before > 0 ? divided_up(size + before, stride) : 0;
+    return {begin, std::min(end, most)};
+}
+
 // Deal one channel of the input out to its phases; where the padding is, what was there stays.
 void ConvolutionStep::deal_channel(float* scratch, std::int64_t channel, float* to) const {
     const float* image = scratch + input_.place + channel * input_.plane + input_.origin;
+    const auto& [kernel, stride, padding, dilation] = form_.window;
     for (std::int64_t down = 0; down < windows_.phases.height; ++down) {
-        for (std::int64_t across = 0; across < windows_.phases.width; ++across) {
-            for (std::int64_t row = 0; row < windows_.rows; ++row, to += windows_.pitch) {
-                const std::int64_t y =
-                    row * form_.window.stride.height + down - form_.window.padding.height;
-                if (y < 0 || y >= input_.height) continue;
-                const float* from = image + y * input_.pitch;
-                const std::int64_t left = form_.window.padding.width - across;
-                const std::int64_t begin =
-                    left > 0 ? (left + form_.window.stride.width - 1) / form_.window.stride.width
-                             : 0;
-                const std::int64_t end =
-                    std::min(windows_.pitch, (input_.width + left + form_.window.stride.width - 1) /
-                                                 form_.window.stride.width);
-                if (begin < end)
-                    loops_.deal(from + begin * form_.window.stride.width - left,
-                                form_.window.stride.width, end - begin, to + begin);
-            }
+        const Range rows =
+            dealt_places(down, stride.height, padding.height, input_.height, windows_.rows);
+        for (std::int64_t across = 0; across < windows_.phases.width;
+             ++across, to += windows_.rows * windows_.pitch) {
+            const Range pixels =
+                dealt_places(across, stride.width, padding.width, input_.width, windows_.pitch);
+            if (rows.begin >= rows.end || pixels.begin >= pixels.end) continue;
+            const std::int64_t y = rows.begin * stride.height + down - padding.height;
+            const std::int64_t x = pixels.begin * stride.width + across - padding.width;
+            loops_.deal(image + y * input_.pitch + x, stride.height * input_.pitch,
+                        rows.end - rows.begin, stride.width, pixels.end - pixels.begin,
+                        to + rows.begin * windows_.pitch + pixels.begin, windows_.pitch);
         }
     }
 }

@@ -45,6 +45,9 @@ GOSSAMER_INLINE void store_any(float* to, const Value& value) {
 // Stores the first `count` numbers, at least 0 and below width: halves, quarters and so on, whose
 // branches go the same way for every row of an image.
 GOSSAMER_INLINE void store_first(float* to, const Vector& value, int64_t count) {
+#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1 << count) - 1), value);
+#else
     float numbers[width];
     store_any(numbers, value);
     const float* from = numbers;
@@ -55,6 +58,7 @@ GOSSAMER_INLINE void store_first(float* to, const Vector& value, int64_t count) 
         to += part;
         from += part;
     }
+#endif
 }
 
 // Subtracting 0 leaves every number as it is, -0 too, so that no instruction is left of it.

@@ -57,8 +57,9 @@ struct ConvolutionLoops {
     // Over some of the entries.
     void (*convolve)(const ConvolutionTask&, Range entries);
     void (*convolve_blocks)(const ConvolutionTask&, Range entries);
-    // Every so manieth of a row. Up to two vectors are read behind the last one.
-    void (*deal)(const float* from, std::int64_t stride, std::int64_t count, float* to);
+    // Every so manieth number of some rows. Up to two vectors are read behind the last one.
+    void (*deal)(const float* from, std::ptrdiff_t from_row, std::int64_t rows, std::int64_t stride,
+                 std::int64_t count, float* to, std::ptrdiff_t to_row);
 };
 
 GOSSAMER_DECLARE(ConvolutionLoops, convolution_loops)

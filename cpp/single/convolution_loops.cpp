@@ -175,18 +175,22 @@ GOSSAMER_INLINE Vector every_second(Vector first, Vector second, Lanes<lane...>)
     return __builtin_shufflevector(first, second, 2 * lane...);
 }
 
-void deal(const float* from, std::int64_t stride, std::int64_t count, float* to) {
-    if (stride != 2) {  // seldom
-        for (std::int64_t at = 0; at < count; ++at) to[at] = from[at * stride];
-        return;
+void deal(const float* from, std::ptrdiff_t from_row, std::int64_t rows, std::int64_t stride,
+          std::int64_t count, float* to, std::ptrdiff_t to_row) {
+    for (std::int64_t row = 0; row < rows; ++row, from += from_row, to += to_row) {
+        if (stride != 2) {  // seldom
+            for (std::int64_t at = 0; at < count; ++at) to[at] = from[at * stride];
+            continue;
+        }
+        const auto dealt = [&](std::int64_t at) GOSSAMER_LAMBDA_INLINE {
+            const float* pairs = from + 2 * at;
+            return every_second(load_any<Vector>(pairs), load_any<Vector>(pairs + width),
+                                EveryLane{});
+        };
+        std::int64_t at = 0;
+        for (; at + width <= count; at += width) store_any(to + at, dealt(at));
+        if (at < count) store_first(to + at, dealt(at), count - at);
     }
-    const auto dealt = [&](std::int64_t at) GOSSAMER_LAMBDA_INLINE {
-        const float* pairs = from + 2 * at;
-        return every_second(load_any<Vector>(pairs), load_any<Vector>(pairs + width), EveryLane{});
-    };
-    std::int64_t at = 0;
-    for (; at + width <= count; at += width) store_any(to + at, dealt(at));
-    if (at < count) store_first(to + at, dealt(at), count - at);
 }
 
 }  // namespace

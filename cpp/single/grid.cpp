@@ -69,24 +69,65 @@ bool averages_image(const Product& layer) {
            kernel.width == layer.sums.width && padding.height == 0 && padding.width == 0;
 }
 
+namespace {
+
+// Single pixels gain nothing from tiles: where a layer reads these, all of its values are in tiles
+// or none is.
+void keep_together(const Plan& plan, std::vector<bool>& tiled) {
+    for (bool more = true; more;) {
+        more = false;
+        for (std::size_t number = 0; number < plan.layers.size(); ++number) {
+            const Product* product = plan.layers[number]->product();
+            if (!product || !takes_tiles(*product) || product->taps() > 1) continue;
+            std::vector<int> values = product->reads;
+            if (!averages_image(*product)) values.push_back(static_cast<int>(number) + 1);
+            const auto is = [&](int value) { return tiled[value]; };
+            if (std::all_of(values.begin(), values.end(), is)) continue;
+            more |= std::any_of(values.begin(), values.end(), is);
+            for (const int value : values) tiled[value] = false;
+        }
+    }
+}
+
+// Those of the values that windows lead to, from layer to layer.
+std::vector<bool> around_windows(const Plan& plan, const std::vector<bool>& tiled) {
+    std::vector<bool> found(tiled.size(), false);
+    for (bool more = true; more;) {
+        more = false;
+        for (std::size_t number = 0; number < plan.layers.size(); ++number) {
+            const Layer& layer = *plan.layers[number];
+            if (!takes_tiles(layer)) continue;
+            std::vector<int> values = layer.reads;
+            values.push_back(static_cast<int>(number) + 1);
+            const bool reached =
+                std::any_of(values.begin(), values.end(), [&](int value) { return found[value]; });
+            if (!reached && layer.product()->taps() == 1) continue;
+            for (const int value : values) {
+                more |= tiled[value] && !found[value];
+                found[value] = found[value] || tiled[value];
+            }
+        }
+    }
+    return found;
+}
+
+}  // namespace
+
 std::vector<bool> in_tiles(const Plan& plan, InstructionSet set) {
     const std::int64_t lanes = grid_loops(set).lanes;
     std::vector<bool> tiled(plan.shapes.size(), false);
     if (lanes == 0) return tiled;
-    bool windows = false;
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
-        const Layer& layer = *plan.layers[number];
         const Shape& shape = plan.shapes[number + 1];
-        tiled[number + 1] = takes_tiles(layer) && shape.image && shape.axes.empty() &&
-                            grid_of(shape.height, shape.width, lanes).there();
-        windows |= tiled[number + 1] && layer.product()->taps() > 1;
+        tiled[number + 1] = takes_tiles(*plan.layers[number]) && shape.image &&
+                            shape.axes.empty() && grid_of(shape.height, shape.width, lanes).there();
     }
     for (const auto& layer : plan.layers)
-        if (!windows || !takes_tiles(*layer))
+        if (!takes_tiles(*layer))
             for (const int value : layer->reads) tiled[value] = false;
     for (const int value : plan.outputs) tiled[value] = false;
-    if (!windows) tiled.assign(tiled.size(), false);
-    return tiled;
+    keep_together(plan, tiled);
+    return around_windows(plan, tiled);
 }
 
 }  // namespace gossamer::single

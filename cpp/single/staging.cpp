@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "single/steps.hpp"
+
 namespace gossamer::single {
 
 Border border_of(const Window& window, const Border& beyond) {
@@ -73,17 +75,16 @@ void Staging::make_image(const float* from, float* image, float* whole) const {
         loops_.collect(from, from_.grid, samples() ? whole : corner, pitch);
         from = whole;
     }
-    for (std::int64_t row = 0; row < size_.height; ++row) {
-        float* const line = corner + row * pitch_;
-        if (samples())
-            deal_(from + row * step_.height * pitch, step_.width, size_.width, line);
-        else if (!from_.grid.there())
-            std::copy_n(from + row * pitch, size_.width, line);
-        else
-            std::fill(line + size_.width, line + pitch_ - border_.left, 0.0f);
+    if (samples()) {
+        deal_(from, step_.height * pitch, size_.height, step_.width, size_.width, corner, pitch_);
+        return;
     }
-    if (!samples() && from_.grid.there())
-        std::fill(corner + size_.height * pitch_ - border_.left, image + image_floats(), 0.0f);
+    if (!from_.grid.there())
+        return copy_plane(from, pitch, corner, pitch_, size_.height, size_.width);
+    for (std::int64_t row = 0; row < size_.height; ++row)
+        std::fill(corner + row * pitch_ + size_.width, corner + (row + 1) * pitch_ - border_.left,
+                  0.0f);
+    std::fill(corner + size_.height * pitch_ - border_.left, image + image_floats(), 0.0f);
 }
 
 void Staging::run(const float* from, float* image, float* whole, Range rows, float* to) const {
