@@ -95,3 +95,28 @@ def test_truth_values_are_not_added_up_as_numbers_where_float32_would_round() ->
 
     (rest,) = divide(trace(Counted().eval(), torch.ones(2, 2, 4)).graph).rest
     assert "sum" in rest
+
+
+class Counted(nn.Module):
+    """How many numbers of each row are above 0, and which rows have one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+        above = rows > 0
+        counts, sums = above.sum(2), above.float().sum((1, 2))
+        whole = above.int().sum(2).type_as(rows) + above.int().cumsum(2)[..., -1]
+        return self.layer(x), counts, counts == 1, sums == 41, whole
+
+
+def test_counts_are_whole_whatever_the_length_of_what_is_counted() -> None:
+    for length in (41, 47, 107):  # of which the mean of one, times the length, is not 1
+        rows = torch.full((3, 3, length), -1.0)
+        rows[:, 0, 0] = rows[:, 1, :40] = rows[2, 2] = 1
+        model, example = Counted().eval(), (torch.randn(3, 4), rows)
+        small = gossamer.compress(model, example, choose="engine", threads=1)
+        assert not small.remaining
+        for found, expected in zip(small(*example)[1:], model(*example)[1:], strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -37,6 +37,15 @@ def into_slices(x: Tensor, _: Tensor) -> Tensor:
     return x
 
 
+def into_zeros(x: Tensor, _: Tensor) -> Tensor:
+    """Shift some channels forth and some back (Lin et al. 2019)."""
+    shifted = torch.zeros_like(x)
+    shifted[:, :-1, :2] = x[:, 1:, :2]
+    shifted[:, 1:, 2:4] = x[:, :-1, 2:4]
+    shifted[:, :, 4:] = x[:, :, 4:]
+    return shifted
+
+
 def into_masks(x: Tensor, places: Tensor) -> Tensor:
     mask = places[:, None] > torch.arange(5)
     mask[:, 0] = True
@@ -48,6 +57,7 @@ def into_masks(x: Tensor, places: Tensor) -> Tensor:
 CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "slices": into_slices,
     "masks": into_masks,
+    "zeros": into_zeros,
     "last": lambda x, places: x[torch.arange(x.shape[0]), places - 1],
     "at": lambda x, places: x[torch.arange(x.shape[0]), places] * places[:, None],
     "gather": lambda x, places: x.gather(1, places.view(-1, 1, 1).expand(-1, 1, 6)),

@@ -97,6 +97,8 @@ def _fits_types(
 ) -> bool:
     """Tell whether a function does the same with float32, truth values being 1 and 0."""
     name, given, read = operation_name(node), types[node], {types[value] for value in values}
+    if name == "sum" and read <= _WHOLE:
+        return given in _WHOLE and are_exact(node, constants)
     if name in ANY_TYPE or name in _COMPARING:
         return True
     if name in _OF_TRUTHS:

@@ -23,7 +23,7 @@ _KEEPING = frozenset(
 """Functions that give no number larger than those that they read."""
 _PASSING = frozenset(
     {"add", "alias", "cat", "clamp", "clamp_min", "clone", "expand", "reshape", "select", "slice",
-     "squeeze", "stack", "sub", "to", "_to_copy", "unsqueeze", "view", "where"}
+     "squeeze", "stack", "sub", "to", "_to_copy", "type_as", "unsqueeze", "view", "where"}
 )  # fmt: skip
 _LOOKING_UP = frozenset({"index", "gather", "gossamer::at_places", "embedding"})
 
@@ -79,7 +79,7 @@ def _computed(node: fx.Node, fixed: Mapping[fx.Node, Tensor]) -> float:
     name, read = operation_name(node), node.all_input_nodes
     if name in ("argmax", "argmin") or (name == "gossamer::ranked" and node.args[-1]):
         return float(_count(read[0]))
-    if name in ("to", "_to_copy"):
+    if name in ("to", "_to_copy", "type_as"):
         return _largest(read[0], fixed)
     if name in ("clamp", "clamp_min", "clamp_max"):
         return max(_largest(read[0], fixed), *(_largest(one, fixed) for one in node.args[1:]))

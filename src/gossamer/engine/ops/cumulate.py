@@ -57,7 +57,7 @@ def _cumulated(call: Call, cumulation: CumulationName) -> Lowered:
     """Return a cumulation along any axis but the batch, in the type of the numbers."""
     given = call.given("self")
     axis = None if given is None else given.axis(call.arguments["dim"])
-    counted = given is not None and given.type == "bool" and call.type == "int64"
+    counted = given is not None and "float32" not in (given.type, call.type)
     if given is None or axis is None or not (counted or call.type == given.type):
         return ()
     return (Cumulate(given.value, cumulation, axis),)

@@ -381,7 +381,7 @@ _RULES: dict[str, Rule] = {
     "nan_to_num": _no_nan,
     **{name: _compared(name) for name in _BOTH},
 }
-_CONVERTING: dict[str, Rule] = {"to": _converted, "_to_copy": _converted}
+_CONVERTING: dict[str, Rule] = dict.fromkeys(("to", "_to_copy", "type_as"), _converted)
 register(
     Function,
     {**_RULES, **_CONVERTING, "glu": _glu, "masked_fill": _masked_fill, "where": _where},

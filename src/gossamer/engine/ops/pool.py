@@ -21,7 +21,6 @@ from gossamer.engine.operator import (
     register,
 )
 from gossamer.engine.ops.function import MOST_WHOLE
-from gossamer.engine.ops.pointwise import affine
 from gossamer.engine.ops.reduce import ReductionName, reduced
 from gossamer.engine.ops.resample import adaptive_mean, adaptive_windows
 from gossamer.engine.ops.reshape import Reshape
@@ -112,24 +111,24 @@ def _reduced(call: Call, kind: Literal["max", "average"], *, total: bool = False
         return ()
     rank = 0 if given is None else len(given.shape) + 1
     axes = {dim % rank for dim in dims or ()}
-    if given is None or len(given.shape) > 3 or not axes or min(axes) < 2:
+    # A sum is not a mean times a number, which would round what is whole.
+    if total or given is None or len(given.shape) > 3 or not axes or min(axes) < 2:
         names: dict[str, ReductionName] = {"max": "maximum", "average": "mean"}
         return reduced(call, "sum" if total else names[kind])
     size = [given.shape[axis - 1] if axis in axes else 1 for axis in range(2, rank)]
     window = pair(size)
-    kept: list[Operator] = [Pool(given.value, Pooling(kind, window, window))]
-    if total:
-        channels = given.shape[0]
-        places = np.full(channels, float(math.prod(size)))
-        kept.append(affine(call.step(0), places, np.zeros(channels)))
-    return (*kept, Reshape(call.step(len(kept) - 1), network_shape(call.shape)))
+    return (
+        Pool(given.value, Pooling(kind, window, window)),
+        Reshape(call.step(0), network_shape(call.shape)),
+    )
 
 
 def _adds_up(call: Call, given: Given) -> bool:
     """Tell whether sums are those of float32: of real numbers, or of so few truth values."""
-    if given.type == "float32":
-        return call.type == "float32"
-    return given.type == "bool" and math.prod(given.shape) <= MOST_WHOLE
+    if given.type == "float32" or call.type == "float32":
+        return call.type == given.type
+    # What whole numbers come to has been looked at.
+    return given.type != "bool" or math.prod(given.shape) <= MOST_WHOLE
 
 
 _MAXIMA = ("max_pool1d", "max_pool2d", "max_pool2d_with_indices")

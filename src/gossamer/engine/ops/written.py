@@ -17,7 +17,8 @@ _ENDLESS = 2**63 - 1
 
 def _written(call: Call) -> Lowered:
     """Return a value with some of its numbers along an axis replaced: parts side by side."""
-    given, arguments = call.given("self"), call.arguments
+    arguments = call.arguments
+    base, given = _base(call)
     if given is None:
         return ()
     axis = given.axis(arguments["dim"])
@@ -34,8 +35,9 @@ def _written(call: Call) -> Lowered:
         return ()
     shape = list(network_shape(given.shape))
     shape[axis] = len(places)
-    found = list(_as_value(call, "src", given, tuple(shape)))
-    if not found:
+    source = _as_value(call, "src", given, tuple(shape))
+    found = [*base, *source]
+    if not source:
         return ()
     middle = call.step(len(found) - 1)
     joined = []
@@ -46,6 +48,18 @@ def _written(call: Call) -> Lowered:
         if start == 0:
             joined.append(middle)
     return (*found, Concatenate(tuple(joined), axis))
+
+
+def _base(call: Call) -> tuple[tuple[Operator, ...], Given | None]:
+    """Return the value of which a part is written, and the step that gives it if it is constant."""
+    given, source, numbers = call.given("self"), call.given("src"), call.constant("self")
+    if given is not None or source is None or numbers is None:
+        return (), given
+    shape = network_shape(call.shape)
+    if numbers.size != _count(shape) or not _fits(numbers, call.type):
+        return (), None
+    held = Constant(source.value, np.ascontiguousarray(numbers.reshape(shape)), shape)
+    return (held,), Given(call.step(0), call.shape, call.type)
 
 
 def _takes_all(arguments: Mapping[str, Any]) -> bool:
