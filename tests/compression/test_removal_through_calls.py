@@ -74,7 +74,14 @@ def moved(n: Any, x: Tensor) -> Tensor:
     return n.head(summed.mean((2, 3)))  # type: ignore[no-any-return]
 
 
+def ranked(n: Any, x: Tensor) -> Tensor:
+    seen = n.first(x).flatten(2)
+    best = seen.topk(3, dim=2)[0].mean(2) + seen.sort()[0][..., -1] + seen.kthvalue(2)[0]
+    return n.head(best + seen.median(2).values)  # type: ignore[no-any-return]
+
+
 IN_IMAGES: dict[str, tuple[Callable[[], Net], Mapping[str, int]]] = {
+    "ranked": (lambda: Net(ranked, first=conv(3, 8), head=nn.Linear(8, 2)), {"first": 4}),
     "enlarged": (
         lambda: Net(enlarged, first=conv(3, 8), second=conv(8, 8), head=nn.Linear(8, 2)),
         {"first": 4, "second": 4},

@@ -177,6 +177,7 @@ _RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("roll", "flip"), spatial_rules.moved_within),
     **dict.fromkeys(("cumsum", "cumprod"), spatial_rules.cumulated),
+    **dict.fromkeys(("topk", "sort", "kthvalue", "median"), spatial_rules.ranked),
     "indexselect": spatial_rules.selected,
     **dict.fromkeys(("packpaddedsequence", "padpackedsequence"), spatial_rules.packed),
     "glu": parting_rules.gated_half,

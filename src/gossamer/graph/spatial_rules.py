@@ -8,7 +8,7 @@ from torch import nn
 
 from gossamer.graph.axes import operation
 from gossamer.graph.calls import Call, Value
-from gossamer.graph.channels import Channels, Description, Sizes
+from gossamer.graph.channels import Channels, Description, Sizes, not_constant
 from gossamer.graph.operations import POOLS
 from gossamer.graph.walk import Walk, given, unknown
 
@@ -129,6 +129,25 @@ def cumulated(walk: Walk, value: Value, call: Call) -> Description:
     if others or not isinstance(over, int) or int(over) % count - count == source.axis:
         return unknown(walk, value, call)
     return replace(source, constants=source.constants.masked_fill(source.constants != 0, torch.nan))
+
+
+_RANKED_BY = {"topk": 2, "kthvalue": 2, "sort": 1, "median": 1}
+"""Where calls that order numbers name the dimension."""
+
+
+def ranked(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow numbers of some ranks, and their places, along a dimension behind the channels."""
+    before, *others = given(call)
+    source, count = cast("Channels", walk.of(before)), len(walk.shape(before))
+    over = call.argument(_RANKED_BY[operation(call)], "dim")
+    if over is None and operation(call) != "median":
+        over = -1
+    if others or type(over) is not int or over % count - count == source.axis:
+        return unknown(walk, value, call)
+    places = value is not walk.graph.results[call][0]
+    gone = len(walk.shape(value)) < count and over % count - count > source.axis
+    constants = not_constant(len(source.units)) if places else source.constants
+    return replace(source, axis=source.axis + gone, constants=constants)
 
 
 def _over_dimensions(walk: Walk, value: Value, call: Call, *, uniform: bool) -> Description:
