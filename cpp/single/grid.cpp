@@ -33,19 +33,6 @@ bool near(const Window& window) {
            stride.width <= longest_stride;
 }
 
-// Whether a layer may read values in tiles and give one.
-bool takes_tiles(const Layer& layer) {
-    const Product* product = layer.product();
-    if (!product || !product->slides() || product->bias_by_position) return false;
-    const auto& pooling = product->epilogue.pooling;
-    const bool pools = pooling && pooling->kind == PoolingKind::max && near(pooling->window);
-    if (pooling && !averages_image(*product) && (!pools || product->epilogue.residual >= 0))
-        return false;
-    // Windows of one channel are few non-zeros for what it takes to put borders around tiles.
-    return product->groups == 1 && product->weights.kind == WeightsKind::sparse &&
-           near(product->window);
-}
-
 }  // namespace
 
 Grid grid_of(std::int64_t height, std::int64_t width, std::int64_t lanes) {
@@ -71,14 +58,29 @@ bool averages_image(const Product& layer) {
 
 namespace {
 
+// Whether a layer may read values in tiles and give one.
+bool takes_tiles(const Layer& layer, std::int64_t lanes) {
+    const Product* product = layer.product();
+    if (!product || !product->slides() || product->bias_by_position) return false;
+    const auto& pooling = product->epilogue.pooling;
+    const bool pools = pooling && pooling->kind == PoolingKind::max && near(pooling->window);
+    if (pooling && !averages_image(*product) && (!pools || product->epilogue.residual >= 0))
+        return false;
+    const Shape& image = averages_image(*product) ? product->sums : layer.given;
+    if (!grid_of(image.height, image.width, lanes).there()) return false;
+    // Windows of one channel are few non-zeros for what it takes to put borders around tiles.
+    return product->groups == 1 && product->weights.kind == WeightsKind::sparse &&
+           near(product->window);
+}
+
 // Single pixels gain nothing from tiles: where a layer reads these, all of its values are in tiles
 // or none is.
-void keep_together(const Plan& plan, std::vector<bool>& tiled) {
+void keep_together(const Plan& plan, std::int64_t lanes, std::vector<bool>& tiled) {
     for (bool more = true; more;) {
         more = false;
         for (std::size_t number = 0; number < plan.layers.size(); ++number) {
             const Product* product = plan.layers[number]->product();
-            if (!product || !takes_tiles(*product) || product->taps() > 1) continue;
+            if (!product || !takes_tiles(*product, lanes) || product->taps() > 1) continue;
             std::vector<int> values = product->reads;
             if (!averages_image(*product)) values.push_back(static_cast<int>(number) + 1);
             const auto is = [&](int value) { return tiled[value]; };
@@ -90,13 +92,14 @@ void keep_together(const Plan& plan, std::vector<bool>& tiled) {
 }
 
 // Those of the values that windows lead to, from layer to layer.
-std::vector<bool> around_windows(const Plan& plan, const std::vector<bool>& tiled) {
+std::vector<bool> around_windows(const Plan& plan, std::int64_t lanes,
+                                 const std::vector<bool>& tiled) {
     std::vector<bool> found(tiled.size(), false);
     for (bool more = true; more;) {
         more = false;
         for (std::size_t number = 0; number < plan.layers.size(); ++number) {
             const Layer& layer = *plan.layers[number];
-            if (!takes_tiles(layer)) continue;
+            if (!takes_tiles(layer, lanes)) continue;
             std::vector<int> values = layer.reads;
             values.push_back(static_cast<int>(number) + 1);
             const bool reached =
@@ -119,15 +122,15 @@ std::vector<bool> in_tiles(const Plan& plan, InstructionSet set) {
     if (lanes == 0) return tiled;
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
         const Shape& shape = plan.shapes[number + 1];
-        tiled[number + 1] = takes_tiles(*plan.layers[number]) && shape.image &&
+        tiled[number + 1] = takes_tiles(*plan.layers[number], lanes) && shape.image &&
                             shape.axes.empty() && grid_of(shape.height, shape.width, lanes).there();
     }
     for (const auto& layer : plan.layers)
-        if (!takes_tiles(*layer))
+        if (!takes_tiles(*layer, lanes))
             for (const int value : layer->reads) tiled[value] = false;
     for (const int value : plan.outputs) tiled[value] = false;
-    keep_together(plan, tiled);
-    return around_windows(plan, tiled);
+    keep_together(plan, lanes, tiled);
+    return around_windows(plan, lanes, tiled);
 }
 
 }  // namespace gossamer::single

@@ -100,9 +100,7 @@ Grid output_grid(const Product& layer, const Layout& output, std::int64_t lanes)
     const bool averages = averages_image(layer);
     const std::int64_t height = averages ? layer.sums.height : output.height;
     const std::int64_t width = averages ? layer.sums.width : output.width;
-    const Grid grid = grid_of(height, width, lanes);
-    if (grid.there()) return grid;
-    return {1, lanes, height, divided_up(width, lanes)};
+    return grid_of(height, width, lanes);
 }
 
 Window pooled_window(const Product& layer) {
