@@ -118,6 +118,13 @@ def test_candidates_are_tested_in_order_up_to_the_first_that_fails(
     assert sum(one.chosen for one in tried) == 1
 
 
+def test_the_answer_tells_the_drop_and_its_interval_in_points(found: tuple[Shrunk, Path]) -> None:
+    drop = found[0].report.drop
+    value, low, high = (f"{100 * one:.2f}" for one in (drop.value, drop.low, drop.high))
+    said = found[0].report.findings[0]
+    assert said.endswith(f"a drop of {value} points ({low} to {high}).")
+
+
 def test_an_early_candidate_that_fails_does_not_end_the_search(
     dense: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:

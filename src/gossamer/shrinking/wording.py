@@ -93,12 +93,13 @@ def findings(
     task = budget.task
     if chosen is None:
         return (_nothing(found.tried, budget), found.ended)
+    low, high = (points(one, task).removesuffix(" points") for one in (drop.low, drop.high))
     answer = (
         f"{_gain(chosen, options, times)}: {percent(chosen.sparsity, 1)}% of the "
         f"weights are zero, {after.bytes / before.bytes:.0%} of the bytes are left; {task.name} "
         f"{before.metric.value:.4g} before, {after.metric.value:.4g} after on "
         f"{drop.examples:,} {part} examples, a drop of {points(drop.value, task)} "
-        f"({points(drop.low, task)} to {points(drop.high, task)})."
+        f"({low} to {high})."
     )
     bound = chosen.bound if chosen.bound is not None else chosen.drop
     examples = counted(len(budget.before), "validation example")
