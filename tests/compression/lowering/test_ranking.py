@@ -56,6 +56,19 @@ def test_numbers_alike_and_what_is_none_have_the_order_of_a_stable_sort(descendi
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
+@pytest.mark.parametrize("name", ["topk", "kthvalue"])
+def test_ranks_that_depend_on_the_number_of_examples_stay(name: str) -> None:
+    def function(x: Tensor) -> Tensor:
+        found: Tensor = getattr(x.flatten(1), name)(min(len(x), 4), 1)[0]
+        return found.reshape(len(x), -1)[:, :1]
+
+    model, example = Behind(function, 4).eval(), torch.randn(3, 4, 3, 5)
+    small = gossamer.compress(model, example, choose="engine", threads=1)
+    for count in (1, 2, 5):
+        given = torch.randn(count, 4, 3, 5)
+        torch.testing.assert_close(small(given), model(given))
+
+
 class Placed(nn.Module):
     """Numbers put at places of rows, of which some may be the same."""
 

@@ -147,6 +147,30 @@ def test_a_class_that_is_not_there_is_refused() -> None:
         small(torch.ones(2, 5, 6), torch.tensor([4, 5]))
 
 
+LARGE = 2**24 + 1
+ROUNDED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "returned": lambda _, places: places + 1,
+    "chosen": lambda x, places: torch.where(x[:, 0] > 0, places[:, None], LARGE),
+    "joined": lambda x, _: torch.cat((x[:, 0].argsort(1), torch.full((len(x), 1), LARGE)), 1),
+    "bounded": lambda x, _: torch.maximum(x[:, 0].argsort(1), torch.tensor(LARGE)),
+    "at least": lambda x, _: x[:, 0].argsort(1).clamp(min=LARGE),
+    "scattered": lambda x, _: torch.zeros(len(x), 6, dtype=torch.int64).scatter(
+        1, x[:, 0].argsort(1)[:, :2], LARGE
+    ),
+    "twice": lambda x, places: (places + 2 - 2).float()[:, None] + 0 * x[:, 0],
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_whole_numbers_are_not_rounded(name: str) -> None:
+    model = Written(ROUNDED[name]).eval()
+    example = (torch.randn(3, 5, 6), torch.tensor([0, 4, 2]))
+    small = gossamer.compress(model, example, choose="engine", threads=1)
+    for places in (example[1], torch.tensor([2**24 - 1, 2**24])):
+        given = (torch.randn(len(places), 5, 6), places)
+        torch.testing.assert_close(small(*given), model(*given), rtol=0, atol=0)
+
+
 def test_whole_numbers_that_float32_would_round_stay() -> None:
     def function(x: Tensor, places: Tensor) -> Tensor:
         return (places * places).float()[:, None] + x[:, 0] * ((places + 1) == 2**24 + 1)[:, None]

@@ -54,17 +54,17 @@ def _of(node: fx.Node, call: fx.Node, *, places: bool) -> fx.Node | None:
     value = source.meta["val"]
     if dim is None or not value.dim() or not isinstance(size := value.shape[dim], int):
         return None
+    if not isinstance(k := given.get("k", 1), int):
+        return None  # it depends on how many examples there are
     name = operation_name(call)
     first, count, descending = 0, size, bool(given.get("descending", False))
     if name == "topk":
-        count, descending = given["k"], given["largest"]
+        count, descending = k, given["largest"]
     elif name == "kthvalue":
-        first, count = given["k"] - 1, 1
+        first, count = k - 1, 1
     elif name == "median":
         # What is no number is the median of all that it is among.
         return None if places else _median(node, source, dim % value.dim(), given["keepdim"])
-    if not isinstance(count, int) or not isinstance(first, int):
-        return None
     arguments = (source, dim % value.dim(), first, count, descending, places)
     found = called(node, torch.ops.gossamer.ranked.default, *arguments)
     if name == "kthvalue" and not given["keepdim"]:

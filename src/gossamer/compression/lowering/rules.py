@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from gossamer.compression.lowering.tracing import operation_name, values_read
-from gossamer.compression.lowering.whole_numbers import are_exact
+from gossamer.compression.lowering.whole_numbers import are_exact, are_held
 from gossamer.engine import (
     ANY_TYPE,
     PARTING,
@@ -87,6 +87,8 @@ _ARITHMETIC = frozenset({"add", "sub", "rsub", "mul", "div", "maximum", "minimum
 _BOUNDING = frozenset({"clamp", "clamp_min", "clamp_max", "maximum", "minimum"})
 _COUNTING = frozenset({"add", "sub", "rsub", "mul", "neg", "cumsum"}) | _CHOOSING
 _WHOLE = frozenset({"int32", "int64"})
+_NUMBERS = ("value", "min", "max")
+"""Arguments that results may hold; others are axes, lengths and the like."""
 
 
 def _fits_types(
@@ -97,6 +99,11 @@ def _fits_types(
 ) -> bool:
     """Tell whether a function does the same with float32, truth values being 1 and 0."""
     name, given, read = operation_name(node), types[node], {types[value] for value in values}
+    if given in _WHOLE:
+        numbers = arguments_by_name(node)
+        plain = [number for key in _NUMBERS if (number := numbers.get(key)) is not None]
+        if not are_held([*node.all_input_nodes, *plain], constants):
+            return False
     if name == "sum" and read <= _WHOLE:
         return given in _WHOLE and are_exact(node, constants)
     if name in ANY_TYPE or name in _COMPARING:

@@ -5,7 +5,7 @@ added to them is looked at: how large it may be, and who reads it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, fx
@@ -41,14 +41,30 @@ def are_exact(node: fx.Node, fixed: Mapping[fx.Node, Tensor]) -> bool:
     return largest <= 2 * MOST and added and _looked_up(node)
 
 
-def _looked_up(node: fx.Node) -> bool:
-    """Tell whether numbers are only looked up in what is at most half as long as float32 counts."""
+def are_held(given: Iterable[Any], fixed: Mapping[fx.Node, Tensor]) -> bool:
+    """Tell whether float32 holds all constants and plain whole numbers among what a call reads."""
     return all(
-        _is_short(user)
-        or user.meta["val"].is_floating_point()
-        or (operation_name(user) in _PASSING and _looked_up(user))
-        for user in node.users
+        _largest(one, fixed) <= MOST
+        for one in given
+        if isinstance(one, int) or (one in fixed and not fixed[one].is_floating_point())
     )
+
+
+def _looked_up(node: fx.Node, *, summed: bool = False) -> bool:
+    """Tell whether numbers are only looked up in what is at most half as long as float32 counts.
+
+    They may become float32, too, but not where they are `summed`: what is rounded twice differs.
+    """
+    return all(_is_looked_up(user, summed=summed) for user in node.users)
+
+
+def _is_looked_up(user: fx.Node, *, summed: bool) -> bool:
+    name, value = operation_name(user), user.meta.get("val")
+    if not isinstance(value, Tensor):
+        return False  # as where a model returns them
+    if _is_short(user) or (value.is_floating_point() and not summed):
+        return True
+    return name in _PASSING and _looked_up(user, summed=summed or name in ("add", "sub"))
 
 
 def _is_short(user: fx.Node) -> bool:
