@@ -113,7 +113,7 @@ GOSSAMER_INLINE void each_row(const Strip& strip, const Panel& panel) {
     const auto partial_of = [&](int64_t number) GOSSAMER_LAMBDA_INLINE {
         return strip.partial + int64_t{panel.order[number]} * (count * width);
     };
-    const Entry* entry = panel.entries + panel.starts[0];
+    const Entry* entry = panel.entries;
     Ahead ahead{strip.ahead, strip.ahead_channels,
                 (strip.ahead_channels + panel.rows - 1) / panel.rows};
     for (int64_t number = 0; number < panel.rows; ++number) {

@@ -1,6 +1,7 @@
 #include "batched/strip_product.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "batched/tiles.hpp"
 
@@ -40,6 +41,7 @@ StripProduct::StripProduct(const StripSite& site, const ProductForm& form, const
     loops_ = &(matrix_->blocks() ? block_loops : scattered_loops)(site.set);
     share_ = cuts.share;
     shares_ = divided_up(rows_, share_);
+    if (shares_ > 1) find_starts();
     if (cuts.slice_columns.size() > 2) {
         partial_floats_ = std::min(cuts.rows, rounded_up(weights.rows, block_rows)) * strip_.rows *
                           strip_.pixels * width_;
@@ -114,12 +116,27 @@ StripKernel StripProduct::kernel(std::int64_t pixels) const {
 }
 
 // Where rows are shared, a panel has all of them.
-Panel StripProduct::part_of(const Panel& panel, Range shares) const {
+void StripProduct::find_starts() {
+    for (const Panel& panel : matrix_->panels()) {
+        for (std::int64_t share = 0; share < shares_; ++share) {
+            const std::int32_t* const begin = panel.starts + channels({share, share}).begin;
+            std::vector<std::int32_t>& own = starts_.emplace_back();
+            std::transform(begin, panel.starts + rows_ + 1, std::back_inserter(own),
+                           [&](std::int32_t start) { return start - *begin; });
+        }
+    }
+}
+
+Panel StripProduct::part_of(std::size_t number, Range shares) const {
+    Panel part = matrix_->panels()[number];
+    if (shares.begin == 0 && shares.end == shares_) return part;
     const Range rows = channels(shares);
-    Panel part = panel;
     part.rows = rows.end - rows.begin;
-    part.starts += rows.begin;
-    if (panel.begins && panel.ends)
+    part.entries += part.starts[rows.begin];
+    part.starts =
+        starts_[number * static_cast<std::size_t>(shares_) + static_cast<std::size_t>(shares.begin)]
+            .data();
+    if (part.begins && part.ends)
         part.first_row += rows.begin;
     else
         part.order += rows.begin;
@@ -189,7 +206,7 @@ void StripProduct::run(const Views& views, Range rows, Range columns, Range shar
                               channel * input.channel;
                 strip.ahead_channels =
                     fetches ? slice_columns_[slice + 1] / layer_.taps() - channel : 0;
-                compute(strip, shares_ > 1 ? part_of(panels[at], shares) : panels[at]);
+                compute(strip, part_of(at, shares));
             }
         }
     }

@@ -50,7 +50,9 @@ class StripProduct {
     StripShape strip_shape(std::int64_t columns) const;
     std::int64_t bytes_of_slice(WeightsKind kind, std::int64_t bytes) const;
     Cut cut(const Weights& weights, std::int64_t shares) const;
-    Panel part_of(const Panel& panel, Range shares) const;
+    void find_starts();
+    // Of a panel.
+    Panel part_of(std::size_t number, Range shares) const;
     StripKernel kernel(std::int64_t pixels) const;
 
     ProductForm layer_;
@@ -64,7 +66,8 @@ class StripProduct {
     std::unique_ptr<PackedMatrix> matrix_;
     const StripLoops* loops_;
     std::int64_t shares_ = 1;
-    std::int64_t share_;  // rows
+    std::int64_t share_;                             // rows
+    std::vector<std::vector<std::int32_t>> starts_;  // of each panel, from each share on
     std::int64_t partial_floats_ = 0;
 };
 
