@@ -108,6 +108,7 @@ def test_the_command_takes_them(
     ("shapes", "complaint"),
     [
         ({}, "'dynamic_shapes' names no input"),
+        (({1: TOKENS},), "'dynamic_shapes' is of type tuple, but a dict from the names of inputs"),
         ({"x": {1: TOKENS}}, "'dynamic_shapes' names 'x', but some of input_ids, mask"),
         ({"mask": {1: "t"}}, "holds {1: 't'}, but axes with their torch.export.Dim were expected"),
         ({"mask": {1: 24}}, "holds {1: 24}, but axes"),

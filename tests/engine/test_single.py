@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from conditioning import allowed_error
 from gossamer.engine import (
     Activation,
     ActivationName,
@@ -62,13 +63,13 @@ def numbers(random: np.random.Generator, *shape: int) -> Floats:
 def assert_right(network: Network, inputs: Floats, tolerance: float = 1e-5) -> None:
     expected = run_portable(network, inputs[None], dtype=np.float64)[0]
     finite = np.isfinite(expected)
-    scale = np.abs(expected[finite]).max(initial=0.0)
+    allowed = allowed_error(network, inputs[None], expected[None], tolerance)
     for instruction_set in COMPILED:
         engine = Engine(network, instruction_set)
         found = engine(inputs[None])[0]
         np.testing.assert_array_equal(found[~finite], expected[~finite])
         error = np.abs(found[finite] - expected[finite]).max(initial=0.0)
-        assert error <= tolerance * scale, (instruction_set, error, scale)
+        assert error <= allowed, (instruction_set, error, allowed)
         # Threads share out rows and channels, and add nothing up in another order.
         for threads in (2, 3):
             np.testing.assert_array_equal(engine(inputs[None], threads)[0], found)

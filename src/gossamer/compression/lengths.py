@@ -110,9 +110,14 @@ def declared(example: Arguments, shapes: DynamicShapes) -> Declared:
     Raises
     ------
     InputError
-        If it names no input or axis, or a length without a largest one.
+        If it is no mapping, names no input or axis, or a length without a largest one.
     """
     own = dict(zip(example.parameters, example.names, strict=True))
+    if not isinstance(shapes, Mapping):
+        raise InputError(
+            f"'dynamic_shapes' is of type {type(shapes).__name__}, but a dict from the names of "
+            f"inputs ({', '.join(own)}) to their axes was expected."
+        )
     shapes = {own.get(name, name): axes for name, axes in shapes.items()}
     unknown = [name for name in shapes if name not in example.names]
     if unknown or not shapes:

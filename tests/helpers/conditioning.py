@@ -1,0 +1,27 @@
+"""How far off the outputs of a network may be in float32."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossamer.engine import Network, run_portable
+
+
+def allowed_error(
+    network: Network,
+    inputs: NDArray[np.float32],
+    expected: NDArray[np.floating],
+    tolerance: float = 1e-5,
+) -> float:
+    """Return a share of the largest output, and more where rounding does more than that.
+
+    Where sums cancel, any float32 is off by what outputs move by for inputs that are off by some
+    units of rounding: forward error is condition times backward error (Higham 2002, "Accuracy and
+    Stability of Numerical Algorithms", section 1.6). Inputs have examples first; `expected` is what
+    they give in float64.
+    """
+    finite = np.isfinite(expected)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], inputs.shape)
+    moved = run_portable(network, inputs * (1 + 2.0**-20 * signs), dtype=np.float64)
+    both = finite & np.isfinite(moved)
+    reach = np.abs(moved[both] - expected[both]).max(initial=0.0)
+    return float(tolerance * np.abs(expected[finite]).max(initial=0.0) + reach)
