@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 import gossamer
 from benchmarks._common import alternate, write_result
-from benchmarks.sparse_training import OneDnnLinear
+from benchmarks.sparse_training import OneDnnLinear, step
 from gossamer.data import load
 from gossamer.data.resident import Resident, make_resident
 from gossamer.measures.functional import evaluate
@@ -55,18 +54,11 @@ def by_hand(network: nn.Module, data: Resident, bf16: bool, masked: bool) -> Epo
     """Return a loop as one writes it for speed; `masked` holds the zeros of the weights."""
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
     weights = [p for p in network.parameters() if p.dim() > 1] if masked else []
-    masks = [weight != 0 for weight in weights]
+    masks = [(weight, weight != 0) for weight in weights]
 
     def epoch() -> None:
         for batch in torch.split(torch.randperm(len(data.labels)), BATCH):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = functional.cross_entropy(network(data.inputs[batch]), data.labels[batch])
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
-            with torch.no_grad():
-                for weight, mask in zip(weights, masks, strict=True):
-                    weight.mul_(mask)
+            step(network, optimizer, data.inputs[batch], data.labels[batch], bf16, masks)
 
     return epoch
 

@@ -92,6 +92,25 @@ def sparse_layer(sparsity: float) -> Callable[[int, int], nn.Module]:
     )
 
 
+def step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: Tensor,
+    labels: Tensor,
+    bf16: bool,
+    masks: Iterable[tuple[Tensor, Tensor]],
+) -> None:
+    """Train one step by hand, and hold weights at zero where their masks are."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = functional.cross_entropy(model(inputs), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    optimizer.zero_grad()
+    with torch.no_grad():
+        for weight, mask in masks:
+            weight.mul_(mask)
+
+
 def steps(
     model: nn.Module, size: int, count: int, bf16: bool = False, masked: float | None = None
 ) -> Callable[[], None]:
@@ -99,18 +118,11 @@ def steps(
     inputs, labels = torch.randn(BATCH, size), torch.randint(10, (BATCH,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     weights = [p for p in model.parameters() if p.dim() > 1] if masked else []
-    masks = [torch.rand_like(weight) >= (masked or 0) for weight in weights]
+    masks = [(weight, torch.rand_like(weight) >= (masked or 0)) for weight in weights]
 
     def run() -> None:
         for _ in range(count):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = functional.cross_entropy(model(inputs), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
-            with torch.no_grad():
-                for weight, mask in zip(weights, masks, strict=True):
-                    weight.mul_(mask)
+            step(model, optimizer, inputs, labels, bf16, masks)
 
     return run
 
