@@ -273,7 +273,7 @@ def test_weights_computed_from_others_are_refused(
     computed: Callable[[nn.Module], nn.Module],
 ) -> None:
     model = nn.Sequential(nn.Linear(3, 3), computed(nn.Linear(3, 3)))
-    with pytest.raises(InputError, match=r"weight of layer '1' is parametrized.*exclude the layer"):
+    with pytest.raises(InputError, match=r"weight of layer '1' is computed from others.*exclude"):
         prune(model, 0.5)
     assert list(prune(model, 0.5, exclude="1")) == ["0.weight"]
 
