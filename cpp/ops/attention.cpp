@@ -139,7 +139,8 @@ GOSSAMER_INLINE Vector power(Vector x) {
     p = p * r + 0.240222424f;
     p = p * r + 0.693147004f;
     p = p * r + 1.0f;
-    const Integers exponent = reinterpret_cast<Integers>(shifted) + (127 - 0x4b400000);
+    // Without a sign, as what is nothing may be any number here.
+    const Unsigned exponent = reinterpret_cast<Unsigned>(shifted) + (127u - 0x4b400000u);
     return x < -125.0f ? Vector{} : p * reinterpret_cast<Vector>(exponent << 23);
 }
 

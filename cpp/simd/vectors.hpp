@@ -19,6 +19,7 @@ constexpr int width = GOSSAMER_WIDTH;
 
 typedef float Vector __attribute__((vector_size(4 * GOSSAMER_WIDTH), may_alias));
 typedef int32_t Integers __attribute__((vector_size(4 * GOSSAMER_WIDTH), may_alias));
+typedef uint32_t Unsigned __attribute__((vector_size(4 * GOSSAMER_WIDTH), may_alias));
 typedef float Quad __attribute__((vector_size(16), may_alias, aligned(4)));
 
 #define GOSSAMER_INLINE inline __attribute__((always_inline))
