@@ -159,7 +159,6 @@ void StripProduct::run(const Views& views, Range rows, Range columns, Range shar
     strip.bias_channel = by_position ? layer_.sums.height * layer_.sums.width : 1;
     strip.bias_row = by_position ? layer_.sums.width : 0;
     strip.bias_pixel = by_position ? 1 : 0;
-    strip.partial = views.partial;
     strip.finish = layer_.epilogue.finish();
 
     const std::int64_t unit = pooled_ ? 2 : 1;
@@ -185,10 +184,14 @@ void StripProduct::run(const Views& views, Range rows, Range columns, Range shar
     // Where more is computed than is read, that takes longer than it saves.
     const bool fetches = layer_.groups == 1 && inputs_per_group_ >= output.channels;
     const std::vector<Panel>& panels = matrix_->panels();
+    const std::int64_t first_channel = channels(shares).begin;
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
         for (std::int64_t number = 0; number < strips; ++number) {
             const std::int64_t begin = strip_at(number), end = strip_at(number + 1);
             strip.input = input_of(row, number);
+            // From where no other share writes, whose strip may be another and longer one.
+            strip.partial =
+                views.partial + first_channel * (strip_.pixels - (end - begin) * unit) * width;
             const bool ends = number + 1 == strips;
             const float* const next = input_of(ends ? row + 1 : row, ends ? 0 : number + 1);
             strip.output = output.data + row * output.row + begin * width;

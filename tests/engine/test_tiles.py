@@ -192,3 +192,15 @@ def networks(draw: st.DrawFn) -> Network:
 @given(networks(), st.integers(0, 2**32 - 1))
 def test_random_chains(network: Network, seed: int) -> None:
     assert_right(network, inputs_of(network, seed))
+
+
+def test_threads_at_strips_of_other_lengths_leave_each_others_sums_alone() -> None:
+    """Sums of a slice of the columns wait in memory, more of them for a longer strip."""
+    random = np.random.default_rng(0)
+    layers = tuple(convolution(random, number, (40, 40)) for number in range(2))
+    network = Network((40, 8, 57), layers, 2)
+    inputs = inputs_of(network)[None]
+    engine = Engine(network, COMPILED[0])
+    expected = engine(inputs)
+    for _ in range(1000):
+        np.testing.assert_array_equal(engine(inputs, threads=2), expected)
