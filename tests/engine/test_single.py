@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from conditioning import allowed_error
+from engine_answers import COMPILED, assert_right
 from gossamer.engine import (
     Activation,
     ActivationName,
@@ -35,9 +35,8 @@ from gossamer.engine import (
     run_portable,
     window_positions,
 )
-from gossamer.engine.native import Engine, available_instruction_sets
+from gossamer.engine.native import Engine
 
-COMPILED = tuple(name for name in available_instruction_sets() if name != "numpy")
 pytestmark = pytest.mark.skipif(not COMPILED, reason="built without compiled kernels")
 
 ACTIVATIONS: tuple[ActivationName, ...] = (
@@ -58,21 +57,6 @@ def matrix(random: np.random.Generator, rows: int, columns: int, density: float)
 
 def numbers(random: np.random.Generator, *shape: int) -> Floats:
     return random.standard_normal(shape).astype(np.float32)
-
-
-def assert_right(network: Network, inputs: Floats, tolerance: float = 1e-5) -> None:
-    expected = run_portable(network, inputs[None], dtype=np.float64)[0]
-    finite = np.isfinite(expected)
-    allowed = allowed_error(network, inputs[None], expected[None], tolerance)
-    for instruction_set in COMPILED:
-        engine = Engine(network, instruction_set)
-        found = engine(inputs[None])[0]
-        np.testing.assert_array_equal(found[~finite], expected[~finite])
-        error = np.abs(found[finite] - expected[finite]).max(initial=0.0)
-        assert error <= allowed, (instruction_set, error, allowed)
-        # Threads share out rows and channels, and add nothing up in another order.
-        for threads in (2, 3):
-            np.testing.assert_array_equal(engine(inputs[None], threads)[0], found)
 
 
 @st.composite

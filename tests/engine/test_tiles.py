@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conditioning import allowed_error
+from engine_answers import COMPILED, assert_right
 from gossamer.engine import (
     Activation,
     Convolution,
@@ -18,12 +18,10 @@ from gossamer.engine import (
     Pooling,
     Reshape,
     pack_weights,
-    run_portable,
     window_positions,
 )
-from gossamer.engine.native import Engine, available_instruction_sets
+from gossamer.engine.native import Engine
 
-COMPILED = tuple(name for name in available_instruction_sets() if name != "numpy")
 pytestmark = pytest.mark.skipif(not COMPILED, reason="built without compiled kernels")
 
 RELU = Activation("relu")
@@ -53,20 +51,6 @@ def convolution(
         random.standard_normal(channels[1]).astype(np.float32),
         epilogue or Epilogue(activation=RELU),
     )
-
-
-def assert_right(network: Network, inputs: Floats) -> None:
-    expected = run_portable(network, inputs[None], dtype=np.float64)[0]
-    finite = np.isfinite(expected)
-    allowed = allowed_error(network, inputs[None], expected[None])
-    for instruction_set in COMPILED:
-        engine = Engine(network, instruction_set)
-        found = engine(inputs[None])[0]
-        np.testing.assert_array_equal(found[~finite], expected[~finite])
-        error = np.abs(found[finite] - expected[finite]).max(initial=0.0)
-        assert error <= allowed, (instruction_set, error, allowed)
-        for threads in (2, 3):
-            np.testing.assert_array_equal(engine(inputs[None], threads)[0], found)
 
 
 def inputs_of(network: Network, seed: int = 0) -> Floats:
