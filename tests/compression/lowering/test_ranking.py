@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import gossamer
+from gossamer.compression.onnx import export_report
 from gossamer.core.errors import InputError
 from gossamer.engine import Engine, available_instruction_sets, run_portable
 from lowered_functions import Behind, errors, network_of
@@ -26,6 +27,10 @@ RANKED: dict[str, Callable[[Tensor], Tensor]] = {
     "largest": lambda x: x.topk(2, 1)[0][:, :, :2] + x.topk(2, -2, largest=False)[0][:, :2],
     "places": lambda x: x.gather(3, x.topk(3, 3).indices) + x.argsort(3, descending=True)[..., :3],
     "sorted": lambda x: x.sort(2)[0] + x.sort(-1, descending=True).values,
+    "along": lambda x: (
+        torch.take_along_dim(x, x[..., :1].argsort(2), 2).take_along_dim(x.argmax(1, True), dim=1)
+        + torch.take_along_dim(x[:, :1], x[:, :, :, 1:].argsort(3), -1)[..., :1]
+    ),
     "median": lambda x: x.median(1, keepdim=True)[0] + x.median(3).values[..., None],
     "of a rank": lambda x: x.kthvalue(2, 3)[0] + x.sort(3).indices[..., 1],
     "routed": routed,
@@ -67,6 +72,45 @@ def test_ranks_that_depend_on_the_number_of_examples_stay(name: str) -> None:
     for count in (1, 2, 5):
         given = torch.randn(count, 4, 3, 5)
         torch.testing.assert_close(small(given), model(given))
+
+
+class Ordered(nn.Module):
+    """Places of small whole numbers, of which many are alike, in their order."""
+
+    def __init__(self, order: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 30, bias=False)
+        nn.init.constant_(self.layer.weight, 1.0)
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.order(self.layer(x).round())
+        return found
+
+
+def test_an_order_of_equal_numbers_that_is_open_is_named_where_onnx_has_another(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(InputError, match=r"'topk' orders numbers .* equal.*stable=True"):
+        gossamer.export_onnx(
+            Ordered(lambda x: x.topk(20).indices), torch.randn(3, 4), tmp_path / "one.onnx"
+        )
+
+
+def test_stable_sorts_and_what_is_taken_along_an_axis_are_exported_for_any_batch(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def order(x: Tensor) -> Tensor:
+        places = x.sort(dim=1, stable=True, descending=True)[1]
+        return torch.take_along_dim(x + torch.arange(30), places, 1)
+
+    example = torch.randn(3, 4)
+    report = export_report(Ordered(order).eval(), example, tmp_path / "one.onnx")
+    assert report.batch is None
+    assert report.difference < 1e-6
 
 
 class Placed(nn.Module):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gossamer.compression.equal_numbers import that_order_equals
 from gossamer.compression.exporting.answers import Answers
 from gossamer.compression.exporting.judging import Answer, coarsest, judge
 from gossamer.compression.exporting.recording import (
@@ -132,8 +133,20 @@ def exported(
     except WrongFileError as error:
         raise InputError(
             f"{path}: ONNX Runtime's answers differ from those of {name} ({error}), so the file "
-            "was not kept."
+            f"was not kept{_order_of_equals(model, error.inputs or example)}."
         ) from error
+
+
+def _order_of_equals(model: nn.Module, inputs: Arguments) -> str:
+    """Return why a file may be wrong of a network that orders equal numbers, and what to do."""
+    names = " and ".join(map(repr, that_order_equals(model, inputs)))
+    if not names:
+        return ""
+    return (
+        f": {names} orders numbers there of which some are equal, in an order that PyTorch leaves "
+        "open and a file cannot repeat; call sort(..., stable=True) in its place, which says that "
+        "the first comes first"
+    )
 
 
 def _task(model: nn.Module, example: Arguments, opening: Opening, asked: Declared | None) -> _Task:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._sympy.printers import PythonPrinter
 
+from gossamer.compression.lowering.other_calls import OtherCalls, by_gather, by_topk
 from gossamer.compression.lowering.tracing import quietly, several_examples
 from gossamer.compression.random_operations import random_operations
 from gossamer.core.errors import InputError
@@ -25,6 +26,10 @@ _MOST_NUMBERS = 2**22
 """How many examples, and how many numbers, a batch has at the most that is made for a doubt."""
 _FAR = tuple(2**power + one for power in range(4, 21) for one in (-1, 0, 1))
 """Sizes of which is only asked whether a condition holds."""
+
+
+_OTHERS: dict[str, Callable[..., Any]] = {"take_along_dim": by_gather, "sort": by_topk}
+"""What does the same as functions that the exporter lacks, or has for one size of the batch."""
 
 
 class NotRecordedError(Exception):
@@ -86,7 +91,7 @@ def _recorded(
     counted: dict[int, str] = {} if batch is None else {0: batch}
     axes = [{**counted, **one} for one in varying or [{}] * len(example.tensors)]
     try:
-        with torch.no_grad(), quietly():
+        with torch.no_grad(), quietly(), OtherCalls(_OTHERS):
             program = torch.onnx.export(
                 model,
                 args,

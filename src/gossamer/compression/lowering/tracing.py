@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gossamer.compression.lowering.in_place import without_writing
+from gossamer.compression.lowering.other_calls import OtherCalls, by_gather
 from gossamer.compression.lowering.packed_sequences import padded_sequences
 from gossamer.compression.lowering.recurrent_calls import (
     RecurrentCalls,
@@ -105,6 +106,7 @@ def _exported(
         if not strict:
             calls.enter_context(RecurrentCalls())
             calls.enter_context(padded_sequences())
+            calls.enter_context(OtherCalls({"take_along_dim": by_gather}))
         program = torch.export.export(model, args, kwargs, dynamic_shapes=dimensions, strict=strict)
     with quietly():
         graph = _module_of(program)

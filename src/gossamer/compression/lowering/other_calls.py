@@ -1,0 +1,66 @@
+"""Functions of PyTorch that a recording does not take as they are, by others that do the same."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class OtherCalls(TorchFunctionMode):
+    """Calls others in place of some functions of PyTorch, by their names.
+
+    The others take the arguments that they name; a call with more, or fewer, is left as it is.
+    """
+
+    def __init__(self, others: Mapping[str, Callable[..., Any]]) -> None:
+        super().__init__()
+        self._others = others
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, or the other one."""
+        options = dict(kwargs or {})
+        other = self._others.get(getattr(func, "__name__", ""))
+        if other is not None:
+            try:
+                inspect.signature(other).bind(*args, **options)
+            except TypeError:
+                return func(*args, **options)
+            return other(*args, **options)
+        return func(*args, **options)
+
+
+def by_gather(input: Tensor, indices: Tensor, dim: int) -> Tensor:  # noqa: A002 - named as there
+    """Do what `take_along_dim` does, which a recording takes for one size of the batch.
+
+    Lengths of 1 along other axes are repeated.
+    """
+
+    def repeated(one: Tensor, other: Tensor) -> Tensor:
+        pairs = list(zip(one.shape, other.shape, strict=True))
+        # The size of the batch is no plain number.
+        alone = [at for at, (own, _) in enumerate(pairs) if type(own) is int and own == 1]
+        more = [at for at in alone if at != dim % one.dim()]
+        sizes = [other if at in more else own for at, (own, other) in enumerate(pairs)]
+        return one.expand(sizes) if more else one
+
+    return repeated(input, indices).gather(dim, repeated(indices, input))
+
+
+def by_topk(
+    input: Tensor,  # noqa: A002
+    *,
+    stable: bool,  # noqa: ARG001 - what asks for it
+    dim: int = -1,
+    descending: bool = False,
+) -> Any:
+    """Do what a stable sort does, for ONNX, whose `TopK` puts the first of equal numbers first."""
+    return torch.topk(input, input.shape[dim], dim, descending, True)
