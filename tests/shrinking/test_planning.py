@@ -32,7 +32,7 @@ from gossamer.shrinking.fine_tuning import Lesson, fine_tune, lesson, train_epoc
 from gossamer.shrinking.layout import layout_of
 from gossamer.shrinking.options import DEFAULT_RATE, options_of
 from gossamer.shrinking.pace import Pace
-from gossamer.shrinking.piloting import tried_rate
+from gossamer.shrinking.piloting import pilot_epochs, tried_rate
 from gossamer.shrinking.planning import Plan
 from gossamer.shrinking.split import Split
 from gossamer.shrinking.task import classification
@@ -146,6 +146,15 @@ def test_a_rate_is_not_tried_in_fewer_steps_than_tell(monkeypatch: pytest.Monkey
     way = Way("weight", lambda _: {}, {})
     found = tried_rate(way, network(), learnt(), ground(), 30, nothing, lambda _: None)
     assert found == (DEFAULT_RATE, 0.0)
+
+
+def test_trials_and_pilots_of_large_data_take_no_more_steps_than_tell() -> None:
+    large: Any = SimpleNamespace(train=None, steps=1000)
+    assert pilot_epochs(45, 8, large) == 0.25  # not 0.2 * 45 / 8
+    small: Any = SimpleNamespace(train=None, steps=100)
+    assert pilot_epochs(45, 8, small) == pytest.approx(1.125)
+    own: Any = SimpleNamespace(train=print, steps=1000)
+    assert pilot_epochs(45, 8, own) == 1
 
 
 def test_plans_from_before_rates_were_found_out_have_the_usual_one() -> None:

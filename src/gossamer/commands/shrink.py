@@ -51,6 +51,14 @@ class TargetName(StrEnum):
     flops = "flops"
 
 
+class PrecisionName(StrEnum):
+    """What is trained in."""
+
+    auto = "auto"
+    float32 = "float32"
+    bf16 = "bf16"
+
+
 class PatternName(StrEnum):
     """What is pruned as one."""
 
@@ -108,6 +116,9 @@ def shrink(
     epochs: Epochs = 30,
     rate: Annotated[float | None, typer.Option(help="Of Adam. [default: found out]")] = None,
     distill_features: Features = False,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="Of training; auto: bf16 where that is faster.")
+    ] = PrecisionName.auto,
     time_limit: Limit = None,
     network_arg: Arguments = None,
     loss: Own = None,
@@ -140,7 +151,7 @@ def shrink(
         max_drop=max_drop, min_accuracy=min_accuracy, target=target.value, pattern=pattern.value,
         batch=batch, threads=threads or available_cores(), exclude=tuple(exclude or ()),
         keep_units_multiple_of=keep_units_multiple_of, confidence=confidence, epochs=epochs,
-        rate=rate, distill_features=distill_features, seed=seed,
+        rate=rate, distill_features=distill_features, precision=precision.value, seed=seed,
     )  # fmt: skip
     given = resolved(
         model, data, weights, arguments=parsed_arguments(network_arg or ()), loss=loss,

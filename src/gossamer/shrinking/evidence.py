@@ -19,8 +19,10 @@ from gossamer.runtime import Predictor, load
 from gossamer.shrinking.costs import dense_bytes, has_file, quietly
 from gossamer.shrinking.data import Data
 from gossamer.shrinking.equality import NotComparedError, compared
+from gossamer.shrinking.fine_tuning import Lesson
 from gossamer.shrinking.judging import drop_interval, mean_bounds
 from gossamer.shrinking.leaking import leaked
+from gossamer.shrinking.planning import Plan
 from gossamer.shrinking.result import Shrunk, loading_lines
 from gossamer.shrinking.searching import Found, Search, restored
 from gossamer.shrinking.task import Task, evaluate
@@ -118,7 +120,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         faster(times),
         widths_kept(way.pattern, before, after) if way else "",
         f"Pattern: {way.pattern} ({way.reason})." if way else "",
-        f"Learning rate of Adam: at most {way.rate:g}." if way and not search.learnt.train else "",
+        _training(way, search.learnt) if way else "",
         spent(epochs, seconds, known.foretold),
     )
     return Shrinking(
@@ -129,6 +131,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         pattern=way.pattern if way else options.pattern,
         batch=options.batch,
         threads=options.threads,
+        precision=search.learnt.precision,
         max_drop=search.budget.may_lose,
         min_accuracy=options.min_accuracy,
         confidence=options.confidence,
@@ -154,6 +157,13 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         machine=machine(options.threads),
         finished=found.finished,
     )
+
+
+def _training(way: Plan, learnt: Lesson) -> str:
+    if learnt.train is not None:
+        return ""
+    computed = "bfloat16 over weights in float32" if learnt.precision == "bf16" else "float32"
+    return f"Trained by Adam in {computed}, at a learning rate of at most {way.rate:g}."
 
 
 def _equality(chosen: Chosen, data: Data, task: Task) -> str:

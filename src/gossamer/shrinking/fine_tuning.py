@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -23,6 +24,8 @@ from gossamer.shrinking.layout import layout_of
 from gossamer.shrinking.options import DEFAULT_RATE, Options, Train
 from gossamer.shrinking.split import Split, mapped
 from gossamer.shrinking.task import Task, device_of, logits, outputs_of
+from gossamer.training import Precision
+from gossamer.training.loop import autocast
 
 _WARM_UP = 0.05
 """Share of the steps over which the rate rises."""
@@ -60,6 +63,8 @@ class Lesson:
     """Of Adam, at its highest."""
     features: tuple[str, ...] = ()
     """Layers whose inputs are to be as the dense network's, too."""
+    precision: Precision = "float32"
+    """What networks compute in while they are trained; weights and losses are float32."""
 
     @property
     def steps(self) -> int:
@@ -76,8 +81,13 @@ def lesson(
     ------
     InputError
         If features are to be learnt from and the output layer cannot be found, or the training is
-        one's own.
+        one's own; or if that or the loss is, and another precision than float32 is asked for.
     """
+    if options.precision == "bf16" and (train is not None or not task.is_classification):
+        raise InputError(
+            "precision is 'bf16', which is for telling classes apart by the usual training: leave "
+            "it out, and a training of your own computes in what it likes"
+        )
     rate = options.rate or DEFAULT_RATE
     if options.distill_features:
         if train is not None:
@@ -238,7 +248,7 @@ def train_epochs(
             for inputs, targets in islice(batches, total - step):
                 optimizer.param_groups[0]["lr"] = rate * _shape(step / total)
                 inputs = mapped(inputs, lambda one: one.contiguous(memory_format=layout))
-                loss = _loss(network, learnt, inputs, targets)
+                loss = loss_of(network, learnt, inputs, targets)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -275,17 +285,22 @@ def _with_answers(learnt: Lesson) -> Split:
     return replace(learnt.split, targets=(learnt.split.targets, learnt.answers))
 
 
-def _loss(network: nn.Module, learnt: Lesson, inputs: Any, targets: Any) -> Tensor:
+def loss_of(network: nn.Module, learnt: Lesson, inputs: Any, targets: Any) -> Tensor:
+    """Return the loss of a batch: towards its targets and what the dense network gives."""
     where = device_of(network)
     share = learnt.options.distillation
-    with features_read(network, learnt.features) as features:
+    computing = partial(autocast, learnt.precision, where.type)
+    with computing(), features_read(network, learnt.features) as features:
         outputs = outputs_of(network, inputs, where)
+    if learnt.precision != "float32":
+        outputs = logits(outputs).float()
     if not share:
         return learnt.task.loss(outputs, mapped(targets, lambda one: one.to(where)))
     dense_features: list[Tensor] = []
     if learnt.answers is None:
         teacher_runs = features_read(learnt.teacher, learnt.features)
-        with torch.no_grad(), evaluation(learnt.teacher), teacher_runs as dense_features:
+        taught = evaluation(learnt.teacher)
+        with computing(), torch.no_grad(), taught, teacher_runs as dense_features:
             wanted = learnt_outputs(learnt.task, outputs_of(learnt.teacher, inputs, where))
     else:
         targets, answers = targets

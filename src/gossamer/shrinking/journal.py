@@ -25,7 +25,7 @@ from gossamer.shrinking.options import Options
 from gossamer.shrinking.split import Split, mapped
 from gossamer.shrinking.task import Task, device_of, outputs_of
 
-VERSION = 1
+VERSION = 2
 """Of the search: states of another one are not gone on with."""
 _FOLDER = "state"
 _LOOKED_AT = 16
@@ -114,8 +114,9 @@ class Journal:
     def another(self) -> InputError:
         """Return what is raised where the folder holds another search."""
         return InputError(
-            f"{self.folder}: holds a search of another network, of other data or with other "
-            f"options: give another folder, or remove {self._place} to begin anew."
+            f"{self.folder}: holds a search of another network, of other data, with other "
+            f"options or of another version: give another folder, or remove {self._place} to "
+            "begin anew."
         )
 
     def keep(self, tried: Tried, network: nn.Module, mask: Mask) -> None:

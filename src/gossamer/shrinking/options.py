@@ -15,6 +15,9 @@ PatternName = Literal["auto", "weight", "block", "unit", "unit+weight"]
 PATTERNS: tuple[PatternName, ...] = ("auto", "weight", "block", "unit", "unit+weight")
 TARGETS: tuple[Target, ...] = ("latency", "size", "flops")
 
+PrecisionName = Literal["auto", "float32", "bf16"]
+PRECISIONS: tuple[PrecisionName, ...] = ("auto", "float32", "bf16")
+
 _MANY_EXAMPLES = 32_000
 DEFAULT_RATE = 1e-3
 """Of Adam, where too little is trained to find out a better one."""
@@ -44,6 +47,8 @@ class Options:
     distillation: float = 0.7
     temperature: float = 2.0
     distill_features: bool = False
+    precision: PrecisionName = "auto"
+    """Of training. "auto": bfloat16 where it is faster; see `gossamer.shrinking.precision`."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +71,8 @@ class Options:
         told = asdict(self)
         if not self.distill_features:
             del told["distill_features"]
+        if self.precision == "auto":
+            del told["precision"]
         return told | {"rate": self.rate or DEFAULT_RATE}
 
 
@@ -83,9 +90,9 @@ def usual_batch(examples: int) -> int:
     Examples
     --------
     >>> usual_batch(20_000), usual_batch(50_000)
-    (32, 64)
+    (16, 64)
     """
-    return 32 if examples < _MANY_EXAMPLES else 64
+    return 16 if examples < _MANY_EXAMPLES else 64
 
 
 def _is_number(value: object) -> bool:
@@ -101,6 +108,7 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("min_accuracy", "a number or None", lambda v: v is None or _is_number(v)),
     ("target", f"one of {', '.join(TARGETS)}", lambda v: v in TARGETS),
     ("pattern", f"one of {', '.join(PATTERNS)}", lambda v: v in PATTERNS),
+    ("precision", f"one of {', '.join(PRECISIONS)}", lambda v: v in PRECISIONS),
     ("batch", "a whole number from 1", lambda v: _is_whole(v, 1)),
     ("threads", "a whole number from 1", lambda v: _is_whole(v, 1)),
     ("keep_units_multiple_of", "a whole number from 1", lambda v: _is_whole(v, 1)),

@@ -2,18 +2,15 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import nn
 
 from gossamer.compression.compacting.copying import plain_copy
-from gossamer.masks import find_mask
 from gossamer.shrinking.allocating import LEVELS
 from gossamer.shrinking.costs import Meter
 from gossamer.shrinking.descent import MOST, Ground, costs_of, count_of
-from gossamer.shrinking.fine_tuning import Lesson, train_epochs
+from gossamer.shrinking.fine_tuning import Lesson
 from gossamer.shrinking.layer_times import kinds_of, kinds_timed
 from gossamer.shrinking.options import Options
 from gossamer.shrinking.piloting import can_tell_allocations
@@ -88,6 +85,7 @@ def pace_of(
     looking: float,
     comparing: float,
     seconds: float,
+    an_epoch: float,
 ) -> Pace:
     """Return how fast a search will be.
 
@@ -101,6 +99,8 @@ def pace_of(
         The same for the examples on which the deployed network is held to the masked one.
     seconds
         For timing what was chosen, for each batch size.
+    an_epoch
+        Seconds of fine-tuning; see `gossamer.shrinking.precision`.
     """
     network = plain_copy(dense).cpu().eval()
     meter.speed_up(network)  # the first one sets up what later ones find
@@ -113,7 +113,6 @@ def pace_of(
     candidate = timing + looking
     an_example = looking / ground.judged_on
     own = learnt.train is not None
-    an_epoch = 0.0 if own else epoch_seconds(dense, learnt, ground)
     times = _COMPARED_BY_CLASS if learnt.task.is_classification else _COMPARED
     final = 3 * candidate + times * comparing + 3 * seconds + _WRITING_SECONDS
     most = count_of(ground.options.epochs, learnt.steps, whole=own)
@@ -136,31 +135,3 @@ def pace_of(
         final=final,
         most=most,
     )
-
-
-_SAMPLED_STEPS = 8
-_SAMPLES = 3
-
-
-def epoch_seconds(dense: nn.Module, learnt: Lesson, ground: Ground) -> float:
-    """Return about how long an epoch of fine-tuning takes, from a few of its steps.
-
-    The first steps, which set up memory and threads, do not count; of a few samples the middle one
-    does.
-    """
-    network = plain_copy(dense)
-    exclude = list(ground.options.exclude)
-    mask = find_mask(network, 0.0, allocation="uniform", exclude=exclude, example=ground.few)
-    count = min(len(learnt.split), _SAMPLED_STEPS * ground.options.train_batch)
-    answers = learnt.answers
-    part = replace(
-        learnt,
-        split=learnt.split.subset(torch.arange(count)),
-        answers=None if answers is None else tuple(one[:count] for one in answers),
-    )
-    taken = []
-    for _ in range(_SAMPLES + 1):
-        started = time.perf_counter()
-        train_epochs(network, mask, part, 1, 0, lambda _: None)
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken[1:])) * learnt.steps / part.steps

@@ -25,6 +25,8 @@ _WANTED = 7
 """How deep the way in the middle lies at the speed at which all are tried."""
 _PILOT_SHARE = 0.2
 """Share of the epochs that is spent on choosing among ways."""
+_MOST_STEPS = 250
+"""Of the optimizer, that a short training takes: more of them tell nothing that these do not."""
 _PILOT_STEPS = 25
 """Of the optimizer, for each of several ways, below which only patterns are told apart."""
 _MOST_WAYS = 9
@@ -52,7 +54,7 @@ def tried_rate(
     training is one's own, or there are too few steps to tell rates apart. The usual one stays
     unless another is clearly better.
     """
-    each = _RATE_SHARE * epochs
+    each = min(_RATE_SHARE * epochs, _MOST_STEPS / learnt.steps)
     if ground.options.rate is not None or learnt.train is not None:
         return learnt.rate, 0.0
     if each * learnt.steps < LEAST_STEPS:
@@ -186,6 +188,5 @@ def pilot_epochs(epochs: float, count: int, learnt: Lesson) -> float:
     share = _PILOT_SHARE * epochs / count
     if learnt.train is not None:
         return float(max(1, round(share)))
-    if share >= 1:
-        return float(round(share))
+    share = min(share, _MOST_STEPS / learnt.steps)
     return max(share, min(LEAST_STEPS / learnt.steps, epochs / (2 * count)))

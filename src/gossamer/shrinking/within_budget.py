@@ -23,8 +23,16 @@ from gossamer.shrinking.evidence import Circumstances, handed_over
 from gossamer.shrinking.fine_tuning import lesson
 from gossamer.shrinking.journal import Journal, look_at, search_key
 from gossamer.shrinking.judging import Budget, are_shares, check_asked
-from gossamer.shrinking.options import Options, PatternName, Train, options_of, usual_batch
+from gossamer.shrinking.options import (
+    Options,
+    PatternName,
+    PrecisionName,
+    Train,
+    options_of,
+    usual_batch,
+)
 from gossamer.shrinking.pace import pace_of
+from gossamer.shrinking.precision import quickest
 from gossamer.shrinking.result import Shrunk
 from gossamer.shrinking.searching import Search, search
 from gossamer.shrinking.split import first
@@ -50,6 +58,7 @@ def shrink(
     rate: float | None = None,
     distill_features: bool = False,
     train_batch: int | None = None,
+    precision: PrecisionName = "auto",
     loss: Loss | None = None,
     metric: Metric | None = None,
     higher_is_better: bool | None = None,
@@ -101,6 +110,10 @@ def shrink(
     distill_features
         Whether what the output layer reads is to be as the dense network's, too, not the outputs
         alone; it takes longer.
+    precision
+        What is trained in, over weights in float32: ``"float32"``, ``"bf16"``, or ``"auto"``, which
+        is bfloat16 where the processor has it, classes are told apart and it is clearly faster.
+        Candidates are tested and timed in float32.
     loss, metric, higher_is_better
         The task, where it is not to tell classes apart; see `gossamer.shrinking.task.task_of`.
     train
@@ -156,6 +169,7 @@ def shrink(
         threads=threads, exclude=excluded, keep_units_multiple_of=keep_units_multiple_of,
         confidence=confidence, epochs=epochs, rate=rate, distill_features=distill_features,
         train_batch=usual_batch(len(read.train)) if train_batch is None else train_batch, seed=seed,
+        precision=precision,
     )  # fmt: skip
     task = task_of(loss, metric, higher_is_better=higher_is_better)
     check_asked(task, max_drop, min_accuracy)
@@ -225,8 +239,11 @@ def begin(
     ground = Ground(
         meter.example, data.train, task, options, budget.may_lose, len(data.validation), kept
     )
+    learnt, an_epoch = quickest(dense, learnt, ground, journal.note("precision"))
+    if train is None:
+        journal.write("precision", learnt.precision)
     comparing = looking * len(data.test or data.validation) / len(data.validation)
-    pace = pace_of(dense, learnt, ground, meter, looking, comparing, seconds)
+    pace = pace_of(dense, learnt, ground, meter, looking, comparing, seconds, an_epoch)
     deadline = math.inf if time_limit is None else started + max(1.0, time_limit - pace.final)
     whole = Search(
         dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, pace

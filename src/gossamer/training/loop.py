@@ -154,7 +154,7 @@ def _training_batches(job: Job, order: Tensor, number: int, start: int) -> Itera
 
 
 def _step(job: Job, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    with _autocast(job.precision, inputs.device.type):
+    with autocast(job.precision, inputs.device.type):
         logits = run(job.network, inputs, "it must train on a batch of this shape, too")
         loss = functional.cross_entropy(logits, labels)
     _backward(loss)
@@ -167,7 +167,7 @@ def _gradients(job: Job, inputs: Tensor, labels: Tensor) -> Gradients:
     """Return the gradients, of pruned weights too; nothing else changes."""
 
     def loss() -> Tensor:
-        with _autocast(job.precision, inputs.device.type):
+        with autocast(job.precision, inputs.device.type):
             return functional.cross_entropy(job.network(inputs), labels)
 
     return gradients_of(job.network, loss)
@@ -182,7 +182,8 @@ def _backward(loss: Tensor) -> None:
         ) from error
 
 
-def _autocast(precision: Precision, device: str) -> AbstractContextManager[None]:
+def autocast(precision: Precision, device: str) -> AbstractContextManager[None]:
+    """Return what makes a kind of device compute in a precision; weights stay float32."""
     if precision == "bf16":
         return torch.autocast(device, dtype=torch.bfloat16)
     return nullcontext()
