@@ -195,5 +195,5 @@ def test_hidden_units_stay_where_a_first_state_has_a_fixed_size() -> None:
         pruned(lambda: Net(of_fixed_size, first=lstm(), head=nn.Linear(8, 2)), STEPS), STEPS
     )
     assert report.layers["first.weight_ih_l0"].fixed == (
-        "the forward gives first a state of the fixed size 8"
+        "the forward fills something of the fixed size 8"
     )

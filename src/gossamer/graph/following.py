@@ -6,6 +6,7 @@ from torch import nn
 
 from gossamer.graph import (
     attention_rules,
+    filled,
     module_rules,
     parting_rules,
     pointwise_rules,
@@ -116,6 +117,8 @@ def _rule_for(walk: Walk, call: Call) -> Rule:
         return module_rules.cell
     inputs = [walk.of(before) for before in given(call)]
     if all(before is None for before in inputs):
+        if shape_rules.joins_states(walk, call):
+            return shape_rules.concatenation
         return _fixed if called_layer(walk, call) is None else weighted
     if called_layer(walk, call) is not None:
         return weighted
@@ -166,10 +169,7 @@ _RULES: dict[str, Rule] = {
         spatial_rules.upsample,
     ),
     **dict.fromkeys(("flatten", "view", "reshape", "unsqueeze", "unflatten"), shape_rules.reshape),
-    **dict.fromkeys(
-        ("cat", "concat", "concatenate", "hstack", "columnstack", "vstack", "rowstack", "dstack"),
-        shape_rules.concatenation,
-    ),
+    **dict.fromkeys(shape_rules.CONCATENATIONS, shape_rules.concatenation),
     **dict.fromkeys(("mean", "amax", "amin"), spatial_rules.mean),
     **dict.fromkeys(
         ("sum", "prod", "std", "var", "logsumexp", "max", "min", "argmax", "argmin"),
@@ -197,6 +197,9 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("repeat", "tile"), repeating_rules.repeat),
     "stack": repeating_rules.stack,
     **dict.fromkeys(("pixelshuffle", "pixelunshuffle", "channelshuffle"), repeating_rules.shuffle),
+    **dict.fromkeys(("narrow", "select"), shape_rules.part),
+    **dict.fromkeys(("viewascomplex", "viewasreal"), shape_rules.as_pairs),
+    "setitem": filled.written,
     "squeeze": shape_rules.squeeze,
     "pad": spatial_rules.pad,
 }

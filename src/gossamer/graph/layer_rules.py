@@ -19,6 +19,7 @@ from gossamer.graph.channels import (
     Unclear,
     not_constant,
 )
+from gossamer.graph.filled import channels_of
 from gossamer.graph.layers import (
     Projection,
     UnitLayer,
@@ -122,7 +123,8 @@ def weighted(walk: Walk, _value: Value, call: Call) -> Description:
     name, layer = called
     factors = _factors(call)
     before = given(call)[0] if factors is None else factors[0]
-    axis, source = -1 - spatial_dimensions(layer), walk.of(before)
+    axis = -1 - spatial_dimensions(layer)
+    source = channels_of(walk, before, axis) or walk.of(before)
     if isinstance(source, Unclear) and groups_of(layer) > 1:
         raise UnclearTiesError
     found = walk.found.layer(name, layer, outputs_of(layer))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import Channels, Description, Layer, not_constant
+from gossamer.graph.filled import channels_of
 from gossamer.graph.layer_rules import constant_outputs, other_attention
 from gossamer.graph.layers import Projection
 from gossamer.graph.numbers import AttributeOf, Number
@@ -159,50 +160,23 @@ def cell(walk: Walk, value: Value, call: Call) -> Description:
     return _hidden(walk, module, path, "", source, starts)
 
 
-def _starts(walk: Walk, values: Sequence[Value]) -> list[Channels | int] | None:
-    """Return what first states are: channels, or the width of zeros; None where that is not known.
+def _starts(walk: Walk, values: Sequence[Value]) -> list[Channels] | None:
+    """Return the channels of first states; None where they have none.
 
     The states of all layers lie on top of each other.
     """
-    found: list[Channels | int] = []
-    for value in values:
-        described, width = walk.of(value), _width_of_zeros(value)
-        if isinstance(described, Channels) and described.axis == -1:
-            found.append(described)
-        elif described is None and width is not None:
-            found.append(width)
-        else:
-            return None
-    return found
+    found = [channels_of(walk, value, -1) for value in values]
+    known = [one for one in found if one is not None]
+    return known if len(known) == len(found) else None
 
 
-def _width_of_zeros(value: Value) -> int | None:
-    """Return the last size that is asked for of a tensor of zeros; None for another tensor."""
-    call = value.call
-    while call is not None and call.name in ("to", "type", "float", "double", "cuda"):
-        call = call.args[0].call
-    if call is not None and call.name == "zeros_like" and isinstance(call.args[0], Value):
-        return _width_of_zeros(call.args[0])
-    if call is None or call.name not in ("zeros", "new_zeros"):
-        return None
-    sizes = [one for one in call.args if not isinstance(one, Value)]
-    sizes = sizes or [call.kwargs.get("size")]
-    last = sizes[-1][-1] if isinstance(sizes[-1], tuple | list) else sizes[-1]
-    return last if isinstance(last, int) else None
-
-
-def _from(walk: Walk, states: Channels, starts: Sequence[Channels | int], path: str) -> Channels:
+def _from(walk: Walk, states: Channels, starts: Sequence[Channels]) -> Channels:
     """Return hidden units that begin from first states, which go with them."""
     origins, constants = [states.origins], states.constants
     for start in starts:
-        if isinstance(start, Channels):
-            walk.found.tie(states.units, start.units)
-            origins.append(start.origins)
-            constants = torch.where(start.constants == 0, constants, torch.nan)
-        elif isinstance(start, Number):
-            walk.found.widths.append(width_of(walk, start, states.units))
-        else:
-            walk.found.fix([states], f"the forward gives {path} a state of the fixed size {start}")
+        walk.found.tie(states.units, start.units)
+        origins.append(start.origins)
+        constants = torch.where(start.constants == 0, constants, torch.nan)
     return Channels(-1, torch.cat(origins), constants)
 
 
@@ -212,7 +186,7 @@ def _hidden(
     path: str,
     suffix: str,
     source: Channels | None,
-    starts: Sequence[Channels | int],
+    starts: Sequence[Channels],
 ) -> Channels:
     """Return the hidden units of one layer in one direction."""
     layers: list[Layer] = []
@@ -229,7 +203,7 @@ def _hidden(
     # From a state of zeros, units that read nothing and add nothing stay at zero.
     silent = torch.stack([_silent(layer, _gates(module)) for layer in layers]).all(0)
     states = Channels(-1, gates, not_constant(gates.shape[1]).masked_fill(silent, 0.0))
-    states = _from(walk, states, starts, path)
+    states = _from(walk, states, starts)
     layers[0].sources.append(source)
     layers[1].sources.append(states)
     counts(walk, module, "hidden_size", states.units)
@@ -245,7 +219,7 @@ def _silent(layer: Layer, gates: int) -> Tensor:
 
 
 def _last_states(
-    walk: Walk, value: Value, call: Call, module: nn.RNNBase, starts: Sequence[Channels | int]
+    walk: Walk, value: Value, call: Call, module: nn.RNNBase, starts: Sequence[Channels]
 ) -> Description:
     """Return the channels of the last states, [layers and directions, ..., units]."""
     name = f"{walk.name_of(call)}.weight_ih_l0".lstrip(".")
@@ -263,4 +237,4 @@ def _last_states(
     origins = torch.cat([one.units.view(gates, -1) for one in layers])
     silent = torch.stack([_silent(one, gates) for one in layers]).all(0)
     states = Channels(-1, origins, not_constant(origins.shape[1]).masked_fill(silent, 0.0))
-    return _from(walk, states, [one for one in starts if isinstance(one, Channels)], "")
+    return _from(walk, states, starts)

@@ -195,6 +195,31 @@ def _pieces_follow(walk: Walk, call: Call, parts: Sequence[Tensor]) -> bool:
     return False
 
 
+def sliced(walk: Walk, source: Channels, place: object) -> Channels | None:
+    """Return the channels that an index takes; None where that is not followed.
+
+    Where it begins and ends has to be right for what is left: what is before a place that counts
+    from the front, and behind one that counts from the end, stays unless the forward computes it.
+    """
+    count = len(source.units)
+    if isinstance(place, int):
+        place = slice(place, place + 1 or None)
+    if not isinstance(place, slice) or place.step not in (None, 1):
+        return None
+    first, last, _ = place.indices(count)
+    for end, at, border in ((place.start, first, 0), (place.stop, last, count)):
+        if not isinstance(end, int) or (at == border and not isinstance(end, Number)):
+            continue  # as all is taken up to there
+        if isinstance(end, Number) and end == at:
+            walk.found.widths.append(width_of(walk, end, source.units[:at]))
+            continue
+        counted = slice(at, None) if end < 0 else slice(None, at)
+        held = replace(source, origins=source.origins[:, counted])
+        walk.found.fix([held], f"the forward takes a part of it that begins or ends at {int(end)}")
+    own = slice(first, last)
+    return Channels(source.axis, source.origins[:, own], source.constants[own])
+
+
 def expand(walk: Walk, value: Value, call: Call) -> Description:
     """Follow `expand`, which repeats dimensions of one entry and leaves others as they are."""
     before = given(call)[0]

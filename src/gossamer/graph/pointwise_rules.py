@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from gossamer.graph.axes import LOST, is_pointwise, operation, scaled_by
 from gossamer.graph.calls import Call, Value
 from gossamer.graph.channels import Channels, Description, Unclear, not_constant
+from gossamer.graph.filled import channels_of
 from gossamer.graph.parting_rules import asked_sizes, sized
 from gossamer.graph.sums import place_in
 from gossamer.graph.walk import (
@@ -49,6 +50,9 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
     axis, width = described[0].axis, max(len(d.units) for d in described)
     meets_all = [d for d in described if d.axis == axis and len(d.units) == 1 < width]
     inputs = {v: _of_all(d, width) if d in meets_all else d for v, d in inputs.items()}
+    for before, d in inputs.items():
+        if d is None and width_of_operand(walk, before, axis) == width > 1:
+            inputs[before] = channels_of(walk, before, axis)
     described = [d for d in inputs.values() if isinstance(d, Channels)]
     alike = all(d.axis == axis and len(d.units) == width for d in described)
     if not alike or any(counts(d) for d in inputs.values()):
@@ -69,8 +73,7 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
         if before.computed:
             beside = "something that is not computed by units, such as the network's input"
             walk.found.pinned += [(d.units, beside) for d in described]
-    tied = [walk.of(before) for before in given(call)]
-    several = [d for d in tied if isinstance(d, Channels) and len(d.units) == width]
+    several = [d for d in map(walk.of, inputs) if isinstance(d, Channels) and len(d.units) == width]
     for description in several[1:]:
         walk.found.tie(several[0].units, description.units)
     # Without doubles, as `x * sigmoid(x)` over and over would name each unit ever more often.

@@ -19,7 +19,8 @@ from gossamer.graph.channels import (
     not_constant,
     same,
 )
-from gossamer.graph.parting_rules import asked_sizes, sized, split_channels
+from gossamer.graph.filled import channels_of, counts_by_attribute
+from gossamer.graph.parting_rules import asked_sizes, sized, sliced, split_channels
 from gossamer.graph.pointwise_rules import of_each_channel
 from gossamer.graph.walk import UnclearTiesError, Walk, given, keep_inputs, unknown
 
@@ -109,16 +110,43 @@ def moved(walk: Walk, value: Value, call: Call) -> Description:
     return replace(source, axis=axis) if axis else unknown(walk, value, call)
 
 
+def as_pairs(walk: Walk, value: Value, call: Call) -> Description:
+    """`view_as_complex` and `view_as_real`, of a last dimension of two numbers."""
+    source = cast("Channels", walk.of(given(call)[0]))
+    pairs = operation(call) == "viewasreal"
+    if not pairs and source.axis == -1:
+        return unknown(walk, value, call)
+    return replace(source, axis=source.axis + (-1 if pairs else 1))
+
+
 _STACKED_ALONG = {"hstack": 1, "columnstack": 1, "vstack": 0, "rowstack": 0, "dstack": 2}
 """The dimension along which values of as many dimensions as the result are put side by side."""
 
 
-def concatenation(walk: Walk, value: Value, call: Call) -> Description:
-    """Follow values that are put side by side along their channels."""
-    tensors = call.args[0] if call.args else call.kwargs.get("tensors")
+CONCATENATIONS = ("cat", "concat", "concatenate", *_STACKED_ALONG)
+
+
+def joins_states(walk: Walk, call: Call) -> bool:
+    """Tell whether first states, as wide as a module says, are put beside what has no channels."""
+    if operation(call) not in CONCATENATIONS:
+        return False
+    tensors, along = _put_together(call)
+    if not isinstance(tensors, tuple | list) or not isinstance(along, int):
+        return False
+    return any(counts_by_attribute(walk, one, along % len(one.shape or (1,))) for one in tensors)
+
+
+def _put_together(call: Call) -> tuple[object, object]:
+    """Return the values that are put side by side, and the dimension."""
     named = call.kwargs.get("dim", call.kwargs.get("axis", 0))
     along = call.args[1] if len(call.args) > 1 else named
-    along = _STACKED_ALONG.get(operation(call), along)
+    tensors = call.args[0] if call.args else call.kwargs.get("tensors")
+    return tensors, _STACKED_ALONG.get(operation(call), along)
+
+
+def concatenation(walk: Walk, value: Value, call: Call) -> Description:
+    """Follow values that are put side by side along their channels."""
+    tensors, along = _put_together(call)
     if not isinstance(tensors, (tuple, list)) or not isinstance(along, int):
         return unknown(walk, value, call)
     if along >= 0:
@@ -133,6 +161,9 @@ def concatenation(walk: Walk, value: Value, call: Call) -> Description:
     known = [walk.of(cast("Value", tensor)) for tensor in tensors]
     described = [one for one in known if isinstance(one, Channels)]
     if described and all(one.axis != along for one in described):
+        axis = described[0].axis
+        known = [one or channels_of(walk, t, axis) for t, one in zip(tensors, known, strict=True)]
+        described = [one for one in known if isinstance(one, Channels)]
         rest = [t for t, one in zip(tensors, known, strict=True) if not isinstance(one, Channels)]
         held = [of_each_channel(walk, cast("Value", one), described[0], added=True) for one in rest]
         own = [replace(described[0], constants=one) for one in held if one is not None]
@@ -159,7 +190,7 @@ def together(walk: Walk, value: Value, call: Call, described: Sequence[Channels]
 
 
 def _part(walk: Walk, value: Value, axis: int) -> Channels:
-    description = walk.of(value)
+    description = channels_of(walk, value, axis) or walk.of(value)
     if isinstance(description, Channels):
         return description
     width = walk.lengths(value)[axis]
@@ -221,18 +252,36 @@ def _part_of(walk: Walk, value: Value, call: Call, places: tuple[object, ...]) -
     for number, place in enumerate(places):
         if axis == channels and place is not None:
             known = all(isinstance(one, (int, slice, type(None))) for one in places)
-            if not known or place != slice(None):
+            own = sliced(walk, source, place) if known else None
+            if own is None:
                 return unknown(walk, value, call)
+            if isinstance(place, int):
+                return None
             rest = places[number:]
             behind = count - channels - sum(one is not None for one in rest)
             behind += sum(not isinstance(one, int) for one in rest)
-            return replace(source, axis=-behind)
+            return replace(own, axis=-behind)
         if not isinstance(place, (int, slice, type(None))):
             return unknown(walk, value, call)
         axis += place is not None
         result += not isinstance(place, int)
     # The dimensions behind those that are named are taken whole.
     return source
+
+
+def part(walk: Walk, value: Value, call: Call) -> Description:
+    """`x.narrow(dim, start, length)` and `x.select(dim, index)`."""
+    before = given(call)[0]
+    dim, start = call.argument(1, "dim"), call.argument(2, "start")
+    start = call.kwargs.get("index", start)
+    if len(given(call)) > 1 or not isinstance(dim, int) or not isinstance(start, int):
+        return unknown(walk, value, call)
+    rank = len(walk.shape(before))
+    place: int | slice = start
+    if operation(call) == "narrow":
+        length = call.argument(3, "length")
+        place = slice(start, start + length) if start >= 0 else slice(start, None)
+    return _part_of(walk, value, call, (*(slice(None),) * (dim % rank), place))
 
 
 def new(walk: Walk, _value: Value, call: Call) -> Description:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from gossamer.compression.compacting.counting import alike, equal_counts
 from gossamer.compression.compacting.layers import (
     cut_channels,
     cut_layer,
@@ -26,7 +27,7 @@ from gossamer.compression.compacting.layers import (
 )
 from gossamer.compression.storing import is_pruned_in_blocks, suits_blocks
 from gossamer.engine import BLOCK_ROWS
-from gossamer.graph.channels import Findings, Layer
+from gossamer.graph.channels import Findings, Layer, Width
 from gossamer.graph.layers import (
     ChannelwiseLayer,
     Projection,
@@ -110,15 +111,18 @@ class Plan:
 def solve(found: Findings) -> Plan:
     """Return the plan that removes all that can go.
 
-    Where what is left does not agree with the numbers that the forward computes with, all stays
-    that these count.
+    Where what is left does not agree with the numbers that the forward computes with, idle units
+    make it agree, or all stays that these count.
     """
-    kept = _Kept(found)
-    attributes, wrong = _settled(found, kept)
+    kept, tried = _Kept(found), set[Width]()
+    attributes, wrong, widths = _settled(found, kept)
     while wrong:
-        found.fixed += wrong
+        pairs = equal_counts(found, [width for width in widths if width not in tried])
+        tried.update(widths)
+        found.alike += pairs
+        found.fixed += [] if pairs else wrong
         kept = _Kept(found)
-        attributes, wrong = _settled(found, kept)
+        attributes, wrong, widths = _settled(found, kept)
     cuts = {name: _layer_cut(layer, kept) for name, layer in found.layers.items()}
     layers = found.layers
     norms = {name: _norm_behind(name, found) for name in cuts}
@@ -142,8 +146,8 @@ def solve(found: Findings) -> Plan:
 
 def _settled(
     found: Findings, kept: "_Kept"
-) -> tuple[dict[tuple[str, str], int], list[tuple[Tensor, str]]]:
-    """Return what attributes become, and the units that must stay as numbers would be wrong."""
+) -> tuple[dict[tuple[str, str], int], list[tuple[Tensor, str]], list[Width]]:
+    """Return what attributes become, units that must stay as numbers would be wrong, and these."""
     attributes: dict[tuple[str, str], int] = {}
     wrong = [
         (torch.cat(parts), "the forward parts what it gives into pieces of one size")
@@ -158,18 +162,20 @@ def _settled(
         for width in found.widths
         if (name := width.attribute) in attributes and attributes[name] != width.number
     }
+    widths = []
     for width in found.widths:
         touched = [name for name in width.attributes.values() if name in changed]
         right = width.given(kept.count, attributes) == width.wanted(kept.count)
         if right and not found.read.intersection(touched):
             continue
+        widths.append(width)
         concerned = [width, *(w for w in found.widths if w.attribute in touched)]
         units = [w.units for w in concerned if w.units is not None]
         units += [own for w in concerned for own in w.counted.values()]
         named = ", ".join(".".join(filter(None, name)) for name in width.attributes.values())
         reason = f"the forward computes its size {int(width.number)}" + f" of {named}" * bool(named)
         wrong += [(own, reason) for own in units if kept.count(own) < len(own)]
-    return {name: attributes[name] for name in changed}, wrong
+    return {name: attributes[name] for name in changed}, wrong, widths
 
 
 def with_whole_blocks(found: Findings, plan: Plan) -> Plan | None:
@@ -214,7 +220,7 @@ class _Kept:
 
     def __init__(self, found: Findings) -> None:
         self._layers = list(found.layers.values())
-        self._alike = _alike(found)
+        self._alike = alike(found)
         self._bundles = found.bundles()
         self._needed = torch.zeros(found.count, dtype=torch.bool)
         for units, _ in found.fixed:
@@ -279,17 +285,6 @@ class _Kept:
 
     def _keep(self, units: Tensor) -> None:
         self._kept[self._bundles[units]] = True
-
-
-def _alike(found: Findings) -> list[tuple[Tensor, ...]]:
-    """Return channels of which as many have to stay of each: pieces, and what one number counts."""
-    by_attribute: dict[tuple[str, str], list[Tensor]] = {}
-    for width in found.widths:
-        if (name := width.attribute) is not None and width.units is not None:
-            by_attribute.setdefault(name, []).append(width.units)
-    groups = [*found.alike, *map(tuple, by_attribute.values())]
-    same = [parts for parts in groups if len({len(part) for part in parts}) == 1]
-    return [parts for parts in same if len(parts) > 1]
 
 
 def _filled(kept: Tensor, alive: Tensor) -> Tensor:
