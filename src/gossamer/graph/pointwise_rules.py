@@ -1,16 +1,15 @@
 """Functions of numbers at the same place: activations, sums, products."""
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
-from gossamer.graph.axes import LOST, is_pointwise, operation, scaled_by
-from gossamer.graph.calls import Call, Value
-from gossamer.graph.channels import Channels, Description, Unclear, not_constant
+from gossamer.graph.axes import is_pointwise, operation, scaled_by
+from gossamer.graph.calls import Call, Value, found_in
+from gossamer.graph.channels import Channels, Description, Unclear, not_constant, same
 from gossamer.graph.filled import channels_of
 from gossamer.graph.parting_rules import asked_sizes, sized
 from gossamer.graph.sums import place_in
@@ -25,9 +24,11 @@ from gossamer.graph.walk import (
 )
 
 _MOVING = frozenset({
-    "expand", "view", "reshape", "unsqueeze", "getitem", "permute", "transpose", "contiguous",
+    "expand", "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "getitem",
+    "permute", "transpose", "swapaxes", "movedim", "contiguous", "cat", "roll", "flip",
+    "interpolate", "to", "float",
 })  # fmt: skip
-"""Calls that give numbers of what they are given, at other places."""
+"""Calls that give numbers of what they are given at other places, or means of them."""
 
 
 def identity(walk: Walk, value: Value, call: Call) -> Description:
@@ -92,27 +93,101 @@ def _of_all(channels: Channels, width: int) -> Channels:
 def of_each_channel(
     walk: Walk, operand: Value, channels: Channels, *, added: bool = False
 ) -> Tensor | None:
-    """Note a parameter or buffer that goes with channels, and return where it is constant.
+    """Note parameters or buffers that go with channels, and return where they are constant.
 
-    It is one that nothing else reads, such as the scales of a layer, or is computed from one alone,
-    such as a bias of each head for the places that there are. The result is None for another
-    operand, and else the number that all of it are in a channel, NaN where they differ; [channels].
-    What is `added`, such as a position's embedding, is gone with the units of its channels.
+    They are those that nothing else reads, such as the scales of a layer, and may come to the
+    operand through calls that keep channels apart, as embeddings of positions do that are put
+    together and resized. The result is None for another operand, and else the number that all of
+    it are in a channel, NaN where they differ; [channels]. What is `added`, such as a position's
+    embedding, is gone with the units of its channels.
     """
-    for chain in _chains(walk, operand):
-        held = chain[0].constant if chain[0].parameter is None else chain[0].parameter
-        owner = walk.owners.get(id(held))
-        alone = all(len(walk.graph.users.get(one, ())) == 1 for one in chain)
-        for dimension in range(len(chain[0].shape or ()) if alone else 0):
-            if owner is not None and _leads_to(walk, chain, dimension, channels):
-                path, _, name = owner
-                noted = walk.found.vectors.setdefault((path, name), (dimension, channels.units))
-                walk.found.tie(noted[1], channels.units)
-                if added and chain[0].parameter is not None:
-                    walk.found.scaled.append((chain[0].parameter, dimension, channels.units))
-                moved = all(operation(cast("Call", one.call)) in _MOVING for one in chain[1:])
-                return _constants_along(held, dimension, known=moved and walk.with_constants)
-    return None
+    found = _held_behind(walk, operand, channels.axis)
+    if found is None or not _nothing_else_reads(walk, operand, found.along):
+        return None
+    held = [
+        (one.constant if one.parameter is None else one.parameter, at) for one, at in found.held
+    ]
+    named = [(walk.owners.get(id(tensor)), tensor, at) for tensor, at in held]
+    if any(owner is None or _length(t, at) != len(channels.units) for owner, t, at in named):
+        return None
+    for value, axis in found.along.items():
+        sizes = () if value.call is None else asked_sizes(value.call, len(value.shape or ()))
+        if not sized(walk, sizes, axis + len(value.shape or ()), channels.units):
+            return None
+    constants = []
+    for owner, tensor, dimension in named:
+        path, _, name = cast("tuple[str, nn.Module, str]", owner)
+        noted = walk.found.vectors.setdefault((path, name), (dimension, channels.units))
+        walk.found.tie(noted[1], channels.units)
+        if added and isinstance(tensor, nn.Parameter):
+            walk.found.scaled.append((tensor, dimension, channels.units))
+        constants.append(_constants_along(tensor, dimension, known=walk.with_constants))
+    alike = same(constants)
+    if not found.moved:
+        alike = alike.masked_fill(alike != 0, torch.nan)
+    return alike if found.nothing_of_nothing else not_constant(len(alike))
+
+
+@dataclass(eq=False)
+class _Held:
+    """What of a value comes from parameters and buffers, along one of its axes.
+
+    `held` are these with their dimension, `along` all values on the way with their axis. Nothing
+    but their places changes on the way if they are `moved`; zeros give zeros if it is so said.
+    """
+
+    held: list[tuple[Value, int]]
+    along: dict[Value, int]
+    moved: bool = True
+    nothing_of_nothing: bool = True
+
+
+def _held_behind(walk: Walk, operand: Value, axis: int) -> _Held | None:
+    """Return the parameters and buffers whose numbers lie along an axis of a value."""
+    found, pending = _Held([], {operand: axis}), [operand]
+    while pending:
+        value = pending.pop()
+        axis, call = found.along[value], value.call
+        if call is None:
+            if value.computed or len(value.shape or ()) < -axis:
+                return None
+            found.held.append((value, axis + len(value.shape or ())))
+            continue
+        operands = () if value.computed else _read_along(walk, call, axis)
+        if not operands:
+            return None
+        moved, name = operation(call) in _MOVING, operation(call)
+        found.moved &= moved
+        summed = name in ("add", "sub") and len(operands) > 1
+        found.nothing_of_nothing &= moved or summed or name in ("mul", "multiply")
+        for before in operands:
+            own = next((a for a in _axes_of(before) if place_in(call, a, before, value) == axis), 0)
+            if not own or found.along.setdefault(before, own) != own:
+                return None
+            pending += [before] if before not in pending else []
+    return found if found.held else None
+
+
+def _read_along(walk: Walk, call: Call, axis: int) -> Sequence[Value]:
+    """Return the values whose numbers lie along an axis of what a call gives."""
+    if is_pointwise(call):
+        return [one for one in given(call) if width_of_operand(walk, one, axis) != 1]
+    first = call.argument(0, "tensors" if operation(call) in ("cat", "stack") else "input")
+    return list(found_in(first, lambda part: isinstance(part, Value)))
+
+
+def _axes_of(value: Value) -> Sequence[int]:
+    return range(-1, -1 - len(value.shape or ()), -1)
+
+
+def _nothing_else_reads(walk: Walk, operand: Value, along: Mapping[Value, int]) -> bool:
+    users = walk.graph.users
+    once = len(users.get(operand, ())) == 1
+    return once and all(one in along for v in along if v is not operand for one in users.get(v, ()))
+
+
+def _length(tensor: Tensor | None, dimension: int) -> int:
+    return 0 if tensor is None else tensor.shape[dimension]
 
 
 def _constants_along(tensor: Tensor | None, dimension: int, *, known: bool) -> Tensor:
@@ -122,34 +197,6 @@ def _constants_along(tensor: Tensor | None, dimension: int, *, known: bool) -> T
     rows = rows.reshape(len(rows), -1)
     alike = (rows == rows[:, :1]).all(1) & known
     return torch.where(alike, rows[:, 0], torch.nan)
-
-
-def _chains(walk: Walk, operand: Value) -> Iterator[tuple[Value, ...]]:
-    """Yield values from a parameter or buffer to an operand that no input has part in."""
-    if operand.call is None:
-        yield (operand,)
-    elif not operand.computed:
-        for before in given(operand.call):
-            yield from ((*chain, operand) for chain in _chains(walk, before))
-
-
-def _leads_to(walk: Walk, chain: Sequence[Value], dimension: int, channels: Channels) -> bool:
-    """Tell whether a dimension of the first of a chain of values is that of the channels."""
-    lengths = chain[0].shape or ()
-    axes = [dimension - len(lengths)]
-    for before, value in itertools.pairwise(chain):
-        call = cast("Call", value.call)
-        others = [one for one in given(call) if one is not before] if is_pointwise(call) else []
-        axes.append(place_in(call, axes[-1], before, value))
-        if axes[-1] == LOST or any(width_of_operand(walk, one, axes[-1]) != 1 for one in others):
-            return False
-    if axes[-1] != channels.axis or lengths[dimension] != len(channels.units):
-        return False
-    return all(
-        sized(walk, asked_sizes(cast("Call", value.call), rank), axis + rank, channels.units)
-        for value, axis in zip(chain[1:], axes[1:], strict=True)
-        if (rank := len(value.shape or ()))
-    )
 
 
 def width_of_operand(walk: Walk, operand: Value, axis: int) -> int:
