@@ -1,6 +1,7 @@
 """A search from its beginning to the files that it leaves."""
 
 import csv
+import json
 import re
 import time
 import warnings
@@ -208,7 +209,12 @@ def test_the_same_call_goes_on_where_it_was_left(
     assert not part_of_it.report.finished
     assert len(part_of_it.report.tried) == 2
     assert part_of_it.report.chosen is not None  # the best so far
+    spent = tmp_path / "state" / "spent.json"
+    assert 0 < json.loads(spent.read_text()) < part_of_it.report.seconds
+    spent.write_text("1000.0")
     rest = shrink(dense, DATA, out=tmp_path, **OPTIONS).report
+    assert 1000 < rest.seconds < 2000  # of both calls
+    assert rest.forecast == part_of_it.report.forecast
     for one, other in zip(rest.tried, whole.tried, strict=True):
         assert one.model_copy(update={"seconds": 0.0}) == other.model_copy(update={"seconds": 0.0})
 

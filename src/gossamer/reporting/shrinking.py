@@ -43,11 +43,12 @@ def write_shrinking(report: Shrinking, folder: Path) -> Path:
     for figure in drawn:
         write_pictures(figure, report.model, folder)
     page = folder / "report.html"
-    write_whole(page, render("shrinking.html.j2", _values(report, drawn)).encode())
+    write_whole(page, render("shrinking.html.j2", page_values(report, drawn)).encode())
     return page
 
 
-def _values(report: Shrinking, drawn: tuple[Figure, ...]) -> dict[str, Any]:
+def page_values(report: Shrinking, drawn: tuple[Figure, ...]) -> dict[str, Any]:
+    """Return what the page's template shows of a search and its figures."""
     shown = {figure.name: page_figure(i + 1, figure) for i, figure in enumerate(drawn)}
     names = ("trade-off", "kept", "tolerance", "curves")
     first, *more = report.findings or ("Nothing was found.",)

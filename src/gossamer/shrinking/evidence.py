@@ -113,7 +113,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
     before, after, drop = _before_and_after(search, chosen)
     times = timed(search.meter, chosen.dense, chosen.network, options, known.seconds)
     epochs = sum(one.epochs for one in found.tried) + (way.spent if way else 0)
-    seconds = time.monotonic() - known.started
+    seconds = search.journal.earlier + time.monotonic() - known.started
     part = "validation" if data.test is None else "test"
     said = (
         *findings(found, search.budget, options, before, after, drop, times, part),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,9 @@ class Journal:
     folder: Path | None
     key: str
     tried: list[Tried] = field(default_factory=list)
+    earlier: float = 0.0
+    """Seconds that earlier calls took, up to the last of what they kept."""
+    _opened: float = field(default_factory=time.monotonic)
     _states: dict[int, tuple[dict[str, Tensor], Mask]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,6 +73,7 @@ class Journal:
             ) from error
         if known is not None and known != {"key": self.key, "version": VERSION}:
             raise self.another()
+        self.earlier = self.note("spent") or 0.0
         while (told := self.note(_name(len(self.tried)))) is not None:
             self.tried.append(Tried.model_validate(told))
 
@@ -131,6 +136,11 @@ class Journal:
             mask.save(self._place / f"{name}.mask.safetensors")
             self.write(name, tried.model_dump(mode="json"))
         self.tried.append(tried)
+        self.keep_time()
+
+    def keep_time(self) -> None:
+        """Keep how long the search has taken, for a later call that goes on."""
+        self.write("spent", self.earlier + time.monotonic() - self._opened)
 
     def restore(self, number: int, network: nn.Module) -> Mask:
         """Give a network the weights of a candidate, and return its mask."""

@@ -138,6 +138,7 @@ def _plan(task: Search) -> Plan:
         made, epochs=_affordable(task, made), early=early_in(task.budget, len(made.rungs))
     )
     task.journal.write("plan", made.to_dict())
+    task.journal.keep_time()
     return made
 
 

@@ -248,7 +248,8 @@ def begin(
     whole = Search(
         dense, data, learnt, ground, meter, budget, journal, follow, stop, deadline, pace
     )
-    forecast = time.monotonic() - started + pace.forecast(options)
+    forecast = journal.note("forecast") or time.monotonic() - started + pace.forecast(options)
+    journal.write("forecast", forecast)
     known = Circumstances(
         model_name=type(dense).__name__,
         remarks=(*data.notes, *notes, *_remarks(whole, time_limit)),
