@@ -306,6 +306,7 @@ void blocks(const Strip& given, const Panel& given_panel) {
 
 }  // namespace
 
-GOSSAMER_EXPORT(StripLoops, block_loops, GOSSAMER_STRIP_LOOPS(blocks))
+GOSSAMER_EXPORT(StripLoops, block_loops,
+                GOSSAMER_STRIP_LOOPS(blocks, strip_pixels, GOSSAMER_STRIPS))
 
 }  // namespace gossamer::batched

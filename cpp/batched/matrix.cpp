@@ -167,13 +167,17 @@ class Packer {
     std::vector<Places> places_;
 };
 
+bool in_blocks(const Weights& weights, std::int64_t groups) {
+    const bool spread = weights.kind == WeightsKind::dense && groups > 1;
+    return spread ? weights.rows / groups % block_rows == 0 : weights.kind != WeightsKind::sparse;
+}
+
 PackedMatrix::PackedMatrix(const Weights& weights, std::int64_t groups, const Cut& cut,
                            const OffsetOf& offset) {
     const bool spread = weights.kind == WeightsKind::dense && groups > 1;
-    const Weights indexed =
-        spread ? with_indices(weights, weights.rows / groups % block_rows == 0) : Weights{};
+    blocks_ = in_blocks(weights, groups);
+    const Weights indexed = spread ? with_indices(weights, blocks_) : Weights{};
     const Weights& packed = spread ? indexed : weights;
-    blocks_ = packed.kind != WeightsKind::sparse;
     Packer packer(*this, packed, cut.share > 0 ? cut.share : packed.rows, offset);
     for (std::int64_t first = 0; first < packed.rows; first += cut.rows) {
         for (std::size_t slice = 0; slice + 1 < cut.slice_columns.size(); ++slice) {
@@ -185,6 +189,7 @@ PackedMatrix::PackedMatrix(const Weights& weights, std::int64_t groups, const Cu
             packer.add(panel, cut.slice_columns[slice], cut.slice_columns[slice + 1]);
         }
     }
+    if (!blocks_) entries_.resize(entries_.size() + entries_behind, Entry{});
     packer.finish();
     put_in_large_pages(entries_);
     put_in_large_pages(values_);

@@ -22,6 +22,9 @@ struct Cut {
 // Where the input of the weight at (row, column) lies, in floats from the corner of the window.
 using OffsetOf = std::function<std::int32_t(std::int64_t, std::int64_t)>;
 
+// Whether it is packed in blocks of 4 rows that read the same inputs, rather than scattered.
+bool in_blocks(const Weights& weights, std::int64_t groups);
+
 class PackedMatrix {
   public:
     // The rows are those of so many groups of channels, which read different inputs.

@@ -32,6 +32,24 @@ GOSSAMER_INLINE Vector load_fours(const float* from) {
 #endif
 }
 
+// Of four entries, in floats.
+struct Places {
+    int64_t at[4];
+};
+
+GOSSAMER_INLINE Places places_of(const Entry* four) {
+    const Offsets* offsets =
+        reinterpret_cast<const Offsets*>(reinterpret_cast<const float*>(four) + 4);
+    const uint64_t first = offsets[0], second = offsets[1];
+    Places places{{static_cast<uint32_t>(first), static_cast<int64_t>(first >> 32),
+                   static_cast<uint32_t>(second), static_cast<int64_t>(second >> 32)}};
+#if defined(__x86_64__)
+    // Not in a vector, as GCC would have it.
+    asm("" : "+r"(places.at[0]), "+r"(places.at[1]), "+r"(places.at[2]), "+r"(places.at[3]));
+#endif
+    return places;
+}
+
 // `step` is how many pixels apart the inputs of neighbouring outputs are, 0 if any number.
 template <int rows, int pixels, int step>
 GOSSAMER_INLINE void add_scattered(Vector weight, const float* input, ptrdiff_t input_row,
@@ -62,15 +80,17 @@ GOSSAMER_INLINE void add_row(const Entry* entry, const Entry* end, const float* 
     const auto add = [&](Vector weight, int64_t offset, Sums<count>& to) GOSSAMER_LAMBDA_INLINE {
         add_scattered<rows, pixels, step>(weight, input + offset, input_row, input_pixel, to);
     };
+    // Where inputs of four entries lie is known before those before them are added up: an address
+    // that is waited for holds up all loads behind it.
+    Places next = places_of(entry);
     for (; end - entry >= 4; entry += 4) {
-        const float* values = reinterpret_cast<const float*>(entry);
-        const Offsets* offsets = reinterpret_cast<const Offsets*>(values + 4);
-        const Vector weights = load_fours(values);
-        const uint64_t first = offsets[0], second = offsets[1];
-        add(spread<0>(weights, EveryLane{}), static_cast<uint32_t>(first), more[0]);
-        add(spread<1>(weights, EveryLane{}), static_cast<int64_t>(first >> 32), more[1 % side]);
-        add(spread<2>(weights, EveryLane{}), static_cast<uint32_t>(second), more[2 % side]);
-        add(spread<3>(weights, EveryLane{}), static_cast<int64_t>(second >> 32), more[3 % side]);
+        const Vector weights = load_fours(reinterpret_cast<const float*>(entry));
+        const Places now = next;
+        next = places_of(entry + 4);
+        add(spread<0>(weights, EveryLane{}), now.at[0], more[0]);
+        add(spread<1>(weights, EveryLane{}), now.at[1], more[1 % side]);
+        add(spread<2>(weights, EveryLane{}), now.at[2], more[2 % side]);
+        add(spread<3>(weights, EveryLane{}), now.at[3], more[3 % side]);
     }
     for (; entry < end; ++entry) add(broadcast(entry->value), entry->offset, more[0]);
 #pragma GCC unroll 4
@@ -164,6 +184,12 @@ void scattered(const Strip& given, const Panel& given_panel) {
 
 }  // namespace
 
-GOSSAMER_EXPORT(StripLoops, scattered_loops, GOSSAMER_STRIP_LOOPS(scattered))
+#if GOSSAMER_WIDTH == 16
+GOSSAMER_EXPORT(StripLoops, scattered_loops,
+                GOSSAMER_STRIP_LOOPS(scattered, long_pixels, GOSSAMER_LONG_STRIPS))
+#else
+GOSSAMER_EXPORT(StripLoops, scattered_loops,
+                GOSSAMER_STRIP_LOOPS(scattered, strip_pixels, GOSSAMER_STRIPS))
+#endif
 
 }  // namespace gossamer::batched

@@ -47,9 +47,18 @@ class StripProduct {
     void run(const Views& views, Range rows, Range columns, Range shares) const;
 
   private:
-    StripShape strip_shape(std::int64_t columns) const;
+    // How sums are walked.
+    struct Walk {
+        StripShape strip;
+        std::int64_t slices;  // of the columns
+    };
+    Walk walk(const Weights& weights, std::int64_t columns) const;
+    Walk fastest_walk(const Weights& weights, std::int64_t columns, std::int64_t longest) const;
+    double cycles(const Weights& weights, double pixels, std::int64_t slices) const;
+    std::int64_t most_slices(const Weights& weights) const;
+    std::int64_t vectors_read(StripShape strip) const;
     std::int64_t bytes_of_slice(WeightsKind kind, std::int64_t bytes) const;
-    Cut cut(const Weights& weights, std::int64_t shares) const;
+    Cut cut(const Weights& weights, std::int64_t shares, std::int64_t slices) const;
     void find_starts();
     // Of a panel.
     Panel part_of(std::size_t number, Range shares) const;
@@ -61,10 +70,10 @@ class StripProduct {
     std::int64_t width_;
     bool pooled_;  // in registers
     std::int64_t inputs_per_group_;
+    const StripLoops* loops_;
     StripShape strip_;
     std::vector<std::int64_t> slice_columns_;  // see Cut
     std::unique_ptr<PackedMatrix> matrix_;
-    const StripLoops* loops_;
     std::int64_t shares_ = 1;
     std::int64_t share_;                             // rows
     std::vector<std::vector<std::int32_t>> starts_;  // of each panel, from each share on

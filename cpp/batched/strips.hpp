@@ -64,14 +64,18 @@ struct Strip {
 using StripKernel = void (*)(const Strip&, const Panel&);
 
 constexpr int rows_ahead = 4;    // sums are fetched so many rows before they are needed
-constexpr int strip_pixels = 8;  // most pixels of a strip
+constexpr int strip_pixels = 8;  // most pixels of a strip,
+constexpr int long_pixels = 16;  //   and where there are registers for them
 constexpr int pair_pixels = 6;   // most of a strip of two rows that is pooled at once
+// So many entries behind the last one are looked at, though not used.
+constexpr int entries_behind = 4;
 
 struct StripLoops {
     int width;
+    int longest;  // strip of one row, in pixels
     // By how far apart the inputs of neighbouring pixels are (next to each other, two apart, or any
     // distance) and the pixels of the strip.
-    StripKernel plain[3][strip_pixels + 1];
+    StripKernel plain[3][long_pixels + 1];
     // Two rows, pooled 2 by 2 (maximum or average), inputs next to each other. By the pixels of one
     // row, an even number.
     StripKernel pooled[2][pair_pixels + 1];

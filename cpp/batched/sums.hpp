@@ -66,16 +66,17 @@ GOSSAMER_INLINE void begin_sums(const Strip& strip, int64_t channel, Sums<rows *
     }
 }
 
-#define GOSSAMER_STRIPS(KERNEL, STEP) \
-    {nullptr,                         \
-     KERNEL<1, 1, STEP, Pooled::no>,  \
-     KERNEL<1, 2, STEP, Pooled::no>,  \
-     KERNEL<1, 3, STEP, Pooled::no>,  \
-     KERNEL<1, 4, STEP, Pooled::no>,  \
-     KERNEL<1, 5, STEP, Pooled::no>,  \
-     KERNEL<1, 6, STEP, Pooled::no>,  \
-     KERNEL<1, 7, STEP, Pooled::no>,  \
-     KERNEL<1, 8, STEP, Pooled::no>}
+#define GOSSAMER_STRIPS(KERNEL, STEP)                                        \
+    nullptr, KERNEL<1, 1, STEP, Pooled::no>, KERNEL<1, 2, STEP, Pooled::no>, \
+        KERNEL<1, 3, STEP, Pooled::no>, KERNEL<1, 4, STEP, Pooled::no>,      \
+        KERNEL<1, 5, STEP, Pooled::no>, KERNEL<1, 6, STEP, Pooled::no>,      \
+        KERNEL<1, 7, STEP, Pooled::no>, KERNEL<1, 8, STEP, Pooled::no>
+#define GOSSAMER_LONG_STRIPS(KERNEL, STEP)                                \
+    GOSSAMER_STRIPS(KERNEL, STEP), KERNEL<1, 9, STEP, Pooled::no>,        \
+        KERNEL<1, 10, STEP, Pooled::no>, KERNEL<1, 11, STEP, Pooled::no>, \
+        KERNEL<1, 12, STEP, Pooled::no>, KERNEL<1, 13, STEP, Pooled::no>, \
+        KERNEL<1, 14, STEP, Pooled::no>, KERNEL<1, 15, STEP, Pooled::no>, \
+        KERNEL<1, 16, STEP, Pooled::no>
 #define GOSSAMER_PAIRS(KERNEL, POOLED) \
     {nullptr,                          \
      nullptr,                          \
@@ -84,14 +85,12 @@ GOSSAMER_INLINE void begin_sums(const Strip& strip, int64_t channel, Sums<rows *
      KERNEL<2, 4, 1, POOLED>,          \
      nullptr,                          \
      KERNEL<2, 6, 1, POOLED>}
-// All loops of a kernel<rows, pixels, step, pooled>.
-#define GOSSAMER_STRIP_LOOPS(KERNEL)                                                              \
-    {                                                                                             \
-        width,                                                                                    \
-            {GOSSAMER_STRIPS(KERNEL, 1), GOSSAMER_STRIPS(KERNEL, 2), GOSSAMER_STRIPS(KERNEL, 0)}, \
-        {                                                                                         \
-            GOSSAMER_PAIRS(KERNEL, Pooled::maximum), GOSSAMER_PAIRS(KERNEL, Pooled::average)      \
-        }                                                                                         \
+// All loops of a kernel<rows, pixels, step, pooled>, whose strips of one row are STRIPS.
+#define GOSSAMER_STRIP_LOOPS(KERNEL, LONGEST, STRIPS)                                        \
+    {                                                                                        \
+        width, LONGEST, {{STRIPS(KERNEL, 1)}, {STRIPS(KERNEL, 2)}, {STRIPS(KERNEL, 0)}}, {   \
+            GOSSAMER_PAIRS(KERNEL, Pooled::maximum), GOSSAMER_PAIRS(KERNEL, Pooled::average) \
+        }                                                                                    \
     }
 
 }  // namespace

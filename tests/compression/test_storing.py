@@ -76,6 +76,15 @@ def test_usual_kinds(weights: np.ndarray, kind: Layout) -> None:
     assert stored.weights.layout == kind
 
 
+@pytest.mark.parametrize(("kept", "kind"), [(0.6, "csr"), (0.7, "dense")])
+def test_convolutions_are_sparse_up_to_more_non_zeros(kept: float, kind: Layout) -> None:
+    weights = np.random.default_rng(0).permutation(np.arange(4 * 18) < kept * 4 * 18)
+    network = Network((2, 5, 5), (convolution(weights.reshape(4, 18).astype(np.float32)),), 1)
+    (stored,) = with_usual_layouts(network).layers
+    assert isinstance(stored, Convolution)
+    assert stored.weights.layout == kind
+
+
 def test_words_say_how_many_numbers_are_stored() -> None:
     network = Network((2, 5, 5), (convolution(np.eye(4, 18)),), 1)
     assert layers_in_words(stored_as(network, ["csr"])) == [

@@ -9,6 +9,7 @@ import numpy as np
 
 from gossamer.engine import (
     BLOCK_ROWS,
+    Convolution,
     Floats,
     Layout,
     Network,
@@ -24,6 +25,8 @@ _MOST_DENSE = 0.9
 """Share of non-zeros above which weights are never stored sparse: the pattern alone costs more."""
 _USUALLY_DENSE = 0.5
 """Share of non-zeros from which on a layer is usually faster dense."""
+_USUALLY_DENSE_WINDOWS = 0.65
+"""The same of a convolution, which reads its weights once for many positions."""
 _MOST_FILL = 1.25
 """How many numbers blocks may hold for each non-zero."""
 _PRUNED_BELOW = 0.7
@@ -103,7 +106,8 @@ def _usual_layout(layer: Operator) -> Layout | None:
     if weights is None:
         return None
     matrix = unpack_weights(weights)
-    sparse = np.count_nonzero(matrix) < _USUALLY_DENSE * matrix.size
+    dense_from = _USUALLY_DENSE_WINDOWS if isinstance(layer, Convolution) else _USUALLY_DENSE
+    sparse = np.count_nonzero(matrix) < dense_from * matrix.size
     return suitable[-1] if sparse else "dense"
 
 
