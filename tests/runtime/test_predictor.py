@@ -113,14 +113,15 @@ def test_as_many_threads_as_cores_are_the_default(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
+    monkeypatch.setattr(module, "available_cores", lambda: 5)
     predictor = Predictor(network, {})
+    monkeypatch.setattr(module, "available_cores", lambda: pytest.fail("asked at each call"))
 
     def run(inputs: tuple[np.ndarray, ...], threads: int) -> tuple[np.ndarray, ...]:
         seen.append(threads)
         return (np.zeros((len(inputs[0]), 4), np.float32),)
 
     monkeypatch.setattr(predictor.plans.for_shapes(()).engine, "run", run)
-    monkeypatch.setattr(module, "available_cores", lambda: 5)
     predictor(np.zeros((1, 2, 6, 6)))
     predictor(np.zeros((1, 2, 6, 6)), threads=2)
     assert seen == [5, 2]

@@ -195,6 +195,37 @@ def test_answers_without_classes_are_held_to_rounding() -> None:
         compared(model, {"it": lambda x: small(x) + 0.01}, split, task)
 
 
+@pytest.mark.parametrize("error", [0.0, 1e-2])
+def test_outputs_of_one_number_an_example_without_an_axis_of_their_own_are_compared(
+    error: float,
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)).eval().requires_grad_(False)
+    split = Split(torch.randn(12, 6), torch.randn(12))
+    task = task_of(functional.mse_loss, lambda outputs, targets: (outputs - targets).abs(),
+                   higher_is_better=False)  # fmt: skip
+    forms = {"it": lambda inputs: model(inputs) + error * (torch.arange(12) == 3)}
+    if error:
+        with pytest.raises(InputError, match="other answers than the masked network on 1 "):
+            compared(model, forms, split, task)
+    else:
+        assert compared(model, forms, split, task).same == 12
+
+
+def test_numbers_without_an_axis_stand_beside_classes() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits, self.age = nn.Linear(6, 3), nn.Linear(6, 1)
+
+        def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.logits(inputs), "age": self.age(inputs).squeeze(-1)}
+
+    model = Both().eval().requires_grad_(False)
+    split = Split(torch.randn(12, 6), torch.arange(12) % 3)
+    assert compared(model, {"it": model}, split, classification()).same == 12
+
+
 def test_every_form_of_the_network_is_held_to_the_masked_one() -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 3).eval()

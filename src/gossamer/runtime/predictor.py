@@ -95,6 +95,8 @@ class Predictor:
         self.input_shape = self.signature.inputs[0].shape
         self.output_shape = self.signature.outputs[0].shape
         self.plans = Plans(network, self.signature)
+        # Asked once: reading the quotas of control groups takes longer than a small network does.
+        self._threads = min(available_cores(), MOST_THREADS)
 
     def __call__(
         self,
@@ -112,7 +114,7 @@ class Predictor:
             numbers are to be scaled as in training, and are computed with as float32; where the
             network takes whole numbers, such as tokens, or truth values, these.
         threads
-            How many to use; by default as many as this process has cores.
+            How many to use; by default as many as this process had cores when it loaded the file.
 
         Returns
         -------
@@ -135,7 +137,7 @@ class Predictor:
         >>> predictor(input_1=[[2.0, 3.0]], input_0=[[1.0]]).tolist()
         [[2.0, 3.0, 1.0]]
         """
-        count = min(available_cores(), MOST_THREADS) if threads is None else threads
+        count = self._threads if threads is None else threads
         if type(count) is not int or not 1 <= count <= MOST_THREADS:
             raise InputError(
                 f"threads is {threads!r}, expected a whole number from 1 to {MOST_THREADS}."

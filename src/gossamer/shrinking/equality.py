@@ -161,7 +161,7 @@ def compared(
                 wrong = ~equal & ~near
                 close |= near
             else:
-                equal = torch.stack([(off <= 1).flatten(1).all(1) for off in offs]).all(0)
+                equal = torch.stack([_within(off, len(rows)) for off in offs]).all(0)
                 wrong = ~equal & (here > _FAULT)
             if bool(wrong.any()):
                 raise InputError(_fault(name, int(wrong.sum()), task))
@@ -169,6 +169,12 @@ def compared(
         same += len(one.given) - int((~good).sum())
         unclear += int(close.sum())
     return Equality(len(split), same, unclear, largest, task.is_classification)
+
+
+def _within(off: Tensor, count: int) -> Tensor:
+    """Return which examples are within their bounds; all or none by what is no number of each."""
+    each = off.ndim > 0 and len(off) == count
+    return (off <= 1).reshape(count if each else 1, -1).all(1).expand(count)
 
 
 def _looked_at(one: _Exact, answers: Sequence[list[Tensor]]) -> Tensor:
@@ -186,7 +192,7 @@ def _looked_at(one: _Exact, answers: Sequence[list[Tensor]]) -> Tensor:
         off = torch.zeros(count, dtype=torch.float64)
         for f, r in zip(found, one.tensors, strict=True):
             if r.numel() and len(r) == count:
-                off = torch.maximum(off, (f - r).abs().flatten(1).amax(1))
+                off = torch.maximum(off, (f - r).abs().reshape(count, -1).amax(1))
         wanted |= ~equal
         wanted[off.topk(min(_LOOKED_AT, count)).indices] = True
         wanted[margin.topk(min(_LOOKED_AT, count), largest=False).indices] = True

@@ -161,8 +161,9 @@ def task_of(
         )
     if higher_is_better is None:
         raise InputError(
-            "higher_is_better is missing: say whether a larger metric is better (True, as of an "
-            "accuracy) or a smaller one (False, as of an error)"
+            "higher_is_better is missing: say whether a larger metric is better (True or "
+            "--higher-is-better, as of an accuracy) or a smaller one (False or --lower-is-better, "
+            "as of an error)"
         )
     for what, function in (("loss", loss), ("metric", metric)):
         if not callable(function):
