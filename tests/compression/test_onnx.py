@@ -178,6 +178,21 @@ def test_the_size_of_the_batch_stays_open(kind: str, tmp_path: Path) -> None:
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_an_only_argument_may_be_a_dictionary(tmp_path: Path) -> None:
+    class OfBatch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            return self.layer(batch["x"]) * batch["scale"]  # type: ignore[no-any-return]
+
+    example = {"batch": {"x": torch.randn(2, 6), "scale": torch.rand(2, 1)}}
+    report = export_report(OfBatch().eval(), example, tmp_path / "network.onnx")
+    assert report.batch is None
+    assert report.difference < 1e-6
+
+
 OF_ONE_SIZE: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "few": lambda y, x: y if x.shape[0] > 2 else -y,
     "far too many to be tried": lambda y, x: y if x.shape[0] <= 5000 else -y,

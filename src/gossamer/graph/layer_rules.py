@@ -21,6 +21,7 @@ from gossamer.graph.channels import (
 )
 from gossamer.graph.filled import channels_of
 from gossamer.graph.layers import (
+    ByChannel,
     Projection,
     UnitLayer,
     WeightedLayer,
@@ -201,26 +202,26 @@ def constant_outputs(walk: Walk, layer: Layer, source: Channels | None) -> Tenso
 
 
 def channelwise(walk: Walk, value: Value, call: Call) -> Description:
-    """Follow a batch normalisation or a PReLU."""
-    layer = cast("_BatchNorm | nn.PReLU", call.module or _held_normalisation(walk, call))
+    """Follow a batch or instance normalisation, or a PReLU."""
+    layer = cast("ByChannel | nn.PReLU", call.module or _held_normalisation(walk, call))
     before = given(call)[0]
     source = walk.of(before)
     assert isinstance(source, Channels)
     if source.axis + len(walk.shape(before)) != 1:
         return unknown(walk, value, call)
     # A PReLU of one slope has nothing for each channel, and may serve layers of several widths.
-    if isinstance(layer, _BatchNorm) or layer.num_parameters > 1:
+    if isinstance(layer, ByChannel) or layer.num_parameters > 1:
         name = walk.names[id(layer)]
         found = walk.found.channelwise.setdefault(name, Channelwise(layer, source.units))
         walk.found.tie(found.units, source.units)
         directly = before.call is not None and before.call.module is not None
         found.sources.add(walk.name_of(cast("Call", before.call)) if directly else None)
-    if isinstance(layer, _BatchNorm):
+    if isinstance(layer, ByChannel):
         filled = [p for p in parameters_of(call) if not is_lazy(p)]
         walk.found.scaled += [(parameter, 0, source.units) for parameter in filled]
     if not walk.with_constants:
         return source
-    compute = _normalised if isinstance(layer, _BatchNorm) else _rectified
+    compute = _normalised if isinstance(layer, ByChannel) else _rectified
     return replace(source, constants=finite(compute(layer, source.constants)))
 
 
@@ -233,11 +234,11 @@ def _held_normalisation(walk: Walk, call: Call) -> _BatchNorm | None:
 
 
 def normalises_channels(walk: Walk, call: Call) -> bool:
-    """Tell whether a call is of a batch normalisation, or of the function with the numbers of one.
+    """Tell whether a call normalises each channel, by a layer or the function with one's numbers.
 
     A kind of one's own may normalise and then do more: that it calls the function is seen.
     """
-    return isinstance(call.module, _BatchNorm) or _held_normalisation(walk, call) is not None
+    return isinstance(call.module, ByChannel) or _held_normalisation(walk, call) is not None
 
 
 def normalisation(walk: Walk, _value: Value, call: Call) -> Description:
@@ -305,11 +306,14 @@ def _dimension_of_channels(
 
 
 def _normalised(norm: nn.Module, constants: Tensor) -> Tensor:
-    assert isinstance(norm, _BatchNorm)
-    if norm.running_mean is None or norm.running_var is None:
+    assert isinstance(norm, ByChannel)
+    if norm.running_mean is not None and norm.running_var is not None:
+        mean, variance = norm.running_mean.cpu().double(), norm.running_var.cpu().double()
+        values = (constants - mean) / (variance + norm.eps).sqrt()
+    elif isinstance(norm, _BatchNorm):
         return not_constant(len(constants))
-    mean, variance = norm.running_mean.cpu().double(), norm.running_var.cpu().double()
-    values = (constants - mean) / (variance + norm.eps).sqrt()
+    else:  # an instance is what its mean is, where it is the same at all places
+        values = constants - constants
     if not norm.affine:
         return values
     scale, shift = norm.weight.detach().cpu().double(), norm.bias.detach().cpu().double()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,10 @@ def parameter_of(layer: UnitLayer) -> nn.Parameter:
     return cast("nn.Parameter", layer.weight)
 
 
-ChannelwiseLayer = _BatchNorm | nn.PReLU | nn.LayerNorm | nn.RMSNorm
+ByChannel = _BatchNorm | _InstanceNorm
+"""A normalisation that takes the numbers of each channel by themselves."""
+
+ChannelwiseLayer = ByChannel | nn.PReLU | nn.LayerNorm | nn.RMSNorm
 """A layer that holds some numbers for each channel, and reads nothing but zeros of what can go."""
 
 

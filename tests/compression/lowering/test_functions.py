@@ -13,6 +13,14 @@ from gossamer.compression.lowering.tracing import trace
 from gossamer.engine import Engine, run_portable
 from lowered_functions import Behind, errors, network_of
 
+
+def written(x: Tensor, mask: Tensor) -> Tensor:
+    """Write numbers into places that a mask tells."""
+    x[mask] = 2.0
+    x[x < -1] = 0.0
+    return x
+
+
 PROTOTYPES = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "abs, sign": lambda x: x.abs() * x.sign(),
@@ -43,6 +51,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 CONDITIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "compared": lambda x: (x > 0.1).float() + (x <= x.flip(1)).to(x.dtype) * x,
     "equal": lambda x: (x.round() == 0).float() + (x.round() != x.round().flip(2)).float(),
+    "written by a mask": lambda x: written(x * 1.0, x > 0.5),
+    "places of two axes": lambda x: x[:, :, [2, 0, 1], [4, 0, 4]] + x[:, [3, 1, 0, 2], [-1], 1:4],
+    "tables of places": lambda x: x[:, :, torch.tensor([[0, 2], [-2, 1]])].amax((2, 3)),
     "both": lambda x: ((x > -1) & (x < 1) | ~(x < 5)).float(),
     "where": lambda x: torch.where(x > 0, x, -2 * x),
     "where numbers": lambda x: torch.where(x > 0, 1.5, x) + torch.where(x.abs() > 1, x, 0.0),
@@ -76,12 +87,17 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
         x.mean((1, 2)), PROTOTYPES[0], dim=1
     ),
     "distances": lambda x: functional.pairwise_distance(x, x.flip(1), 2.0, keepdim=True),
+    "distances to prototypes": lambda x: (
+        torch.cdist(x.mean((1, 2)), PROTOTYPES.to(x))
+        + torch.cdist(x[:, 0], PROTOTYPES.to(x), p=1.0).mean(1)
+    ),
     "cosines of nothing": lambda x: functional.cosine_similarity(0 * x, x, dim=2),
     "logarithm of sums": lambda x: x.logsumexp((1, 2)),
     "cumulated": lambda x: x.cumsum(2) + x.cumsum(-3),
     "cumulated product": lambda x: (1 + x / 100).cumprod(3) + x.sign().cumprod(1),
     "logarithm of cumulated sums": lambda x: x.logcumsumexp(3) - x.logcumsumexp(1),
 }
+CUBE = torch.randn(3, 5, 5, generator=torch.Generator().manual_seed(2))
 PER_HEAD, MIXED, ON_THE_LEFT = torch.randn(4, 5, 2), torch.randn(6, 3), torch.randn(4, 6, 5)
 PRODUCTS: dict[str, Callable[[Tensor], Tensor]] = {
     "products": lambda x: x @ x.transpose(2, 3) @ x,
@@ -94,6 +110,9 @@ PRODUCTS: dict[str, Callable[[Tensor], Tensor]] = {
     "einsum": lambda x: torch.einsum("bchw,bdhw->bcd", x, x),
     "einsum over heads": lambda x: torch.einsum("bihd,bjhd->bhij", x, x[:, :3]),
     "einsum with a constant": lambda x: torch.einsum("bchw,cwd->bhcd", x, PER_HEAD.to(x)),
+    "a product of two": lambda x: functional.bilinear(
+        x, x[:, :1].tanh().expand_as(x), CUBE.to(x), CUBE[:, 0, 0].to(x)
+    ),
     "softmax over an axis": lambda x: x.softmax(-1) + x.log_softmax(2),
 }  # fmt: skip
 LARGER, LARGEST = torch.randn(4, 3, 5), torch.rand(4, 3, 5) < 0.5

@@ -5,13 +5,18 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from gossamer.compression.compacting.hooks import what_runs_beside
 from gossamer.graph.calls import Call, Graph
-from gossamer.graph.layers import ChannelwiseLayer, Projection, WeightedLayer, groups_of
+from gossamer.graph.layers import (
+    ByChannel,
+    ChannelwiseLayer,
+    Projection,
+    WeightedLayer,
+    groups_of,
+)
 from gossamer.networks.attention import NarrowMultiheadAttention
 from gossamer.networks.normalisation import narrow, normalised_axis
 
@@ -20,6 +25,7 @@ _CUT = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d,
     nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.PReLU,
+    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
 )  # fmt: skip
 
 
@@ -223,7 +229,7 @@ def cut_channels(layer: ChannelwiseLayer, kept: Tensor, shift: Tensor) -> None:
             setattr(layer, name, cut)
     if isinstance(layer, nn.PReLU):
         layer.num_parameters = layer.weight.numel()
-    elif isinstance(layer, _BatchNorm):
+    elif isinstance(layer, ByChannel):
         layer.num_features = int(kept.sum())
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._sympy.printers import PythonPrinter
 
-from gossamer.compression.lowering.other_calls import OtherCalls, by_gather, by_topk
+from gossamer.compression.lowering.other_calls import OtherCalls, by_differences, by_gather, by_topk
 from gossamer.compression.lowering.tracing import quietly, several_examples
 from gossamer.compression.random_operations import random_operations
 from gossamer.core.errors import InputError
@@ -28,7 +28,11 @@ _FAR = tuple(2**power + one for power in range(4, 21) for one in (-1, 0, 1))
 """Sizes of which is only asked whether a condition holds."""
 
 
-_OTHERS: dict[str, Callable[..., Any]] = {"take_along_dim": by_gather, "sort": by_topk}
+_OTHERS: dict[str, Callable[..., Any]] = {
+    "take_along_dim": by_gather,
+    "cdist": by_differences,
+    "sort": by_topk,
+}
 """What does the same as functions that the exporter lacks, or has for one size of the batch."""
 
 
@@ -88,6 +92,8 @@ def _recorded(
     varying: Varying,
 ) -> Any:
     args, kwargs = example.clone().positional_and_named
+    if not kwargs and args and isinstance(args[-1], dict):
+        args = (*args, {})  # or a last dict would be taken for the keyword arguments
     counted: dict[int, str] = {} if batch is None else {0: batch}
     axes = [{**counted, **one} for one in varying or [{}] * len(example.tensors)]
     try:

@@ -1,16 +1,25 @@
 """What lies at places that are computed for each example, such as the last token of a sequence.
 
 PyTorch counts the examples beside the places, as in `x[torch.arange(len(x)), lengths - 1]`; here
-they are those of each example along an axis.
+they are those of each example along an axis. Places along several axes that are the same for all
+examples, as in `x[:, rows, columns]`, are places along one, and what a mask of truth values has
+written, as in `x[x < 0] = 0`, is chosen number by number.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from gossamer.compression.lowering.patterns import added_constant
 from gossamer.compression.lowering.replacing import called, replaced
-from gossamer.compression.lowering.tracing import Trace, numbers_of_examples, operation_name
+from gossamer.compression.lowering.tracing import (
+    Trace,
+    constants,
+    numbers_of_examples,
+    operation_name,
+)
 
 _aten = torch.ops.aten
 _WHOLE = (torch.int32, torch.int64)
@@ -40,10 +49,51 @@ def with_choices(trace: Trace) -> Trace:
 
     That is so where what is read has the batch in front, and each example places of its own.
     """
-    if not any(operation_name(node) == "index" for node in trace.graph.graph.nodes):
+    names = {operation_name(node) for node in trace.graph.graph.nodes}
+    if "index_put" in names:
+        trace = replaced(trace, _written_by_mask)
+    if "index" not in names:
         return trace
-    counting = numbers_of_examples(trace.graph)
-    return replaced(trace, lambda node: _indexed(node, counting))
+    counting, fixed = numbers_of_examples(trace.graph), constants(trace.graph)
+    return replaced(trace, lambda node: _indexed(node, counting) or _at_pairs(node, fixed))
+
+
+def _written_by_mask(node: fx.Node) -> fx.Node | None:
+    """Write one number in the places of a mask of the same shape."""
+    if operation_name(node) != "index_put" or any((*node.args, False)[3:4]):
+        return None
+    given, listed, written = tuple[Any, ...](node.args[:3])
+    found = [one.meta["val"] for one in (given, *listed, written) if isinstance(one, fx.Node)]
+    if len(listed) != 1 or len(found) != 3 or found[1].dtype != torch.bool:
+        return None
+    # Symbols are compared as they are written: comparing them as numbers would guess.
+    alike = str(found[0].shape) == str(found[1].shape) and found[0].dtype == found[2].dtype
+    if not alike or found[2].dim():
+        return None
+    return called(node, _aten.where.self, listed[0], written, given)
+
+
+def _at_pairs(node: fx.Node, fixed: Mapping[fx.Node, Tensor]) -> fx.Node | None:
+    """Read along one axis what lies at known places of neighbouring axes, or of several axes."""
+    if operation_name(node) != "index":
+        return None
+    given, listed = tuple[Any, ...](node.args)
+    chosen = {dim: one for dim, one in enumerate(listed) if one is not None}
+    first, last = min(chosen), max(chosen)
+    sizes = list(given.meta["val"].shape[first : last + 1])
+    several = len(chosen) > 1 or any(one.meta["val"].dim() > 1 for one in chosen.values())
+    known = all(one in fixed and fixed[one].dtype in _WHOLE for one in chosen.values())
+    plain = all(isinstance(size, int) for size in sizes) and last - first + 1 == len(chosen)
+    if not (first and several and known and plain):
+        return None
+    places = torch.zeros(1, dtype=torch.int64)
+    for size, one in zip(sizes, chosen.values(), strict=True):
+        places = places * size + fixed[one] % size
+    shape = list(torch.broadcast_tensors(*(fixed[one] for one in chosen.values()))[0].shape)  # type: ignore[no-untyped-call]
+    flat = called(node, _aten.flatten.using_ints, given, first, last)
+    held = added_constant(node.graph, places.flatten(), "places")
+    found = called(node, _aten.index_select.default, flat, first, held)
+    return called(node, _aten.unflatten.int, found, first, shape) if len(shape) != 1 else found
 
 
 def _indexed(node: fx.Node, counting: set[fx.Node]) -> fx.Node | None:

@@ -55,6 +55,24 @@ def by_gather(input: Tensor, indices: Tensor, dim: int) -> Tensor:  # noqa: A002
     return repeated(input, indices).gather(dim, repeated(indices, input))
 
 
+def by_differences(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "") -> Tensor:  # noqa: ARG001 - named as there
+    """Do what `cdist` does, without what PyTorch computes by products, which rounds more."""
+    differences = x1.unsqueeze(-2) - x2.unsqueeze(-3)
+    found: Tensor = torch.linalg.vector_norm(differences, p, -1)
+    return found
+
+
+def by_linear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Do what `bilinear` does by a linear layer of the first input and a sum over the second."""
+    outputs, first, second = weight.shape
+    rows = torch.nn.functional.linear(
+        input1, weight.transpose(1, 2).reshape(outputs * second, first)
+    )
+    by_output = rows.reshape(*rows.shape[:-1], outputs, second)
+    found: Tensor = (by_output * input2.unsqueeze(-2)).sum(-1)
+    return found if bias is None else found + bias
+
+
 def by_topk(
     input: Tensor,  # noqa: A002
     *,

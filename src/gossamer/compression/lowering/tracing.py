@@ -17,7 +17,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from gossamer.compression.lowering.in_place import without_writing
-from gossamer.compression.lowering.other_calls import OtherCalls, by_gather
+from gossamer.compression.lowering.other_calls import (
+    OtherCalls,
+    by_differences,
+    by_gather,
+    by_linear,
+)
 from gossamer.compression.lowering.packed_sequences import padded_sequences
 from gossamer.compression.lowering.recurrent_calls import (
     RecurrentCalls,
@@ -106,7 +111,7 @@ def _exported(
         if not strict:
             calls.enter_context(RecurrentCalls())
             calls.enter_context(padded_sequences())
-            calls.enter_context(OtherCalls({"take_along_dim": by_gather}))
+            calls.enter_context(OtherCalls(_OTHERS))
         program = torch.export.export(model, args, kwargs, dynamic_shapes=dimensions, strict=strict)
     with quietly():
         graph = _module_of(program)
@@ -162,6 +167,12 @@ def _composed(*functions: torch._ops.OpOverload) -> dict[torch._ops.OpOverload, 
 
 
 _aten = torch.ops.aten
+_OTHERS: dict[str, Callable[..., Any]] = {
+    "take_along_dim": by_gather,
+    "cdist": by_differences,
+    "bilinear": by_linear,
+}
+"""What does the same as functions that no operator computes, or for one size of the batch only."""
 _DECOMPOSED = _composed(
     _aten.einsum.default,
     _aten.tensordot.default,
