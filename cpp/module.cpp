@@ -296,7 +296,7 @@ void add_engine(nb::module_& module) {
             nb::arg("plan"), nb::arg("instruction_set"))
         .def_prop_ro("instruction_set",
                      [](const Engine& self) { return name_of(self.instruction_set()); })
-        .def_prop_ro("side_by_side", &Engine::side_by_side)
+        .def_prop_ro("leading", &Engine::leading)
         .def("run", &run, nb::arg("inputs"), nb::arg("outputs"), nb::arg("threads"))
         .def("layer_seconds", &layer_seconds, nb::arg("inputs"), nb::arg("threads"),
              nb::arg("repeats"));

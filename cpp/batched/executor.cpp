@@ -59,6 +59,14 @@ class TransferStep : public Step {
     std::int64_t size_;
 };
 
+bool is_read(const Plan& plan, int value) {
+    const auto is = [&](const std::vector<int>& values) {
+        return std::count(values.begin(), values.end(), value) > 0;
+    };
+    return is(plan.outputs) || std::any_of(plan.layers.begin(), plan.layers.end(),
+                                           [&](const auto& layer) { return is(layer->reads); });
+}
+
 class BatchedExecutor : public Executor {
   public:
     BatchedExecutor(const Plan& plan, InstructionSet set) : context_(context_for(plan, set)) {
@@ -109,8 +117,10 @@ class BatchedExecutor : public Executor {
     // None for a layer that gives what it reads as it lies.
     std::unique_ptr<Step> step_for(const Plan& plan, const Stage& stage) const {
         const auto position = static_cast<std::size_t>(stage.begin);
-        if (position < plan.inputs)
+        if (position < plan.inputs) {
+            if (!is_read(plan, static_cast<int>(position))) return nullptr;
             return std::make_unique<TransferStep>(plan, context_.set, true, position);
+        }
         if (position > plan.layers.size()) {
             return std::make_unique<TransferStep>(plan, context_.set, false,
                                                   position - plan.layers.size() - 1);

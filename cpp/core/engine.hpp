@@ -21,8 +21,9 @@ class Engine {
     const std::vector<std::int64_t>& output_sizes() const { return output_sizes_; }
     std::size_t layers() const { return layers_; }
     InstructionSet instruction_set() const { return set_; }
-    // Whether it can compute examples side by side, in the lanes of vectors.
-    bool side_by_side() const { return batched_ != nullptr; }
+    // How many of the first layers it computes for one example after the other, and not for several
+    // side by side in the lanes of vectors.
+    std::size_t leading() const { return leading_; }
 
     // From inputs [count, input size] to outputs [count, output size]. Several threads may call at
     // once. Where `layer_seconds` [layers] is given, adds the time of each layer to it: the sum
@@ -37,6 +38,7 @@ class Engine {
     std::vector<std::int64_t> input_sizes_;
     std::vector<std::int64_t> output_sizes_;
     std::size_t layers_;
+    std::size_t leading_;
     double multiplications_;             // of one example
     std::unique_ptr<Executor> batched_;  // none where its values are too large
     std::unique_ptr<Executor> single_;

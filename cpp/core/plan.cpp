@@ -1,5 +1,6 @@
 #include "core/plan.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "ops/layer.hpp"
@@ -75,6 +76,26 @@ void check(Plan& plan) {
         network.require(output >= 0 && output < static_cast<int>(plan.shapes.size()),
                         "output must be the number of a value");
     }
+}
+
+Plan leading(const Plan& plan, std::size_t layers) {
+    const auto count = static_cast<std::ptrdiff_t>(layers);
+    return {plan.input,
+            {plan.layers.begin(), plan.layers.begin() + count},
+            {static_cast<int>(layers)},
+            {plan.shapes.begin(), plan.shapes.begin() + count + 1},
+            plan.inputs};
+}
+
+Plan trailing(const Plan& plan, std::size_t layers) {
+    const Shape unread{false, 1};
+    Plan part{unread, plan.layers, plan.outputs, plan.shapes, layers + 1};
+    std::fill_n(part.shapes.begin(), layers, unread);
+    for (std::size_t number = 0; number < layers; ++number) {
+        part.layers[number] = std::make_shared<Input>(part.shapes[number + 1]);
+        part.layers[number]->given = part.shapes[number + 1];
+    }
+    return part;
 }
 
 void Check::require(bool sound, const std::string& expected) const {

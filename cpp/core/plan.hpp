@@ -136,6 +136,12 @@ class Check {
     std::string where_;
 };
 
+// The first layers of a checked plan, which give the value of the last of them; and the others,
+// which take that value as an input. There all values keep their numbers, and those before that one
+// are inputs, too, which nobody reads.
+Plan leading(const Plan& plan, std::size_t layers);
+Plan trailing(const Plan& plan, std::size_t layers);
+
 class Team;  // threads.hpp
 
 // Some of the examples of a call: where those of each input lie, and those of each output.

@@ -20,6 +20,9 @@ using Clock = std::chrono::steady_clock;
 constexpr double shared_nanoseconds = 4000.0;
 constexpr double called_nanoseconds = 40000.0;
 
+// Of an image that is collected from its tiles.
+std::int64_t pitch_of(const Grid& grid) { return grid.across * grid.width + behind_row; }
+
 class SingleExecutor final : public Executor {
   public:
     SingleExecutor(const Plan& plan, InstructionSet set);
@@ -39,6 +42,7 @@ class SingleExecutor final : public Executor {
         return layout.channels * layout.height * layout.width;
     }
 
+    const GridLoops& grid_;
     Layouts layouts_;
     std::vector<std::unique_ptr<Step>> steps_;  // null where nothing is to be done
     std::vector<bool> shared_;                  // over all members
@@ -50,7 +54,10 @@ class SingleExecutor final : public Executor {
 };
 
 SingleExecutor::SingleExecutor(const Plan& plan, InstructionSet set)
-    : layouts_(layouts_of(plan, set)), inputs_(plan.inputs), outputs_(plan.outputs) {
+    : grid_(grid_loops(set)),
+      layouts_(layouts_of(plan, set)),
+      inputs_(plan.inputs),
+      outputs_(plan.outputs) {
     std::int64_t room = 0;
     for (std::size_t number = 0; number < plan.layers.size(); ++number) {
         const Layer& layer = *plan.layers[number];
@@ -61,6 +68,10 @@ SingleExecutor::SingleExecutor(const Plan& plan, InstructionSet set)
         shared_.push_back(nanoseconds >= shared_nanoseconds);
         if (shared_.back()) shared_nanoseconds_ += nanoseconds;
         if (steps_.back()) room = std::max(room, steps_.back()->room());
+    }
+    for (const int output : outputs_) {
+        const Grid& grid = layouts_.values[static_cast<std::size_t>(output)].grid;
+        room = std::max(room, grid.down * grid.height * pitch_of(grid));
     }
     floats_ = layouts_.floats + room + slack;
     given_.assign(steps_.size(), -1);
@@ -103,9 +114,17 @@ void SingleExecutor::take(const Worker& worker, const float* from, std::size_t v
 void SingleExecutor::give(const Worker& worker, std::size_t value, float* to) const {
     const Layout& layout = layouts_.values[value];
     const std::int64_t size = layout.height * layout.width;
-    for (std::int64_t channel = 0; channel < layout.channels; ++channel)
-        copy_plane(worker.scratch + layout.place + channel * layout.plane + layout.origin,
-                   layout.pitch, to + channel * size, layout.width, layout.height, layout.width);
+    for (std::int64_t channel = 0; channel < layout.channels; ++channel) {
+        const float* from = worker.scratch + layout.place + channel * layout.plane + layout.origin;
+        std::int64_t pitch = layout.pitch;
+        if (layout.grid.there()) {
+            float* const image = worker.scratch + layouts_.floats;
+            pitch = pitch_of(layout.grid);
+            grid_.collect(from, layout.grid, image, pitch);
+            from = image;
+        }
+        copy_plane(from, pitch, to + channel * size, layout.width, layout.height, layout.width);
+    }
 }
 
 void SingleExecutor::run_member(const Worker& worker, const Examples& example,

@@ -128,7 +128,6 @@ std::vector<bool> in_tiles(const Plan& plan, InstructionSet set) {
     for (const auto& layer : plan.layers)
         if (!takes_tiles(*layer, lanes))
             for (const int value : layer->reads) tiled[value] = false;
-    for (const int value : plan.outputs) tiled[value] = false;
     keep_together(plan, lanes, tiled);
     return around_windows(plan, lanes, tiled);
 }

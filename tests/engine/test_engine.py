@@ -403,7 +403,7 @@ def test_vectors_of_16_are_not_half_empty(
 
     class Recording:
         def __init__(self, compiled: Any) -> None:
-            self.compiled, self.side_by_side = compiled, compiled.side_by_side
+            self.compiled, self.leading = compiled, compiled.leading
 
         def run(self, *arguments: Any) -> None:
             ran.append(self.compiled.instruction_set)

@@ -205,11 +205,12 @@ class Engine:
         """Return what runs so many examples fastest, unless the instruction set was asked for.
 
         Vectors of 16 would be filled to a half by 5 to 8 of them, which vectors of 8 hold. Up to 6
-        are otherwise run one by one, and several threads then share each.
+        are otherwise run one by one, and several threads then share each. Where layers are computed
+        one by one anyway, that is not so.
         """
         fewest = 5 if threads == 1 else 7
         in_eights = self.instruction_set == "avx512" and fewest <= examples <= 8
-        if not in_eights or self._asked or not compiled.side_by_side:
+        if not in_eights or self._asked or compiled.leading:
             return compiled
         if self._in_eights is None:  # only now: few ever need it, and it holds the weights again
             self._in_eights = _compiled(self._network, "avx2")
