@@ -753,11 +753,11 @@ def keep_parametrized(network: nn.Sequential) -> None:
 
 
 def keep_custom(network: nn.Sequential) -> None:
-    class Doubled(nn.Linear):
+    class Summed(nn.Linear):
         def forward(self, values: Tensor) -> Tensor:
-            return super().forward(values) * 2 + 1
+            return super().forward(values).cumsum(-1)
 
-    layer = Doubled(4, 4)
+    layer = Summed(4, 4)
     layer.load_state_dict(network[0].state_dict())
     network[0] = layer
 
@@ -779,6 +779,17 @@ def test_weights_that_cannot_be_cut_keep_their_units(
     smaller = compacted(network, example)
     assert smaller.get_submodule("0").out_features == 4
     assert smaller.get_submodule("4").out_features == 2
+
+
+def test_layers_of_own_kinds_are_cut_where_their_forward_keeps_units_apart() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, values: Tensor) -> Tensor:
+            return super().forward(values) * 2 + 1
+
+    network = nn.Sequential(Doubled(4, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    remove(network[0], 1, bias=3.0)
+    smaller = compacted(network, torch.randn(2, 4).double())
+    assert smaller.get_submodule("0").out_features == 3
 
 
 def test_weights_read_by_the_forward_itself_keep_their_size() -> None:

@@ -65,6 +65,8 @@ def gated(n: Any, x: Tensor) -> Tensor:
 
 def scaled(n: Any, x: Tensor) -> Tensor:
     seen = n.first(x) / n.spread[:, None, None] * (2 * n.marks)
+    slopes = n.spread[:, None, None]
+    seen = seen + (slopes + 1e-9).reciprocal() * torch.sin(slopes * seen).pow(2)
     return n.head(functional.relu(seen).mean((2, 3)))  # type: ignore[no-any-return]
 
 
@@ -78,6 +80,26 @@ def ranked(n: Any, x: Tensor) -> Tensor:
     seen = n.first(x).flatten(2)
     best = seen.topk(3, dim=2)[0].mean(2) + seen.sort()[0][..., -1] + seen.kthvalue(2)[0]
     return n.head(best + seen.median(2).values)  # type: ignore[no-any-return]
+
+
+class Padded(nn.Conv2d):
+    """A convolution that pads by itself, as causal ones and those of TensorFlow do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.pad(x, (2, 0, 1, 1)))
+
+
+class Called(nn.Conv2d):
+    """A convolution with an activation of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
+        found = functional.conv2d(x, weight, bias, self.stride, 1, self.dilation, self.groups)
+        return functional.relu(found)
+
+
+def of_own_kinds(n: Any, x: Tensor) -> Tensor:
+    return n.head(n.third(n.second(n.first(x))).mean((2, 3)))  # type: ignore[no-any-return]
 
 
 IN_IMAGES: dict[str, tuple[Callable[[], Net], Mapping[str, int]]] = {
@@ -98,6 +120,13 @@ IN_IMAGES: dict[str, tuple[Callable[[], Net], Mapping[str, int]]] = {
     "gated": (
         lambda: Net(gated, first=conv(3, 8), gate=conv(8, 1), head=nn.Linear(8, 2)),
         {"first": 4, "gate": 1},
+    ),
+    "of own kinds": (
+        lambda: Net(
+            of_own_kinds, first=Padded(3, 8, 3), second=Called(8, 8, 3, groups=8),
+            third=Padded(8, 6, 3), head=nn.Linear(6, 2),
+        ),
+        {"first": 4, "second": 4, "third": 3},
     ),
     "moved": (lambda: Net(moved, first=conv(3, 8), head=nn.Linear(8, 2)), {"first": 4}),
     "scaled": (

@@ -93,7 +93,7 @@ def attention(walk: Walk, value: Value, call: Call) -> Description:
         return unknown(walk, value, call)
     if masked and width_of_operand(walk, mask, axis) != 1:
         widest = next(one for one in heads if len(one.units) == width)
-        if of_each_channel(walk, mask, widest) is None:
+        if of_each_channel(walk, mask, widest, call) is None:
             return unknown(walk, value, call)
     for number, one in enumerate(heads[1:], 1):
         # Grouped-query attention: several heads of queries share one of keys and values.

@@ -25,6 +25,7 @@ from gossamer.graph.layer_rules import (
     normalises_channels,
     weighted,
 )
+from gossamer.graph.layers import WeightedLayer
 from gossamer.graph.normalisations import is_normalisation, parameters_of
 from gossamer.graph.operations import POINTWISE, POOLS
 from gossamer.graph.walk import (
@@ -90,22 +91,49 @@ def follow(
     walk = Walk(
         graph, names, layers_by_weight(network), owners(network), found, sound, with_constants
     )
+    looked_into = _looked_into(walk)
     for value in graph.values:
-        if value.call is None or value.call.nested:
+        if value.call is None or (value.call.nested and value.call.within not in looked_into):
             continue
         try:
-            walk.descriptions[value] = _rule_for(walk, value.call)(walk, value, value.call)
+            rule = _inner if value.call.module in looked_into else _rule_for(walk, value.call)
+            walk.descriptions[value] = rule(walk, value, value.call)
         except ShapesNeededError:
             shaped = graph.shaped
             walk.descriptions[value] = (
                 unknown(walk, value, value.call) if shaped else Unclear(value.call)
             )
+    pointwise_rules.fix_what_is_read_otherwise(walk)
     outputs = [walk.of(value) for value in graph.outputs]
     found.fix(outputs, OUTPUT)
     for number in graph.decided:
         decisive = parting_rules.width_of(walk, number, None)
         found.fixed += [(units, "the forward decides by it") for units in decisive.counted.values()]
         found.read.update(decisive.attributes.values())
+
+
+def _looked_into(walk: Walk) -> set[nn.Module]:
+    """Return layers of one's own kinds whose forward does more than that of PyTorch's.
+
+    Such as padding before a convolution: its calls are followed where it cannot be taken for one.
+    """
+    layers = {value.call for value in walk.graph.values if value.call is not None}
+    return {
+        call.module
+        for call in layers
+        if isinstance(call.module, WeightedLayer) and not call.nested and not walk.sound(call)
+        if not type(call.module).forward.__module__.startswith("torch.")
+    }
+
+
+def _inner(walk: Walk, value: Value, call: Call) -> Description:
+    """Return what is known of the last value that a layer of one's own kind computed."""
+    last = [
+        one
+        for one in walk.graph.values
+        if one.order < value.order and one.call is not None and one.call.within is call.module
+    ][-1:]
+    return walk.of(last[0]) if last and last[0].shape == value.shape else unknown(walk, value, call)
 
 
 def _rule_for(walk: Walk, call: Call) -> Rule:

@@ -67,7 +67,7 @@ def pointwise(walk: Walk, value: Value, call: Call) -> Description:
     held: dict[Value, Tensor] = {}
     for before in full:
         added = operation(call) in ("add", "sub")
-        if (own := of_each_channel(walk, before, described[0], added=added)) is not None:
+        if (own := of_each_channel(walk, before, described[0], call, added=added)) is not None:
             held[before] = own
             continue
         walk.found.fix(described, reason_to_keep(walk, call))
@@ -91,18 +91,18 @@ def _of_all(channels: Channels, width: int) -> Channels:
 
 
 def of_each_channel(
-    walk: Walk, operand: Value, channels: Channels, *, added: bool = False
+    walk: Walk, operand: Value, channels: Channels, call: Call, *, added: bool = False
 ) -> Tensor | None:
-    """Note parameters or buffers that go with channels, and return where they are constant.
+    """Note parameters or buffers that a call reads with channels, and where they are constant.
 
-    They are those that nothing else reads, such as the scales of a layer, and may come to the
-    operand through calls that keep channels apart, as embeddings of positions do that are put
-    together and resized. The result is None for another operand, and else the number that all of
-    it are in a channel, NaN where they differ; [channels]. What is `added`, such as a position's
-    embedding, is gone with the units of its channels.
+    They are such as the scales of a layer, and may come to the operand through calls that keep
+    channels apart, as embeddings of positions do that are put together and resized. Whether all
+    calls that read them do so is seen at the end. The result is None for another operand, and else
+    the number that all of it are in a channel, NaN where they differ; [channels]. What is `added`,
+    such as a position's embedding, is gone with the units of its channels.
     """
     found = _held_behind(walk, operand, channels.axis)
-    if found is None or not _nothing_else_reads(walk, operand, found.along):
+    if found is None:
         return None
     held = [
         (one.constant if one.parameter is None else one.parameter, at) for one, at in found.held
@@ -114,6 +114,8 @@ def of_each_channel(
         sizes = () if value.call is None else asked_sizes(value.call, len(value.shape or ()))
         if not sized(walk, sizes, axis + len(value.shape or ()), channels.units):
             return None
+    walk.read_along.add((call, operand))
+    walk.held.update((one, channels.units) for one, _ in found.held)
     constants = []
     for owner, tensor, dimension in named:
         path, _, name = cast("tuple[str, nn.Module, str]", owner)
@@ -121,6 +123,8 @@ def of_each_channel(
         walk.found.tie(noted[1], channels.units)
         if added and isinstance(tensor, nn.Parameter):
             walk.found.scaled.append((tensor, dimension, channels.units))
+        else:
+            walk.found.unscaled.add(id(tensor))
         constants.append(_constants_along(tensor, dimension, known=walk.with_constants))
     alike = same(constants)
     if not found.moved:
@@ -180,10 +184,21 @@ def _axes_of(value: Value) -> Sequence[int]:
     return range(-1, -1 - len(value.shape or ()), -1)
 
 
-def _nothing_else_reads(walk: Walk, operand: Value, along: Mapping[Value, int]) -> bool:
-    users = walk.graph.users
-    once = len(users.get(operand, ())) == 1
-    return once and all(one in along for v in along if v is not operand for one in users.get(v, ()))
+def fix_what_is_read_otherwise(walk: Walk) -> None:
+    """Keep the channels of parameters and buffers that a call reads which is not seen to do so."""
+    for leaf, units in walk.held.items():
+        pending, seen = [leaf], {leaf}
+        while pending:
+            before = pending.pop()
+            for user in walk.graph.users.get(before, ()):
+                if (user.call, before) in walk.read_along or user in seen:
+                    continue
+                seen.add(user)
+                if not user.computed and user not in walk.graph.outputs:
+                    pending.append(user)
+                    continue
+                walk.found.fixed.append((units, "it goes with a parameter that is read otherwise"))
+                walk.found.unscaled.add(id(leaf.parameter))
 
 
 def _length(tensor: Tensor | None, dimension: int) -> int:

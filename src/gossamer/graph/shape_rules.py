@@ -165,7 +165,10 @@ def concatenation(walk: Walk, value: Value, call: Call) -> Description:
         known = [one or channels_of(walk, t, axis) for t, one in zip(tensors, known, strict=True)]
         described = [one for one in known if isinstance(one, Channels)]
         rest = [t for t, one in zip(tensors, known, strict=True) if not isinstance(one, Channels)]
-        held = [of_each_channel(walk, cast("Value", one), described[0], added=True) for one in rest]
+        held = [
+            of_each_channel(walk, cast("Value", one), described[0], call, added=True)
+            for one in rest
+        ]
         own = [replace(described[0], constants=one) for one in held if one is not None]
         if len(own) == len(rest):
             return together(walk, value, call, [*described, *own])

@@ -45,6 +45,10 @@ class Walk:
     with_constants: bool
     """Whether to work out which channels are constant."""
     descriptions: dict[Value, Description] = field(default_factory=dict)
+    held: dict[Value, Tensor] = field(default_factory=dict)
+    """Parameters and buffers that go with channels, and the units of these."""
+    read_along: set[tuple[Call | None, Value]] = field(default_factory=set)
+    """Calls, and what they read of these, each number with that of its channel."""
 
     def of(self, value: Value) -> Description:
         """Return what is known of a value."""

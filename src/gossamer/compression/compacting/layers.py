@@ -39,7 +39,7 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
     elsewhere = read_by_functions(graph)
 
     def sound(call: Call) -> bool:
-        module = call.module
+        module = call.within if call.module is None else call.module
         if module is None or what_runs_beside(module):
             return False
         if isinstance(module, nn.MultiheadAttention):
@@ -53,7 +53,7 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
             return True
         if isinstance(module, nn.LayerNorm | nn.RMSNorm):
             return normalised_axis(module) is None or _has_its_own(module)
-        return _has_its_own(module) and _is_plain(module)
+        return _has_its_own(module) and (call.module is None or _is_plain(module))
 
     def _has_its_own(module: nn.Module) -> bool:
         own = all(held[id(p)] == 1 and id(p) not in elsewhere for p in module.parameters())
