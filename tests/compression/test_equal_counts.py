@@ -1,6 +1,7 @@
 """Heads and the width around them, of which a forward wants as many, and what fills places."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ class Attention(nn.Module):
             q, k, v = (p.view(batch, tokens, heads, size).transpose(1, 2) for p in parts)
         else:
             q, k, v = qkv.view(batch, tokens, 3, heads, size).permute(2, 0, 3, 1, 4)
-        scores = q @ k.transpose(-2, -1) * 0.5
+        scores = q @ k.transpose(-2, -1) / math.sqrt(size)
         # A bias for each head by relative places, as windows have.
         table = self.bias[self.places[: tokens**2].view(-1)].view(tokens, tokens, -1)
         scores = scores + table.permute(2, 0, 1).contiguous().unsqueeze(0)

@@ -89,6 +89,8 @@ class Width:
     fixed: int
     counted: Mapping[SizeOf, Tensor]
     attributes: Mapping[AttributeOf, tuple[str, str]]
+    decides: bool = False
+    """Whether the forward decides by it, or makes other than whole numbers of it."""
 
     @property
     def attribute(self) -> tuple[str, str] | None:
@@ -193,8 +195,6 @@ class Findings:
     vectors: dict[tuple[str, str], tuple[int, Tensor]] = field(default_factory=dict)
     """Parameters with a number for each channel, by names of module and parameter: the dimension
     and the channels along it."""
-    read: set[tuple[str, str]] = field(default_factory=set)
-    """Attributes, by name of module and attribute, by which a forward decides."""
     unscaled: set[int] = field(default_factory=set)
     """Ids of scales and shifts that also act on something else than units."""
     count: int = 0

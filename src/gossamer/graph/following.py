@@ -1,6 +1,7 @@
 """Which rule is for which operation, and following the channels of a network by them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
@@ -107,9 +108,9 @@ def follow(
     outputs = [walk.of(value) for value in graph.outputs]
     found.fix(outputs, OUTPUT)
     for number in graph.decided:
-        decisive = parting_rules.width_of(walk, number, None)
-        found.fixed += [(units, "the forward decides by it") for units in decisive.counted.values()]
-        found.read.update(decisive.attributes.values())
+        width = parting_rules.width_of(walk, number, None)
+        if width.counted or width.attributes:
+            found.widths.append(replace(width, decides=True))
 
 
 def _looked_into(walk: Walk) -> set[nn.Module]:
@@ -143,6 +144,8 @@ def _rule_for(walk: Walk, call: Call) -> Rule:
         return module_rules.recurrent
     if isinstance(call.module, nn.RNNCellBase) and walk.graph.shaped and walk.sound(call):
         return module_rules.cell
+    if module_rules.looks_up(walk, call):
+        return module_rules.embedding
     inputs = [walk.of(before) for before in given(call)]
     if all(before is None for before in inputs):
         if shape_rules.joins_states(walk, call):

@@ -1,6 +1,7 @@
 """Attention and recurrence as PyTorch's own modules have them, with the heads and units inside."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,33 @@ def counts(walk: Walk, module: nn.Module, attribute: str, units: Tensor) -> None
     origin = AttributeOf(module, attribute)
     number = Number(int(vars(module)[attribute]), origin, [])
     walk.found.widths.append(width_of(walk, number, units))
+
+
+def looks_up(walk: Walk, call: Call) -> bool:
+    """Tell whether a call is of a table that nothing else reads."""
+    module = call.module
+    if type(module) not in (nn.Embedding, nn.EmbeddingBag) or not walk.graph.shaped:
+        return False
+    assert isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    read = any(v.parameter is module.weight for v in walk.graph.users)
+    own = id(module.weight) in walk.owners and not read and module.max_norm is None
+    return own and all(walk.of(one) is None for one in given(call)) and walk.sound(call)
+
+
+def embedding(walk: Walk, _value: Value, call: Call) -> Description:
+    """Follow rows of a table, whose columns go with the channels that they are added to."""
+    module, path = call.module, walk.name_of(call)
+    assert isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    if (path, "weight") not in walk.found.vectors:
+        units = walk.found.new_units(module.embedding_dim)
+        walk.found.vectors[path, "weight"] = (1, units)
+        walk.found.scaled.append((cast("nn.Parameter", module.weight), 1, units))
+        counts(walk, module, "embedding_dim", units)
+    _, units = walk.found.vectors[path, "weight"]
+    constants = not_constant(len(units))
+    if walk.with_constants:
+        constants = constants.masked_fill(~module.weight.detach().cpu().any(0), 0.0)
+    return Channels(-1, units[None], constants)
 
 
 def multihead(walk: Walk, value: Value, call: Call) -> Description:

@@ -47,7 +47,7 @@ def whether_sound(graph: Graph, network: nn.Module) -> Callable[[Call], bool]:
             return own_kind and _has_its_own(module)
         if isinstance(module, nn.RNNBase):
             return type(module) in (nn.LSTM, nn.GRU, nn.RNN) and _has_its_own(module)
-        if isinstance(module, nn.RNNCellBase):
+        if isinstance(module, nn.RNNCellBase | nn.Embedding | nn.EmbeddingBag):
             return _has_its_own(module)
         if not isinstance(module, WeightedLayer | ChannelwiseLayer):
             return True

@@ -165,8 +165,7 @@ def _settled(
     widths = []
     for width in found.widths:
         touched = [name for name in width.attributes.values() if name in changed]
-        right = width.given(kept.count, attributes) == width.wanted(kept.count)
-        if right and not found.read.intersection(touched):
+        if width.given(kept.count, attributes) == width.wanted(kept.count):
             continue
         widths.append(width)
         concerned = [width, *(w for w in found.widths if w.attribute in touched)]
@@ -174,6 +173,7 @@ def _settled(
         units += [own for w in concerned for own in w.counted.values()]
         named = ", ".join(".".join(filter(None, name)) for name in width.attributes.values())
         reason = f"the forward computes its size {int(width.number)}" + f" of {named}" * bool(named)
+        reason = "the forward decides by it" if width.decides else reason
         wrong += [(own, reason) for own in units if kept.count(own) < len(own)]
     return {name: attributes[name] for name in changed}, wrong, widths
 
