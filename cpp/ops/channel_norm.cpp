@@ -53,15 +53,6 @@ struct Columns {
     }
 };
 
-GOSSAMER_INLINE Vector root(Vector value) {
-#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
-    return _mm512_maskz_sqrt_ps(0xffff, value);
-#else
-    for (int lane = 0; lane < width; ++lane) value[lane] = __builtin_sqrtf(value[lane]);
-    return value;
-#endif
-}
-
 template <int vectors>
 GOSSAMER_INLINE void normalize(const ChannelNormTask& task, const float* from,
                                ptrdiff_t from_channel, float* to, ptrdiff_t to_channel,

@@ -62,6 +62,24 @@ GOSSAMER_INLINE void store_first(float* to, const Vector& value, int64_t count) 
 #endif
 }
 
+// The first `count` numbers, at least 0 and below width, and zeros behind them.
+GOSSAMER_INLINE Vector load_first(const float* from, int64_t count) {
+#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), from);
+#else
+    float numbers[width] = {};
+    __builtin_memcpy(numbers, from, 4 * static_cast<size_t>(count));
+    return load_any<Vector>(numbers);
+#endif
+}
+
+// The same of numbers that are there.
+GOSSAMER_INLINE Vector first_of(const Vector& value, int64_t count) {
+    float numbers[width];
+    store_any(numbers, value);
+    return load_first(numbers, count);
+}
+
 // Subtracting 0 leaves every number as it is, -0 too, so that no instruction is left of it.
 GOSSAMER_INLINE Vector broadcast(float value) { return value - Vector{}; }
 
@@ -110,6 +128,15 @@ GOSSAMER_INLINE Vector larger(Vector a, Vector b) {
 GOSSAMER_INLINE float larger(float a, float b) {
     const float found = a > b ? a : b;
     return a != a ? a : found;
+}
+
+GOSSAMER_INLINE Vector root(Vector value) {
+#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+    return _mm512_maskz_sqrt_ps(0xffff, value);
+#else
+    for (int lane = 0; lane < width; ++lane) value[lane] = __builtin_sqrtf(value[lane]);
+    return value;
+#endif
 }
 
 GOSSAMER_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
