@@ -227,8 +227,7 @@ void StripProduct::run(const Views& views, Range rows, Range columns, Range shar
     strip.ahead_floats = (most * unit - 1) * strip.input_pixel +
                          ((window.kernel.width - 1) * window.dilation.width + 1) * width;
     const std::size_t slices = slice_columns_.size() - 1;
-    // Where more is computed than is read, that takes longer than it saves.
-    const bool fetches = layer_.groups == 1 && inputs_per_group_ >= output.channels;
+    const bool fetches = layer_.groups == 1;
     const std::vector<Panel>& panels = matrix_->panels();
     const std::int64_t first_channel = channels(shares).begin;
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {

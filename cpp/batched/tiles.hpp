@@ -10,7 +10,7 @@
 
 namespace gossamer::batched {
 
-constexpr std::int64_t longest_stage = 4;  // layers that are done together; see `Stage`
+constexpr std::int64_t longest_stage = 6;  // layers that are done together; see `Stage`
 
 // Whether a 2 by 2 pooling can be done on the sums while they are in registers.
 bool pools_in_registers(const ProductForm& layer);

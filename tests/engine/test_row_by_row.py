@@ -149,7 +149,7 @@ def test_nothing_is_left_of_the_examples_before(instruction_set: str, name: str)
 def networks(draw: st.DrawFn) -> Network:
     first: Pair = draw(st.sampled_from((TALL, WIDE, (400, 20))))
     size, ones = first, []
-    for _ in range(draw(st.integers(2, 5))):
+    for _ in range(draw(st.integers(2, 7))):
         kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
         stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 2)))
         padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 2)))
