@@ -51,6 +51,16 @@ def test_columns_of_embeddings_shrink_with_the_width() -> None:
     check_alike(network, small.eval(), TOKENS[:1, :4])
 
 
+def test_the_width_stays_where_an_embedding_is_left_alone() -> None:
+    torch.manual_seed(0)
+    network = Encoder().eval()
+    mask = prune(network, 0.3, pattern="unit", example=TOKENS, exclude=["words", "output layer"])
+    assert "words.weight" not in mask
+    assert "places.weight" not in mask
+    why = mask.provenance["left_alone"]["block.linear2.weight"]
+    assert why.endswith("go together with words.weight, which is left alone")
+
+
 def test_columns_stay_where_a_head_shares_the_table() -> None:
     torch.manual_seed(0)
     network = Encoder(tied=True).eval()

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from gossamer.core.errors import InputError
 from gossamer.graph.capture import Structure
-from gossamer.graph.groups import coupled_units
+from gossamer.graph.groups import CoupledUnits, coupled_units
 from gossamer.graph.layers import Projection, parameter_of
 from gossamer.graph.symbolic import UntraceableError
 from gossamer.graph.walk import UnclearTiesError
 from gossamer.graph.weights import used_parameters
 from gossamer.masks.allocations import Allocation, ByName
 from gossamer.masks.attached import AttachedParameter
-from gossamer.masks.layers import PrunableWeight
+from gossamer.masks.layers import PrunableWeight, excluded_parameters
 from gossamer.masks.names import modules_by_name, names_it, parameters_by_name
 from gossamer.masks.saliency import Members
 from gossamer.masks.scores import Score
@@ -197,11 +197,16 @@ def with_units(
     ]
 
 
-def coupling(root: nn.Module, layers: Sequence[PrunableWeight], structure: Structure) -> Coupling:
+def coupling(
+    root: nn.Module,
+    layers: Sequence[PrunableWeight],
+    structure: Structure,
+    exclude: str | Sequence[str] = (),
+) -> Coupling:
     """Find the groups of the units of some layers.
 
     Units stay that share their channels with something that has no units here: the network's
-    input, or a layer that is left alone.
+    input, or a layer, or an embedding, that is left alone.
 
     Raises
     ------
@@ -227,6 +232,8 @@ def coupling(root: nn.Module, layers: Sequence[PrunableWeight], structure: Struc
     for name in seen.keys() - {layer.name for layer in layers}:
         alone = dict.fromkeys(seen[name].tolist(), f"{name}, which is left alone")
         pinned = alone | pinned
+    excluded = excluded_parameters(root, exclude, structure)
+    pinned = _embeddings_left_alone(root, coupled, excluded) | pinned
     used = {firsts[key] for key in used_parameters(graph)}
     count, numbers, stuck = len(coupled.numbers), [], {}
     for one in layers:
@@ -265,3 +272,15 @@ def coupling(root: nn.Module, layers: Sequence[PrunableWeight], structure: Struc
             if bool(((entries := renumbered[coupled.numbers[units]]) >= 0).any())
         ],
     )
+
+
+def _embeddings_left_alone(
+    root: nn.Module, coupled: CoupledUnits, excluded: Container[int]
+) -> dict[int, str]:
+    """Return the groups of channels that hold something of parameters that are left alone."""
+    found = {}
+    for (path, name), (_, channels) in coupled.found.vectors.items():
+        if id(root.get_submodule(path)._parameters.get(name)) in excluded:
+            told = f"{'.'.join(filter(None, (path, name)))}, which is left alone"
+            found.update(dict.fromkeys(coupled.numbers[channels].tolist(), told))
+    return found

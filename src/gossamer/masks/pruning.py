@@ -215,7 +215,7 @@ def _search(
     if whole_units and coupled:
         weights = with_units(root, weights, structure)
     layers, unsuited = _suited(weights, chosen_pattern, included)
-    tied = coupling(root, layers, structure) if whole_units and coupled else None
+    tied = coupling(root, layers, structure, exclude) if whole_units and coupled else None
     layers = layers if tied is None else tied.layers
     search = Search(
         root, structure, exclude, layers, tied, chosen_score, chosen_pattern, chosen_allocation,

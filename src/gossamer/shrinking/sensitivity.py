@@ -228,7 +228,7 @@ class Choosing:
         structure = Structure(self._root, self._example)
         weights = survey(self._root, structure, self._exclude).weights
         suited = [one for one in weights if not self._pattern.obstacle(one)]
-        tied = coupling(self._root, suited, structure)
+        tied = coupling(self._root, suited, structure, self._exclude)
         names = [one.name for one in tied.layers]
         return tuple(tuple(names[i] for i in group) for group in tied.tied()), mask.left_alone
 
