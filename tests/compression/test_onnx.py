@@ -193,6 +193,21 @@ def test_an_only_argument_may_be_a_dictionary(tmp_path: Path) -> None:
     assert report.difference < 1e-6
 
 
+def test_attention_of_one_head_needs_no_axis_for_it(tmp_path: Path) -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 12)
+
+        def forward(self, x: Tensor) -> Tensor:
+            keys, values = self.layer(x).chunk(2, -1)
+            return nn.functional.scaled_dot_product_attention(x, keys, values)
+
+    report = export_report(Attending().eval(), torch.randn(3, 4, 6), tmp_path / "network.onnx")
+    assert report.batch is None
+    assert report.difference < 1e-6
+
+
 OF_ONE_SIZE: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "few": lambda y, x: y if x.shape[0] > 2 else -y,
     "far too many to be tried": lambda y, x: y if x.shape[0] <= 5000 else -y,

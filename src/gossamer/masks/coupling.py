@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -228,16 +228,11 @@ def coupling(
         # One parameter may hold several layers, such as those of queries, keys and values.
         whole = isinstance(layer.module, Projection) and layer.module.part > 0
         seen[name] = torch.cat([seen[name], own]) if whole else own
-    pinned = dict(coupled.pinned)
-    for name in seen.keys() - {layer.name for layer in layers}:
-        alone = dict.fromkeys(seen[name].tolist(), f"{name}, which is left alone")
-        pinned = alone | pinned
-    excluded = excluded_parameters(root, exclude, structure)
-    pinned = _embeddings_left_alone(root, coupled, excluded) | pinned
+    seen |= _embeddings_left_alone(root, coupled, exclude, structure)
+    pinned = _pinned(coupled, seen, layers)
     used = {firsts[key] for key in used_parameters(graph)}
     count, numbers, stuck = len(coupled.numbers), [], {}
     for one in layers:
-        units, _, _ = one.sizes
         if one.name in seen:
             own = seen[one.name]
         elif one.name in used:
@@ -246,7 +241,7 @@ def coupling(
                 f"{_OTHERWISE}"
             )
         else:  # nothing is computed with it
-            own, count = torch.arange(count, count + units), count + units
+            own, count = torch.arange(count, count + one.sizes[0]), count + one.sizes[0]
         numbers.append(own)
         if all(number in pinned for number in own.tolist()):
             stuck[one.name] = f"has units that go together with {pinned[int(own[0])]}"
@@ -274,13 +269,28 @@ def coupling(
     )
 
 
-def _embeddings_left_alone(
-    root: nn.Module, coupled: CoupledUnits, excluded: Container[int]
+def _pinned(
+    coupled: CoupledUnits, groups: Mapping[str, Tensor], layers: Sequence[PrunableWeight]
 ) -> dict[int, str]:
-    """Return the groups of channels that hold something of parameters that are left alone."""
-    found = {}
-    for (path, name), (_, channels) in coupled.found.vectors.items():
-        if id(root.get_submodule(path)._parameters.get(name)) in excluded:
-            told = f"{'.'.join(filter(None, (path, name)))}, which is left alone"
-            found.update(dict.fromkeys(coupled.numbers[channels].tolist(), told))
-    return found
+    """Return the groups that stay and why; they hold parameters that are none of some layers."""
+    pinned = {
+        number: f"{name}, which is left alone"
+        for name in groups.keys() - {layer.name for layer in layers}
+        for number in groups[name].tolist()
+    }
+    return pinned | dict(coupled.pinned)
+
+
+def _embeddings_left_alone(
+    root: nn.Module,
+    coupled: CoupledUnits,
+    exclude: str | Sequence[str],
+    structure: Structure,
+) -> dict[str, Tensor]:
+    """Return the groups of the columns of embeddings that are excluded, by their names."""
+    excluded = excluded_parameters(root, exclude, structure)
+    return {
+        ".".join(filter(None, (path, name))): coupled.numbers[channels]
+        for (path, name), (_, channels) in coupled.found.vectors.items()
+        if id(root.get_submodule(path)._parameters.get(name)) in excluded
+    }

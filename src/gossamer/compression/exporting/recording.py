@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._sympy.printers import PythonPrinter
 
-from gossamer.compression.lowering.other_calls import OtherCalls, by_differences, by_gather, by_topk
+from gossamer.compression.lowering.other_calls import (
+    OtherCalls,
+    by_differences,
+    by_four_axes,
+    by_gather,
+    by_topk,
+)
 from gossamer.compression.lowering.tracing import quietly, several_examples
 from gossamer.compression.random_operations import random_operations
 from gossamer.core.errors import InputError
@@ -31,6 +37,7 @@ _FAR = tuple(2**power + one for power in range(4, 21) for one in (-1, 0, 1))
 _OTHERS: dict[str, Callable[..., Any]] = {
     "take_along_dim": by_gather,
     "cdist": by_differences,
+    "scaled_dot_product_attention": by_four_axes,
     "sort": by_topk,
 }
 """What does the same as functions that the exporter lacks, or has for one size of the batch."""

@@ -288,6 +288,18 @@ def _joined(writer: Writer, node: fx.Node) -> Held:
     return found[0].holding(writer.call(node, node.target, [h.node for h in found], place))
 
 
+def _stacked(writer: Writer, node: fx.Node) -> Held:
+    """Put values beside each other along an axis of its own, as the answers of several networks."""
+    values, *rest = _args(node)
+    found = [writer.held(n) for n in values]
+    if any(h.place != found[0].place for h in found):
+        raise UnknownError
+    dim = int(rest[0]) % _axes(node) if rest else 0
+    held = replace(found[0], axis=found[0].axis + (dim <= found[0].axis))
+    place = _new_axis(held, _axes(node), dim)
+    return held.holding(writer.call(node, node.target, [h.node for h in found], place))
+
+
 def _taken(writer: Writer, node: fx.Node) -> Held:
     """Take one of the parts that an operation gives, as a slice or a selection of its own."""
     several, number = _args(node)
@@ -334,6 +346,7 @@ _NAMES: dict[Written, tuple[str, ...]] = {
     _linear: ("addmm", "mm"),
     _attended: ("scaled_dot_product_attention",),
     _joined: ("cat", "concat"),
+    _stacked: ("stack",),
     _taken: ("getitem",),
 }  # fmt: skip
 _RULES: dict[str, Written] = {name: rule for rule, names in _NAMES.items() for name in names}

@@ -73,6 +73,25 @@ def by_linear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | Non
     return found if bias is None else found + bias
 
 
+def by_four_axes(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    """Do what `scaled_dot_product_attention` does, of one head without an axis for it."""
+    attend = torch.nn.functional.scaled_dot_product_attention
+    if query.dim() != 3:
+        return attend(query, key, value, attn_mask, dropout_p, is_causal, **options)
+    if attn_mask is not None and attn_mask.dim() == 3:
+        attn_mask = attn_mask.unsqueeze(1)
+    q, k, v = (one.unsqueeze(1) for one in (query, key, value))
+    return attend(q, k, v, attn_mask, dropout_p, is_causal, **options).squeeze(1)
+
+
 def by_topk(
     input: Tensor,  # noqa: A002
     *,
