@@ -26,7 +26,7 @@ GOSSAMER_DECLARE(LayerNormLoops, layer_norm_loops)
 }  // namespace gossamer
 
 #ifdef GOSSAMER_INSTRUCTION_SET
-#include "simd/vectors.hpp"
+#include "simd/exact_sum.hpp"
 
 namespace gossamer {
 namespace {
@@ -69,27 +69,6 @@ struct Alone {
     }
 };
 
-// What many numbers add up to, and what rounding lost of it.
-struct Sum {
-    Vector total{}, lost{};
-
-    GOSSAMER_INLINE void add(Vector number) {
-        const Vector term = number - lost;
-        const Vector sum = total + term;
-        lost = sum - total - term;
-        total = sum;
-    }
-    // Of each example, in each of its lanes.
-    template <typename Lanes>
-    GOSSAMER_INLINE Vector whole() const {
-        if (!Lanes::together) return total - lost;
-        double found = 0.0;
-        for (int lane = 0; lane < width; ++lane)
-            found += static_cast<double>(total[lane]) - static_cast<double>(lost[lane]);
-        return broadcast(static_cast<float>(found));
-    }
-};
-
 // Numbers that are normalized as one.
 struct Block {
     int64_t channels, rows, pixels;
@@ -122,7 +101,7 @@ GOSSAMER_INLINE Normal normal_of(const View& input, const float* from, const Blo
                    [&](int64_t, ptrdiff_t at, int64_t count)
                        GOSSAMER_LAMBDA_INLINE { sum.add(Lanes::of(start + at, count)); });
     });
-    const Vector mean = sum.template whole<Lanes>() * share;
+    const Vector mean = sum.whole(Lanes::together) * share;
     Sum first, second;
     each_row(block, [&](int64_t channel, int64_t row) GOSSAMER_LAMBDA_INLINE {
         const float* start = from + channel * input.channel + row * input.row;
@@ -134,9 +113,9 @@ GOSSAMER_INLINE Normal normal_of(const View& input, const float* from, const Blo
                        second.add(less * less);
                    });
     });
-    const Vector rest = first.template whole<Lanes>() * share;
+    const Vector rest = first.whole(Lanes::together) * share;
     const Vector variance =
-        most(second.template whole<Lanes>() * share - rest * rest, broadcast(0.0f));
+        most(second.whole(Lanes::together) * share - rest * rest, broadcast(0.0f));
     return {mean, rest, 1.0f / root(variance + epsilon)};
 }
 
