@@ -112,13 +112,16 @@ class SignatureModule(nn.Module):
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Return what the network gives for tensors wherever they stand in its arguments."""
         given = [one for one in pytree.tree_leaves((inputs, named)) if isinstance(one, Tensor)]
-        arrays = [
-            _as_array(one).reshape(len(one), *shape)
-            for one, shape in zip(given, self.network.inputs, strict=True)
-        ]
-        found = self.engine.run(arrays, threads=self.threads)
-        outputs = tuple(map(torch.from_numpy, self.signature.typed(found)))
+        outputs = tuple(map(torch.from_numpy, self.compute([*map(_as_array, given)])))
         return outputs[0] if self.signature.returns == "tensor" else outputs
+
+    def compute(self, numbers: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the outputs for an array of each input, all [examples, ...]."""
+        arrays = [
+            one.reshape(len(one), *shape)
+            for one, shape in zip(numbers, self.network.inputs, strict=True)
+        ]
+        return self.signature.typed(self.engine.run(arrays, threads=self.threads))
 
 
 def _as_array(tensor: Tensor) -> NDArray[Any]:
@@ -221,10 +224,14 @@ class Compressed:
         if isinstance(self._module, RunnerModule):  # PyTorch has nothing to set up
             found = self._module.compute(numbers[0])
             return torch.from_numpy(found) if gives_tensors else found
+        if isinstance(self._module, SignatureModule):
+            several = self._module.compute(numbers)
+            outputs = tuple(map(torch.from_numpy, several) if gives_tensors else several)
+            return outputs[0] if self.signature.returns == "tensor" else outputs
         types = (tensor.dtype for tensor in self._arguments)
-        given = self._arguments.with_tensors([*map(_as_tensor, numbers, types)])
+        args, kwargs = self._arguments.arranged([*map(_as_tensor, numbers, types)])
         with torch.no_grad(), threads_of_torch(self.threads):
-            output = map_tensors(given.call(self._module), Tensor.detach)
+            output = map_tensors(self._module(*args, **kwargs), Tensor.detach)
         return output if gives_tensors else map_tensors(output, Tensor.numpy)
 
     def _signature_for(self, values: Sequence[Any]) -> Signature:

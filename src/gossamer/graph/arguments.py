@@ -4,8 +4,10 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -93,12 +95,27 @@ class Arguments:
 
     def arranged(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return arguments with other values in place of the tensors, in their order."""
+        if self._one_each:  # as most networks: containers take longer than a small one runs
+            return tuple(values), {}
         leaves = list(self._leaves)
         for place, value in zip(self._places, values, strict=True):
             leaves[place] = value
         given = pytree.tree_unflatten(leaves, self._spec)
         bound = inspect.BoundArguments(self._signature, given)
         return bound.args, bound.kwargs
+
+    @cached_property
+    def _one_each(self) -> bool:
+        """Whether each tensor is a positional parameter by itself, and nothing else is given."""
+        first = list(self._signature.parameters.values())[: len(self._leaves)]
+        return (
+            len(self._leaves) == len(self.tensors)
+            and self._spec.context == [parameter.name for parameter in first]
+            and all(part.is_leaf() for part in self._spec.children())
+            and all(
+                parameter.kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD for parameter in first
+            )
+        )
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -123,6 +140,13 @@ class Arguments:
         InputError
             If they are not arranged as these are, or differ from these elsewhere.
         """
+        if (
+            not kwargs
+            and len(args) == len(self.tensors)
+            and self._one_each
+            and all(isinstance(value, Tensor | np.ndarray) for value in args)
+        ):
+            return list(args)
         try:
             given = _trimmed(self._signature, self._signature.bind(*args, **kwargs))
             leaves = self._spec.flatten_up_to(given)
