@@ -90,7 +90,7 @@ double computing(const Product& layer) {
 }
 
 constexpr double each_between = 0.4;  // nanoseconds of a number between both parts
-constexpr double worth = 0.05;        // of the time of a network
+constexpr double worth = 0.1;         // of the time of a network
 
 }  // namespace
 
