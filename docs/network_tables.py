@@ -25,8 +25,8 @@ def known_networks_table() -> str:
     lines = [
         "90% of the weights of each layer zero (depthwise convolutions stay dense, heads that are "
         f"the table of words do not), threads of {speed['environment']['processor']}, milliseconds "
-        "a batch, medians (`python -m benchmarks.network_speed --seconds 3 --no-compile`, row by "
-        f"row). Rivals run the dense network: {', '.join(rivals)}.",
+        "a batch, medians (`python -m benchmarks.network_speed`, row by row, most of them with "
+        f"`--seconds 3 --no-compile`). Rivals run the dense network: {', '.join(rivals)}.",
         "",
         "| network | threads | batch | fastest float32 | gossamer | times faster | "
         "without removed units | than bf16 | of the FMA peak |",
