@@ -4,7 +4,8 @@
 
 namespace gossamer {
 
-// One matrix times another: [rows][inner] times [inner][columns], of `lanes` neighbours each.
+// One matrix times another: [rows][inner] times [inner][columns]; of one example, or of as many
+// side by side as a vector has lanes.
 struct MatmulTask {
     const float* left;
     const float* right;
@@ -63,20 +64,80 @@ GOSSAMER_INLINE int64_t tiles(const MatmulTask& task, int64_t row) {
     return column;
 }
 
-// One number of the output; what the vectors above leave over, and all where nothing is adjacent.
-GOSSAMER_INLINE void single(const MatmulTask& task, int64_t row, int64_t column) {
+// Some rows times some columns of as many examples as a vector has lanes.
+template <int rows, int columns>
+GOSSAMER_INLINE void tile_of_examples(const MatmulTask& task, int64_t row, int64_t column) {
+    Sums<columns> sums[rows] = {};
     const float* left = task.left + row * task.left_row;
     const float* right = task.right + column * task.right_column;
-    float* to = task.output + row * task.output_row + column * task.output_column;
-    for (int64_t lane = 0; lane < task.lanes; ++lane) to[lane] = 0.0f;
     for (int64_t at = 0; at < task.inner; ++at) {
-        const float* a = left + at * task.left_inner;
-        const float* b = right + at * task.right_inner;
-        for (int64_t lane = 0; lane < task.lanes; ++lane) to[lane] += a[lane] * b[lane];
+        Sums<columns> values;
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c)
+            values.at[c] = load_any<Vector>(right + at * task.right_inner + c * task.right_column);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) {
+            const Vector factor = load_any<Vector>(left + r * task.left_row + at * task.left_inner);
+#pragma GCC unroll 4
+            for (int c = 0; c < columns; ++c) sums[r].at[c] += factor * values.at[c];
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+        float* to = task.output + (row + r) * task.output_row + column * task.output_column;
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) store_any(to + c * task.output_column, sums[r].at[c]);
     }
 }
 
-// The same of one example, whose sums go along both factors.
+// Some rows times some columns, both of which lie in a row: sums go along them.
+template <int rows, int columns>
+GOSSAMER_INLINE void tile_of_rows(const MatmulTask& task, int64_t row, int64_t column) {
+    Sums<columns> sums[rows] = {};
+    const float* left = task.left + row * task.left_row;
+    const float* right = task.right + column * task.right_column;
+    const auto add = [&](auto load, int64_t at) GOSSAMER_LAMBDA_INLINE {
+        Sums<columns> values;
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; ++c) values.at[c] = load(right + c * task.right_column + at);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) {
+            const Vector factor = load(left + r * task.left_row + at);
+#pragma GCC unroll 4
+            for (int c = 0; c < columns; ++c) sums[r].at[c] += factor * values.at[c];
+        }
+    };
+    int64_t at = 0;
+    for (; at + width <= task.inner; at += width)
+        add([](const float* from) GOSSAMER_LAMBDA_INLINE { return load_any<Vector>(from); }, at);
+    if (const int64_t rest = task.inner - at; rest > 0)
+        add([rest](const float* from) GOSSAMER_LAMBDA_INLINE { return load_first(from, rest); },
+            at);
+    for (int r = 0; r < rows; ++r)
+        for (int c = 0; c < columns; ++c) {
+            float total = 0.0f;
+            for (int lane = 0; lane < width; ++lane) total += sums[r].at[c][lane];
+            task.output[(row + r) * task.output_row + (column + c) * task.output_column] = total;
+        }
+}
+
+// All rows and columns, four by four, and one by one what is left over.
+template <typename Square, typename One>
+GOSSAMER_INLINE void in_squares(const MatmulTask& task, const Square& square, const One& one) {
+    const int64_t rows = task.rows - task.rows % 4, columns = task.columns - task.columns % 4;
+    for (int64_t row = 0; row < task.rows; row += row < rows ? 4 : 1)
+        for (int64_t column = 0; column < task.columns;) {
+            if (row < rows && column < columns) {
+                square(row, column);
+                column += 4;
+            } else {
+                for (int64_t at = row; at < (row < rows ? row + 4 : row + 1); ++at) one(at, column);
+                ++column;
+            }
+        }
+}
+
+// One number of one example; what vectors leave over, and all where nothing is adjacent.
 GOSSAMER_INLINE void alone(const MatmulTask& task, int64_t row, int64_t column) {
     const float* left = task.left + row * task.left_row;
     const float* right = task.right + column * task.right_column;
@@ -93,16 +154,35 @@ GOSSAMER_INLINE void alone(const MatmulTask& task, int64_t row, int64_t column) 
     task.output[row * task.output_row + column * task.output_column] = total;
 }
 
-void multiply(const MatmulTask& task) {
-    const bool adjacent = task.lanes == 1 && task.right_column == 1 && task.output_column == 1;
+// All of one example, whose columns of the right and of the output may lie side by side.
+void multiply_alone(const MatmulTask& task) {
+    const bool adjacent = task.right_column == 1 && task.output_column == 1;
     for (int64_t row = 0; row < task.rows;) {
         const int64_t some = adjacent && row + rows_at_once <= task.rows ? rows_at_once : 1;
         int64_t done = 0;
         if (adjacent) done = some > 1 ? tiles<rows_at_once>(task, row) : tiles<1>(task, row);
         for (int64_t end = row + some; row < end; ++row)
-            for (int64_t column = done; column < task.columns; ++column)
-                task.lanes == 1 ? alone(task, row, column) : single(task, row, column);
+            for (int64_t column = done; column < task.columns; ++column) alone(task, row, column);
     }
+}
+
+void multiply(const MatmulTask& task) {
+    if (task.lanes > 1)
+        in_squares(
+            task,
+            [&](int64_t row, int64_t column)
+                GOSSAMER_LAMBDA_INLINE { tile_of_examples<4, 4>(task, row, column); },
+            [&](int64_t row, int64_t column)
+                GOSSAMER_LAMBDA_INLINE { tile_of_examples<1, 1>(task, row, column); });
+    else if (task.left_inner == 1 && task.right_inner == 1)
+        in_squares(
+            task,
+            [&](int64_t row, int64_t column)
+                GOSSAMER_LAMBDA_INLINE { tile_of_rows<4, 4>(task, row, column); },
+            [&](int64_t row, int64_t column)
+                GOSSAMER_LAMBDA_INLINE { tile_of_rows<1, 1>(task, row, column); });
+    else
+        multiply_alone(task);
 }
 
 }  // namespace
