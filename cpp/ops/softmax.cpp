@@ -16,74 +16,90 @@ GOSSAMER_DECLARE(SoftmaxLoops, softmax_loops)
 
 #ifdef GOSSAMER_INSTRUCTION_SET
 #include "simd/activations.hpp"
+#include "simd/exact_sum.hpp"
 
 namespace gossamer {
 namespace {
 
-// Powers, and what they add up to: thousands of numbers, for which a float has too few digits.
-struct SideBySide {
-    typedef Vector Number;
-    Vector total{}, lost{};  // what rounding added too much
+GOSSAMER_INLINE Vector power(Vector less) { return less < -87.0f ? Vector{} : exponential(less); }
 
-    static GOSSAMER_INLINE Vector of(Vector less) {
-        return less < -87.0f ? Vector{} : exponential(less);
-    }
-    GOSSAMER_INLINE void add(Vector power) {
-        const Vector term = power - lost;
-        const Vector sum = total + term;
-        lost = sum - total - term;
-        total = sum;
-    }
-    GOSSAMER_INLINE Vector logarithm() const {
-        Vector found;
-        for (int lane = 0; lane < width; ++lane) found[lane] = __builtin_logf(total[lane]);
-        return found;
-    }
-    GOSSAMER_INLINE Vector factor() const { return 1.0f / total; }
-    static GOSSAMER_INLINE Vector share(Vector power, Vector factor) { return power * factor; }
-};
+GOSSAMER_INLINE Vector logarithm_of(Vector total) {
+    for (int lane = 0; lane < width; ++lane) total[lane] = __builtin_logf(total[lane]);
+    return total;
+}
 
-struct Alone {
-    typedef float Number;
+// Of as many examples or pixels as a vector has lanes, or of fewer, which come first.
+GOSSAMER_INLINE void softmax_of_lanes(const float* from, const View& input, bool logarithm,
+                                      float* to, const View& output, int64_t count) {
+    const auto load = [count](const float* place) GOSSAMER_LAMBDA_INLINE {
+        return count < width ? load_first(place, count) : load_any<Vector>(place);
+    };
+    const auto store = [count](float* place, Vector value) GOSSAMER_LAMBDA_INLINE {
+        if (count < width)
+            store_first(place, value, count);
+        else
+            store_any(place, value);
+    };
+    Vector peak = load(from);
+    for (int64_t channel = 1; channel < input.channels; ++channel)
+        peak = larger(peak, load(from + channel * input.channel));
+    Sum powers;
+    for (int64_t channel = 0; channel < input.channels; ++channel) {
+        const Vector less = load(from + channel * input.channel) - peak;
+        const Vector found = power(less);
+        powers.add(found);
+        store(to + channel * output.channel, logarithm ? less : found);
+    }
+    const Vector total = powers.whole(false);
+    const Vector change = logarithm ? logarithm_of(total) : 1.0f / total;
+    for (int64_t channel = 0; channel < input.channels; ++channel) {
+        float* place = to + channel * output.channel;
+        const Vector value = load(place);
+        store(place, logarithm ? value - change : value * change);
+    }
+}
+
+void side_by_side(const View& input, bool logarithm, const View& output, Range rows) {
+    for (int64_t row = rows.begin; row < rows.end; ++row)
+        for (int64_t at = 0; at < output.pixels; ++at)
+            softmax_of_lanes(input.data + row * input.row + at * input.pixel, input, logarithm,
+                             output.data + row * output.row + at * output.pixel, output, width);
+}
+
+// The features of one example, which are the channels of a single pixel.
+GOSSAMER_INLINE void softmax_of_features(const View& input, bool logarithm, const View& output) {
+    float peak = input.data[0];
+    for (int64_t channel = 1; channel < input.channels; ++channel)
+        peak = larger(peak, input.data[channel * input.channel]);
     double total = 0.0;
-
-    static GOSSAMER_INLINE float of(float less) { return __builtin_expf(less); }
-    GOSSAMER_INLINE void add(float power) { total += power; }
-    GOSSAMER_INLINE float logarithm() const { return static_cast<float>(__builtin_log(total)); }
-    GOSSAMER_INLINE float factor() const { return static_cast<float>(total); }
-    static GOSSAMER_INLINE float share(float power, float factor) { return power / factor; }
-};
-
-template <typename Powers>
-void softmax(const View& input, bool logarithm, const View& output, Range rows) {
-    using Number = typename Powers::Number;
-    const int64_t count = rows.end - rows.begin;
-    for (int64_t position = 0; position < count * output.pixels; ++position) {
-        const int64_t row = rows.begin + position / output.pixels, at = position % output.pixels;
-        const float* from = input.data + row * input.row + at * input.pixel;
-        float* to = output.data + row * output.row + at * output.pixel;
-        Number peak = load_any<Number>(from);
-        for (int64_t channel = 1; channel < input.channels; ++channel)
-            peak = larger(peak, load_any<Number>(from + channel * input.channel));
-        Powers powers;
-        for (int64_t channel = 0; channel < input.channels; ++channel) {
-            const Number less = load_any<Number>(from + channel * input.channel) - peak;
-            const Number power = Powers::of(less);
-            powers.add(power);
-            store_any(to + channel * output.channel, logarithm ? less : power);
-        }
-        const Number change = logarithm ? powers.logarithm() : powers.factor();
-        for (int64_t channel = 0; channel < input.channels; ++channel) {
-            float* place = to + channel * output.channel;
-            const Number value = load_any<Number>(place);
-            store_any(place, logarithm ? value - change : Powers::share(value, change));
-        }
+    for (int64_t channel = 0; channel < input.channels; ++channel) {
+        const float less = input.data[channel * input.channel] - peak;
+        const float found = __builtin_expf(less);
+        total += static_cast<double>(found);
+        output.data[channel * output.channel] = logarithm ? less : found;
     }
+    const auto less = static_cast<float>(__builtin_log(total)), share = static_cast<float>(total);
+    for (int64_t channel = 0; channel < input.channels; ++channel) {
+        float& place = output.data[channel * output.channel];
+        place = logarithm ? place - less : place / share;
+    }
+}
+
+void single(const View& input, bool logarithm, const View& output, Range rows) {
+    if (output.rows * output.pixels == 1) {
+        if (rows.begin < rows.end) softmax_of_features(input, logarithm, output);
+        return;
+    }
+    for (int64_t row = rows.begin; row < rows.end; ++row)
+        for (int64_t at = 0; at < output.pixels; at += width)
+            softmax_of_lanes(input.data + row * input.row + at, input, logarithm,
+                             output.data + row * output.row + at, output,
+                             least(output.pixels - at, width));
 }
 
 }  // namespace
 
-GOSSAMER_EXPORT(SoftmaxLoops, softmax_loops, {softmax<SideBySide>, softmax<Alone>})
+GOSSAMER_EXPORT(SoftmaxLoops, softmax_loops, {side_by_side, single})
 
 }  // namespace gossamer
 
