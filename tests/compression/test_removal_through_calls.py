@@ -153,6 +153,11 @@ def from_a_layer(n: Any, x: Tensor) -> Tensor:
     return n.head(n.second(x, n.start(x[:, 0]).tanh()[None])[0])  # type: ignore[no-any-return]
 
 
+def from_learned(n: Any, x: Tensor) -> Tensor:
+    start, cell = n.starts[0][:, None].expand(-1, len(x), -1), n.starts[1].unsqueeze(1)
+    return n.head(n.first(x, (start, cell.repeat(1, len(x), 1)))[0][:, -1])  # type: ignore[no-any-return]
+
+
 def of_fixed_size(n: Any, x: Tensor) -> Tensor:
     return n.head(n.first(x, (x.new_zeros(2, len(x), 8),) * 2)[0])  # type: ignore[no-any-return]
 
@@ -164,6 +169,10 @@ def lstm() -> nn.LSTM:
 IN_TIME: dict[str, Callable[[], Net]] = {
     "zeros": lambda: Net(from_zeros, first=lstm(), head=nn.Linear(8, 2)),
     "another": lambda: Net(from_another, first=lstm(), second=lstm(), head=nn.Linear(8, 2)),
+    "learned": lambda: Net(
+        from_learned, first=lstm(), head=nn.Linear(8, 2),
+        starts=nn.ParameterList([torch.randn(2, 8), torch.randn(2, 8)]),
+    ),
     "a layer": lambda: Net(
         from_a_layer, start=nn.Linear(6, 8), second=nn.GRU(6, 8, batch_first=True),
         head=nn.Linear(8, 2),

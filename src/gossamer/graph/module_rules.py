@@ -1,6 +1,7 @@
 """Attention and recurrence as PyTorch's own modules have them, with the heads and units inside."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from gossamer.graph.layer_rules import constant_outputs, other_attention
 from gossamer.graph.layers import Projection
 from gossamer.graph.numbers import AttributeOf, Number
 from gossamer.graph.parting_rules import width_of
+from gossamer.graph.pointwise_rules import of_each_channel
 from gossamer.graph.walk import Walk, given, unknown
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
@@ -135,7 +137,9 @@ def recurrent(walk: Walk, value: Value, call: Call) -> Description:
     beside: tuple[object, ...] = ()
     if isinstance(before, tuple) and before:  # packed: steps, how many there are, and an order
         before, beside = before[0], before[1:]
-    starts = _starts(walk, [one for one in given(call) if one is not before and one not in beside])
+    starts = _starts(
+        walk, call, [one for one in given(call) if one is not before and one not in beside]
+    )
     odd = module.proj_size or not isinstance(before, Value) or starts is None
     if odd or any(one.shape is None for one in results):
         return unknown(walk, value, call)
@@ -176,7 +180,7 @@ def cell(walk: Walk, value: Value, call: Call) -> Description:
     assert isinstance(module, nn.RNNCellBase)
     if value is not results[0]:
         return walk.of(results[0])
-    starts = _starts(walk, [one for one in given(call) if one is not before])
+    starts = _starts(walk, call, [one for one in given(call) if one is not before])
     if starts is None or any(one.shape is None for one in results):
         return unknown(walk, value, call)
     path, source = walk.name_of(call), walk.of(before)
@@ -188,14 +192,24 @@ def cell(walk: Walk, value: Value, call: Call) -> Description:
     return _hidden(walk, module, path, "", source, starts)
 
 
-def _starts(walk: Walk, values: Sequence[Value]) -> list[Channels] | None:
+def _starts(walk: Walk, call: Call, values: Sequence[Value]) -> list[Channels] | None:
     """Return the channels of first states; None where they have none.
 
     The states of all layers lie on top of each other.
     """
-    found = [channels_of(walk, value, -1) for value in values]
+    found = [channels_of(walk, one, -1) or _learned(walk, call, one) for one in values]
     known = [one for one in found if one is not None]
     return known if len(known) == len(found) else None
+
+
+def _learned(walk: Walk, call: Call, value: Value) -> Channels | None:
+    """Return the channels of a first state that a parameter or buffer holds for all examples."""
+    if value.computed or walk.of(value) is not None or not value.shape:
+        return None
+    units = walk.found.new_units(value.shape[-1] or 0)
+    found = Channels(-1, units[None], not_constant(len(units)))
+    constants = of_each_channel(walk, value, found, call, added=True)
+    return None if constants is None else replace(found, constants=constants)
 
 
 def _from(walk: Walk, states: Channels, starts: Sequence[Channels]) -> Channels:

@@ -25,7 +25,7 @@ from gossamer.graph.walk import (
 
 _MOVING = frozenset({
     "expand", "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "getitem",
-    "permute", "transpose", "swapaxes", "movedim", "contiguous", "cat", "roll", "flip",
+    "permute", "transpose", "swapaxes", "movedim", "contiguous", "cat", "roll", "flip", "repeat",
     "interpolate", "to", "float",
 })  # fmt: skip
 """Calls that give numbers of what they are given at other places, or means of them."""

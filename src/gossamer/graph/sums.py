@@ -73,7 +73,7 @@ def place_in(call: Call, axis: int, given: Value, result: Value) -> int:
     It is `axes.LOST` where the call parts it or that is not known.
     """
     name, shape = operation(call), given.shape or ()
-    if name in ("expand", "cat", "mul", "add"):
+    if name in ("expand", "repeat", "cat", "mul", "add"):
         return axis
     if name not in _PICKING:
         return followed(call, axis, given, result) or LOST
