@@ -26,6 +26,7 @@ from gossamer.masks.patterns import PATTERNS
 from gossamer.masks.scores import SCORES
 from gossamer.training.updaters import UPDATERS
 from network_tables import known_networks_short_table, known_networks_table
+from operator_tables import operators_table
 from shrink_tables import compared_table, shrunk_table
 from study_tables import (
     agreement_table,
@@ -109,6 +110,7 @@ def filled(text: str) -> str:
             "faster": faster_table,
             "networks": known_networks_table,
             "networks-short": known_networks_short_table,
+            "operators": operators_table,
             "coverage": coverage_table,
             "attack-coverage": attack_coverage_table,
             "attack-power": attack_power_table,
