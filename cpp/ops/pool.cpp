@@ -21,17 +21,42 @@ GOSSAMER_INLINE int64_t counted(const Pooling& pooling, Range taps, int64_t star
     return least(start + kernel, size + padding) - start;
 }
 
-template <typename Number, bool maximum>
-GOSSAMER_INLINE Number reduced(const float* corner, Range down, ptrdiff_t row, Range along,
+template <typename Number>
+GOSSAMER_INLINE Number largest(const float* corner, Range down, ptrdiff_t row, Range along,
                                ptrdiff_t pixel) {
-    Number value = Number{} + (maximum ? -__builtin_inff() : 0.0f);
+    Number value = Number{} - __builtin_inff();
+    for (int64_t y = down.begin; y < down.end; ++y)
+        for (int64_t x = along.begin; x < along.end; ++x)
+            value = larger(value, load_any<Number>(corner + y * row + x * pixel));
+    return value;
+}
+
+// Constant channels, as pruning leaves them, are rounded the same way each time: sums of a few taps
+// are added up with what rounding adds (Kahan 1965).
+template <typename Number>
+GOSSAMER_INLINE Number summed(const float* corner, Range down, ptrdiff_t row, Range along,
+                              ptrdiff_t pixel) {
+    constexpr int64_t few = 4;
+    Number value{}, lost{};
     for (int64_t y = down.begin; y < down.end; ++y) {
-        for (int64_t x = along.begin; x < along.end; ++x) {
-            const Number tap = load_any<Number>(corner + y * row + x * pixel);
-            value = maximum ? larger(value, tap) : value + tap;
+        for (int64_t begin = along.begin; begin < along.end; begin += few) {
+            const float* from = corner + y * row;
+            Number some{};
+            for (int64_t x = begin; x < least(begin + few, along.end); ++x)
+                some += load_any<Number>(from + x * pixel);
+            const Number term = some - lost, sum = value + term, more = sum - value - term;
+            lost = more == more ? more : Number{};  // of infinity nothing is lost
+            value = sum;
         }
     }
     return value;
+}
+
+template <typename Number, bool maximum>
+GOSSAMER_INLINE Number reduced(const float* corner, Range down, ptrdiff_t row, Range along,
+                               ptrdiff_t pixel) {
+    return maximum ? largest<Number>(corner, down, row, along, pixel)
+                   : summed<Number>(corner, down, row, along, pixel);
 }
 
 // One row of windows. `of` gives what the taps inside of a window come to, by its first pixel.

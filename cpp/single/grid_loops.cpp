@@ -1,6 +1,7 @@
 // The loops of single/grid.hpp, compiled once for each instruction set (simd/dispatch.hpp).
 #include "single/grid.hpp"
 
+#include "simd/exact_sum.hpp"
 #include "simd/transpose.hpp"
 
 namespace gossamer::single {
@@ -95,18 +96,18 @@ void bound(const Move* moves, int64_t count, float* values) {
 }
 
 float sum(const Move* moves, int64_t count, const float* values) {
-    Vector sums{};
+    Sum sums;
     for (const Move* one = moves; one != moves + count; ++one, values += width) {
 #if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
-        sums += _mm512_maskz_loadu_ps(one->lanes, values);
+        sums.add(_mm512_maskz_loadu_ps(one->lanes, values));
 #else
+        Vector some{};
         for (int lane = 0; lane < width; ++lane)
-            sums[lane] += one->lanes >> lane & 1 ? values[lane] : 0.0f;
+            some[lane] = one->lanes >> lane & 1 ? values[lane] : 0.0f;
+        sums.add(some);
 #endif
     }
-    float all = 0.0f;
-    for (int lane = 0; lane < width; ++lane) all += sums[lane];
-    return all;
+    return sums.whole(true)[0];
 }
 
 }  // namespace
