@@ -5,7 +5,8 @@ import statistics
 from typing import Any
 
 from benchmark_tables import BENCHMARKS
-from gossamer.core.formats import decimal
+from gossamer.core.formats import decimal, duration
+from shrink_pages import RESULTS, read_search
 
 _LABELS = {
     "fashion-cnn": "CNN on Fashion-MNIST",
@@ -24,6 +25,36 @@ _BATCHES = ("1", "64")
 def _results() -> dict[str, Any]:
     found = {name: BENCHMARKS / f"shrink-speed-{name}.json" for name in _LABELS}
     return {name: json.loads(one.read_text()) for name, one in found.items() if one.is_file()}
+
+
+RUNS = {
+    "shrink-resnet20": "ResNet-20 on CIFAR-10",
+    "shrink-clothes": "ResNet of five layers on Fashion-MNIST",
+}
+"""The folders of `results` that hold what one call of the command wrote."""
+
+
+def runs_table() -> str:
+    """Return what each committed run of the command found."""
+    lines = [
+        "| run | budget, points | lost on test examples | faster than ONNX Runtime, batch 1, 64 | "
+        "weights left | of the bytes | took (foretold) |",
+        "|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for folder, label in RUNS.items():
+        report = read_search(RESULTS / folder)
+        chosen = report.chosen
+        assert chosen is not None
+        times = {(one.network, one.runner, one.batch): one.latency.median for one in report.timed}
+        own = {batch: s for (network, _, batch), s in times.items() if network == "shrunk"}
+        faster = ", ".join(f"{times['dense', *_ONNX, b] / own[b]:.1f}x" for b in (1, 64))
+        lines.append(
+            f"| [{label}](results/{folder}/report.html) | {decimal(100 * report.max_drop, 1)} | "
+            f"{_drop(report.drop.model_dump())} | {faster} | {1 - chosen.sparsity:.0%} | "
+            f"{report.after.bytes / report.before.bytes:.0%} | "
+            f"{duration(report.seconds)} ({duration(report.forecast)}) |"
+        )
+    return "\n".join(lines)
 
 
 def shrunk_table() -> str:

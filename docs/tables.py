@@ -27,7 +27,7 @@ from gossamer.masks.scores import SCORES
 from gossamer.training.updaters import UPDATERS
 from network_tables import known_networks_short_table, known_networks_table
 from operator_tables import operators_table
-from shrink_tables import compared_table, shrunk_table
+from shrink_tables import compared_table, runs_table, shrunk_table
 from study_tables import (
     agreement_table,
     claims_table,
@@ -117,6 +117,7 @@ def filled(text: str) -> str:
             "sparse-training": sparse_training_table,
             "end-to-end": end_to_end_table,
             "shrunk": shrunk_table,
+            "shrunk-runs": runs_table,
             "shrunk-compared": compared_table,
             "verdicts": verdicts_table,
             "deciding": deciding_table,

@@ -1,5 +1,6 @@
 """The page of a search: what was promised, found, tried and spent, without a network."""
 
+import html
 import re
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from gossamer.records.speed import Latency, Machine
 from gossamer.reporting.rendering import pictures
 from gossamer.reporting.shrinking import promise, promise_kept, write_shrinking
 from gossamer.reporting.shrinking_figures import shrinking_figures
+from gossamer.shrinking.result import trial_lines
 
 LEVELS = (0.5, 0.9)
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def tried(number: int, drop: float, bound: float, *, chosen: bool = False) -> Tried:
@@ -145,3 +148,12 @@ def test_the_chosen_one_is_marked_and_lies_below_the_budget(report: Shrinking) -
     assert by_name["candidate 3"]["series"] == "not within the budget"
     svg, _ = pictures(figure.file_spec("Net"))
     assert b"budget" in svg
+
+
+@pytest.mark.parametrize("folder", sorted(RESULTS.glob("shrink-*")), ids=lambda one: one.name)
+def test_a_committed_page_holds_the_numbers_beside_it(folder: Path) -> None:
+    report = Shrinking.model_validate_json((folder / "shrinking.json").read_text())
+    page = html.unescape(words(folder / "report.html"))
+    assert all(" ".join(said.split()) in page for said in report.findings)
+    assert (folder / "trials.csv").read_text() == trial_lines(report.tried)
+    assert report.finished

@@ -116,8 +116,8 @@ class Shrinking(Value):
     pattern: str
     batch: int
     threads: int
-    precision: Literal["float32", "bf16"] = "float32"
-    """What candidates were trained in; a training of one's own may take another."""
+    precision: Literal["float32", "bf16"] | None = None
+    """What candidates were trained in; nobody knows of a training of one's own."""
     max_drop: float
     min_accuracy: float | None = None
     """What was to be reached, where that was asked for; `max_drop` is what lies above it then."""

@@ -131,7 +131,7 @@ def _report(search: Search, found: Found, known: Circumstances, chosen: Chosen) 
         pattern=way.pattern if way else options.pattern,
         batch=options.batch,
         threads=options.threads,
-        precision=search.learnt.precision,
+        precision=search.learnt.precision if search.learnt.train is None else None,
         max_drop=search.budget.may_lose,
         min_accuracy=options.min_accuracy,
         confidence=options.confidence,
