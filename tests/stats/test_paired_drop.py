@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gossamer.core.errors import InputError
@@ -113,6 +113,7 @@ def test_intervals_of_a_drop_hold_on_both_sides() -> None:
 
 
 @given(st.integers(1, 300), st.integers(0, 300), st.integers(0, 300))
+@example(102, 0, 68)  # both roots are one
 def test_intervals_turn_with_the_networks(n: int, lost: int, won: int) -> None:
     pairs = Pairs(n + lost + won, lost, won)
     low, high = drop_interval(pairs)

@@ -196,7 +196,8 @@ def _score(
     """Return Tango's statistic: below 0 where fewer are lost than the drop says."""
     b = -lost - won + (2 * n - lost + won) * drop
     c = -won * drop * (1 - drop)
-    won_share = (np.sqrt(b * b - 8 * n * c) - b) / (4 * n)
+    root = np.sqrt(np.maximum(b * b - 8 * n * c, 0))  # rounding may leave less than nothing
+    won_share = (root - b) / (4 * n)
     variance = n * (2 * won_share + drop * (1 - drop))
     return np.asarray((lost - won - n * drop) / np.sqrt(variance))
 
