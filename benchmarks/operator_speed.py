@@ -1,11 +1,11 @@
-"""What single operators cost in the engine, beside PyTorch, behind a small sparse layer.
+"""What single operators cost in the engine, beside its rivals, behind a small sparse layer.
 
     python -m benchmarks.operator_speed [--only softmax mean] [--write]
 
 A network is only as fast as the slowest of its operators: each stands here behind one 1x1
-convolution of 32 channels, or one linear layer of 64, of which 90% are zeros, and before nothing.
-Both are timed in turn by `compress`, with one thread; the layer itself, which is in both, is the
-row `nothing`. Rows in which the engine takes longer than PyTorch are what to mend next.
+convolution of 32 channels, or one linear layer of 64, of which 90% are zeros. The engine and every
+float32 rival that runs it take turns, with one thread; the layer itself, which all have, is the row
+`nothing`. Rows in which the engine takes longer than the fastest of them are what to mend next.
 """
 
 import argparse
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks._common import write_result
+from benchmarks._common import alternate, write_result
+from benchmarks._rivals import FLOAT32, rivals
 from gossamer.compression import compress
 from gossamer.core.errors import InputError
 from gossamer.measures.functional.machine import machine
 from gossamer.studies.process_settings import tune_process
 
 BATCHES = (1, 16)
+REPEATS = 41
 SPARSITY = 0.9
 
 
@@ -170,26 +172,30 @@ def sparse(layer: Layer) -> nn.Module:
 
 
 def measured(kind: str, name: str, network: Behind, shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return a row of both times in milliseconds; none where the engine cannot be timed."""
+    """Return a row of all times in milliseconds; none where the engine does not run it whole."""
+    inputs = torch.randn(shape)
     try:
-        times = compress(network.eval(), torch.randn(shape), threads=1).timings
+        small = compress(network.eval(), inputs, threads=1, choose="engine")
     except InputError as error:
         print(f"{kind}, {name}: {error}", flush=True)
         return []
-    row: dict[str, Any] = {
-        "inputs": kind, "operator": name, "batch": shape[0],
-        **{f"{way}_ms": times[way].median * 1e3 for way in ("dense", "engine") if way in times},
-    }  # fmt: skip
-    if "engine_ms" not in row:
-        print(f"{kind}, {name}, batch {shape[0]}: the engine was not timed", flush=True)
-        return []
-    ratio = row["dense_ms"] / row["engine_ms"]
+    calls: dict[str, Callable[[], Any]] = {"engine": lambda: small(inputs)}
+    try:
+        found = rivals(network, [inputs], 1, compiled=False)
+        calls |= {rival: call for rival, call in found if rival in FLOAT32}
+    except torch.onnx.OnnxExporterError:
+        calls["PyTorch"] = lambda: network(inputs)
+    with torch.inference_mode():
+        times = {who: 1e3 * one.median for who, one in alternate(calls, REPEATS).items()}
+    engine = times.pop("engine")
+    fastest = min(times, key=times.__getitem__)
     print(
-        f"{kind:20} {name:26} batch {shape[0]:2}: PyTorch {row['dense_ms']:7.3f} ms, engine "
-        f"{row['engine_ms']:7.3f} ms, {ratio:5.2f} times as fast",
+        f"{kind:20} {name:26} batch {shape[0]:2}: engine {engine:7.3f} ms, {fastest} "
+        f"{times[fastest]:7.3f} ms, {times[fastest] / engine:5.2f} times as fast",
         flush=True,
     )
-    return [row]
+    return [{"inputs": kind, "operator": name, "batch": shape[0], "engine_ms": engine,
+             "float32_ms": times}]  # fmt: skip
 
 
 if __name__ == "__main__":

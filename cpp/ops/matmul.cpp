@@ -65,8 +65,13 @@ GOSSAMER_INLINE int64_t tiles(const MatmulTask& task, int64_t row) {
 }
 
 // Some rows times some columns of as many examples as a vector has lanes.
+struct OfExamples {
+    template <int rows, int columns>
+    static GOSSAMER_INLINE void tile(const MatmulTask& task, int64_t row, int64_t column);
+};
+
 template <int rows, int columns>
-GOSSAMER_INLINE void tile_of_examples(const MatmulTask& task, int64_t row, int64_t column) {
+GOSSAMER_INLINE void OfExamples::tile(const MatmulTask& task, int64_t row, int64_t column) {
     Sums<columns> sums[rows] = {};
     const float* left = task.left + row * task.left_row;
     const float* right = task.right + column * task.right_column;
@@ -91,8 +96,13 @@ GOSSAMER_INLINE void tile_of_examples(const MatmulTask& task, int64_t row, int64
 }
 
 // Some rows times some columns, both of which lie in a row: sums go along them.
+struct OfRows {
+    template <int rows, int columns>
+    static GOSSAMER_INLINE void tile(const MatmulTask& task, int64_t row, int64_t column);
+};
+
 template <int rows, int columns>
-GOSSAMER_INLINE void tile_of_rows(const MatmulTask& task, int64_t row, int64_t column) {
+GOSSAMER_INLINE void OfRows::tile(const MatmulTask& task, int64_t row, int64_t column) {
     Sums<columns> sums[rows] = {};
     const float* left = task.left + row * task.left_row;
     const float* right = task.right + column * task.right_column;
@@ -122,16 +132,17 @@ GOSSAMER_INLINE void tile_of_rows(const MatmulTask& task, int64_t row, int64_t c
 }
 
 // All rows and columns, four by four, and one by one what is left over.
-template <typename Square, typename One>
-GOSSAMER_INLINE void in_squares(const MatmulTask& task, const Square& square, const One& one) {
+template <typename Tiles>
+GOSSAMER_INLINE void in_squares(const MatmulTask& task) {
     const int64_t rows = task.rows - task.rows % 4, columns = task.columns - task.columns % 4;
     for (int64_t row = 0; row < task.rows; row += row < rows ? 4 : 1)
         for (int64_t column = 0; column < task.columns;) {
             if (row < rows && column < columns) {
-                square(row, column);
+                Tiles::template tile<4, 4>(task, row, column);
                 column += 4;
             } else {
-                for (int64_t at = row; at < (row < rows ? row + 4 : row + 1); ++at) one(at, column);
+                for (int64_t at = row; at < (row < rows ? row + 4 : row + 1); ++at)
+                    Tiles::template tile<1, 1>(task, at, column);
                 ++column;
             }
         }
@@ -168,19 +179,9 @@ void multiply_alone(const MatmulTask& task) {
 
 void multiply(const MatmulTask& task) {
     if (task.lanes > 1)
-        in_squares(
-            task,
-            [&](int64_t row, int64_t column)
-                GOSSAMER_LAMBDA_INLINE { tile_of_examples<4, 4>(task, row, column); },
-            [&](int64_t row, int64_t column)
-                GOSSAMER_LAMBDA_INLINE { tile_of_examples<1, 1>(task, row, column); });
+        in_squares<OfExamples>(task);
     else if (task.left_inner == 1 && task.right_inner == 1)
-        in_squares(
-            task,
-            [&](int64_t row, int64_t column)
-                GOSSAMER_LAMBDA_INLINE { tile_of_rows<4, 4>(task, row, column); },
-            [&](int64_t row, int64_t column)
-                GOSSAMER_LAMBDA_INLINE { tile_of_rows<1, 1>(task, row, column); });
+        in_squares<OfRows>(task);
     else
         multiply_alone(task);
 }

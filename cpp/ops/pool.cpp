@@ -2,7 +2,7 @@
 #include "ops/loops.hpp"
 
 #ifdef GOSSAMER_INSTRUCTION_SET
-#include "simd/vectors.hpp"
+#include "simd/exact_sum.hpp"
 
 namespace gossamer {
 namespace {
@@ -31,25 +31,30 @@ GOSSAMER_INLINE Number largest(const float* corner, Range down, ptrdiff_t row, R
     return value;
 }
 
-// Constant channels, as pruning leaves them, are rounded the same way each time: sums of a few taps
-// are added up with what rounding adds (Kahan 1965).
+template <typename Number>
+GOSSAMER_INLINE Number summed_plainly(const float* corner, Range down, ptrdiff_t row, Range along,
+                                      ptrdiff_t pixel) {
+    Number value{};
+    for (int64_t y = down.begin; y < down.end; ++y)
+        for (int64_t x = along.begin; x < along.end; ++x)
+            value += load_any<Number>(corner + y * row + x * pixel);
+    return value;
+}
+
+// Constant channels, as pruning leaves them, are rounded the same way each time, which would add
+// up: only few taps are summed plainly.
 template <typename Number>
 GOSSAMER_INLINE Number summed(const float* corner, Range down, ptrdiff_t row, Range along,
                               ptrdiff_t pixel) {
-    constexpr int64_t few = 4;
-    Number value{}, lost{};
-    for (int64_t y = down.begin; y < down.end; ++y) {
-        for (int64_t begin = along.begin; begin < along.end; begin += few) {
-            const float* from = corner + y * row;
-            Number some{};
-            for (int64_t x = begin; x < least(begin + few, along.end); ++x)
-                some += load_any<Number>(from + x * pixel);
-            const Number term = some - lost, sum = value + term, more = sum - value - term;
-            lost = more == more ? more : Number{};  // of infinity nothing is lost
-            value = sum;
-        }
-    }
-    return value;
+    constexpr int64_t few = 16, together = 4;
+    if ((down.end - down.begin) * (along.end - along.begin) <= few)
+        return summed_plainly<Number>(corner, down, row, along, pixel);
+    SumOf<Number> sum;
+    for (int64_t y = down.begin; y < down.end; ++y)
+        for (int64_t x = along.begin; x < along.end; x += together)
+            sum.add(summed_plainly<Number>(corner, {y, y + 1}, row,
+                                           {x, least(x + together, along.end)}, pixel));
+    return sum.total;
 }
 
 template <typename Number, bool maximum>

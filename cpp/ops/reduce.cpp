@@ -244,6 +244,7 @@ GOSSAMER_EXPORT(ReduceLoops, reduce_loops, {side_by_side, across, along})
 }  // namespace gossamer
 
 #else
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -296,14 +297,19 @@ class Reduce final : public Layer {
         if (reduction_ == Reduction::product) return Layer::prepare(set, side_by_side);
         const ReduceLoops& loops = reduce_loops(set);
         const auto layer = std::static_pointer_cast<const Reduce>(shared_from_this());
+        const double count = static_cast<double>(taken[0].size()) /
+                             static_cast<double>(std::max<std::int64_t>(given.size(), 1));
         return {[layer, &loops, side_by_side](const Call& call) {
-            const View input = call.read(0);
-            const std::int64_t groups = layer->given.image ? 1 : call.output.pixels;
-            for (std::int64_t group = 0; group < groups; ++group)
-                layer->run_on(
-                    loops, side_by_side, of_example(input, layer->taken[0], group * input.pixel),
-                    of_example(call.output, layer->given, group * call.output.pixel), call.part);
-        }};
+                    const View input = call.read(0);
+                    const std::int64_t groups = layer->given.image ? 1 : call.output.pixels;
+                    for (std::int64_t group = 0; group < groups; ++group)
+                        layer->run_on(
+                            loops, side_by_side,
+                            of_example(input, layer->taken[0], group * input.pixel),
+                            of_example(call.output, layer->given, group * call.output.pixel),
+                            call.part);
+                },
+                0.1 * count};
     }
 
     void run(const Strided* inputs, const Strided& output) const override {

@@ -6,17 +6,21 @@
 namespace gossamer {
 namespace {
 
-// What many numbers add up to, and what rounding added too much (Kahan 1965).
-struct Sum {
-    Vector total{}, lost{};
+// What many numbers, or vectors of them, add up to, and what rounding added too much (Kahan 1965).
+template <typename Number>
+struct SumOf {
+    Number total{}, lost{};
 
-    GOSSAMER_INLINE void add(Vector number) {
-        const Vector term = number - lost;
-        const Vector sum = total + term;
-        const Vector more = sum - total - term;
-        lost = more == more ? more : Vector{};  // of infinity nothing is lost
+    GOSSAMER_INLINE void add(Number number) {
+        const Number term = number - lost;
+        const Number sum = total + term;
+        const Number more = sum - total - term;
+        lost = more == more ? more : Number{};  // of infinity nothing is lost
         total = sum;
     }
+};
+
+struct Sum : SumOf<Vector> {
     // Of each lane; or of all lanes `together`, in each of them.
     GOSSAMER_INLINE Vector whole(bool together) const {
         if (!together) return total - lost;

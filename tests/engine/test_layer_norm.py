@@ -41,3 +41,15 @@ def test_examples_side_by_side_keep_their_digits_far_from_zero(
         exact = run_portable(network, inputs.astype(np.float64), np.float64)
         found = Engine(network, instruction_set)(inputs)
         np.testing.assert_allclose(found, exact, atol=2e-5 * np.abs(exact).max(), rtol=0)
+
+
+@pytest.mark.parametrize("instruction_set", COMPILED)
+@pytest.mark.parametrize("shape", [(20_000,), (9, 64, 65)], ids=str)
+def test_threads_share_out_large_values_and_find_the_same(
+    shape: Shape, instruction_set: str
+) -> None:
+    inputs = np.random.default_rng(2).standard_normal((1, *shape)).astype(np.float32)
+    for axes in range(1, len(shape) + 1):
+        engine = Engine(layer_of(shape, axes, plain=False), instruction_set)
+        for threads in (2, 3):
+            np.testing.assert_array_equal(engine(inputs, threads), engine(inputs))

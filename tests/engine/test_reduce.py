@@ -90,3 +90,15 @@ def test_norms_of_tiny_large_and_no_numbers_are_what_they_are(
         exact = run_portable(network, inputs.astype(np.float64), np.float64)
         found = Engine(network, instruction_set)(inputs)
         np.testing.assert_allclose(found, exact, rtol=1e-6, atol=2e-45)
+
+
+@pytest.mark.parametrize("instruction_set", COMPILED)
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_share_out_large_values_and_find_the_same(
+    name: ReductionName, instruction_set: str
+) -> None:
+    inputs = np.random.default_rng(6).uniform(0.9, 1.1, (1, 9, 64, 257)).astype(np.float32)
+    for axes in axes_of((9, 64, 257), name):
+        engine = Engine(Network((9, 64, 257), (Reduce(0, name, axes),), 1), instruction_set)
+        for threads in (2, 3):
+            np.testing.assert_array_equal(engine(inputs, threads), engine(inputs))
