@@ -1,10 +1,12 @@
 """How fast the networks people know run at 90% zeros, beside the fastest dense ways.
 
     python -m benchmarks.network_speed [--threads 1] [--networks resnet18 lstm-2x256] [--batches 1]
+        [--out network-speed-avx2]
 
 Random weights, the smallest 90% of each layer zero (depthwise convolutions stay dense). One row is
 one network, batch and number of threads; rows are written as they are measured and others in the
-file stay, so that it can be run in pieces. All ways take turns in one process; medians.
+file stay, so that it can be run in pieces: those of one processor, another's go to another file.
+All ways take turns in one process; medians.
 
 Where zeros leave units empty, `compact` removes these. `spread` is the same network with as many
 zeros so that no unit is empty: what is beyond it comes of removed units.
@@ -29,6 +31,7 @@ from gossamer.compression import Compressed
 from gossamer.engine import Network, weights_of
 from gossamer.engine.native import Engine, fma_peak
 from gossamer.measures.functional.latency import Timing, threads_of_torch, time_alternately
+from gossamer.records.environment import describe_environment
 from gossamer.runtime.decoder import Decoder
 from gossamer.studies.process_settings import tune_process
 
@@ -46,7 +49,9 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(KNOWN), choices=list(KNOWN))
     parser.add_argument("--batches", nargs="*", type=int, default=list(BATCHES))
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--out", default=NAME, metavar="NAME", help="of the file of results")
     arguments = parser.parse_args()
+    kept_rows(arguments)
     tune_process(arguments.threads)
     peak = fma_peak()
     for name in arguments.networks:
@@ -60,8 +65,7 @@ def main() -> None:
 
 def write(key: str, row: dict[str, Any], arguments: argparse.Namespace, peak: float) -> None:
     """Put a row into the file, beside those that are there."""
-    path = RESULTS / f"{NAME}.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    rows = kept_rows(arguments)
     rows[key] = row
     order = [f"{name}, batch {batch}" for name in KNOWN for batch in BATCHES]
     known = sorted(rows, key=lambda one: (rows[one]["threads"], order.index(place(rows[one]))))
@@ -70,7 +74,19 @@ def write(key: str, row: dict[str, Any], arguments: argparse.Namespace, peak: fl
         "sparsity": SPARSITY,
         "rows": {one: rows[one] for one in known},
     }
-    write_result(NAME, arguments.threads, result)
+    write_result(arguments.out, arguments.threads, result)
+
+
+def kept_rows(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what the file holds; end where another processor measured it."""
+    path = RESULTS / f"{arguments.out}.json"
+    if not path.exists():
+        return {}
+    kept = json.loads(path.read_text())
+    there, here = kept["environment"]["processor"], describe_environment(1, "cpu").processor
+    if there != here:
+        raise SystemExit(f"{path} holds times of {there}, and this is {here}: pass another --out")
+    return dict(kept["rows"])
 
 
 def place(row: dict[str, Any]) -> str:
