@@ -23,6 +23,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def what_tests_import_is_kept() -> None:
+    """Keep also out of it what the tests before have imported."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Compute on one thread: the networks here are too small for more, and other work waits."""

@@ -263,6 +263,7 @@ def own_networks(tmp_path: Path) -> Iterator[None]:
     sys.modules.pop("own_networks", None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_networks")
 def test_a_tutorials_network_runs_with_its_view_after_a_convolution(gossamer: Gossamer) -> None:
     seen = gossamer("run", write_study(network="own_networks:Tutorial"), "--out", "out")
@@ -272,6 +273,7 @@ def test_a_tutorials_network_runs_with_its_view_after_a_convolution(gossamer: Go
     assert [float(row["sparsity"]) for row in rows] == pytest.approx([0, 0.5], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_networks")
 def test_a_network_whose_connectivity_is_unknown_is_measured_all_the_same(
     gossamer: Gossamer,

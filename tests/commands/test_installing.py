@@ -104,7 +104,15 @@ def test_every_public_name_is_there_or_says_what_to_install(extra: str) -> None:
         assert not there & pruning
 
 
-@pytest.mark.parametrize("extra", ["", "prune", "audit", "studies"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "",
+        pytest.param("prune", marks=pytest.mark.slow),
+        pytest.param("audit", marks=pytest.mark.slow),
+        "studies",
+    ],
+)
 def test_every_command_works_or_says_what_to_install(extra: str, tmp_path: Path) -> None:
     """A command without what it works on complains of that, if it could work at all."""
     for command in COMMANDS:

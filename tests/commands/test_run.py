@@ -160,7 +160,7 @@ def test_a_dropped_connection_asks_to_stop_unless_it_is_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_a_second_ctrl_c_leaves_no_process_behind(tmp_path: Path, jobs: str) -> None:
     study = tmp_path / "mine.toml"
     endless = STUDY.replace("epochs = 1", "epochs = 1000000")
@@ -279,6 +279,7 @@ def test_a_folder_that_was_named_after_the_file_is_found_again(gossamer: Gossame
     assert seen.out.strip().endswith("runs/after-the-file/report.html")
 
 
+@pytest.mark.slow
 def test_arguments_of_a_network_are_shown_and_are_another_network(
     gossamer: Gossamer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

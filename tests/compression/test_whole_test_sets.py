@@ -132,8 +132,8 @@ def margins(values: Floats) -> NDArray[np.float32]:
     [
         ("mlp", "weight"),
         ("mlp", "unit"),
-        ("mnist-cnn", "block"),
-        ("fashion-cnn", "weight"),
+        pytest.param("mnist-cnn", "block", marks=pytest.mark.slow),
+        pytest.param("fashion-cnn", "weight", marks=pytest.mark.slow),
         ("fashion-cnn", "block"),
         pytest.param("cifar-cnn", "weight", marks=pytest.mark.slow),
         pytest.param("cifar-dropout-cnn", "unit", marks=pytest.mark.slow),

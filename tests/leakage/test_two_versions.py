@@ -133,6 +133,7 @@ def test_a_change_is_seen_over_pairs_and_example_by_example(
     assert summary.examples_rising > 0.2 > 0.025 > summary.examples_falling
 
 
+@pytest.mark.slow
 def test_rates_of_two_releases_have_intervals_that_hold(paired_members: PairedMembers) -> None:
     foreign, changes = [], []
     for seed in range(50):

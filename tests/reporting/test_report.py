@@ -338,7 +338,9 @@ def few_rows(spec: Any) -> Any:
     return [few_rows(part) for part in spec] if isinstance(spec, list) else spec
 
 
-@pytest.mark.parametrize("name", ["run", "leaky", "retrained"])
+@pytest.mark.parametrize(
+    "name", ["run", pytest.param("leaky", marks=pytest.mark.slow), "retrained"]
+)
 def test_every_chart_is_valid_vega_lite(name: str, request: pytest.FixtureRequest) -> None:
     drawn = figures(request.getfixturevalue(name).results)
     specifications = [spec for one in drawn for spec in (*one.page_specs(), one.file_spec("x"))]

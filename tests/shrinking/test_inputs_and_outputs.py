@@ -104,6 +104,7 @@ def shrunk(network: nn.Module, data: dict[str, Any], **more: Any) -> Shrunk:
         return gossamer.shrink(network, data, **{**OPTIONS, **more})
 
 
+@pytest.mark.slow
 def test_tokens_and_their_padding_are_positional_inputs() -> None:
     torch.manual_seed(0)
     data = parts(of_tokens)

@@ -126,6 +126,7 @@ def test_the_answer_tells_the_drop_and_its_interval_in_points(found: tuple[Shrun
     assert said.endswith(f"a drop of {value} points ({low} to {high}).")
 
 
+@pytest.mark.slow
 def test_an_early_candidate_that_fails_does_not_end_the_search(
     dense: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +247,7 @@ def test_layers_keep_a_multiple_of_units_where_that_is_asked_for(dense: Net) -> 
     assert model.first.out_features + model.left.out_features < 56
 
 
+@pytest.mark.slow
 def test_patterns_are_tried_at_the_same_cost_and_one_is_taken(dense: Net) -> None:
     seen: list[str] = []
     options = {**OPTIONS, "pattern": "auto", "epochs": 8, "max_drop": 0.1}

@@ -135,6 +135,7 @@ def test_a_cluster_gives_the_same_bits_whoever_dies_or_joins(
     assert not list((tmp_path / "there" / "states").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_stop_loses_nothing(write_study: WriteStudy, tmp_path: Path, dask: Cluster) -> None:
     study = write_study(("epochs = 2", "epochs = 100000"))
     dask.worker()
@@ -203,6 +204,7 @@ def test_a_task_that_brings_worker_after_worker_down_is_given_up(
     assert len(workers) == 3
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_is_a_sentence(
     write_study: WriteStudy, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +278,7 @@ def test_a_worker_that_would_give_other_numbers_is_refused(
         run_there(study_file, tmp_path / "out", standing, alike=alike)
 
 
+@pytest.mark.slow
 def test_what_may_differ_is_taken(
     write_study: WriteStudy, tmp_path: Path, standing: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +394,7 @@ def test_a_frozen_worker_is_passed_over_and_comes_back_late(
     assert numbers(tmp_path / "there") == numbers(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_a_worker_that_would_give_other_numbers_is_left_out_if_others_do_not(
     study_file: Path, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,6 +432,7 @@ def test_an_answer_that_is_lost_with_its_worker_is_computed_again(
     assert numbers(tmp_path / "out") == numbers(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_data_and_networks_are_named_from_where_the_run_was_started(
     write_study: WriteStudy, tmp_path: Path, dask: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,12 @@ from gossamer.studies.plan import arms_at, study_trials
 from gossamer.studies.spec import read_study
 
 FILES = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*/study.toml"))
-SHAPES = {"fashion-mnist": (20_000, (1, 28, 28)), "cifar10": (10_000, (3, 32, 32))}
-"""As many examples as the largest of these studies takes, and the shape of one."""
+SHAPES = {
+    "mnist": (1_000, (1, 28, 28)),
+    "fashion-mnist": (20_000, (1, 28, 28)),
+    "cifar10": (10_000, (3, 32, 32)),
+}
+"""As many examples as the studies ask for at most, and the shape of one."""
 
 
 @cache

@@ -334,6 +334,7 @@ def test_networks_that_are_not_measured_are_not_timed(
     assert len(joints_of(run(study, out))) == 6
 
 
+@pytest.mark.slow
 def test_with_the_real_clock_the_numbers_go_together(
     write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
