@@ -51,7 +51,7 @@ GOSSAMER_INLINE Vector hyperbolic_tangent(Vector x) {
 // x times the normal distribution function. The complementary error function is that of Numerical
 // Recipes (erfcc), whose relative error is below 1.2e-7 everywhere: no cancellation far below 0.
 GOSSAMER_INLINE Vector gelu(Vector x) {
-#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+#ifdef GOSSAMER_PIECES
     if (__builtin_expect(!leaves_pieces(x), 1)) return gelu_in_pieces(gelu_pieces, x);
 #endif
     const Vector z = magnitude(x) * 0.707106781f;
@@ -71,7 +71,7 @@ GOSSAMER_INLINE Vector gelu(Vector x) {
 }
 
 GOSSAMER_INLINE Vector gelu_tanh(Vector x) {
-#if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
+#if GOSSAMER_WIDTH == 16 && defined(GOSSAMER_PIECES)  // 8 pieces take longer than the function
     if (__builtin_expect(!leaves_pieces(x), 1)) return gelu_in_pieces(gelu_tanh_pieces, x);
 #endif
     return x * sigmoid(x * (1.595769122f + 0.0713548163f * (x * x)));
