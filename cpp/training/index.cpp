@@ -11,19 +11,24 @@ namespace gossamer::training {
 namespace {
 
 // How many slices the columns are cut into: as few as let the inputs of one fill half of the second
-// cache, but no more than leave a row enough non-zeros in each to take sums out of memory for.
-std::int64_t slices_of(std::int64_t rows, std::int64_t columns, std::int64_t count, int width) {
+// cache, but no more than leave a row enough non-zeros in each to take sums out of memory for. Or
+// more, which fill the first twice and still take much from there, if rows have the more in each.
+std::int64_t slices_of(std::int64_t rows, std::int64_t columns, std::int64_t count, int width,
+                       bool for_first) {
     const std::int64_t bytes = columns * width * tile_vectors * 4;
-    const std::int64_t room = caches().second / 2;
-    const std::int64_t wanted = (bytes + room - 1) / room;
-    return std::max<std::int64_t>(1, std::min(wanted, count / (8 * rows)));
+    const auto slices = [&](std::int64_t room, std::int64_t least) {
+        return std::max<std::int64_t>(1,
+                                      std::min((bytes + room - 1) / room, count / (least * rows)));
+    };
+    const std::int64_t of_second = slices(caches().second / 2, 8);
+    return for_first ? std::max(of_second, slices(2 * caches().first, 24)) : of_second;
 }
 
 // From where each row begins, [rows + 1], and the columns in it, ascending.
 Sorted sorted(std::int64_t rows, std::int64_t columns, const std::vector<std::int32_t>& starts,
-              std::vector<std::int32_t> column_of, int width) {
+              std::vector<std::int32_t> column_of, int width, bool for_first) {
     const auto count = static_cast<std::int64_t>(column_of.size());
-    const std::int64_t slices = slices_of(rows, columns, count, width);
+    const std::int64_t slices = slices_of(rows, columns, count, width, for_first);
     std::vector<std::int32_t> bounds(static_cast<std::size_t>((slices + 1) * rows));
     for (std::int64_t row = 0; row < rows; ++row) {
         const auto begin = column_of.begin() + starts[static_cast<std::size_t>(row)];
@@ -117,14 +122,15 @@ Index::Index(const std::int64_t* positions, std::int64_t count, std::int64_t row
         row_of[at] = static_cast<std::int32_t>(positions[at] / columns);
         column_of[at] = static_cast<std::int32_t>(positions[at] % columns);
     }
-    const int width = training_loops(set).width;
+    const Loops& loops = training_loops(set);
     const std::vector<std::int32_t> starts = starts_of(column_of, columns);
     order_ = ordered(column_of, starts);
     std::vector<std::int32_t> rows_in(row_of.size());
     for (std::size_t place = 0; place < rows_in.size(); ++place)
         rows_in[place] = row_of[static_cast<std::size_t>(order_[place])];
-    by_row_ = sorted(rows, columns, starts_of(row_of, rows), std::move(column_of), width);
-    by_column_ = sorted(columns, rows, starts, std::move(rows_in), width);
+    by_row_ = sorted(rows, columns, starts_of(row_of, rows), std::move(column_of), loops.width,
+                     loops.slices_for_first);
+    by_column_ = sorted(columns, rows, starts, std::move(rows_in), loops.width, false);
 }
 
 }  // namespace gossamer::training

@@ -10,8 +10,8 @@
 
 namespace gossamer::training {
 
-// The non-zeros of a matrix row by row, cut into slices of the columns whose inputs stay in the
-// second cache while all rows read them.
+// The non-zeros of a matrix row by row, cut into slices of the columns whose inputs stay in a cache
+// while all rows read them.
 struct Sorted {
     std::int64_t rows;
     std::int64_t columns;

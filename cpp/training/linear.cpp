@@ -10,17 +10,13 @@ namespace gossamer::training {
 
 namespace {
 
-// Tiles further apart than this are copied to where they follow each other: rows whose distance is
-// a large power of two would share few places in the caches.
-constexpr std::int64_t most_apart = 512;
-
 // Values that are read tile by tile: where they lie if that serves, or else from a copy.
 class Source {
   public:
-    Source(const Strided& values, std::int64_t features, const Tiles& tiles)
+    Source(const Strided& values, std::int64_t features, const Tiles& tiles, const Loops& loops)
         : values_(values),
           features_(features),
-          in_place_(values.example == 1 && tiles.whole() && values.feature <= most_apart),
+          in_place_(values.example == 1 && tiles.whole() && values.feature <= loops.most_apart),
           lanes_(tiles.most_lanes()) {}
 
     bool in_place() const { return in_place_; }
@@ -59,6 +55,10 @@ class Source {
     float* copy_ = nullptr;
 };
 
+// Sums of rows that are written and taken out of memory again follow each other unless they are
+// few.
+constexpr std::int64_t most_examples = 512;
+
 // [features][examples] that are written tile by tile: where they lie if lanes and examples are the
 // same, or else by way of a tile of their own.
 class Sink {
@@ -66,8 +66,7 @@ class Sink {
     Sink(float* values, const Sorted& matrix, std::int64_t examples, const Tiles& tiles)
         : values_(values),
           examples_(examples),
-          // Sums that are taken out of memory again should follow each other, too.
-          in_place_(tiles.whole() && (matrix.slices == 1 || examples <= most_apart)),
+          in_place_(tiles.whole() && (matrix.slices == 1 || examples <= most_examples)),
           lanes_(tiles.most_lanes()),
           floats_(values && !in_place_ ? Workspace::rounded(matrix.rows * lanes_) : 0) {}
 
@@ -95,6 +94,55 @@ class Sink {
     float* copy_ = nullptr;
 };
 
+// Values in order of columns, and the gradient of each, so that several tiles need not look for
+// them one by one in order of rows. A single tile does.
+class ByColumn {
+  public:
+    ByColumn(const Index& index, const float* values, const Gradients& wanted, const Tiles& tiles)
+        : index_(index),
+          values_(values),
+          of_values_(wanted.values),
+          copied_(wanted.inputs && tiles.count() > 1),
+          adds_(copied_ && of_values_) {}
+
+    std::int64_t floats() const {
+        return Workspace::rounded(index_.count()) * ((copied_ ? 1 : 0) + (adds_ ? 1 : 0));
+    }
+    void place(Workspace& workspace) {
+        if (copied_) copy_ = workspace.take(index_.count());
+        if (adds_) of_copy_ = workspace.take(index_.count());
+    }
+
+    // Null if all is in order of columns.
+    const std::int32_t* order() const { return copied_ ? nullptr : index_.order().data(); }
+    const float* values() const { return copied_ ? copy_ : values_; }
+    float* of_values() const { return copied_ ? of_copy_ : of_values_; }
+
+    // Those of some columns.
+    void take(Range columns) const {
+        if (copied_) each(columns, [&](auto at, auto place) { copy_[at] = values_[place]; });
+    }
+    void put(Range columns) const {
+        if (adds_) each(columns, [&](auto at, auto place) { of_values_[place] = of_copy_[at]; });
+    }
+
+  private:
+    template <class Use>
+    void each(Range columns, const Use& use) const {
+        const Range range = index_.by_column().non_zeros(columns);
+        const std::int32_t* const order = index_.order().data();
+        for (std::int64_t at = range.begin; at < range.end; ++at) use(at, order[at]);
+    }
+
+    const Index& index_;
+    const float* values_;
+    float* of_values_;
+    bool copied_;
+    bool adds_;
+    float* copy_ = nullptr;
+    float* of_copy_ = nullptr;
+};
+
 // All slices of some rows, one after the other.
 void multiply(const Loops& loops, const Sorted& matrix, const float* values, Range rows,
               const Tile& inputs, const float* bias, std::int64_t vectors, const Tile& outputs) {
@@ -108,13 +156,13 @@ void sample(const Loops& loops, const Sorted& matrix, Range rows, const Tile& gr
         loops.sample[vectors](matrix.part(slice, rows), gradient, inputs, adds, values);
 }
 
-void differentiate(const Loops& loops, const Index& index, const float* values, Range columns,
+void differentiate(const Loops& loops, const Sorted& matrix, const ByColumn& values, Range columns,
                    const Tile& gradient, const Tile& inputs, std::int64_t vectors, bool adds,
-                   const Tile& of_inputs, float* of_values) {
-    const Sorted& matrix = index.by_column();
+                   const Tile& of_inputs) {
     for (std::int64_t slice = 0; slice < matrix.slices; ++slice) {
-        loops.differentiate[vectors](matrix.part(slice, columns), index.order().data(), values,
-                                     gradient, inputs, slice > 0, adds, of_inputs, of_values);
+        loops.differentiate[vectors](matrix.part(slice, columns), values.order(), values.values(),
+                                     gradient, inputs, slice > 0, adds, of_inputs,
+                                     values.of_values());
     }
 }
 
@@ -126,7 +174,7 @@ void forward(const Index& index, const float* values, const float* bias, const S
     const Loops& loops = training_loops(index.instruction_set());
     const Sorted& matrix = index.by_row();
     const Tiles tiles(examples, loops.width);
-    Source source(inputs, matrix.columns, tiles);
+    Source source(inputs, matrix.columns, tiles, loops);
     Sink sink(outputs, matrix, examples, tiles);
     Workspace workspace(source.floats() + sink.floats());
     source.place(workspace);
@@ -160,18 +208,23 @@ void backward(const Index& index, const float* values, const Strided& inputs,
     }
     const Loops& loops = training_loops(index.instruction_set());
     const Tiles tiles(examples, loops.width);
-    Source of_inputs(inputs, by_row.columns, tiles), of_gradient(gradient, by_row.rows, tiles);
+    Source of_inputs(inputs, by_row.columns, tiles, loops);
+    Source of_gradient(gradient, by_row.rows, tiles, loops);
     Sink sink(wanted.inputs, by_column, examples, tiles);
-    Workspace workspace(of_inputs.floats() + of_gradient.floats() + sink.floats());
+    ByColumn ordered(index, values, wanted, tiles);
+    Workspace workspace(of_inputs.floats() + of_gradient.floats() + sink.floats() +
+                        ordered.floats());
     of_inputs.place(workspace);
     of_gradient.place(workspace);
     sink.place(workspace);
+    ordered.place(workspace);
     const int passes = (wanted.inputs ? 1 : 0) + (wanted.bias ? 1 : 0);
     Team team(members_for((index.count() * passes + by_row.rows) * tiles.vectors(), threads));
     team.run([&](int member) {
         const int members = team.gather(member, patience);
         const Range rows = by_row.share(member, members);
         const Range columns = by_column.share(member, members);
+        ordered.take(columns);
         for (std::int64_t number = 0; number < tiles.count(); ++number) {
             const Range of = tiles.examples_of(number), range = tiles.vectors_of(number);
             const std::int64_t vectors = range.end - range.begin;
@@ -183,14 +236,15 @@ void backward(const Index& index, const float* values, const Strided& inputs,
             }
             const Tile gradients = of_gradient.tile(of), given = of_inputs.tile(of);
             if (wanted.inputs) {
-                differentiate(loops, index, values, columns, gradients, given, vectors, number > 0,
-                              sink.tile(of), wanted.values);
+                differentiate(loops, by_column, ordered, columns, gradients, given, vectors,
+                              number > 0, sink.tile(of));
                 sink.put(columns, of);
             } else if (wanted.values) {
                 sample(loops, by_row, rows, gradients, given, vectors, number > 0, wanted.values);
             }
             if (wanted.bias) loops.total[vectors](rows, gradients, number > 0, wanted.bias);
         }
+        ordered.put(columns);
     });
 }
 

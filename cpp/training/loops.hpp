@@ -35,6 +35,13 @@ struct Part {
 
 struct Loops {
     int width;
+    // What was measured to be fastest with this instruction set. Tiles whose rows lie further
+    // apart, in floats, are copied to where they follow each other: rows whose distance is a large
+    // power of two would share few places in the caches.
+    std::ptrdiff_t most_apart;
+    // Whether the columns of products are cut into slices for the first cache rather than for the
+    // second.
+    bool slices_for_first;
     // outputs = matrix x inputs, beginning from the bias of each row (null for 0), or going on from
     // what the outputs are. By the vectors of the tile.
     void (*multiply[tile_vectors + 1])(const Part&, const float* values, const Tile& inputs,
@@ -44,8 +51,8 @@ struct Loops {
     void (*sample[tile_vectors + 1])(const Part&, const Tile& gradient, const Tile& inputs,
                                      bool adds, float* values);
     // The same and the gradient of the inputs as well, from one look at the outputs' gradient: of
-    // the transposed matrix, whose non-zero `at` is values[order[at]]. `of_values` is null if not
-    // wanted.
+    // the transposed matrix, whose non-zero `at` is values[order[at]], or values[at] where `order`
+    // is null. `of_values` is null if not wanted.
     void (*differentiate[tile_vectors + 1])(const Part&, const std::int32_t* order,
                                             const float* values, const Tile& gradient,
                                             const Tile& inputs, bool goes_on, bool adds,

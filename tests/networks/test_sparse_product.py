@@ -132,6 +132,14 @@ def test_a_matrix_that_is_cut_into_slices_of_its_columns() -> None:
     check_close(results(layer, inputs), dense_results(layer, inputs), terms=6000)
 
 
+@pytest.mark.usefixtures("each_set")
+@pytest.mark.parametrize("shape", [(3000, 30), (30, 3000)])
+def test_slices_of_which_several_tiles_each_add_to_the_gradients(shape: tuple[int, int]) -> None:
+    layer = layer_of(*shape, density=0.1)
+    inputs = randoms(150, shape[0])  # two tiles where vectors are long, three and five where not
+    check_close(results(layer, inputs), dense_results(layer, inputs), terms=300)
+
+
 def test_inputs_of_any_axes() -> None:
     layer = layer_of(9, 5, density=0.3)
     for shape in [(9,), (4, 9), (2, 3, 9), (2, 0, 9), (2, 1, 3, 9)]:
