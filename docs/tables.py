@@ -115,6 +115,7 @@ def filled(text: str) -> str:
             "attack-coverage": attack_coverage_table,
             "attack-power": attack_power_table,
             "sparse-training": sparse_training_table,
+            "sparse-training-avx2": lambda: sparse_training_table("sparse-training-avx2"),
             "end-to-end": end_to_end_table,
             "shrunk": shrunk_table,
             "shrunk-runs": runs_table,

@@ -8,19 +8,20 @@ from benchmark_tables import BENCHMARKS, place
 from gossamer.core.formats import counted
 
 
-def sparse_training_table() -> str:
-    """Return what steps of sparse layers take, beside dense ones."""
-    result = json.loads((BENCHMARKS / "sparse-training.json").read_text())
+def sparse_training_table(name: str = "sparse-training") -> str:
+    """Return what steps of sparse layers take, beside dense ones, as a file of results has it."""
+    result = json.loads((BENCHMARKS / f"{name}.json").read_text())
+    beside = ", and than dense bf16" if result["bf16_instructions"] else ""
     lines = [
         f"Milliseconds, medians of {result['repeats']} turns on one thread of "
         f"{result['environment']['processor']} (`python -m benchmarks.sparse_training`); in "
-        "brackets how many times faster than the fastest dense float32, and than dense bf16.",
+        f"brackets how many times faster than the fastest dense float32{beside}.",
         "",
         "| | dense float32: oneDNN | MKL | dense bf16 autocast | sparse | sparser |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for name in ("perceptron", "head", "cifar-perceptron"):
-        found = result[name]
+    for network in ("perceptron", "head", "cifar-perceptron"):
+        found = result[network]
         sizes = "-".join(map(str, found["sizes"]))
         lines.append(_times_row(f"step of {sizes}, batch {found['batch']}", found["step"]))
     wide = result["wide"]
