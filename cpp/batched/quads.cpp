@@ -56,7 +56,8 @@ class QuadStep final : public Step {
 }  // namespace
 
 std::unique_ptr<Step> quad_step(const Context& context, const Product& layer, int number) {
-    const bool takes = single::quad_loops(context.set).longest > 0 &&
+    // Vectors of 8 are few enough in a group for other loops to take all of them at once.
+    const bool takes = context.width() == 16 && single::quad_loops(context.set).longest > 0 &&
                        layer.weights.kind == WeightsKind::sparse && !layer.slides() &&
                        single::QuadMatrix::can_hold(layer.weights);
     return takes ? std::make_unique<QuadStep>(context, layer, number) : nullptr;

@@ -6,7 +6,8 @@
 namespace gossamer::single {
 namespace {
 
-constexpr int longest_quad = 4;
+// Sums of four rows and a weight in registers: AVX2 has 16 of these.
+constexpr int longest_quad = width == 16 ? 4 : 3;
 constexpr int floats_ahead = 2048;  // weights are fetched so far before they are needed
 
 // One of four weights in all lanes.
@@ -14,6 +15,8 @@ template <int number>
 GOSSAMER_INLINE Vector one_of(const Vector& weights) {
 #if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
     return _mm512_maskz_permute_ps(0xffff, weights, number * 0x55);
+#elif defined(__AVX2__) && GOSSAMER_WIDTH == 8
+    return _mm256_permute_ps(weights, number * 0x55);
 #else
     return broadcast(weights[number]);
 #endif
@@ -22,6 +25,8 @@ GOSSAMER_INLINE Vector one_of(const Vector& weights) {
 GOSSAMER_INLINE Vector four_weights(const float* from) {
 #if defined(__AVX512F__) && GOSSAMER_WIDTH == 16
     return _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(from));
+#elif defined(__AVX2__) && GOSSAMER_WIDTH == 8
+    return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from));
 #else
     Vector weights{};
     __builtin_memcpy(&weights, from, 4 * quad_rows);
@@ -125,16 +130,24 @@ void multiply_tile(const QuadTask& task, const QuadPanel& panel, Range quads,
     }
 }
 
+#if GOSSAMER_WIDTH == 16
+#define GOSSAMER_TILES(apart)                                                  \
+    multiply_tile<apart, 1>, multiply_tile<apart, 2>, multiply_tile<apart, 3>, \
+        multiply_tile<apart, 4>
+#else
+#define GOSSAMER_TILES(apart) \
+    multiply_tile<apart, 1>, multiply_tile<apart, 2>, multiply_tile<apart, 3>
+#endif
+
 void multiply(const QuadTask& task, const QuadPanel& panel, Range quads, std::int64_t position,
               std::int64_t vectors) {
-    constexpr decltype(&multiply_tile<1, 1>) by_size[2][longest_quad] = {
-        {multiply_tile<1, 1>, multiply_tile<1, 2>, multiply_tile<1, 3>, multiply_tile<1, 4>},
-        {multiply_tile<2, 1>, multiply_tile<2, 2>, multiply_tile<2, 3>, multiply_tile<2, 4>}};
+    constexpr decltype(&multiply_tile<1, 1>) by_size[2][longest_quad] = {{GOSSAMER_TILES(1)},
+                                                                         {GOSSAMER_TILES(2)}};
     by_size[task.apart - 1][vectors - 1](task, panel, quads, position);
 }
 
 }  // namespace
 
-GOSSAMER_EXPORT(QuadLoops, quad_loops, {width == 16 ? longest_quad : 0, multiply})
+GOSSAMER_EXPORT(QuadLoops, quad_loops, {width >= 8 ? longest_quad : 0, multiply})
 
 }  // namespace gossamer::single
