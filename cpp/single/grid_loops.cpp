@@ -81,6 +81,14 @@ void move(const Move* moves, int64_t count, const float* from, float* to) {
             _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         const __m512i order = _mm512_add_epi32(lanes, _mm512_set1_epi32(one->further));
         store_any(to, _mm512_maskz_permutexvar_ps(one->lanes, order, _mm512_loadu_ps(source)));
+#elif defined(__AVX2__) && GOSSAMER_WIDTH == 8
+        const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        const __m256i order = _mm256_add_epi32(lanes, _mm256_set1_epi32(one->further));
+        const __m256i bits = _mm256_sllv_epi32(_mm256_set1_epi32(1), lanes);
+        const __m256i kept =
+            _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(one->lanes), bits), bits);
+        store_any(to, _mm256_and_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(source), order),
+                                    _mm256_castsi256_ps(kept)));
 #else
         for (int lane = 0; lane < width; ++lane)
             to[lane] = one->lanes >> lane & 1 ? source[lane + one->further] : 0.0f;
@@ -112,6 +120,6 @@ float sum(const Move* moves, int64_t count, const float* values) {
 
 }  // namespace
 
-GOSSAMER_EXPORT(GridLoops, grid_loops, {width == 16 ? width : 0, spread, collect, move, bound, sum})
+GOSSAMER_EXPORT(GridLoops, grid_loops, {width >= 8 ? width : 0, spread, collect, move, bound, sum})
 
 }  // namespace gossamer::single

@@ -174,7 +174,7 @@ void GridStep::find_edges() {
         const auto number = static_cast<std::int64_t>(at);
         if (number % sums_.columns == 0)
             edge_starts_.push_back(static_cast<std::int64_t>(edges_.size()));
-        if (all[at].lanes == 0xffff) continue;
+        if (all[at].lanes == (1 << lanes_) - 1) continue;
         edges_.push_back(all[at]);
         edges_.back().from = static_cast<std::int32_t>(number * lanes_);
     }
