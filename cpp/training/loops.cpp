@@ -9,7 +9,7 @@ namespace {
 // Keeps what was loaded in a register: compilers would rather load it anew for each use, and loads
 // are what these loops wait for.
 GOSSAMER_INLINE Vector held(Vector value) {
-#if defined(__x86_64__)
+#if defined(__AVX512F__) || (defined(__x86_64__) && GOSSAMER_WIDTH < 16)
     asm("" : "+v"(value));
 #endif
     return value;
