@@ -25,7 +25,11 @@ from gossamer.masks.choices import Choice
 from gossamer.masks.patterns import PATTERNS
 from gossamer.masks.scores import SCORES
 from gossamer.training.updaters import UPDATERS
-from network_tables import known_networks_short_table, known_networks_table
+from network_tables import (
+    known_networks_avx2_table,
+    known_networks_short_table,
+    known_networks_table,
+)
 from operator_tables import operators_table
 from shrink_tables import compared_table, runs_table, shrunk_table
 from study_tables import (
@@ -109,6 +113,7 @@ def filled(text: str) -> str:
             "speed": speed_table,
             "faster": faster_table,
             "networks": known_networks_table,
+            "networks-avx2": known_networks_avx2_table,
             "networks-short": known_networks_short_table,
             "operators": operators_table,
             "coverage": coverage_table,
