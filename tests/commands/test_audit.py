@@ -562,3 +562,14 @@ def test_the_temperature_is_reported(gossamer: Gossamer) -> None:
     seen = gossamer("audit", "mine.npz", "--attacks", "base", "--temperature", "2", "--json")
     assert json.loads(seen.out)["attacks"][0]["label"] == "BASE, temperature 2"
     assert json.loads(seen.out)["provenance"]["temperature"] == 2
+
+
+def test_numbers_that_turn_out_damaged_name_their_file_once(gossamer: Gossamer) -> None:
+    path = Path(save())
+    content = bytearray(path.read_bytes())
+    content[500:508] = bytes(8)  # among the numbers of the first array, the logits
+    path.write_bytes(content)
+    seen = gossamer("audit", str(path), "--out", "out")
+    assert seen.code == 2
+    assert seen.err.count("mine.npz") == 1
+    assert "Bad CRC-32" in seen.err

@@ -127,6 +127,11 @@ def test_a_budget_says_one_thing_in_a_unit_that_is_known() -> None:
         shrink(network(), DATA, higher_is_better=False, **own)
 
 
+def test_percent_where_shares_are_meant_are_refused() -> None:
+    with pytest.raises(InputError, match=r"max_drop is 5, but a share below 1 .* are 0\.05"):
+        shrink(network(), DATA, max_drop=5)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.97])
 def test_a_budget_that_a_constant_answer_keeps_is_told(share: float) -> None:
     x, y = part(200, 1)

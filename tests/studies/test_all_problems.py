@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from gossamer.core.errors import InputError
+from gossamer.data import Dataset
+from gossamer.recipes import DataSpec
+from gossamer.studies.plan import study_trials
 from gossamer.studies.run import Request, prepare
+from gossamer.studies.spec import read_study
+from gossamer.studies.study_errors import StudyFileError
 
 WriteStudy = Callable[..., Path]
 PRUNING = 'sparsity = "$sparsity" }]'
@@ -233,3 +238,18 @@ def test_a_file_that_cannot_be_parsed_is_told_in_a_sentence(
     study = tmp_path / "odd.toml"
     study.write_bytes(content)
     assert refusal(study).endswith(told)
+
+
+def test_a_dataset_that_cannot_be_loaded_is_tried_and_told_once(write_study: WriteStudy) -> None:
+    asked: list[str] = []
+
+    def load(data: DataSpec) -> Dataset:
+        asked.append(data.name)
+        raise InputError(f"{data.name}: cannot be downloaded")
+
+    study = write_study(('role = "control"', 'role = "control"\ndata = { name = "digits" }'))
+    spec, _ = read_study(str(study))
+    with pytest.raises(StudyFileError) as caught:
+        study_trials(spec, "quick", 2, load, "cpu")
+    assert asked == ["digits"]
+    assert str(caught.value) == "digits: cannot be downloaded"

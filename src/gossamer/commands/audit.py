@@ -177,6 +177,8 @@ def _naming(file: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        if str(error).startswith(f"{file}: "):  # of the file itself, which is read late in parts
+            raise
         raise InputError(f"{file}: {error}") from error
 
 

@@ -23,12 +23,13 @@ from gossamer.stats.paired_drop import (
 
 
 def check_asked(task: Task, max_drop: float | None, min_accuracy: float | None) -> None:
-    """Refuse a budget that says two things, or nothing where no default can be meant.
+    """Refuse a budget that says two things, nothing where no default can be meant, or everything.
 
     Raises
     ------
     InputError
-        If both are given, or none for a metric of one's own, whose unit is not known.
+        If both are given, or none for a metric of one's own, whose unit is not known, or a share
+        of one or more, which percent are.
     """
     if max_drop is not None and min_accuracy is not None:
         raise InputError("min_accuracy cannot stand beside max_drop: leave one of them out")
@@ -36,6 +37,11 @@ def check_asked(task: Task, max_drop: float | None, min_accuracy: float | None) 
         raise InputError(
             f"max_drop is missing: say by how much {task.name}, a metric of your own, may get "
             "worse, in its own unit, or what it must reach, as min_accuracy"
+        )
+    if task.is_binary and max_drop is not None and max_drop >= 1:
+        raise InputError(
+            f"max_drop is {max_drop:g}, but a share below 1 was expected, such as 0.005 for half a "
+            f"point: {max_drop:g} points are {max_drop / 100:g}"
         )
 
 

@@ -201,7 +201,7 @@ def _descend(task: Search, way: Plan) -> str:
             "within the budget."
         )
     if len(way.rungs) == 1:
-        return "The one candidate that there was time for is within the budget."
+        return "The one candidate that was planned is within the budget."
     if all(one.within for one in journal.tried):
         return f"All {counted(len(way.rungs), 'candidate')} are within the budget."
     return "The sparsest candidate is within the budget."

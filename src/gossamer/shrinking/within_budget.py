@@ -231,7 +231,8 @@ def begin(
     looking = time.monotonic()
     before = evaluate(dense, data.validation, task)
     looking = time.monotonic() - looking
-    task = replace(task, is_binary=task.is_binary or are_shares(before))
+    seen_as_shares = are_shares(before) and options.max_drop < 1
+    task = replace(task, is_binary=task.is_binary or seen_as_shares)
     budget = Budget(task, before, options.max_drop, options.min_accuracy, options.confidence)
     _check_reached(budget)
     learnt = lesson(data.train, task, dense, options, train)

@@ -16,7 +16,7 @@ from gossamer.data import Dataset
 from gossamer.recipes import KeyedTrial, MeasureSpec, Step, Train, Trial, keyed, origin
 from gossamer.recipes.keys import Datasets, Shared, Written, written_measure, written_steps
 from gossamer.recipes.split import train_count
-from gossamer.recipes.trial import Device
+from gossamer.recipes.trial import DataSpec, Device
 from gossamer.studies.spec import ArmSpec, Scale, ScaleSpec, StudySpec
 from gossamer.studies.study_errors import ErrorCollector, StudyFileError, placing_errors
 
@@ -151,6 +151,7 @@ def study_trials(
         are not there or do not suit.
     """
     errors = ErrorCollector()
+    datasets = _tried_once(datasets)
     arms = [(arm, _recipes(spec, scale, arm, errors)) for arm in arms_at(spec, scale)]
     measure = MeasureSpec(
         **spec.measure.model_dump(), also=spec.measure.also, leakage=spec.leakage is not None
@@ -173,6 +174,22 @@ def study_trials(
                     planned.append(PlannedTrial(arm.name, recipe.level, trial))
         errors.raise_all()  # what is wrong is so for the first seed
     return tuple(planned)
+
+
+def _tried_once(datasets: Datasets) -> Datasets:
+    """Have what cannot be loaded fail as it did, rather than be downloaded again for each arm."""
+    refused: dict[DataSpec, InputError] = {}
+
+    def load(data: DataSpec) -> Dataset:
+        if data in refused:
+            raise refused[data]
+        try:
+            return datasets(data)
+        except InputError as error:
+            refused[data] = error
+            raise
+
+    return load
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,12 @@ class ErrorCollector:
             with placing_errors(*place):
                 yield
         except StudyFileError as error:
-            self.found += error.each
+            self.found += [one for one in error.each if not self._has(one)]
+
+    def _has(self, one: StudyFileError) -> bool:
+        """Return whether what an error comes from was noted before, at another place."""
+        cause = one.__cause__
+        return cause is not None and any(known.__cause__ is cause for known in self.found)
 
     def raise_all(self) -> None:
         """Raise what was noted, if anything was.
